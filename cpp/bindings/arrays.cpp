@@ -1,0 +1,136 @@
+#include "bindings/arrays.hpp"
+
+namespace nnfast {
+namespace {
+
+Array owned(PyObject* object) {
+  if (!object) throw py::error_already_set();
+  return Array(py::reinterpret_steal<py::object>(object));
+}
+
+std::string shape_text(const npy_intp* shape, int ndim) {
+  std::string text = "(";
+  for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
+  return text + (ndim == 1 ? ",)" : ")");
+}
+
+// The memory from the first to past the last byte of an array.
+struct Extent {
+  const char *low, *high;
+};
+
+Extent extent(const Array& array) {
+  Extent e{array.data(), array.data()};
+  if (array.size() == 0) return e;
+  for (int d = 0; d < array.ndim(); ++d) {
+    const std::ptrdiff_t reach = (array.shape(d) - 1) * array.stride(d);
+    (reach < 0 ? e.low : e.high) += reach;
+  }
+  e.high += PyArray_ITEMSIZE(array.get());
+  return e;
+}
+
+bool share_memory(const Array& a, const Array& b) {
+  const Extent x = extent(a), y = extent(b);
+  if (x.high <= y.low || y.high <= x.low) return false;
+  // Interleaved views: NumPy's solver decides, and a problem too hard for it counts as sharing.
+  return py::module_::import("numpy").attr("may_share_memory")(a.object(), b.object(), 1000).cast<bool>();
+}
+
+bool same_elements(const Array& a, const Array& b) {
+  if (a.data() != b.data() || a.ndim() != b.ndim() || a.dtype() != b.dtype()) return false;
+  for (int d = 0; d < a.ndim(); ++d)
+    if (a.shape(d) != b.shape(d) || (a.shape(d) > 1 && a.stride(d) != b.stride(d))) return false;
+  return true;
+}
+
+}  // namespace
+
+std::string dtype_name(int dtype) {
+  const py::object descr = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyArray_DescrFromType(dtype)));
+  return py::str(descr);
+}
+
+std::string shape_text(const Array& array) { return shape_text(PyArray_DIMS(array.get()), array.ndim()); }
+
+Array read_floats(py::handle value, const char* name) {
+  Array array = PyArray_Check(value.ptr()) ? Array(py::reinterpret_borrow<py::object>(value))
+                                           : owned(PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr));
+  const bool native = PyArray_ISNOTSWAPPED(array.get());
+  const int dtype = array.dtype();
+  if ((dtype == NPY_FLOAT32 || dtype == NPY_FLOAT64) && native) return array;
+  if (dtype == NPY_FLOAT32) return read_as(array.object(), NPY_FLOAT32, name);
+  for (const int to : {NPY_FLOAT32, NPY_FLOAT64})
+    if (PyArray_CanCastSafely(dtype, to)) return read_as(array.object(), to, name);
+  throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_name(dtype));
+}
+
+Array read_as(py::handle value, int dtype, const char* name) {
+  PyObject* array = PyArray_FromAny(value.ptr(), PyArray_DescrFromType(dtype), 0, 0,
+                                    NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST, nullptr);
+  if (!array) {
+    py::error_already_set cause;
+    py::raise_from(cause, PyExc_TypeError,
+                   (std::string(name) + " cannot be read as an array of " + dtype_name(dtype)).c_str());
+    throw py::error_already_set();
+  }
+  return Array(py::reinterpret_steal<py::object>(array));
+}
+
+Array written(py::handle value, int dtype, const char* name) {
+  if (!PyArray_Check(value.ptr()))
+    throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+  Array array(py::reinterpret_borrow<py::object>(value));
+  if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
+    throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " +
+                         std::string(py::str(array.object().attr("dtype"))));
+  if (!PyArray_ISWRITEABLE(array.get())) throw py::value_error(std::string(name) + " must be writeable, but is read-only");
+  return array;
+}
+
+Array new_array(const Array& like, int dtype) {
+  return owned(PyArray_SimpleNew(like.ndim(), PyArray_DIMS(like.get()), dtype));
+}
+
+Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype) {
+  std::vector<npy_intp> dims(shape.begin(), shape.end());
+  return owned(PyArray_SimpleNew(static_cast<int>(dims.size()), dims.data(), dtype));
+}
+
+void require_shape(const Array& array, const Array& like, const char* name, const char* like_name) {
+  if (PyArray_SAMESHAPE(array.get(), like.get())) return;
+  throw py::value_error(std::string(name) + " must have the shape of " + like_name + ", " + shape_text(like) + ", got " +
+                        shape_text(array));
+}
+
+void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name) {
+  const std::vector<npy_intp> dims(shape.begin(), shape.end());
+  const int ndim = static_cast<int>(dims.size());
+  if (array.ndim() == ndim && PyArray_CompareLists(PyArray_DIMS(array.get()), dims.data(), ndim)) return;
+  throw py::value_error(std::string(name) + " must have shape " + shape_text(dims.data(), ndim) + ", got " +
+                        shape_text(array));
+}
+
+void require_no_partial_overlap(const Array& out, const char* out_name, const Array& other, const char* other_name) {
+  if (same_elements(out, other) || !share_memory(out, other)) return;
+  throw py::value_error(std::string(out_name) + " must be " + other_name + " itself or share no memory with it, but overlaps it");
+}
+
+void require_disjoint(const Array& a, const char* a_name, const Array& b, const char* b_name) {
+  if (!share_memory(a, b)) return;
+  throw py::value_error(std::string(a_name) + " and " + b_name + " must not share memory");
+}
+
+Array output(py::handle out, const Array& like, const char* name, const char* like_name) {
+  if (out.is_none()) return new_array(like, like.dtype());
+  Array array = written(out, like.dtype(), name);
+  require_shape(array, like, name, like_name);
+  require_no_partial_overlap(array, name, like, like_name);
+  return array;
+}
+
+Matrix matrix(const Array& array, int row_axis, int axis) {
+  return {array.data(), array.stride(row_axis), array.stride(axis)};
+}
+
+}  // namespace nnfast

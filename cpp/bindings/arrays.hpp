@@ -1,0 +1,82 @@
+// Checked views of the arrays a function is given. Errors name the argument, what it got and what was wanted.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "bindings/numpy_api.hpp"
+#include "kernels/softmax.hpp"
+#include "runtime/strided.hpp"
+
+namespace nnfast {
+
+namespace py = pybind11;
+
+// A NumPy array that is kept alive.
+class Array {
+ public:
+  Array() = default;
+  explicit Array(py::object array) : object_(std::move(array)) {}
+
+  PyArrayObject* get() const { return reinterpret_cast<PyArrayObject*>(object_.ptr()); }
+  const py::object& object() const { return object_; }
+  explicit operator bool() const { return static_cast<bool>(object_); }
+  int ndim() const { return PyArray_NDIM(get()); }
+  std::ptrdiff_t shape(int axis) const { return PyArray_DIM(get(), axis); }
+  std::ptrdiff_t stride(int axis) const { return PyArray_STRIDE(get(), axis); }
+  std::ptrdiff_t size() const { return PyArray_SIZE(get()); }
+  int dtype() const { return PyArray_TYPE(get()); }
+  bool is_float64() const { return dtype() == NPY_FLOAT64; }
+  char* data() const { return PyArray_BYTES(get()); }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data());
+  }
+
+ private:
+  py::object object_;
+};
+
+std::string dtype_name(int dtype);
+std::string shape_text(const Array& array);
+
+// An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are; float16
+// and short integers become float32, other integers float64, as NumPy's own functions have it.
+Array read_floats(py::handle value, const char* name);
+// The same, converted to one dtype where it has another.
+Array read_as(py::handle value, int dtype, const char* name);
+// An argument that is written: an array of exactly this dtype, native, writeable. TypeError and ValueError otherwise.
+Array written(py::handle value, int dtype, const char* name);
+Array new_array(const Array& like, int dtype);
+Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
+
+void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);
+void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name);
+// ValueError if the two share memory and are not the very same elements.
+void require_no_partial_overlap(const Array& out, const char* out_name, const Array& other, const char* other_name);
+// ValueError if the two share any memory.
+void require_disjoint(const Array& a, const char* a_name, const Array& b, const char* b_name);
+
+// `out` if it is not None, checked against `like` (dtype and shape), else a new array.
+Array output(py::handle out, const Array& like, const char* name, const char* like_name);
+
+Matrix matrix(const Array& array, int row_axis, int axis);
+
+template <int Arrays>
+StridedArrays<Arrays> strided(const Array (&arrays)[Arrays]) {
+  StridedArrays<Arrays> result;
+  result.ndim = arrays[0].ndim();
+  for (int d = 0; d < result.ndim; ++d) {
+    result.shape[d] = arrays[0].shape(d);
+    for (int a = 0; a < Arrays; ++a) result.strides[a][d] = arrays[a].stride(d);
+  }
+  for (int a = 0; a < Arrays; ++a) result.data[a] = arrays[a].data();
+  result.coalesce();
+  return result;
+}
+
+}  // namespace nnfast

@@ -1,0 +1,24 @@
+#define NNFAST_IMPORTS_NUMPY
+#include "bindings/families.hpp"
+#include "bindings/numpy_api.hpp"
+
+namespace {
+
+bool import_numpy() {
+  import_array1(false);
+  import_umath1(false);
+  return true;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module) {
+  if (!import_numpy()) throw pybind11::error_already_set();
+  nnfast::bind_runtime(module);
+  nnfast::bind_activations(module);
+  nnfast::bind_softmax(module);
+  nnfast::bind_losses(module);
+  nnfast::bind_normalization(module);
+  nnfast::bind_dropout(module);
+  nnfast::bind_optim(module);
+}

@@ -1,0 +1,75 @@
+// The instruction set, the threads, and how the module was built.
+#include <pybind11/pybind11.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "bindings/families.hpp"
+#include "runtime/cpu.hpp"
+#include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
+
+namespace nnfast {
+namespace py = pybind11;
+namespace {
+
+std::string built_names() {
+  std::string names;
+  for (const KernelTable& table : built_kernels()) names += (names.empty() ? "" : ", ") + std::string(table.isa);
+  return names;
+}
+
+void choose(const char* cap, const char* source) {
+  if (!cpu_supports(built_kernels().front().isa))
+    throw py::import_error("nnfast needs a processor with " + std::string(built_kernels().front().isa));
+  if (!choose_kernels(cap))
+    throw py::value_error(std::string(source) + " must be one of " + built_names() + ", got '" + cap + "'");
+}
+
+py::dict cpu_info() {
+  py::list built, supported;
+  for (const KernelTable& table : built_kernels()) {
+    built.append(table.isa);
+    if (cpu_supports(table.isa)) supported.append(table.isa);
+  }
+  py::dict info;
+  info["built"] = py::tuple(built);
+  info["supported"] = py::tuple(supported);
+  info["chosen"] = kernels().isa;
+  return info;
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["compiler"] = NNFAST_COMPILER;
+  info["flags"] = NNFAST_FLAGS;
+  info["numpy"] = NNFAST_NUMPY;
+  info["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
+  info["threads"] = threading_runtime();
+  return info;
+}
+
+int checked_threads(int threads, int least) {
+  if (threads < least)
+    throw py::value_error("n must be at least " + std::to_string(least) + ", got " + std::to_string(threads));
+  return threads;
+}
+
+}  // namespace
+
+void bind_runtime(py::module_& module) {
+  choose(std::getenv("NNFAST_ISA"), "NNFAST_ISA");
+  module.def("cpu_info", &cpu_info);
+  module.def("build_info", &build_info);
+  module.def("set_num_threads", [](int n) { set_thread_limit(checked_threads(n, 1)); }, py::arg("n"));
+  module.def("get_num_threads", &thread_limit);
+  module.def("_set_thread_override", [](int n) { return set_thread_override(checked_threads(n, 0)); }, py::arg("n"));
+  module.def("_force_isa", [](const std::string& isa) { choose(isa.c_str(), "isa"); }, py::arg("isa"));
+  module.def("_force_grain", [](std::ptrdiff_t items) {
+    const std::ptrdiff_t before = forced_grain();
+    force_grain(items);
+    return before;
+  }, py::arg("items"));
+}
+
+}  // namespace nnfast

@@ -1,0 +1,31 @@
+// Making NumPy ufuncs out of elementwise kernels.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "bindings/numpy_api.hpp"
+#include "kernels/elementwise.hpp"
+#include "runtime/kernel_table.hpp"
+
+namespace nnfast {
+
+// Finds a kernel in the table in use: the instruction set is chosen when the loop runs.
+using PickElementwise = const Elementwise& (*)(const KernelTable&, int index);
+
+struct UfuncSpec {
+  const char* name;  // also the attribute's: pickle finds a ufunc by it
+  const char* doc;   // must outlive the module
+  int inputs;
+  PickElementwise pick;
+  int index;
+  double ns_per_element;
+};
+
+// Adds a ufunc with loops for float32 and float64 to the module.
+void add_ufunc(pybind11::module_& module, const UfuncSpec& spec);
+
+// A generalised ufunc over the last axis with loops for float32 and float64 (in this order).
+void add_gufunc(pybind11::module_& module, const char* name, const char* doc, const char* signature, int inputs,
+                PyUFuncGenericFunction f32, PyUFuncGenericFunction f64);
+
+}  // namespace nnfast

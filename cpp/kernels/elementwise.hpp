@@ -1,0 +1,20 @@
+// What every elementwise kernel is called through; no vector type in sight, so that bindings may include it.
+#pragma once
+
+#include <cstddef>
+
+namespace nnfast {
+
+// Floating-point exceptions that a kernel reports to its caller (a bit set).
+enum Raised : unsigned { kRaisedNothing = 0, kRaisedInvalid = 1, kRaisedOverflow = 2 };
+
+// A loop over n elements: inputs, then the output, at byte strides of any size and sign; 0 repeats an input. The output
+// may be exactly an input, but not overlap one otherwise. The floating-point state is left as found; what was raised, of
+// the exceptions that belong to the kernel, is returned (a set of Raised).
+using ElementwiseFn = unsigned (*)(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n);
+
+struct Elementwise {
+  ElementwiseFn f32, f64;
+};
+
+}  // namespace nnfast

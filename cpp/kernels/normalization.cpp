@@ -1,0 +1,224 @@
+// Batch normalisation (Ioffe, Szegedy 2015) of (rows, channels).
+//
+//   y = (x - mean) s + beta,  s = gamma / sqrt(variance + eps)
+//   dgamma = sum dy (x - mean) / std,  dbeta = sum dy
+//   dx = s (dy - dbeta / N - (x - mean) dgamma / (N std))          in training, s dy in inference
+//
+// A vector's lanes are channels and the rows are walked in order, in blocks, so that a channel's sums do not depend on
+// the vector's width, the layout or the threads. Sums are taken in double of x - first row, which is exactly 0 for a
+// constant channel; the variance is a second pass. The mean is used as a pair of T, so that a large mean costs no digits.
+#include "kernels/normalization.hpp"
+
+#include "simd/float_state.hpp"
+#include "simd/math.hpp"
+#include "simd/reduce.hpp"
+
+namespace nnfast {
+namespace {
+
+constexpr std::ptrdiff_t kRowBlock = 256;
+
+// Some neighbouring channels of a matrix: Vectors vectors of T, the last `missing` lanes of which do not exist.
+template <class T, int Vectors>
+struct Channels {
+  using V = Vec<T>;
+  static constexpr int kWidth = Vectors * kLanes<V>;
+  std::ptrdiff_t first, count;
+
+  NNFAST_INLINE std::ptrdiff_t lanes(int v) const {
+    const std::ptrdiff_t left = count - v * kLanes<V>;
+    return left < kLanes<V> ? left : kLanes<V>;
+  }
+  NNFAST_INLINE V load(const Matrix& m, std::ptrdiff_t row, int v) const {
+    return load_strided<V>(at(m, row, v), m.stride, lanes(v), T{0});
+  }
+  NNFAST_INLINE void store(const Matrix& m, std::ptrdiff_t row, int v, V value) const {
+    store_strided(at(m, row, v), m.stride, value, lanes(v));
+  }
+  // A vector of T from one double a channel.
+  template <class F>
+  NNFAST_INLINE V gather(int v, F value_of_channel) const {
+    V result{};
+    for (std::ptrdiff_t i = 0; i < lanes(v); ++i)
+      result[i] = static_cast<T>(value_of_channel(first + v * kLanes<V> + i));
+    return result;
+  }
+
+ private:
+  NNFAST_INLINE char* at(const Matrix& m, std::ptrdiff_t row, int v) const {
+    return m.data + row * m.row_stride + (first + v * kLanes<V>)*m.stride;
+  }
+};
+
+// Sums over the rows of one or more terms a channel. body(row, add) calls add(term, v, wide) for its terms.
+template <class T, int Vectors, int Terms>
+struct ColumnSums {
+  using W = Widened<Vec<T>>;
+  static constexpr int kParts = Vectors * W::count;
+  Vec<double> total[Terms][kParts] = {};
+
+  template <class Body>
+  NNFAST_INLINE void over_rows(std::ptrdiff_t rows, Body body) {
+    for (std::ptrdiff_t begin = 0; begin < rows; begin += kRowBlock) {
+      const std::ptrdiff_t end = begin + kRowBlock < rows ? begin + kRowBlock : rows;
+      Vec<double> block[Terms][kParts] = {};
+      for (std::ptrdiff_t row = begin; row < end; ++row) body(row, block);
+      for (int term = 0; term < Terms; ++term)
+        for (int k = 0; k < kParts; ++k) total[term][k] += block[term][k];
+    }
+  }
+  NNFAST_INLINE void copy_to(double* to, int term, std::ptrdiff_t count) const {
+    __builtin_memcpy(to, total[term], sizeof(double) * static_cast<std::size_t>(count));
+  }
+};
+
+template <class T, int Vectors>
+void statistics(const BatchNorm& norm, Channels<T, Vectors> channels) {
+  using W = Widened<Vec<T>>;
+  const double rows = static_cast<double>(norm.rows);
+  double* mean = norm.mean + channels.first;
+  double* variance = norm.variance + channels.first;
+  Vec<double> shift[Vectors * W::count];
+  for (int v = 0; v < Vectors; ++v) {
+    const W wide = widen(channels.load(norm.x, 0, v));
+    for (int k = 0; k < W::count; ++k) shift[v * W::count + k] = wide.part[k];
+  }
+
+  ColumnSums<T, Vectors, 1> sums;
+  sums.over_rows(norm.rows, [&](std::ptrdiff_t row, auto& block) {
+    for (int v = 0; v < Vectors; ++v) {
+      const W x = widen(channels.load(norm.x, row, v));
+      for (int k = 0; k < W::count; ++k) block[0][v * W::count + k] += x.part[k] - shift[v * W::count + k];
+    }
+  });
+  Vec<double> means[Vectors * W::count];
+  for (int k = 0; k < Vectors * W::count; ++k) means[k] = shift[k] + sums.total[0][k] / rows;
+  __builtin_memcpy(mean, means, sizeof(double) * static_cast<std::size_t>(channels.count));
+
+  ColumnSums<T, Vectors, 1> squares;
+  squares.over_rows(norm.rows, [&](std::ptrdiff_t row, auto& block) {
+    for (int v = 0; v < Vectors; ++v) {
+      const W x = widen(channels.load(norm.x, row, v));
+      for (int k = 0; k < W::count; ++k) {
+        const Vec<double> d = x.part[k] - means[v * W::count + k];
+        auto& sum = block[0][v * W::count + k];
+        sum = fma(d, d, sum);
+      }
+    }
+  });
+  squares.copy_to(variance, 0, channels.count);
+  for (std::ptrdiff_t c = 0; c < channels.count; ++c) variance[c] /= rows;
+}
+
+// What normalises one vector of channels: (x - mean_hi - mean_lo) * scale + beta.
+template <class V>
+struct Affine {
+  V mean_hi, mean_lo, scale, beta;
+  NNFAST_INLINE V centred(V x) const { return (x - mean_hi) - mean_lo; }
+  NNFAST_INLINE V operator()(V x) const { return fma(centred(x), scale, beta); }
+};
+
+template <class T, int Vectors>
+NNFAST_INLINE Affine<Vec<T>> affine(Channels<T, Vectors> channels, int v, const double* mean, const double* inv_std,
+                                    const double* gamma, const double* beta) {
+  return {channels.gather(v, [&](std::ptrdiff_t c) { return mean[c]; }),
+          channels.gather(v, [&](std::ptrdiff_t c) { return mean[c] - static_cast<double>(static_cast<T>(mean[c])); }),
+          channels.gather(v, [&](std::ptrdiff_t c) { return gamma[c] * inv_std[c]; }),
+          channels.gather(v, [&](std::ptrdiff_t c) { return beta ? beta[c] : 0.0; })};
+}
+
+template <class T, int Vectors>
+void normalise(const BatchNorm& norm, Channels<T, Vectors> channels) {
+  for (std::ptrdiff_t c = channels.first; c < channels.first + channels.count; ++c)
+    norm.inv_std[c] = 1 / __builtin_sqrt(norm.variance[c] + norm.eps);
+  Affine<Vec<T>> map[Vectors];
+  for (int v = 0; v < Vectors; ++v) map[v] = affine(channels, v, norm.mean, norm.inv_std, norm.gamma, norm.beta);
+  for (std::ptrdiff_t row = 0; row < norm.rows; ++row)
+    for (int v = 0; v < Vectors; ++v) channels.store(norm.y, row, v, map[v](channels.load(norm.x, row, v)));
+}
+
+template <class T, int Vectors>
+void backward(const BatchNormBackward& norm, Channels<T, Vectors> channels) {
+  using V = Vec<T>;
+  using W = Widened<V>;
+  Vec<double> means[Vectors * W::count] = {};
+  __builtin_memcpy(means, norm.mean + channels.first, sizeof(double) * static_cast<std::size_t>(channels.count));
+  ColumnSums<T, Vectors, 2> sums;
+  sums.over_rows(norm.rows, [&](std::ptrdiff_t row, auto& block) {
+    for (int v = 0; v < Vectors; ++v) {
+      const W dy = widen(channels.load(norm.dy, row, v));
+      const W x = widen(channels.load(norm.x, row, v));
+      for (int k = 0; k < W::count; ++k) {
+        const int p = v * W::count + k;
+        block[0][p] += dy.part[k];
+        block[1][p] = fma(dy.part[k], x.part[k] - means[p], block[1][p]);
+      }
+    }
+  });
+  double* dgamma = norm.dgamma + channels.first;
+  sums.copy_to(norm.dbeta + channels.first, 0, channels.count);
+  sums.copy_to(dgamma, 1, channels.count);
+  for (std::ptrdiff_t c = 0; c < channels.count; ++c) dgamma[c] *= norm.inv_std[channels.first + c];
+
+  const double share = norm.training ? 1 / static_cast<double>(norm.rows) : 0;
+  Affine<V> map[Vectors];
+  V dy_mean[Vectors], slope[Vectors];
+  for (int v = 0; v < Vectors; ++v) {
+    map[v] = affine(channels, v, norm.mean, norm.inv_std, norm.gamma, nullptr);
+    dy_mean[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.dbeta[c] * share; });
+    slope[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.dgamma[c] * norm.inv_std[c] * share; });
+  }
+  for (std::ptrdiff_t row = 0; row < norm.rows; ++row) {
+    for (int v = 0; v < Vectors; ++v) {
+      const V dy = channels.load(norm.dy, row, v);
+      const V centred = map[v].centred(channels.load(norm.x, row, v));
+      // In inference x does not matter, not even an infinite one.
+      const V inner = norm.training ? fma(-centred, slope[v], dy - dy_mean[v]) : dy;
+      channels.store(norm.dx, row, v, inner * map[v].scale);
+    }
+  }
+}
+
+// Hands the channels to body in groups of four vectors, then of one.
+template <class T, class Body>
+NNFAST_INLINE void for_channels(std::ptrdiff_t begin, std::ptrdiff_t end, Body body) {
+  constexpr int wide = 4;
+  std::ptrdiff_t c = begin;
+  for (; c + Channels<T, wide>::kWidth <= end; c += Channels<T, wide>::kWidth)
+    body(Channels<T, wide>{c, Channels<T, wide>::kWidth});
+  for (; c < end; c += Channels<T, 1>::kWidth)
+    body(Channels<T, 1>{c, end - c < Channels<T, 1>::kWidth ? end - c : Channels<T, 1>::kWidth});
+}
+
+template <class T>
+void batch_norm_training(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const ExceptionScope exceptions;
+  for_channels<T>(begin, end, [&](auto channels) {
+    statistics(norm, channels);
+    normalise(norm, channels);
+  });
+}
+
+template <class T>
+void batch_norm_inference(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const ExceptionScope exceptions;
+  for_channels<T>(begin, end, [&](auto channels) { normalise(norm, channels); });
+}
+
+template <class T>
+void batch_norm_backward(const BatchNormBackward& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const ExceptionScope exceptions;
+  for_channels<T>(begin, end, [&](auto channels) { backward(norm, channels); });
+}
+
+}  // namespace
+
+namespace NNFAST_ISA {
+
+extern const NormalizationKernels normalization;
+const NormalizationKernels normalization = {
+    batch_norm_training<float>,  batch_norm_training<double>,  batch_norm_inference<float>,
+    batch_norm_inference<double>, batch_norm_backward<float>, batch_norm_backward<double>};
+
+}  // namespace NNFAST_ISA
+}  // namespace nnfast

@@ -1,0 +1,110 @@
+// Optimizers: each rule is a struct whose update() is the formula over vectors, with the numbers of the step as
+// vectors too. The rules are PyTorch's; subnormals count as zero inside (see FlushSubnormalsScope).
+#include "kernels/optim.hpp"
+
+#include "simd/float_state.hpp"
+#include "simd/vector.hpp"
+
+namespace nnfast {
+namespace {
+
+// g, its sign turned when maximising, plus the L2 penalty's gradient.
+template <class V, class Step>
+struct Gradient {
+  V sign, weight_decay;
+  NNFAST_INLINE explicit Gradient(const Step& step)
+      : sign(broadcast<V>(static_cast<Element<V>>(step.maximize ? -1 : 1))),
+        weight_decay(broadcast<V>(static_cast<Element<V>>(step.weight_decay))) {}
+  NNFAST_INLINE V operator()(V g, V p) const { return fma(weight_decay, p, sign * g); }
+};
+
+// p -= lr g
+template <class V>
+struct Sgd {
+  using Step = SgdStep;
+  static constexpr int kState = 0;
+  Gradient<V, Step> gradient;
+  V lr;
+  NNFAST_INLINE explicit Sgd(const Step& step)
+      : gradient(step), lr(broadcast<V>(static_cast<Element<V>>(step.lr))) {}
+  NNFAST_INLINE void update(V& p, V g, V*) const { p = fma(-lr, gradient(g, p), p); }
+};
+
+// v = momentum v + (1 - dampening) g, v = g at first;  p -= lr v, or lr (g + momentum v) with Nesterov's
+template <class V>
+struct SgdMomentum {
+  using Step = SgdStep;
+  static constexpr int kState = 1;
+  Gradient<V, Step> gradient;
+  V lr, momentum, gain;
+  bool nesterov;
+  NNFAST_INLINE explicit SgdMomentum(const Step& step)
+      : gradient(step),
+        lr(broadcast<V>(static_cast<Element<V>>(step.lr))),
+        momentum(broadcast<V>(static_cast<Element<V>>(step.momentum))),
+        gain(broadcast<V>(static_cast<Element<V>>(step.first ? 1 : 1 - step.dampening))),
+        nesterov(step.nesterov) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    g = gradient(g, p);
+    V& v = state[0];  // zero before the first step
+    v = fma(momentum, v, gain * g);
+    p = fma(-lr, nesterov ? fma(momentum, v, g) : v, p);
+  }
+};
+
+// m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+// p -= step_size m / (sqrt(v) inv_sqrt_correction + eps)                       (Kingma, Ba 2015)
+template <class V>
+struct Adam {
+  using Step = AdamStep;
+  using T = Element<V>;
+  static constexpr int kState = 2;
+  Gradient<V, Step> gradient;
+  V step_size, gain1, beta2, gain2, eps, inv_sqrt_correction;
+  NNFAST_INLINE explicit Adam(const Step& step)
+      : gradient(step),
+        step_size(broadcast<V>(static_cast<T>(step.step_size))),
+        gain1(broadcast<V>(static_cast<T>(1 - step.beta1))),
+        beta2(broadcast<V>(static_cast<T>(step.beta2))),
+        gain2(broadcast<V>(static_cast<T>(1 - step.beta2))),
+        eps(broadcast<V>(static_cast<T>(step.eps))),
+        inv_sqrt_correction(broadcast<V>(static_cast<T>(step.inv_sqrt_correction))) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    g = gradient(g, p);
+    V& m = state[0];
+    V& v = state[1];
+    m = fma(g - m, gain1, m);
+    v = fma(beta2, v, gain2 * g * g);
+    p = fma(-step_size, m / fma(sqrt(v), inv_sqrt_correction, eps), p);
+  }
+};
+
+template <template <class> class Rule, class T, class Step>
+void step_run(const Step& step, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  constexpr int state_count = Rule<V>::kState;
+  const FlushSubnormalsScope flushing;
+  const Rule<V> rule(step);
+  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
+    const auto at = [&](int k) { return arrays[k] + i * strides[k]; };
+    V p = load_strided<V>(at(0), strides[0], count, T{0});
+    const V g = load_strided<V>(at(1), strides[1], count, T{0});
+    V state[state_count + 1];
+    for (int k = 0; k < state_count; ++k) state[k] = load_strided<V>(at(2 + k), strides[2 + k], count, T{0});
+    rule.update(p, g, state);
+    store_strided(at(0), strides[0], p, count);
+    for (int k = 0; k < state_count; ++k) store_strided(at(2 + k), strides[2 + k], state[k], count);
+  }
+}
+
+}  // namespace
+
+namespace NNFAST_ISA {
+
+extern const OptimKernels optim;
+const OptimKernels optim = {step_run<Sgd, float>,         step_run<Sgd, double>,  step_run<SgdMomentum, float>,
+                            step_run<SgdMomentum, double>, step_run<Adam, float>, step_run<Adam, double>};
+
+}  // namespace NNFAST_ISA
+}  // namespace nnfast

@@ -1,0 +1,59 @@
+// The part that softmax and its losses share: one row shifted by its maximum, exponentials and their sum.
+#pragma once
+
+#include "simd/math.hpp"
+#include "simd/reduce.hpp"
+
+namespace nnfast {
+namespace {
+
+constexpr double kInfinity = __builtin_inf();
+
+// The largest element of a row of n > 0; -inf rows give NaN, so that what follows is NaN. A NaN in the row may or may
+// not be returned: it reaches every result through the sum.
+template <class T>
+NNFAST_INLINE T row_max(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  V largest = broadcast<V>(static_cast<T>(-kInfinity));
+  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
+    largest = max(largest, load_strided<V>(x + i * stride, stride, count, static_cast<T>(-kInfinity)));
+  }
+  const T value = max_lane(largest);
+  return value == static_cast<T>(-kInfinity) ? static_cast<T>(__builtin_nan("")) : value;
+}
+
+// x - largest, exact as hi + lo where it matters; 0 where they are equal, infinities included.
+template <class V>
+NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
+  const V hi = x - largest;
+  const V back = hi - x;
+  const V lo = (x - (hi - back)) - (largest + back);
+  const auto equal = x == largest;
+  const auto finite = hi > Constants<Element<V>>::exp_min;
+  return {equal ? V{} : hi, finite ? (equal ? V{} : lo) : V{}};
+}
+
+// e^(d.hi + d.lo) for d.hi <= 0.
+template <class V>
+NNFAST_INLINE V exp_shifted(Pair<V> d) {
+  const Exponential<V> e = exp_unsummed(max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi));
+  return scale(e.m.hi + (e.m.lo + d.lo), e.n);
+}
+
+// Calls body(i, part, count, d) for every vector of the row; d is the shifted element, -inf where there is none.
+template <class T, class Body>
+NNFAST_INLINE void for_shifted(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n, T largest, Body body) {
+  using V = Vec<T>;
+  for (std::ptrdiff_t block = 0; block < n; block += kReduceBlock) {
+    for (int part = 0; part < kReduceParts<T>; ++part) {
+      const std::ptrdiff_t i = block + part * kLanes<V>;
+      const std::ptrdiff_t count = part_count<T>(n - block, part);
+      const V v = load_strided<V>(x + i * stride, stride, count, static_cast<T>(-kInfinity));
+      body(i, part, count, shifted_by(v, broadcast<V>(largest)));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nnfast

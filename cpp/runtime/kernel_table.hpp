@@ -1,0 +1,34 @@
+// The kernels of every instruction set this build has, and the ones in use.
+#pragma once
+
+#include <span>
+
+namespace nnfast {
+
+struct ActivationKernels;
+struct SoftmaxKernels;
+struct LossKernels;
+struct NormalizationKernels;
+struct DropoutKernels;
+struct OptimKernels;
+
+struct KernelTable {
+  const char* isa;
+  const ActivationKernels* activations;
+  const SoftmaxKernels* softmax;
+  const LossKernels* losses;
+  const NormalizationKernels* normalization;
+  const DropoutKernels* dropout;
+  const OptimKernels* optim;
+};
+
+// What this build has, the narrowest first.
+std::span<const KernelTable> built_kernels();
+
+// The table in use: after choose_kernels(), the widest that the machine supports, up to the cap.
+const KernelTable& kernels();
+
+// cap: the name of an instruction set, or null. False if no table of that name was built.
+bool choose_kernels(const char* cap);
+
+}  // namespace nnfast

@@ -1,0 +1,126 @@
+// Elementary functions on the vector types, built for results within one unit in the last place.
+//
+// Where a formula goes on from an exponential, it takes it as an unevaluated sum hi + lo (Pair), so that the rounding of
+// the exponential does not reach the result. Reduction and polynomials: x = n ln2 + r, e^r = 1 + r + r^2 tail(r), as in
+// Muller, "Elementary Functions", chapters 3 and 11; the coefficients come from minimax.py.
+#pragma once
+
+#include "simd/coefficients.hpp"
+#include "simd/vector.hpp"
+
+namespace nnfast {
+namespace {
+
+// The unevaluated sum hi + lo, |lo| at most half an ulp of hi or a little more.
+template <class V>
+struct Pair {
+  V hi, lo;
+};
+
+// a + b without error, for |a| >= |b| or a = 0 (Dekker).
+template <class V>
+NNFAST_INLINE Pair<V> fast_two_sum(V a, V b) {
+  const V hi = a + b;
+  return {hi, b - (hi - a)};
+}
+
+template <class V, int N>
+NNFAST_INLINE V polynomial(V x, const Element<V> (&coefficients)[N]) {
+  V sum = broadcast<V>(coefficients[N - 1]);
+#pragma GCC unroll 16
+  for (int i = N - 2; i >= 0; --i) sum = fma(sum, x, broadcast<V>(coefficients[i]));
+  return sum;
+}
+
+// x = n ln2 + r, |r| <= ln2 / 2.
+template <class V>
+struct Reduced {
+  Mask<V> n;
+  Pair<V> r;
+};
+
+// x finite or NaN, |x| below the exponent range times ln2.
+template <class V>
+NNFAST_INLINE Reduced<V> reduce_by_ln2(V x) {
+  using C = Constants<Element<V>>;
+  const V magic = broadcast<V>(C::round_magic);
+  const V shifted = fma(x, broadcast<V>(C::log2e), magic);  // the integer sits in the low bits
+  const V n = shifted - magic;
+  const V t = fma(n, broadcast<V>(-C::ln2_hi), x);  // exact
+  const V hi = fma(n, broadcast<V>(-C::ln2_lo), t);
+  const V lo = fma(n, broadcast<V>(-C::ln2_lo), t - hi);
+  return {bit_cast<Mask<V>>(shifted) - bit_cast<Mask<V>>(magic), {hi, lo}};
+}
+
+// e^r - 1 - r.hi of a reduced argument.
+template <class V>
+NNFAST_INLINE V exp_rest(Pair<V> r) {
+  return fma(r.hi * r.hi, polynomial(r.hi, Constants<Element<V>>::exp_tail), r.lo);
+}
+
+// e^x = (m.hi + m.lo) 2^n with m in [0.7, 1.5].
+template <class V>
+struct Exponential {
+  Mask<V> n;
+  Pair<V> m;
+};
+
+// x at least exp_min, at most -exp_min, or NaN. m.lo is not small: m is meant to be added up.
+template <class V>
+NNFAST_INLINE Exponential<V> exp_unsummed(V x) {
+  const Reduced<V> reduced = reduce_by_ln2(x);
+  const Pair<V> m = fast_two_sum(broadcast<V>(1), reduced.r.hi);
+  return {reduced.n, {m.hi, m.lo + exp_rest(reduced.r)}};
+}
+
+// The same with m.lo below half an ulp of m.hi.
+template <class V>
+NNFAST_INLINE Exponential<V> exp_pair(V x) {
+  const Exponential<V> e = exp_unsummed(x);
+  return {e.n, fast_two_sum(e.m.hi, e.m.lo)};
+}
+
+// e^x - 1 for x <= 0; NaN stays NaN.
+template <class V>
+NNFAST_INLINE Pair<V> expm1_nonpositive(V x) {
+  const Reduced<V> reduced = reduce_by_ln2(max(broadcast<V>(Constants<Element<V>>::expm1_min), x));
+  const Pair<V> p = fast_two_sum(reduced.r.hi, exp_rest(reduced.r));
+  const V s = power_of_two<V>(reduced.n);
+  const V s_minus_1 = s - 1;
+  const V lost = s - (s_minus_1 + 1);
+  const V hi = fma(s, p.hi, s_minus_1);
+  return {hi, fma(s, p.lo, fma(s, p.hi, s_minus_1 - hi)) + lost};
+}
+
+// a / b in one rounding and a little: the quotient by a reciprocal, corrected by its remainder.
+template <class V>
+NNFAST_INLINE V divide(Pair<V> a, Pair<V> b) {
+  const V reciprocal = 1 / b.hi;
+  const V q = a.hi * reciprocal;
+  const V remainder = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo);
+  return fma(remainder, reciprocal, q);
+}
+
+// log(x) for finite x >= 1, fdlibm's arrangement: with m = x / 2^k in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f),
+// log m = f - (f^2/2 - s (f^2/2 + s^2 tail(s^2))).
+template <class V>
+NNFAST_INLINE V log_from_one(V x) {
+  using T = Element<V>;
+  using I = Mask<V>;
+  using C = Constants<T>;
+  constexpr int digits = sizeof(T) == 4 ? 23 : 52;
+  const auto half_bits = bit_cast<IntOf<T>>(static_cast<T>(0.70710678118654752440));
+  const I shifted = bit_cast<I>(x) - half_bits;
+  const I k = shifted >> digits;
+  const V m = bit_cast<V>(bit_cast<I>(x) - (k << digits));
+  const V n = __builtin_convertvector(k, V);
+  const V f = m - 1;
+  const V s = f / (f + 2);
+  const V z = s * s;
+  const V half_square = f * f * static_cast<T>(0.5);
+  const V correction = s * (half_square + z * polynomial(z, C::log_tail)) + n * C::ln2_lo;
+  return n * C::ln2_hi - ((half_square - correction) - f);
+}
+
+}  // namespace
+}  // namespace nnfast

@@ -1,0 +1,271 @@
+// The vector vocabulary: what the compiler's own vector types lack.
+//
+// Arithmetic, comparison and `mask ? a : b` come with the types (GCC and Clang vector_size). This header adds
+// loads, stores, fused multiply-add, ordered min and max, conversions between widths, and scaling by powers of two.
+// Everything sits in an anonymous namespace: the same names are compiled for several instruction sets, and a shared
+// symbol would let the linker hand AVX-512 code to an older machine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define NNFAST_INLINE __attribute__((always_inline)) inline
+
+namespace nnfast {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr std::size_t kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr std::size_t kVectorBytes = 32;
+#else
+constexpr std::size_t kVectorBytes = 16;
+#endif
+
+template <class T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N>
+using VecN = typename VectorOf<T, N>::type;
+
+// The vector of T as wide as a register.
+template <class T>
+using Vec = VecN<T, static_cast<int>(kVectorBytes / sizeof(T))>;
+
+template <class V>
+using Element = std::remove_reference_t<decltype(V{}[0])>;
+template <class V>
+constexpr int kLanes = static_cast<int>(sizeof(V) / sizeof(Element<V>));
+
+template <std::size_t Bytes>
+struct IntOfSize;
+template <>
+struct IntOfSize<4> {
+  using type = std::int32_t;
+};
+template <>
+struct IntOfSize<8> {
+  using type = std::int64_t;
+};
+template <class T>
+using IntOf = typename IntOfSize<sizeof(T)>::type;
+// The vector of integers that a comparison of V gives: 0 or -1 a lane.
+template <class V>
+using Mask = VecN<IntOf<Element<V>>, kLanes<V>>;
+
+template <class To, class From>
+NNFAST_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class V>
+NNFAST_INLINE V broadcast(Element<V> value) {
+  return value - V{};  // value - 0 keeps -0.0, where 0 + value would not
+}
+
+// ---- loads and stores; no alignment is assumed ----
+
+template <class V>
+NNFAST_INLINE V load(const Element<V>* from) {
+  V v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V>
+NNFAST_INLINE void store(Element<V>* to, V v) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+// The first `count` lanes from memory, the others `fill`; 0 <= count <= lanes.
+template <class V>
+NNFAST_INLINE V load_partial(const Element<V>* from, std::ptrdiff_t count, Element<V> fill) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) {
+    const auto lanes = static_cast<__mmask16>((1u << count) - 1);
+    return bit_cast<V>(
+        _mm512_mask_loadu_epi32(bit_cast<__m512i>(broadcast<V>(fill)), lanes, static_cast<const void*>(from)));
+  } else {
+    const auto lanes = static_cast<__mmask8>((1u << count) - 1);
+    return bit_cast<V>(
+        _mm512_mask_loadu_epi64(bit_cast<__m512i>(broadcast<V>(fill)), lanes, static_cast<const void*>(from)));
+  }
+#else
+  V v = broadcast<V>(fill);
+  for (std::ptrdiff_t i = 0; i < count; ++i) v[i] = from[i];
+  return v;
+#endif
+}
+
+template <class V>
+NNFAST_INLINE void store_partial(Element<V>* to, V v, std::ptrdiff_t count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) {
+    _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1u << count) - 1), bit_cast<__m512i>(v));
+  } else {
+    _mm512_mask_storeu_epi64(to, static_cast<__mmask8>((1u << count) - 1), bit_cast<__m512i>(v));
+  }
+#else
+  for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = v[i];
+#endif
+}
+
+// One element at a byte stride that need not be a multiple of its size.
+template <class T>
+NNFAST_INLINE T load_element(const char* from) {
+  T value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+
+template <class T>
+NNFAST_INLINE void store_element(char* to, T value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+template <class V>
+NNFAST_INLINE V load_strided(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count, Element<V> fill) {
+  using T = Element<V>;
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
+    return count == kLanes<V> ? load<V>(reinterpret_cast<const T*>(from))
+                              : load_partial<V>(reinterpret_cast<const T*>(from), count, fill);
+  }
+  alignas(sizeof(V)) T lanes[kLanes<V>];
+  for (int i = 0; i < kLanes<V>; ++i) lanes[i] = i < count ? load_element<T>(from + i * stride) : fill;
+  return load<V>(lanes);
+}
+
+template <class V>
+NNFAST_INLINE void store_strided(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
+  using T = Element<V>;
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
+    if (count == kLanes<V>) return store(reinterpret_cast<T*>(to), v);
+    return store_partial(reinterpret_cast<T*>(to), v, count);
+  }
+  alignas(sizeof(V)) T lanes[kLanes<V>];
+  store(lanes, v);
+  for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, lanes[i]);
+}
+
+// ---- arithmetic the types lack ----
+
+// a * b + c, rounded once where the machine can (every instruction set but x86-64-v2).
+template <class V>
+NNFAST_INLINE V fma(V a, V b, V c) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64 && sizeof(Element<V>) == 4) return _mm512_fmadd_ps(a, b, c);
+  if constexpr (sizeof(V) == 64 && sizeof(Element<V>) == 8) return _mm512_fmadd_pd(a, b, c);
+#endif
+#if defined(__FMA__)
+  if constexpr (sizeof(V) == 32 && sizeof(Element<V>) == 4) return _mm256_fmadd_ps(a, b, c);
+  if constexpr (sizeof(V) == 32 && sizeof(Element<V>) == 8) return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+  if constexpr (sizeof(Element<V>) == 4) return vfmaq_f32(c, a, b);
+  if constexpr (sizeof(Element<V>) == 8) return vfmaq_f64(c, a, b);
+#endif
+  return a * b + c;
+}
+
+template <class V>
+NNFAST_INLINE V sqrt(V a) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm512_sqrt_ps(a);
+  if constexpr (sizeof(Element<V>) == 8) return _mm512_sqrt_pd(a);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm256_sqrt_ps(a);
+  if constexpr (sizeof(Element<V>) == 8) return _mm256_sqrt_pd(a);
+#elif defined(__x86_64__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm_sqrt_ps(a);
+  if constexpr (sizeof(Element<V>) == 8) return _mm_sqrt_pd(a);
+#elif defined(__aarch64__)
+  if constexpr (sizeof(Element<V>) == 4) return vsqrtq_f32(a);
+  if constexpr (sizeof(Element<V>) == 8) return vsqrtq_f64(a);
+#endif
+}
+
+// min and max with x's NaN kept: the bound is never NaN. Of two zeros x is returned.
+template <class V>
+NNFAST_INLINE V min(V bound, V x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm512_min_ps(bound, x);
+  if constexpr (sizeof(Element<V>) == 8) return _mm512_min_pd(bound, x);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm256_min_ps(bound, x);
+  if constexpr (sizeof(Element<V>) == 8) return _mm256_min_pd(bound, x);
+#elif defined(__x86_64__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm_min_ps(bound, x);
+  if constexpr (sizeof(Element<V>) == 8) return _mm_min_pd(bound, x);
+#else
+  return bound < x ? bound : x;
+#endif
+}
+
+template <class V>
+NNFAST_INLINE V max(V bound, V x) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm512_max_ps(bound, x);
+  if constexpr (sizeof(Element<V>) == 8) return _mm512_max_pd(bound, x);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm256_max_ps(bound, x);
+  if constexpr (sizeof(Element<V>) == 8) return _mm256_max_pd(bound, x);
+#elif defined(__x86_64__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm_max_ps(bound, x);
+  if constexpr (sizeof(Element<V>) == 8) return _mm_max_pd(bound, x);
+#else
+  return bound > x ? bound : x;
+#endif
+}
+
+template <class V>
+NNFAST_INLINE V abs(V x) {
+  using I = Mask<V>;
+  constexpr auto sign = static_cast<IntOf<Element<V>>>(IntOf<Element<V>>{1} << (sizeof(Element<V>) * 8 - 1));
+  return bit_cast<V>(bit_cast<I>(x) & ~broadcast<I>(sign));
+}
+
+// The magnitude of x with the sign of s.
+template <class V>
+NNFAST_INLINE V copysign(V x, V s) {
+  using I = Mask<V>;
+  constexpr auto sign = static_cast<IntOf<Element<V>>>(IntOf<Element<V>>{1} << (sizeof(Element<V>) * 8 - 1));
+  return bit_cast<V>((bit_cast<I>(x) & ~broadcast<I>(sign)) | (bit_cast<I>(s) & broadcast<I>(sign)));
+}
+
+// 2^n for n in the normal range.
+template <class V>
+NNFAST_INLINE V power_of_two(Mask<V> n) {
+  constexpr int digits = sizeof(Element<V>) == 4 ? 23 : 52;
+  constexpr int bias = sizeof(Element<V>) == 4 ? 127 : 1023;
+  return bit_cast<V>((n + bias) << digits);
+}
+
+// x * 2^n rounded once, the subnormal range included; |n| up to twice the exponent range.
+template <class V>
+NNFAST_INLINE V scale(V x, Mask<V> n) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm512_scalef_ps(x, _mm512_cvtepi32_ps((__m512i)n));
+  if constexpr (sizeof(Element<V>) == 8) return _mm512_scalef_pd(x, _mm512_cvtepi64_pd((__m512i)n));
+#endif
+  const Mask<V> half = n >> 1;
+  return x * power_of_two<V>(half) * power_of_two<V>(n - half);
+}
+
+template <class V>
+NNFAST_INLINE bool any(Mask<V> mask) {
+  Element<Mask<V>> found = 0;
+  for (int i = 0; i < kLanes<V>; ++i) found |= mask[i];
+  return found != 0;
+}
+
+}  // namespace
+}  // namespace nnfast

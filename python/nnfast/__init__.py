@@ -1,0 +1,78 @@
+"""Kernels of neural-network training for NumPy, at machine speed.
+
+The kernels stand here; what is built on them has modules of its own (``nnfast.optim``), loaded when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nnfast._load import _core as _core
+from nnfast.activations import (
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    maxout,
+    maxout_backward,
+    prelu,
+    prelu_backward,
+    prelu_weight_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+)
+from nnfast.dropout import dropout, dropout_backward
+from nnfast.losses import softmax_cross_entropy
+from nnfast.normalization import batch_norm, batch_norm_backward
+from nnfast.runtime import cpu_info, get_num_threads, num_threads, set_num_threads
+from nnfast.softmax import softmax, softmax_backward
+from nnfast.version import __version__
+
+if TYPE_CHECKING:
+    from nnfast import optim as optim
+
+_LAZY = ("optim",)
+
+__all__ = [
+    "__version__",
+    "batch_norm",
+    "batch_norm_backward",
+    "cpu_info",
+    "dropout",
+    "dropout_backward",
+    "elu",
+    "elu_backward",
+    "get_num_threads",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "maxout",
+    "maxout_backward",
+    "num_threads",
+    "optim",
+    "prelu",
+    "prelu_backward",
+    "prelu_weight_backward",
+    "relu",
+    "relu_backward",
+    "set_num_threads",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "tanh",
+    "tanh_backward",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return import_module(f"nnfast.{name}")
+    raise AttributeError(f"module 'nnfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,31 @@
+"""Checks of the arguments that are not arrays."""
+
+from typing import Any
+
+
+def real(value: Any, name: str) -> float:
+    """value as a Python float; a TypeError that names the argument if it is not a real number."""
+    if type(value) is float:
+        return value
+    try:
+        if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+            raise TypeError
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a real number, got {type(value).__name__}") from None
+
+
+def real_in(value: Any, low: float, high: float, name: str) -> float:
+    """value as a Python float in [low, high]."""
+    number = real(value, name)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {number!r}")
+    return number
+
+
+def not_negative(value: Any, name: str) -> float:
+    """value as a Python float that is not negative and not NaN."""
+    number = real(value, name)
+    if not number >= 0:
+        raise ValueError(f"{name} must not be negative, got {number!r}")
+    return number

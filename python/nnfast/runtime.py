@@ -1,0 +1,175 @@
+"""The instruction set in use and the number of threads."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nnfast._load import _core
+
+
+def cpu_info() -> dict[str, Any]:
+    """The instruction sets of this build, of this machine, and the one in use.
+
+    Returns
+    -------
+    info : dict
+        ``built`` and ``supported``: tuples of names, the narrowest first; ``chosen``: the widest of both, up to the
+        environment variable ``NNFAST_ISA`` as read when nnfast was imported.
+
+    Examples
+    --------
+    >>> import nnfast as nf
+    >>> nf.cpu_info()["chosen"] in nf.cpu_info()["built"]
+    True
+    """
+    info: dict[str, Any] = _core.cpu_info()
+    return info
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a kernel may use, in this process.
+
+    Parameters
+    ----------
+    n : int, at least 1
+        Results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If n is less than 1.
+
+    Examples
+    --------
+    >>> import nnfast as nf
+    >>> before = nf.get_num_threads()
+    >>> nf.set_num_threads(1)
+    >>> nf.get_num_threads()
+    1
+    >>> nf.set_num_threads(before)
+    """
+    _core.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads a kernel called from this thread may use.
+
+    At import: ``NNFAST_NUM_THREADS``, else the first number of ``OMP_NUM_THREADS``, else the processors this process
+    may run on, at most its cgroup's quota.
+
+    Returns
+    -------
+    n : int
+
+    Examples
+    --------
+    >>> import nnfast as nf
+    >>> with nf.num_threads(1):
+    ...     nf.get_num_threads()
+    1
+    """
+    return _core.get_num_threads()
+
+
+class num_threads:
+    """Context manager: kernels called from this thread use at most n threads inside.
+
+    Parameters
+    ----------
+    n : int, at least 1
+
+    Raises
+    ------
+    ValueError
+        If n is less than 1.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> with nf.num_threads(1):
+    ...     y = nf.relu(np.zeros(10))
+    """
+
+    def __init__(self, n: int) -> None:
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        self._n = n
+        self._outer: list[int] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_core._set_thread_override(self._n))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _core._set_thread_override(self._outer.pop())
+
+
+def _from_variable(value: str, name: str) -> int:
+    if not value.strip().isdigit() or int(value) < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)
+
+
+def _cgroup_quota(root: Path = Path("/")) -> int | None:
+    """Processors of time that the cgroup of this process may use, rounded up; None without a limit."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, read = root / "sys/fs/cgroup", _quota_v2
+        elif "cpu" in controllers.split(","):
+            base, read = root / "sys/fs/cgroup/cpu", _quota_v1
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        # A limit of any enclosing group holds too. Inside a container the path may not be visible: the base then is.
+        for place in [folder, *folder.parents]:
+            quota = read(place)
+            if quota is not None:
+                quotas.append(quota)
+            if place == base:
+                break
+    return max(1, min(quotas)) if quotas else None
+
+
+def _quota_v2(folder: Path) -> int | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else -(-int(quota) // int(period))
+
+
+def _quota_v1(folder: Path) -> int | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return -(-quota // period) if quota > 0 else None
+
+
+def _default_threads() -> int:
+    if own := os.environ.get("NNFAST_NUM_THREADS"):
+        return _from_variable(own, "NNFAST_NUM_THREADS")
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdigit() and int(first) > 0:
+        return int(first)
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        processors = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return min(processors, quota) if quota else processors
+
+
+_core.set_num_threads(_default_threads())

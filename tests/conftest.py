@@ -1,0 +1,39 @@
+"""What all tests share: the ways of running a kernel, and Hypothesis without a clock."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+import nnfast as nf
+from nnfast._testing import forced
+
+# The machine may be shared: a slow example is not a failure. Random examples, the same in every run of one version.
+settings.register_profile("nnfast", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("nnfast")
+
+ISAS = nf.cpu_info()["supported"]
+# Those with fused multiply-add promise the same bits as each other.
+FMA_ISAS = [isa for isa in ISAS if isa != "x86-64-v2"]
+# 7 is more than this machine has, and divides nothing evenly.
+THREADS = (1, 2, 7)
+
+ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
+
+
+@pytest.fixture(params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module")
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test with every instruction set of the machine and 1, 2 and 7 threads, the arrays shared at a grain of 1.
+
+    The value is the instruction set's name.
+    """
+    isa, threads = request.param
+    with forced(isa=isa, threads=threads, grain=1):
+        yield isa
+
+
+@pytest.fixture(params=ISAS, scope="module")
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test with every instruction set of the machine."""
+    with forced(isa=request.param):
+        yield request.param

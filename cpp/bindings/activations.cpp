@@ -1,9 +1,10 @@
+#include "kernels/activations.hpp"
+
 #include <string>
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
 #include "bindings/ufuncs.hpp"
-#include "kernels/activations.hpp"
 #include "runtime/parallel.hpp"
 
 namespace nnfast {
@@ -336,10 +337,10 @@ void bind_activations(py::module_& module) {
 #define NNFAST_DOCS(formula, name, params, cost) {k##formula##Doc, k##formula##BackwardDoc},
   static constexpr Docs docs[] = {NNFAST_ACTIVATIONS(NNFAST_DOCS)};
 #undef NNFAST_DOCS
-#define NNFAST_ADD(formula, name, params, cost)                                                       \
-  {                                                                                                   \
-    constexpr int index = static_cast<int>(Activation::formula);                                      \
-    add_ufunc(module, {name, docs[index].forward, 1 + params, pick_forward, index, cost});            \
+#define NNFAST_ADD(formula, name, params, cost)                                                         \
+  {                                                                                                     \
+    constexpr int index = static_cast<int>(Activation::formula);                                        \
+    add_ufunc(module, {name, docs[index].forward, 1 + params, pick_forward, index, cost});              \
     add_ufunc(module, {name "_backward", docs[index].backward, 2 + params, pick_backward, index, 0.1}); \
   }
   NNFAST_ACTIVATIONS(NNFAST_ADD)

@@ -84,7 +84,8 @@ Array written(py::handle value, int dtype, const char* name) {
   if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
     throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " +
                          std::string(py::str(array.object().attr("dtype"))));
-  if (!PyArray_ISWRITEABLE(array.get())) throw py::value_error(std::string(name) + " must be writeable, but is read-only");
+  if (!PyArray_ISWRITEABLE(array.get()))
+    throw py::value_error(std::string(name) + " must be writeable, but is read-only");
   return array;
 }
 
@@ -99,8 +100,8 @@ Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype) {
 
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name) {
   if (PyArray_SAMESHAPE(array.get(), like.get())) return;
-  throw py::value_error(std::string(name) + " must have the shape of " + like_name + ", " + shape_text(like) + ", got " +
-                        shape_text(array));
+  throw py::value_error(std::string(name) + " must have the shape of " + like_name + ", " + shape_text(like) +
+                        ", got " + shape_text(array));
 }
 
 void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name) {
@@ -113,7 +114,8 @@ void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> sha
 
 void require_no_partial_overlap(const Array& out, const char* out_name, const Array& other, const char* other_name) {
   if (same_elements(out, other) || !share_memory(out, other)) return;
-  throw py::value_error(std::string(out_name) + " must be " + other_name + " itself or share no memory with it, but overlaps it");
+  throw py::value_error(std::string(out_name) + " must be " + other_name +
+                        " itself or share no memory with it, but overlaps it");
 }
 
 void require_disjoint(const Array& a, const char* a_name, const Array& b, const char* b_name) {

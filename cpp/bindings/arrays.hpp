@@ -44,8 +44,8 @@ class Array {
 std::string dtype_name(int dtype);
 std::string shape_text(const Array& array);
 
-// An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are; float16
-// and short integers become float32, other integers float64, as NumPy's own functions have it.
+// An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are;
+// float16 and short integers become float32, other integers float64, as NumPy's own functions have it.
 Array read_floats(py::handle value, const char* name);
 // The same, converted to one dtype where it has another.
 Array read_as(py::handle value, int dtype, const char* name);

@@ -25,7 +25,8 @@ Array checked_mask(py::handle value, std::ptrdiff_t elements) {
   return mask;
 }
 
-// to = kept ? from * scale : 0, after making the mask where `make` is given. One pass: a chunk's bits are still in cache.
+// to = kept ? from * scale : 0, after making the mask where `make` is given. One pass: a chunk's bits are still in
+// cache.
 void run(const Array& from, const Array& to, const Array& mask, const DropoutMask* make, double scale) {
   const Array arrays[2] = {from, to};
   const StridedArrays<2> walk = strided(arrays);

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <utility>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -24,7 +24,8 @@ struct Axes {
 
 Axes axes(const Array& x, int axis) {
   if (x.ndim() != 2) throw py::value_error("x must have shape (N, C), got " + shape_text(x));
-  if (axis < -2 || axis > 1) throw py::value_error("axis must be in [-2, 1] for x of 2 dimensions, got " + std::to_string(axis));
+  if (axis < -2 || axis > 1)
+    throw py::value_error("axis must be in [-2, 1] for x of 2 dimensions, got " + std::to_string(axis));
   const int channel = (axis + 2) % 2;
   return {1 - channel, channel};
 }
@@ -71,7 +72,8 @@ void transform(const Array& array, F f) {
 }
 
 void update_running(const Array& array, const double* batch, double momentum, double factor) {
-  if (array) transform(array, [=](double old, std::ptrdiff_t c) { return (1 - momentum) * old + momentum * factor * batch[c]; });
+  if (array)
+    transform(array, [=](double old, std::ptrdiff_t c) { return (1 - momentum) * old + momentum * factor * batch[c]; });
 }
 
 void store_doubles(const Array& array, const double* values) {
@@ -79,7 +81,8 @@ void store_doubles(const Array& array, const double* values) {
 }
 
 void require_eps(double eps) {
-  if (!(eps > 0) || !std::isfinite(eps)) throw py::value_error("eps must be positive, got " + std::string(py::str(py::float_(eps))));
+  if (!(eps > 0) || !std::isfinite(eps))
+    throw py::value_error("eps must be positive, got " + std::string(py::str(py::float_(eps))));
 }
 
 void require_statistics(const Array& variance) {
@@ -93,8 +96,9 @@ void require_statistics(const Array& variance) {
 template <class Fn, class Norm>
 void over_channels(Fn fn, const Norm& norm, std::ptrdiff_t channels, double ns_per_element) {
   py::gil_scoped_release release;
-  parallel_for(channels, ns_per_element * static_cast<double>(norm.rows),
-               [&](std::ptrdiff_t begin, std::ptrdiff_t end) { fn(norm, begin, end); }, kChannelTile);
+  parallel_for(
+      channels, ns_per_element * static_cast<double>(norm.rows),
+      [&](std::ptrdiff_t begin, std::ptrdiff_t end) { fn(norm, begin, end); }, kChannelTile);
 }
 
 py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, py::handle running_mean_in,
@@ -105,8 +109,7 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
   require_eps(eps);
   if (!(momentum >= 0 && momentum <= 1))
     throw py::value_error("momentum must be in [0, 1], got " + std::string(py::str(py::float_(momentum))));
-  if (training && rows < 2)
-    throw py::value_error("x must have at least 2 rows in training, got " + shape_text(x));
+  if (training && rows < 2) throw py::value_error("x must have at least 2 rows in training, got " + shape_text(x));
   const Array gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
   if (running_mean_in.is_none() != running_var_in.is_none())
     throw py::value_error("running_mean and running_var must be given together");
@@ -133,11 +136,19 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     require_disjoint(running_var, "running_var", y, "out");
   }
 
-  BatchNorm norm{matrix(x, row_axis, channel_axis), matrix(y, row_axis, channel_axis), rows, gamma.as<double>(),
-                 beta.as<double>(), eps, mean.as<double>(), variance.as<double>(), inv_std.as<double>()};
+  BatchNorm norm{matrix(x, row_axis, channel_axis),
+                 matrix(y, row_axis, channel_axis),
+                 rows,
+                 gamma.as<double>(),
+                 beta.as<double>(),
+                 eps,
+                 mean.as<double>(),
+                 variance.as<double>(),
+                 inv_std.as<double>()};
   const NormalizationKernels& kernel = *kernels().normalization;
   if (training) {
-    over_channels(x.is_float64() ? kernel.batch_norm_training_f64 : kernel.batch_norm_training_f32, norm, channels, 0.5);
+    over_channels(x.is_float64() ? kernel.batch_norm_training_f64 : kernel.batch_norm_training_f32, norm, channels,
+                  0.5);
     const double n = static_cast<double>(rows);
     update_running(running_mean, norm.mean, momentum, 1);
     update_running(running_var, norm.variance, momentum, n / (n - 1));

@@ -65,11 +65,14 @@ void bind_runtime(py::module_& module) {
   module.def("get_num_threads", &thread_limit);
   module.def("_set_thread_override", [](int n) { return set_thread_override(checked_threads(n, 0)); }, py::arg("n"));
   module.def("_force_isa", [](const std::string& isa) { choose(isa.c_str(), "isa"); }, py::arg("isa"));
-  module.def("_force_grain", [](std::ptrdiff_t items) {
-    const std::ptrdiff_t before = forced_grain();
-    force_grain(items);
-    return before;
-  }, py::arg("items"));
+  module.def(
+      "_force_grain",
+      [](std::ptrdiff_t items) {
+        const std::ptrdiff_t before = forced_grain();
+        force_grain(items);
+        return before;
+      },
+      py::arg("items"));
 }
 
 }  // namespace nnfast

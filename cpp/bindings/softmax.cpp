@@ -63,10 +63,11 @@ void softmax_loop(char** args, const npy_intp* dims, const npy_intp* steps, void
   const npy_intp n = dims[1];
   const SoftmaxFn fn = F64 ? kernels().softmax->f64 : kernels().softmax->f32;
   if (n == 0) return;
-  parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    fn({args[0] + begin * steps[0], steps[0], steps[2]}, {args[1] + begin * steps[1], steps[1], steps[3]}, end - begin,
-       n);
-  });
+  parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 fn({args[0] + begin * steps[0], steps[0], steps[2]}, {args[1] + begin * steps[1], steps[1], steps[3]},
+                    end - begin, n);
+               });
 }
 
 template <bool F64>

@@ -173,10 +173,8 @@ const ActivationKernels activations = {
 #define NNFAST_FORWARD(formula, name, params, cost) elementwise_entry<Forward<formula>, 1 + params, params>,
     {NNFAST_ACTIVATIONS(NNFAST_FORWARD)},
 #define NNFAST_BACKWARD(formula, name, params, cost) elementwise_entry<Backward<formula>, 2 + params, params>,
-    {NNFAST_ACTIVATIONS(NNFAST_BACKWARD)},
-    elementwise_entry<PReluWeight, 2, 0>,
-    {maxout<float>, maxout<double>},
-    {maxout_backward<float>, maxout_backward<double>},
+    {NNFAST_ACTIVATIONS(NNFAST_BACKWARD)}, elementwise_entry<PReluWeight, 2, 0>,
+    {maxout<float>, maxout<double>},       {maxout_backward<float>, maxout_backward<double>},
 };
 
 }  // namespace NNFAST_ISA

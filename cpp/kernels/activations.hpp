@@ -8,12 +8,12 @@
 
 // X(struct of the formula in activations.cpp, name of the ufunc, parameters after x, ns an element on one core)
 // A name with an underscore has a Python function of the same name without it in front, which supplies defaults.
-#define NNFAST_ACTIVATIONS(X)        \
-  X(Relu, "relu", 0, 0.06)           \
+#define NNFAST_ACTIVATIONS(X)          \
+  X(Relu, "relu", 0, 0.06)             \
   X(LeakyRelu, "_leaky_relu", 1, 0.06) \
-  X(PRelu, "prelu", 1, 0.06)         \
-  X(Elu, "_elu", 1, 0.3)             \
-  X(Sigmoid, "sigmoid", 0, 0.4)      \
+  X(PRelu, "prelu", 1, 0.06)           \
+  X(Elu, "_elu", 1, 0.3)               \
+  X(Sigmoid, "sigmoid", 0, 0.4)        \
   X(Tanh, "tanh", 0, 0.4)
 
 namespace nnfast {
@@ -25,7 +25,8 @@ enum class Activation : int {
       Count
 };
 
-// One row of `groups * pieces` elements to `groups` maxima; `which` tells the piece that held each, the first of equals.
+// One row of `groups * pieces` elements to `groups` maxima; `which` tells the piece that held each, the first of
+// equals.
 struct MaxoutRow {
   char* x;
   char* y;

@@ -1,8 +1,8 @@
 // Dropout (Srivastava et al. 2014): a mask that is a function of seed and position alone, and its application.
 //
-// Element i is dropped when its 32 random bits are below p 2^32. The high 16 of them decide nearly always, and only they
-// are made at first: 128 elements take 16 Philox counters. Element 32 j + 2 c + h of a block has half h of word j of the
-// block's counter c. Where the high bits equal the threshold's, the low 16 come from the same place of stream 1.
+// Element i is dropped when its 32 random bits are below p 2^32. The high 16 of them decide nearly always, and only
+// they are made at first: 128 elements take 16 Philox counters. Element 32 j + 2 c + h of a block has half h of word j
+// of the block's counter c. Where the high bits equal the threshold's, the low 16 come from the same place of stream 1.
 #include "kernels/dropout.hpp"
 
 #include "simd/float_state.hpp"

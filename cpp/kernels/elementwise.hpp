@@ -9,8 +9,8 @@ namespace nnfast {
 enum Raised : unsigned { kRaisedNothing = 0, kRaisedInvalid = 1, kRaisedOverflow = 2 };
 
 // A loop over n elements: inputs, then the output, at byte strides of any size and sign; 0 repeats an input. The output
-// may be exactly an input, but not overlap one otherwise. The floating-point state is left as found; what was raised, of
-// the exceptions that belong to the kernel, is returned (a set of Raised).
+// may be exactly an input, but not overlap one otherwise. The floating-point state is left as found; what was raised,
+// of the exceptions that belong to the kernel, is returned (a set of Raised).
 using ElementwiseFn = unsigned (*)(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n);
 
 struct Elementwise {

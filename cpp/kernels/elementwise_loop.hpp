@@ -45,8 +45,7 @@ NNFAST_INLINE void strided_loop(char* const* arrays, const std::ptrdiff_t* strid
   for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
     const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
     V inputs[Inputs];
-    for (int k = 0; k < Inputs; ++k)
-      inputs[k] = load_strided<V>(arrays[k] + i * strides[k], strides[k], count, T{0});
+    for (int k = 0; k < Inputs; ++k) inputs[k] = load_strided<V>(arrays[k] + i * strides[k], strides[k], count, T{0});
     const V result = apply<Kernel>(inputs, std::make_index_sequence<Inputs>{});
     store_strided(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
   }

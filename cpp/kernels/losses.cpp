@@ -3,8 +3,8 @@
 // and with target probabilities t: loss = sum_j t_j (log sum - (z_j - max z)), dz = softmax(z) sum t - t.
 #include "kernels/losses.hpp"
 
-#include "simd/float_state.hpp"
 #include "kernels/softmax_row.hpp"
+#include "simd/float_state.hpp"
 
 namespace nnfast {
 namespace {

@@ -6,7 +6,8 @@
 //
 // A vector's lanes are channels and the rows are walked in order, in blocks, so that a channel's sums do not depend on
 // the vector's width, the layout or the threads. Sums are taken in double of x - first row, which is exactly 0 for a
-// constant channel; the variance is a second pass. The mean is used as a pair of T, so that a large mean costs no digits.
+// constant channel; the variance is a second pass. The mean is used as a pair of T, so that a large mean costs no
+// digits.
 #include "kernels/normalization.hpp"
 
 #include "simd/float_state.hpp"
@@ -216,9 +217,9 @@ void batch_norm_backward(const BatchNormBackward& norm, std::ptrdiff_t begin, st
 namespace NNFAST_ISA {
 
 extern const NormalizationKernels normalization;
-const NormalizationKernels normalization = {
-    batch_norm_training<float>,  batch_norm_training<double>,  batch_norm_inference<float>,
-    batch_norm_inference<double>, batch_norm_backward<float>, batch_norm_backward<double>};
+const NormalizationKernels normalization = {batch_norm_training<float>,  batch_norm_training<double>,
+                                            batch_norm_inference<float>, batch_norm_inference<double>,
+                                            batch_norm_backward<float>,  batch_norm_backward<double>};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

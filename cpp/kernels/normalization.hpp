@@ -15,9 +15,9 @@ struct BatchNorm {
   const double* gamma;  // never null: ones and zeros where the caller gave none
   const double* beta;
   double eps;
-  double* mean;  // written in training, read in inference
+  double* mean;      // written in training, read in inference
   double* variance;  // biased; written in training, read in inference
-  double* inv_std;  // written
+  double* inv_std;   // written
 };
 
 struct BatchNormBackward {

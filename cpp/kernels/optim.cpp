@@ -25,8 +25,7 @@ struct Sgd {
   static constexpr int kState = 0;
   Gradient<V, Step> gradient;
   V lr;
-  NNFAST_INLINE explicit Sgd(const Step& step)
-      : gradient(step), lr(broadcast<V>(static_cast<Element<V>>(step.lr))) {}
+  NNFAST_INLINE explicit Sgd(const Step& step) : gradient(step), lr(broadcast<V>(static_cast<Element<V>>(step.lr))) {}
   NNFAST_INLINE void update(V& p, V g, V*) const { p = fma(-lr, gradient(g, p), p); }
 };
 
@@ -103,7 +102,7 @@ void step_run(const Step& step, char* const* arrays, const std::ptrdiff_t* strid
 namespace NNFAST_ISA {
 
 extern const OptimKernels optim;
-const OptimKernels optim = {step_run<Sgd, float>,         step_run<Sgd, double>,  step_run<SgdMomentum, float>,
+const OptimKernels optim = {step_run<Sgd, float>,          step_run<Sgd, double>, step_run<SgdMomentum, float>,
                             step_run<SgdMomentum, double>, step_run<Adam, float>, step_run<Adam, double>};
 
 }  // namespace NNFAST_ISA

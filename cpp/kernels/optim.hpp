@@ -12,7 +12,7 @@ struct SgdStep {
 };
 
 struct AdamStep {
-  double step_size;         // lr / (1 - beta1^t)
+  double step_size;  // lr / (1 - beta1^t)
   double beta1, beta2, eps;
   double inv_sqrt_correction;  // 1 / sqrt(1 - beta2^t)
   double weight_decay;

@@ -1,8 +1,8 @@
 // Softmax over rows: y_i = e^(x_i - max x) / sum_j e^(x_j - max x), and dx = y (dy - sum_j dy_j y_j).
 #include "kernels/softmax.hpp"
 
-#include "simd/float_state.hpp"
 #include "kernels/softmax_row.hpp"
+#include "simd/float_state.hpp"
 
 namespace nnfast {
 namespace {

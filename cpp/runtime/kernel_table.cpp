@@ -13,23 +13,24 @@
 
 namespace nnfast {
 
-#define NNFAST_DECLARE(space, name)                 \
-  namespace space {                                 \
-  extern const ActivationKernels activations;       \
-  extern const SoftmaxKernels softmax;              \
-  extern const LossKernels losses;                  \
-  extern const NormalizationKernels normalization;  \
-  extern const DropoutKernels dropout;              \
-  extern const OptimKernels optim;                  \
+#define NNFAST_DECLARE(space, name)                \
+  namespace space {                                \
+  extern const ActivationKernels activations;      \
+  extern const SoftmaxKernels softmax;             \
+  extern const LossKernels losses;                 \
+  extern const NormalizationKernels normalization; \
+  extern const DropoutKernels dropout;             \
+  extern const OptimKernels optim;                 \
   }
 NNFAST_FOR_EACH_ISA(NNFAST_DECLARE)
 #undef NNFAST_DECLARE
 
 namespace {
 
-#define NNFAST_TABLE(space, name)                                                                       \
-  KernelTable{name,                  &space::activations, &space::softmax, &space::losses, \
-              &space::normalization, &space::dropout,     &space::optim},
+#define NNFAST_TABLE(space, name)                                     \
+  KernelTable{name,           &space::activations,   &space::softmax, \
+              &space::losses, &space::normalization, &space::dropout, \
+              &space::optim},
 constexpr KernelTable tables[] = {NNFAST_FOR_EACH_ISA(NNFAST_TABLE)};
 #undef NNFAST_TABLE
 

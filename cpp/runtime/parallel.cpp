@@ -1,9 +1,9 @@
 // parallel_for over OpenMP.
 //
-// The runtime waits passively (python/nnfast/_openmp.py sees to it when the module is loaded): libgomp's default keeps its
-// workers spinning after a region, and between two matrix products of NumPy's BLAS, whose workers spin too, the two pools
-// then take each other's cores. Passive workers sleep, and waking one costs tens of microseconds. So work is shared
-// only when a thread's part is worth several wake-ups, and it is shared in chunks taken from a counter: the
+// The runtime waits passively (python/nnfast/_openmp.py sees to it when the module is loaded): libgomp's default keeps
+// its workers spinning after a region, and between two matrix products of NumPy's BLAS, whose workers spin too, the two
+// pools then take each other's cores. Passive workers sleep, and waking one costs tens of microseconds. So work is
+// shared only when a thread's part is worth several wake-ups, and it is shared in chunks taken from a counter: the
 // caller goes on with the work while the others wake, and who comes late takes less.
 #include "runtime/parallel.hpp"
 

@@ -1,8 +1,8 @@
 // Elementary functions on the vector types, built for results within one unit in the last place.
 //
-// Where a formula goes on from an exponential, it takes it as an unevaluated sum hi + lo (Pair), so that the rounding of
-// the exponential does not reach the result. Reduction and polynomials: x = n ln2 + r, e^r = 1 + r + r^2 tail(r), as in
-// Muller, "Elementary Functions", chapters 3 and 11; the coefficients come from minimax.py.
+// Where a formula goes on from an exponential, it takes it as an unevaluated sum hi + lo (Pair), so that the rounding
+// of the exponential does not reach the result. Reduction and polynomials: x = n ln2 + r, e^r = 1 + r + r^2 tail(r), as
+// in Muller, "Elementary Functions", chapters 3 and 11; the coefficients come from minimax.py.
 #pragma once
 
 #include "simd/coefficients.hpp"

@@ -7,7 +7,9 @@ from nnfast._load import _core
 
 
 @contextmanager
-def forced(isa: str | None = None, threads: int | None = None, grain: int | None = None) -> Iterator[None]:
+def forced(
+    isa: str | None = None, threads: int | None = None, grain: int | None = None
+) -> Iterator[None]:
     """Run with an instruction set, a number of threads, and a grain.
 
     ``grain`` is the least number of items a thread gets, in place of the cost model: with 1, arrays of any size are

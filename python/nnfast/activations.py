@@ -269,7 +269,8 @@ def maxout(
     shape = (*x.shape[:axis], x.shape[axis] // pieces, *x.shape[axis + 1 :])
     y = _out(out, shape, x.dtype, x)
     which = np.empty(shape, np.uint8)
-    _core.maxout(*(np.moveaxis(a, axis, -1) for a in (x, y, which)), pieces)
+    x_last, y_last, which_last = (np.moveaxis(a, axis, -1) for a in (x, y, which))
+    _core.maxout(x_last, y_last, which_last, pieces)
     return y, which
 
 

@@ -1,5 +1,7 @@
 """Dropout: masks that are a function of a seed and the position alone."""
 
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
 from typing import Any, Literal
 
 import numpy as np

@@ -36,9 +36,7 @@ class _Optimizer:
                 raise TypeError("grads must be a sequence of arrays, as params were, got a mapping")
             return _values(grads, "grads")
         if not isinstance(grads, Mapping):
-            raise TypeError(
-                f"grads must be a mapping, as params were, got {type(grads).__name__}"
-            )
+            raise TypeError(f"grads must be a mapping, as params were, got {type(grads).__name__}")
         if missing := [name for name in self._names if name not in grads]:
             raise ValueError(f"grads must have the names of params, but lacks {missing[0]!r}")
         if len(grads) != len(self._names):
@@ -51,8 +49,8 @@ class _Optimizer:
 class SGD(_Optimizer):
     """Stochastic gradient descent, with momentum or Nesterov's.
 
-    ``v = momentum v + (1 - dampening) g`` (``v = g`` at the first step), ``p -= lr v``; Nesterov's ``p -= lr (g + momentum
-    v)``. lr stands outside v, as in PyTorch (Keras and CS231n have it inside).
+    ``v = momentum v + (1 - dampening) g`` (``v = g`` at the first step), ``p -= lr v``; Nesterov's
+    ``p -= lr (g + momentum v)``. lr stands outside v, as in PyTorch (Keras and CS231n have it inside).
 
     Parameters
     ----------

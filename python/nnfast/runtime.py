@@ -1,7 +1,6 @@
 """The instruction set in use and the number of threads."""
 
 import os
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -115,47 +114,43 @@ def _from_variable(value: str, name: str) -> int:
     return int(value)
 
 
-def _cgroup_quota(root: Path = Path("/")) -> int | None:
+def _cgroup_quota(root: str = "/") -> int | None:
     """Processors of time that the cgroup of this process may use, rounded up; None without a limit."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
     quotas = []
-    for line in lines:
+    for line in (_read(root, "proc/self/cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            base, read = root / "sys/fs/cgroup", _quota_v2
+            base, quota_of = "sys/fs/cgroup", _quota_v2
         elif "cpu" in controllers.split(","):
-            base, read = root / "sys/fs/cgroup/cpu", _quota_v1
+            base, quota_of = "sys/fs/cgroup/cpu", _quota_v1
         else:
             continue
-        folder = base / path.lstrip("/")
-        # A limit of any enclosing group holds too. Inside a container the path may not be visible: the base then is.
-        for place in [folder, *folder.parents]:
-            quota = read(place)
-            if quota is not None:
-                quotas.append(quota)
-            if place == base:
-                break
-    return max(1, min(quotas)) if quotas else None
+        # A limit of any enclosing group holds too. In a container the path may not be visible, but the base is.
+        names = [name for name in path.split("/") if name]
+        quotas += [
+            quota_of(root, "/".join([base, *names[:depth]])) for depth in range(len(names) + 1)
+        ]
+    limits = [quota for quota in quotas if quota is not None]
+    return max(1, min(limits)) if limits else None
 
 
-def _quota_v2(folder: Path) -> int | None:
+def _quota_v2(root: str, folder: str) -> int | None:
+    quota, _, period = (_read(root, f"{folder}/cpu.max") or "max").partition(" ")
+    return None if quota.strip() == "max" else -(-int(quota) // int(period))
+
+
+def _quota_v1(root: str, folder: str) -> int | None:
+    quota = int(_read(root, f"{folder}/cpu.cfs_quota_us") or -1)
+    period = int(_read(root, f"{folder}/cpu.cfs_period_us") or 0)
+    return -(-quota // period) if quota > 0 and period > 0 else None
+
+
+def _read(root: str, path: str) -> str | None:
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+        with open(os.path.join(root, path)) as file:
+            return file.read()
+    except OSError:
         return None
-    return None if quota == "max" else -(-int(quota) // int(period))
-
-
-def _quota_v1(folder: Path) -> int | None:
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        period = int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return -(-quota // period) if quota > 0 else None
 
 
 def _default_threads() -> int:

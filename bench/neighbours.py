@@ -1,0 +1,87 @@
+"""How a kernel and NumPy's matrix product get on with each other, as in a training step, where they alternate.
+
+After each 128 x 784 by 784 x 512 product a kernel runs with the default number of threads and, in the same place, with
+one. The product runs without a kernel, and with each of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import nnfast as nf
+from bench.cases import CASES
+from bench.timing import time_ns
+
+SIZES = (2**16, 2**20)
+
+
+class Neighbours(NamedTuple):
+    """Medians in microseconds."""
+
+    kernel: float
+    kernel_serial: float
+    product: float
+    product_serial: float
+    product_alone: float
+
+    @property
+    def kernel_ratio(self) -> float:
+        """What default threads cost or bring the kernel, in this place."""
+        return self.kernel / self.kernel_serial
+
+    @property
+    def product_ratio(self) -> float:
+        """What the kernel costs the product."""
+        return self.product / self.product_alone
+
+    @property
+    def thread_cost(self) -> float:
+        """What the kernel's threads cost the product beyond what its memory traffic does."""
+        return self.product / self.product_serial
+
+
+def measure(kernel: Callable[[], object], rounds: int, steps: int = 5) -> Neighbours:
+    """Medians over rounds of a few steps each, the three kinds of step in turn."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((128, 784), dtype=np.float32)
+    b = rng.standard_normal((784, 512), dtype=np.float32)
+    c = np.empty((128, 512), np.float32)
+
+    def product() -> object:
+        return np.matmul(a, b, out=c)
+
+    def pairs() -> list[tuple[float, float]]:
+        return [(time_ns(product), time_ns(kernel)) for _ in range(steps)]
+
+    alone, serial, default = [], [], []
+    for _ in range(rounds):
+        alone += [time_ns(product) for _ in range(steps)]
+        with nf.num_threads(1):
+            serial += pairs()
+        default += pairs()
+    product_serial, kernel_serial = np.median(serial, axis=0) / 1e3
+    product_default, kernel_default = np.median(default, axis=0) / 1e3
+    return Neighbours(
+        kernel_default, kernel_serial, product_default, product_serial, np.median(alone) / 1e3
+    )
+
+
+def main(rounds: int = 100) -> dict[str, Neighbours]:
+    """Print the table; its rows by name."""
+    print(
+        f"{'':14}{'kernel':>10}{'serial':>10}{'ratio':>8}{'product':>10}{'alone':>9}{'ratio':>8}"
+        f"{'threads':>9}   (microseconds)"
+    )
+    rows = {}
+    for name, case in CASES.items():
+        for n in SIZES:
+            row = measure(case(n), rounds)
+            rows[f"{name} {n >> 10}k"] = row
+            print(
+                f"{name:8}{n >> 10:5}k{row.kernel:10.1f}{row.kernel_serial:10.1f}"
+                f"{row.kernel_ratio:8.2f}{row.product:10.0f}{row.product_alone:9.0f}"
+                f"{row.product_ratio:8.2f}{row.thread_cost:9.2f}",
+                flush=True,
+            )
+    return rows

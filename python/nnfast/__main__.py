@@ -1,0 +1,50 @@
+"""``python -m nnfast``: what is installed; ``python -m nnfast demo``: the demo."""
+
+import argparse
+import sys
+
+import numpy as np
+
+import nnfast as nf
+from nnfast._load import _core
+
+
+def info() -> str:
+    """Version, instruction sets, threads and build, a line each."""
+    cpu, build = nf.cpu_info(), _core.build_info()
+    lines = {
+        "nnfast": nf.__version__,
+        "instruction sets": f"{cpu['chosen']} in use; built {', '.join(cpu['built'])}; "
+        f"supported here {', '.join(cpu['supported'])}",
+        "threads": f"{nf.get_num_threads()}, by {build['threads']}",
+        "built with": f"{build['compiler']}, {build['flags']}, pybind11 {build['pybind11']}, "
+        f"NumPy {build['numpy']}",
+        "running on": f"Python {sys.version.split()[0]}, NumPy {np.__version__}",
+    }
+    return "\n".join(f"{name:18}{value}" for name, value in lines.items())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m nnfast", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    demo = commands.add_parser("demo", help="train a network on handwritten digits")
+    demo.add_argument("--epochs", type=int, default=40)
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--picture", default="nnfast-demo.png", help="where to save the curves")
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        print(info())
+        return 0
+    try:
+        from nnfast.demo import run
+
+        run(options.epochs, options.seed, options.picture)
+    except ModuleNotFoundError as missing:
+        print(f"The demo needs {missing.name}: pip install 'nnfast[demo]'", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

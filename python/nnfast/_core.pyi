@@ -1,0 +1,107 @@
+"""The compiled module."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_elu: np.ufunc
+_elu_backward: np.ufunc
+_leaky_relu: np.ufunc
+_leaky_relu_backward: np.ufunc
+prelu: np.ufunc
+prelu_backward: np.ufunc
+relu: np.ufunc
+relu_backward: np.ufunc
+sigmoid: np.ufunc
+sigmoid_backward: np.ufunc
+softmax: np.ufunc
+softmax_backward: np.ufunc
+tanh: np.ufunc
+tanh_backward: np.ufunc
+
+def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, kept_axes: int) -> NDArray[Any]: ...
+def maxout(x: ArrayLike, y: NDArray[Any], which: NDArray[np.uint8], pieces: int) -> None: ...
+def maxout_backward(
+    dy: ArrayLike, which: NDArray[np.uint8], dx: NDArray[Any], pieces: int
+) -> None: ...
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, out: NDArray[Any] | None
+) -> tuple[float, NDArray[Any]]: ...
+def batch_norm(
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    running_mean: NDArray[Any] | None,
+    running_var: NDArray[Any] | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]: ...
+def batch_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    mean: ArrayLike,
+    inv_std: ArrayLike,
+    axis: int,
+    training: bool,
+    dx: NDArray[Any] | None,
+    dgamma: NDArray[Any] | None,
+    dbeta: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+def dropout(
+    x: ArrayLike,
+    p: float,
+    scale: float,
+    seed: int,
+    mask: NDArray[np.uint8] | None,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+def dropout_backward(
+    dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
+def checked_output(x: ArrayLike, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.uint32]: ...
+def check_params(params: list[NDArray[Any]]) -> None: ...
+def sgd(
+    params: list[NDArray[Any]],
+    grads: list[NDArray[Any]],
+    lr: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None: ...
+def sgd_momentum(
+    params: list[NDArray[Any]],
+    grads: list[NDArray[Any]],
+    momentum_buffer: list[NDArray[Any]],
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    first: bool,
+) -> None: ...
+def adam(
+    params: list[NDArray[Any]],
+    grads: list[NDArray[Any]],
+    exp_avg: list[NDArray[Any]],
+    exp_avg_sq: list[NDArray[Any]],
+    step_size: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    inv_sqrt_correction: float,
+    weight_decay: float,
+    maximize: bool,
+) -> None: ...
+def cpu_info() -> dict[str, Any]: ...
+def build_info() -> dict[str, str]: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def _set_thread_override(n: int) -> int: ...
+def _force_isa(isa: str) -> None: ...
+def _force_grain(items: int) -> int: ...

@@ -8,14 +8,20 @@ SIZES = (10**4, 10**5, 10**6, 10**7)
 
 
 def speedup(case: Case, n: int, rounds: int) -> float:
-    """Time with one thread over time with the default number."""
+    """Time with one thread over time with the default number, back to back."""
     call = case(n)
+    number = max(1, 10**7 // n)
 
     def serial() -> None:
         with nf.num_threads(1):
+            for _ in range(number):
+                call()
+
+    def default() -> None:
+        for _ in range(number):
             call()
 
-    one, many = in_turn([serial, call], rounds)
+    one, many = in_turn([serial, default], rounds)
     return one / many
 
 

@@ -39,13 +39,17 @@ py::dict cpu_info() {
   return info;
 }
 
+void choose_threads(const char* name, const char* source) {
+  if (!choose_threading(name))
+    throw py::value_error(std::string(source) + " must be helpers or openmp, got '" + name + "'");
+}
+
 py::dict build_info() {
   py::dict info;
   info["compiler"] = NNFAST_COMPILER;
   info["flags"] = NNFAST_FLAGS;
   info["numpy"] = NNFAST_NUMPY;
   info["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
-  info["threads"] = threading_runtime();
   return info;
 }
 
@@ -59,12 +63,17 @@ int checked_threads(int threads, int least) {
 
 void bind_runtime(py::module_& module) {
   choose(std::getenv("NNFAST_ISA"), "NNFAST_ISA");
+  const char* threading = std::getenv("NNFAST_THREADING");
+  choose_threads(threading ? threading : "helpers", "NNFAST_THREADING");
+  module.def("threading", &threading_name);
   module.def("cpu_info", &cpu_info);
   module.def("build_info", &build_info);
   module.def("set_num_threads", [](int n) { set_thread_limit(checked_threads(n, 1)); }, py::arg("n"));
   module.def("get_num_threads", &thread_limit);
   module.def("_set_thread_override", [](int n) { return set_thread_override(checked_threads(n, 0)); }, py::arg("n"));
   module.def("_force_isa", [](const std::string& isa) { choose(isa.c_str(), "isa"); }, py::arg("isa"));
+  module.def(
+      "_force_threading", [](const std::string& name) { choose_threads(name.c_str(), "threading"); }, py::arg("name"));
   module.def(
       "_force_grain",
       [](std::ptrdiff_t items) {

@@ -1,35 +1,57 @@
-// parallel_for over OpenMP.
-//
-// The runtime waits passively (python/nnfast/_openmp.py sees to it when the module is loaded): libgomp's default keeps
-// its workers spinning after a region, and between two matrix products of NumPy's BLAS, whose workers spin too, the two
-// pools then take each other's cores. Passive workers sleep, and waking one costs tens of microseconds. So work is
-// shared only when a thread's part is worth several wake-ups, and it is shared in chunks taken from a counter: the
-// caller goes on with the work while the others wake, and who comes late takes less.
 #include "runtime/parallel.hpp"
-
-#include <omp.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
+
+#include "runtime/helpers.hpp"
+#include "runtime/job.hpp"
+#include "runtime/openmp.hpp"
 
 namespace nnfast {
 namespace {
 
-// Serial time that pays for a thread.
-constexpr double kNsPerThread = 150e3;
-// Chunks a thread takes when all are awake.
-constexpr std::ptrdiff_t kChunksPerThread = 8;
+// OpenMP's workers sleep (see python/nnfast/_load.py) and a region waits for all of them: a thread has to be worth
+// several wake-ups.
+constexpr double kOpenMpNsPerThread = 150e3;
+// Work in a chunk: much more than taking it from the counter costs, little enough to share it evenly.
+constexpr double kChunkNs = 2e3;
+constexpr std::ptrdiff_t kChunksPerThread = 16;
 
 std::atomic<int> limit{1};
 thread_local int override_limit = 0;
+// In a body of parallel_for, on whichever thread: what it calls stays serial.
+thread_local bool inside = false;
 std::atomic<std::ptrdiff_t> grain{0};
-// One region at a time: a second Python thread that comes along computes by itself on the core it has.
-std::atomic_flag region_busy = ATOMIC_FLAG_INIT;
-// libgomp's workers do not exist in a forked child, and a region there would wait for them for ever.
-std::atomic<bool> forked{false};
+std::atomic<bool> use_openmp{false};
+std::atomic_flag openmp_busy = ATOMIC_FLAG_INIT;
 
-[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+struct Marked {
+  detail::RangeFn call;
+  void* body;
+};
+
+// Runs a range with `inside` set.
+void call_marked(void* marked, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const auto* job = static_cast<const Marked*>(marked);
+  inside = true;
+  job->call(job->body, begin, end);
+  inside = false;
+}
+
+bool run_openmp(const Job& job, int threads, double ns, bool forced) {
+  if (!forced) threads = std::min(threads, static_cast<int>(std::min(ns / kOpenMpNsPerThread, 1e6)));
+  if (threads < 2 || !openmp::available() || openmp_busy.test_and_set(std::memory_order_acquire)) return false;
+  openmp::run(job, threads);
+  openmp_busy.clear(std::memory_order_release);
+  return true;
+}
+
+bool run_helpers(const Job& job, int threads, double ns, bool forced) {
+  if (!forced && !helpers::worthwhile(threads, ns)) return false;
+  helpers::run(job, threads, forced);
+  return true;
+}
 
 }  // namespace
 
@@ -46,37 +68,35 @@ int set_thread_override(int threads) {
 void force_grain(std::ptrdiff_t items) { grain.store(items, std::memory_order_relaxed); }
 std::ptrdiff_t forced_grain() { return grain.load(std::memory_order_relaxed); }
 
-int threads_for(std::ptrdiff_t items, double ns_per_item) {
-  const std::ptrdiff_t forced = forced_grain();
-  const double worth = forced > 0 ? static_cast<double>(items) / static_cast<double>(forced)
-                                  : static_cast<double>(items) * ns_per_item / kNsPerThread;
-  if (worth < 2) return 1;
-  if (forked.load(std::memory_order_relaxed) || omp_in_parallel()) return 1;
-  const int most = thread_limit();
-  return worth < most ? static_cast<int>(worth) : most;
+bool choose_threading(const char* name) {
+  [[maybe_unused]] static const bool initialized = (helpers::initialize(), openmp::initialize(), true);
+  const bool openmp = std::strcmp(name, "openmp") == 0;
+  if (!openmp && std::strcmp(name, "helpers") != 0) return false;
+  use_openmp = openmp;
+  return true;
 }
 
-const char* threading_runtime() { return "OpenMP"; }
+const char* threading_name() { return use_openmp ? "openmp" : "helpers"; }
 
 namespace detail {
 
-void run_parallel(std::ptrdiff_t items, int threads, std::ptrdiff_t multiple, RangeFn call, void* body) {
-  if (region_busy.test_and_set(std::memory_order_acquire)) {
-    call(body, 0, items);
-    return;
-  }
+bool serial(std::ptrdiff_t items, double ns_per_item) {
+  return inside || thread_limit() == 1 ||
+         (forced_grain() > 0 ? items < 2 : static_cast<double>(items) * ns_per_item < kSerialNs);
+}
+
+void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, RangeFn call, void* body) {
   const std::ptrdiff_t units = (items + multiple - 1) / multiple;
-  const std::ptrdiff_t chunks = std::min<std::ptrdiff_t>(units, threads * kChunksPerThread);
-  std::atomic<std::ptrdiff_t> next{0};
-#pragma omp parallel num_threads(threads) default(shared)
-  {
-    for (std::ptrdiff_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-      const std::ptrdiff_t begin = units * chunk / chunks * multiple;
-      const std::ptrdiff_t end = std::min(items, units * (chunk + 1) / chunks * multiple);
-      if (begin < end) call(body, begin, end);
-    }
-  }
-  region_busy.clear(std::memory_order_release);
+  const std::ptrdiff_t forced = forced_grain();
+  const double ns = static_cast<double>(items) * ns_per_item;
+  const auto threads = static_cast<int>(std::min<std::ptrdiff_t>(thread_limit(), units));
+  const double chunks = forced > 0 ? static_cast<double>(items) / static_cast<double>(forced) : ns / kChunkNs;
+  const auto most = std::min<std::ptrdiff_t>(units, threads * kChunksPerThread);
+  Marked marked{call, body};
+  Job job{call_marked, &marked, items, multiple, most, FloatMode::current()};
+  if (chunks < static_cast<double>(most)) job.chunks = std::max(threads, static_cast<int>(chunks));
+  const bool shared = threads > 1 && (use_openmp ? run_openmp : run_helpers)(job, threads, ns, forced > 0);
+  if (!shared) call(body, 0, items);
 }
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-// parallel_for: the one way from a kernel to more than one thread. No other file knows OpenMP.
+// parallel_for: the one way from a kernel to more than one thread.
 #pragma once
 
 #include <cstddef>
@@ -12,33 +12,36 @@ void set_thread_limit(int threads);
 // For the calling thread alone; 0 takes it back. Returns what it was.
 int set_thread_override(int threads);
 
-// For tests: items a thread must at least get, whatever they cost; 0 returns to the cost model.
+// For tests: every thread gets about this many items whatever they cost, and takes part in every call; 0 returns to the
+// cost model.
 void force_grain(std::ptrdiff_t grain);
 std::ptrdiff_t forced_grain();
 
-// The threads that `items` of this cost are worth, at most thread_limit().
-int threads_for(std::ptrdiff_t items, double ns_per_item);
-
-const char* threading_runtime();
+// "helpers" (helpers.hpp, the default) or "openmp" (openmp.hpp). False if there is no runtime of that name.
+bool choose_threading(const char* name);
+const char* threading_name();
 
 namespace detail {
 using RangeFn = void (*)(void* body, std::ptrdiff_t begin, std::ptrdiff_t end);
-void run_parallel(std::ptrdiff_t items, int threads, std::ptrdiff_t multiple, RangeFn call, void* body);
+// Below this much work in all, no second thread is thought of.
+constexpr double kSerialNs = 3e3;
+bool serial(std::ptrdiff_t items, double ns_per_item);
+void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, RangeFn call, void* body);
 }  // namespace detail
 
-// Calls body(begin, end) for ranges that cover [0, items), on as many threads as pay off: see parallel.cpp for the cost
-// model. Ranges begin at multiples of `multiple`. body must not throw, and which thread runs a range must not matter.
+// Calls body(begin, end) for ranges that cover [0, items), on as many threads as pay off. Ranges begin at multiples of
+// `multiple`. body must not throw, and which thread runs a range must not matter; on every thread it finds the caller's
+// floating-point mode.
 template <class Body>
 void parallel_for(std::ptrdiff_t items, double ns_per_item, Body&& body, std::ptrdiff_t multiple = 1) {
   if (items <= 0) return;
-  const int threads = threads_for(items, ns_per_item);
-  if (threads <= 1) {
+  if (detail::serial(items, ns_per_item)) {
     body(std::ptrdiff_t{0}, items);
     return;
   }
   using B = std::remove_reference_t<Body>;
-  detail::run_parallel(
-      items, threads, multiple,
+  detail::run(
+      items, ns_per_item, multiple,
       [](void* b, std::ptrdiff_t begin, std::ptrdiff_t end) { (*static_cast<B*>(b))(begin, end); },
       const_cast<void*>(static_cast<const void*>(&body)));
 }

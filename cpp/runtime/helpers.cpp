@@ -1,0 +1,247 @@
+#include "runtime/helpers.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace nnfast::helpers {
+namespace {
+
+// How long a helper looks out for the next job before it sleeps.
+constexpr std::int64_t kLookoutNs = 50'000;
+// Work that outlasts waking a helper, which takes 10 to 100 microseconds.
+constexpr double kWakeNs = 100e3;
+// Calls that end less than this before the next begins are a burst; after so many of them helpers are woken for the rest.
+constexpr std::int64_t kBurstGapNs = 10'000;
+constexpr int kBurstCalls = 16;
+constexpr int kMaxHelpers = 255;
+
+std::int64_t now_ns() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// The state of the job in one word, so that taking a chunk and checking that the job is still the same is one step:
+// 32 bits of generation, 16 of the next chunk, 16 of their number.
+struct State {
+  std::uint64_t word;
+  static State of(std::uint32_t generation, std::uint32_t next, std::uint32_t chunks) {
+    return {std::uint64_t{generation} << 32 | std::uint64_t{next} << 16 | chunks};
+  }
+  std::uint32_t generation() const { return static_cast<std::uint32_t>(word >> 32); }
+  std::uint32_t next() const { return (word >> 16) & 0xffff; }
+  std::uint32_t chunks() const { return word & 0xffff; }
+  bool open() const { return next() < chunks(); }
+  State taken() const { return {word + (1u << 16)}; }
+};
+constexpr std::ptrdiff_t kMaxChunks = 0xfff;
+
+struct alignas(64) Helper {
+  std::atomic<std::uint32_t> asleep{0};
+};
+
+class Pool {
+ public:
+  void run(const Job& job, int threads, bool certain) {
+    if (busy_.test_and_set(std::memory_order_acquire)) {
+      // Another thread's job is under way: this one has the core it runs on, and computes by itself.
+      for (std::ptrdiff_t chunk = 0; chunk < job.chunks; ++chunk) job.run_chunk(chunk);
+      return;
+    }
+    const int wanted = threads - 1 < kMaxHelpers ? threads - 1 : kMaxHelpers;
+    start(wanted);
+    publish(job, wanted);
+    wake(wanted);
+    if (certain) await_first_taker();
+    State state{state_.load(std::memory_order_relaxed)};
+    while (state.open()) {
+      if (!state_.compare_exchange_weak(state.word, state.taken().word, std::memory_order_relaxed)) continue;
+      job.run_chunk(state.next());
+      finished_.fetch_add(1, std::memory_order_release);
+      state.word = state_.load(std::memory_order_relaxed);
+    }
+    for (int spins = 0; finished_.load(std::memory_order_acquire) != job.chunks; ++spins)
+      spins < 1000 ? pause() : static_cast<void>(sched_yield());
+    last_end_.store(now_ns(), std::memory_order_relaxed);
+    busy_.clear(std::memory_order_release);
+  }
+
+  bool worthwhile(int threads, double ns) {
+    if (ns >= kWakeNs) return true;
+    const std::int64_t now = now_ns();
+    const std::int64_t gap = now - last_end_.load(std::memory_order_relaxed);
+    if (gap > kBurstGapNs) {
+      burst_.store(0, std::memory_order_relaxed);
+    } else if (burst_.load(std::memory_order_relaxed) >= kBurstCalls) {
+      return true;
+    } else {
+      burst_.fetch_add(1, std::memory_order_relaxed);
+    }
+    for (int i = 0; i < threads - 1 && i < started_.load(std::memory_order_acquire); ++i)
+      if (!helpers_[i].asleep.load(std::memory_order_relaxed)) return true;
+    // The caller goes on alone; about when it ends is what the next call compares with.
+    last_end_.store(now + static_cast<std::int64_t>(ns), std::memory_order_relaxed);
+    return false;
+  }
+
+ private:
+  struct Start {
+    Pool* pool;
+    int index;
+  };
+
+  void start(int wanted) {
+    int count = started_.load(std::memory_order_relaxed);
+    if (count >= wanted) return;
+    // Signals are the caller's business: Python's handlers belong to its main thread.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    for (; count < wanted; ++count) {
+      auto* start = new Start{this, count};
+      pthread_t thread;
+      if (pthread_create(&thread, &attributes, &Pool::enter, start) != 0) {
+        delete start;  // no more threads to be had: fewer will do
+        break;
+      }
+    }
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    started_.store(count, std::memory_order_release);
+  }
+
+  static void* enter(void* argument) {
+    auto* start = static_cast<Start*>(argument);
+    Pool* pool = start->pool;
+    const int index = start->index;
+    delete start;
+    pool->work(index);
+    return nullptr;
+  }
+
+  void publish(const Job& job, int wanted) {
+    call_.store(job.call, std::memory_order_relaxed);
+    body_.store(job.body, std::memory_order_relaxed);
+    items_.store(job.items, std::memory_order_relaxed);
+    multiple_.store(job.multiple, std::memory_order_relaxed);
+    mode_.store(job.mode, std::memory_order_relaxed);
+    wanted_.store(wanted, std::memory_order_relaxed);
+    finished_.store(0, std::memory_order_relaxed);
+    const State before{state_.load(std::memory_order_relaxed)};
+    const State open = State::of(before.generation() + 1, 0, static_cast<std::uint32_t>(job.chunks));
+    // Ordered before the look at who sleeps: a helper that goes to sleep looks at the state after saying so.
+    state_.store(open.word, std::memory_order_seq_cst);
+  }
+
+  void wake(int wanted) {
+    for (int i = 0; i < wanted && i < started_.load(std::memory_order_relaxed); ++i) {
+      if (!helpers_[i].asleep.load(std::memory_order_seq_cst)) continue;
+      helpers_[i].asleep.store(0, std::memory_order_seq_cst);
+      helpers_[i].asleep.notify_one();
+    }
+  }
+
+  void await_first_taker() {
+    const std::int64_t until = now_ns() + 2'000'000;
+    while (State{state_.load(std::memory_order_relaxed)}.next() == 0 && now_ns() < until) sched_yield();
+  }
+
+  void work(int index) {
+    std::int64_t lookout_end = now_ns() + kLookoutNs;
+    for (;;) {
+      if (help(index)) {
+        lookout_end = now_ns() + kLookoutNs;
+      } else if (now_ns() < lookout_end) {
+        for (int i = 0; i < 16; ++i) pause();
+        sched_yield();
+      } else {
+        sleep(index);
+        lookout_end = now_ns() + kLookoutNs;
+      }
+    }
+  }
+
+  // Takes chunks of the open job, if there is one and it is for this helper.
+  bool help(int index) {
+    State state{state_.load(std::memory_order_acquire)};
+    bool helped = false;
+    while (state.open()) {
+      // What is read here belongs to this generation if the exchange below finds it unchanged: the next job is not
+      // published before every chunk of this one is finished.
+      const Job job{call_.load(std::memory_order_relaxed),     body_.load(std::memory_order_relaxed),
+                    items_.load(std::memory_order_relaxed),    multiple_.load(std::memory_order_relaxed),
+                    static_cast<std::ptrdiff_t>(state.chunks()), mode_.load(std::memory_order_relaxed)};
+      if (index >= wanted_.load(std::memory_order_relaxed)) break;
+      if (!state_.compare_exchange_weak(state.word, state.taken().word, std::memory_order_acq_rel,
+                                        std::memory_order_acquire))
+        continue;
+      job.mode.apply();
+      job.run_chunk(state.next());
+      finished_.fetch_add(1, std::memory_order_release);
+      helped = true;
+      state.word = state_.load(std::memory_order_acquire);
+    }
+    return helped;
+  }
+
+  void sleep(int index) {
+    auto& asleep = helpers_[index].asleep;
+    asleep.store(1, std::memory_order_seq_cst);
+    const State state{state_.load(std::memory_order_seq_cst)};
+    if (state.open() && index < wanted_.load(std::memory_order_relaxed)) {
+      asleep.store(0, std::memory_order_seq_cst);
+      return;
+    }
+    asleep.wait(1, std::memory_order_seq_cst);
+  }
+
+  alignas(64) std::atomic<std::uint64_t> state_{0};
+  alignas(64) std::atomic<std::ptrdiff_t> finished_{0};
+  alignas(64) std::atomic<detail::RangeFn> call_{nullptr};
+  std::atomic<void*> body_{nullptr};
+  std::atomic<std::ptrdiff_t> items_{0}, multiple_{1};
+  std::atomic<FloatMode> mode_{};
+  std::atomic<int> wanted_{0};
+  std::atomic<int> started_{0};
+  std::atomic<std::int64_t> last_end_{0};
+  std::atomic<int> burst_{0};
+  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  Helper helpers_[kMaxHelpers];
+};
+
+// Never destroyed: helpers may be asleep in it when the process ends.
+std::atomic<Pool*> pool{nullptr};
+
+}  // namespace
+
+void initialize() {
+  pool = new Pool;
+  // A forked child has none of the helpers; it gets a pool of its own and starts others when it needs them.
+  pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+}
+
+bool worthwhile(int threads, double ns) { return pool.load()->worthwhile(threads, ns); }
+
+void run(const Job& job, int threads, bool certain) {
+  Job bounded = job;
+  bounded.chunks = std::min(job.chunks, kMaxChunks);
+  pool.load()->run(bounded, threads, certain);
+}
+
+}  // namespace nnfast::helpers

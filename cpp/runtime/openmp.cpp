@@ -1,0 +1,32 @@
+#include "runtime/openmp.hpp"
+
+#include <omp.h>
+#include <pthread.h>
+
+#include <atomic>
+
+namespace nnfast::openmp {
+namespace {
+
+std::atomic<bool> forked{false};
+
+}  // namespace
+
+void initialize() {
+  omp_get_max_threads();
+  pthread_atfork(nullptr, nullptr, [] { forked = true; });
+}
+
+bool available() { return !forked.load(std::memory_order_relaxed) && !omp_in_parallel(); }
+
+void run(const Job& job, int threads) {
+  std::atomic<std::ptrdiff_t> next{0};
+#pragma omp parallel num_threads(threads) default(shared)
+  {
+    if (omp_get_thread_num() != 0) job.mode.apply();
+    for (std::ptrdiff_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < job.chunks;)
+      job.run_chunk(chunk);
+  }
+}
+
+}  // namespace nnfast::openmp

@@ -1,0 +1,15 @@
+// Running a job's chunks on OpenMP's threads.
+#pragma once
+
+#include "runtime/job.hpp"
+
+namespace nnfast::openmp {
+
+// Whether a parallel region may be opened here: not inside another one, and not in a forked child, where libgomp's
+// workers do not exist and would be waited for for ever.
+bool available();
+// Makes the runtime read its settings.
+void initialize();
+void run(const Job& job, int threads);
+
+}  // namespace nnfast::openmp

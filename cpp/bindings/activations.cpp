@@ -325,7 +325,8 @@ void maxout(py::handle x, py::handle y, py::handle which, std::ptrdiff_t pieces)
 
 void maxout_backward(py::handle dy, py::handle which, py::handle dx, std::ptrdiff_t pieces) {
   const Array gradient = read_floats(dy, "dy");
-  maxout_rows<true>(written(dx, gradient.dtype(), "out"), gradient, read_as(which, NPY_UINT8, "which"), pieces);
+  const Array held(py::reinterpret_borrow<py::object>(which));
+  maxout_rows<true>(written(dx, gradient.dtype(), "out"), gradient, held, pieces);
 }
 
 }  // namespace

@@ -8,6 +8,15 @@ Array owned(PyObject* object) {
   return Array(py::reinterpret_steal<py::object>(object));
 }
 
+// The array itself where it has this dtype in native byte order, else a converted copy.
+Array converted(const Array& array, int dtype) {
+  if (array.dtype() == dtype && PyArray_ISNOTSWAPPED(array.get())) return array;
+  return owned(
+      PyArray_FromArray(array.get(), PyArray_DescrFromType(dtype), NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST));
+}
+
+std::string dtype_text(const Array& array) { return py::str(array.object().attr("dtype")); }
+
 std::string shape_text(const npy_intp* shape, int ndim) {
   std::string text = "(";
   for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
@@ -53,37 +62,27 @@ std::string dtype_name(int dtype) {
 
 std::string shape_text(const Array& array) { return shape_text(PyArray_DIMS(array.get()), array.ndim()); }
 
-Array read_floats(py::handle value, const char* name) {
-  Array array = PyArray_Check(value.ptr()) ? Array(py::reinterpret_borrow<py::object>(value))
-                                           : owned(PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr));
-  const bool native = PyArray_ISNOTSWAPPED(array.get());
-  const int dtype = array.dtype();
-  if ((dtype == NPY_FLOAT32 || dtype == NPY_FLOAT64) && native) return array;
-  if (dtype == NPY_FLOAT32) return read_as(array.object(), NPY_FLOAT32, name);
-  for (const int to : {NPY_FLOAT32, NPY_FLOAT64})
-    if (PyArray_CanCastSafely(dtype, to)) return read_as(array.object(), to, name);
-  throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_name(dtype));
+Array any_array(py::handle value) {
+  if (PyArray_Check(value.ptr())) return Array(py::reinterpret_borrow<py::object>(value));
+  return owned(PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr));
 }
 
-Array read_as(py::handle value, int dtype, const char* name) {
-  PyObject* array = PyArray_FromAny(value.ptr(), PyArray_DescrFromType(dtype), 0, 0,
-                                    NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST, nullptr);
-  if (!array) {
-    py::error_already_set cause;
-    py::raise_from(cause, PyExc_TypeError,
-                   (std::string(name) + " cannot be read as an array of " + dtype_name(dtype)).c_str());
-    throw py::error_already_set();
-  }
-  return Array(py::reinterpret_steal<py::object>(array));
+Array read_floats(py::handle value, const char* name) {
+  const Array array = any_array(value);
+  const int dtype = array.dtype();
+  for (const int to : {NPY_FLOAT32, NPY_FLOAT64})
+    if (PyArray_CanCastSafely(dtype, to)) return converted(array, to);
+  throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_text(array));
 }
+
+Array read_as(py::handle value, int dtype, const char* name) { return converted(read_floats(value, name), dtype); }
 
 Array written(py::handle value, int dtype, const char* name) {
   if (!PyArray_Check(value.ptr()))
     throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
   Array array(py::reinterpret_borrow<py::object>(value));
   if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
-    throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " +
-                         std::string(py::str(array.object().attr("dtype"))));
+    throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " + dtype_text(array));
   if (!PyArray_ISWRITEABLE(array.get()))
     throw py::value_error(std::string(name) + " must be writeable, but is read-only");
   return array;

@@ -44,6 +44,8 @@ class Array {
 std::string dtype_name(int dtype);
 std::string shape_text(const Array& array);
 
+// An array as it is, or NumPy's array of anything else.
+Array any_array(py::handle value);
 // An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are;
 // float16 and short integers become float32, other integers float64, as NumPy's own functions have it.
 Array read_floats(py::handle value, const char* name);

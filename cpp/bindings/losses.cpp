@@ -32,8 +32,7 @@ py::tuple softmax_cross_entropy(py::handle logits_in, py::handle labels_in, py::
     throw py::value_error("logits must have shape (N, C) with N, C at least 1, got " + shape_text(logits));
   const std::ptrdiff_t rows = logits.shape(0), classes = logits.shape(1);
 
-  const Array given(py::reinterpret_steal<py::object>(PyArray_FromAny(labels_in.ptr(), nullptr, 0, 0, 0, nullptr)));
-  if (!given) throw py::error_already_set();
+  const Array given = any_array(labels_in);
   Array labels, targets;
   if (PyTypeNum_ISINTEGER(given.dtype()) && given.ndim() != 2) {
     labels = class_indices(given.object(), rows, classes);

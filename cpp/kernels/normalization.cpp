@@ -19,21 +19,27 @@ namespace {
 
 constexpr std::ptrdiff_t kRowBlock = 256;
 
-// Some neighbouring channels of a matrix: Vectors vectors of T, the last `missing` lanes of which do not exist.
-template <class T, int Vectors>
+// Some neighbouring channels of a matrix: Vectors vectors of T. Dense ones lie next to each other in every matrix and
+// fill their vectors; others may be fewer (count) and at any stride.
+template <class T, int Vectors_, bool Dense>
 struct Channels {
+  using Type = T;
   using V = Vec<T>;
+  static constexpr int Vectors = Vectors_;
   static constexpr int kWidth = Vectors * kLanes<V>;
   std::ptrdiff_t first, count;
 
   NNFAST_INLINE std::ptrdiff_t lanes(int v) const {
+    if (Dense) return kLanes<V>;
     const std::ptrdiff_t left = count - v * kLanes<V>;
     return left < kLanes<V> ? left : kLanes<V>;
   }
   NNFAST_INLINE V load(const Matrix& m, std::ptrdiff_t row, int v) const {
+    if (Dense) return nnfast::load<V>(reinterpret_cast<const T*>(at(m, row, v)));
     return load_strided<V>(at(m, row, v), m.stride, lanes(v), T{0});
   }
   NNFAST_INLINE void store(const Matrix& m, std::ptrdiff_t row, int v, V value) const {
+    if (Dense) return nnfast::store(reinterpret_cast<T*>(at(m, row, v)), value);
     store_strided(at(m, row, v), m.stride, value, lanes(v));
   }
   // A vector of T from one double a channel.
@@ -47,7 +53,8 @@ struct Channels {
 
  private:
   NNFAST_INLINE char* at(const Matrix& m, std::ptrdiff_t row, int v) const {
-    return m.data + row * m.row_stride + (first + v * kLanes<V>)*m.stride;
+    return m.data + row * m.row_stride +
+           (first + v * kLanes<V>)*(Dense ? static_cast<std::ptrdiff_t>(sizeof(T)) : m.stride);
   }
 };
 
@@ -73,8 +80,10 @@ struct ColumnSums {
   }
 };
 
-template <class T, int Vectors>
-void statistics(const BatchNorm& norm, Channels<T, Vectors> channels) {
+template <class C>
+void statistics(const BatchNorm& norm, C channels) {
+  using T = typename C::Type;
+  constexpr int Vectors = C::Vectors;
   using W = Widened<Vec<T>>;
   const double rows = static_cast<double>(norm.rows);
   double* mean = norm.mean + channels.first;
@@ -119,17 +128,20 @@ struct Affine {
   NNFAST_INLINE V operator()(V x) const { return fma(centred(x), scale, beta); }
 };
 
-template <class T, int Vectors>
-NNFAST_INLINE Affine<Vec<T>> affine(Channels<T, Vectors> channels, int v, const double* mean, const double* inv_std,
-                                    const double* gamma, const double* beta) {
+template <class C>
+NNFAST_INLINE Affine<typename C::V> affine(C channels, int v, const double* mean, const double* inv_std,
+                                           const double* gamma, const double* beta) {
+  using T = typename C::Type;
   return {channels.gather(v, [&](std::ptrdiff_t c) { return mean[c]; }),
           channels.gather(v, [&](std::ptrdiff_t c) { return mean[c] - static_cast<double>(static_cast<T>(mean[c])); }),
           channels.gather(v, [&](std::ptrdiff_t c) { return gamma[c] * inv_std[c]; }),
           channels.gather(v, [&](std::ptrdiff_t c) { return beta ? beta[c] : 0.0; })};
 }
 
-template <class T, int Vectors>
-void normalise(const BatchNorm& norm, Channels<T, Vectors> channels) {
+template <class C>
+void normalise(const BatchNorm& norm, C channels) {
+  using T = typename C::Type;
+  constexpr int Vectors = C::Vectors;
   for (std::ptrdiff_t c = channels.first; c < channels.first + channels.count; ++c)
     norm.inv_std[c] = 1 / __builtin_sqrt(norm.variance[c] + norm.eps);
   Affine<Vec<T>> map[Vectors];
@@ -138,8 +150,10 @@ void normalise(const BatchNorm& norm, Channels<T, Vectors> channels) {
     for (int v = 0; v < Vectors; ++v) channels.store(norm.y, row, v, map[v](channels.load(norm.x, row, v)));
 }
 
-template <class T, int Vectors>
-void backward(const BatchNormBackward& norm, Channels<T, Vectors> channels) {
+template <class C>
+void backward(const BatchNormBackward& norm, C channels) {
+  using T = typename C::Type;
+  constexpr int Vectors = C::Vectors;
   using V = Vec<T>;
   using W = Widened<V>;
   Vec<double> means[Vectors * W::count] = {};
@@ -180,21 +194,26 @@ void backward(const BatchNormBackward& norm, Channels<T, Vectors> channels) {
   }
 }
 
-// Hands the channels to body in groups of four vectors, then of one.
+// Hands the channels to body: dense ones in groups of four vectors, others a vector at a time.
 template <class T, class Body>
-NNFAST_INLINE void for_channels(std::ptrdiff_t begin, std::ptrdiff_t end, Body body) {
-  constexpr int wide = 4;
+NNFAST_INLINE void for_channels(std::ptrdiff_t begin, std::ptrdiff_t end, bool dense, Body body) {
+  using Four = Channels<T, 4, true>;
+  using One = Channels<T, 1, false>;
   std::ptrdiff_t c = begin;
-  for (; c + Channels<T, wide>::kWidth <= end; c += Channels<T, wide>::kWidth)
-    body(Channels<T, wide>{c, Channels<T, wide>::kWidth});
-  for (; c < end; c += Channels<T, 1>::kWidth)
-    body(Channels<T, 1>{c, end - c < Channels<T, 1>::kWidth ? end - c : Channels<T, 1>::kWidth});
+  if (dense)
+    for (; c + Four::kWidth <= end; c += Four::kWidth) body(Four{c, Four::kWidth});
+  for (; c < end; c += One::kWidth) body(One{c, end - c < One::kWidth ? end - c : One::kWidth});
+}
+
+template <class T>
+bool dense(const Matrix& m) {
+  return m.stride == static_cast<std::ptrdiff_t>(sizeof(T));
 }
 
 template <class T>
 void batch_norm_training(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
   const ExceptionScope exceptions;
-  for_channels<T>(begin, end, [&](auto channels) {
+  for_channels<T>(begin, end, dense<T>(norm.x) && dense<T>(norm.y), [&](auto channels) {
     statistics(norm, channels);
     normalise(norm, channels);
   });
@@ -203,13 +222,14 @@ void batch_norm_training(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdi
 template <class T>
 void batch_norm_inference(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
   const ExceptionScope exceptions;
-  for_channels<T>(begin, end, [&](auto channels) { normalise(norm, channels); });
+  for_channels<T>(begin, end, dense<T>(norm.x) && dense<T>(norm.y), [&](auto channels) { normalise(norm, channels); });
 }
 
 template <class T>
 void batch_norm_backward(const BatchNormBackward& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
   const ExceptionScope exceptions;
-  for_channels<T>(begin, end, [&](auto channels) { backward(norm, channels); });
+  const bool all_dense = dense<T>(norm.x) && dense<T>(norm.dy) && dense<T>(norm.dx);
+  for_channels<T>(begin, end, all_dense, [&](auto channels) { backward(norm, channels); });
 }
 
 }  // namespace

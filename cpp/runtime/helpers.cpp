@@ -15,7 +15,8 @@ namespace {
 constexpr std::int64_t kLookoutNs = 50'000;
 // Work that outlasts waking a helper, which takes 10 to 100 microseconds.
 constexpr double kWakeNs = 100e3;
-// Calls that end less than this before the next begins are a burst; after so many of them helpers are woken for the rest.
+// Calls that end less than this before the next begins are a burst; after so many of them helpers are woken for the
+// rest.
 constexpr std::int64_t kBurstGapNs = 10'000;
 constexpr int kBurstCalls = 16;
 constexpr int kMaxHelpers = 255;
@@ -184,8 +185,8 @@ class Pool {
     while (state.open()) {
       // What is read here belongs to this generation if the exchange below finds it unchanged: the next job is not
       // published before every chunk of this one is finished.
-      const Job job{call_.load(std::memory_order_relaxed),     body_.load(std::memory_order_relaxed),
-                    items_.load(std::memory_order_relaxed),    multiple_.load(std::memory_order_relaxed),
+      const Job job{call_.load(std::memory_order_relaxed),       body_.load(std::memory_order_relaxed),
+                    items_.load(std::memory_order_relaxed),      multiple_.load(std::memory_order_relaxed),
                     static_cast<std::ptrdiff_t>(state.chunks()), mode_.load(std::memory_order_relaxed)};
       if (index >= wanted_.load(std::memory_order_relaxed)) break;
       if (!state_.compare_exchange_weak(state.word, state.taken().word, std::memory_order_acq_rel,

@@ -1,9 +1,9 @@
 // Helpers nobody waits for: threads of ours that take chunks of a job while its caller works on it too.
 //
 // The caller publishes a job and starts on it at once; helpers that are awake take chunks from the same counter. At the
-// end the caller waits only for chunks somebody is in the middle of, never for a thread to wake up. After a job a helper
-// looks out for the next one for some tens of microseconds, giving way to any other thread that wants its core, and
-// then sleeps. So a second core costs nothing where it is busy, as it is between two matrix products.
+// end the caller waits only for chunks somebody is in the middle of, never for a thread to wake up. After a job a
+// helper looks out for the next one for some tens of microseconds, giving way to any other thread that wants its core,
+// and then sleeps. So a second core costs nothing where it is busy, as it is between two matrix products.
 #pragma once
 
 #include "runtime/job.hpp"

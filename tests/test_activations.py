@@ -1,0 +1,633 @@
+"""Activations: values, gradients, bits, ufunc manners, errors."""
+
+import pickle
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import mpmath
+import numpy as np
+import pytest
+from conftest import FMA_ISAS
+from gradients import assert_gradient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from layouts import assert_same_bits, layouts
+from numpy.typing import NDArray
+from ulp import assert_ulp, ulp_error
+
+import nnfast as nf
+from nnfast import _core
+from nnfast._testing import forced
+
+Array = NDArray[Any]
+BASELINE = "x86-64-v2"
+
+
+class Activation(NamedTuple):
+    """A row of the table that every test below iterates."""
+
+    name: str
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    saves: str  # what backward takes beside dy: "x" or "y"
+    params: tuple[float, ...]
+    reference: Callable[..., Array]  # of x, in float64
+    slope: Callable[..., Array]  # dy/dx of x, in float64
+    exact: Callable[..., Any]  # of an mpmath number
+    ulp: float  # with FMA; the baseline may be 1 off more where the formula is not a single operation
+
+    def bound(self, isa: str) -> float:
+        return self.ulp + 1 if isa == BASELINE and self.ulp > 0.5 else self.ulp
+
+    def backward_at(self, dy: Array, x: Array, **kwargs: Any) -> Array:
+        saved = x if self.saves == "x" else self.forward(x, *self.params)
+        return self.backward(dy, saved, *self.params, **kwargs)
+
+
+def logistic(x: Array) -> Array:
+    """1 / (1 + e^-x) without overflow or lost digits."""
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def exponential_linear(x: Array, alpha: float) -> Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def leaky(x: Array, slope: float) -> Array:
+    return np.where(x > 0, x, slope * x)
+
+
+def step(x: Array, below: float) -> Array:
+    return np.where(x > 0, 1.0, below)
+
+
+def exact_leaky(x: Any, slope: float) -> Any:
+    return x if x > 0 else slope * x
+
+
+TABLE = [
+    Activation(
+        "relu",
+        nf.relu,
+        nf.relu_backward,
+        "y",
+        (),
+        lambda x: np.maximum(x, 0),
+        lambda x: step(x, 0),
+        lambda x: max(x, 0),
+        0,
+    ),
+    *(
+        Activation(
+            f"{name} {slope}",
+            forward,
+            backward,
+            saves,
+            (slope,),
+            leaky,
+            step,
+            exact_leaky,
+            0.5,
+        )
+        for name, forward, backward, saves, slope in (
+            ("leaky_relu", nf.leaky_relu, nf.leaky_relu_backward, "y", 0.0625),
+            ("leaky_relu", nf.leaky_relu, nf.leaky_relu_backward, "y", 0.0),
+            ("prelu", nf.prelu, nf.prelu_backward, "x", 0.25),
+            ("prelu", nf.prelu, nf.prelu_backward, "x", -1.5),
+        )
+    ),
+    *(
+        Activation(
+            f"elu {alpha}",
+            nf.elu,
+            nf.elu_backward,
+            "y",
+            (alpha,),
+            exponential_linear,
+            lambda x, alpha: np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0))),
+            lambda x, alpha: x if x > 0 else alpha * mpmath.expm1(x),
+            ulp,
+        )
+        for alpha, ulp in ((1.0, 1), (0.3125, 2))
+    ),
+    Activation(
+        "sigmoid",
+        nf.sigmoid,
+        nf.sigmoid_backward,
+        "y",
+        (),
+        logistic,
+        lambda x: logistic(x) * logistic(-x),
+        lambda x: 1 / (1 + mpmath.exp(-x)),
+        1,
+    ),
+    Activation(
+        "tanh",
+        nf.tanh,
+        nf.tanh_backward,
+        "y",
+        (),
+        np.tanh,
+        lambda x: 1 / np.cosh(np.minimum(np.abs(x), 300)) ** 2,
+        mpmath.tanh,
+        1,
+    ),
+]
+every_activation = pytest.mark.parametrize("f", TABLE, ids=lambda f: f.name)
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def arrays(dtype: type, *, side: int = 40) -> st.SearchStrategy[Array]:
+    """Arrays of up to three axes, some of length 0, of any numbers: subnormal, infinite, NaN."""
+    width = np.dtype(dtype).itemsize * 8
+    shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=side)
+    return hnp.arrays(dtype, shapes, elements=st.floats(width=width))
+
+
+def samples(dtype: type, n: int = 1000) -> Array:
+    """Numbers of all magnitudes and both signs, special values first."""
+    rng = np.random.default_rng(7)
+    wide = np.exp(rng.uniform(-40, 7, n)) * rng.choice([-1, 1], n)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 3e38, -3e38, -104.0, -745.2, 17.5]
+    return np.concatenate([special, wide]).astype(dtype)
+
+
+# ---- values ----
+
+
+@every_activation
+@both_dtypes
+@settings(max_examples=8)
+@given(data=st.data())
+def test_forward_is_the_formula(engine: str, f: Activation, dtype: type, data: Any) -> None:
+    x = data.draw(arrays(dtype))
+    with np.errstate(all="ignore"):
+        y, reference = f.forward(x, *f.params), f.reference(x.astype(np.float64), *f.params)
+    assert np.shape(y) == x.shape
+    assert np.asarray(y).dtype == dtype
+    if dtype == np.float32:
+        assert_ulp(y, reference, f.bound(engine))
+    else:  # the reference has roundings of its own
+        np.testing.assert_allclose(y, reference, rtol=1e-14, atol=1e-320)
+
+
+@every_activation
+def test_float32_error_over_all_exponents(isa: str, f: Activation) -> None:
+    bits = np.arange(0, 2**32, 2**14 + 1, dtype=np.uint64).astype(np.uint32)
+    x = bits.view(np.float32)
+    with np.errstate(all="ignore"):
+        assert_ulp(
+            f.forward(x, *f.params), f.reference(x.astype(np.float64), *f.params), f.bound(isa)
+        )
+
+
+@every_activation
+def test_float64_error_against_mpmath(isa: str, f: Activation) -> None:
+    x = samples(np.float64, 300)
+    x = np.concatenate([x[np.isfinite(x)], np.random.default_rng(3).normal(0, 3, 300)])
+    with mpmath.workprec(160):
+        exact = [f.exact(mpmath.mpf(float(v)), *f.params) for v in x]
+        expected = np.array([float(v) for v in exact])
+        residual = np.array([float(v - e) for v, e in zip(exact, expected, strict=True)])
+    y = f.forward(x, *f.params)
+    ulp = np.spacing(np.abs(expected))
+    error = np.abs((y - expected) - residual) / ulp
+    # np.spacing above a power of two is twice that below.
+    assert error.max() <= f.bound(isa) * 1.0001
+
+
+@every_activation
+@both_dtypes
+def test_backward_is_dy_times_the_slope(engine: str, f: Activation, dtype: type) -> None:
+    x = samples(dtype)
+    x = x[np.isfinite(x) & (np.abs(x) < 1e30)]
+    dy = np.random.default_rng(1).standard_normal(x.size).astype(dtype)
+    dx = f.backward_at(dy, x)
+    assert dx.dtype == dtype
+    exact = dy.astype(np.float64) * f.slope(x.astype(np.float64), *f.params)
+    # A saved output has one rounding, which the slope follows: the error counts against dy / 8.
+    scale = np.maximum(np.abs(exact), np.abs(dy) / 8)
+    error = np.abs(dx - exact) / (scale * np.finfo(dtype).eps)
+    assert error.max() <= 10 * max(1, *map(abs, f.params), 1)
+
+
+@every_activation
+def test_gradient_numerically(f: Activation) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0.1, 3, (3, 7)) * rng.choice([-1, 1], (3, 7))
+    dy = rng.standard_normal((3, 7))
+    assert_gradient(
+        f.backward_at(dy, x), lambda v: float((dy * f.forward(v, *f.params)).sum()), x
+    )
+
+
+@both_dtypes
+def test_exact_points(isa: str, dtype: type) -> None:
+    inf, nan = dtype(np.inf), dtype(np.nan)
+    zeros = np.array([0.0, -0.0], dtype)
+    np.testing.assert_array_equal(nf.sigmoid(zeros), dtype(0.5))
+    np.testing.assert_array_equal(nf.sigmoid(np.array([-inf, inf], dtype)), [0, 1])
+    np.testing.assert_array_equal(nf.tanh(np.array([-inf, inf], dtype)), [-1, 1])
+    np.testing.assert_array_equal(nf.elu(np.array([-inf, inf], dtype), 0.5), [-0.5, inf])
+    assert_same_bits(nf.relu(zeros), np.array([0.0, 0.0], dtype))
+    for f in (nf.tanh, nf.elu, nf.leaky_relu):
+        assert_same_bits(f(zeros), zeros)
+    for f in TABLE:
+        assert np.isnan(f.forward(nan, *f.params))
+        assert np.isnan(f.backward(dtype(1), nan, *f.params))
+        assert np.isnan(f.backward(nan, dtype(0.25), *f.params))
+    assert nf.relu_backward(dtype(3), dtype(0)) == 0
+    assert nf.relu_backward(inf, dtype(0)) == 0
+
+
+@both_dtypes
+def test_ranges_are_never_left(isa: str, dtype: type) -> None:
+    x = np.concatenate([samples(dtype, 20000), np.linspace(-800, 800, 20001, dtype=dtype)])
+    x = x[~np.isnan(x)]
+    sigmoid, tanh, elu = nf.sigmoid(x), nf.tanh(x), nf.elu(x)
+    assert sigmoid.min() >= 0
+    assert sigmoid.max() <= 1
+    assert np.abs(tanh).max() <= 1
+    assert elu.min() >= -1
+    assert np.all(np.diff(sigmoid[np.argsort(x)].astype(np.float64)) >= -np.finfo(dtype).eps)
+
+
+# ---- the same bits, however it is called ----
+
+
+@every_activation
+@both_dtypes
+def test_bits_do_not_depend_on_threads(f: Activation, dtype: type) -> None:
+    x = samples(dtype)
+    for isa in nf.cpu_info()["supported"]:
+        results = []
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1), np.errstate(all="ignore"):
+                results.append((f.forward(x, *f.params), f.backward_at(x, x)))
+        for forward, backward in results[1:]:
+            assert_same_bits(forward, results[0][0])
+            assert_same_bits(backward, results[0][1])
+
+
+@every_activation
+@both_dtypes
+def test_bits_do_not_depend_on_the_fma_instruction_set(f: Activation, dtype: type) -> None:
+    x = samples(dtype, 5000)
+    results = []
+    for isa in FMA_ISAS:
+        with forced(isa=isa), np.errstate(all="ignore"):
+            results.append((f.forward(x, *f.params), f.backward_at(x[::-1], x)))
+    for forward, backward in results:
+        assert_same_bits(forward, results[0][0])
+        assert_same_bits(backward, results[0][1])
+
+
+@every_activation
+@both_dtypes
+def test_bits_do_not_depend_on_the_layout(isa: str, f: Activation, dtype: type) -> None:
+    x = samples(dtype, 4 * 37 - 12).reshape(4, 37)
+    with np.errstate(all="ignore"):
+        y, dx = f.forward(x, *f.params), f.backward_at(x[::-1].copy(), x)
+        for name, laid in layouts(x).items():
+            assert_same_bits(f.forward(laid, *f.params), y)
+            for out in layouts(x).values():
+                assert f.forward(laid, *f.params, out=out) is out
+                assert_same_bits(out, y)
+            assert_same_bits(f.backward_at(laid[::-1], laid), dx)
+            inplace = layouts(x)[name]
+            assert_same_bits(f.forward(inplace, *f.params, out=inplace), y)
+            dy = layouts(x[::-1].copy())[name]
+            assert_same_bits(f.backward_at(dy, x, out=dy), dx)
+
+
+@every_activation
+@both_dtypes
+def test_bits_do_not_depend_on_the_length(isa: str, f: Activation, dtype: type) -> None:
+    x = samples(dtype, 400)
+    with np.errstate(all="ignore"):
+        whole = f.forward(x, *f.params)
+        for n in range(70):
+            for offset in (0, 1, 13):
+                piece = f.forward(x[offset : offset + n], *f.params)
+                assert_same_bits(piece, whole[offset : offset + n])
+
+
+# ---- a NumPy citizen ----
+
+
+@every_activation
+def test_dtypes_follow_numpy(f: Activation) -> None:
+    # An integer array with a Python float is float64 to NumPy, whatever its width.
+    short = np.float64 if f.params else np.float32
+    expected = {
+        np.float16: np.float32,  # float16 loops are still to come
+        np.int8: short,
+        np.uint16: short,
+        np.int32: np.float64,
+        np.int64: np.float64,
+        np.bool_: short,
+        np.float32: np.float32,
+        np.float64: np.float64,
+    }
+    for given_dtype, result in expected.items():
+        x = np.array([0, 1], given_dtype)
+        y = f.forward(x, *f.params)
+        assert y.dtype == result, given_dtype
+        assert_ulp(y, f.reference(x.astype(np.float64), *f.params).astype(result), 2)
+        assert f.backward(y, y, *f.params).dtype == result
+    swapped = np.array([-1.0, 2.0], ">f4")
+    assert_same_bits(f.forward(swapped, *f.params), f.forward(swapped.astype("f4"), *f.params))
+    assert isinstance(f.forward(1.5, *f.params), np.float64)
+    with pytest.raises(TypeError):
+        f.forward(np.array([1j]), *f.params)
+
+
+def test_a_numpy_scalar_parameter_does_not_promote() -> None:
+    x = np.ones(3, np.float32)
+    assert nf.leaky_relu(x, np.float64(0.1)).dtype == np.float32
+    assert nf.elu(x, np.float64(0.1)).dtype == np.float32
+    assert nf.leaky_relu_backward(x, x, np.float64(0.1)).dtype == np.float32
+    assert nf.elu_backward(x, x, np.float64(0.1)).dtype == np.float32
+
+
+@every_activation
+def test_where_broadcasting_and_casting_are_numpys(f: Activation) -> None:
+    x = np.linspace(-2, 2, 12).reshape(3, 4)
+    out = np.full((3, 4), 9.0)
+    where = x > 0
+    f.forward(x, *f.params, out=out, where=where)
+    np.testing.assert_array_equal(out, np.where(where, f.forward(x, *f.params), 9))
+    dx = f.backward(x, x[0], *f.params)
+    np.testing.assert_array_equal(
+        dx, f.backward(x, np.broadcast_to(x[0], x.shape).copy(), *f.params)
+    )
+    assert f.forward(x, *f.params, dtype=np.float32).dtype == np.float32
+    with pytest.raises(TypeError, match="Cannot cast ufunc .* output"):
+        f.forward(x, *f.params, out=np.empty((3, 4), np.int64))
+    with pytest.raises(ValueError, match="broadcast"):
+        f.forward(x, *f.params, out=np.empty((3, 5)))
+    frozen = np.empty((3, 4))
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        f.forward(x, *f.params, out=frozen)
+
+
+@every_activation
+def test_partly_overlapping_output(f: Activation) -> None:
+    memory = samples(np.float32, 2000)
+    with np.errstate(all="ignore"):
+        expected = f.forward(memory[:-3].copy(), *f.params)
+        f.forward(memory[:-3], *f.params, out=memory[3:])
+    assert_same_bits(memory[3:], expected)
+
+
+def test_subclasses_pass_through() -> None:
+    class Labelled(np.ndarray):
+        pass
+
+    x = np.array([-1.0, 2.0]).view(Labelled)
+    for f in TABLE:
+        assert isinstance(f.forward(x, *f.params), Labelled)
+
+
+@pytest.mark.parametrize(
+    "ufunc",
+    [
+        nf.relu,
+        nf.relu_backward,
+        nf.prelu,
+        nf.prelu_backward,
+        nf.sigmoid,
+        nf.sigmoid_backward,
+        nf.tanh,
+        nf.tanh_backward,
+        _core._elu,
+        _core._leaky_relu_backward,
+    ],
+    ids=lambda ufunc: ufunc.__name__,
+)
+def test_ufuncs_are_ufuncs_and_pickle(ufunc: np.ufunc) -> None:
+    assert isinstance(ufunc, np.ufunc)
+    assert pickle.loads(pickle.dumps(ufunc)) is ufunc
+
+
+def test_reduce_and_accumulate_go_one_by_one() -> None:
+    x = np.linspace(-3, 3, 50)
+    running = [x[0]]
+    for value in x[1:]:
+        running.append(nf.prelu(running[-1], value))
+    np.testing.assert_array_equal(nf.prelu.accumulate(x), running)
+    assert nf.prelu.reduce(x) == running[-1]
+
+
+# ---- floating-point warnings ----
+
+
+@every_activation
+@both_dtypes
+def test_no_warnings_from_tails_and_nan(engine: str, f: Activation, dtype: type) -> None:
+    x = samples(dtype, 40)
+    x = x[np.abs(x) < 1e37] if f.params and abs(f.params[0]) > 1 else x
+    with np.errstate(all="raise"):
+        for n in range(len(x) + 1):
+            f.forward(x[:n], *f.params)
+
+
+@both_dtypes
+def test_overflow_is_raised_where_the_result_overflows(engine: str, dtype: type) -> None:
+    x = np.full(300, -0.5 * np.finfo(dtype).max, dtype)
+    x[150:] *= -1
+    with np.errstate(all="raise"):
+        nf.leaky_relu(x[150:], 10.0)  # the side not taken would overflow
+        with pytest.raises(FloatingPointError, match="overflow"):
+            nf.leaky_relu(x, 10.0)
+        with pytest.raises(FloatingPointError, match="overflow"):
+            nf.leaky_relu(x[::-1], 10.0)
+        with pytest.raises(FloatingPointError, match="invalid"):
+            nf.tanh_backward(np.full(40, np.inf, dtype), np.ones(40, dtype))
+
+
+# ---- prelu's slope ----
+
+SLOPES = [((5, 4), ()), ((5, 4), (4,)), ((5, 4), (5, 1)), ((3, 4, 2, 6), (4, 1, 1)), ((0, 3), (3,))]
+
+
+@pytest.mark.parametrize(("shape", "weight"), SLOPES)
+@both_dtypes
+def test_prelu_weight_gradient(
+    engine: str, shape: tuple[int, ...], weight: tuple[int, ...], dtype: type
+) -> None:
+    rng = np.random.default_rng(4)
+    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+    slope = rng.standard_normal(weight).astype(dtype)
+    dweight = nf.prelu_weight_backward(dy, x, slope)
+    assert dweight.shape == weight
+    assert dweight.dtype == dtype
+    terms = (dy * np.minimum(x, 0)).astype(np.float64)
+    padded = (1,) * (len(shape) - len(weight)) + weight
+    axes = tuple(axis for axis, n in enumerate(padded) if n != shape[axis])
+    expected = terms.sum(axis=axes).reshape(weight)
+    np.testing.assert_allclose(dweight, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_prelu_weight_gradient_numerically() -> None:
+    rng = np.random.default_rng(5)
+    x, dy = rng.standard_normal((2, 3, 4, 5))
+    slope = rng.standard_normal((4, 1))
+    assert_gradient(
+        nf.prelu_weight_backward(dy, x, slope), lambda w: float((dy * nf.prelu(x, w)).sum()), slope
+    )
+
+
+def test_prelu_weight_bits() -> None:
+    rng = np.random.default_rng(6)
+    x, dy = rng.standard_normal((2, 700, 5)).astype(np.float32)
+    expected = nf.prelu_weight_backward(dy, x, np.ones(5))
+    for laid_x, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
+        assert_same_bits(nf.prelu_weight_backward(laid_dy, laid_x, np.ones(5)), expected)
+    for isa in FMA_ISAS:
+        for threads in (2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                assert_same_bits(nf.prelu_weight_backward(dy, x, np.ones(5)), expected)
+
+
+def test_prelu_weight_errors() -> None:
+    x = np.ones((3, 4))
+    with pytest.raises(ValueError, match=r"dy must have the shape of x, \(3, 4\), got \(4, 3\)"):
+        nf.prelu_weight_backward(x.T, x, 1.0)
+    for weight in (np.ones(3), np.ones((1, 3, 4)), np.ones((2, 4))):
+        with pytest.raises(ValueError, match="weight must broadcast"):
+            nf.prelu_weight_backward(x, x, weight)
+
+
+# ---- maxout ----
+
+
+def maxout_reference(x: Array, pieces: int, axis: int) -> tuple[Array, Array]:
+    moved = np.moveaxis(x, axis, -1)
+    grouped = moved.reshape(*moved.shape[:-1], moved.shape[-1] // pieces, pieces)
+    which = grouped.argmax(axis=-1) if grouped.size else np.zeros(grouped.shape[:-1], int)
+    y = np.take_along_axis(grouped, which[..., None], axis=-1)[..., 0]
+    return np.moveaxis(y, -1, axis), np.moveaxis(which, -1, axis)
+
+
+@both_dtypes
+@settings(max_examples=10)
+@given(data=st.data())
+def test_maxout_is_the_formula(engine: str, dtype: type, data: Any) -> None:
+    pieces = data.draw(st.integers(1, 5))
+    axis = data.draw(st.integers(-3, 2))
+    shape = list(data.draw(hnp.array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=7)))
+    shape[axis] *= pieces
+    few = st.sampled_from([0.0, -0.0, 1.0, -2.0, np.inf, -np.inf, np.nan])
+    x = data.draw(hnp.arrays(dtype, tuple(shape), elements=few))
+    y, which = nf.maxout(x, pieces, axis)
+    expected, held = maxout_reference(x, pieces, axis)
+    assert_same_bits(y, expected)
+    np.testing.assert_array_equal(which, held)
+    dy = np.arange(y.size, dtype=dtype).reshape(y.shape)
+    dx = nf.maxout_backward(dy, which, pieces, axis)
+    grouped = np.moveaxis(dx, axis, -1).reshape(*np.moveaxis(dy, axis, -1).shape, pieces)
+    np.testing.assert_array_equal(grouped.sum(axis=-1), np.moveaxis(dy, axis, -1))
+    assert np.count_nonzero(dx) == np.count_nonzero(dy)
+
+
+def test_maxout_gradient_numerically() -> None:
+    rng = np.random.default_rng(8)
+    x, dy = rng.permutation(60).reshape(5, 12) / 10, rng.standard_normal((5, 4))
+    which = nf.maxout(x, 3)[1]
+    assert_gradient(
+        nf.maxout_backward(dy, which, 3), lambda v: float((dy * nf.maxout(v, 3)[0]).sum()), x
+    )
+
+
+def test_maxout_layouts_and_out() -> None:
+    x = np.random.default_rng(9).standard_normal((6, 40)).astype(np.float32)
+    y, which = nf.maxout(x, 4)
+    dx = nf.maxout_backward(y, which, 4)
+    for laid in layouts(x).values():
+        assert_same_bits(nf.maxout(laid, 4)[0], y)
+        assert_same_bits(nf.maxout_backward(y, which, 4, out=laid), dx)
+    for out in layouts(y).values():
+        assert nf.maxout(x, 4, out=out)[0] is out
+        assert_same_bits(out, y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "error", "message"),
+    [
+        ((np.ones((2, 6)), 4), None, ValueError, "pieces must divide .* 6, got 4"),
+        ((np.ones((2, 6)), 0), None, ValueError, r"pieces must be in \[1, 256\], got 0"),
+        ((np.ones((2, 514)), 257), None, ValueError, "pieces must be in"),
+        ((np.ones((2, 6)), 2, 2), None, ValueError, "axis must be an axis of x"),
+        ((np.ones((2, 6), complex), 2), None, TypeError, "x must be .* real .* complex128"),
+        ((np.ones((2, 6)), 2), [1], TypeError, "out must be a numpy.ndarray, got list"),
+        ((np.ones((2, 6)), 2), np.ones((2, 3), np.float32), TypeError, "out must have dtype"),
+        ((np.ones((2, 6)), 2), np.ones((3, 2)), ValueError, r"out must have shape \(2, 3\)"),
+        ((np.ones((2, 6)), 2), np.broadcast_to(1.0, (2, 3)), ValueError, "out must be writeable"),
+    ],
+)
+def test_maxout_errors(arguments: Any, out: Any, error: type[Exception], message: str) -> None:
+    before = np.array(out)
+    with pytest.raises(error, match=message):
+        nf.maxout(*arguments, out=out)
+    np.testing.assert_array_equal(before, out)
+
+
+def test_maxout_refuses_overlap() -> None:
+    memory = np.arange(12.0)
+    with pytest.raises(ValueError, match="out must share no memory"):
+        nf.maxout(memory, 2, out=memory[:6])
+    np.testing.assert_array_equal(memory, np.arange(12.0))
+
+
+def test_maxout_backward_errors() -> None:
+    dy, which = np.ones((2, 3)), np.zeros((2, 3), np.uint8)
+    with pytest.raises(TypeError, match="which must have dtype uint8, got int64"):
+        nf.maxout_backward(dy, which.astype(np.int64), 2)
+    with pytest.raises(ValueError, match="which must have the shape of dy"):
+        nf.maxout_backward(dy, which[:1], 2)
+    with pytest.raises(ValueError, match="out must have shape"):
+        nf.maxout_backward(dy, which, 2, out=np.ones((2, 3)))
+
+
+# ---- parameters ----
+
+
+@pytest.mark.parametrize("slope", [-0.1, np.nan, -np.inf])
+def test_leaky_relu_backward_needs_a_slope_it_can_invert(slope: float) -> None:
+    out = np.ones(3)
+    with pytest.raises(ValueError, match="negative_slope must not be negative"):
+        nf.leaky_relu_backward(np.zeros(3), np.zeros(3), slope, out=out)
+    np.testing.assert_array_equal(out, 1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, np.nan])
+def test_elu_backward_needs_an_alpha_it_can_invert(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha must be positive"):
+        nf.elu_backward(np.zeros(3), np.zeros(3), alpha)
+
+
+@pytest.mark.parametrize("value", ["0.1", None, 1j, [0.1]])
+def test_parameters_are_real_numbers(value: Any) -> None:
+    x = np.ones(2)
+    calls = {
+        "negative_slope": (
+            lambda: nf.leaky_relu(x, value),
+            lambda: nf.leaky_relu_backward(x, x, value),
+        ),
+        "alpha": (lambda: nf.elu(x, value), lambda: nf.elu_backward(x, x, value)),
+    }
+    for name, pair in calls.items():
+        for call in pair:
+            with pytest.raises(TypeError, match=f"{name} must be a real number"):
+                call()
+
+
+def test_ulp_error_measures() -> None:
+    one = np.array([1.0], np.float32)
+    assert ulp_error(np.nextafter(one, np.float32(2)), np.array([1.0])) == 1
+    assert ulp_error(one, np.array([np.inf])) == np.inf
+    assert ulp_error(np.array([np.nan], np.float32), np.array([np.nan])) == 0

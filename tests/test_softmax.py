@@ -1,0 +1,127 @@
+"""Softmax and its gradient: values, limits, bits, axes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FMA_ISAS
+from gradients import assert_gradient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from layouts import assert_same_bits, layouts
+from numpy.typing import NDArray
+from ulp import assert_ulp
+
+import nnfast as nf
+from nnfast._testing import forced
+
+Array = NDArray[Any]
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def reference(x: Array, axis: int = -1) -> Array:
+    """exp(x - max) / sum, in long double."""
+    x = x.astype(np.longdouble)
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+@both_dtypes
+@settings(max_examples=15)
+@given(data=st.data())
+def test_softmax_is_the_formula(engine: str, dtype: type, data: Any) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=40))
+    width = np.dtype(dtype).itemsize * 8
+    numbers = st.floats(-1000, 1000, width=width)
+    x = data.draw(hnp.arrays(dtype, shape, elements=numbers))
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    y = nf.softmax(x, axis=axis)
+    assert y.dtype == dtype
+    assert y.shape == shape
+    expected = reference(x, axis)
+    floor = 4 * np.finfo(dtype).smallest_subnormal
+    ulps = 2 if engine in FMA_ISAS else 3
+    np.testing.assert_allclose(y, expected, rtol=ulps * np.finfo(dtype).eps, atol=floor)
+    np.testing.assert_allclose(y.astype(np.float64).sum(axis=axis), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 17, 1000, 10_000])
+def test_error_on_long_rows(isa: str, n: int) -> None:
+    x = np.random.default_rng(n).normal(0, 4, (3, n)).astype(np.float32)
+    assert_ulp(nf.softmax(x), reference(x).astype(np.float64), 2 if isa in FMA_ISAS else 3)
+
+
+@both_dtypes
+def test_infinities_are_limits(isa: str, dtype: type) -> None:
+    inf, nan = np.inf, np.nan
+    with np.errstate(all="raise"):
+        for row, expected in (
+            ([1, inf], [0, 1]),
+            ([inf, inf], [0.5, 0.5]),
+            ([-inf, 0], [0, 1]),
+            ([-inf, -inf], [nan, nan]),
+            ([nan, 1], [nan, nan]),
+            ([nan, inf], [nan, nan]),
+            ([1, 2, nan], [nan] * 3),
+            ([5], [1]),
+        ):
+            for padding in range(3):  # so that the row does not fill a vector, or fills several
+                x = np.array(row + [-inf] * 15 * padding, dtype)
+                y = nf.softmax(x)
+                np.testing.assert_array_equal(y[: len(row)], expected)
+
+
+@both_dtypes
+def test_gradient_numerically(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 3, 5))
+    analytic = nf.softmax_backward(dy, nf.softmax(x))
+    assert_gradient(analytic, lambda v: float((dy * nf.softmax(v)).sum()), x)
+    narrow = nf.softmax_backward(dy.astype(dtype), nf.softmax(x).astype(dtype))
+    assert narrow.dtype == dtype
+    np.testing.assert_allclose(narrow, analytic, atol=1e-6)
+
+
+@both_dtypes
+def test_backward_is_the_formula(engine: str, dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    for n in (1, 10, 16, 33, 500):
+        dy = rng.standard_normal((7, n)).astype(dtype)
+        y = nf.softmax(rng.standard_normal((7, n)).astype(dtype))
+        wide_dy, wide_y = dy.astype(np.float64), y.astype(np.float64)
+        expected = wide_y * (wide_dy - (wide_dy * wide_y).sum(axis=-1, keepdims=True))
+        dx = nf.softmax_backward(dy, y)
+        np.testing.assert_allclose(dx, expected, atol=4 * np.finfo(dtype).eps)
+
+
+@both_dtypes
+def test_bits(dtype: type) -> None:
+    x = np.random.default_rng(2).normal(0, 5, (9, 75)).astype(dtype)
+    dy = np.random.default_rng(3).standard_normal((9, 75)).astype(dtype)
+    y, dx = nf.softmax(x), nf.softmax_backward(dy, nf.softmax(x))
+    for isa in FMA_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                assert_same_bits(nf.softmax(x), y)
+                assert_same_bits(nf.softmax_backward(dy, y), dx)
+    for laid in layouts(x).values():
+        assert_same_bits(nf.softmax(laid), y)
+        assert_same_bits(nf.softmax(laid.T, axis=0), y.T)
+        assert_same_bits(nf.softmax(laid, out=laid), y)
+    for laid in layouts(dy).values():
+        assert_same_bits(nf.softmax_backward(laid, y, out=laid), dx)
+
+
+def test_numpys_manners() -> None:
+    assert nf.softmax(np.empty((0, 4))).shape == (0, 4)
+    assert nf.softmax(np.empty((4, 0))).shape == (4, 0)
+    assert nf.softmax_backward(np.empty((4, 0)), np.empty((4, 0))).shape == (4, 0)
+    assert nf.softmax([1, 2]).dtype == np.float64
+    assert nf.softmax(np.ones(3, np.float16)).dtype == np.float32
+    with pytest.raises(ValueError, match="does not have enough dimensions"):
+        nf.softmax(1.0)
+    with pytest.raises(np.exceptions.AxisError):
+        nf.softmax(np.ones((2, 3)), axis=2)
+    with pytest.raises(TypeError):
+        nf.softmax(np.ones(3, complex))

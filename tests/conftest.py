@@ -21,7 +21,9 @@ THREADS = (1, 2, 7)
 ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
 
 
-@pytest.fixture(params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module")
+@pytest.fixture(
+    params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module"
+)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test with every instruction set of the machine and 1, 2 and 7 threads, the arrays shared at a grain of 1.
 

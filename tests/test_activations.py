@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 import mpmath
 import numpy as np
 import pytest
-from conftest import FMA_ISAS
-from gradients import assert_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from layouts import assert_same_bits, layouts
 from numpy.typing import NDArray
-from ulp import assert_ulp, ulp_error
 
 import nnfast as nf
+from conftest import FMA_ISAS
+from gradients import assert_gradient
+from layouts import assert_same_bits, layouts
 from nnfast import _core
 from nnfast._testing import forced
+from ulp import assert_ulp, ulp_error
 
 Array = NDArray[Any]
 BASELINE = "x86-64-v2"
@@ -218,9 +218,7 @@ def test_gradient_numerically(f: Activation) -> None:
     rng = np.random.default_rng(2)
     x = rng.uniform(0.1, 3, (3, 7)) * rng.choice([-1, 1], (3, 7))
     dy = rng.standard_normal((3, 7))
-    assert_gradient(
-        f.backward_at(dy, x), lambda v: float((dy * f.forward(v, *f.params)).sum()), x
-    )
+    assert_gradient(f.backward_at(dy, x), lambda v: float((dy * f.forward(v, *f.params)).sum()), x)
 
 
 @both_dtypes

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FMA_ISAS
-from gradients import assert_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import assert_same_bits, layouts
 from numpy.typing import NDArray
 
 import nnfast as nf
+from conftest import FMA_ISAS
+from gradients import assert_gradient
+from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
 
 Array = NDArray[Any]

@@ -4,17 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FMA_ISAS
-from gradients import assert_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from layouts import assert_same_bits, layouts
 from numpy.typing import NDArray
-from ulp import assert_ulp
 
 import nnfast as nf
+from conftest import FMA_ISAS
+from gradients import assert_gradient
+from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
+from ulp import assert_ulp
 
 Array = NDArray[Any]
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -120,22 +120,36 @@ void statistics(const BatchNorm& norm, C channels) {
   for (std::ptrdiff_t c = 0; c < channels.count; ++c) variance[c] /= rows;
 }
 
-// What normalises one vector of channels: (x - mean_hi - mean_lo) * scale + beta.
+// One double a channel as a vector of T, and the vector of what that rounding lost.
+template <class C, class F>
+NNFAST_INLINE Pair<typename C::V> gather_pair(C channels, int v, F value_of_channel) {
+  using T = typename C::Type;
+  const auto lost = [&](std::ptrdiff_t c) {
+    return value_of_channel(c) - static_cast<double>(static_cast<T>(value_of_channel(c)));
+  };
+  return {channels.gather(v, value_of_channel), channels.gather(v, lost)};
+}
+
+// (x - mean) scale + beta for one vector of channels. What T cannot hold of the mean goes into the shift, as it is
+// known in double here; what it cannot hold of the scale is a term of its own.
 template <class V>
 struct Affine {
-  V mean_hi, mean_lo, scale, beta;
-  NNFAST_INLINE V centred(V x) const { return (x - mean_hi) - mean_lo; }
-  NNFAST_INLINE V operator()(V x) const { return fma(centred(x), scale, beta); }
+  V mean, shift;
+  Pair<V> scale;
+  NNFAST_INLINE V operator()(V x) const {
+    const V centred = x - mean;
+    return fma(centred, scale.hi, fma(centred, scale.lo, shift));
+  }
 };
 
 template <class C>
-NNFAST_INLINE Affine<typename C::V> affine(C channels, int v, const double* mean, const double* inv_std,
-                                           const double* gamma, const double* beta) {
-  using T = typename C::Type;
-  return {channels.gather(v, [&](std::ptrdiff_t c) { return mean[c]; }),
-          channels.gather(v, [&](std::ptrdiff_t c) { return mean[c] - static_cast<double>(static_cast<T>(mean[c])); }),
-          channels.gather(v, [&](std::ptrdiff_t c) { return gamma[c] * inv_std[c]; }),
-          channels.gather(v, [&](std::ptrdiff_t c) { return beta ? beta[c] : 0.0; })};
+NNFAST_INLINE Affine<typename C::V> affine(C channels, int v, const BatchNorm& norm) {
+  const auto scale = [&](std::ptrdiff_t c) { return norm.gamma[c] * norm.inv_std[c]; };
+  const auto shift = [&](std::ptrdiff_t c) {
+    return norm.beta[c] - (norm.mean[c] - static_cast<double>(static_cast<typename C::Type>(norm.mean[c]))) * scale(c);
+  };
+  return {channels.gather(v, [&](std::ptrdiff_t c) { return norm.mean[c]; }), channels.gather(v, shift),
+          gather_pair(channels, v, scale)};
 }
 
 template <class C>
@@ -145,7 +159,7 @@ void normalise(const BatchNorm& norm, C channels) {
   for (std::ptrdiff_t c = channels.first; c < channels.first + channels.count; ++c)
     norm.inv_std[c] = 1 / __builtin_sqrt(norm.variance[c] + norm.eps);
   Affine<Vec<T>> map[Vectors];
-  for (int v = 0; v < Vectors; ++v) map[v] = affine(channels, v, norm.mean, norm.inv_std, norm.gamma, norm.beta);
+  for (int v = 0; v < Vectors; ++v) map[v] = affine(channels, v, norm);
   for (std::ptrdiff_t row = 0; row < norm.rows; ++row)
     for (int v = 0; v < Vectors; ++v) channels.store(norm.y, row, v, map[v](channels.load(norm.x, row, v)));
 }
@@ -176,20 +190,21 @@ void backward(const BatchNormBackward& norm, C channels) {
   for (std::ptrdiff_t c = 0; c < channels.count; ++c) dgamma[c] *= norm.inv_std[channels.first + c];
 
   const double share = norm.training ? 1 / static_cast<double>(norm.rows) : 0;
-  Affine<V> map[Vectors];
-  V dy_mean[Vectors], slope[Vectors];
+  Pair<V> mean[Vectors];
+  V scale[Vectors], dy_mean[Vectors], slope[Vectors];
   for (int v = 0; v < Vectors; ++v) {
-    map[v] = affine(channels, v, norm.mean, norm.inv_std, norm.gamma, nullptr);
+    mean[v] = gather_pair(channels, v, [&](std::ptrdiff_t c) { return norm.mean[c]; });
+    scale[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.gamma[c] * norm.inv_std[c]; });
     dy_mean[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.dbeta[c] * share; });
     slope[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.dgamma[c] * norm.inv_std[c] * share; });
   }
   for (std::ptrdiff_t row = 0; row < norm.rows; ++row) {
     for (int v = 0; v < Vectors; ++v) {
       const V dy = channels.load(norm.dy, row, v);
-      const V centred = map[v].centred(channels.load(norm.x, row, v));
+      const V centred = (channels.load(norm.x, row, v) - mean[v].hi) - mean[v].lo;
       // In inference x does not matter, not even an infinite one.
       const V inner = norm.training ? fma(-centred, slope[v], dy - dy_mean[v]) : dy;
-      channels.store(norm.dx, row, v, inner * map[v].scale);
+      channels.store(norm.dx, row, v, inner * scale[v]);
     }
   }
 }

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradients import assert_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from layouts import assert_same_bits, layouts
 from numpy.typing import NDArray
 
 import nnfast as nf
+from gradients import assert_gradient
+from layouts import assert_same_bits, layouts
 from nnfast import _core
 from nnfast._testing import forced
 
@@ -114,7 +114,9 @@ def test_low_bits_decide_where_high_bits_are_equal(engine: str) -> None:
         for threshold, expected in ((at, True), (at + 1, False)):
             _, mask = nf.dropout(np.ones(n), threshold / 2**32, rng=seed)
             assert unpack(mask, n)[element] == expected
-            np.testing.assert_array_equal(unpack(mask, n), kept_reference(seed, n, threshold / 2**32))
+            np.testing.assert_array_equal(
+                unpack(mask, n), kept_reference(seed, n, threshold / 2**32)
+            )
 
 
 @both_dtypes

@@ -39,13 +39,6 @@ Extent extent(const Array& array) {
   return e;
 }
 
-bool share_memory(const Array& a, const Array& b) {
-  const Extent x = extent(a), y = extent(b);
-  if (x.high <= y.low || y.high <= x.low) return false;
-  // Interleaved views: NumPy's solver decides, and a problem too hard for it counts as sharing.
-  return py::module_::import("numpy").attr("may_share_memory")(a.object(), b.object(), 1000).cast<bool>();
-}
-
 bool same_elements(const Array& a, const Array& b) {
   if (a.data() != b.data() || a.ndim() != b.ndim() || a.dtype() != b.dtype()) return false;
   for (int d = 0; d < a.ndim(); ++d)
@@ -61,6 +54,13 @@ std::string dtype_name(int dtype) {
 }
 
 std::string shape_text(const Array& array) { return shape_text(PyArray_DIMS(array.get()), array.ndim()); }
+
+bool share_memory(const Array& a, const Array& b) {
+  const Extent x = extent(a), y = extent(b);
+  if (x.high <= y.low || y.high <= x.low) return false;
+  // Interleaved views: NumPy's solver decides, and a problem too hard for it counts as sharing.
+  return py::module_::import("numpy").attr("may_share_memory")(a.object(), b.object(), 1000).cast<bool>();
+}
 
 Array any_array(py::handle value) {
   if (PyArray_Check(value.ptr())) return Array(py::reinterpret_borrow<py::object>(value));

@@ -58,6 +58,8 @@ Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
 
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);
 void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name);
+// Whether any element lies in both; a problem too hard to decide quickly counts as yes.
+bool share_memory(const Array& a, const Array& b);
 // ValueError if the two share memory and are not the very same elements.
 void require_no_partial_overlap(const Array& out, const char* out_name, const Array& other, const char* other_name);
 // ValueError if the two share any memory.

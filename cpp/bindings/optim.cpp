@@ -22,36 +22,66 @@ struct Item {
 
 std::string indexed(const char* list, std::ptrdiff_t i) { return std::string(list) + "[" + std::to_string(i) + "]"; }
 
-// Checks everything before anything is written: dtypes, shapes, that what is written shares no memory with the rest.
+// The arrays of one parameter, with the names of their lists for errors: made into text only when there is one.
+struct Named {
+  const char* list;
+  std::ptrdiff_t index;
+  Array array;
+  std::string name() const { return indexed(list, index); }
+};
+
+Named element(const py::list& list, const char* name, std::ptrdiff_t i) {
+  const py::handle value = PyList_GET_ITEM(list.ptr(), i);
+  if (!PyArray_Check(value.ptr()))
+    throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+  return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
+}
+
+void require_like(const Named& given, const Array& param) {
+  const Array& array = given.array;
+  if (array.dtype() != param.dtype() || !PyArray_ISNOTSWAPPED(array.get()))
+    throw py::type_error(given.name() + " must have dtype " + dtype_name(param.dtype()) + ", got " +
+                         std::string(py::str(array.object().attr("dtype"))));
+  if (!PyArray_SAMESHAPE(array.get(), param.get()))
+    throw py::value_error(given.name() + " must have shape " + shape_text(param) + ", got " + shape_text(array));
+}
+
+void require_writeable(const Named& given) {
+  if (!PyArray_ISWRITEABLE(given.array.get()))
+    throw py::value_error(given.name() + " must be writeable, but is read-only");
+}
+
+struct NamedList {
+  const char* name;
+  const py::list& arrays;
+};
+
+// Checks everything before anything is written. lists: parameters, gradients, then the state.
 template <int Arrays>
-std::vector<Item<Arrays>> checked_items(const py::list& params, const py::list& grads,
-                                        const std::array<py::list, Arrays - 2>& state) {
-  if (params.size() != grads.size())
-    throw py::value_error("grads must have one array for each of the " + std::to_string(params.size()) +
-                          " parameters, got " + std::to_string(grads.size()));
+std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lists) {
+  const std::size_t count = lists[0].arrays.size();
+  for (const NamedList& list : lists)
+    if (list.arrays.size() != count)
+      throw py::value_error(std::string(list.name) + " must have one array for each of the " + std::to_string(count) +
+                            " parameters, got " + std::to_string(list.arrays.size()));
   std::vector<Item<Arrays>> items;
-  items.reserve(params.size());
+  items.reserve(count);
   std::ptrdiff_t begin = 0;
-  for (std::size_t i = 0; i < params.size(); ++i) {
-    const py::handle given = grads[i];
-    const Array param(py::reinterpret_borrow<py::object>(params[i]));
-    const std::string name = indexed("grads", static_cast<std::ptrdiff_t>(i));
-    if (!PyArray_Check(given.ptr()))
-      throw py::type_error(name + " must be a numpy.ndarray, got " + Py_TYPE(given.ptr())->tp_name);
-    if (!PyArray_ISWRITEABLE(param.get()))
-      throw py::value_error(indexed("params", static_cast<std::ptrdiff_t>(i)) + " must be writeable, but is read-only");
-    const Array grad(py::reinterpret_borrow<py::object>(given));
-    if (grad.dtype() != param.dtype() || !PyArray_ISNOTSWAPPED(grad.get()))
-      throw py::type_error(name + " must have dtype " + dtype_name(param.dtype()) + ", got " +
-                           std::string(py::str(grad.object().attr("dtype"))));
-    if (!PyArray_SAMESHAPE(grad.get(), param.get()))
-      throw py::value_error(name + " must have shape " + shape_text(param) + ", got " + shape_text(grad));
-    Array arrays[Arrays] = {param, grad};
-    for (int k = 2; k < Arrays; ++k) arrays[k] = Array(py::reinterpret_borrow<py::object>(state[k - 2][i]));
-    Item<Arrays> item{strided(arrays), {}, begin, param.is_float64()};
+  for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(count); ++i) {
+    Array arrays[Arrays];
+    for (int k = 0; k < Arrays; ++k) {
+      const Named given = element(lists[k].arrays, lists[k].name, i);
+      if (k > 0) require_like(given, arrays[0]);
+      if (k != 1) require_writeable(given);
+      for (int other = 0; other < k; ++other)
+        if (share_memory(given.array, arrays[other]))
+          throw py::value_error(given.name() + " and " + indexed(lists[other].name, i) + " must not share memory");
+      arrays[k] = given.array;
+    }
+    Item<Arrays> item{strided(arrays), {}, begin, arrays[0].is_float64()};
     item.walk.inner_strides(item.strides);
-    begin += param.size();
-    if (param.size() > 0) items.push_back(item);
+    begin += arrays[0].size();
+    if (arrays[0].size() > 0) items.push_back(item);
   }
   return items;
 }
@@ -82,33 +112,30 @@ void run(const std::vector<Item<Arrays>>& items, const Step& step, OptimFn<Step>
 
 // The parameters an optimizer is made for: distinct, writeable float32 or float64 arrays.
 void check_params(const py::list& params) {
-  std::vector<Array> arrays;
+  std::vector<Named> given;
   for (std::size_t i = 0; i < params.size(); ++i) {
-    const py::handle value = params[i];
-    const std::string name = indexed("params", static_cast<std::ptrdiff_t>(i));
-    if (!PyArray_Check(value.ptr()))
-      throw py::type_error(name + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
-    const bool f64 = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(value.ptr())) == NPY_FLOAT64;
-    const int dtype = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(value.ptr()));
-    if (dtype != NPY_FLOAT32 && !f64)
-      throw py::type_error(name + " must have dtype float32 or float64, got " + dtype_name(dtype));
-    arrays.push_back(written(value, dtype, name.c_str()));
+    given.push_back(element(params, "params", static_cast<std::ptrdiff_t>(i)));
+    const Named& param = given.back();
+    const int dtype = param.array.dtype();
+    if (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
+      throw py::type_error(param.name() + " must have dtype float32 or float64, got " + dtype_name(dtype));
+    require_like(param, param.array);  // refuses foreign byte order
+    require_writeable(param);
+    for (const Named& other : given)
+      if (&other != &param && share_memory(other.array, param.array))
+        throw py::value_error(other.name() + " and " + param.name() + " must not share memory");
   }
-  for (std::size_t i = 0; i < arrays.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j)
-      require_disjoint(arrays[j], indexed("params", static_cast<std::ptrdiff_t>(j)).c_str(), arrays[i],
-                       indexed("params", static_cast<std::ptrdiff_t>(i)).c_str());
 }
 
 void sgd(const py::list& params, const py::list& grads, double lr, double weight_decay, bool maximize) {
-  const auto items = checked_items<2>(params, grads, {});
+  const auto items = checked_items<2>({{{"params", params}, {"grads", grads}}});
   const SgdStep step{lr, 0, 0, weight_decay, false, maximize, false};
   run(items, step, kernels().optim->sgd_f32, kernels().optim->sgd_f64, 0.1);
 }
 
 void sgd_momentum(const py::list& params, const py::list& grads, const py::list& momentum_buffer, double lr,
                   double momentum, double dampening, double weight_decay, bool nesterov, bool maximize, bool first) {
-  const auto items = checked_items<3>(params, grads, {{momentum_buffer}});
+  const auto items = checked_items<3>({{{"params", params}, {"grads", grads}, {"momentum_buffer", momentum_buffer}}});
   const SgdStep step{lr, momentum, dampening, weight_decay, nesterov, maximize, first};
   run(items, step, kernels().optim->sgd_momentum_f32, kernels().optim->sgd_momentum_f64, 0.15);
 }
@@ -116,7 +143,8 @@ void sgd_momentum(const py::list& params, const py::list& grads, const py::list&
 void adam(const py::list& params, const py::list& grads, const py::list& exp_avg, const py::list& exp_avg_sq,
           double step_size, double beta1, double beta2, double eps, double inv_sqrt_correction, double weight_decay,
           bool maximize) {
-  const auto items = checked_items<4>(params, grads, {{exp_avg, exp_avg_sq}});
+  const auto items =
+      checked_items<4>({{{"params", params}, {"grads", grads}, {"exp_avg", exp_avg}, {"exp_avg_sq", exp_avg_sq}}});
   const AdamStep step{step_size, beta1, beta2, eps, inv_sqrt_correction, weight_decay, maximize};
   run(items, step, kernels().optim->adam_f32, kernels().optim->adam_f64, 0.4);
 }

@@ -59,10 +59,11 @@ struct Adam {
   using T = Element<V>;
   static constexpr int kState = 2;
   Gradient<V, Step> gradient;
-  V step_size, gain1, beta2, gain2, eps, inv_sqrt_correction;
+  V step_size, beta1, gain1, beta2, gain2, eps, inv_sqrt_correction;
   NNFAST_INLINE explicit Adam(const Step& step)
       : gradient(step),
         step_size(broadcast<V>(static_cast<T>(step.step_size))),
+        beta1(broadcast<V>(static_cast<T>(step.beta1))),
         gain1(broadcast<V>(static_cast<T>(1 - step.beta1))),
         beta2(broadcast<V>(static_cast<T>(step.beta2))),
         gain2(broadcast<V>(static_cast<T>(1 - step.beta2))),
@@ -72,7 +73,7 @@ struct Adam {
     g = gradient(g, p);
     V& m = state[0];
     V& v = state[1];
-    m = fma(g - m, gain1, m);
+    m = fma(beta1, m, gain1 * g);
     v = fma(beta2, v, gain2 * g * g);
     p = fma(-step_size, m / fma(sqrt(v), inv_sqrt_correction, eps), p);
   }

@@ -29,9 +29,7 @@ def remez(f: Callable, low: mp.mpf, high: mp.mpf, degree: int, rounds: int = 12)
             system[row, degree + 1] = (-1) ** row
         solution = mp.lu_solve(system, mp.matrix([f(x) for x in nodes]))
         coefficients = [solution[k] for k in range(degree + 1)]
-        error = [
-            mp.polyval(coefficients[::-1], x) - y for x, y in zip(grid, values, strict=True)
-        ]
+        error = [mp.polyval(coefficients[::-1], x) - y for x, y in zip(grid, values, strict=True)]
         nodes = [grid[k] for k in alternation(error, count)]
     return coefficients
 
@@ -77,7 +75,9 @@ def literal(value: mp.mpf, bits: int) -> str:
     return number.hex() + ("f" if bits == 24 else "")
 
 
-def constants(cpp_type: str, bits: int, exponent_bits: int, exp_degree: int, log_degree: int) -> str:
+def constants(
+    cpp_type: str, bits: int, exponent_bits: int, exp_degree: int, log_degree: int
+) -> str:
     # n * ln2_hi must be exact for every exponent n, also without FMA.
     ln2_hi = round_to(mp.log(2), bits - exponent_bits)
     half_ln2 = mp.log(2) / 2 * mp.mpf("1.0001")

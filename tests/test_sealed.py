@@ -1,0 +1,70 @@
+"""Kernel objects share no symbol: code for AVX-512 must not reach an older machine through the linker."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FAMILIES = ("activations", "softmax", "losses", "normalization", "dropout", "optim")
+C_LIBRARY = {"memcpy", "memset", "memmove"}
+
+
+def kernel_objects() -> list[Path]:
+    """Of the build that was installed, the newest of each name."""
+    root = Path(os.environ.get("NNFAST_BUILD_DIR", ROOT / "build"))
+    found = sorted(
+        root.glob("**/CMakeFiles/kernels_*.dir/**/*.o"), key=lambda path: path.stat().st_mtime
+    )
+    assert found, f"no kernel objects under {root}: install from this tree (pip install .) first"
+    return list({path.parts[-4:]: path for path in found}.values())
+
+
+def leaks(objects: Path) -> list[str]:
+    """Symbols that others could bind to, or that bind to others, besides the C library's copies."""
+    lines = subprocess.check_output(["nm", "-C", objects], text=True).splitlines()
+    symbols = [re.match(r"\s*(?:[0-9a-f]+ )?(\w) (.*)", line).groups() for line in lines]
+    return [
+        f"{kind} {name}"
+        for kind, name in symbols
+        if kind not in "trdb"
+        and not (kind == "U" and name in C_LIBRARY | {"_GLOBAL_OFFSET_TABLE_"})
+    ]
+
+
+def isa_of(path: Path) -> str:
+    return re.search(r"kernels_(\w+)\.dir", str(path))[1]
+
+
+def test_every_family_is_built_for_every_instruction_set() -> None:
+    objects = kernel_objects()
+    isas = {isa_of(path) for path in objects}
+    names = {(isa_of(path), path.name.split(".")[0]) for path in objects}
+    assert names == {(isa, family) for isa in isas for family in FAMILIES}
+
+
+def test_objects_export_their_table_alone() -> None:
+    for path in kernel_objects():
+        family = path.name.split(".")[0]
+        assert leaks(path) == [f"D nnfast::{isa_of(path)}::{family}"], path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "inline int shared(int x) { return x + 1; } int use(int x) { return shared(x); }",
+        "#include <vector>\nstatic std::vector<int> v; int use() { v.push_back(1); return 0; }",
+        "#include <cmath>\ndouble use(double x) { return std::tgamma(x); }",
+    ],
+)
+def test_a_leak_is_found(tmp_path: Path, source: str) -> None:
+    compiler = shutil.which("g++") or shutil.which("c++")
+    (tmp_path / "leak.cpp").write_text(source)
+    target = tmp_path / "leak.o"
+    subprocess.run(
+        [compiler, "-O0", "-fPIC", "-c", tmp_path / "leak.cpp", "-o", target], check=True
+    )
+    assert len(leaks(target)) > 1

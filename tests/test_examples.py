@@ -1,0 +1,43 @@
+"""Every example in a docstring runs and prints what it says, those of ufuncs included."""
+
+import doctest
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import nnfast as nf
+
+MODULES = [
+    f"nnfast.{module.name}"
+    for module in pkgutil.iter_modules(nf.__path__)
+    if module.name != "_core"
+]
+
+
+def examples() -> list[doctest.DocTest]:
+    """One for each docstring that has an example; ufuncs are found through their module's __test__."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = [test for name in MODULES for test in finder.find(import_module(name), name)]
+    return [test for test in found if test.examples]
+
+
+def failures(test: doctest.DocTest) -> str:
+    report: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
+    return "".join(report)
+
+
+@pytest.mark.parametrize("test", examples(), ids=lambda test: test.name)
+def test_example(test: doctest.DocTest) -> None:
+    assert failures(test) == ""
+
+
+def test_ufuncs_are_among_them() -> None:
+    names = {test.name.rsplit(".", 1)[-1] for test in examples()}
+    assert {"relu", "prelu_backward", "sigmoid", "tanh", "softmax", "batch_norm", "Adam"} <= names
+
+
+def test_a_wrong_example_is_found() -> None:
+    wrong = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    assert "Expected:\n    3\nGot:\n    2" in failures(wrong)

@@ -47,5 +47,5 @@ def test_info_names_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert printed.strip() == info()
-    for part in (nf.__version__, f"{nf.cpu_info()['chosen']} in use", "OpenMP", np.__version__):
+    for part in (nf.__version__, f"{nf.cpu_info()['chosen']} in use", "by helpers", np.__version__):
         assert part in printed

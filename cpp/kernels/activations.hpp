@@ -12,9 +12,9 @@
   X(Relu, "relu", 0, 0.06)             \
   X(LeakyRelu, "_leaky_relu", 1, 0.06) \
   X(PRelu, "prelu", 1, 0.06)           \
-  X(Elu, "_elu", 1, 0.3)               \
-  X(Sigmoid, "sigmoid", 0, 0.4)        \
-  X(Tanh, "tanh", 0, 0.4)
+  X(Elu, "_elu", 1, 0.5)               \
+  X(Sigmoid, "sigmoid", 0, 0.5)        \
+  X(Tanh, "tanh", 0, 0.5)
 
 namespace nnfast {
 

@@ -35,20 +35,26 @@ void pause() {
 #endif
 }
 
-// The state of the job in one word, so that taking a chunk and checking that the job is still the same is one step:
-// 32 bits of generation, 16 of the next chunk, 16 of their number.
-struct State {
+// A thread's part of the job in one word, so that taking a chunk and checking that the job is still the same is one
+// step: 32 bits of generation, 16 of the next chunk, 16 of where the part ends.
+struct Part {
   std::uint64_t word;
-  static State of(std::uint32_t generation, std::uint32_t next, std::uint32_t chunks) {
-    return {std::uint64_t{generation} << 32 | std::uint64_t{next} << 16 | chunks};
+  static Part of(std::uint32_t generation, std::ptrdiff_t next, std::ptrdiff_t end) {
+    return {std::uint64_t{generation} << 32 | static_cast<std::uint64_t>(next) << 16 | static_cast<std::uint64_t>(end)};
   }
   std::uint32_t generation() const { return static_cast<std::uint32_t>(word >> 32); }
   std::uint32_t next() const { return (word >> 16) & 0xffff; }
-  std::uint32_t chunks() const { return word & 0xffff; }
-  bool open() const { return next() < chunks(); }
-  State taken() const { return {word + (1u << 16)}; }
+  std::uint32_t end() const { return word & 0xffff; }
+  bool open(std::uint32_t of_generation) const { return generation() == of_generation && next() < end(); }
+  Part taken() const { return {word + (1u << 16)}; }
 };
-constexpr std::ptrdiff_t kMaxChunks = 0xfff;
+constexpr std::ptrdiff_t kMaxChunks = 0xffff;
+
+// Each thread begins with a part of its own, the same chunks in every call, whose data its cache may still hold; then
+// it takes from the others' parts.
+struct alignas(64) Segment {
+  std::atomic<std::uint64_t> word{0};
+};
 
 struct alignas(64) Helper {
   std::atomic<std::uint32_t> asleep{0};
@@ -67,13 +73,7 @@ class Pool {
     publish(job, wanted);
     wake(wanted);
     if (certain) await_first_taker();
-    State state{state_.load(std::memory_order_relaxed)};
-    while (state.open()) {
-      if (!state_.compare_exchange_weak(state.word, state.taken().word, std::memory_order_relaxed)) continue;
-      job.run_chunk(state.next());
-      finished_.fetch_add(1, std::memory_order_release);
-      state.word = state_.load(std::memory_order_relaxed);
-    }
+    take_chunks(generation_.load(std::memory_order_relaxed), 0, [&] { return job; });
     for (int spins = 0; finished_.load(std::memory_order_acquire) != job.chunks; ++spins)
       spins < 1000 ? pause() : static_cast<void>(sched_yield());
     last_end_.store(now_ns(), std::memory_order_relaxed);
@@ -82,9 +82,7 @@ class Pool {
 
   bool worthwhile(int threads, double ns) {
     if (ns >= kWakeNs) return true;
-    const std::int64_t now = now_ns();
-    const std::int64_t gap = now - last_end_.load(std::memory_order_relaxed);
-    if (gap > kBurstGapNs) {
+    if (now_ns() - last_end_.load(std::memory_order_relaxed) > kBurstGapNs) {
       burst_.store(0, std::memory_order_relaxed);
     } else if (burst_.load(std::memory_order_relaxed) >= kBurstCalls) {
       return true;
@@ -93,10 +91,10 @@ class Pool {
     }
     for (int i = 0; i < threads - 1 && i < started_.load(std::memory_order_acquire); ++i)
       if (!helpers_[i].asleep.load(std::memory_order_relaxed)) return true;
-    // The caller goes on alone; about when it ends is what the next call compares with.
-    last_end_.store(now + static_cast<std::int64_t>(ns), std::memory_order_relaxed);
     return false;
   }
+
+  void note_serial_end() { last_end_.store(now_ns(), std::memory_order_relaxed); }
 
  private:
   struct Start {
@@ -143,11 +141,15 @@ class Pool {
     multiple_.store(job.multiple, std::memory_order_relaxed);
     mode_.store(job.mode, std::memory_order_relaxed);
     wanted_.store(wanted, std::memory_order_relaxed);
+    chunks_.store(job.chunks, std::memory_order_relaxed);
     finished_.store(0, std::memory_order_relaxed);
-    const State before{state_.load(std::memory_order_relaxed)};
-    const State open = State::of(before.generation() + 1, 0, static_cast<std::uint32_t>(job.chunks));
-    // Ordered before the look at who sleeps: a helper that goes to sleep looks at the state after saying so.
-    state_.store(open.word, std::memory_order_seq_cst);
+    const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+    const int parts = wanted + 1;
+    for (int i = 0; i < parts; ++i)
+      segments_[i].word.store(Part::of(generation, job.chunks * i / parts, job.chunks * (i + 1) / parts).word,
+                              std::memory_order_release);
+    // Ordered before the look at who sleeps: a helper that goes to sleep looks at the generation after saying so.
+    generation_.store(generation, std::memory_order_seq_cst);
   }
 
   void wake(int wanted) {
@@ -160,7 +162,31 @@ class Pool {
 
   void await_first_taker() {
     const std::int64_t until = now_ns() + 2'000'000;
-    while (State{state_.load(std::memory_order_relaxed)}.next() == 0 && now_ns() < until) sched_yield();
+    while (finished_.load(std::memory_order_relaxed) == 0 && now_ns() < until) sched_yield();
+  }
+
+  // Runs what chunks of this generation are left, those of part `own` first. read_job() is called before each is taken.
+  template <class ReadJob>
+  bool take_chunks(std::uint32_t generation, int own, ReadJob read_job) {
+    bool took = false;
+    const int parts = wanted_.load(std::memory_order_relaxed) + 1;
+    for (int i = 0; i < parts; ++i) {
+      auto& word = segments_[(own + i) % parts].word;
+      Part part{word.load(std::memory_order_acquire)};
+      while (part.open(generation)) {
+        // What is read here belongs to this generation if the exchange finds the part unchanged: the next job is not
+        // published before every chunk of this one is finished.
+        const Job job = read_job();
+        if (!word.compare_exchange_weak(part.word, part.taken().word, std::memory_order_acq_rel,
+                                        std::memory_order_acquire))
+          continue;
+        job.run_chunk(part.next());
+        finished_.fetch_add(1, std::memory_order_release);
+        took = true;
+        part.word = word.load(std::memory_order_acquire);
+      }
+    }
+    return took;
   }
 
   void work(int index) {
@@ -180,43 +206,34 @@ class Pool {
 
   // Takes chunks of the open job, if there is one and it is for this helper.
   bool help(int index) {
-    State state{state_.load(std::memory_order_acquire)};
-    bool helped = false;
-    while (state.open()) {
-      // What is read here belongs to this generation if the exchange below finds it unchanged: the next job is not
-      // published before every chunk of this one is finished.
-      const Job job{call_.load(std::memory_order_relaxed),       body_.load(std::memory_order_relaxed),
-                    items_.load(std::memory_order_relaxed),      multiple_.load(std::memory_order_relaxed),
-                    static_cast<std::ptrdiff_t>(state.chunks()), mode_.load(std::memory_order_relaxed)};
-      if (index >= wanted_.load(std::memory_order_relaxed)) break;
-      if (!state_.compare_exchange_weak(state.word, state.taken().word, std::memory_order_acq_rel,
-                                        std::memory_order_acquire))
-        continue;
+    const std::uint32_t generation = generation_.load(std::memory_order_acquire);
+    if (index >= wanted_.load(std::memory_order_relaxed)) return false;
+    return take_chunks(generation, index + 1, [this] {
+      const Job job{call_.load(std::memory_order_relaxed),   body_.load(std::memory_order_relaxed),
+                    items_.load(std::memory_order_relaxed),  multiple_.load(std::memory_order_relaxed),
+                    chunks_.load(std::memory_order_relaxed), mode_.load(std::memory_order_relaxed)};
       job.mode.apply();
-      job.run_chunk(state.next());
-      finished_.fetch_add(1, std::memory_order_release);
-      helped = true;
-      state.word = state_.load(std::memory_order_acquire);
-    }
-    return helped;
+      return job;
+    });
   }
 
   void sleep(int index) {
     auto& asleep = helpers_[index].asleep;
+    const std::uint32_t before = generation_.load(std::memory_order_relaxed);
+    if (help(index)) return;
     asleep.store(1, std::memory_order_seq_cst);
-    const State state{state_.load(std::memory_order_seq_cst)};
-    if (state.open() && index < wanted_.load(std::memory_order_relaxed)) {
+    if (generation_.load(std::memory_order_seq_cst) != before) {
       asleep.store(0, std::memory_order_seq_cst);
       return;
     }
     asleep.wait(1, std::memory_order_seq_cst);
   }
 
-  alignas(64) std::atomic<std::uint64_t> state_{0};
+  alignas(64) std::atomic<std::uint32_t> generation_{0};
   alignas(64) std::atomic<std::ptrdiff_t> finished_{0};
   alignas(64) std::atomic<detail::RangeFn> call_{nullptr};
   std::atomic<void*> body_{nullptr};
-  std::atomic<std::ptrdiff_t> items_{0}, multiple_{1};
+  std::atomic<std::ptrdiff_t> items_{0}, multiple_{1}, chunks_{0};
   std::atomic<FloatMode> mode_{};
   std::atomic<int> wanted_{0};
   std::atomic<int> started_{0};
@@ -224,6 +241,7 @@ class Pool {
   std::atomic<int> burst_{0};
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
   Helper helpers_[kMaxHelpers];
+  Segment segments_[kMaxHelpers + 1];
 };
 
 // Never destroyed: helpers may be asleep in it when the process ends.
@@ -238,6 +256,8 @@ void initialize() {
 }
 
 bool worthwhile(int threads, double ns) { return pool.load()->worthwhile(threads, ns); }
+
+void note_serial_end() { pool.load()->note_serial_end(); }
 
 void run(const Job& job, int threads, bool certain) {
   Job bounded = job;

@@ -96,7 +96,9 @@ void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, Rang
   Job job{call_marked, &marked, items, multiple, most, FloatMode::current()};
   if (chunks < static_cast<double>(most)) job.chunks = std::max(threads, static_cast<int>(chunks));
   const bool shared = threads > 1 && (use_openmp ? run_openmp : run_helpers)(job, threads, ns, forced > 0);
-  if (!shared) call(body, 0, items);
+  if (shared) return;
+  call(body, 0, items);
+  if (!use_openmp) helpers::note_serial_end();
 }
 
 }  // namespace detail

@@ -16,7 +16,7 @@ def info() -> str:
         "nnfast": nf.__version__,
         "instruction sets": f"{cpu['chosen']} in use; built {', '.join(cpu['built'])}; "
         f"supported here {', '.join(cpu['supported'])}",
-        "threads": f"{nf.get_num_threads()}, {_core.threading()}",
+        "threads": f"{nf.get_num_threads()}, by {_core.threading()}",
         "built with": f"{build['compiler']}, {build['flags']}, pybind11 {build['pybind11']}, "
         f"NumPy {build['numpy']}",
         "running on": f"Python {sys.version.split()[0]}, NumPy {np.__version__}",

@@ -3,12 +3,13 @@
 import argparse
 
 import nnfast as nf
-from bench import calls, neighbours, scaling, training
+from bench import calls, neighbours, scaling, threading, training
 
 PARTS = {
     "calls": calls.main,
     "scaling": scaling.main,
     "neighbours": neighbours.main,
+    "threading": threading.main,
     "training": training.main,
 }
 

@@ -79,6 +79,8 @@ std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lis
       arrays[k] = given.array;
     }
     Item<Arrays> item{strided(arrays), {}, begin, arrays[0].is_float64()};
+    item.walk.sort_axes();
+    item.walk.coalesce();
     item.walk.inner_strides(item.strides);
     begin += arrays[0].size();
     if (arrays[0].size() > 0) items.push_back(item);

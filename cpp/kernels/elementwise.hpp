@@ -3,10 +3,9 @@
 
 #include <cstddef>
 
-namespace nnfast {
+#include "simd/raised.hpp"
 
-// Floating-point exceptions that a kernel reports to its caller (a bit set).
-enum Raised : unsigned { kRaisedNothing = 0, kRaisedInvalid = 1, kRaisedOverflow = 2 };
+namespace nnfast {
 
 // A loop over n elements: inputs, then the output, at byte strides of any size and sign; 0 repeats an input. The output
 // may be exactly an input, but not overlap one otherwise. The floating-point state is left as found; what was raised,

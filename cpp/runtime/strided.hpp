@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdlib>
+#include <utility>
 
 namespace nnfast {
 
@@ -19,6 +21,12 @@ struct StridedArrays {
     std::ptrdiff_t n = 1;
     for (int d = 0; d < ndim; ++d) n *= shape[d];
     return n;
+  }
+
+  // Puts the axes in the order in which the first array lies in memory, for work whose order does not matter.
+  void sort_axes() {
+    for (int d = 1; d < ndim; ++d)
+      for (int e = d; e > 0 && std::abs(strides[0][e - 1]) < std::abs(strides[0][e]); --e) swap_axes(e - 1, e);
   }
 
   // Joins axes that lie end to end in every array, and drops those of length 1; the C order of the elements stays.
@@ -72,6 +80,11 @@ struct StridedArrays {
   }
 
  private:
+  void swap_axes(int d, int e) {
+    std::swap(shape[d], shape[e]);
+    for (auto& stride : strides) std::swap(stride[d], stride[e]);
+  }
+
   bool joins(int outer, int inner) const {
     for (const auto& stride : strides)
       if (stride[outer] != shape[inner] * stride[inner]) return false;

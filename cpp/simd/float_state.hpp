@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/elementwise.hpp"
+#include "simd/raised.hpp"
 #include "simd/vector.hpp"
 
 namespace nnfast {

@@ -19,6 +19,7 @@ Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 class _Optimizer:
     """What the rules share: the parameters, the state beside them, and the order of the gradients."""
 
+    lr: float
     state: dict[str, list[NDArray[Any]]]
 
     def __init__(self, params: Arrays, state_names: tuple[str, ...]) -> None:
@@ -26,9 +27,29 @@ class _Optimizer:
         self.params: list[NDArray[Any]] = _values(params, "params")
         _core.check_params(self.params)
         self.step_count = 0
-        self.state = {
-            name: [np.zeros(p.shape, p.dtype) for p in self.params] for name in state_names
-        }
+        self.state = {name: [np.zeros_like(p) for p in self.params] for name in state_names}
+
+    def step(self, grads: Arrays) -> None:
+        """Update the parameters by their gradients.
+
+        Parameters
+        ----------
+        grads : sequence or mapping of ndarrays
+            As params were given: as many, in the same order or under the same names, of the same shapes and dtypes.
+
+        Raises
+        ------
+        TypeError
+            If a gradient is not an array of its parameter's dtype.
+        ValueError
+            If shapes or counts differ, or a parameter has become read-only. Nothing is changed then.
+        """
+        values = self._gradients(grads)
+        self._update(values, _checks.not_negative(self.lr, "lr"))
+        self.step_count += 1
+
+    def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
+        raise NotImplementedError
 
     def _gradients(self, grads: Arrays) -> list[NDArray[Any]]:
         if self._names is None:
@@ -111,39 +132,22 @@ class SGD(_Optimizer):
             raise ValueError("nesterov needs momentum above 0 and dampening 0")
         super().__init__(params, ("momentum_buffer",) if self.momentum else ())
 
-    def step(self, grads: Arrays) -> None:
-        """Update the parameters by their gradients.
-
-        Parameters
-        ----------
-        grads : sequence or mapping of ndarrays
-            As params were given: as many, in the same order or under the same names, of the same shapes and dtypes.
-
-        Raises
-        ------
-        TypeError
-            If a gradient is not an array of its parameter's dtype.
-        ValueError
-            If shapes or counts differ, or a parameter has become read-only. Nothing is changed then.
-        """
-        values = self._gradients(grads)
-        lr = _checks.not_negative(self.lr, "lr")
+    def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
         if not self.state:
-            _core.sgd(self.params, values, lr, self.weight_decay, self.maximize)
-        else:
-            _core.sgd_momentum(
-                self.params,
-                values,
-                self.state["momentum_buffer"],
-                lr,
-                self.momentum,
-                self.dampening,
-                self.weight_decay,
-                self.nesterov,
-                self.maximize,
-                self.step_count == 0,
-            )
-        self.step_count += 1
+            _core.sgd(self.params, grads, lr, self.weight_decay, self.maximize)
+            return
+        _core.sgd_momentum(
+            self.params,
+            grads,
+            self.state["momentum_buffer"],
+            lr,
+            self.momentum,
+            self.dampening,
+            self.weight_decay,
+            self.nesterov,
+            self.maximize,
+            self.step_count == 0,
+        )
 
 
 class Adam(_Optimizer):
@@ -213,28 +217,12 @@ class Adam(_Optimizer):
         self.maximize = bool(maximize)
         super().__init__(params, ("exp_avg", "exp_avg_sq"))
 
-    def step(self, grads: Arrays) -> None:
-        """Update the parameters by their gradients.
-
-        Parameters
-        ----------
-        grads : sequence or mapping of ndarrays
-            As params were given: as many, in the same order or under the same names, of the same shapes and dtypes.
-
-        Raises
-        ------
-        TypeError
-            If a gradient is not an array of its parameter's dtype.
-        ValueError
-            If shapes or counts differ, or a parameter has become read-only. Nothing is changed then.
-        """
-        values = self._gradients(grads)
-        lr = _checks.not_negative(self.lr, "lr")
+    def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
         beta1, beta2 = self.betas
         t = self.step_count + 1
         _core.adam(
             self.params,
-            values,
+            grads,
             self.state["exp_avg"],
             self.state["exp_avg_sq"],
             lr / (1 - beta1**t),
@@ -245,7 +233,6 @@ class Adam(_Optimizer):
             self.weight_decay,
             self.maximize,
         )
-        self.step_count = t
 
 
 def _beta(value: Any, name: str) -> float:

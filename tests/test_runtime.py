@@ -225,8 +225,20 @@ import nnfast, nnfast.optim
 nnfast.relu(numpy.zeros(1000))
 print((len(os.listdir("/proc/self/task")), dict(os.environ)) == before)
 """
-    assert printed(code) == "True"
-    assert printed(code, OMP_WAIT_POLICY="active") == "True"
+    for threading_name in THREADING:
+        assert printed(code, NNFAST_THREADING=threading_name) == "True"
+        assert printed(code, NNFAST_THREADING=threading_name, OMP_WAIT_POLICY="active") == "True"
+
+
+def test_openmp_workers_sleep_where_openmp_is_chosen() -> None:
+    """libgomp says on request how long its workers spin, as it read it when it was loaded."""
+    spins = {}
+    for threading_name in THREADING:
+        variables = {"NNFAST_THREADING": threading_name, "OMP_DISPLAY_ENV": "verbose"}
+        said = python("import nnfast", **variables).stderr
+        spins[threading_name] = int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", said)[1])
+    assert spins["openmp"] == 0
+    assert spins["helpers"] > 0  # left as everybody else expects it
 
 
 # OpenMP's threads do not survive a fork and cannot be started again: the child computes alone.

@@ -560,6 +560,8 @@ def test_maxout_layouts_and_out() -> None:
         ((np.ones((2, 6)), 0), None, ValueError, r"pieces must be in \[1, 256\], got 0"),
         ((np.ones((2, 514)), 257), None, ValueError, "pieces must be in"),
         ((np.ones((2, 6)), 2, 2), None, ValueError, "axis must be an axis of x"),
+        ((np.ones((2, 6)), 2, 1.0), None, TypeError, "axis must be an int, got float"),
+        ((np.ones((2, 6)), 2.0), None, TypeError, "pieces must be an int, got float"),
         ((np.ones((2, 6), complex), 2), None, TypeError, "x must be .* real .* complex128"),
         ((np.ones((2, 6)), 2), [1], TypeError, "out must be a numpy.ndarray, got list"),
         ((np.ones((2, 6)), 2), np.ones((2, 3), np.float32), TypeError, "out must have dtype"),
@@ -585,6 +587,8 @@ def test_maxout_backward_errors() -> None:
     dy, which = np.ones((2, 3)), np.zeros((2, 3), np.uint8)
     with pytest.raises(TypeError, match="which must have dtype uint8, got int64"):
         nf.maxout_backward(dy, which.astype(np.int64), 2)
+    with pytest.raises(TypeError, match="which must be a numpy.ndarray, got list"):
+        nf.maxout_backward(dy, which.tolist(), 2)
     with pytest.raises(ValueError, match="which must have the shape of dy"):
         nf.maxout_backward(dy, which[:1], 2)
     with pytest.raises(ValueError, match="out must have shape"):

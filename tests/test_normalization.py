@@ -256,6 +256,7 @@ IN_BOTH_MODES = [
     ({"x": np.ones(3)}, ValueError, r"x must have shape \(N, C\), got \(3,\)"),
     ({"x": np.ones((2, 3, 4))}, ValueError, r"x must have shape \(N, C\)"),
     ({"x": X.astype(complex)}, TypeError, "x must be .* real .* complex128"),
+    ({"axis": 1.0}, TypeError, "axis must be an int, got float"),
     ({"axis": 2}, ValueError, "axis must be in"),
     ({"gamma": np.ones(4)}, ValueError, r"gamma must have shape \(3,\), got \(4,\)"),
     ({"beta": np.ones((3, 1))}, ValueError, "beta must have shape"),
@@ -345,6 +346,7 @@ def test_backward_errors() -> None:
     for arguments, keywords, error, message in (
         ((np.ones((3, 4)), X, None, saved), {}, ValueError, "dy must have the shape of x"),
         ((X, X[:, :2], None, saved), {}, ValueError, "must have shape|must have the shape"),
+        ((X, X, None, None), {}, TypeError, "saved must be what batch_norm returned, got NoneType"),
         ((X, X, np.ones(4), saved), {}, ValueError, r"gamma must have shape \(3,\)"),
         ((X * 1j, X, None, saved), {}, TypeError, "dy must be .* real"),
         ((X, X, None, saved), {"out": X}, TypeError, "out must be a tuple of three"),

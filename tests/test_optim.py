@@ -340,6 +340,8 @@ def test_interleaved_parameters_share_no_memory() -> None:
         (nf.optim.Adam, {"betas": (1.0, 0.9)}, ValueError, r"betas\[0\] must be in \[0, 1\)"),
         (nf.optim.Adam, {"betas": (0.9, -0.1)}, ValueError, r"betas\[1\] must be in \[0, 1\)"),
         (nf.optim.Adam, {"betas": (0.9, "x")}, TypeError, r"betas\[1\] must be a real number"),
+        (nf.optim.Adam, {"betas": 0.9}, TypeError, "betas must be two numbers, got 0.9"),
+        (nf.optim.Adam, {"betas": (0.9,)}, TypeError, "betas must be two numbers"),
         (nf.optim.Adam, {"eps": -1e-8}, ValueError, "eps must not be negative"),
     ],
 )

@@ -132,7 +132,15 @@ def test_less_than_one_thread_is_refused(n: int) -> None:
         nf.set_num_threads(n)
     with pytest.raises(ValueError, match=f"n must be at least 1, got {n}"):
         nf.num_threads(n)
+    for call in (nf.set_num_threads, nf.num_threads):
+        with pytest.raises(TypeError, match="n must be an int, got float"):
+            call(2.0)
     assert nf.get_num_threads() == before
+
+
+def test_any_number_of_threads_is_survived() -> None:
+    with nf.num_threads(2**70):
+        assert_same_bits(nf.tanh(X), nf.tanh(X))
 
 
 COUNT = "import nnfast; print(nnfast.get_num_threads())"

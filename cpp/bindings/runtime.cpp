@@ -53,12 +53,6 @@ py::dict build_info() {
   return info;
 }
 
-int checked_threads(int threads, int least) {
-  if (threads < least)
-    throw py::value_error("n must be at least " + std::to_string(least) + ", got " + std::to_string(threads));
-  return threads;
-}
-
 }  // namespace
 
 void bind_runtime(py::module_& module) {
@@ -68,9 +62,9 @@ void bind_runtime(py::module_& module) {
   module.def("threading", &threading_name);
   module.def("cpu_info", &cpu_info);
   module.def("build_info", &build_info);
-  module.def("set_num_threads", [](int n) { set_thread_limit(checked_threads(n, 1)); }, py::arg("n"));
+  module.def("set_num_threads", [](int n) { set_thread_limit(n); }, py::arg("n"));
   module.def("get_num_threads", &thread_limit);
-  module.def("_set_thread_override", [](int n) { return set_thread_override(checked_threads(n, 0)); }, py::arg("n"));
+  module.def("_set_thread_override", [](int n) { return set_thread_override(n); }, py::arg("n"));
   module.def("_force_isa", [](const std::string& isa) { choose(isa.c_str(), "isa"); }, py::arg("isa"));
   module.def(
       "_force_threading", [](const std::string& name) { choose_threads(name.c_str(), "threading"); }, py::arg("name"));

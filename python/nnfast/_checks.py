@@ -1,5 +1,6 @@
 """Checks of the arguments that are not arrays."""
 
+import operator
 from typing import Any
 
 
@@ -21,6 +22,14 @@ def real_in(value: Any, low: float, high: float, name: str) -> float:
     if not low <= number <= high:
         raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {number!r}")
     return number
+
+
+def integer(value: Any, name: str) -> int:
+    """value as a Python int; a TypeError that names the argument if it is not an integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
 
 
 def not_negative(value: Any, name: str) -> float:

@@ -314,6 +314,8 @@ def maxout_backward(
     dy = _floating(dy, "dy")
     axis = _axis(axis, dy, "dy")
     _pieces(pieces)
+    if not isinstance(which, np.ndarray):
+        raise TypeError(f"which must be a numpy.ndarray, got {type(which).__name__}")
     if which.dtype != np.uint8:
         raise TypeError(f"which must have dtype uint8, got {which.dtype}")
     if which.shape != dy.shape:
@@ -336,13 +338,14 @@ def _floating(value: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _axis(axis: int, array: NDArray[Any], name: str) -> int:
+    axis = _checks.integer(axis, "axis")
     if not -array.ndim <= axis < array.ndim:
         raise ValueError(f"axis must be an axis of {name} with shape {array.shape}, got {axis}")
     return axis % array.ndim
 
 
 def _pieces(pieces: int) -> None:
-    if not 1 <= pieces <= 256:
+    if not 1 <= _checks.integer(pieces, "pieces") <= 256:
         raise ValueError(f"pieces must be in [1, 256], got {pieces}")
 
 

@@ -87,7 +87,7 @@ def batch_norm(
     (array([[-1.,  0.],
            [ 1.,  0.]]), array([2., 5.]))
     """
-    training = bool(training)
+    training, axis = bool(training), _checks.integer(axis, "axis")
     y, mean, inv_std = _core.batch_norm(
         x,
         gamma,
@@ -147,6 +147,8 @@ def batch_norm_backward(
     >>> abs(dx).max() < 1e-15, dbeta
     (np.True_, array([3.]))
     """
+    if not isinstance(saved, BatchNormSaved):
+        raise TypeError(f"saved must be what batch_norm returned, got {type(saved).__name__}")
     if out is None:
         out = (None, None, None)
     elif not isinstance(out, tuple) or len(out) != 3:

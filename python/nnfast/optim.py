@@ -210,8 +210,9 @@ class Adam(_Optimizer):
         maximize: bool = False,
     ) -> None:
         self.lr = _checks.not_negative(lr, "lr")
-        beta1, beta2 = betas
-        self.betas = (_beta(beta1, "betas[0]"), _beta(beta2, "betas[1]"))
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise TypeError(f"betas must be two numbers, got {betas!r}")
+        self.betas = (_beta(betas[0], "betas[0]"), _beta(betas[1], "betas[1]"))
         self.eps = _checks.not_negative(eps, "eps")
         self.weight_decay = _checks.not_negative(weight_decay, "weight_decay")
         self.maximize = bool(maximize)

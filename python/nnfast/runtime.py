@@ -4,6 +4,7 @@ import os
 from types import TracebackType
 from typing import Any
 
+from nnfast import _checks
 from nnfast._load import _core
 
 
@@ -48,7 +49,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> nf.set_num_threads(before)
     """
-    _core.set_num_threads(n)
+    _core.set_num_threads(_threads(n))
 
 
 def get_num_threads() -> int:
@@ -91,9 +92,7 @@ class num_threads:
     """
 
     def __init__(self, n: int) -> None:
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        self._n = n
+        self._n = _threads(n)
         self._outer: list[int] = []
 
     def __enter__(self) -> None:
@@ -106,6 +105,12 @@ class num_threads:
         traceback: TracebackType | None,
     ) -> None:
         _core._set_thread_override(self._outer.pop())
+
+
+def _threads(n: int) -> int:
+    if _checks.integer(n, "n") < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    return min(n, 2**16)  # more than any kernel will ever start
 
 
 def _from_variable(value: str, name: str) -> int:

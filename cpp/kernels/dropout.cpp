@@ -95,28 +95,40 @@ NNFAST_INLINE std::uint32_t mask_bits(const std::uint8_t* bits, std::ptrdiff_t p
   return word >> offset;
 }
 
+// One vector: kept where its bit of `bits` is set. Selected, not multiplied: a dropped NaN or infinity becomes 0.
+template <class V>
+NNFAST_INLINE V keep(V x, std::uint32_t bits, V factor) {
+  using I = Mask<V>;
+  I lane_bit{};
+  for (int i = 0; i < kLanes<V>; ++i) lane_bit[i] = IntOf<Element<V>>{1} << i;
+  const I kept = (broadcast<I>(static_cast<IntOf<Element<V>>>(bits)) & lane_bit) != 0;
+  return kept ? x * factor : V{};
+}
+
 template <class T>
 void dropout_apply(const std::uint8_t* bits, std::ptrdiff_t position, const char* from, std::ptrdiff_t from_stride,
                    char* to, std::ptrdiff_t to_stride, std::ptrdiff_t n, double scale) {
   using V = Vec<T>;
-  using I = Mask<V>;
   constexpr int step = 16;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   const ExceptionScope exceptions;
-  I lane_bit{};
-  for (int i = 0; i < kLanes<V>; ++i) lane_bit[i] = IntOf<T>{1} << i;
   const V factor = broadcast<V>(static_cast<T>(scale));
-  for (std::ptrdiff_t i = 0; i < n; i += step) {
-    const std::ptrdiff_t left = n - i < step ? n - i : step;
-    const std::uint32_t word = mask_bits(bits, position + i, left);
+  std::ptrdiff_t i = 0;
+  if (from_stride == size && to_stride == size && position % 8 == 0) {
+    for (; i + step <= n; i += step) {
+      const std::uint32_t word = mask_bits(bits, position + i, step);
 #pragma GCC unroll 8
-    for (int lane = 0; lane < step; lane += kLanes<V>) {
-      if (lane >= left) break;
-      const std::ptrdiff_t count = left - lane < kLanes<V> ? left - lane : kLanes<V>;
-      const V x = load_strided<V>(from + (i + lane) * from_stride, from_stride, count, T{0});
-      const I kept = (broadcast<I>(static_cast<IntOf<T>>(word >> lane)) & lane_bit) != 0;
-      // Selected, not multiplied: a dropped NaN or infinity becomes 0.
-      store_strided(to + (i + lane) * to_stride, to_stride, kept ? x * factor : V{}, count);
+      for (int lane = 0; lane < step; lane += kLanes<V>) {
+        const V x = load<V>(reinterpret_cast<const T*>(from) + i + lane);
+        store(reinterpret_cast<T*>(to) + i + lane, keep(x, word >> lane, factor));
+      }
     }
+  }
+  for (; i < n; i += kLanes<V>) {
+    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
+    const V x = load_strided<V>(from + i * from_stride, from_stride, count, T{0});
+    const V y = keep(x, mask_bits(bits, position + i, count), factor);
+    store_strided(to + i * to_stride, to_stride, y, count);
   }
 }
 

@@ -21,6 +21,7 @@ struct Gradient {
 // p -= lr g
 template <class V>
 struct Sgd {
+  using Vector = V;
   using Step = SgdStep;
   static constexpr int kState = 0;
   Gradient<V, Step> gradient;
@@ -32,6 +33,7 @@ struct Sgd {
 // v = momentum v + (1 - dampening) g, v = g at first;  p -= lr v, or lr (g + momentum v) with Nesterov's
 template <class V>
 struct SgdMomentum {
+  using Vector = V;
   using Step = SgdStep;
   static constexpr int kState = 1;
   Gradient<V, Step> gradient;
@@ -55,6 +57,7 @@ struct SgdMomentum {
 // p -= step_size m / (sqrt(v) inv_sqrt_correction + eps)                       (Kingma, Ba 2015)
 template <class V>
 struct Adam {
+  using Vector = V;
   using Step = AdamStep;
   using T = Element<V>;
   static constexpr int kState = 2;
@@ -79,22 +82,48 @@ struct Adam {
   }
 };
 
+// `count` elements from `at` on. Where every array is contiguous and the vector is full there is nothing to ask.
+template <class Rule, bool Full, class V = typename Rule::Vector>
+NNFAST_INLINE void update_vector(const Rule& rule, char* const* at, const std::ptrdiff_t* strides,
+                                 std::ptrdiff_t count) {
+  using T = Element<V>;
+  const auto load_array = [&](int k) {
+    return Full ? load<V>(reinterpret_cast<const T*>(at[k])) : load_strided<V>(at[k], strides[k], count, T{0});
+  };
+  const auto store_array = [&](int k, V v) {
+    Full ? store(reinterpret_cast<T*>(at[k]), v) : store_strided(at[k], strides[k], v, count);
+  };
+  V p = load_array(0);
+  const V g = load_array(1);
+  V state[Rule::kState + 1];
+  for (int k = 0; k < Rule::kState; ++k) state[k] = load_array(2 + k);
+  rule.update(p, g, state);
+  store_array(0, p);
+  for (int k = 0; k < Rule::kState; ++k) store_array(2 + k, state[k]);
+}
+
 template <template <class> class Rule, class T, class Step>
 void step_run(const Step& step, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
   using V = Vec<T>;
-  constexpr int state_count = Rule<V>::kState;
+  constexpr int count_of_arrays = 2 + Rule<V>::kState;
   const FlushSubnormalsScope flushing;
   const Rule<V> rule(step);
-  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-    const auto at = [&](int k) { return arrays[k] + i * strides[k]; };
-    V p = load_strided<V>(at(0), strides[0], count, T{0});
-    const V g = load_strided<V>(at(1), strides[1], count, T{0});
-    V state[state_count + 1];
-    for (int k = 0; k < state_count; ++k) state[k] = load_strided<V>(at(2 + k), strides[2 + k], count, T{0});
-    rule.update(p, g, state);
-    store_strided(at(0), strides[0], p, count);
-    for (int k = 0; k < state_count; ++k) store_strided(at(2 + k), strides[2 + k], state[k], count);
+  char* at[count_of_arrays];
+  bool contiguous = true;
+  for (int k = 0; k < count_of_arrays; ++k) {
+    at[k] = arrays[k];
+    contiguous &= strides[k] == static_cast<std::ptrdiff_t>(sizeof(T));
+  }
+  std::ptrdiff_t i = 0;
+  if (contiguous) {
+    for (; i + kLanes<V> <= n; i += kLanes<V>) {
+      update_vector<Rule<V>, true>(rule, at, strides, kLanes<V>);
+      for (int k = 0; k < count_of_arrays; ++k) at[k] += sizeof(V);
+    }
+  }
+  for (; i < n; i += kLanes<V>) {
+    update_vector<Rule<V>, false>(rule, at, strides, n - i < kLanes<V> ? n - i : kLanes<V>);
+    for (int k = 0; k < count_of_arrays; ++k) at[k] += kLanes<V> * strides[k];
   }
 }
 

@@ -3,9 +3,10 @@
 import argparse
 
 import nnfast as nf
-from bench import calls, neighbours, scaling, threading, training
+from bench import accuracy, calls, neighbours, scaling, threading, training
 
 PARTS = {
+    "accuracy": accuracy.main,
     "calls": calls.main,
     "scaling": scaling.main,
     "neighbours": neighbours.main,

@@ -20,9 +20,3 @@ def in_turn(calls: Sequence[Call], rounds: int, number: int = 1) -> list[float]:
     """Median nanoseconds of each call; one round warms up and is not counted."""
     times = [[time_ns(call, number) for call in calls] for _ in range(rounds + 1)]
     return [float(median) for median in np.median(times[1:], axis=0)]
-
-
-def ratio(calls: tuple[Call, Call], rounds: int, number: int = 1) -> float:
-    """Median time of the first over that of the second."""
-    first, second = in_turn(calls, rounds, number)
-    return first / second

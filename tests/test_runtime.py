@@ -320,8 +320,8 @@ def test_a_spinning_openmp_of_somebody_else_does_not_matter() -> None:
 import ctypes
 ctypes.CDLL("libgomp.so.1")
 from bench import neighbours
-from bench.cases import CASES
-rows = [neighbours.measure(CASES["tanh"](2**20), rounds=10) for _ in range(3)]
+from bench.registry import call
+rows = [neighbours.measure(call("tanh", 2**20), rounds=10) for _ in range(3)]
 print(any(row.kernel_ratio < 2 and row.product_ratio < 1.5 for row in rows), rows)
 """
     root = Path(__file__).parents[1]
@@ -354,3 +354,23 @@ def test_every_public_name_is_documented_with_an_example(name: str) -> None:
 
 def test_machine_has_what_these_tests_are_about() -> None:
     assert len(FMA_ISAS) >= 1
+
+
+AFFINITY = """
+import os, numpy as np
+before = set(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else None
+import nnfast as nf
+from nnfast._testing import forced
+x = np.ones(100_000, np.float32)
+with forced(threads=2, grain=1000, threading="helpers"):
+    for _ in range(20):
+        nf.relu(x)
+own = os.sched_getaffinity(0)
+helpers = [os.sched_getaffinity(int(task)) for task in set(os.listdir("/proc/self/task")) - before]
+print(len(own), [len(own - helper) for helper in helpers], os.sched_getaffinity(0) == own)
+"""
+
+
+def test_helpers_keep_off_the_callers_processor() -> None:
+    processors, *rest = printed(AFFINITY, OPENBLAS_NUM_THREADS="1").split()
+    assert rest == [str([min(int(processors) - 1, 1)]), "True"]

@@ -293,9 +293,21 @@ py::object prelu_weight_backward(py::handle dy_in, py::handle x_in, int kept_axe
 template <bool Backward>
 void maxout_rows(const Array& x, const Array& y, const Array& which, std::ptrdiff_t pieces) {
   const int last = x.ndim() - 1;
+  const Maxout& kernel = Backward ? kernels().activations->maxout_backward : kernels().activations->maxout;
+  const MaxoutFn fn = x.is_float64() ? kernel.f64 : kernel.f32;
+  constexpr double ns_per_element = 0.5;
+  const Array* arrays[3] = {&x, &y, &which};
+  if (std::all_of(arrays, arrays + 3, [](const Array* array) { return PyArray_IS_C_CONTIGUOUS(array->get()); })) {
+    const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
+    py::gil_scoped_release release;
+    parallel_for(y.size(), ns_per_element * static_cast<double>(pieces), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      fn({x.data() + begin * pieces * size, y.data() + begin * size, which.data() + begin, size, size, 1}, end - begin,
+         pieces);
+    });
+    return;
+  }
   StridedArrays<3> outer;
   outer.ndim = last;
-  const Array* arrays[3] = {&x, &y, &which};
   for (int a = 0; a < 3; ++a) {
     outer.data[a] = arrays[a]->data();
     for (int d = 0; d < last; ++d) outer.strides[a][d] = arrays[a]->stride(d);
@@ -303,19 +315,18 @@ void maxout_rows(const Array& x, const Array& y, const Array& which, std::ptrdif
   for (int d = 0; d < last; ++d) outer.shape[d] = x.shape(d);
   outer.coalesce();
   const std::ptrdiff_t groups = y.shape(last), rows = outer.size();
-  const Maxout& kernel = Backward ? kernels().activations->maxout_backward : kernels().activations->maxout;
-  const MaxoutFn fn = x.is_float64() ? kernel.f64 : kernel.f32;
   std::ptrdiff_t step[3];
   outer.inner_strides(step);
   py::gil_scoped_release release;
-  parallel_for(rows, 0.7 * static_cast<double>(groups * pieces), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
-      for (std::ptrdiff_t r = 0; r < count; ++r)
-        fn({at[0] + r * step[0], at[1] + r * step[1], at[2] + r * step[2], x.stride(last), y.stride(last),
-            which.stride(last)},
-           groups, pieces);
-    });
-  });
+  parallel_for(rows, ns_per_element * static_cast<double>(groups * pieces),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
+                   for (std::ptrdiff_t r = 0; r < count; ++r)
+                     fn({at[0] + r * step[0], at[1] + r * step[1], at[2] + r * step[2], x.stride(last), y.stride(last),
+                         which.stride(last)},
+                        groups, pieces);
+                 });
+               });
 }
 
 void maxout(py::handle x, py::handle y, py::handle which, std::ptrdiff_t pieces) {

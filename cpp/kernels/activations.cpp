@@ -132,21 +132,25 @@ struct Backward {
 
 // ---- maxout (Goodfellow et al. 2013): the largest of every `pieces` neighbours ----
 
+// The larger of both, NaN before anything, the first of equals; `which` is told when it is the candidate.
+template <class V>
+NNFAST_INLINE void keep_better(V& best, Mask<V>& which, V candidate, int piece) {
+  const Mask<V> better = (candidate > best) | ((candidate != candidate) & (best == best));
+  best = better ? candidate : best;
+  which = better ? broadcast<Mask<V>>(static_cast<Element<Mask<V>>>(piece)) : which;
+}
+
 template <class T>
-void maxout(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
+void maxout_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
   using V = Vec<T>;
-  using I = Mask<V>;
   for (std::ptrdiff_t j = 0; j < groups; j += kLanes<V>) {
     const std::ptrdiff_t count = groups - j < kLanes<V> ? groups - j : kLanes<V>;
     const char* x = row.x + j * pieces * row.x_stride;
     V best = load_strided<V>(x, pieces * row.x_stride, count, T{0});
-    I which{};
-    for (std::ptrdiff_t piece = 1; piece < pieces; ++piece) {
-      const V candidate = load_strided<V>(x + piece * row.x_stride, pieces * row.x_stride, count, T{0});
-      const I better = (candidate > best) | ((candidate != candidate) & (best == best));
-      best = better ? candidate : best;
-      which = better ? broadcast<I>(static_cast<IntOf<T>>(piece)) : which;
-    }
+    Mask<V> which{};
+    for (std::ptrdiff_t piece = 1; piece < pieces; ++piece)
+      keep_better(best, which, load_strided<V>(x + piece * row.x_stride, pieces * row.x_stride, count, T{0}),
+                  static_cast<int>(piece));
     store_strided(row.y + j * row.y_stride, row.y_stride, best, count);
     for (std::ptrdiff_t i = 0; i < count; ++i)
       store_element(row.which + (j + i) * row.which_stride, static_cast<std::uint8_t>(which[i]));
@@ -154,7 +158,7 @@ void maxout(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) 
 }
 
 template <class T>
-void maxout_backward(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
+void maxout_backward_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
   for (std::ptrdiff_t j = 0; j < groups; ++j) {
     const T dy = load_element<T>(row.y + j * row.y_stride);
     const auto which = load_element<std::uint8_t>(row.which + j * row.which_stride);
@@ -162,6 +166,116 @@ void maxout_backward(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t
     for (std::ptrdiff_t piece = 0; piece < pieces; ++piece)
       store_element<T>(dx + piece * row.x_stride, piece == which ? dy : T{0});
   }
+}
+
+// Where the lanes of a vector of groups lie in the `Pieces` vectors of their elements, and the other way round.
+template <class V, int Pieces>
+struct Interleaving {
+  using I = Element<Mask<V>>;
+  static constexpr int lanes = kLanes<V>;
+  alignas(sizeof(V)) I element[Pieces][lanes] = {};  // of group `lane`, the piece's position among all elements
+  alignas(sizeof(V)) I group[Pieces][lanes] = {};    // of element `lane` of a vector, its group
+  alignas(sizeof(V)) I piece[Pieces][lanes] = {};    // and its piece
+  constexpr Interleaving() {
+    for (int k = 0; k < Pieces; ++k) {
+      for (int lane = 0; lane < lanes; ++lane) {
+        element[k][lane] = lane * Pieces + k;
+        group[k][lane] = (k * lanes + lane) / Pieces;
+        piece[k][lane] = (k * lanes + lane) % Pieces;
+      }
+    }
+  }
+};
+
+// Whole vectors of groups whose arrays are contiguous; returns how many groups they are.
+template <class T, int Pieces>
+std::ptrdiff_t maxout_contiguous(const MaxoutRow& row, std::ptrdiff_t groups) {
+  using V = Vec<T>;
+  using I = Mask<V>;
+  using Bytes = VecN<std::uint8_t, kLanes<V>>;
+  constexpr Interleaving<V, Pieces> at;
+  std::ptrdiff_t j = 0;
+  for (; j + kLanes<V> <= groups; j += kLanes<V>) {
+    const T* x = reinterpret_cast<const T*>(row.x) + j * Pieces;
+    V best{};
+    I which{};
+    for (int piece = 0; piece < Pieces; ++piece) {
+      V candidate{};
+      for (int k = 0; k < Pieces; ++k) {
+        const I index = load<I>(at.element[piece]) - k * kLanes<V>;
+        const V part = permute(load<V>(x + k * kLanes<V>), index & (kLanes<V> - 1));
+        candidate = (index >= 0) & (index < kLanes<V>) ? part : candidate;
+      }
+      if (piece == 0) {
+        best = candidate;
+      } else {
+        keep_better(best, which, candidate, piece);
+      }
+    }
+    store(reinterpret_cast<T*>(row.y) + j, best);
+    const Bytes bytes = __builtin_convertvector(which, Bytes);
+    __builtin_memcpy(row.which + j, &bytes, sizeof bytes);
+  }
+  return j;
+}
+
+template <class T, int Pieces>
+std::ptrdiff_t maxout_backward_contiguous(const MaxoutRow& row, std::ptrdiff_t groups) {
+  using V = Vec<T>;
+  using I = Mask<V>;
+  using Bytes = VecN<std::uint8_t, kLanes<V>>;
+  constexpr Interleaving<V, Pieces> at;
+  std::ptrdiff_t j = 0;
+  for (; j + kLanes<V> <= groups; j += kLanes<V>) {
+    const V dy = load<V>(reinterpret_cast<const T*>(row.y) + j);
+    Bytes bytes;
+    __builtin_memcpy(&bytes, row.which + j, sizeof bytes);
+    const I which = __builtin_convertvector(bytes, I);
+    for (int k = 0; k < Pieces; ++k) {
+      const I group = load<I>(at.group[k]);
+      const V dx = permute(which, group) == load<I>(at.piece[k]) ? permute(dy, group) : V{};
+      store(reinterpret_cast<T*>(row.x) + j * Pieces + k * kLanes<V>, dx);
+    }
+  }
+  return j;
+}
+
+template <class T>
+bool contiguous(const MaxoutRow& row) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  return row.x_stride == size && row.y_stride == size && row.which_stride == 1;
+}
+
+MaxoutRow behind(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
+  return {row.x + groups * pieces * row.x_stride,
+          row.y + groups * row.y_stride,
+          row.which + groups * row.which_stride,
+          row.x_stride,
+          row.y_stride,
+          row.which_stride};
+}
+
+// The usual numbers of pieces have code of their own; all others, and what is not contiguous, go element by element.
+template <class T>
+void maxout(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
+  std::ptrdiff_t done = 0;
+  if (contiguous<T>(row)) {
+    if (pieces == 2) done = maxout_contiguous<T, 2>(row, groups);
+    if (pieces == 3) done = maxout_contiguous<T, 3>(row, groups);
+    if (pieces == 4) done = maxout_contiguous<T, 4>(row, groups);
+  }
+  maxout_strided<T>(behind(row, done, pieces), groups - done, pieces);
+}
+
+template <class T>
+void maxout_backward(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
+  std::ptrdiff_t done = 0;
+  if (contiguous<T>(row)) {
+    if (pieces == 2) done = maxout_backward_contiguous<T, 2>(row, groups);
+    if (pieces == 3) done = maxout_backward_contiguous<T, 3>(row, groups);
+    if (pieces == 4) done = maxout_backward_contiguous<T, 4>(row, groups);
+  }
+  maxout_backward_strided<T>(behind(row, done, pieces), groups - done, pieces);
 }
 
 }  // namespace

@@ -82,48 +82,62 @@ struct Adam {
   }
 };
 
-// `count` elements from `at` on. Where every array is contiguous and the vector is full there is nothing to ask.
-template <class Rule, bool Full, class V = typename Rule::Vector>
-NNFAST_INLINE void update_vector(const Rule& rule, char* const* at, const std::ptrdiff_t* strides,
-                                 std::ptrdiff_t count) {
+// One vector of a rule's arrays: where it is read and written, `count` elements of it at byte strides. Where every
+// array is contiguous and the vector full there is nothing to ask.
+template <class Rule, bool Full>
+struct Place {
+  using V = typename Rule::Vector;
   using T = Element<V>;
-  const auto load_array = [&](int k) {
-    return Full ? load<V>(reinterpret_cast<const T*>(at[k])) : load_strided<V>(at[k], strides[k], count, T{0});
-  };
-  const auto store_array = [&](int k, V v) {
-    Full ? store(reinterpret_cast<T*>(at[k]), v) : store_strided(at[k], strides[k], v, count);
-  };
-  V p = load_array(0);
-  const V g = load_array(1);
+  char* const* arrays;
+  const std::ptrdiff_t* strides;
+  std::ptrdiff_t at, count;
+  NNFAST_INLINE char* array(int k) const {
+    return arrays[k] + (Full ? at * static_cast<std::ptrdiff_t>(sizeof(T)) : at * strides[k]);
+  }
+  NNFAST_INLINE V read(int k) const {
+    return Full ? load<V>(reinterpret_cast<const T*>(array(k))) : load_strided<V>(array(k), strides[k], count, T{0});
+  }
+  NNFAST_INLINE void write(int k, V v) const {
+    Full ? store(reinterpret_cast<T*>(array(k)), v) : store_strided(array(k), strides[k], v, count);
+  }
+};
+
+// Writes the state; returns the parameter.
+template <class Rule, bool Full, class V = typename Rule::Vector>
+NNFAST_INLINE V updated(const Rule& rule, const Place<Rule, Full>& place) {
+  V p = place.read(0);
   V state[Rule::kState + 1];
-  for (int k = 0; k < Rule::kState; ++k) state[k] = load_array(2 + k);
-  rule.update(p, g, state);
-  store_array(0, p);
-  for (int k = 0; k < Rule::kState; ++k) store_array(2 + k, state[k]);
+  for (int k = 0; k < Rule::kState; ++k) state[k] = place.read(2 + k);
+  rule.update(p, place.read(1), state);
+  for (int k = 0; k < Rule::kState; ++k) place.write(2 + k, state[k]);
+  return p;
 }
+
+// The cores of a matrix product all hold the parameters they have read, so that a store there waits until the others
+// have let go of the line. The parameters of so many vectors are stored in a row: they wait together, and no other
+// store between them.
+constexpr int kTogether = 4;
 
 template <template <class> class Rule, class T, class Step>
 void step_run(const Step& step, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
   using V = Vec<T>;
-  constexpr int count_of_arrays = 2 + Rule<V>::kState;
+  using R = Rule<V>;
   const FlushSubnormalsScope flushing;
-  const Rule<V> rule(step);
-  char* at[count_of_arrays];
+  const R rule(step);
   bool contiguous = true;
-  for (int k = 0; k < count_of_arrays; ++k) {
-    at[k] = arrays[k];
-    contiguous &= strides[k] == static_cast<std::ptrdiff_t>(sizeof(T));
-  }
+  for (int k = 0; k < 2 + R::kState; ++k) contiguous &= strides[k] == static_cast<std::ptrdiff_t>(sizeof(T));
   std::ptrdiff_t i = 0;
   if (contiguous) {
-    for (; i + kLanes<V> <= n; i += kLanes<V>) {
-      update_vector<Rule<V>, true>(rule, at, strides, kLanes<V>);
-      for (int k = 0; k < count_of_arrays; ++k) at[k] += sizeof(V);
+    for (; i + kTogether * kLanes<V> <= n; i += kTogether * kLanes<V>) {
+      V params[kTogether];
+      const auto place = [&](int j) { return Place<R, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
+      for (int j = 0; j < kTogether; ++j) params[j] = updated(rule, place(j));
+      for (int j = 0; j < kTogether; ++j) place(j).write(0, params[j]);
     }
   }
   for (; i < n; i += kLanes<V>) {
-    update_vector<Rule<V>, false>(rule, at, strides, n - i < kLanes<V> ? n - i : kLanes<V>);
-    for (int k = 0; k < count_of_arrays; ++k) at[k] += kLanes<V> * strides[k];
+    const Place<R, false> place{arrays, strides, i, n - i < kLanes<V> ? n - i : kLanes<V>};
+    place.write(0, updated(rule, place));
   }
 }
 

@@ -18,7 +18,7 @@ constexpr double kWakeNs = 100e3;
 // Calls that end less than this before the next begins are a burst; after so many of them helpers are woken for the
 // rest.
 constexpr std::int64_t kBurstGapNs = 10'000;
-constexpr int kBurstCalls = 16;
+constexpr int kBurstCalls = 6;
 constexpr int kMaxHelpers = 255;
 
 std::int64_t now_ns() {
@@ -58,6 +58,8 @@ struct alignas(64) Segment {
 
 struct alignas(64) Helper {
   std::atomic<std::uint32_t> asleep{0};
+  pthread_t thread{};
+  int kept_off = -1;  // the processor it may not run on, or -1
 };
 
 class Pool {
@@ -70,6 +72,7 @@ class Pool {
     }
     const int wanted = threads - 1 < kMaxHelpers ? threads - 1 : kMaxHelpers;
     start(wanted);
+    keep_off_this_processor(wanted);
     publish(job, wanted);
     wake(wanted);
     if (certain) await_first_taker();
@@ -114,8 +117,7 @@ class Pool {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     for (; count < wanted; ++count) {
       auto* start = new Start{this, count};
-      pthread_t thread;
-      if (pthread_create(&thread, &attributes, &Pool::enter, start) != 0) {
+      if (pthread_create(&helpers_[count].thread, &attributes, &Pool::enter, start) != 0) {
         delete start;  // no more threads to be had: fewer will do
         break;
       }
@@ -132,6 +134,24 @@ class Pool {
     delete start;
     pool->work(index);
     return nullptr;
+  }
+
+  // Linux may leave a helper on the processor of the thread that wakes it, for hundreds of calls, where it gets its turn
+  // when the job is over. So it may run wherever the caller may, except there. Costs a system call when the caller moves.
+  void keep_off_this_processor([[maybe_unused]] int wanted) {
+#if defined(__linux__)
+    const int cpu = sched_getcpu();
+    cpu_set_t others;
+    bool known = false;
+    for (int i = 0; i < wanted && i < started_.load(std::memory_order_relaxed); ++i) {
+      if (helpers_[i].kept_off == cpu) continue;
+      if (!known && (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof others, &others) != 0)) return;
+      known = true;
+      CPU_CLR(cpu, &others);
+      if (CPU_COUNT(&others) == 0) return;
+      if (pthread_setaffinity_np(helpers_[i].thread, sizeof others, &others) == 0) helpers_[i].kept_off = cpu;
+    }
+#endif
   }
 
   void publish(const Job& job, int wanted) {

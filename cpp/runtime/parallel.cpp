@@ -15,7 +15,7 @@ namespace {
 // several wake-ups.
 constexpr double kOpenMpNsPerThread = 150e3;
 // Work in a chunk: much more than taking it from the counter costs, little enough to share it evenly.
-constexpr double kChunkNs = 2e3;
+constexpr double kChunkNs = 1e3;
 constexpr std::ptrdiff_t kChunksPerThread = 16;
 
 std::atomic<int> limit{1};
@@ -94,7 +94,7 @@ void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, Rang
   const auto most = std::min<std::ptrdiff_t>(units, threads * kChunksPerThread);
   Marked marked{call, body};
   Job job{call_marked, &marked, items, multiple, most, FloatMode::current()};
-  if (chunks < static_cast<double>(most)) job.chunks = std::max(threads, static_cast<int>(chunks));
+  if (chunks < static_cast<double>(most)) job.chunks = std::max(threads, static_cast<int>(chunks) / threads * threads);
   const bool shared = threads > 1 && (use_openmp ? run_openmp : run_helpers)(job, threads, ns, forced > 0);
   if (shared) return;
   call(body, 0, items);

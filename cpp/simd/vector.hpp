@@ -157,6 +157,26 @@ NNFAST_INLINE void store_strided(char* to, std::ptrdiff_t stride, V v, std::ptrd
   for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, lanes[i]);
 }
 
+// v[index[i]] in lane i; every index is a lane's.
+template <class V>
+NNFAST_INLINE V permute(V v, Mask<V> index) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) {
+    return bit_cast<V>(_mm512_permutexvar_epi32(bit_cast<__m512i>(index), bit_cast<__m512i>(v)));
+  } else {
+    return bit_cast<V>(_mm512_permutexvar_epi64(bit_cast<__m512i>(index), bit_cast<__m512i>(v)));
+  }
+#elif defined(__AVX2__)
+  // Lanes of 64 bits go as two of 32.
+  if constexpr (sizeof(Element<V>) == 8) index = 2 * index + ((2 * index + 1) << 32);
+  return bit_cast<V>(_mm256_permutevar8x32_epi32(bit_cast<__m256i>(v), bit_cast<__m256i>(index)));
+#else
+  V result;
+  for (int i = 0; i < kLanes<V>; ++i) result[i] = v[index[i]];
+  return result;
+#endif
+}
+
 // ---- arithmetic the types lack ----
 
 // a * b + c, rounded once where the machine can (every instruction set but x86-64-v2).

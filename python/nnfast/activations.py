@@ -269,8 +269,7 @@ def maxout(
     shape = (*x.shape[:axis], x.shape[axis] // pieces, *x.shape[axis + 1 :])
     y = _out(out, shape, x.dtype, x)
     which = np.empty(shape, np.uint8)
-    x_last, y_last, which_last = (np.moveaxis(a, axis, -1) for a in (x, y, which))
-    _core.maxout(x_last, y_last, which_last, pieces)
+    _core.maxout(_last(x, axis), _last(y, axis), _last(which, axis), pieces)
     return y, which
 
 
@@ -322,8 +321,7 @@ def maxout_backward(
         raise ValueError(f"which must have the shape of dy, {dy.shape}, got {which.shape}")
     shape = (*dy.shape[:axis], dy.shape[axis] * pieces, *dy.shape[axis + 1 :])
     dx = _out(out, shape, dy.dtype, dy)
-    dy_last, which_last, dx_last = (np.moveaxis(a, axis, -1) for a in (dy, which, dx))
-    _core.maxout_backward(dy_last, which_last, dx_last, pieces)
+    _core.maxout_backward(_last(dy, axis), _last(which, axis), _last(dx, axis), pieces)
     return dx
 
 
@@ -342,6 +340,11 @@ def _axis(axis: int, array: NDArray[Any], name: str) -> int:
     if not -array.ndim <= axis < array.ndim:
         raise ValueError(f"axis must be an axis of {name} with shape {array.shape}, got {axis}")
     return axis % array.ndim
+
+
+def _last(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """The array with an axis (not negative) moved to the end: at no cost where there is nothing to move."""
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
 def _pieces(pieces: int) -> None:

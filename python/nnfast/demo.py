@@ -165,10 +165,14 @@ class Training:
         self.seconds = 0.0
         self.losses: list[float] = []
 
+    def rate(self) -> float:
+        """The learning rate of the next epoch: it falls along a cosine from 4e-3 to 0."""
+        return 4e-3 * (1 + math.cos(math.pi * len(self.losses) / self.epochs)) / 2
+
     def epoch(self, x: F32, labels: NDArray[Any]) -> None:
-        """One pass over the data in random order, the learning rate falling along a cosine from 4e-3 to 0."""
+        """One pass over the data in random order."""
         order = self.shuffle.permutation(len(x))
-        self.network.lr = 4e-3 * (1 + math.cos(math.pi * len(self.losses) / self.epochs)) / 2
+        self.network.lr = self.rate()
         batches = [order[k : k + self.batch] for k in range(0, len(x) - 1, self.batch)]
         begin = perf_counter()
         losses = [self.network.train_step(x[rows], labels[rows]) for rows in batches]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from nnfast import _checks
 from nnfast._load import _core
 
+__all__ = ["SGD", "Adam"]
+
 Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 

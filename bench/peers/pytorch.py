@@ -1,0 +1,201 @@
+"""PyTorch, eager: the operators themselves with out= where they have it, the fused optimizers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from bench.case import Arrays, Forms
+
+NAME, VERSION = "PyTorch", torch.__version__
+aten = torch.ops.aten
+Values = dict[str, float]
+
+
+def set_threads(n: int) -> bool:
+    """PyTorch takes it for its own kernels."""
+    torch.set_num_threads(n)
+    return True
+
+
+def tensors(arrays: Arrays) -> list[Any]:
+    """Tensors on the arrays' memory."""
+    return [torch.from_numpy(array) for array in arrays.values()]
+
+
+def writing(function: Callable[..., Any], *arguments: Any, name: str = "out") -> Any:
+    """A factory of a call that writes into an array of its own, shaped like the first input."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        inputs = tensors(arrays)
+        out = torch.empty_like(inputs[0])
+        chosen = [values[a] if isinstance(a, str) else a for a in arguments]
+        places = [inputs[a.index] if isinstance(a, Input) else a for a in chosen]
+        keyword = {name: out}
+        return {"out": lambda: function(*places, **keyword)}
+
+    return make
+
+
+class Input:
+    """The place of an input among an operator's arguments."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+X, SECOND = Input(0), Input(1)
+
+
+def prelu(arrays: Arrays, values: Values) -> Forms:
+    x, weight = tensors(arrays)
+    return {"allocating": lambda: torch.prelu(x, weight)}
+
+
+def prelu_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x, weight = tensors(arrays)
+    return {
+        "both gradients": lambda: aten._prelu_kernel_backward(dy, x, weight)[0],
+        "where": lambda: torch.where(x > 0, dy, weight * dy),
+    }
+
+
+def prelu_weight_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x, weight = tensors(arrays)
+    return {
+        "both gradients": lambda: aten._prelu_kernel_backward(dy, x, weight)[1].sum(0),
+        "clamp": lambda: (dy * torch.clamp_max(x, 0)).sum(0),
+    }
+
+
+def maxout(arrays: Arrays, values: Values) -> Forms:
+    (x,) = tensors(arrays)
+    groups = x.reshape(len(x), -1, int(values["pieces"]))
+    y, which = groups.max(dim=-1)
+    return {
+        "out": lambda: torch.max(groups, dim=-1, out=(y, which)),
+        "allocating": lambda: groups.max(dim=-1),
+    }
+
+
+def maxout_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, which = tensors(arrays)
+    index, source = which.long()[..., None], dy[..., None]
+    dx = dy.new_empty(*dy.shape, int(values["pieces"]))
+    return {"out": lambda: dx.zero_().scatter_(-1, index, source).reshape(len(dy), -1)}
+
+
+def softmax_cross_entropy(arrays: Arrays, values: Values) -> Forms:
+    z, labels = tensors(arrays)
+    leaf = z.clone().requires_grad_()
+    one = torch.ones((), dtype=z.dtype)
+
+    def autograd() -> tuple[Any, Any]:
+        leaf.grad = None
+        loss = functional.cross_entropy(leaf, labels)
+        loss.backward()
+        return loss.detach(), leaf.grad
+
+    def operators() -> tuple[Any, Any]:
+        log_p = aten._log_softmax(z, 1, False)
+        loss, weight = aten.nll_loss_forward(log_p, labels, None, 1, -100)
+        d_log_p = aten.nll_loss_backward(one, log_p, labels, None, 1, -100, weight)
+        return loss, aten._log_softmax_backward_data(d_log_p, log_p, 1, z.dtype)
+
+    return {"autograd": autograd, "operators": operators}
+
+
+def batch_norm(training: bool) -> Any:
+    """In training or in inference."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        x, gamma, beta, *running = tensors(arrays)
+        arguments = [x, gamma, beta, *(r.clone() for r in running), training, 0.1, 1e-5]
+        return {"allocating": lambda: torch.native_batch_norm(*arguments)[0]}
+
+    return make
+
+
+def batch_norm_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x, gamma = tensors(arrays)
+    _, mean, inv_std = torch.native_batch_norm(x, gamma, None, None, None, True, 0.1, 1e-5)
+    arguments = [dy, x, gamma, None, None, mean, inv_std, True, 1e-5, [True] * 3]
+    return {"allocating": lambda: aten.native_batch_norm_backward(*arguments)}
+
+
+def dropout(arrays: Arrays, values: Values) -> Forms:
+    (x,) = tensors(arrays)
+    p = values["p"]
+    return {
+        "with mask": lambda: torch.native_dropout(x, p, True),
+        "functional": lambda: functional.dropout(x, p, True),
+    }
+
+
+def dropout_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, packed = tensors(arrays)
+    bits = torch.arange(8, dtype=torch.uint8)
+    mask = (packed[:, None] >> bits & 1).reshape(-1)[: dy.numel()].bool()
+    scale = 1 / (1 - values["p"])
+    return {"its own mask": lambda: aten.native_dropout_backward(dy, mask, scale)}
+
+
+def stepping(make: Callable[..., Any], kinds: dict[str, dict[str, bool]]) -> Any:
+    """Steps of an optimizer in each of the forms it has."""
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        def form(kind: dict[str, bool]) -> Callable[[], Any]:
+            param = torch.from_numpy(arrays["param"].copy())
+            param.grad = torch.from_numpy(arrays["grad"])
+            optimizer = make([param], **values, **kind)
+
+            def step() -> Any:
+                optimizer.step()
+                return param
+
+            return step
+
+        return {name: form(kind) for name, kind in kinds.items()}
+
+    return factory
+
+
+KINDS = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
+
+OPERATIONS = {
+    "relu": writing(torch.clamp_min, X, 0),
+    "relu_backward": writing(aten.threshold_backward, X, SECOND, 0, name="grad_input"),
+    "leaky_relu": writing(aten.leaky_relu, X, "negative_slope"),
+    "leaky_relu_backward": writing(
+        aten.leaky_relu_backward, X, SECOND, "negative_slope", True, name="grad_input"
+    ),
+    "prelu": prelu,
+    "prelu_backward": prelu_backward,
+    "prelu_weight_backward": prelu_weight_backward,
+    "elu": writing(aten.elu, X, "alpha", 1, 1),
+    "elu_backward": writing(aten.elu_backward, X, "alpha", 1, 1, True, SECOND, name="grad_input"),
+    "sigmoid": writing(torch.sigmoid, X),
+    "sigmoid_backward": writing(aten.sigmoid_backward, X, SECOND, name="grad_input"),
+    "tanh": writing(torch.tanh, X),
+    "tanh_backward": writing(aten.tanh_backward, X, SECOND, name="grad_input"),
+    "maxout": maxout,
+    "maxout_backward": maxout_backward,
+    "softmax": writing(aten._softmax, X, -1, False),
+    "softmax_backward": lambda arrays, values: writing(
+        aten._softmax_backward_data,
+        X,
+        SECOND,
+        -1,
+        torch.from_numpy(arrays["y"]).dtype,
+        name="grad_input",
+    )(arrays, values),
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "batch_norm": batch_norm(training=True),
+    "batch_norm inference": batch_norm(training=False),
+    "batch_norm_backward": batch_norm_backward,
+    "dropout": dropout,
+    "dropout_backward": dropout_backward,
+    "SGD": stepping(torch.optim.SGD, KINDS),
+    "Adam": stepping(torch.optim.Adam, KINDS),
+}

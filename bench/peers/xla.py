@@ -1,0 +1,172 @@
+"""JAX: compiled functions, results written into donated buffers."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bench import normalization, optim
+from bench.case import Arrays, Forms
+
+jax.config.update("jax_enable_x64", True)
+
+NAME, VERSION = "JAX", jax.__version__
+Values = dict[str, float]
+
+
+def set_threads(n: int) -> bool:
+    """XLA's pool is made once, as large as the machine."""
+    return n == os.cpu_count()
+
+
+def compiled(function: Callable[..., Any]) -> Callable[[Arrays, Values], Forms]:
+    """function(values, **arrays) with its result in the memory of the last one, which is donated."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        inputs = {name: jnp.asarray(array) for name, array in arrays.items()}
+
+        def into(donated: Any, inputs: dict[str, Any]) -> Any:
+            return function(values, **inputs)
+
+        call = jax.jit(into, donate_argnums=0, keep_unused=True)
+        last = [jax.block_until_ready(jax.jit(lambda inputs: function(values, **inputs))(inputs))]
+
+        def step() -> Any:
+            last[0] = jax.block_until_ready(call(last[0], inputs))
+            return last[0]
+
+        return {"donated": step}
+
+    return make
+
+
+def updating(function: Callable[..., Any]) -> Callable[[Arrays, Values], Forms]:
+    """A step that donates the parameter and its state."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        state = {name: jnp.array(array) for name, array in arrays.items() if name != "grad"}
+        grad = jnp.asarray(arrays["grad"])
+        call = jax.jit(lambda state, grad: function(grad, **state), donate_argnums=0)
+        held = [state]
+
+        def step() -> Any:
+            held[0] = jax.block_until_ready(call(held[0], grad))
+            return held[0]["param"]
+
+        return {"donated": step}
+
+    return make
+
+
+def maxout(values: Values, x: Any) -> Any:
+    groups = x.reshape(len(x), -1, int(values["pieces"]))
+    return groups.max(axis=-1), groups.argmax(axis=-1).astype(jnp.uint8)
+
+
+def maxout_backward(values: Values, dy: Any, which: Any) -> Any:
+    pieces = jnp.arange(int(values["pieces"]), dtype=jnp.uint8)
+    return jnp.where(which[..., None] == pieces, dy[..., None], 0).reshape(len(dy), -1)
+
+
+def softmax_cross_entropy(values: Values, z: Any, labels: Any) -> Any:
+    def loss(z: Any) -> Any:
+        return -jnp.take_along_axis(jax.nn.log_softmax(z), labels[:, None], axis=1).mean()
+
+    return jax.value_and_grad(loss)(z)
+
+
+def batch_norm(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> Any:
+    mean, var = x.mean(axis=0), x.var(axis=0)
+    moved = running["running_mean"] * 0.9 + mean * 0.1, running["running_var"] * 0.9 + var * 0.1
+    return (x - mean) * (gamma * jax.lax.rsqrt(var + normalization.EPS)) + beta, *moved
+
+
+def inference(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> Any:
+    scale = gamma * jax.lax.rsqrt(running["running_var"] + normalization.EPS)
+    return (x - running["running_mean"]) * scale + beta
+
+
+def batch_norm_backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
+    n, mean = len(x), x.mean(axis=0)
+    inv_std = jax.lax.rsqrt(x.var(axis=0) + normalization.EPS)
+    normalised = (x - mean) * inv_std
+    dgamma, dbeta = (dy * normalised).sum(axis=0), dy.sum(axis=0)
+    return gamma * inv_std / n * (n * dy - dbeta - normalised * dgamma), dgamma, dbeta
+
+
+def dropout(arrays: Arrays, values: Values) -> Forms:
+    x, p = jnp.asarray(arrays["x"]), values["p"]
+    key = jax.random.key(0)
+
+    def function(donated: Any, x: Any, step: Any) -> Any:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, step), 1 - p, x.shape)
+        return jnp.where(kept, x / (1 - p), 0), kept
+
+    call = jax.jit(function, donate_argnums=0, keep_unused=True)
+    held = [(jnp.zeros_like(x), jnp.zeros(x.shape, bool)), 0]
+
+    def step() -> Any:
+        held[0] = jax.block_until_ready(call(held[0], x, held[1]))
+        held[1] += 1
+        return held[0]
+
+    return {"donated": step}
+
+
+def dropout_backward(values: Values, dy: Any, mask: Any) -> Any:
+    kept = jnp.unpackbits(mask, count=dy.size, bitorder="little")
+    return jnp.where(kept, dy / (1 - values["p"]), 0)
+
+
+def sgd(grad: Any, param: Any, v: Any) -> Any:
+    v = optim.MOMENTUM * v + grad
+    return {"param": param - optim.LR * v, "v": v}
+
+
+def adam(grad: Any, param: Any, m: Any, v: Any) -> Any:
+    b1, b2 = optim.BETAS
+    m, v = b1 * m + (1 - b1) * grad, b2 * v + (1 - b2) * grad * grad
+    step = optim.LR * (m / (1 - b1)) / (jnp.sqrt(v / (1 - b2)) + optim.EPS)
+    return {"param": param - step, "m": m, "v": v}
+
+
+OPERATIONS = {
+    "relu": compiled(lambda values, x: jnp.maximum(x, 0)),
+    "relu_backward": compiled(lambda values, dy, y: jnp.where(y > 0, dy, 0)),
+    "leaky_relu": compiled(lambda values, x: jax.nn.leaky_relu(x, values["negative_slope"])),
+    "leaky_relu_backward": compiled(
+        lambda values, dy, y: jnp.where(y > 0, dy, values["negative_slope"] * dy)
+    ),
+    "prelu": compiled(lambda values, x, weight: jnp.where(x > 0, x, weight * x)),
+    "prelu_backward": compiled(lambda values, dy, x, weight: jnp.where(x > 0, dy, weight * dy)),
+    "prelu_weight_backward": compiled(
+        lambda values, dy, x, weight: (dy * jnp.minimum(x, 0)).sum(axis=0)
+    ),
+    "elu": compiled(lambda values, x: jax.nn.elu(x, values["alpha"])),
+    "elu_backward": compiled(
+        lambda values, dy, y: jnp.where(y > 0, dy, dy * (y + values["alpha"]))
+    ),
+    "sigmoid": compiled(lambda values, x: jax.nn.sigmoid(x)),
+    "sigmoid_backward": compiled(lambda values, dy, y: dy * y * (1 - y)),
+    "tanh": compiled(lambda values, x: jnp.tanh(x)),
+    "tanh_backward": compiled(lambda values, dy, y: dy * (1 - y * y)),
+    "maxout": compiled(maxout),
+    "maxout_backward": compiled(maxout_backward),
+    "softmax": compiled(lambda values, x: jax.nn.softmax(x)),
+    "softmax_backward": compiled(
+        lambda values, dy, y: y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    ),
+    "softmax_cross_entropy": compiled(softmax_cross_entropy),
+    "batch_norm": compiled(batch_norm),
+    "batch_norm inference": compiled(inference),
+    "batch_norm_backward": compiled(batch_norm_backward),
+    "dropout": dropout,
+    "dropout_backward": compiled(dropout_backward),
+    "SGD": updating(sgd),
+    "Adam": updating(adam),
+}

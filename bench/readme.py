@@ -1,0 +1,93 @@
+"""The README's figures, out of a run's JSON file. None of them is typed in."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- figures: python -m bench readme -->", "<!-- end of figures -->"
+SIZES = (10**4, 10**6)
+
+
+def block(result: Row) -> str:
+    """What stands between the markers."""
+    machine = result["machine"]
+    versions = machine["versions"]
+    parts = [
+        f"Measured on {machine['processor']} ({machine['cores']} cores, {machine['isa']}), float32, all threads, "
+        f"against "
+        + ", ".join(f"{k} {v}" for k, v in versions.items() if k not in ("Python", "nnfast")),
+        "each in its best form; candidates in turn, medians. How many times as fast as NumPy, and as the best of",
+        "all peers; the share of what the machine's memory allows.",
+        "",
+        *kernels(result["points"]),
+        "",
+        *training(result["training"]),
+    ]
+    return "\n".join(parts)
+
+
+def kernels(points: list[Row]) -> list[str]:
+    """A row a kernel."""
+    most = max(row["threads"] for row in points)
+    found = {
+        (row["kernel"], row["n"]): row
+        for row in points
+        if row["dtype"] == "float32" and row["threads"] == most
+    }
+    head = "| kernel |" + "".join(
+        f" {n:,} elements: × NumPy | × best peer | limit |" for n in SIZES
+    )
+    lines = [head, "|---|" + "---:|---|---:|" * len(SIZES)]
+    for kernel in dict.fromkeys(name for name, _ in found):
+        cells = [cell(found[kernel, n]) for n in SIZES]
+        lines.append(f"| `{kernel}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def cell(row: Row) -> str:
+    """Ratios to NumPy and to the best peer, share of the limit."""
+    ours = row["candidates"][row["nnfast"]]["median"]
+    numpy = row["candidates"]["NumPy"]["median"] / ours
+    peer = "" if row["peer"] == "NumPy" else f" {row['peer']}"
+    share = f"{row['share']:.0%}" if "share" in row else ""
+    return f"{numpy:.1f} | {row['median']:.2f}{peer} | {share}"
+
+
+def training(rows: list[Row]) -> list[str]:
+    """A row a network."""
+    names = list(dict.fromkeys(name for row in rows for name in row["candidates"]))
+    lines = [
+        "| training, ms an epoch (held-out accuracy) | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for row in rows:
+        cells = [
+            f"{found['seconds'] * 1e3:.1f} ({found['accuracy']:.1%})" if found else ""
+            for found in (row["candidates"].get(name) for name in names)
+        ]
+        title = f"{row['network']}, {row['kind']}, {row['data']}, batch {row['batch']}"
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def filled(text: str, result: Row) -> str:
+    """The README with the figures of a run.
+
+    Raises
+    ------
+    ValueError
+        If the markers are not there.
+    """
+    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.S)
+    if not pattern.search(text):
+        raise ValueError(f"README.md has no {BEGIN} ... {END}")
+    return pattern.sub(lambda _: f"{BEGIN}\n{block(result)}\n{END}", text)
+
+
+def write(result: Row) -> None:
+    """Put them in."""
+    README.write_text(filled(README.read_text(), result))
+    print(f"wrote the figures into {README.name}")

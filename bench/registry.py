@@ -1,0 +1,63 @@
+"""All cases, family by family, and the rule that no public kernel goes without one."""
+
+from types import ModuleType
+
+import numpy as np
+
+import nnfast as nf
+from bench import activations, dropout, losses, normalization, optim, softmax
+from bench.case import Call, Case
+
+FAMILIES: list[ModuleType] = [activations, softmax, losses, normalization, dropout, optim]
+
+NOT_KERNELS = {
+    "__version__",
+    "cpu_info",
+    "get_num_threads",
+    "num_threads",
+    "optim",
+    "set_num_threads",
+}
+
+
+def public_kernels() -> set[str]:
+    """The functions of the package and the optimizers."""
+    return (set(nf.__all__) - NOT_KERNELS) | set(nf.optim.__all__)
+
+
+def family(case: Case) -> str:
+    """The name of the file that holds the case."""
+    return next(f.__name__.split(".")[-1] for f in FAMILIES if case in f.CASES)
+
+
+def cases(only: list[str] | None = None) -> list[Case]:
+    """All cases, or those whose kernel or family is named.
+
+    Raises
+    ------
+    LookupError
+        If a public kernel has no case, or a name is neither a kernel's nor a family's.
+    """
+    every = [case for family in FAMILIES for case in family.CASES]
+    missing = public_kernels() - {case.kernel.split()[0] for case in every}
+    if missing:
+        raise LookupError(f"public kernels without a benchmark case: {', '.join(sorted(missing))}")
+    if not only:
+        return every
+    known = {name for case in every for name in (case.kernel, family(case))}
+    unknown = set(only) - known
+    if unknown:
+        raise LookupError(f"no kernel or family is called {', '.join(sorted(unknown))}")
+    return [
+        case for case in every if {case.kernel, case.kernel.split()[0], family(case)} & set(only)
+    ]
+
+
+def case(kernel: str) -> Case:
+    """The case of one kernel."""
+    return next(case for case in cases() if case.kernel == kernel)
+
+
+def call(kernel: str, n: int) -> Call:
+    """A call of one kernel on float32 arrays, in the form that allocates nothing where there is one."""
+    return next(iter(case(kernel).problem(n, np.dtype(np.float32)).forms().values()))

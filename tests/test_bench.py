@@ -1,0 +1,301 @@
+"""The benchmark suite: no kernel without a case, wrong results found, verdicts, reports, figures from a file."""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnfast as nf
+from bench import accuracy, limits, peers, readme, registry, report, suite, timing
+from bench.case import Case, Problem, normal
+from bench.timing import Budget
+from bench.verdict import ratio
+
+ROOT = Path(__file__).parents[1]
+TINY = suite.Plan((1000,), ("float32", "float64"), (1,), 0.0, 10, 3, 3, 1, 1)
+
+
+# ---- cases ----
+
+
+def test_every_public_kernel_has_a_case() -> None:
+    named = {case.kernel.split()[0] for case in registry.cases()}
+    assert registry.public_kernels() <= named
+
+
+def test_a_kernel_without_a_case_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nf, "__all__", [*nf.__all__, "swish_of_tomorrow"])
+    with pytest.raises(LookupError, match="without a benchmark case: swish_of_tomorrow"):
+        registry.cases()
+
+
+def test_only_takes_kernels_and_families() -> None:
+    assert [case.kernel for case in registry.cases(["tanh"])] == ["tanh"]
+    chosen = {case.kernel for case in registry.cases(["optim", "batch_norm"])}
+    assert chosen == {"SGD", "Adam", "batch_norm", "batch_norm inference"}
+    with pytest.raises(LookupError, match="no kernel or family is called tahn"):
+        registry.cases(["tahn"])
+
+
+@pytest.mark.parametrize("case", registry.cases(), ids=lambda case: case.kernel)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernels_and_plain_numpy_compute_the_same(case: Case, dtype: str) -> None:
+    problem = case.problem(1000, np.dtype(dtype))
+    for call in (problem.forms() | problem.plain()).values():
+        assert problem.check(call()) is None
+    nothing = tuple(np.zeros_like(part) for part in problem.expected)
+    assert problem.check(nothing) is not None
+
+
+def doubled() -> Case:
+    return Case("double", normal("x"), lambda x: 2 * x, lambda x: {"out": lambda: 2.001 * x})
+
+
+def test_a_wrong_result_stops_the_suite() -> None:
+    point = suite.Point(doubled(), 100, "float32", 1)
+    problem = point.case.problem(100, np.dtype(np.float32))
+    with pytest.raises(AssertionError, match="nnfast, double float32 .*, out: off by"):
+        suite.gather(point, problem, [])
+
+
+class WrongPeer:
+    NAME, VERSION = "Wrong", "1"
+    OPERATIONS = {  # noqa: RUF012
+        "relu": lambda arrays, values: {"right": lambda: np.maximum(arrays["x"], 0)},
+        "tanh": lambda arrays, values: {
+            "right": lambda: np.tanh(arrays["x"]),
+            "wrong": lambda: np.sinh(arrays["x"]),
+        },
+        "sigmoid": lambda arrays, values: {"shape": lambda: arrays["x"][:-1]},
+    }
+
+    @staticmethod
+    def set_threads(n: int) -> bool:
+        return n == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "threads", "there", "faults"),
+    [
+        ("relu", 1, True, set()),
+        ("relu", 2, False, set()),
+        ("tanh", 1, True, {"Wrong wrong"}),
+        ("sigmoid", 1, False, {"Wrong shape"}),
+    ],
+)
+def test_peers_that_are_wrong_are_left_out(
+    kernel: str, threads: int, there: bool, faults: set[str]
+) -> None:
+    point = suite.Point(registry.case(kernel), 1000, "float32", threads)
+    problem = point.case.problem(1000, np.dtype(np.float32))
+    candidates, found = suite.gather(point, problem, [WrongPeer])  # type: ignore[list-item]
+    assert ("Wrong" in candidates) is there
+    assert set(found) == faults
+    assert {"NumPy", "nnfast out", "nnfast allocating"} <= set(candidates)
+
+
+def test_peers_that_are_not_installed_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "numexpr", None)
+    monkeypatch.delitem(sys.modules, "bench.peers.numexpr_", raising=False)
+    assert peers.load(["numexpr"]) == []
+    assert "left out: numexpr" in capsys.readouterr().out
+
+
+def test_traffic_of_a_step_counts_what_it_reads_and_writes() -> None:
+    problem = registry.case("Adam").problem(1000, np.dtype(np.float32))
+    assert problem.bytes == 7 * 4000
+    assert problem.working_set == 4 * 4000
+    assert registry.case("relu").problem(1000, np.dtype(np.float64)).bytes == 2 * 8000
+
+
+# ---- timing and verdicts ----
+
+
+def test_settle_waits_for_threads_that_run() -> None:
+    stop = time.monotonic() + 0.05
+
+    def spin() -> None:
+        while time.monotonic() < stop:
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    if sys.platform == "linux":
+        assert timing.others_run()
+    timing.settle(most=5)
+    assert time.monotonic() >= stop - 0.01 or sys.platform != "linux"
+    thread.join()
+    assert not timing.others_run()
+
+
+def test_rounds_take_turns_and_keep_to_the_budget() -> None:
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    times = timing.rounds(calls, Budget(seconds=0, least=4, most=9, slot_ns=0))
+    assert [len(times[name]) for name in "abc"] == [4, 4, 4]
+    turns = order[3:]  # a call each to find how many fill a slot
+    firsts = [turns[6 * i : 6 * i + 1] for i in range(4)]
+    assert firsts == [["a"], ["b"], ["c"], ["a"]]
+
+
+@pytest.mark.parametrize(
+    ("factor", "spread", "verdict"),
+    [(2, 0.2, "ahead"), (0.5, 0.2, "behind"), (1.0, 0.2, "noise"), (1.5, 2.0, "noise")],
+)
+def test_verdicts(factor: float, spread: float, verdict: str) -> None:
+    rng = np.random.default_rng(1)
+    ours, peer = np.exp(rng.normal(0, spread, (2, 15)))
+    assert ratio(factor * peer, ours).verdict == verdict
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    outside = 0
+    for _ in range(2000):
+        found = ratio(np.exp(rng.normal(0, 1, 20)), np.ones(20))
+        outside += not found.low <= 1 <= found.high
+    assert 0 < outside < 2 * 0.01 * 2000
+
+
+def test_floor_is_that_of_the_fastest_kind() -> None:
+    rates = [
+        limits.Rate("copy", 1, 1000, 1e9),
+        limits.Rate("triad", 1, 1000, 2e9),
+        limits.Rate("copy", 1, 4000, 1e9),
+    ]
+    assert limits.floor_ns(rates, 1000, 1000, 1) == pytest.approx(500)
+    assert limits.floor_ns(rates, 1000, 2000, 1) == pytest.approx(1000 / 1.5)
+    assert limits.floor_ns(rates, 1000, 1000, 2) is None
+    assert limits.best(rates, [limits.Rate("copy", 1, 1000, 3e9)])[0].rate == 3e9
+
+
+# ---- a run and its report ----
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, Any]:
+    """A short run of three kernels."""
+    found = suite.run(TINY, registry.cases(["relu", "softmax_cross_entropy", "SGD"]), [])
+    return json.loads(json.dumps(suite.rounded(found)))
+
+
+def test_a_run_holds_everything(result: dict[str, Any]) -> None:
+    assert len(result["points"]) == 6
+    assert result["machine"]["versions"]["nnfast"] == nf.__version__
+    for row in result["points"]:
+        assert row["peer"] == "NumPy"
+        assert row["verdict"] in ("ahead", "behind", "noise")
+        assert row["low"] <= row["median"] <= row["high"]
+        assert all(found["median"] > 0 for found in row["candidates"].values())
+    kinds = {rate["kind"] for rate in result["limits"]}
+    assert {"read", "copy", "triad"} <= kinds
+    assert all(row["share"] > 0 for row in result["points"])
+
+
+def test_the_table_has_a_line_a_point(result: dict[str, Any]) -> None:
+    text = "\n".join(report.lines(result))
+    for row in result["points"]:
+        assert f"{row['kernel']:22}{row['dtype']:>8}" in text
+    assert " of 6" in text
+
+
+def slowed(result: dict[str, Any], kernel: str, factor: float) -> dict[str, Any]:
+    """The run, had one kernel taken longer."""
+    changed = json.loads(json.dumps(result))
+    for row in changed["points"]:
+        if row["kernel"] == kernel:
+            for name, found in row["candidates"].items():
+                found["median"] *= factor if name.startswith("nnfast") else 1
+    return changed
+
+
+def test_compare_finds_what_got_slower(result: dict[str, Any]) -> None:
+    text = "\n".join(report.compare(result, slowed(result, "relu", 2)))
+    assert "slower: 2 of 6" in text
+    assert "faster: 0 of 6" in text
+    text = "\n".join(report.compare(slowed(result, "SGD", 2), result))
+    assert "slower: 0 of 6" in text
+    assert "faster: 2 of 6" in text
+
+
+def test_compare_blames_a_slow_machine_on_nobody(result: dict[str, Any]) -> None:
+    slow = json.loads(json.dumps(result))
+    for row in slow["points"]:
+        for found in row["candidates"].values():
+            found["median"] *= 3
+    text = "\n".join(report.compare(result, slow))
+    assert "slower: 0 of 6" in text
+
+
+def test_pictures_are_saved(result: dict[str, Any], tmp_path: Path) -> None:
+    from bench import plots
+
+    row = {"network": "2-2", "kind": "dense", "data": "digits", "batch": 1}
+    row["candidates"] = {"nnfast": {"seconds": 0.1, "accuracy": 0.5}}
+    made = plots.save(result | {"training": [row]}, tmp_path)
+    assert [path.name for path in made] == ["throughput.png", "ratios.png", "training.png"]
+    assert all(path.stat().st_size > 5000 for path in made)
+
+
+def test_readme_has_the_figures_of_the_file() -> None:
+    text = (ROOT / "README.md").read_text()
+    saved = json.loads((ROOT / "docs/bench/results.json").read_text())
+    assert readme.filled(text, saved) == text
+    saved["machine"]["processor"] = "another"
+    assert readme.filled(text, saved) != text
+    with pytest.raises(ValueError, match="README.md has no"):
+        readme.filled("no markers", saved)
+
+
+# ---- accuracy ----
+
+
+def test_every_elementwise_kernel_has_a_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy.check_complete()
+    monkeypatch.delitem(accuracy.FUNCTIONS, "elu")
+    with pytest.raises(LookupError, match="without a formula: elu"):
+        accuracy.check_complete()
+
+
+def test_sampled_accuracy_is_what_the_tests_promise() -> None:
+    found = accuracy.narrow("tanh", np.float32, 100_003)["nnfast"]
+    assert found.points > 40_000
+    bound = 2 if nf.cpu_info()["chosen"] == "x86-64-v2" else 1
+    assert 0.5 < found.largest <= bound
+    assert found.mean < 0.1
+
+
+def test_chunks_meet_every_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "CHUNK", 2**28 + 17)
+    found = accuracy.narrow("relu", np.float32, 1_000_003)["nnfast"]
+    bits = np.arange(0, 2**32, 1_000_003, dtype=np.uint64).astype(np.uint32)
+    assert found.points == np.isfinite(bits.view(np.float32)).sum()
+
+
+def test_float64_against_mpfr() -> None:
+    found = accuracy.wide("elu")["nnfast"]
+    assert found.largest <= 1
+    shifted = accuracy.Mpfr().of(lambda m, x: m.tanh(x) * (1 + 2.0**-52), [np.array([0.5])])
+    assert 0.5 < float(abs(shifted - np.tanh(np.longdouble(0.5)))[0]) / 2.0**-53 < 2.5
+
+
+def test_problem_checks_dropout_by_its_kind() -> None:
+    problem: Problem = registry.case("dropout").problem(10_000, np.dtype(np.float32))
+    x = problem.arrays["x"]
+    assert "keeps" in str(problem.check((x, None)))
+    kept = np.where(np.arange(x.size) % 5 == 0, 0, x)
+    assert "not x / (1 - p)" in str(problem.check((kept, None)))
+
+
+def test_environment_is_left_alone() -> None:
+    before = dict(os.environ)
+    peers.load([])
+    assert dict(os.environ) == before

@@ -7,18 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import nnfast as nf
-from bench import (
-    accuracy,
-    calls,
-    peers,
-    plots,
-    readme,
-    registry,
-    report,
-    suite,
-    threading,
-    training,
-)
+from bench import accuracy, calls, peers, plots, readme, report, session, suite, threading, training
+from bench import plan as plans
+from bench.plan import Plan
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     figures.add_argument("results", type=Path)
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
+    commands.add_parser("session", help="what the suite starts").add_argument("task")
     return top
 
 
@@ -55,16 +47,14 @@ def add_suite(top: argparse.ArgumentParser) -> None:
 
 def run_suite(options: argparse.Namespace) -> None:
     """Measure, print, save."""
-    cases = registry.cases(options.only)
     threads = nf.get_num_threads()
-    plan = suite.quick(threads) if options.quick else suite.full(threads)
+    plan = plans.quick(threads) if options.quick else plans.full(threads)
     if options.sizes:
         plan = plan._replace(sizes=tuple(int(size) for size in options.sizes))
     wanted = peers.names() if options.peers is None else options.peers
     if unknown := set(wanted) - set(peers.names()):
         raise LookupError(f"no peer is called {', '.join(sorted(unknown))}")
-    loaded = peers.load(wanted)
-    result = suite.run(plan, cases, loaded)
+    result = suite.run(plan, options.only or [], wanted)
     if not options.only:
         result["training"] = training.run(options.quick, "pytorch" in wanted)
     print("\n".join(report.lines(result)))
@@ -98,6 +88,9 @@ def main() -> None:
             accuracy.main(options.only, options.all, options.output)
         case "readme":
             readme.write(load(options.results))
+        case "session":
+            task = json.loads(options.task)
+            session.main(Plan(*task["plan"]), task["only"], task["peers"])
         case "calls":
             calls.main()
         case "threading":

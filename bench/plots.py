@@ -19,7 +19,7 @@ COLORS = {
     "scikit-learn": "#17becf",
 }
 RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-VERDICTS = {"ahead": "#2ca02c", "behind": "#d62728", "noise": "#7f7f7f"}
+VERDICTS = {"ahead": "#2ca02c", "level": "#1f77b4", "behind": "#d62728", "noise": "#7f7f7f"}
 
 
 def save(result: Row, folder: Path) -> list[Path]:

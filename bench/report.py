@@ -6,7 +6,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-MARKS = {"ahead": "", "behind": "  behind", "noise": "  noise"}
+MARKS = {"ahead": "", "level": "  level", "behind": "  behind", "noise": "  noise"}
 
 
 def header(machine: Row) -> str:
@@ -100,7 +100,7 @@ def compare(old: Row, new: Row) -> Iterator[str]:
             slower.append((relative, line))
         elif max(time, relative) < 1 / CHANGE:
             faster.append((relative, line))
-        if {was["verdict"], row["verdict"]} == {"ahead", "behind"}:
+        if was["verdict"] != row["verdict"] and "noise" not in (was["verdict"], row["verdict"]):
             turned.append(f"{line}   was {was['verdict']}, is {row['verdict']}")
     title = f"{'kernel':22}{'dtype':>8}{'n':>7}{'thr':>4}{'old us':>10}{'new us':>10}{'time':>7}{'peers':>7}"
     for name, found in (("slower", sorted(slower, reverse=True)), ("faster", sorted(faster))):
@@ -108,7 +108,7 @@ def compare(old: Row, new: Row) -> Iterator[str]:
         if found:
             yield title
         yield from (line for _, line in found)
-    yield f"verdicts that turned: {len(turned)}"
+    yield f"verdicts that turned, those of noise apart: {len(turned)}"
     yield from turned
     yield f"old: {counts(old['points'])}"
     yield f"new: {counts(new['points'])}"

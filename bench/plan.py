@@ -1,0 +1,29 @@
+"""What a run of the suite measures and how long."""
+
+from typing import NamedTuple
+
+
+class Plan(NamedTuple):
+    """Sizes in elements, and what is spent on a comparison of all candidates at a point."""
+
+    sizes: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    threads: tuple[int, ...]
+    sessions: int  # processes, each with so much of the following
+    seconds: float
+    slot_us: float
+    least_rounds: int
+    most_rounds: int
+    between_rounds: int
+    limit_ms: float
+
+
+def quick(threads: int) -> Plan:
+    """A cache-sized and a larger array, float32, all threads: two minutes on two cores."""
+    return Plan((10**4, 10**6), ("float32",), (threads,), 2, 0.3, 1500, 6, 30, 5, 6)
+
+
+def full(threads: int) -> Plan:
+    """Everything: half an hour on two cores."""
+    sizes, dtypes = (10**3, 10**4, 10**5, 10**6, 10**7), ("float32", "float64")
+    return Plan(sizes, dtypes, tuple(sorted({1, threads})), 2, 0.4, 2000, 6, 50, 5, 20)

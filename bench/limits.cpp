@@ -22,14 +22,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 typedef float Vector __attribute__((vector_size(64)));
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-// A pass over vectors; each kind says how many arrays it moves.
+// A pass over vectors; each kind says how many arrays it works on and how often it moves each.
 struct Read {
   static constexpr const char* name = "read";
-  static constexpr int arrays = 1;
+  static constexpr int arrays = 1, moves = 1;
   static void pass(Vector* a, Vector*, Vector*, size_t n) {
     Vector s0{}, s1{}, s2{}, s3{};
     size_t i = 0;
@@ -45,9 +43,19 @@ struct Read {
   }
 };
 
+struct Update {
+  static constexpr const char* name = "update";
+  static constexpr int arrays = 1, moves = 2;
+  static void pass(Vector* a, Vector*, Vector*, size_t n) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < n; ++i) a[i] = 1 - a[i];
+    asm volatile("" ::"r"(a) : "memory");
+  }
+};
+
 struct Copy {
   static constexpr const char* name = "copy";
-  static constexpr int arrays = 2;
+  static constexpr int arrays = 2, moves = 1;
   static void pass(Vector* a, Vector* b, Vector*, size_t n) {
 #pragma GCC unroll 4
     for (size_t i = 0; i < n; ++i) {
@@ -60,7 +68,7 @@ struct Copy {
 #ifdef __SSE2__
 struct Stream {
   static constexpr const char* name = "streaming copy";
-  static constexpr int arrays = 2;
+  static constexpr int arrays = 2, moves = 1;
   static void pass(Vector* a, Vector* b, Vector*, size_t n) {
     for (size_t i = 0; i < n; ++i) {
       const auto* from = reinterpret_cast<const float*>(a + i);
@@ -74,7 +82,7 @@ struct Stream {
 
 struct Triad {
   static constexpr const char* name = "triad";
-  static constexpr int arrays = 3;
+  static constexpr int arrays = 3, moves = 1;
   static void pass(Vector* a, Vector* b, Vector* c, size_t n) {
 #pragma GCC unroll 4
     for (size_t i = 0; i < n; ++i) c[i] = a[i] + 3 * b[i];
@@ -105,8 +113,8 @@ double bytes_per_second(Vector* memory, size_t bytes, unsigned threads, double l
       for (size_t i = 0; i < burst; ++i) Kind::pass(a, b, c, vectors);
       passes += burst;
     } while (seconds_since(begin) < limit);
-    rates[thread] =
-        double(passes) * double(vectors) * sizeof(Vector) * Kind::arrays / seconds_since(begin);
+    const double bytes_a_pass = double(vectors) * sizeof(Vector) * Kind::arrays * Kind::moves;
+    rates[thread] = double(passes) * bytes_a_pass / seconds_since(begin);
   };
   std::vector<std::thread> others;
   for (unsigned thread = 1; thread < threads; ++thread) others.emplace_back(work, thread);
@@ -139,6 +147,7 @@ int main(int argc, char** argv) {
   for (unsigned threads = 1; threads <= all; threads = threads < all ? all : all + 1) {
     for (size_t bytes = size_t(1) << 12; bytes <= most; bytes *= 2) {
       measure<Read>(memory, bytes, threads, limit);
+      measure<Update>(memory, bytes, threads, limit);
       measure<Copy>(memory, bytes, threads, limit);
 #ifdef __SSE2__
       measure<Stream>(memory, bytes, threads, limit);

@@ -49,14 +49,17 @@ def best(*runs: list[Rate]) -> list[Rate]:
     return list(found.values())
 
 
-def floor_ns(rates: list[Rate], nbytes: int, working_set: int, threads: int) -> float | None:
+def floor_ns(
+    rates: list[Rate], nbytes: int, working_set: int, threads: int, in_place: bool = False
+) -> float | None:
     """Nanoseconds that moving nbytes takes at least, at the rate of the fastest kind where so much is worked on.
 
-    None if it was not measured.
+    An update in place is a kind for those who work in place: its lines travel once for a read and a write. None if
+    nothing was measured.
     """
     highest: dict[int, float] = {}
     for rate in rates:
-        if rate.threads == threads:
+        if rate.threads == threads and (in_place or rate.kind != "update"):
             highest[rate.bytes] = max(highest.get(rate.bytes, 0), rate.rate)
     if not highest:
         return None

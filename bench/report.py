@@ -55,11 +55,12 @@ def counts(points: list[Row]) -> str:
 def faults(points: list[Row]) -> Iterator[str]:
     """Peers that were left out because they compute something else."""
     seen = {
-        f"left out: {name} for {row['kernel']} {row['dtype']}: {fault}"
+        (name, row["kernel"], row["dtype"]): fault
         for row in points
         for name, fault in row["faults"].items()
     }
-    yield from sorted(seen)
+    for (name, kernel, dtype), fault in sorted(seen.items()):
+        yield f"left out: {name} for {kernel} {dtype}: {fault}"
 
 
 def key(row: Row) -> tuple[Any, ...]:

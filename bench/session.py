@@ -53,6 +53,7 @@ def measure(point: Point, plan: Plan, peers: list[Peer]) -> Row:
         "size": problem.size,
         "bytes": problem.bytes,
         "working_set": problem.working_set,
+        "in_place": point.case.in_place,
         "dtype": point.dtype,
         "threads": point.threads,
         "faults": faults,

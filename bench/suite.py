@@ -97,7 +97,9 @@ def summary(times: np.ndarray) -> Row:
 
 def with_limit(row: Row, rates: list[limits.Rate]) -> Row:
     """The row with the machine's floor, and how near we are to it."""
-    floor = limits.floor_ns(rates, row["bytes"], row["working_set"], row["threads"])
+    floor = limits.floor_ns(
+        rates, *(row[key] for key in ("bytes", "working_set", "threads", "in_place"))
+    )
     if floor is None:
         return row
     return row | {"limit_ns": floor, "share": floor / row["candidates"][row["nnfast"]]["median"]}

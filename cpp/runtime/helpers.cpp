@@ -136,8 +136,9 @@ class Pool {
     return nullptr;
   }
 
-  // Linux may leave a helper on the processor of the thread that wakes it, for hundreds of calls, where it gets its turn
-  // when the job is over. So it may run wherever the caller may, except there. Costs a system call when the caller moves.
+  // Linux may leave a helper on the processor of the thread that wakes it, for hundreds of calls, where it gets its
+  // turn when the job is over. So it may run wherever the caller may, except there. Costs a system call when the caller
+  // moves.
   void keep_off_this_processor([[maybe_unused]] int wanted) {
 #if defined(__linux__)
     const int cpu = sched_getcpu();

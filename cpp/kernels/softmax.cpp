@@ -17,11 +17,14 @@ void softmax_row(const char* x, std::ptrdiff_t x_stride, char* y, std::ptrdiff_t
     sum.add(e, part);
     store_strided(y + i * y_stride, y_stride, e, count);
   });
-  const V factor = broadcast<V>(static_cast<T>(1 / sum.total()));
+  const double total = sum.total();
+  const V factor = broadcast<V>(static_cast<T>(1 / total)), divisor = broadcast<V>(static_cast<T>(total));
   for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
     const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
     char* at = y + i * y_stride;
-    store_strided(at, y_stride, load_strided<V>(at, y_stride, count, T{0}) * factor, count);
+    const V e = load_strided<V>(at, y_stride, count, T{0});
+    // The reciprocal of a double is one rounding more, where the bound has no room for it.
+    store_strided(at, y_stride, sizeof(T) == sizeof(double) ? e / divisor : e * factor, count);
   }
 }
 

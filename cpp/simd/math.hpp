@@ -6,23 +6,11 @@
 #pragma once
 
 #include "simd/coefficients.hpp"
+#include "simd/pair.hpp"
 #include "simd/vector.hpp"
 
 namespace nnfast {
 namespace {
-
-// The unevaluated sum hi + lo, |lo| at most half an ulp of hi or a little more.
-template <class V>
-struct Pair {
-  V hi, lo;
-};
-
-// a + b without error, for |a| >= |b| or a = 0 (Dekker).
-template <class V>
-NNFAST_INLINE Pair<V> fast_two_sum(V a, V b) {
-  const V hi = a + b;
-  return {hi, b - (hi - a)};
-}
 
 template <class V, int N>
 NNFAST_INLINE V polynomial(V x, const Element<V> (&coefficients)[N]) {

@@ -179,6 +179,12 @@ NNFAST_INLINE V permute(V v, Mask<V> index) {
 
 // ---- arithmetic the types lack ----
 
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
+
 // a * b + c, rounded once where the machine can (every instruction set but x86-64-v2).
 template <class V>
 NNFAST_INLINE V fma(V a, V b, V c) {

@@ -15,30 +15,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnfast as nf
-from bench import activations
+from bench.formulas import FORMULAS, SLOPES, Float64, Mpfr
 from bench.ulp import ulp_error
+from nnfast.activations import TABLE, Activation
 
 Array = NDArray[Any]
 CHUNK = 2**24
 SAMPLE = 1009
 BITS = {np.dtype(np.float16): np.uint16, np.dtype(np.float32): np.uint32}
-SLOPE, ALPHA = 0.01, 1.0
 
 
 class Function(NamedTuple):
-    """An elementwise kernel.
+    """An elementwise kernel: an activation of the table, or its gradient."""
 
-    kernel   called with arrays of one dtype
-    formula  (m, *inputs) with the functions of m: NumPy's on float64, or MPFR's on objects
-    valid    which first inputs the kernel is meant for: a forward's results, where it is a backward
-    peers    other libraries' functions of the same inputs
-    """
+    name: str
+    row: Activation
+    gradient: bool
 
-    kernel: Callable[..., Array]
-    formula: Callable[..., Any]
-    inputs: int = 1
-    valid: Callable[[Array], Array] = np.isfinite
-    peers: dict[str, Callable[..., Any]] = {}  # noqa: RUF012
+    def values(self, dtype: np.dtype[Any]) -> tuple[float, ...]:
+        """Its parameters as the kernel has them; those of float16 are float32."""
+        wide = np.promote_types(dtype, np.float32).type
+        return tuple(float(wide(value)) for value in self.row.params.values())
+
+    @property
+    def inputs(self) -> int:
+        """How many arrays it takes: the saved one first, then dy or prelu's weight."""
+        return 1 + self.gradient + (self.row.name == "prelu")
+
+    def kernel(self, *arrays: Array) -> Array:
+        """Called with what is saved or x, then dy, then prelu's weight."""
+        function = getattr(nf, self.name.replace("gelu_tanh", "gelu"))
+        form = {"approximate": "tanh"} if "gelu_tanh" in self.name else {}
+        if self.gradient:
+            saved, dy, *weight = arrays
+            return np.asarray(function(dy, saved, *weight, **form))
+        return np.asarray(function(*arrays, **form))
+
+    def exact(self, m: Any, *arrays: Any) -> Any:
+        """The same by the formula; parameters come last."""
+        if not self.gradient:
+            return FORMULAS[self.row.name](m, *arrays)
+        saved, dy, *rest = arrays
+        return dy * SLOPES[self.row.name](m, saved, *rest)
+
+    def valid(self, x: Array) -> Array:
+        """Which first inputs it is meant for: a gradient by y is given what the function returns."""
+        finite = np.isfinite(x)
+        if self.gradient and self.row.saves == "y":
+            return finite & (x >= self.row.low) & (x <= self.row.high)
+        return finite
+
+
+FUNCTIONS = {
+    function.name: function
+    for row in TABLE.values()
+    for function in (Function(row.name, row, False), Function(f"{row.name}_backward", row, True))
+}
 
 
 def peers_of(name: str) -> dict[str, Callable[..., Any]]:
@@ -48,124 +80,34 @@ def peers_of(name: str) -> dict[str, Callable[..., Any]]:
         found["NumPy"] = np.tanh
     if name == "sigmoid":
         found["NumPy"] = lambda x: 1 / (1 + np.exp(-x))
-        try:
-            from scipy.special import expit
-
-            found["SciPy"] = expit
-        except ImportError:
-            pass
-    if name == "elu":
-        found["NumPy"] = lambda x: np.where(x > 0, x, np.expm1(x))
-    try:
-        import torch
-    except ImportError:
-        return found
-    aten = torch.ops.aten
-    of_tensors: dict[str, Callable[..., Any]] = {
-        "tanh": torch.tanh,
-        "sigmoid": torch.sigmoid,
-        "elu": torch.nn.functional.elu,
-        "relu": torch.relu,
-        "leaky_relu": torch.nn.functional.leaky_relu,
-        "tanh_backward": lambda y, dy: aten.tanh_backward(dy, y),
-        "sigmoid_backward": lambda y, dy: aten.sigmoid_backward(dy, y),
-        "elu_backward": lambda y, dy: aten.elu_backward(dy, ALPHA, 1, 1, True, y),
-        "relu_backward": lambda y, dy: aten.threshold_backward(dy, y, 0),
-        "leaky_relu_backward": lambda y, dy: aten.leaky_relu_backward(dy, y, SLOPE, True),
-    }
-    if name in of_tensors:
-        found["PyTorch"] = partial(on_tensors, of_tensors[name])
+        found |= scipys("expit")
+    if name == "logsigmoid":
+        found |= scipys("log_expit")
+    if name in TABLE:
+        found |= pytorchs(name)
     return found
 
 
-def on_tensors(function: Callable[..., Any], *arrays: Array) -> Array:
-    """A function of tensors, of arrays."""
-    import torch
-
-    return np.asarray(function(*(torch.from_numpy(array) for array in arrays)))
-
-
-def within(low: float, high: float) -> Callable[[Array], Array]:
-    """Inputs of an interval."""
-    return lambda y: (y >= low) & (y <= high)
+def scipys(name: str) -> dict[str, Callable[..., Any]]:
+    """A special function of SciPy's."""
+    try:
+        from scipy import special
+    except ImportError:
+        return {}
+    return {"SciPy": getattr(special, name)}
 
 
-FUNCTIONS = {
-    "relu": Function(nf.relu, lambda m, x: np.where(x > 0, x, x * 0)),
-    "relu_backward": Function(
-        lambda y, dy: nf.relu_backward(dy, y), lambda m, y, dy: np.where(y > 0, dy, dy * 0), 2
-    ),
-    "leaky_relu": Function(nf.leaky_relu, lambda m, x: np.where(x > 0, x, x * m.float(SLOPE, x))),
-    "leaky_relu_backward": Function(
-        lambda y, dy: nf.leaky_relu_backward(dy, y),
-        lambda m, y, dy: np.where(y > 0, dy, dy * m.float(SLOPE, y)),
-        2,
-    ),
-    "prelu": Function(nf.prelu, lambda m, x, weight: np.where(x > 0, x, x * weight), 2),
-    "prelu_backward": Function(
-        lambda x, dy: nf.prelu_backward(dy, x, dy),
-        lambda m, x, dy: np.where(x > 0, dy, dy * dy),
-        2,
-    ),
-    "elu": Function(nf.elu, lambda m, x: np.where(x > 0, x, m.expm1(np.minimum(x, 0)))),
-    "elu_backward": Function(
-        lambda y, dy: nf.elu_backward(dy, y),
-        lambda m, y, dy: np.where(y > 0, dy, dy * (y + 1)),
-        2,
-        lambda y: np.isfinite(y) & (y >= -1),
-    ),
-    "sigmoid": Function(nf.sigmoid, lambda m, x: 1 / (1 + m.exp(-x))),
-    "sigmoid_backward": Function(
-        lambda y, dy: nf.sigmoid_backward(dy, y), lambda m, y, dy: dy * y * (1 - y), 2, within(0, 1)
-    ),
-    "tanh": Function(nf.tanh, lambda m, x: m.tanh(x)),
-    "tanh_backward": Function(
-        lambda y, dy: nf.tanh_backward(dy, y),
-        lambda m, y, dy: dy * (1 - y) * (1 + y),
-        2,
-        within(-1, 1),
-    ),
-}
-
-
-class Numpy:
-    """The formulas in float64."""
-
-    exp, expm1, tanh = np.exp, np.expm1, np.tanh
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
-
-    def float(self, value: float, x: Array) -> Any:
-        """A parameter as the kernel has it."""
-        return np.float64(self.dtype.type(value))
-
-
-class Mpfr:
-    """The formulas in 150 bits, on arrays of objects."""
-
-    def __init__(self) -> None:
-        import gmpy2
-
-        self.gmpy2 = gmpy2
-        self.exp, self.expm1, self.tanh = (
-            np.frompyfunc(getattr(gmpy2, name), 1, 1) for name in ("exp", "expm1", "tanh")
-        )
-
-    def float(self, value: float, x: Array) -> Any:
-        """A parameter as the kernel has it."""
-        return self.gmpy2.mpfr(value)
-
-    def of(self, formula: Callable[..., Any], inputs: list[Array]) -> NDArray[np.longdouble]:
-        """The formula's values, rounded to long double."""
-        gmpy2 = self.gmpy2
-        with gmpy2.context(
-            gmpy2.ieee(64), precision=150, emin=-(2**24), emax=2**24, subnormalize=False
-        ):
-            exact = formula(self, *(np.frompyfunc(gmpy2.mpfr, 1, 1)(x) for x in inputs))
-            high = exact.astype(np.float64)
-            low = np.where(np.isfinite(high), exact - high, 0).astype(np.float64)
-        return high.astype(np.longdouble) + low
+def pytorchs(name: str) -> dict[str, Callable[..., Any]]:
+    """PyTorch's function, which has our name."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    if name == "prelu":
+        return {}
+    form = {"approximate": "tanh"} if name == "gelu_tanh" else {}
+    function = getattr(torch.nn.functional, name.replace("gelu_tanh", "gelu"))
+    return {"PyTorch": lambda x: np.asarray(function(torch.from_numpy(x), **form))}
 
 
 class Error(NamedTuple):
@@ -200,11 +142,10 @@ def candidates(name: str) -> dict[str, Callable[..., Any]]:
     return {"nnfast": FUNCTIONS[name].kernel} | peers_of(name)
 
 
-def second_input(function: Function, n: int, seed: int, dtype: Any) -> list[Array]:
-    """Normal numbers for a function of two inputs."""
-    if function.inputs == 1:
-        return []
-    return [np.random.default_rng(seed).standard_normal(n).astype(dtype)]
+def other_inputs(function: Function, n: int, seed: int, dtype: Any) -> list[Array]:
+    """Normal numbers for a function of several inputs."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(n).astype(dtype) for _ in range(function.inputs - 1)]
 
 
 def measure(name: str, inputs: list[Array], expected: Array) -> dict[str, Error]:
@@ -228,8 +169,9 @@ def narrow_chunk(name: str, dtype: np.dtype[Any], step: int, begin: int) -> dict
         x = x[np.isfinite(x) & function.valid(x)]
         if not x.size:
             return {}
-        inputs = [x, *second_input(function, x.size, begin, dtype)]
-        expected = function.formula(Numpy(dtype), *(i.astype(np.float64) for i in inputs))
+        inputs = [x, *other_inputs(function, x.size, begin, dtype)]
+        wide = (i.astype(np.float64) for i in inputs)
+        expected = function.exact(Float64, *wide, *function.values(dtype))
     return measure(name, inputs, expected)
 
 
@@ -280,12 +222,13 @@ def wide(name: str) -> dict[str, Error]:
     """float64 against MPFR."""
     function = FUNCTIONS[name]
     x = wide_points()
-    if name.endswith("_backward"):
-        x = np.concatenate([x, np.random.default_rng(1).uniform(-1, 1, 40_000)])
+    if function.gradient and function.row.saves == "y":
+        x = np.concatenate([x, np.random.default_rng(1).uniform(-1, 1, 20_000)])
     x = x[function.valid(x)]
-    inputs = [x, *second_input(function, x.size, 0, np.float64)]
+    inputs = [x, *other_inputs(function, x.size, 0, np.float64)]
+    values = function.values(np.dtype(np.float64))
     with np.errstate(all="ignore"):
-        expected = Mpfr().of(function.formula, inputs)
+        expected = Mpfr().of(function.exact, *inputs, *values)
     return measure(name, inputs, expected)
 
 
@@ -329,22 +272,8 @@ larger of |dx| and |dy| / 8. {coverage}
 """
 
 
-def check_complete() -> None:
-    """No elementwise kernel goes without a row.
-
-    Raises
-    ------
-    LookupError
-        If one does.
-    """
-    elementwise = {case.kernel for case in activations.CASES if case.elementwise}
-    if missing := elementwise - set(FUNCTIONS):
-        raise LookupError(f"elementwise kernels without a formula: {', '.join(sorted(missing))}")
-
-
 def main(only: list[str] | None = None, every: bool = False, output: Path | None = None) -> None:
     """Print the table, and write it where asked to."""
-    check_complete()
     unknown = set(only or []) - set(FUNCTIONS)
     if unknown:
         raise LookupError(f"no elementwise kernel is called {', '.join(sorted(unknown))}")

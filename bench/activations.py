@@ -7,8 +7,10 @@ import numpy as np
 
 import nnfast as nf
 from bench.case import Array, Case, Forms, normal
+from nnfast.activations import TABLE, Activation
 
-SLOPE, ALPHA, PIECES, COLUMNS = 0.01, 1.0, 4, 100
+SLOPE, PIECES, COLUMNS = 0.01, 4, 100
+SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 Inputs = Callable[[int, np.random.Generator], dict[str, Array]]
 
@@ -27,21 +29,104 @@ def ufunc_forms(function: Callable[..., Any]) -> Callable[..., Forms]:
     return forms
 
 
-def case(
-    function: Callable[..., Any], inputs: Inputs, plain: Callable[..., Any], **values: float
-) -> Case:
-    """Of a function that is called as a ufunc is."""
-    name, forms = function.__name__, ufunc_forms(function)
-    return Case(name, inputs, plain, forms, values, elementwise=True)
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
 
 
-def and_output(forward: Callable[[Array], Array]) -> Inputs:
-    """dy, and y as forward gives it."""
+def softplus(x: Array) -> Array:
+    return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
+
+
+def erf(x: Array) -> Array:
+    """SciPy's: NumPy has none."""
+    from scipy.special import erf
+
+    return erf(x)
+
+
+def gelu_slope(x: Array) -> Array:
+    return (1 + erf(x / 2**0.5)) / 2 + x * np.exp(-x * x / 2) / (2 * np.pi) ** 0.5
+
+
+def mish_slope(x: Array) -> Array:
+    t = np.tanh(softplus(x))
+    return t + x * sigmoid(x) * (1 - t * t)
+
+
+def silu_slope(x: Array) -> Array:
+    s = sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+# As people write it, parameters at their defaults.
+PLAIN = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "hardtanh": lambda x: np.clip(x, -1, 1),
+    "leaky_relu": lambda x: np.where(x > 0, x, SLOPE * x),
+    "hardsigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "celu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "selu": lambda x: SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+    "sigmoid": sigmoid,
+    "logsigmoid": lambda x: -softplus(-x),
+    "softplus": softplus,
+    "tanh": lambda x: np.tanh(x),
+    "tanhshrink": lambda x: x - np.tanh(x),
+    "silu": lambda x: x * sigmoid(x),
+    "mish": lambda x: x * np.tanh(softplus(x)),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
+}
+# By y where that is what our gradient is given, by x elsewhere.
+PLAIN_SLOPES = {
+    "relu": lambda y: y > 0,
+    "relu6": lambda y: (y > 0) & (y < 6),
+    "hardtanh": lambda y: (y > -1) & (y < 1),
+    "leaky_relu": lambda y: np.where(y > 0, y.dtype.type(1), y.dtype.type(SLOPE)),
+    "hardsigmoid": lambda x: (np.abs(x) < 3) * x.dtype.type(1 / 6),
+    "hardswish": lambda x: np.where(x >= 3, 1, np.where(x > -3, x / 3 + x.dtype.type(0.5), 0)),
+    "elu": lambda y: np.where(y > 0, 1, y + 1),
+    "celu": lambda y: np.where(y > 0, 1, y + 1),
+    "selu": lambda y: np.where(y > 0, y.dtype.type(SCALE), y + y.dtype.type(SCALE * SELU_ALPHA)),
+    "sigmoid": lambda y: y * (1 - y),
+    "logsigmoid": lambda x: sigmoid(-x),
+    "softplus": sigmoid,
+    "tanh": lambda y: 1 - y * y,
+    "tanhshrink": lambda x: np.tanh(x) ** 2,
+    "silu": silu_slope,
+    "mish": mish_slope,
+    "softsign": lambda x: 1 / (1 + np.abs(x)) ** 2,
+    "gelu": gelu_slope,
+}
+
+
+def forward_case(name: str, row: Activation) -> Case:
+    """Of an activation of one array."""
+    forms = ufunc_forms(getattr(nf, name))
+    return Case(name, normal("x"), PLAIN[name], forms, dict(row.params), elementwise=True)
+
+
+def backward_case(name: str, row: Activation) -> Case:
+    """Of its gradient, by what it saves."""
+    plain, slope = PLAIN[name], PLAIN_SLOPES[name]
 
     def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
-        return {"dy": rng.standard_normal(n), "y": forward(rng.standard_normal(n))}
+        x = rng.standard_normal(n)
+        return {"dy": rng.standard_normal(n), row.saves: x if row.saves == "x" else plain(x)}
 
-    return inputs
+    def gradient(dy: Array, **saved: Array) -> Array:
+        return dy * slope(*saved.values())
+
+    forms = ufunc_forms(getattr(nf, f"{name}_backward"))
+    return Case(f"{name}_backward", inputs, gradient, forms, dict(row.params), elementwise=True)
+
+
+def activation_cases() -> list[Case]:
+    """Both directions of every activation of one array in the table."""
+    rows = {name: row for name, row in TABLE.items() if name in PLAIN}
+    return [make(name, row) for name, row in rows.items() for make in (forward_case, backward_case)]
 
 
 def with_slopes(*names: str) -> Inputs:
@@ -52,18 +137,6 @@ def with_slopes(*names: str) -> Inputs:
         return arrays | {"weight": rng.uniform(0.1, 0.5, COLUMNS)}
 
     return inputs
-
-
-def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
-def leaky_relu(x: Array) -> Array:
-    return np.where(x > 0, x, SLOPE * x)
-
-
-def elu(x: Array) -> Array:
-    return np.where(x > 0, x, ALPHA * np.expm1(np.minimum(x, 0)))
 
 
 def maxout(x: Array) -> tuple[Array, Array]:
@@ -101,20 +174,20 @@ def maxout_backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]
 
 
 CASES = [
-    case(nf.relu, normal("x"), lambda x: np.maximum(x, 0)),
-    case(nf.relu_backward, and_output(lambda x: np.maximum(x, 0)), lambda dy, y: dy * (y > 0)),
-    case(nf.leaky_relu, normal("x"), leaky_relu, negative_slope=SLOPE),
-    case(
-        nf.leaky_relu_backward,
-        and_output(leaky_relu),
-        lambda dy, y: np.where(y > 0, dy, SLOPE * dy),
-        negative_slope=SLOPE,
+    *activation_cases(),
+    Case(
+        "prelu",
+        with_slopes("x"),
+        lambda x, weight: np.where(x > 0, x, weight * x),
+        ufunc_forms(nf.prelu),
+        elementwise=True,
     ),
-    case(nf.prelu, with_slopes("x"), lambda x, weight: np.where(x > 0, x, weight * x)),
-    case(
-        nf.prelu_backward,
+    Case(
+        "prelu_backward",
         with_slopes("dy", "x"),
         lambda dy, x, weight: np.where(x > 0, dy, weight * dy),
+        ufunc_forms(nf.prelu_backward),
+        elementwise=True,
     ),
     Case(
         "prelu_weight_backward",
@@ -122,17 +195,6 @@ CASES = [
         lambda dy, x, weight: (dy * np.minimum(x, 0)).sum(axis=0),
         lambda dy, x, weight: {"allocating": lambda: nf.prelu_weight_backward(dy, x, weight)},
     ),
-    case(nf.elu, normal("x"), elu, alpha=ALPHA),
-    case(
-        nf.elu_backward,
-        and_output(elu),
-        lambda dy, y: np.where(y > 0, dy, dy * (y + ALPHA)),
-        alpha=ALPHA,
-    ),
-    case(nf.sigmoid, normal("x"), sigmoid),
-    case(nf.sigmoid_backward, and_output(sigmoid), lambda dy, y: dy * y * (1 - y)),
-    case(nf.tanh, normal("x"), lambda x: np.tanh(x)),
-    case(nf.tanh_backward, and_output(np.tanh), lambda dy, y: dy * (1 - y * y)),
     Case("maxout", normal("x", columns=COLUMNS), maxout, maxout_forms, {"pieces": PIECES}),
     Case(
         "maxout_backward",

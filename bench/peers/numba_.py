@@ -23,6 +23,60 @@ def set_threads(n: int) -> bool:
 
 
 @parallel
+def relu6(x, out):
+    for i in prange(x.size):
+        out[i] = min(max(x[i], x.dtype.type(0)), x.dtype.type(6))
+
+
+@parallel
+def relu6_backward(dy, y, out):
+    for i in prange(dy.size):
+        out[i] = dy[i] if y[i] > 0 and y[i] < 6 else dy.dtype.type(0)
+
+
+@parallel
+def hardtanh(x, out):
+    for i in prange(x.size):
+        out[i] = min(max(x[i], x.dtype.type(-1)), x.dtype.type(1))
+
+
+@parallel
+def hardsigmoid(x, out):
+    three, six = x.dtype.type(3), x.dtype.type(6)
+    for i in prange(x.size):
+        out[i] = min(max(x[i] + three, x.dtype.type(0)), six) / six
+
+
+@parallel
+def hardswish(x, out):
+    three, six = x.dtype.type(3), x.dtype.type(6)
+    for i in prange(x.size):
+        out[i] = x[i] * min(max(x[i] + three, x.dtype.type(0)), six) / six
+
+
+@parallel
+def softsign(x, out):
+    one = x.dtype.type(1)
+    for i in prange(x.size):
+        out[i] = x[i] / (one + abs(x[i]))
+
+
+@parallel
+def softsign_backward(dy, x, out):
+    one = x.dtype.type(1)
+    for i in prange(dy.size):
+        size = one + abs(x[i])
+        out[i] = dy[i] / (size * size)
+
+
+@parallel
+def silu(x, out):
+    one = x.dtype.type(1)
+    for i in prange(x.size):
+        out[i] = x[i] / (one + np.exp(-x[i]))
+
+
+@parallel
 def relu(x, out):
     for i in prange(x.size):
         out[i] = max(x[i], x.dtype.type(0))
@@ -173,6 +227,14 @@ def updating(function: Callable[..., Any], *scalars: float) -> Callable[[Arrays,
 
 
 OPERATIONS = {
+    "relu6": writing(relu6),
+    "relu6_backward": writing(relu6_backward),
+    "hardtanh": writing(hardtanh),
+    "hardsigmoid": writing(hardsigmoid),
+    "hardswish": writing(hardswish),
+    "softsign": writing(softsign),
+    "softsign_backward": writing(softsign_backward),
+    "silu": writing(silu),
     "relu": writing(relu),
     "relu_backward": writing(relu_backward),
     "leaky_relu": writing(leaky_relu, "negative_slope"),

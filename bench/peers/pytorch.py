@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from bench import activations
 from bench.case import Arrays, Forms
 
 NAME, VERSION = "PyTorch", torch.__version__
@@ -163,22 +164,75 @@ def stepping(make: Callable[..., Any], kinds: dict[str, dict[str, bool]]) -> Any
 
 KINDS = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
 
+
+def calling(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A factory of a call that allocates its result, for operators without out=."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        inputs = tensors(arrays)
+        places = [
+            inputs[a.index] if isinstance(a, Input) else values[a] if isinstance(a, str) else a
+            for a in arguments
+        ]
+        return {"allocating": lambda: function(*places)}
+
+    return make
+
+
+def elu_gradient(alpha: float, scale: float) -> Any:
+    """elu_backward by the result, into an array of its own."""
+    return writing(aten.elu_backward, X, alpha, scale, 1, True, SECOND, name="grad_input")
+
+
+def logsigmoid_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x = tensors(arrays)
+    _, buffer = aten.log_sigmoid_forward(x)  # what the forward pass leaves behind
+    out = torch.empty_like(x)
+    return {"out": lambda: aten.log_sigmoid_backward(dy, x, buffer, grad_input=out)}
+
+
 OPERATIONS = {
     "relu": writing(torch.clamp_min, X, 0),
     "relu_backward": writing(aten.threshold_backward, X, SECOND, 0, name="grad_input"),
+    "relu6": writing(aten.hardtanh, X, 0, 6),
+    "relu6_backward": writing(aten.hardtanh_backward, X, SECOND, 0, 6, name="grad_input"),
+    "hardtanh": writing(aten.hardtanh, X, "min_val", "max_val"),
+    "hardtanh_backward": writing(
+        aten.hardtanh_backward, X, SECOND, "min_val", "max_val", name="grad_input"
+    ),
     "leaky_relu": writing(aten.leaky_relu, X, "negative_slope"),
     "leaky_relu_backward": writing(
         aten.leaky_relu_backward, X, SECOND, "negative_slope", True, name="grad_input"
     ),
+    "hardsigmoid": writing(aten.hardsigmoid, X),
+    "hardsigmoid_backward": writing(aten.hardsigmoid_backward, X, SECOND, name="grad_input"),
+    "hardswish": writing(aten.hardswish, X),
+    "hardswish_backward": calling(aten.hardswish_backward, X, SECOND),
+    "elu": writing(aten.elu, X, "alpha", 1, 1),
+    "elu_backward": elu_gradient(1, 1),
+    "celu": writing(aten.elu, X, "alpha", 1, 1),
+    "celu_backward": elu_gradient(1, 1),
+    "selu": writing(aten.elu, X, activations.SELU_ALPHA, activations.SCALE, 1),
+    "selu_backward": elu_gradient(activations.SELU_ALPHA, activations.SCALE),
+    "sigmoid": writing(torch.sigmoid, X),
+    "sigmoid_backward": writing(aten.sigmoid_backward, X, SECOND, name="grad_input"),
+    "logsigmoid": writing(aten.log_sigmoid, X),
+    "logsigmoid_backward": logsigmoid_backward,
+    "softplus": writing(aten.softplus, X, "beta", 20),
+    "softplus_backward": writing(aten.softplus_backward, X, SECOND, "beta", 20, name="grad_input"),
+    "tanh": writing(torch.tanh, X),
+    "tanh_backward": writing(aten.tanh_backward, X, SECOND, name="grad_input"),
+    "tanhshrink": calling(functional.tanhshrink, X),
+    "silu": writing(aten.silu, X),
+    "silu_backward": writing(aten.silu_backward, X, SECOND, name="grad_input"),
+    "mish": writing(aten.mish, X),
+    "mish_backward": calling(aten.mish_backward, X, SECOND),
+    "softsign": calling(functional.softsign, X),
+    "gelu": writing(aten.gelu, X),
+    "gelu_backward": writing(aten.gelu_backward, X, SECOND, name="grad_input"),
     "prelu": prelu,
     "prelu_backward": prelu_backward,
     "prelu_weight_backward": prelu_weight_backward,
-    "elu": writing(aten.elu, X, "alpha", 1, 1),
-    "elu_backward": writing(aten.elu_backward, X, "alpha", 1, 1, True, SECOND, name="grad_input"),
-    "sigmoid": writing(torch.sigmoid, X),
-    "sigmoid_backward": writing(aten.sigmoid_backward, X, SECOND, name="grad_input"),
-    "tanh": writing(torch.tanh, X),
-    "tanh_backward": writing(aten.tanh_backward, X, SECOND, name="grad_input"),
     "maxout": maxout,
     "maxout_backward": maxout_backward,
     "softmax": writing(aten._softmax, X, -1, False),

@@ -20,9 +20,15 @@ def sigmoid(arrays: Arrays, values: dict[str, float]) -> Forms:
     return {"out": lambda: special.expit(x, out=out)}
 
 
+def logsigmoid(arrays: Arrays, values: dict[str, float]) -> Forms:
+    x = arrays["x"]
+    out = np.empty_like(x)
+    return {"out": lambda: special.log_expit(x, out=out)}
+
+
 def softmax(arrays: Arrays, values: dict[str, float]) -> Forms:
     x = arrays["x"]
     return {"allocating": lambda: special.softmax(x, axis=-1)}
 
 
-OPERATIONS = {"sigmoid": sigmoid, "softmax": softmax}
+OPERATIONS = {"logsigmoid": logsigmoid, "sigmoid": sigmoid, "softmax": softmax}

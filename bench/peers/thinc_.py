@@ -27,4 +27,9 @@ def maxout_backward(arrays: Arrays, values: dict[str, float]) -> Forms:
     return {"allocating": lambda: ops.backprop_maxout(dy, which, pieces).reshape(len(dy), -1)}
 
 
-OPERATIONS = {"maxout": maxout, "maxout_backward": maxout_backward}
+def mish(arrays: Arrays, values: dict[str, float]) -> Forms:
+    x = arrays["x"].reshape(1, -1)
+    return {"allocating": lambda: ops.mish(x).reshape(-1)}
+
+
+OPERATIONS = {"mish": mish, "maxout": maxout, "maxout_backward": maxout_backward}

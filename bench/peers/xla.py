@@ -135,7 +135,32 @@ def adam(grad: Any, param: Any, m: Any, v: Any) -> Any:
     return {"param": param - step, "m": m, "v": v}
 
 
+def gradient(function: Callable[[Any], Any]) -> Callable[[Arrays, Values], Forms]:
+    """By x, as JAX derives it."""
+    return compiled(lambda values, dy, x: jax.vjp(function, x)[1](dy)[0])
+
+
+BY_X = {
+    "hardsigmoid": jax.nn.hard_sigmoid,
+    "hardswish": jax.nn.hard_swish,
+    "logsigmoid": jax.nn.log_sigmoid,
+    "softplus": jax.nn.softplus,
+    "tanhshrink": lambda x: x - jnp.tanh(x),
+    "silu": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "softsign": jax.nn.soft_sign,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+OTHERS = {
+    "relu6": jax.nn.relu6,
+    "hardtanh": jax.nn.hard_tanh,
+    "celu": jax.nn.celu,
+    "selu": jax.nn.selu,
+}
+
 OPERATIONS = {
+    **{name: compiled(lambda values, x, f=f: f(x)) for name, f in (BY_X | OTHERS).items()},
+    **{f"{name}_backward": gradient(f) for name, f in BY_X.items()},
     "relu": compiled(lambda values, x: jnp.maximum(x, 0)),
     "relu_backward": compiled(lambda values, dy, y: jnp.where(y > 0, dy, 0)),
     "leaky_relu": compiled(lambda values, x: jax.nn.leaky_relu(x, values["negative_slope"])),

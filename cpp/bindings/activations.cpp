@@ -10,212 +10,6 @@
 namespace nnfast {
 namespace {
 
-constexpr const char* kReluDoc = R"(
-Rectified linear unit: ``max(x, 0)``.
-
-Parameters
-----------
-x : array_like of float32 or float64, any shape
-    NaN gives NaN, -0.0 gives 0.0. Other types are converted as NumPy's ufuncs do.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc.
-
-Returns
--------
-y : ndarray or scalar of x's shape and dtype
-    Exact (0 ULP).
-
-References
-----------
-Nair, Hinton, "Rectified linear units improve restricted Boltzmann machines", 2010.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.relu(np.array([-1.5, -0.0, 2.0]))
-array([0., 0., 2.])
-)";
-
-constexpr const char* kReluBackwardDoc = R"(
-Gradient of relu: ``dy`` where ``y > 0``, else 0.
-
-Parameters
-----------
-dy : array_like of float32 or float64
-    Gradient of the loss by y.
-y : array_like
-    What relu returned, or its input; the gradient at 0 is 0, where y is NaN it is NaN.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc; ``out=dy`` is allowed.
-
-Returns
--------
-dx : ndarray or scalar of the broadcast shape
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.relu_backward(np.ones(3), np.array([0.0, 1.0, 2.0]))
-array([0., 1., 1.])
-)";
-
-constexpr const char* kLeakyReluDoc = R"(
-leaky_relu(x, negative_slope) as a ufunc of two arguments; see nnfast.leaky_relu.
-)";
-constexpr const char* kLeakyReluBackwardDoc = R"(
-leaky_relu_backward(dy, y, negative_slope) as a ufunc of three arguments; see nnfast.leaky_relu_backward.
-)";
-
-constexpr const char* kPReluDoc = R"(
-Leaky ReLU with a learned slope: ``x`` where ``x > 0``, else ``weight * x``.
-
-Parameters
-----------
-x : array_like of float32 or float64
-weight : array_like
-    The slope; broadcasts by NumPy's rules. One slope a channel of (N, C, H, W) is ``weight[:, None, None]``.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc.
-
-Returns
--------
-y : ndarray or scalar of the broadcast shape
-    Within 0.5 ULP (one product).
-
-References
-----------
-He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.prelu(np.array([[-4.0, 2.0], [-2.0, -8.0]]), np.array([0.25, 0.5]))
-array([[-1. ,  2. ],
-       [-0.5, -4. ]])
-)";
-
-constexpr const char* kPReluBackwardDoc = R"(
-Gradient of prelu by its input: ``dy`` where ``x > 0``, else ``weight * dy``.
-
-Parameters
-----------
-dy : array_like of float32 or float64
-    Gradient of the loss by y.
-x : array_like
-    prelu's input (a learned slope may be negative, so its output does not tell the side).
-weight : array_like
-    The slope, as given to prelu. Its own gradient is nnfast.prelu_weight_backward.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc; ``out=dy`` is allowed.
-
-Returns
--------
-dx : ndarray or scalar of the broadcast shape
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.prelu_backward(np.ones(2), np.array([-4.0, 2.0]), 0.25)
-array([0.25, 1.  ])
-)";
-
-constexpr const char* kEluDoc = R"(
-elu(x, alpha) as a ufunc of two arguments; see nnfast.elu.
-)";
-constexpr const char* kEluBackwardDoc = R"(
-elu_backward(dy, y, alpha) as a ufunc of three arguments; see nnfast.elu_backward.
-)";
-
-constexpr const char* kSigmoidDoc = R"(
-Logistic function: ``1 / (1 + exp(-x))``.
-
-Parameters
-----------
-x : array_like of float32 or float64, any shape
-    sigmoid(0) = 0.5, sigmoid(-inf) = 0, sigmoid(inf) = 1, NaN gives NaN; tails raise no warning.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc.
-
-Returns
--------
-y : ndarray or scalar of x's shape and dtype
-    In [0, 1], within 1 ULP (2 on machines without FMA), subnormal results included.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.sigmoid(np.array([-np.inf, 0.0, np.log(3.0)]))
-array([0.  , 0.5 , 0.75])
-)";
-
-constexpr const char* kSigmoidBackwardDoc = R"(
-Gradient of sigmoid: ``dy * y * (1 - y)``.
-
-Parameters
-----------
-dy : array_like of float32 or float64
-    Gradient of the loss by y.
-y : array_like
-    What sigmoid returned.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc; ``out=dy`` is allowed.
-
-Returns
--------
-dx : ndarray or scalar of the broadcast shape
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.sigmoid_backward(np.ones(2), np.array([0.5, 1.0]))
-array([0.25, 0.  ])
-)";
-
-constexpr const char* kTanhDoc = R"(
-Hyperbolic tangent.
-
-Parameters
-----------
-x : array_like of float32 or float64, any shape
-    tanh(+-0) = +-0, tanh(+-inf) = +-1, NaN gives NaN.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc.
-
-Returns
--------
-y : ndarray or scalar of x's shape and dtype
-    In [-1, 1], within 1 ULP (2 on machines without FMA).
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.tanh(np.array([-np.inf, 0.0, np.inf]))
-array([-1.,  0.,  1.])
-)";
-
-constexpr const char* kTanhBackwardDoc = R"(
-Gradient of tanh: ``dy * (1 - y**2)``.
-
-Parameters
-----------
-dy : array_like of float32 or float64
-    Gradient of the loss by y.
-y : array_like
-    What tanh returned.
-out, where, dtype, casting, order, subok
-    As for every NumPy ufunc; ``out=dy`` is allowed.
-
-Returns
--------
-dx : ndarray or scalar of the broadcast shape
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.tanh_backward(np.ones(2), np.array([0.0, 1.0]))
-array([1., 0.])
-)";
-
 const Elementwise& pick_forward(const KernelTable& table, int index) { return table.activations->forward[index]; }
 const Elementwise& pick_backward(const KernelTable& table, int index) { return table.activations->backward[index]; }
 
@@ -340,23 +134,24 @@ void maxout_backward(py::handle dy, py::handle which, py::handle dx, std::ptrdif
   maxout_rows<true>(written(dx, gradient.dtype(), "out"), gradient, held, pieces);
 }
 
+// All elementwise functions by name; docs has a text for each and its gradient.
+py::dict make_activations(const py::dict& docs) {
+  py::dict ufuncs;
+  const auto add = [&](const char* name, int inputs, int params, PickElementwise pick, int index, double cost) {
+    ufuncs[name] = make_ufunc({name, docs[name].cast<std::string>(), inputs, params, pick, index, cost});
+  };
+#define NNFAST_ADD(formula, name, params, cost, backward_cost)                              \
+  add(name, 1 + params, params, pick_forward, static_cast<int>(Activation::formula), cost); \
+  add(name "_backward", 2 + params, params, pick_backward, static_cast<int>(Activation::formula), backward_cost);
+  NNFAST_ACTIVATIONS(NNFAST_ADD)
+#undef NNFAST_ADD
+  return ufuncs;
+}
+
 }  // namespace
 
 void bind_activations(py::module_& module) {
-  struct Docs {
-    const char *forward, *backward;
-  };
-#define NNFAST_DOCS(formula, name, params, cost) {k##formula##Doc, k##formula##BackwardDoc},
-  static constexpr Docs docs[] = {NNFAST_ACTIVATIONS(NNFAST_DOCS)};
-#undef NNFAST_DOCS
-#define NNFAST_ADD(formula, name, params, cost)                                                         \
-  {                                                                                                     \
-    constexpr int index = static_cast<int>(Activation::formula);                                        \
-    add_ufunc(module, {name, docs[index].forward, 1 + params, pick_forward, index, cost});              \
-    add_ufunc(module, {name "_backward", docs[index].backward, 2 + params, pick_backward, index, 0.1}); \
-  }
-  NNFAST_ACTIVATIONS(NNFAST_ADD)
-#undef NNFAST_ADD
+  module.def("make_activations", &make_activations, py::arg("docs"));
   module.def("prelu_weight_backward", &prelu_weight_backward, py::arg("dy"), py::arg("x"), py::arg("kept_axes"));
   module.def("maxout", &maxout, py::arg("x"), py::arg("y"), py::arg("which"), py::arg("pieces"));
   module.def("maxout_backward", &maxout_backward, py::arg("dy"), py::arg("which"), py::arg("dx"), py::arg("pieces"));

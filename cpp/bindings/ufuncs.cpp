@@ -9,28 +9,25 @@ namespace nnfast {
 namespace py = pybind11;
 namespace {
 
-constexpr int kMaxArrays = 4;
+constexpr int kMaxArrays = 5;
+constexpr int kMaxLoops = 3;
 
 struct LoopData {
   PickElementwise pick;
   int index;
   int inputs;
-  bool f64;
+  ElementwiseFn Elementwise::* dtype;
   double ns_per_element;
 };
 
 // NumPy keeps pointers to these, so they live as long as the process.
 struct UfuncStorage {
-  LoopData loops[2];
-  void* data[2];
-  PyUFuncGenericFunction functions[2];
-  char types[2 * kMaxArrays];
+  LoopData loops[kMaxLoops];
+  void* data[kMaxLoops];
+  PyUFuncGenericFunction functions[kMaxLoops];
+  char types[kMaxLoops * kMaxArrays];
+  std::string doc;
 };
-
-// float32 first: NumPy takes the first loop that the inputs can be cast to safely.
-void set_types(UfuncStorage& storage, int arrays) {
-  for (int a = 0; a < 2 * arrays && a < 2 * kMaxArrays; ++a) storage.types[a] = a < arrays ? NPY_FLOAT32 : NPY_FLOAT64;
-}
 
 void raise(unsigned raised) {
   if (raised & kRaisedInvalid) std::feraiseexcept(FE_INVALID);
@@ -47,7 +44,7 @@ bool feeds_itself(char* const* args, const npy_intp* steps, int inputs) {
 void elementwise_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* data) {
   const auto& loop = *static_cast<const LoopData*>(data);
   const Elementwise& kernel = loop.pick(kernels(), loop.index);
-  const ElementwiseFn fn = loop.f64 ? kernel.f64 : kernel.f32;
+  const ElementwiseFn fn = kernel.*loop.dtype;
   const npy_intp n = dims[0];
   const int arrays = loop.inputs + 1;
   unsigned all_raised = 0;
@@ -69,37 +66,45 @@ void elementwise_loop(char** args, const npy_intp* dims, const npy_intp* steps, 
   if (all_raised) raise(all_raised);
 }
 
-void add(py::module_& module, PyObject* ufunc, const char* name) {
+py::object checked(PyObject* ufunc) {
   if (!ufunc) throw py::error_already_set();
-  module.attr(name) = py::reinterpret_steal<py::object>(ufunc);
+  return py::reinterpret_steal<py::object>(ufunc);
 }
 
 }  // namespace
 
-void add_ufunc(py::module_& module, const UfuncSpec& spec) {
+py::object make_ufunc(const UfuncSpec& spec) {
+  // NumPy takes the first loop that the inputs can be cast to safely.
+  constexpr ElementwiseFn Elementwise::* dtypes[kMaxLoops] = {&Elementwise::f16, &Elementwise::f32, &Elementwise::f64};
+  constexpr char types[kMaxLoops] = {NPY_HALF, NPY_FLOAT32, NPY_FLOAT64};
+  constexpr char param_types[kMaxLoops] = {NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT64};
   auto* storage = new UfuncStorage;
-  set_types(*storage, spec.inputs + 1);
-  for (int k = 0; k < 2; ++k) {
-    storage->loops[k] = {spec.pick, spec.index, spec.inputs, k == 1, spec.ns_per_element};
-    storage->data[k] = &storage->loops[k];
-    storage->functions[k] = elementwise_loop;
+  storage->doc = spec.doc;
+  const int arrays = spec.inputs + 1;
+  for (int loop = 0; loop < kMaxLoops; ++loop) {
+    storage->loops[loop] = {spec.pick, spec.index, spec.inputs, dtypes[loop], spec.ns_per_element};
+    storage->data[loop] = &storage->loops[loop];
+    storage->functions[loop] = elementwise_loop;
+    for (int a = 0; a < arrays; ++a) {
+      const bool param = a >= spec.inputs - spec.params && a < spec.inputs;
+      storage->types[loop * arrays + a] = param ? param_types[loop] : types[loop];
+    }
   }
-  add(module,
-      PyUFunc_FromFuncAndData(storage->functions, storage->data, storage->types, 2, spec.inputs, 1, PyUFunc_None,
-                              spec.name, spec.doc, 0),
-      spec.name);
+  return checked(PyUFunc_FromFuncAndData(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,
+                                         PyUFunc_None, spec.name, storage->doc.c_str(), 0));
 }
 
 void add_gufunc(py::module_& module, const char* name, const char* doc, const char* signature, int inputs,
                 PyUFuncGenericFunction f32, PyUFuncGenericFunction f64) {
   auto* storage = new UfuncStorage{};
-  set_types(*storage, inputs + 1);
+  for (int a = 0; a <= inputs; ++a) {
+    storage->types[a] = NPY_FLOAT32;
+    storage->types[inputs + 1 + a] = NPY_FLOAT64;
+  }
   storage->functions[0] = f32;
   storage->functions[1] = f64;
-  add(module,
-      PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, 2, inputs, 1, PyUFunc_None,
-                                          name, doc, 0, signature),
-      name);
+  module.attr(name) = checked(PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, 2,
+                                                                  inputs, 1, PyUFunc_None, name, doc, 0, signature));
 }
 
 }  // namespace nnfast

@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string>
+
 #include "bindings/numpy_api.hpp"
 #include "kernels/elementwise.hpp"
 #include "runtime/kernel_table.hpp"
@@ -13,16 +15,17 @@ namespace nnfast {
 using PickElementwise = const Elementwise& (*)(const KernelTable&, int index);
 
 struct UfuncSpec {
-  const char* name;  // also the attribute's: pickle finds a ufunc by it
-  const char* doc;   // must outlive the module
-  int inputs;
+  const char* name;  // must outlive the ufunc
+  std::string doc;
+  int inputs;  // in all
+  int params;  // of them, the last, which are float32 where the others are float16
   PickElementwise pick;
   int index;
   double ns_per_element;
 };
 
-// Adds a ufunc with loops for float32 and float64 to the module.
-void add_ufunc(pybind11::module_& module, const UfuncSpec& spec);
+// A ufunc with loops for float16, float32 and float64.
+pybind11::object make_ufunc(const UfuncSpec& spec);
 
 // A generalised ufunc over the last axis with loops for float32 and float64 (in this order).
 void add_gufunc(pybind11::module_& module, const char* name, const char* doc, const char* signature, int inputs,

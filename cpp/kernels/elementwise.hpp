@@ -12,8 +12,9 @@ namespace nnfast {
 // of the exceptions that belong to the kernel, is returned (a set of Raised).
 using ElementwiseFn = unsigned (*)(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n);
 
+// Of float16 arrays the parameters are float32.
 struct Elementwise {
-  ElementwiseFn f32, f64;
+  ElementwiseFn f16, f32, f64;
 };
 
 }  // namespace nnfast

@@ -6,10 +6,47 @@
 
 #include "kernels/elementwise.hpp"
 #include "simd/float_state.hpp"
+#include "simd/half.hpp"
 #include "simd/vector.hpp"
 
 namespace nnfast {
 namespace {
+
+// How elements of type S, in memory, become vectors. Parameters of a float16 kernel are float32: 0.01 has few digits in
+// float16.
+template <class S>
+struct Stored {
+  using V = Vec<S>;
+  using Param = S;
+  static constexpr unsigned raises = kRaisedNothing;
+  NNFAST_INLINE static V load(const char* from) { return nnfast::load<V>(reinterpret_cast<const S*>(from)); }
+  NNFAST_INLINE static void store(char* to, V v) { nnfast::store(reinterpret_cast<S*>(to), v); }
+  NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
+    return load_strided<V>(from, stride, count, S{0});
+  }
+  NNFAST_INLINE static void store(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
+    store_strided(to, stride, v, count);
+  }
+};
+
+template <>
+struct Stored<Half> {
+  using V = Vec<float>;
+  using Param = float;
+  static constexpr unsigned raises = kRaisedOverflow;  // where the rounded result does
+  NNFAST_INLINE static V load(const char* from) { return load_halves(reinterpret_cast<const Half*>(from)); }
+  NNFAST_INLINE static void store(char* to, V v) { store_halves(reinterpret_cast<Half*>(to), v); }
+  NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
+    Half halves[kLanes<V>] = {};
+    for (std::ptrdiff_t i = 0; i < count; ++i) halves[i] = load_element<Half>(from + i * stride);
+    return load_halves(halves);
+  }
+  NNFAST_INLINE static void store(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
+    Half halves[kLanes<V>];
+    store_halves(halves, v);
+    for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, halves[i]);
+  }
+};
 
 template <class Kernel, class V, std::size_t... I>
 NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
@@ -17,37 +54,42 @@ NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
 }
 
 // Inputs: how many there are in all; Repeated: how many of the last are the same for every element.
-template <class Kernel, class T, int Inputs, int Repeated>
+template <class Kernel, class S, int Inputs, int Repeated>
 NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n) {
-  using V = Vec<T>;
+  using V = typename Stored<S>::V;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   constexpr int varying = Inputs - Repeated;
   constexpr auto indices = std::make_index_sequence<Inputs>{};
   V inputs[Inputs];
-  for (int k = varying; k < Inputs; ++k) inputs[k] = broadcast<V>(load_element<T>(arrays[k]));
-  T* out = reinterpret_cast<T*>(arrays[Inputs]);
-  const T* from[varying];
-  for (int k = 0; k < varying; ++k) from[k] = reinterpret_cast<const T*>(arrays[k]);
+  for (int k = varying; k < Inputs; ++k) inputs[k] = broadcast<V>(load_element<typename Stored<S>::Param>(arrays[k]));
+  char* out = arrays[Inputs];
+  const char* from[varying];
+  for (int k = 0; k < varying; ++k) from[k] = arrays[k];
 
   std::ptrdiff_t i = 0;
 #pragma GCC unroll 2
   for (; i + kLanes<V> <= n; i += kLanes<V>) {
-    for (int k = 0; k < varying; ++k) inputs[k] = load<V>(from[k] + i);
-    store(out + i, apply<Kernel>(inputs, indices));
+    for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size);
+    Stored<S>::store(out + i * size, apply<Kernel>(inputs, indices));
   }
   if (i == n) return;
-  for (int k = 0; k < varying; ++k) inputs[k] = load_partial<V>(from[k] + i, n - i, T{0});
-  store_partial(out + i, apply<Kernel>(inputs, indices), n - i);
+  for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size, size, n - i);
+  Stored<S>::store(out + i * size, size, apply<Kernel>(inputs, indices), n - i);
 }
 
-template <class Kernel, class T, int Inputs>
+template <class Kernel, class S, int Inputs, int Params>
 NNFAST_INLINE void strided_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
-  using V = Vec<T>;
+  using V = typename Stored<S>::V;
+  using Param = Stored<typename Stored<S>::Param>;
   for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
     const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
     V inputs[Inputs];
-    for (int k = 0; k < Inputs; ++k) inputs[k] = load_strided<V>(arrays[k] + i * strides[k], strides[k], count, T{0});
+    for (int k = 0; k < Inputs; ++k) {
+      const char* from = arrays[k] + i * strides[k];
+      inputs[k] = k < Inputs - Params ? Stored<S>::load(from, strides[k], count) : Param::load(from, strides[k], count);
+    }
     const V result = apply<Kernel>(inputs, std::make_index_sequence<Inputs>{});
-    store_strided(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
+    Stored<S>::store(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
   }
 }
 
@@ -59,23 +101,25 @@ bool all_equal(const std::ptrdiff_t* strides, std::ptrdiff_t value) {
 }
 
 // Params of the inputs come last and are usually one value for the whole array.
-template <class Kernel, class T, int Inputs, int Params>
+template <class Kernel, class S, int Inputs, int Params>
 unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  constexpr bool one_type = sizeof(typename Stored<S>::Param) == sizeof(S);
   const ExceptionScope exceptions;
   const bool data_contiguous = all_equal<Inputs - Params>(strides, size) && strides[Inputs] == size;
-  if (data_contiguous && all_equal<Params>(strides + Inputs - Params, size)) {
-    contiguous_loop<Kernel, T, Inputs, 0>(arrays, n);
+  if (data_contiguous && (one_type || Params == 0) && all_equal<Params>(strides + Inputs - Params, size)) {
+    contiguous_loop<Kernel, S, Inputs, one_type ? 0 : Params>(arrays, n);
   } else if (Params > 0 && data_contiguous && all_equal<Params>(strides + Inputs - Params, 0)) {
-    contiguous_loop<Kernel, T, Inputs, Params>(arrays, n);
+    contiguous_loop<Kernel, S, Inputs, Params>(arrays, n);
   } else {
-    strided_loop<Kernel, T, Inputs>(arrays, strides, n);
+    strided_loop<Kernel, S, Inputs, Params>(arrays, strides, n);
   }
-  return exceptions.raised() & Kernel::raises;
+  return exceptions.raised() & (Kernel::raises | Stored<S>::raises);
 }
 
 template <class Kernel, int Inputs, int Params>
-constexpr Elementwise elementwise_entry = {elementwise<Kernel, float, Inputs, Params>,
+constexpr Elementwise elementwise_entry = {elementwise<Kernel, Half, Inputs, Params>,
+                                           elementwise<Kernel, float, Inputs, Params>,
                                            elementwise<Kernel, double, Inputs, Params>};
 
 }  // namespace

@@ -37,9 +37,8 @@ NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
 // e^(d.hi + d.lo) for d.hi <= 0.
 template <class V>
 NNFAST_INLINE V exp_shifted(Pair<V> d) {
-  const Exponential<V> e = exp_unsummed(max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi));
-  // d.lo may be many ulps of 1, so e^d.lo is a factor 1 + d.lo of the whole.
-  return scale(e.m.hi + fma(e.m.hi + e.m.lo, d.lo, e.m.lo), e.n);
+  const Exponential<V> e = exp_unsummed(Pair<V>{max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi), d.lo});
+  return scale(e.m.hi + e.m.lo, e.n);
 }
 
 // Calls body(i, part, count, d) for every vector of the row; d is the shifted element, -inf where there is none.

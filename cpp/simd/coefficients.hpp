@@ -16,6 +16,50 @@ struct Constants<float> {
   static constexpr float round_magic = 0x1.8000000000000p+23f;
   static constexpr float exp_min = -0x1.a000000000000p+6f;
   static constexpr float expm1_min = -0x1.3000000000000p+4f;
+  static constexpr float largest = 0x1.fffffe0000000p+127f;
+  static constexpr float product_min = -0x1.c000000000000p+6f;
+  static constexpr float logistic_one = 0x1.2000000000000p+4f;
+  static constexpr float gauss_max = 0x1.e000000000000p+3f;
+  static constexpr float gauss_one = 0x1.8000000000000p+2f;
+  static constexpr float gauss_middle = 0x1.0000000000000p+2f;
+  static constexpr float gelu_max = 0x1.8000000000000p+3f;
+  static constexpr float gelu_one = 0x1.8000000000000p+2f;
+  static constexpr float third_hi = 0x1.5555560000000p-2f;
+  static constexpr float third_lo = -0x1.5555560000000p-27f;
+  static constexpr float sixth_hi = 0x1.5555560000000p-3f;
+  static constexpr float sixth_lo = -0x1.5555560000000p-28f;
+  static constexpr float inv_sqrt_two_pi_hi = 0x1.9884540000000p-2f;
+  static constexpr float inv_sqrt_two_pi_lo = -0x1.8579360000000p-27f;
+  static constexpr float selu_lambda_hi = 0x1.0cfabe0000000p+0f;
+  static constexpr float selu_lambda_lo = -0x1.2addda0000000p-25f;
+  static constexpr float selu_lambda_alpha_hi = 0x1.c212cc0000000p+0f;
+  static constexpr float selu_lambda_alpha_lo = 0x1.903c0c0000000p-26f;
+  static constexpr float gauss_level_hi = 0x1.82b4bc0000000p-1f;
+  static constexpr float gauss_level_lo = -0x1.bad7d60000000p-27f;
+  static constexpr float gauss_slope_hi = -0x1.373e3c0000000p-1f;
+  static constexpr float gauss_slope_lo = 0x1.fbcb8a0000000p-26f;
+  static constexpr float gelu_linear_hi = 0x1.9884540000000p+0f;
+  static constexpr float gelu_linear_lo = -0x1.8579360000000p-25f;
+  static constexpr float gelu_cubic_hi = 0x1.2444f20000000p-4f;
+  static constexpr float gelu_cubic_lo = 0x1.49b16a0000000p-29f;
+  static constexpr float gauss_bend[] = {
+      0x1.8c6dba0000000p-2f,
+      -0x1.7dfeec0000000p-3f,
+      0x1.eec7980000000p-5f,
+      -0x1.ee6d4c0000000p-8f,
+      -0x1.c988140000000p-9f,
+      0x1.ae5a7e0000000p-10f,
+      0x1.68403e0000000p-13f,
+      -0x1.dc1ae00000000p-13f,
+      -0x1.9cd68c0000000p-15f};
+  static constexpr float tanh_bend[] = {
+      -0x1.1111100000000p-3f,
+      0x1.ba1a140000000p-5f,
+      -0x1.661ac20000000p-6f,
+      0x1.1fcb520000000p-7f,
+      -0x1.b5b50e0000000p-9f,
+      0x1.0cad760000000p-10f,
+      -0x1.6ac5f00000000p-13f};
   static constexpr float exp_tail[] = {
       0x1.0000000000000p-1f,
       0x1.5555560000000p-3f,
@@ -38,6 +82,74 @@ struct Constants<double> {
   static constexpr double round_magic = 0x1.8000000000000p+52;
   static constexpr double exp_min = -0x1.7498000000000p+9;
   static constexpr double expm1_min = -0x1.3800000000000p+5;
+  static constexpr double largest = 0x1.fffffffffffffp+1023;
+  static constexpr double product_min = -0x1.7a00000000000p+9;
+  static constexpr double logistic_one = 0x1.3000000000000p+5;
+  static constexpr double gauss_max = 0x1.3800000000000p+5;
+  static constexpr double gauss_one = 0x1.2000000000000p+3;
+  static constexpr double gauss_middle = 0x1.0000000000000p+2;
+  static constexpr double gelu_max = 0x1.7000000000000p+4;
+  static constexpr double gelu_one = 0x1.2000000000000p+3;
+  static constexpr double third_hi = 0x1.5555555555555p-2;
+  static constexpr double third_lo = 0x1.5555555555555p-56;
+  static constexpr double sixth_hi = 0x1.5555555555555p-3;
+  static constexpr double sixth_lo = 0x1.5555555555555p-57;
+  static constexpr double inv_sqrt_two_pi_hi = 0x1.9884533d43651p-2;
+  static constexpr double inv_sqrt_two_pi_lo = -0x1.cbc0d30ebfd15p-56;
+  static constexpr double selu_lambda_hi = 0x1.0cfabd6a91132p+0;
+  static constexpr double selu_lambda_lo = 0x1.6fc7d272f2695p-55;
+  static constexpr double selu_lambda_alpha_hi = 0x1.c212cc640f031p+0;
+  static constexpr double selu_lambda_alpha_lo = 0x1.05161b045a1fep-56;
+  static constexpr double gauss_level_hi = 0x1.82b4bb8c94dcep-1;
+  static constexpr double gauss_level_lo = -0x1.a41fd7fcf60d9p-56;
+  static constexpr double gauss_slope_hi = -0x1.373e3a893c28ap-1;
+  static constexpr double gauss_slope_lo = -0x1.84cfc546b8301p-57;
+  static constexpr double gelu_linear_hi = 0x1.9884533d43651p+0;
+  static constexpr double gelu_linear_lo = -0x1.cbc0d30ebfd15p-54;
+  static constexpr double gelu_cubic_hi = 0x1.2444f2a4d8b4bp-4;
+  static constexpr double gelu_cubic_lo = -0x1.6c843a29d1c70p-61;
+  static constexpr double gauss_bend[] = {
+      0x1.8c6dbf2cfc2b2p-2,
+      -0x1.7dff2bff683a0p-3,
+      0x1.eec4cc3e4d63cp-5,
+      -0x1.ee2761047e307p-8,
+      -0x1.c81719d59b314p-9,
+      0x1.ab825fc0d9366p-10,
+      0x1.17a4ae6ad18cbp-13,
+      -0x1.e4a425694a921p-13,
+      -0x1.001eb25b97327p-19,
+      0x1.26d09917d05d3p-15,
+      0x1.80b8304f89838p-21,
+      -0x1.8d4b0e7981a90p-18,
+      -0x1.51f61fc5cae89p-21,
+      0x1.1235a54c24863p-20,
+      0x1.237a6f8b71243p-22,
+      -0x1.4cd6af034b0bap-23,
+      -0x1.6d36c99e4ca9dp-24,
+      0x1.cc590e94be44fp-27,
+      0x1.4d3413ef1b6e8p-26,
+      0x1.eed5faf673717p-30,
+      -0x1.53c0ee041dc48p-29,
+      -0x1.783e82aa8485ep-31,
+      0x1.8fabbf8904e7ap-38};
+  static constexpr double tanh_bend[] = {
+      -0x1.1111111111111p-3,
+      0x1.ba1ba1ba1ba10p-5,
+      -0x1.664f4882c07ebp-6,
+      0x1.226e355e40222p-7,
+      -0x1.d6d3d0d3417a5p-9,
+      0x1.7da362f3c59fep-10,
+      -0x1.35580dea645a7p-11,
+      0x1.f57b6fc935c6ep-13,
+      -0x1.966d36f47f65ep-14,
+      0x1.49156e6b12e6ep-15,
+      -0x1.092f6d694a8abp-16,
+      0x1.a39cf2498597bp-18,
+      -0x1.3ae54a6cf78a6p-19,
+      0x1.a3d8129c828e2p-21,
+      -0x1.c1003a524135cp-23,
+      0x1.49774935a771fp-25,
+      -0x1.e283adef385b1p-29};
   static constexpr double exp_tail[] = {
       0x1.0000000000000p-1,
       0x1.5555555555557p-3,

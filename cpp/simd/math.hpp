@@ -53,7 +53,7 @@ struct Exponential {
   Pair<V> m;
 };
 
-// x at least exp_min, at most -exp_min, or NaN. m.lo is not small: m is meant to be added up.
+// x at least 2 exp_min, at most -exp_min, or NaN. m.lo is not small: m is meant to be added up.
 template <class V>
 NNFAST_INLINE Exponential<V> exp_unsummed(V x) {
   const Reduced<V> reduced = reduce_by_ln2(x);
@@ -61,9 +61,16 @@ NNFAST_INLINE Exponential<V> exp_unsummed(V x) {
   return {reduced.n, {m.hi, m.lo + exp_rest(reduced.r)}};
 }
 
-// The same with m.lo below half an ulp of m.hi.
+// x.lo may be many ulps of 1, so e^x.lo is a factor 1 + x.lo of the whole.
 template <class V>
-NNFAST_INLINE Exponential<V> exp_pair(V x) {
+NNFAST_INLINE Exponential<V> exp_unsummed(Pair<V> x) {
+  const Exponential<V> e = exp_unsummed(x.hi);
+  return {e.n, {e.m.hi, fma(e.m.hi + e.m.lo, x.lo, e.m.lo)}};
+}
+
+// The same with m.lo below half an ulp of m.hi; of a vector or a pair.
+template <class V, class X>
+NNFAST_INLINE Exponential<V> exp_pair(X x) {
   const Exponential<V> e = exp_unsummed(x);
   return {e.n, fast_two_sum(e.m.hi, e.m.lo)};
 }
@@ -89,25 +96,53 @@ NNFAST_INLINE V divide(Pair<V> a, Pair<V> b) {
   return fma(remainder, reciprocal, q);
 }
 
-// log(x) for finite x >= 1, fdlibm's arrangement: with m = x / 2^k in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f),
-// log m = f - (f^2/2 - s (f^2/2 + s^2 tail(s^2))).
+// The same, unevaluated.
+template <class V>
+NNFAST_INLINE Pair<V> divide_unsummed(Pair<V> a, Pair<V> b) {
+  const V reciprocal = 1 / b.hi;
+  const V q = a.hi * reciprocal;
+  return {q, (fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo)) * reciprocal};
+}
+
+// t - log(1 + t) for sqrt(1/2) - 1 <= t < sqrt(2) - 1, fdlibm's arrangement: with s = t / (2 + t) it is
+// t^2/2 - s (t^2/2 + s^2 tail(s^2)).
+template <class V>
+NNFAST_INLINE V log1p_rest(V t) {
+  const V s = t / (t + 2);
+  const V z = s * s;
+  const V half_square = t * t * static_cast<Element<V>>(0.5);
+  return half_square - s * (half_square + z * polynomial(z, Constants<Element<V>>::log_tail));
+}
+
+// log(1 + t) for 0 <= t <= 1, relative to its size; t as a pair.
+template <class V>
+NNFAST_INLINE V log1p_unit(Pair<V> t) {
+  using T = Element<V>;
+  using C = Constants<T>;
+  // Above sqrt(2) - 1 of (1 + t) / 2 = 1 + (t - 1) / 2.
+  const auto upper = t.hi > static_cast<T>(0.41421356237309504880);
+  const V half = broadcast<V>(static_cast<T>(0.5));
+  const V f = upper ? (t.hi - 1) * half : t.hi;
+  const V f_lo = upper ? t.lo * half : t.lo;
+  const V one_plus = 1 + f;
+  const V rest = log1p_rest(f) - f_lo * (2 - one_plus);  // 1 / (1 + f), as far as it matters to f_lo
+  const V zero{};
+  return (upper ? broadcast<V>(C::ln2_hi) : zero) + (f - (rest - (upper ? broadcast<V>(C::ln2_lo) : zero)));
+}
+
+// log(x) for finite x >= 1, as k ln2 + log(m) with m = x / 2^k in [sqrt(1/2), sqrt(2)).
 template <class V>
 NNFAST_INLINE V log_from_one(V x) {
   using T = Element<V>;
   using I = Mask<V>;
   using C = Constants<T>;
-  constexpr int digits = sizeof(T) == 4 ? 23 : 52;
   const auto half_bits = bit_cast<IntOf<T>>(static_cast<T>(0.70710678118654752440));
   const I shifted = bit_cast<I>(x) - half_bits;
-  const I k = shifted >> digits;
-  const V m = bit_cast<V>(bit_cast<I>(x) - (k << digits));
+  const I k = shifted >> kDigits<V>;
+  const V m = bit_cast<V>(bit_cast<I>(x) - (k << kDigits<V>));
   const V n = __builtin_convertvector(k, V);
   const V f = m - 1;
-  const V s = f / (f + 2);
-  const V z = s * s;
-  const V half_square = f * f * static_cast<T>(0.5);
-  const V correction = s * (half_square + z * polynomial(z, C::log_tail)) + n * C::ln2_lo;
-  return n * C::ln2_hi - ((half_square - correction) - f);
+  return n * C::ln2_hi - ((log1p_rest(f) - n * C::ln2_lo) - f);
 }
 
 }  // namespace

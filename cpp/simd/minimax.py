@@ -70,13 +70,51 @@ def log_tail(z: mp.mpf) -> mp.mpf:
     return (2 * mp.atanh(s) - 2 * s) / (s * z)
 
 
+def gauss(a: mp.mpf) -> mp.mpf:
+    """Phi(-a) e^(a^2/2)"""
+    return mp.erfc(a / mp.sqrt(2)) * mp.exp(a**2 / 2) / 2
+
+
+def gauss_bend(degree: int, middle: int, a_max: int) -> list:
+    """Of gauss(a) (a + middle) as a polynomial in q = (a - middle) / (a + middle)."""
+
+    def h(q: mp.mpf) -> mp.mpf:
+        a = middle * (1 + q) / (1 - q)
+        return gauss(a) * (a + middle)
+
+    return remez(h, mp.mpf(-1), mp.mpf(a_max - middle) / (a_max + middle), degree)
+
+
+def tanh_bend(z: mp.mpf) -> mp.mpf:
+    """((x - tanh x) / x^3 - 1/3) / x^2 with z = x^2"""
+    if z < mp.mpf(2) ** -60:
+        return -mp.mpf(2) / 15 + 17 * z / 315
+    x = mp.sqrt(z)
+    return ((x - mp.tanh(x)) / x**3 - mp.mpf(1) / 3) / z
+
+
+def pair(name: str, value: mp.mpf, bits: int, cpp_type: str) -> str:
+    """A constant as an unevaluated sum."""
+    hi = round_to(value, bits)
+    return (
+        f"  static constexpr {cpp_type} {name}_hi = {literal(hi, bits)};\n"
+        f"  static constexpr {cpp_type} {name}_lo = {literal(value - hi, bits)};"
+    )
+
+
 def literal(value: mp.mpf, bits: int) -> str:
     number = float(round_to(value, bits))
     return number.hex() + ("f" if bits == 24 else "")
 
 
 def constants(
-    cpp_type: str, bits: int, exponent_bits: int, exp_degree: int, log_degree: int
+    cpp_type: str,
+    bits: int,
+    exponent_bits: int,
+    exp_degree: int,
+    log_degree: int,
+    gauss_degree: int,
+    tanh_degree: int,
 ) -> str:
     # n * ln2_hi must be exact for every exponent n, also without FMA.
     ln2_hi = round_to(mp.log(2), bits - exponent_bits)
@@ -87,6 +125,31 @@ def constants(
     # No argument further out changes a result: e^x is under half the smallest subnormal, 1 - e^x rounds to 1.
     exp_min = -mp.ceil(mp.log(2) * {24: 150, 53: 1075}[bits] * 16) / 16
     expm1_min = -mp.ceil(mp.log(2) * (bits + 2))
+    # x e^x is under half the smallest subnormal, as are x Phi(x) and its tanh form.
+    product_min, gauss_max, gelu_max = {24: (-112, 15, 12), 53: (-756, 39, 23)}[bits]
+    # From here on 1 / (1 + e^-x), Phi(x) and its tanh form round to 1.
+    logistic_one, gauss_one, gelu_one = {24: (18, 6, 6), 53: (38, 9, 9)}[bits]
+    largest = (2 - mp.mpf(2) ** (1 - bits)) * mp.mpf(2) ** (2 ** (exponent_bits - 1) - 1)
+    middle = 4
+    gauss_coefficients = gauss_bend(gauss_degree, middle, gauss_max)
+    tanh_coefficients = remez(tanh_bend, mp.mpf(0), mp.mpf(1), tanh_degree)
+    selu_lambda = mp.mpf("1.0507009873554804934193349852946")
+    selu_alpha = mp.mpf("1.6732632423543772848170429916717")
+    gelu_linear = 2 * mp.sqrt(2 / mp.pi)
+    pairs = "\n".join(
+        pair(name, value, bits, cpp_type)
+        for name, value in {
+            "third": mp.mpf(1) / 3,
+            "sixth": mp.mpf(1) / 6,
+            "inv_sqrt_two_pi": 1 / mp.sqrt(2 * mp.pi),
+            "selu_lambda": selu_lambda,
+            "selu_lambda_alpha": selu_lambda * selu_alpha,
+            "gauss_level": gauss_coefficients[0],
+            "gauss_slope": gauss_coefficients[1],
+            "gelu_linear": gelu_linear,
+            "gelu_cubic": gelu_linear * mp.mpf("0.044715"),
+        }.items()
+    )
 
     def numbers(values: list) -> str:
         return ",\n      ".join(literal(v, bits) for v in values)
@@ -99,6 +162,19 @@ struct Constants<{cpp_type}> {{
   static constexpr {cpp_type} round_magic = {literal(mp.mpf(3) * 2 ** (bits - 2), bits)};
   static constexpr {cpp_type} exp_min = {literal(exp_min, bits)};
   static constexpr {cpp_type} expm1_min = {literal(expm1_min, bits)};
+  static constexpr {cpp_type} largest = {literal(largest, bits)};
+  static constexpr {cpp_type} product_min = {literal(mp.mpf(product_min), bits)};
+  static constexpr {cpp_type} logistic_one = {literal(mp.mpf(logistic_one), bits)};
+  static constexpr {cpp_type} gauss_max = {literal(mp.mpf(gauss_max), bits)};
+  static constexpr {cpp_type} gauss_one = {literal(mp.mpf(gauss_one), bits)};
+  static constexpr {cpp_type} gauss_middle = {literal(mp.mpf(middle), bits)};
+  static constexpr {cpp_type} gelu_max = {literal(mp.mpf(gelu_max), bits)};
+  static constexpr {cpp_type} gelu_one = {literal(mp.mpf(gelu_one), bits)};
+{pairs}
+  static constexpr {cpp_type} gauss_bend[] = {{
+      {numbers(gauss_coefficients[2:])}}};
+  static constexpr {cpp_type} tanh_bend[] = {{
+      {numbers(tanh_coefficients)}}};
   static constexpr {cpp_type} exp_tail[] = {{
       {numbers(exp_coefficients)}}};
   static constexpr {cpp_type} log_tail[] = {{
@@ -120,6 +196,6 @@ struct Constants;
 
 if __name__ == "__main__":
     print(HEADER)
-    print(constants("float", 24, 8, exp_degree=5, log_degree=3))
-    print(constants("double", 53, 11, exp_degree=10, log_degree=7))
+    print(constants("float", 24, 8, exp_degree=5, log_degree=3, gauss_degree=10, tanh_degree=6))
+    print(constants("double", 53, 11, exp_degree=10, log_degree=7, gauss_degree=24, tanh_degree=16))
     print("// clang-format on\n}  // namespace\n}  // namespace nnfast")

@@ -42,5 +42,29 @@ NNFAST_INLINE Pair<V> two_product(V a, V b) {
   }
 }
 
+template <class V>
+NNFAST_INLINE Pair<V> multiply(Pair<V> a, V b) {
+  const Pair<V> p = two_product(a.hi, b);
+  return {p.hi, fma(a.lo, b, p.lo)};
+}
+
+template <class V>
+NNFAST_INLINE Pair<V> multiply(Pair<V> a, Pair<V> b) {
+  const Pair<V> p = two_product(a.hi, b.hi);
+  return {p.hi, p.lo + fma(a.hi, b.lo, a.lo * b.hi)};
+}
+
+// a + b where |a.hi| >= |b.hi|.
+template <class V>
+NNFAST_INLINE Pair<V> add(Pair<V> a, Pair<V> b) {
+  const Pair<V> sum = fast_two_sum(a.hi, b.hi);
+  return {sum.hi, sum.lo + (a.lo + b.lo)};
+}
+
+template <class V>
+NNFAST_INLINE Pair<V> choose(Mask<V> which, Pair<V> a, Pair<V> b) {
+  return {which ? a.hi : b.hi, which ? a.lo : b.lo};
+}
+
 }  // namespace
 }  // namespace nnfast

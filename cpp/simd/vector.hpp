@@ -267,12 +267,15 @@ NNFAST_INLINE V copysign(V x, V s) {
   return bit_cast<V>((bit_cast<I>(x) & ~broadcast<I>(sign)) | (bit_cast<I>(s) & broadcast<I>(sign)));
 }
 
+// Digits of the significand after the point.
+template <class V>
+constexpr int kDigits = sizeof(Element<V>) == 4 ? 23 : 52;
+
 // 2^n for n in the normal range.
 template <class V>
 NNFAST_INLINE V power_of_two(Mask<V> n) {
-  constexpr int digits = sizeof(Element<V>) == 4 ? 23 : 52;
   constexpr int bias = sizeof(Element<V>) == 4 ? 127 : 1023;
-  return bit_cast<V>((n + bias) << digits);
+  return bit_cast<V>((n + bias) << kDigits<V>);
 }
 
 // x * 2^n rounded once, the subnormal range included; |n| up to twice the exponent range.

@@ -38,3 +38,11 @@ def not_negative(value: Any, name: str) -> float:
     if not number >= 0:
         raise ValueError(f"{name} must not be negative, got {number!r}")
     return number
+
+
+def positive(value: Any, name: str) -> float:
+    """value as a Python float above 0."""
+    number = real(value, name)
+    if not number > 0:
+        raise ValueError(f"{name} must be positive, got {number!r}")
+    return number

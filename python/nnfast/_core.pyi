@@ -5,21 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_elu: np.ufunc
-_elu_backward: np.ufunc
-_leaky_relu: np.ufunc
-_leaky_relu_backward: np.ufunc
-prelu: np.ufunc
-prelu_backward: np.ufunc
-relu: np.ufunc
-relu_backward: np.ufunc
-sigmoid: np.ufunc
-sigmoid_backward: np.ufunc
 softmax: np.ufunc
 softmax_backward: np.ufunc
-tanh: np.ufunc
-tanh_backward: np.ufunc
 
+def make_activations(docs: dict[str, str]) -> dict[str, np.ufunc]: ...
 def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, kept_axes: int) -> NDArray[Any]: ...
 def maxout(x: ArrayLike, y: NDArray[Any], which: NDArray[np.uint8], pieces: int) -> None: ...
 def maxout_backward(

@@ -2,182 +2,269 @@
 
 Those without an optional parameter are NumPy ufuncs; the others are functions over ufuncs and take every keyword of one
 (``out=``, ``where=``, ``dtype=``...). A gradient is ``<name>_backward(dy, saved)``, where ``saved`` is the output ``y``
-for all of them but prelu, whose learned slope may be negative and which saves its input ``x``.
+where the gradient follows from it, so that a training step may overwrite x, and the input ``x`` elsewhere. ``TABLE``
+says of each what it is: formula, parameters, what is saved, error bound, exact points.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks
+from nnfast import _checks, _docs
 from nnfast._load import _core
+from nnfast._table import TABLE as TABLE
+from nnfast._table import Activation as Activation
 
-prelu: np.ufunc = _core.prelu
-prelu_backward: np.ufunc = _core.prelu_backward
-relu: np.ufunc = _core.relu
-relu_backward: np.ufunc = _core.relu_backward
-sigmoid: np.ufunc = _core.sigmoid
-sigmoid_backward: np.ufunc = _core.sigmoid_backward
-tanh: np.ufunc = _core.tanh
-tanh_backward: np.ufunc = _core.tanh_backward
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-# doctest does not look into ufuncs by itself.
-__test__ = {
-    ufunc.__name__: ufunc.__doc__
-    for ufunc in (
-        prelu,
-        prelu_backward,
-        relu,
-        relu_backward,
-        sigmoid,
-        sigmoid_backward,
-        tanh,
-        tanh_backward,
-    )
+# An example each, and what it prints.
+_EXAMPLES = {
+    "relu": ("nf.relu(np.array([-1.5, -0.0, 2.0]))", "array([0., 0., 2.])"),
+    "relu_backward": (
+        "nf.relu_backward(np.ones(3), np.array([0.0, 1.0, 2.0]))",
+        "array([0., 1., 1.])",
+    ),
+    "relu6": ("nf.relu6(np.array([-1.5, 2.0, 7.0]))", "array([0., 2., 6.])"),
+    "relu6_backward": (
+        "nf.relu6_backward(np.ones(3), np.array([0.0, 2.0, 6.0]))",
+        "array([0., 1., 0.])",
+    ),
+    "hardtanh": (
+        "nf.hardtanh(np.array([-3.0, 0.5, 3.0]), max_val=2.0)",
+        "array([-1. ,  0.5,  2. ])",
+    ),
+    "hardtanh_backward": (
+        "nf.hardtanh_backward(np.ones(3), np.array([-1.0, 0.5, 1.0]))",
+        "array([0., 1., 0.])",
+    ),
+    "leaky_relu": ("nf.leaky_relu(np.array([-2.0, 3.0]), negative_slope=0.5)", "array([-1.,  3.])"),
+    "leaky_relu_backward": (
+        "nf.leaky_relu_backward(np.ones(2), np.array([-1.0, 3.0]), negative_slope=0.5)",
+        "array([0.5, 1. ])",
+    ),
+    "prelu": (
+        "nf.prelu(np.array([[-4.0, 2.0], [-2.0, -8.0]]), np.array([0.25, 0.5]))",
+        "array([[-1. ,  2. ],\n       [-0.5, -4. ]])",
+    ),
+    "prelu_backward": (
+        "nf.prelu_backward(np.ones(2), np.array([-4.0, 2.0]), 0.25)",
+        "array([0.25, 1.  ])",
+    ),
+    "hardsigmoid": ("nf.hardsigmoid(np.array([-3.0, 0.0, 1.5]))", "array([0.  , 0.5 , 0.75])"),
+    "hardsigmoid_backward": (
+        "nf.hardsigmoid_backward(np.full(2, 6.0), np.array([0.0, 3.0]))",
+        "array([1., 0.])",
+    ),
+    "hardswish": ("nf.hardswish(np.array([-3.0, -1.5, 4.0]))", "array([ 0.   , -0.375,  4.   ])"),
+    "hardswish_backward": (
+        "nf.hardswish_backward(np.ones(3), np.array([-4.0, 0.0, 4.0]))",
+        "array([0. , 0.5, 1. ])",
+    ),
+    "elu": ("nf.elu(np.array([-np.inf, 0.0, 2.0]), alpha=0.5)", "array([-0.5,  0. ,  2. ])"),
+    "elu_backward": (
+        "nf.elu_backward(np.ones(3), np.array([-1.0, -0.5, 3.0]))",
+        "array([0. , 0.5, 1. ])",
+    ),
+    "celu": ("nf.celu(np.array([-np.inf, 0.0, 2.0]), alpha=0.5)", "array([-0.5,  0. ,  2. ])"),
+    "celu_backward": (
+        "nf.celu_backward(np.ones(3), np.array([-0.5, -0.25, 3.0]), alpha=0.5)",
+        "array([0. , 0.5, 1. ])",
+    ),
+    "selu": ("nf.selu(np.array([0.0, 1.0])).round(6)", "array([0.      , 1.050701])"),
+    "selu_backward": (
+        "nf.selu_backward(np.ones(1), np.array([2.0])).round(6)",
+        "array([1.050701])",
+    ),
+    "sigmoid": ("nf.sigmoid(np.array([-np.inf, 0.0, np.log(3.0)]))", "array([0.  , 0.5 , 0.75])"),
+    "sigmoid_backward": (
+        "nf.sigmoid_backward(np.ones(2), np.array([0.5, 1.0]))",
+        "array([0.25, 0.  ])",
+    ),
+    "logsigmoid": (
+        "nf.logsigmoid(np.array([-np.inf, -1000.0, np.inf]))",
+        "array([  -inf, -1000.,    -0.])",
+    ),
+    "logsigmoid_backward": (
+        "nf.logsigmoid_backward(np.ones(2), np.array([0.0, -np.inf]))",
+        "array([0.5, 1. ])",
+    ),
+    "softplus": ("nf.softplus(np.array([-np.inf, 1000.0]))", "array([   0., 1000.])"),
+    "softplus_backward": (
+        "nf.softplus_backward(np.ones(2), np.array([0.0, np.inf]))",
+        "array([0.5, 1. ])",
+    ),
+    "tanh": ("nf.tanh(np.array([-np.inf, 0.0, np.inf]))", "array([-1.,  0.,  1.])"),
+    "tanh_backward": ("nf.tanh_backward(np.ones(2), np.array([0.0, 1.0]))", "array([1., 0.])"),
+    "tanhshrink": ("nf.tanhshrink(np.array([0.0, 1e-3])) * 3e9", "array([0.       , 0.9999996])"),
+    "tanhshrink_backward": (
+        "nf.tanhshrink_backward(np.ones(2), np.array([0.0, np.inf]))",
+        "array([0., 1.])",
+    ),
+    "silu": (
+        "nf.silu(np.array([-np.inf, 0.0, np.log(3.0)])) / np.log(3.0)",
+        "array([-0.  ,  0.  ,  0.75])",
+    ),
+    "silu_backward": ("nf.silu_backward(np.ones(2), np.array([0.0, 100.0]))", "array([0.5, 1. ])"),
+    "mish": ("nf.mish(np.array([-np.inf, 0.0, 100.0]))", "array([ -0.,   0., 100.])"),
+    "mish_backward": ("nf.mish_backward(np.ones(2), np.array([0.0, 100.0]))", "array([0.6, 1. ])"),
+    "softsign": ("nf.softsign(np.array([-np.inf, 1.0, 3.0]))", "array([-1.  ,  0.5 ,  0.75])"),
+    "softsign_backward": (
+        "nf.softsign_backward(np.ones(2), np.array([0.0, 1.0]))",
+        "array([1.  , 0.25])",
+    ),
+    "gelu": ("nf.gelu(np.array([-np.inf, 0.0, 10.0]))", "array([-0.,  0., 10.])"),
+    "gelu_backward": ("nf.gelu_backward(np.ones(2), np.array([0.0, 10.0]))", "array([0.5, 1. ])"),
+    "gelu_tanh": (
+        "nf.gelu(np.array([-np.inf, 0.0, 10.0]), approximate='tanh')",
+        "array([-0.,  0., 10.])",
+    ),
+    "gelu_tanh_backward": (
+        "nf.gelu_backward(np.ones(2), np.array([0.0, 10.0]), approximate='tanh')",
+        "array([0.5, 1. ])",
+    ),
 }
 
 
+def _doc(name: str) -> str:
+    """The docstring of an activation, or of the gradient of one."""
+    forward = name.removesuffix("_backward")
+    write = _docs.forward if name == forward else _docs.backward
+    return write(TABLE[forward], *_EXAMPLES[name])
+
+
+_ufuncs: dict[str, np.ufunc] = _core.make_activations(
+    {
+        row.ufunc + suffix: _doc(row.name + suffix)
+        for row in TABLE.values()
+        for suffix in ("", "_backward")
+    }
+)
+
+hardsigmoid = _ufuncs["hardsigmoid"]
+hardsigmoid_backward = _ufuncs["hardsigmoid_backward"]
+hardswish = _ufuncs["hardswish"]
+hardswish_backward = _ufuncs["hardswish_backward"]
+logsigmoid = _ufuncs["logsigmoid"]
+logsigmoid_backward = _ufuncs["logsigmoid_backward"]
+mish = _ufuncs["mish"]
+mish_backward = _ufuncs["mish_backward"]
+prelu = _ufuncs["prelu"]
+prelu_backward = _ufuncs["prelu_backward"]
+relu = _ufuncs["relu"]
+relu_backward = _ufuncs["relu_backward"]
+relu6 = _ufuncs["relu6"]
+relu6_backward = _ufuncs["relu6_backward"]
+selu = _ufuncs["selu"]
+selu_backward = _ufuncs["selu_backward"]
+sigmoid = _ufuncs["sigmoid"]
+sigmoid_backward = _ufuncs["sigmoid_backward"]
+silu = _ufuncs["silu"]
+silu_backward = _ufuncs["silu_backward"]
+softsign = _ufuncs["softsign"]
+softsign_backward = _ufuncs["softsign_backward"]
+tanh = _ufuncs["tanh"]
+tanh_backward = _ufuncs["tanh_backward"]
+tanhshrink = _ufuncs["tanhshrink"]
+tanhshrink_backward = _ufuncs["tanhshrink_backward"]
+
+# Ufuncs under a Python function: pickle finds them here by their names.
+globals().update({name: ufunc for name, ufunc in _ufuncs.items() if name.startswith("_")})
+
+# doctest does not look into ufuncs by itself.
+__test__ = {name: ufunc.__doc__ for name, ufunc in _ufuncs.items() if not name.startswith("_")}
+
+
+def _documented(function: Function) -> Function:
+    """Gives a function the docstring that the table has for it."""
+    function.__doc__ = _doc(function.__name__)
+    return function
+
+
+@_documented
+def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any) -> Any:
+    return _ufuncs["_hardtanh"](x, *_bounds(min_val, max_val), **kwargs)
+
+
+@_documented
+def hardtanh_backward(
+    dy: ArrayLike, y: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any
+) -> Any:
+    return _ufuncs["_hardtanh_backward"](dy, y, *_bounds(min_val, max_val), **kwargs)
+
+
+@_documented
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Any) -> Any:
-    """Leaky rectified linear unit: ``x`` where ``x > 0``, else ``negative_slope * x``.
-
-    Parameters
-    ----------
-    x : array_like of float32 or float64, any shape
-    negative_slope : float, default 0.01
-        Keras uses 0.3.
-    **kwargs
-        Of a NumPy ufunc: out, where, dtype, casting, order, subok.
-
-    Returns
-    -------
-    y : ndarray or scalar of x's shape and dtype
-        Within 0.5 ULP (one product).
-
-    Raises
-    ------
-    TypeError
-        If negative_slope is not a real number.
-
-    References
-    ----------
-    Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
-
-    Examples
-    --------
-    >>> import numpy as np, nnfast as nf
-    >>> nf.leaky_relu(np.array([-2.0, 3.0]), negative_slope=0.5)
-    array([-1.,  3.])
-    """
-    return _core._leaky_relu(x, _checks.real(negative_slope, "negative_slope"), **kwargs)
+    return _ufuncs["_leaky_relu"](x, _checks.real(negative_slope, "negative_slope"), **kwargs)
 
 
+@_documented
 def leaky_relu_backward(
     dy: ArrayLike, y: ArrayLike, negative_slope: float = 0.01, **kwargs: Any
 ) -> Any:
-    """Gradient of leaky_relu: ``dy`` where ``y > 0``, else ``negative_slope * dy``.
-
-    Parameters
-    ----------
-    dy : array_like of float32 or float64
-        Gradient of the loss by y.
-    y : array_like
-        What leaky_relu returned.
-    negative_slope : float, default 0.01
-        As given to leaky_relu; not negative, since y would not tell the side x was on.
-    **kwargs
-        Of a NumPy ufunc; ``out=dy`` is allowed.
-
-    Returns
-    -------
-    dx : ndarray or scalar of the broadcast shape
-
-    Raises
-    ------
-    TypeError
-        If negative_slope is not a real number.
-    ValueError
-        If negative_slope is negative.
-
-    Examples
-    --------
-    >>> import numpy as np, nnfast as nf
-    >>> nf.leaky_relu_backward(np.ones(2), np.array([-1.0, 3.0]), negative_slope=0.5)
-    array([0.5, 1. ])
-    """
     slope = _checks.not_negative(negative_slope, "negative_slope")
-    return _core._leaky_relu_backward(dy, y, slope, **kwargs)
+    return _ufuncs["_leaky_relu_backward"](dy, y, slope, **kwargs)
 
 
+@_documented
 def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    """Exponential linear unit: ``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``.
-
-    Parameters
-    ----------
-    x : array_like of float32 or float64, any shape
-        elu(-inf) = -alpha, NaN gives NaN.
-    alpha : float, default 1.0
-    **kwargs
-        Of a NumPy ufunc: out, where, dtype, casting, order, subok.
-
-    Returns
-    -------
-    y : ndarray or scalar of x's shape and dtype
-        Within 1 ULP for alpha 1, 2 for another (one more on machines without FMA).
-
-    Raises
-    ------
-    TypeError
-        If alpha is not a real number.
-
-    References
-    ----------
-    Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential linear units", 2015.
-
-    Examples
-    --------
-    >>> import numpy as np, nnfast as nf
-    >>> nf.elu(np.array([-np.inf, -np.log(2.0), 2.0]))
-    array([-1. , -0.5,  2. ])
-    """
-    return _core._elu(x, _checks.real(alpha, "alpha"), **kwargs)
+    return _ufuncs["_elu"](x, _checks.real(alpha, "alpha"), **kwargs)
 
 
+@_documented
 def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    """Gradient of elu: ``dy`` where ``y > 0``, else ``dy * (y + alpha)``.
+    return _ufuncs["_elu_backward"](dy, y, _checks.positive(alpha, "alpha"), **kwargs)
 
-    Parameters
-    ----------
-    dy : array_like of float32 or float64
-        Gradient of the loss by y.
-    y : array_like
-        What elu returned.
-    alpha : float, default 1.0
-        As given to elu; positive, since y would not tell the side x was on.
-    **kwargs
-        Of a NumPy ufunc; ``out=dy`` is allowed.
 
-    Returns
-    -------
-    dx : ndarray or scalar of the broadcast shape
+@_documented
+def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
+    return _ufuncs["_celu"](x, _checks.positive(alpha, "alpha"), **kwargs)
 
-    Raises
-    ------
-    TypeError
-        If alpha is not a real number.
-    ValueError
-        If alpha is not positive.
 
-    Examples
-    --------
-    >>> import numpy as np, nnfast as nf
-    >>> nf.elu_backward(np.ones(3), np.array([-1.0, -0.5, 2.0]))
-    array([0. , 0.5, 1. ])
-    """
-    number = _checks.real(alpha, "alpha")
-    if not number > 0:
-        raise ValueError(f"alpha must be positive, got {number!r}")
-    return _core._elu_backward(dy, y, number, **kwargs)
+@_documented
+def celu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
+    return _ufuncs["_celu_backward"](dy, y, _checks.positive(alpha, "alpha"), **kwargs)
+
+
+@_documented
+def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
+    return _ufuncs["_softplus"](x, _checks.positive(beta, "beta"), **kwargs)
+
+
+@_documented
+def softplus_backward(dy: ArrayLike, x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
+    return _ufuncs["_softplus_backward"](dy, x, _checks.positive(beta, "beta"), **kwargs)
+
+
+def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any) -> Any:
+    return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
+
+
+def gelu_backward(
+    dy: ArrayLike, x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any
+) -> Any:
+    return _ufuncs[f"_gelu{_form(approximate)}_backward"](dy, x, **kwargs)
+
+
+def _form(approximate: str) -> str:
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    return "_tanh" if approximate == "tanh" else ""
+
+
+def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
+    low, high = _checks.real(min_val, "min_val"), _checks.real(max_val, "max_val")
+    if not low < high:
+        raise ValueError(f"max_val must be above min_val, {low}, got {high}")
+    return low, high
+
+
+_APPROXIMATE = """approximate : {"none", "tanh"}, default "none"
+    The function itself, or its tanh approximation: ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
+out, where,"""
+for _function in (gelu, gelu_backward):
+    _function.__doc__ = _doc(_function.__name__).replace("out, where,", _APPROXIMATE)
 
 
 def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDArray[Any]:

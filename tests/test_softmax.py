@@ -125,3 +125,116 @@ def test_numpys_manners() -> None:
         nf.softmax(np.ones((2, 3)), axis=2)
     with pytest.raises(TypeError):
         nf.softmax(np.ones(3, complex))
+
+
+# ---- log_softmax and logsumexp ----
+
+
+def log_reference(x: Array, axis: int = -1) -> tuple[Array, Array]:
+    """log_softmax and logsumexp in long double, the largest term apart so that 1 + the others keeps its digits."""
+    x = x.astype(np.longdouble)
+    order = np.sort(x, axis=axis)
+    largest = order.take([-1], axis=axis)
+    others = np.exp(order - largest).take(range(x.shape[axis] - 1), axis=axis)
+    log = np.log1p(others.sum(axis=axis, keepdims=True))
+    return (x - largest) - log, np.squeeze(largest + log, axis=axis)
+
+
+@both_dtypes
+@settings(max_examples=15)
+@given(data=st.data())
+def test_log_softmax_and_logsumexp_are_the_formulas(engine: str, dtype: type, data: Any) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=40))
+    numbers = st.floats(-300, 300, width=np.dtype(dtype).itemsize * 8)
+    x = data.draw(hnp.arrays(dtype, shape, elements=numbers))
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    y, total = nf.log_softmax(x, axis=axis), nf.logsumexp(x, axis=axis)
+    expected_y, expected_total = log_reference(x, axis)
+    assert (y.dtype, np.asarray(total).dtype) == (dtype, dtype)
+    ulps = 2 if engine in FMA_ISAS else 3
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    normal = (
+        np.abs(expected_y) > np.finfo(dtype).tiny
+    )  # the exponentials of subnormal results are clamped
+    assert_ulp(y[normal], expected_y[normal].astype(wide), ulps)
+    largest = np.abs(x).max(axis=axis).astype(np.float64)
+    bound = 2 * np.finfo(dtype).eps * np.maximum(np.abs(expected_total), largest)
+    assert np.all(np.abs(total - expected_total) <= bound)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 17, 1000, 10_000])
+@pytest.mark.parametrize("spread", [0.1, 4, 60])
+@both_dtypes
+def test_log_softmax_error_on_long_rows(isa: str, n: int, spread: float, dtype: type) -> None:
+    x = np.random.default_rng(n).normal(0, spread, (3, n)).astype(dtype)
+    x[0, n // 2] = 30  # one element has nearly all the weight
+    expected = log_reference(x)[0]
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    assert_ulp(nf.log_softmax(x), expected.astype(wide), 2 if isa in FMA_ISAS else 3)
+
+
+@both_dtypes
+def test_infinities_of_logarithms_are_limits(isa: str, dtype: type) -> None:
+    inf, nan = np.inf, np.nan
+    with np.errstate(all="raise"):
+        for row, logs, total in (
+            ([1, inf], [-inf, 0], inf),
+            ([-inf, 0], [-inf, 0], 0),
+            ([-inf, -inf], [nan, nan], -inf),
+            ([nan, 1], [nan, nan], nan),
+            ([nan, inf], [nan, nan], nan),
+            ([nan, -inf], [nan, nan], nan),
+            ([5], [0], 5),
+            ([3e38, -3e38], [0, None], 3e38),
+        ):
+            for padding in range(3):
+                x = np.array(row + [-inf] * 15 * padding, dtype)
+                y = nf.log_softmax(x)
+                for actual, expected in zip(y, logs, strict=False):
+                    if expected is not None:
+                        np.testing.assert_array_equal(actual, expected)
+                np.testing.assert_array_equal(nf.logsumexp(x), dtype(total))
+    assert nf.logsumexp(np.empty((2, 0), dtype)).tolist() == [-inf, -inf]
+
+
+@both_dtypes
+def test_gradients_of_logarithms(engine: str, dtype: type) -> None:
+    rng = np.random.default_rng(4)
+    x, dy = rng.standard_normal((2, 3, 5))
+    by_log = nf.log_softmax_backward(dy, nf.log_softmax(x))
+    assert_gradient(by_log, lambda v: float((dy * nf.log_softmax(v)).sum()), x)
+    by_sum = nf.logsumexp_backward(dy[:, 0], x)
+    assert_gradient(by_sum, lambda v: float((dy[:, 0] * nf.logsumexp(v)).sum()), x)
+    along = nf.logsumexp_backward(dy[:, 0], x.T.copy(), axes=[(), 0, 0])
+    np.testing.assert_array_equal(along.T, by_sum)
+    narrow = nf.log_softmax_backward(dy.astype(dtype), nf.log_softmax(x).astype(dtype))
+    assert narrow.dtype == dtype
+    np.testing.assert_allclose(narrow, by_log, atol=1e-5)
+    np.testing.assert_allclose(
+        nf.logsumexp_backward(dy[:, 0].astype(dtype), x.astype(dtype)), by_sum, atol=1e-6
+    )
+
+
+@both_dtypes
+def test_bits_of_logarithms(dtype: type) -> None:
+    x = np.random.default_rng(2).normal(0, 5, (9, 75)).astype(dtype)
+    dy = np.random.default_rng(3).standard_normal((9, 75)).astype(dtype)
+
+    def results() -> list[Array]:
+        y = nf.log_softmax(x)
+        gradients = nf.log_softmax_backward(dy, y), nf.logsumexp_backward(dy[:, 0], x)
+        return [y, nf.logsumexp(x), *gradients]
+
+    expected = results()
+    for isa in FMA_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                for actual, same in zip(results(), expected, strict=True):
+                    assert_same_bits(actual, same)
+    for laid in layouts(x).values():
+        assert_same_bits(nf.log_softmax(laid), expected[0])
+        assert_same_bits(nf.logsumexp(laid), expected[1])
+        assert_same_bits(nf.logsumexp(laid.T, axis=0), expected[1])
+        assert_same_bits(nf.log_softmax(laid, out=laid), expected[0])
+    for laid in layouts(dy).values():
+        assert_same_bits(nf.log_softmax_backward(laid, expected[0], out=laid), expected[2])

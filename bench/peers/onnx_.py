@@ -83,5 +83,6 @@ OPERATIONS = {
     "sigmoid": operator("Sigmoid"),
     "tanh": operator("Tanh"),
     "softmax": operator("Softmax", axis=-1),
+    "log_softmax": operator("LogSoftmax", axis=-1),
     "batch_norm inference": operator("BatchNormalization", epsilon=1e-5),
 }

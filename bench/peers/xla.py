@@ -183,6 +183,12 @@ OPERATIONS = {
     "maxout": compiled(maxout),
     "maxout_backward": compiled(maxout_backward),
     "softmax": compiled(lambda values, x: jax.nn.softmax(x)),
+    "log_softmax": compiled(lambda values, x: jax.nn.log_softmax(x)),
+    "log_softmax_backward": compiled(
+        lambda values, dy, y: dy - jnp.exp(y) * dy.sum(axis=-1, keepdims=True)
+    ),
+    "logsumexp": compiled(lambda values, x: jax.nn.logsumexp(x, axis=-1)),
+    "logsumexp_backward": compiled(lambda values, dy, x: dy[:, None] * jax.nn.softmax(x)),
     "softmax_backward": compiled(
         lambda values, dy, y: y * (dy - (dy * y).sum(axis=-1, keepdims=True))
     ),

@@ -58,34 +58,154 @@ Examples
 array([ 0.25, -0.25])
 )";
 
-template <bool F64>
-void softmax_loop(char** args, const npy_intp* dims, const npy_intp* steps, void*) {
+constexpr const char* kLogSoftmaxDoc = R"(
+Logarithm of softmax along an axis: ``x - max(x) - log(sum(exp(x - max(x))))``.
+
+Parameters
+----------
+x : array_like of float32 or float64, shape (..., n)
+    Infinite values are limits: log_softmax([1, inf]) = [-inf, 0]. A row of -inf gives NaN, as does a row with a NaN.
+axis : int, default -1
+    The axis to sum along.
+out, dtype, casting, order, subok, keepdims, axes
+    As for every NumPy generalised ufunc.
+
+Returns
+-------
+y : ndarray of x's shape and dtype
+    Never above 0, within 2 ULP also where one element has nearly all the weight.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> nf.log_softmax(np.array([0.0, 1000.0, -np.inf]))
+array([-1000.,     0.,   -inf])
+)";
+
+constexpr const char* kLogSoftmaxBackwardDoc = R"(
+Gradient of log_softmax: ``dy - exp(y) * sum(dy)`` along an axis.
+
+Parameters
+----------
+dy : array_like of float32 or float64, shape (..., n)
+    Gradient of the loss by y.
+y : array_like, shape (..., n)
+    What log_softmax returned.
+axis : int, default -1
+out, dtype, casting, order, subok, keepdims, axes
+    As for every NumPy generalised ufunc; ``out=dy`` is allowed.
+
+Returns
+-------
+dx : ndarray of the broadcast shape
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> nf.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
+array([ 0.5, -0.5])
+)";
+
+constexpr const char* kLogSumExpDoc = R"(
+Logarithm of the sum of exponentials along an axis: ``max(x) + log(sum(exp(x - max(x))))``.
+
+Parameters
+----------
+x : array_like of float32 or float64, shape (..., n)
+    A row of -inf, or of no elements, gives -inf; one with inf gives inf; NaN gives NaN.
+axis : int, default -1
+    The axis to sum along; it goes.
+out, dtype, casting, order, subok, keepdims, axes
+    As for every NumPy generalised ufunc.
+
+Returns
+-------
+y : ndarray of x's dtype, shape (...)
+    The sum is taken in float64.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> nf.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]])) - [1000, 0]
+array([0.69314718, 3.        ])
+)";
+
+constexpr const char* kLogSumExpBackwardDoc = R"(
+Gradient of logsumexp: ``dy * softmax(x)`` along an axis.
+
+Parameters
+----------
+dy : array_like of float32 or float64, shape (...)
+    Gradient of the loss by y.
+x : array_like, shape (..., n)
+    What logsumexp was given.
+axes, out, dtype, casting, order, subok
+    As for every NumPy generalised ufunc; along another axis than the last, ``axes=[(), axis, axis]``.
+
+Returns
+-------
+dx : ndarray of x's shape
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> nf.logsumexp_backward(2.0, np.array([1.0, 1.0]))
+array([1., 1.])
+)";
+
+// Rows of x to rows of y, which have one element each where it has no axis.
+template <SoftmaxForward SoftmaxKernels::* kernel, bool F64>
+void forward_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* has_axis) {
   const npy_intp n = dims[1];
-  const SoftmaxFn fn = F64 ? kernels().softmax->f64 : kernels().softmax->f32;
-  if (n == 0) return;
+  const SoftmaxForward& forward = kernels().softmax->*kernel;
+  const SoftmaxFn fn = F64 ? forward.f64 : forward.f32;
+  if (n == 0 && has_axis) return;
+  const npy_intp y_stride = has_axis ? steps[3] : 0;
   parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                 fn({args[0] + begin * steps[0], steps[0], steps[2]}, {args[1] + begin * steps[1], steps[1], steps[3]},
+                 fn({args[0] + begin * steps[0], steps[0], steps[2]}, {args[1] + begin * steps[1], steps[1], y_stride},
                     end - begin, n);
                });
 }
 
-template <bool F64>
-void softmax_backward_loop(char** args, const npy_intp* dims, const npy_intp* steps, void*) {
+// Rows of dy, which have one element each where it has no axis, and of what is saved to rows of dx.
+template <SoftmaxBackward SoftmaxKernels::* kernel, bool F64>
+void backward_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* has_axis) {
   const npy_intp n = dims[1];
-  const SoftmaxBackwardFn fn = F64 ? kernels().softmax->backward_f64 : kernels().softmax->backward_f32;
-  parallel_for(dims[0], kNsPerRow + 0.3 * static_cast<double>(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    fn({args[0] + begin * steps[0], steps[0], steps[3]}, {args[1] + begin * steps[1], steps[1], steps[4]},
-       {args[2] + begin * steps[2], steps[2], steps[5]}, end - begin, n);
-  });
+  const SoftmaxBackward& backward = kernels().softmax->*kernel;
+  const SoftmaxBackwardFn fn = F64 ? backward.f64 : backward.f32;
+  if (n == 0) return;
+  const npy_intp* inner = steps + 3;
+  const npy_intp dy_stride = has_axis ? *inner++ : 0;
+  parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 fn({args[0] + begin * steps[0], steps[0], dy_stride}, {args[1] + begin * steps[1], steps[1], inner[0]},
+                    {args[2] + begin * steps[2], steps[2], inner[1]}, end - begin, n);
+               });
 }
 
 }  // namespace
 
 void bind_softmax(pybind11::module_& module) {
-  add_gufunc(module, "softmax", kSoftmaxDoc, "(n)->(n)", 1, softmax_loop<false>, softmax_loop<true>);
-  add_gufunc(module, "softmax_backward", kSoftmaxBackwardDoc, "(n),(n)->(n)", 2, softmax_backward_loop<false>,
-             softmax_backward_loop<true>);
+  using K = SoftmaxKernels;
+  const auto forward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f32,
+                           PyUFuncGenericFunction f64) {
+    add_gufunc(module, {name, doc, axis ? "(n)->(n)" : "(n)->()", 1, axis, f32, f64});
+  };
+  const auto backward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f32,
+                            PyUFuncGenericFunction f64) {
+    add_gufunc(module, {name, doc, axis ? "(n),(n)->(n)" : "(),(n)->(n)", 2, axis, f32, f64});
+  };
+  forward("softmax", kSoftmaxDoc, true, forward_loop<&K::softmax, false>, forward_loop<&K::softmax, true>);
+  forward("log_softmax", kLogSoftmaxDoc, true, forward_loop<&K::log_softmax, false>,
+          forward_loop<&K::log_softmax, true>);
+  forward("logsumexp", kLogSumExpDoc, false, forward_loop<&K::logsumexp, false>, forward_loop<&K::logsumexp, true>);
+  backward("softmax_backward", kSoftmaxBackwardDoc, true, backward_loop<&K::softmax_backward, false>,
+           backward_loop<&K::softmax_backward, true>);
+  backward("log_softmax_backward", kLogSoftmaxBackwardDoc, true, backward_loop<&K::log_softmax_backward, false>,
+           backward_loop<&K::log_softmax_backward, true>);
+  backward("logsumexp_backward", kLogSumExpBackwardDoc, false, backward_loop<&K::logsumexp_backward, false>,
+           backward_loop<&K::logsumexp_backward, true>);
 }
 
 }  // namespace nnfast

@@ -94,17 +94,18 @@ py::object make_ufunc(const UfuncSpec& spec) {
                                          PyUFunc_None, spec.name, storage->doc.c_str(), 0));
 }
 
-void add_gufunc(py::module_& module, const char* name, const char* doc, const char* signature, int inputs,
-                PyUFuncGenericFunction f32, PyUFuncGenericFunction f64) {
+void add_gufunc(py::module_& module, const GufuncSpec& spec) {
   auto* storage = new UfuncStorage{};
-  for (int a = 0; a <= inputs; ++a) {
+  for (int a = 0; a <= spec.inputs; ++a) {
     storage->types[a] = NPY_FLOAT32;
-    storage->types[inputs + 1 + a] = NPY_FLOAT64;
+    storage->types[spec.inputs + 1 + a] = NPY_FLOAT64;
   }
-  storage->functions[0] = f32;
-  storage->functions[1] = f64;
-  module.attr(name) = checked(PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, 2,
-                                                                  inputs, 1, PyUFunc_None, name, doc, 0, signature));
+  storage->functions[0] = spec.f32;
+  storage->functions[1] = spec.f64;
+  storage->data[0] = storage->data[1] = spec.flag ? storage : nullptr;
+  module.attr(spec.name) =
+      checked(PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, 2, spec.inputs, 1,
+                                                  PyUFunc_None, spec.name, spec.doc, 0, spec.signature));
 }
 
 }  // namespace nnfast

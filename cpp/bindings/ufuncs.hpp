@@ -27,8 +27,14 @@ struct UfuncSpec {
 // A ufunc with loops for float16, float32 and float64.
 pybind11::object make_ufunc(const UfuncSpec& spec);
 
-// A generalised ufunc over the last axis with loops for float32 and float64 (in this order).
-void add_gufunc(pybind11::module_& module, const char* name, const char* doc, const char* signature, int inputs,
-                PyUFuncGenericFunction f32, PyUFuncGenericFunction f64);
+struct GufuncSpec {
+  const char *name, *doc, *signature;  // must outlive the ufunc
+  int inputs;
+  bool flag;  // what the loops are given as data, a null pointer or not
+  PyUFuncGenericFunction f32, f64;
+};
+
+// Adds a generalised ufunc over the last axis with loops for float32 and float64 (in this order).
+void add_gufunc(pybind11::module_& module, const GufuncSpec& spec);
 
 }  // namespace nnfast

@@ -1,4 +1,7 @@
-// Softmax over rows: y_i = e^(x_i - max x) / sum_j e^(x_j - max x), and dx = y (dy - sum_j dy_j y_j).
+// Over rows, with d_i = x_i - max x:
+//   softmax      y_i = e^d_i / sum_j e^d_j             dx = y (dy - sum_j dy_j y_j)
+//   log_softmax  y_i = d_i - log sum_j e^d_j           dx = dy - e^y sum_j dy_j
+//   logsumexp    y = max x + log sum_j e^d_j           dx = dy softmax(x)
 #include "kernels/softmax.hpp"
 
 #include "kernels/softmax_row.hpp"
@@ -35,6 +38,55 @@ void softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
     softmax_row<T>(x.data + r * x.row_stride, x.stride, y.data + r * y.row_stride, y.stride, n);
 }
 
+// log sum_j e^(x_j - largest). The terms that are 1 are counted and the others summed apart: where one term is nearly
+// all, the logarithm is that of 1 + the others' sum, which keeps its digits.
+template <class T>
+double log_sum(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n, T largest) {
+  using V = Vec<T>;
+  BlockSum<T> others;
+  Mask<V> ones{};
+  for_shifted<T>(x, stride, n, largest, [&](std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d) {
+    const Mask<V> one = d.hi == 0;
+    ones -= one;
+    others.add(one ? V{} : exp_shifted(d), part);
+  });
+  double count = 0;
+  for (int i = 0; i < kLanes<V>; ++i) count += static_cast<double>(ones[i]);
+  return log_of_sum(count, others.total());
+}
+
+template <class T>
+void log_softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    const char* row = x.data + r * x.row_stride;
+    char* out = y.data + r * y.row_stride;
+    const T largest = row_max<T>(row, x.stride, n);
+    const double log = log_sum<T>(row, x.stride, n, largest);
+    const V hi = broadcast<V>(static_cast<T>(log));
+    const V lo = broadcast<V>(static_cast<T>(log - static_cast<double>(static_cast<T>(log))));
+    for_shifted<T>(row, x.stride, n, largest, [&](std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V> d) {
+      const Pair<V> sum = two_sum(d.hi, -hi);
+      const V finite = sum.hi + (sum.lo + (d.lo - lo));
+      store_strided(out + i * y.stride, y.stride, d.hi == static_cast<T>(-kInfinity) ? d.hi : finite, count);
+    });
+  }
+}
+
+template <class T>
+void logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    const char* row = x.data + r * x.row_stride;
+    const T largest = row_max<T>(row, x.stride, n, static_cast<T>(-kInfinity));
+    // A row of -inf is shifted by nothing: its terms are 0, unless there is a NaN among them.
+    const double log = log_sum<T>(row, x.stride, n, largest == static_cast<T>(-kInfinity) ? T{0} : largest);
+    const double sum = static_cast<double>(largest) + log;
+    store_element(y.data + r * y.row_stride, static_cast<T>(sum));
+  }
+}
+
 template <class T>
 void softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
   using V = Vec<T>;
@@ -61,13 +113,59 @@ void softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::
   }
 }
 
+template <class T>
+void log_softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    const char* dy_row = dy.data + r * dy.row_stride;
+    BlockSum<T> sum;
+    for (std::ptrdiff_t block = 0; block < n; block += kReduceBlock) {
+      for (int part = 0; part < kReduceParts<T>; ++part) {
+        const std::ptrdiff_t i = block + part * kLanes<V>;
+        sum.add(load_strided<V>(dy_row + i * dy.stride, dy.stride, part_count<T>(n - block, part), T{0}), part);
+      }
+    }
+    const V total = broadcast<V>(static_cast<T>(sum.total()));
+    for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+      const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
+      const V g = load_strided<V>(dy_row + i * dy.stride, dy.stride, count, T{0});
+      const V log_p = load_strided<V>(y.data + r * y.row_stride + i * y.stride, y.stride, count, T{0});
+      store_strided(dx.data + r * dx.row_stride + i * dx.stride, dx.stride,
+                    fma(-total, exp_shifted(Pair<V>{log_p, V{}}), g), count);
+    }
+  }
+}
+
+template <class T>
+void logsumexp_backward(Matrix dy, Matrix x, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    char* out = dx.data + r * dx.row_stride;
+    const V g = broadcast<V>(load_element<T>(dy.data + r * dy.row_stride));
+    softmax_row<T>(x.data + r * x.row_stride, x.stride, out, dx.stride, n);
+    for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+      const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
+      char* at = out + i * dx.stride;
+      store_strided(at, dx.stride, g * load_strided<V>(at, dx.stride, count, T{0}), count);
+    }
+  }
+}
+
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
-const SoftmaxKernels softmax = {nnfast::softmax<float>, nnfast::softmax<double>, softmax_backward<float>,
-                                softmax_backward<double>};
+const SoftmaxKernels softmax = {
+    {nnfast::softmax<float>, nnfast::softmax<double>},
+    {log_softmax<float>, log_softmax<double>},
+    {logsumexp<float>, logsumexp<double>},
+    {softmax_backward<float>, softmax_backward<double>},
+    {log_softmax_backward<float>, log_softmax_backward<double>},
+    {logsumexp_backward<float>, logsumexp_backward<double>},
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -11,12 +11,21 @@ struct Matrix {
   std::ptrdiff_t row_stride, stride;
 };
 
+// Where a row has one value, as that of logsumexp, its matrix has no stride.
 using SoftmaxFn = void (*)(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n);
-using SoftmaxBackwardFn = void (*)(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n);
+using SoftmaxBackwardFn = void (*)(Matrix dy, Matrix saved, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n);
+
+struct SoftmaxForward {
+  SoftmaxFn f32, f64;
+};
+struct SoftmaxBackward {
+  SoftmaxBackwardFn f32, f64;
+};
 
 struct SoftmaxKernels {
-  SoftmaxFn f32, f64;
-  SoftmaxBackwardFn backward_f32, backward_f64;
+  SoftmaxForward softmax, log_softmax, logsumexp;
+  SoftmaxBackward softmax_backward, log_softmax_backward;  // by y
+  SoftmaxBackward logsumexp_backward;                      // by x
 };
 
 }  // namespace nnfast

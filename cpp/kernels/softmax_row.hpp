@@ -9,10 +9,11 @@ namespace {
 
 constexpr double kInfinity = __builtin_inf();
 
-// The largest element of a row of n > 0; -inf rows give NaN, so that what follows is NaN. A NaN in the row may or may
-// not be returned: it reaches every result through the sum.
+// The largest element of a row; one of -inf gives `lowest`, NaN unless told otherwise, so that what follows is NaN. A
+// NaN in the row may or may not be returned: it reaches every result through the sum.
 template <class T>
-NNFAST_INLINE T row_max(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n) {
+NNFAST_INLINE T row_max(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n,
+                        T lowest = static_cast<T>(__builtin_nan(""))) {
   using V = Vec<T>;
   V largest = broadcast<V>(static_cast<T>(-kInfinity));
   for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
@@ -20,7 +21,7 @@ NNFAST_INLINE T row_max(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n) 
     largest = max(largest, load_strided<V>(x + i * stride, stride, count, static_cast<T>(-kInfinity)));
   }
   const T value = max_lane(largest);
-  return value == static_cast<T>(-kInfinity) ? static_cast<T>(__builtin_nan("")) : value;
+  return value == static_cast<T>(-kInfinity) ? lowest : value;
 }
 
 // x - largest, exact as hi + lo where it matters; 0 where they are equal, infinities included.
@@ -39,6 +40,14 @@ template <class V>
 NNFAST_INLINE V exp_shifted(Pair<V> d) {
   const Exponential<V> e = exp_unsummed(Pair<V>{max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi), d.lo});
   return scale(e.m.hi + e.m.lo, e.n);
+}
+
+// log(count + others) for a whole number of ones and what comes to them.
+NNFAST_INLINE double log_of_sum(double count, double others) {
+  using V = Vec<double>;
+  if (!(others < kInfinity) || count < 1) return others - others;  // NaN, or 0 where there is no one
+  const bool nearly_one = count == 1 && others < 0.41421356237309504880;
+  return nearly_one ? others - log1p_rest(broadcast<V>(others))[0] : log_from_one(broadcast<V>(count + others))[0];
 }
 
 // Calls body(i, part, count, d) for every vector of the row; d is the shifted element, -inf where there is none.

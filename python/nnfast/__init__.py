@@ -54,7 +54,14 @@ from nnfast.dropout import dropout, dropout_backward
 from nnfast.losses import softmax_cross_entropy
 from nnfast.normalization import batch_norm, batch_norm_backward
 from nnfast.runtime import cpu_info, get_num_threads, num_threads, set_num_threads
-from nnfast.softmax import softmax, softmax_backward
+from nnfast.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    logsumexp,
+    logsumexp_backward,
+    softmax,
+    softmax_backward,
+)
 from nnfast.version import __version__
 
 if TYPE_CHECKING:
@@ -85,8 +92,12 @@ __all__ = [
     "hardtanh_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "logsigmoid",
     "logsigmoid_backward",
+    "logsumexp",
+    "logsumexp_backward",
     "maxout",
     "maxout_backward",
     "mish",

@@ -5,6 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+log_softmax: np.ufunc
+log_softmax_backward: np.ufunc
+logsumexp: np.ufunc
+logsumexp_backward: np.ufunc
 softmax: np.ufunc
 softmax_backward: np.ufunc
 

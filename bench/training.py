@@ -284,7 +284,7 @@ def compare(task: Task, kind: str, epochs: int, peers: bool = True) -> dict[str,
 
 def run(quick: bool, peers: bool) -> list[dict[str, Any]]:
     """All networks of both kinds."""
-    epochs = {"digits": 10, "mnist": 3} if quick else {"digits": 40, "mnist": 12}
+    epochs = {"digits": 6, "mnist": 2} if quick else {"digits": 40, "mnist": 12}
     return [
         compare(task, kind, epochs[task.data], peers)
         for kind in ("batch norm, dropout", "dense")

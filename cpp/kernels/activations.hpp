@@ -9,26 +9,26 @@
 // X(struct of the formula in activations.cpp, name of the ufunc, parameters after x, ns an element on one core, the
 // same of its gradient). A name with an underscore has a Python function over it, which supplies defaults. What a user
 // is told about each, its bounds and its exact points stand in python/nnfast/_table.py.
-#define NNFAST_ACTIVATIONS(X)                 \
-  X(Relu, "relu", 0, 0.06, 0.1)               \
-  X(Relu6, "relu6", 0, 0.06, 0.1)             \
-  X(Hardtanh, "_hardtanh", 2, 0.06, 0.1)      \
-  X(LeakyRelu, "_leaky_relu", 1, 0.06, 0.1)   \
-  X(PRelu, "prelu", 1, 0.06, 0.1)             \
-  X(Hardsigmoid, "hardsigmoid", 0, 0.06, 0.1) \
-  X(Hardswish, "hardswish", 0, 0.15, 0.1)     \
-  X(Elu, "_elu", 1, 0.4, 0.1)                 \
-  X(Celu, "_celu", 1, 0.4, 0.1)               \
-  X(Selu, "selu", 0, 0.4, 0.1)                \
-  X(Sigmoid, "sigmoid", 0, 0.4, 0.1)          \
-  X(Logsigmoid, "logsigmoid", 0, 0.7, 0.4)    \
-  X(Softplus, "_softplus", 1, 0.7, 0.4)       \
-  X(Tanh, "tanh", 0, 0.4, 0.1)                \
-  X(Tanhshrink, "tanhshrink", 0, 0.6, 0.4)    \
-  X(Silu, "silu", 0, 0.4, 0.4)                \
-  X(Mish, "mish", 0, 0.7, 0.7)                \
-  X(Softsign, "softsign", 0, 0.15, 0.1)       \
-  X(Gelu, "_gelu", 0, 0.8, 0.8)               \
+#define NNFAST_ACTIVATIONS(X)                  \
+  X(Relu, "relu", 0, 0.09, 0.14)               \
+  X(Relu6, "relu6", 0, 0.09, 0.14)             \
+  X(Hardtanh, "_hardtanh", 2, 0.09, 0.14)      \
+  X(LeakyRelu, "_leaky_relu", 1, 0.09, 0.14)   \
+  X(PRelu, "prelu", 1, 0.09, 0.14)             \
+  X(Hardsigmoid, "hardsigmoid", 0, 0.09, 0.14) \
+  X(Hardswish, "hardswish", 0, 0.22, 0.14)     \
+  X(Elu, "_elu", 1, 0.4, 0.1)                  \
+  X(Celu, "_celu", 1, 0.4, 0.1)                \
+  X(Selu, "selu", 0, 0.4, 0.1)                 \
+  X(Sigmoid, "sigmoid", 0, 0.4, 0.1)           \
+  X(Logsigmoid, "logsigmoid", 0, 0.7, 0.4)     \
+  X(Softplus, "_softplus", 1, 0.7, 0.4)        \
+  X(Tanh, "tanh", 0, 0.4, 0.1)                 \
+  X(Tanhshrink, "tanhshrink", 0, 0.6, 0.4)     \
+  X(Silu, "silu", 0, 0.4, 0.4)                 \
+  X(Mish, "mish", 0, 0.7, 0.7)                 \
+  X(Softsign, "softsign", 0, 0.25, 0.25)       \
+  X(Gelu, "_gelu", 0, 0.8, 0.8)                \
   X(GeluTanh, "_gelu_tanh", 0, 0.7, 0.7)
 
 namespace nnfast {

@@ -39,7 +39,8 @@ void softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
 }
 
 // log sum_j e^(x_j - largest). The terms that are 1 are counted and the others summed apart: where one term is nearly
-// all, the logarithm is that of 1 + the others' sum, which keeps its digits.
+// all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too large, so
+// that none is subnormal.
 template <class T>
 double log_sum(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n, T largest) {
   using V = Vec<T>;
@@ -48,11 +49,11 @@ double log_sum(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n, T largest
   for_shifted<T>(x, stride, n, largest, [&](std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d) {
     const Mask<V> one = d.hi == 0;
     ones -= one;
-    others.add(one ? V{} : exp_shifted(d), part);
+    others.add(one ? V{} : exp_shifted<64>(d), part);
   });
   double count = 0;
   for (int i = 0; i < kLanes<V>; ++i) count += static_cast<double>(ones[i]);
-  return log_of_sum(count, others.total());
+  return log_of_sum(count, others.total() * 0x1p-64);
 }
 
 template <class T>

@@ -35,11 +35,14 @@ NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
   return {equal ? V{} : hi, finite ? (equal ? V{} : lo) : V{}};
 }
 
-// e^(d.hi + d.lo) for d.hi <= 0.
-template <class V>
+// e^(d.hi + d.lo) 2^Raise for d.hi <= 0; 0 where d.hi is -inf.
+template <int Raise = 0, class V>
 NNFAST_INLINE V exp_shifted(Pair<V> d) {
-  const Exponential<V> e = exp_unsummed(Pair<V>{max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi), d.lo});
-  return scale(e.m.hi + e.m.lo, e.n);
+  using T = Element<V>;
+  constexpr T ln2 = static_cast<T>(0.69314718055994530942);
+  const V lowest = broadcast<V>(Constants<T>::exp_min - static_cast<T>(Raise) * ln2);
+  const Exponential<V> e = exp_unsummed(Pair<V>{max(lowest, d.hi), d.lo});
+  return scale(e.m.hi + e.m.lo, e.n + Raise);
 }
 
 // log(count + others) for a whole number of ones and what comes to them.

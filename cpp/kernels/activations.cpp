@@ -134,7 +134,7 @@ struct Elu {
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x, V alpha) {
-    const Pair<V> t = expm1_nonpositive(min(V{}, x));
+    const Pair<V> t = expm1_unsummed(min(V{}, x));
     return x < 0 ? fma(alpha, t.lo, alpha * t.hi) : x;
   }
   template <class V>
@@ -165,7 +165,7 @@ struct Selu {
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     using C = Constants<Element<V>>;
-    const Pair<V> t = expm1_nonpositive(min(V{}, x));
+    const Pair<V> t = expm1_unsummed(min(V{}, x));
     const auto negative = x < 0;
     const V factor = broadcast<V>(C::selu_lambda_alpha_hi), factor_lo = broadcast<V>(C::selu_lambda_alpha_lo);
     const V below = fma(factor, t.hi, fma(factor, t.lo, factor_lo * t.hi));
@@ -209,20 +209,53 @@ NNFAST_INLINE Pair<V> negated(Pair<V> x) {
   return {-x.hi, -x.lo};
 }
 
+// 2^n, the smallest normal number for every n below.
+template <class V>
+NNFAST_INLINE V normal_power(Mask<V> n) {
+  constexpr int min_exponent = sizeof(Element<V>) == 4 ? -126 : -1022;
+  return power_of_two<V>(n > min_exponent ? n : broadcast<Mask<V>>(min_exponent));
+}
+
 // Of |x|, a vector or a pair, at most -2 exp_min.
 template <class V, class X>
 NNFAST_INLINE Decay<V> decay(X size) {
-  using I = Mask<V>;
-  constexpr int min_exponent = sizeof(Element<V>) == 4 ? -126 : -1022;
   const Exponential<V> e = exp_pair<V>(negated(size));
-  const V power = power_of_two<V>(e.n > min_exponent ? e.n : broadcast<I>(min_exponent));
+  const V power = normal_power<V>(e.n);
   const V one = broadcast<V>(1);
   const V sum = fma(e.m.hi, power, one);
   return {e, power, {sum, fma(e.m.lo, power, fma(e.m.hi, power, one - sum))}};
 }
 
-// 1 / (1 + e^-x): with e = e^-|x| it is 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0; in the second the power of
-// two is put on at the end, so that a subnormal result is rounded once.
+// e^-|x| = factor 2^n / grown, grown = e^r for what |x| is off from a step of the table; and factor 2^n + grown. So
+// 1 / (1 + e^-x) is grown / sum for x >= 0 and factor / sum 2^n for x < 0.
+template <class V>
+struct LogisticParts {
+  V factor;
+  Pair<V> grown, sum;
+  Mask<V> n;
+};
+
+// Of |x|, at most -2 exp_min.
+template <class V>
+NNFAST_INLINE LogisticParts<V> logistic_parts(V size) {
+  using C = Constants<Element<V>>;
+  const ReducedDown<V> down = reduce_down(size);
+  const V r = down.r;
+  const V rest = fma(r * r, polynomial(r, C::exp_tail), -step_rest<V>(down.steps));
+  const Pair<V> grown = fast_two_sum(broadcast<V>(1), r + rest);
+  const V factor = step_factor<V>(down.steps);
+  const Mask<V> n = doublings<V>(down.steps);
+  const Pair<V> sum = fast_two_sum(grown.hi, factor * normal_power<V>(n));
+  return {factor, grown, {sum.hi, sum.lo + grown.lo}, n};
+}
+
+// 1 / (1 + e^-x); for x < 0 the power of two is put on at the end, so that a subnormal result is rounded once.
+template <class V>
+NNFAST_INLINE Quotient<V> logistic(V size, Mask<V> negative) {
+  const LogisticParts<V> p = logistic_parts(size);
+  return {choose(negative, Pair<V>{p.factor, V{}}, p.grown), p.sum, negative ? p.n : Mask<V>{}};
+}
+
 template <class V>
 NNFAST_INLINE Quotient<V> logistic(const Decay<V>& d, Mask<V> negative) {
   return {choose(negative, d.e.m, Pair<V>{broadcast<V>(1), V{}}), d.one_plus, negative ? d.e.n : Mask<V>{}};
@@ -257,15 +290,16 @@ NNFAST_INLINE V size_of_product(V x) {
   return min(broadcast<V>(-Constants<Element<V>>::product_min), abs(x));
 }
 
-// y = 1 / (1 + e^-x)
+// y = 1 / (1 + e^-x); for x >= 0 as 1 less that of -x.
 struct Sigmoid {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     using C = Constants<Element<V>>;
-    const Quotient<V> q = logistic(decay<V>(min(broadcast<V>(-C::exp_min), abs(x))), x < 0);
-    return scale(divide(q.numerator, q.denominator), q.n);
+    const LogisticParts<V> p = logistic_parts<V>(min(broadcast<V>(-C::exp_min), abs(x)));
+    const V below = scale(divide(p.factor, p.sum), p.n);
+    return x < 0 ? below : 1 - below;
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y) {
@@ -279,7 +313,7 @@ struct Silu {
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
-    return times(from_bottom(x), logistic(decay<V>(size_of_product(x)), x < 0));
+    return times(from_bottom(x), logistic<V>(size_of_product(x), x < 0));
   }
   // s + x s (1 - s)
   template <class V>
@@ -289,22 +323,47 @@ struct Silu {
   }
 };
 
-// y = -t / (2 + t) with t = e^(-2|x|) - 1, and the sign of x.
+// y = -t / (2 + t) with t = e^(-2|x|) - 1, and the sign of x. In float, where its series is short, x - x^3 (1/3 + ...)
+// below 1 and 1 - 2 e / (1 + e) with e = e^(-2|x|) beyond take a third less.
 struct Tanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
   template <class V>
-  NNFAST_INLINE static Quotient<V> quotient(V x) {
+  struct Fraction {
+    Pair<V> numerator, denominator;
+  };
+  // -tanh |x|
+  template <class V>
+  NNFAST_INLINE static Fraction<V> minus(V size) {
     // Bounded before doubling, so that no x overflows.
-    const Pair<V> t = expm1_nonpositive(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), abs(x)));
+    const Pair<V> e = expm1_unsummed(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), size));
+    const Pair<V> t = fast_two_sum(e.hi, e.lo);
     const V two = broadcast<V>(2);
     const V sum = t.hi + two;
-    return {t, {sum, t.hi - (sum - two) + t.lo}, Mask<V>{}};
+    return {t, {sum, t.hi - (sum - two) + t.lo}};
   }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
-    const Quotient<V> q = quotient(x);
-    return copysign(divide(q.numerator, q.denominator), x);
+    const V size = abs(x);
+    if constexpr (sizeof(Element<V>) == sizeof(float)) {
+      return copysign(size < 1 ? near(size) : far(size), x);
+    } else {
+      const Fraction<V> t = minus(size);
+      return copysign(divide(t.numerator, t.denominator), x);
+    }
+  }
+  template <class V>
+  NNFAST_INLINE static V near(V size) {
+    using C = Constants<Element<V>>;
+    const V square = size * size;
+    const V series = fma(square, polynomial(square, C::tanh_bend), broadcast<V>(C::third_hi));
+    return fma(-(size * square), series, size);
+  }
+  template <class V>
+  NNFAST_INLINE static V far(V size) {
+    const Exponential<V> e = exp_unsummed(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), size));
+    const V decay = (e.m.hi + e.m.lo) * power_of_two<V>(e.n);
+    return 1 - (decay + decay) / (1 + decay);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y) {
@@ -317,11 +376,15 @@ struct Tanhshrink {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
+  NNFAST_INLINE static Pair<V> minus_tanh(V size) {
+    const Tanh::Fraction<V> t = Tanh::minus(size);
+    return divide_unsummed(t.numerator, t.denominator);
+  }
+  template <class V>
   NNFAST_INLINE static V forward(V x) {
     using C = Constants<Element<V>>;
     const V size = abs(x);
-    const Quotient<V> q = Tanh::quotient(x);
-    const Pair<V> t = divide_unsummed(q.numerator, q.denominator);  // -tanh of size
+    const Pair<V> t = minus_tanh(size);
     const V far = (size + t.hi) + t.lo;
     const V small = min(broadcast<V>(1), size);
     const Pair<V> square = two_product(small, small);
@@ -332,8 +395,7 @@ struct Tanhshrink {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
-    const Quotient<V> q = Tanh::quotient(x);
-    const Pair<V> t = divide_unsummed(q.numerator, q.denominator);
+    const Pair<V> t = minus_tanh(abs(x));
     return dy * fma(t.hi, t.hi, 2 * t.hi * t.lo);
   }
 };

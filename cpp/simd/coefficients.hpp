@@ -13,7 +13,10 @@ struct Constants<float> {
   static constexpr float log2e = 0x1.7154760000000p+0f;
   static constexpr float ln2_hi = 0x1.62e4000000000p-1f;
   static constexpr float ln2_lo = 0x1.7f7d1c0000000p-20f;
-  static constexpr float round_magic = 0x1.8000000000000p+23f;
+  static constexpr float ln2_short = 0x1.62e0000000000p-1f;
+  static constexpr float ln2_rest = 0x1.0bfbe80000000p-15f;
+  static constexpr int step_bits = 3;
+  static constexpr float step_magic = 0x1.8000000000000p+20f;
   static constexpr float exp_min = -0x1.a000000000000p+6f;
   static constexpr float expm1_min = -0x1.3000000000000p+4f;
   static constexpr float largest = 0x1.fffffe0000000p+127f;
@@ -60,13 +63,28 @@ struct Constants<float> {
       -0x1.b5b50e0000000p-9f,
       0x1.0cad760000000p-10f,
       -0x1.6ac5f00000000p-13f};
+  static constexpr float exp_steps[] = {
+      0x1.0000000000000p+0f,
+      0x1.172b840000000p+0f,
+      0x1.306fe00000000p+0f,
+      0x1.4bfdae0000000p+0f,
+      0x1.6a09e60000000p+0f,
+      0x1.8ace540000000p+0f,
+      0x1.ae89fa0000000p+0f,
+      0x1.d5818e0000000p+0f};
+  static constexpr float exp_rests[] = {
+      0x0.0p+0f,
+      -0x1.9c0c220000000p-27f,
+      0x1.1250020000000p-25f,
+      -0x1.0a35500000000p-25f,
+      0x1.26055c0000000p-26f,
+      0x1.67a1ca0000000p-28f,
+      -0x1.f9c3040000000p-27f,
+      -0x1.a5217c0000000p-28f};
   static constexpr float exp_tail[] = {
       0x1.0000000000000p-1f,
-      0x1.5555560000000p-3f,
-      0x1.5554ea0000000p-5f,
-      0x1.1110ac0000000p-7f,
-      0x1.6d43280000000p-10f,
-      0x1.a17e0c0000000p-13f};
+      0x1.555b7c0000000p-3f,
+      0x1.555c2c0000000p-5f};
   static constexpr float log_tail[] = {
       0x1.5555560000000p-1f,
       0x1.9999ec0000000p-2f,
@@ -79,7 +97,10 @@ struct Constants<double> {
   static constexpr double log2e = 0x1.71547652b82fep+0;
   static constexpr double ln2_hi = 0x1.62e42fefa3800p-1;
   static constexpr double ln2_lo = 0x1.ef35793c76730p-45;
-  static constexpr double round_magic = 0x1.8000000000000p+52;
+  static constexpr double ln2_short = 0x1.62e42fefa4000p-1;
+  static constexpr double ln2_rest = -0x1.8432a1b0e2634p-43;
+  static constexpr int step_bits = 2;
+  static constexpr double step_magic = 0x1.8000000000000p+50;
   static constexpr double exp_min = -0x1.7498000000000p+9;
   static constexpr double expm1_min = -0x1.3800000000000p+5;
   static constexpr double largest = 0x1.fffffffffffffp+1023;
@@ -150,18 +171,25 @@ struct Constants<double> {
       -0x1.c1003a524135cp-23,
       0x1.49774935a771fp-25,
       -0x1.e283adef385b1p-29};
+  static constexpr double exp_steps[] = {
+      0x1.0000000000000p+0,
+      0x1.306fe0a31b715p+0,
+      0x1.6a09e667f3bcdp+0,
+      0x1.ae89f995ad3adp+0};
+  static constexpr double exp_rests[] = {
+      0x0.0p+0,
+      0x1.34d754db0abb6p-55,
+      -0x1.3b3efbf5e2228p-54,
+      0x1.c1a7792cb3387p-55};
   static constexpr double exp_tail[] = {
       0x1.0000000000000p-1,
-      0x1.5555555555557p-3,
-      0x1.5555555555558p-5,
-      0x1.11111111100dbp-7,
-      0x1.6c16c16c151f4p-10,
-      0x1.a01a01abe812ap-13,
-      0x1.a01a01acfe165p-16,
-      0x1.71de02315ffa6p-19,
-      0x1.27e4ccc569e78p-22,
-      0x1.af4de9dd31bd9p-26,
-      0x1.1f8b5b64c4b53p-29};
+      0x1.5555555555555p-3,
+      0x1.55555555565c1p-5,
+      0x1.111111111217ep-7,
+      0x1.6c16c116aabd7p-10,
+      0x1.a01a013675f25p-13,
+      0x1.a02bc82175e3fp-16,
+      0x1.71ee63b4e547dp-19};
   static constexpr double log_tail[] = {
       0x1.5555555555555p-1,
       0x1.9999999999a39p-2,

@@ -1,8 +1,9 @@
 // Elementary functions on the vector types, built for results within one unit in the last place.
 //
 // Where a formula goes on from an exponential, it takes it as an unevaluated sum hi + lo (Pair), so that the rounding
-// of the exponential does not reach the result. Reduction and polynomials: x = n ln2 + r, e^r = 1 + r + r^2 tail(r), as
-// in Muller, "Elementary Functions", chapters 3 and 11; the coefficients come from minimax.py.
+// of the exponential does not reach the result. Reduction, table and polynomials: x = (n + k/8) ln2 + r, so that
+// e^x = 2^n 2^(k/8) e^r with e^r = 1 + r + r^2 tail(r), as in Tang, "Table-driven implementation of the exponential
+// function in IEEE floating-point arithmetic", 1989; the constants come from minimax.py.
 #pragma once
 
 #include "simd/coefficients.hpp"
@@ -20,10 +21,10 @@ NNFAST_INLINE V polynomial(V x, const Element<V> (&coefficients)[N]) {
   return sum;
 }
 
-// x = n ln2 + r, |r| <= ln2 / 2.
+// x = steps ln2 / 8 + r (/ 4 in double), |r| at most half of such a step.
 template <class V>
 struct Reduced {
-  Mask<V> n;
+  Mask<V> steps;
   Pair<V> r;
 };
 
@@ -31,22 +32,49 @@ struct Reduced {
 template <class V>
 NNFAST_INLINE Reduced<V> reduce_by_ln2(V x) {
   using C = Constants<Element<V>>;
-  const V magic = broadcast<V>(C::round_magic);
-  const V shifted = fma(x, broadcast<V>(C::log2e), magic);  // the integer sits in the low bits
+  const V magic = broadcast<V>(C::step_magic);
+  const V shifted = fma(x, broadcast<V>(C::log2e), magic);  // the number of steps sits in the low bits
   const V n = shifted - magic;
-  const V t = fma(n, broadcast<V>(-C::ln2_hi), x);  // exact
-  const V hi = fma(n, broadcast<V>(-C::ln2_lo), t);
-  const V lo = fma(n, broadcast<V>(-C::ln2_lo), t - hi);
+  const V t = fma(n, broadcast<V>(-C::ln2_short), x);  // exact
+  const V hi = fma(n, broadcast<V>(-C::ln2_rest), t);
+  const V lo = fma(n, broadcast<V>(-C::ln2_rest), t - hi);
   return {bit_cast<Mask<V>>(shifted) - bit_cast<Mask<V>>(magic), {hi, lo}};
 }
 
-// e^r - 1 - r.hi of a reduced argument.
+// x = r - steps ln2 / 8 (/ 4 in double), so that e^-x is 2^(steps/8) e^-r.
 template <class V>
-NNFAST_INLINE V exp_rest(Pair<V> r) {
-  return fma(r.hi * r.hi, polynomial(r.hi, Constants<Element<V>>::exp_tail), r.lo);
+struct ReducedDown {
+  Mask<V> steps;
+  V r;
+};
+
+template <class V>
+NNFAST_INLINE ReducedDown<V> reduce_down(V x) {
+  using C = Constants<Element<V>>;
+  const V magic = broadcast<V>(C::step_magic);
+  const V shifted = fma(x, broadcast<V>(-C::log2e), magic);
+  const V n = shifted - magic;
+  const V t = fma(n, broadcast<V>(C::ln2_short), x);
+  return {bit_cast<Mask<V>>(shifted) - bit_cast<Mask<V>>(magic), fma(n, broadcast<V>(C::ln2_rest), t)};
 }
 
-// e^x = (m.hi + m.lo) 2^n with m in [0.7, 1.5].
+// Steps that make a factor of 2.
+template <class V>
+NNFAST_INLINE Mask<V> doublings(Mask<V> steps) {
+  return steps >> Constants<Element<V>>::step_bits;
+}
+
+// 2^(k/8) for the steps beyond a factor of 2, rounded, and what it lacks relative to its size.
+template <class V>
+NNFAST_INLINE V step_factor(Mask<V> steps) {
+  return lookup<V>(Constants<Element<V>>::exp_steps, steps);
+}
+template <class V>
+NNFAST_INLINE V step_rest(Mask<V> steps) {
+  return lookup<V>(Constants<Element<V>>::exp_rests, steps);
+}
+
+// e^x = (m.hi + m.lo) 2^n with m in [0.95, 1.92].
 template <class V>
 struct Exponential {
   Mask<V> n;
@@ -56,9 +84,11 @@ struct Exponential {
 // x at least 2 exp_min, at most -exp_min, or NaN. m.lo is not small: m is meant to be added up.
 template <class V>
 NNFAST_INLINE Exponential<V> exp_unsummed(V x) {
-  const Reduced<V> reduced = reduce_by_ln2(x);
-  const Pair<V> m = fast_two_sum(broadcast<V>(1), reduced.r.hi);
-  return {reduced.n, {m.hi, m.lo + exp_rest(reduced.r)}};
+  const Reduced<V> x_reduced = reduce_by_ln2(x);
+  const V r = x_reduced.r.hi;
+  const V factor = step_factor<V>(x_reduced.steps);
+  const V rest = fma(r * r, polynomial(r, Constants<Element<V>>::exp_tail), step_rest<V>(x_reduced.steps));
+  return {doublings<V>(x_reduced.steps), {factor, factor * (r + rest)}};
 }
 
 // x.lo may be many ulps of 1, so e^x.lo is a factor 1 + x.lo of the whole.
@@ -75,16 +105,17 @@ NNFAST_INLINE Exponential<V> exp_pair(X x) {
   return {e.n, fast_two_sum(e.m.hi, e.m.lo)};
 }
 
-// e^x - 1 for x <= 0; NaN stays NaN.
+// e^x - 1 for x <= 0; NaN stays NaN. lo may be a fiftieth of hi: it is meant to be added up.
 template <class V>
-NNFAST_INLINE Pair<V> expm1_nonpositive(V x) {
+NNFAST_INLINE Pair<V> expm1_unsummed(V x) {
   const Reduced<V> reduced = reduce_by_ln2(max(broadcast<V>(Constants<Element<V>>::expm1_min), x));
-  const Pair<V> p = fast_two_sum(reduced.r.hi, exp_rest(reduced.r));
-  const V s = power_of_two<V>(reduced.n);
+  const V r = reduced.r.hi;
+  const V rest = fma(r * r, polynomial(r, Constants<Element<V>>::exp_tail), step_rest<V>(reduced.steps));
+  const V s = step_factor<V>(reduced.steps) * power_of_two<V>(doublings<V>(reduced.steps));
   const V s_minus_1 = s - 1;
   const V lost = s - (s_minus_1 + 1);
-  const V hi = fma(s, p.hi, s_minus_1);
-  return {hi, fma(s, p.lo, fma(s, p.hi, s_minus_1 - hi)) + lost};
+  const V hi = fma(s, r, s_minus_1);
+  return {hi, fma(s, rest + reduced.r.lo, fma(s, r, s_minus_1 - hi)) + lost};
 }
 
 // a / b in one rounding and a little: the quotient by a reciprocal, corrected by its remainder.
@@ -94,6 +125,13 @@ NNFAST_INLINE V divide(Pair<V> a, Pair<V> b) {
   const V q = a.hi * reciprocal;
   const V remainder = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo);
   return fma(remainder, reciprocal, q);
+}
+
+template <class V>
+NNFAST_INLINE V divide(V a, Pair<V> b) {
+  const V reciprocal = 1 / b.hi;
+  const V q = a * reciprocal;
+  return fma(fma(-q, b.lo, fma(-q, b.hi, a)), reciprocal, q);
 }
 
 // The same, unevaluated.

@@ -111,16 +111,21 @@ def constants(
     cpp_type: str,
     bits: int,
     exponent_bits: int,
+    step_bits: int,
     exp_degree: int,
     log_degree: int,
     gauss_degree: int,
     tanh_degree: int,
 ) -> str:
-    # n * ln2_hi must be exact for every exponent n, also without FMA.
+    # n * ln2_hi must be exact for every exponent n, also without FMA, and steps * ln2_short for every step of e^x.
     ln2_hi = round_to(mp.log(2), bits - exponent_bits)
-    half_ln2 = mp.log(2) / 2 * mp.mpf("1.0001")
+    ln2_short = round_to(mp.log(2), bits - exponent_bits - 1 - step_bits)
+    half_step = mp.log(2) / 2 ** (step_bits + 1) * mp.mpf("1.0001")
+    steps = [mp.mpf(2) ** (mp.mpf(k) / 2**step_bits) for k in range(2**step_bits)]
+    exp_steps = [round_to(step, bits) for step in steps]
+    exp_rests = [exact / step - 1 for exact, step in zip(steps, exp_steps, strict=True)]
     s_max = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
-    exp_coefficients = remez(exp_tail, -half_ln2, half_ln2, exp_degree)
+    exp_coefficients = remez(exp_tail, -half_step, half_step, exp_degree)
     log_coefficients = remez(log_tail, mp.mpf(0), s_max**2 * mp.mpf("1.0001"), log_degree)
     # No argument further out changes a result: e^x is under half the smallest subnormal, 1 - e^x rounds to 1.
     exp_min = -mp.ceil(mp.log(2) * {24: 150, 53: 1075}[bits] * 16) / 16
@@ -159,7 +164,10 @@ struct Constants<{cpp_type}> {{
   static constexpr {cpp_type} log2e = {literal(1 / mp.log(2), bits)};
   static constexpr {cpp_type} ln2_hi = {literal(ln2_hi, bits)};
   static constexpr {cpp_type} ln2_lo = {literal(mp.log(2) - ln2_hi, bits)};
-  static constexpr {cpp_type} round_magic = {literal(mp.mpf(3) * 2 ** (bits - 2), bits)};
+  static constexpr {cpp_type} ln2_short = {literal(ln2_short, bits)};
+  static constexpr {cpp_type} ln2_rest = {literal(mp.log(2) - ln2_short, bits)};
+  static constexpr int step_bits = {step_bits};
+  static constexpr {cpp_type} step_magic = {literal(mp.mpf(3) * 2 ** (bits - 2 - step_bits), bits)};
   static constexpr {cpp_type} exp_min = {literal(exp_min, bits)};
   static constexpr {cpp_type} expm1_min = {literal(expm1_min, bits)};
   static constexpr {cpp_type} largest = {literal(largest, bits)};
@@ -175,6 +183,10 @@ struct Constants<{cpp_type}> {{
       {numbers(gauss_coefficients[2:])}}};
   static constexpr {cpp_type} tanh_bend[] = {{
       {numbers(tanh_coefficients)}}};
+  static constexpr {cpp_type} exp_steps[] = {{
+      {numbers(exp_steps)}}};
+  static constexpr {cpp_type} exp_rests[] = {{
+      {numbers(exp_rests)}}};
   static constexpr {cpp_type} exp_tail[] = {{
       {numbers(exp_coefficients)}}};
   static constexpr {cpp_type} log_tail[] = {{
@@ -196,6 +208,6 @@ struct Constants;
 
 if __name__ == "__main__":
     print(HEADER)
-    print(constants("float", 24, 8, exp_degree=5, log_degree=3, gauss_degree=10, tanh_degree=6))
-    print(constants("double", 53, 11, exp_degree=10, log_degree=7, gauss_degree=24, tanh_degree=16))
+    print(constants("float", 24, 8, 3, exp_degree=2, log_degree=3, gauss_degree=10, tanh_degree=6))
+    print(constants("double", 53, 11, 2, exp_degree=7, log_degree=7, gauss_degree=24, tanh_degree=16))
     print("// clang-format on\n}  // namespace\n}  // namespace nnfast")

@@ -177,6 +177,36 @@ NNFAST_INLINE V permute(V v, Mask<V> index) {
 #endif
 }
 
+// Entries of a table that one instruction looks up: 32 bytes, a register of AVX2.
+template <class T>
+constexpr int kTableSize = static_cast<int>(32 / sizeof(T));
+
+// table[index[i] mod its size] in lane i.
+template <class V>
+NNFAST_INLINE V lookup(const Element<V> (&table)[kTableSize<Element<V>>], Mask<V> index) {
+#if defined(__AVX512F__)
+  // Twice the table in a register; the indices above it are not looked at.
+  if constexpr (sizeof(Element<V>) == 4) {
+    return _mm512_permutexvar_ps(bit_cast<__m512i>(index), _mm512_broadcast_f32x8(_mm256_loadu_ps(table)));
+  } else {
+    return _mm512_permutexvar_pd(bit_cast<__m512i>(index), _mm512_broadcast_f64x4(_mm256_loadu_pd(table)));
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Element<V>) == 4) {
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), bit_cast<__m256i>(index));
+  } else {
+    // Lanes of 64 bits go as two of 32: 2 index and the one above.
+    const __m256i low = _mm256_shuffle_epi32(_mm256_slli_epi64(bit_cast<__m256i>(index), 1), 0xa0);
+    const __m256i both = _mm256_or_si256(low, _mm256_set1_epi64x(std::int64_t{1} << 32));
+    return bit_cast<V>(_mm256_permutevar8x32_epi32(bit_cast<__m256i>(_mm256_loadu_pd(table)), both));
+  }
+#else
+  V result;
+  for (int i = 0; i < kLanes<V>; ++i) result[i] = table[index[i] & (kTableSize<Element<V>> - 1)];
+  return result;
+#endif
+}
+
 // ---- arithmetic the types lack ----
 
 #if defined(__FMA__) || defined(__aarch64__)

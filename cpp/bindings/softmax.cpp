@@ -7,8 +7,8 @@
 namespace nnfast {
 namespace {
 
-constexpr double kNsPerElement = 0.6;
-constexpr double kNsPerRow = 40;
+constexpr double kNsPerElement = 0.5;
+constexpr double kNsPerRow = 12;
 
 constexpr const char* kSoftmaxDoc = R"(
 Softmax along an axis: ``exp(x - max(x)) / sum(exp(x - max(x)))``.

@@ -361,7 +361,7 @@ struct Tanh {
   }
   template <class V>
   NNFAST_INLINE static V far(V size) {
-    const Exponential<V> e = exp_unsummed(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), size));
+    const Exponential<V> e = exp_unsummed<V>(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), size));
     const V decay = (e.m.hi + e.m.lo) * power_of_two<V>(e.n);
     return 1 - (decay + decay) / (1 + decay);
   }

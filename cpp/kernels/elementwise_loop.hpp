@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/elementwise.hpp"
+#include "kernels/unrolled.hpp"
 #include "simd/float_state.hpp"
 #include "simd/half.hpp"
 #include "simd/vector.hpp"
@@ -53,16 +54,6 @@ NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
   return Kernel::apply(inputs[I]...);
 }
 
-// Vectors that go through a formula together. A formula is a chain of operations that wait for each other; of four chains
-// the compiler weaves one stream, if all inputs are loaded before the first result is stored.
-constexpr int kAtOnce = 4;
-
-template <int N, class Body>
-NNFAST_INLINE void unrolled(Body body) {
-#pragma GCC unroll 4
-  for (int u = 0; u < N; ++u) body(u);
-}
-
 // Inputs: how many there are in all; Repeated: how many of the last are the same for every element.
 template <class Kernel, class S, int Inputs, int Repeated>
 NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n) {
@@ -80,12 +71,12 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n) {
   for (; i + kAtOnce * kLanes<V> <= n; i += kAtOnce * kLanes<V>) {
     V several[kAtOnce][Inputs];
     V results[kAtOnce];
-    unrolled<kAtOnce>([&](int u) {
+    unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
       for (int k = 0; k < Inputs; ++k)
         several[u][k] = k < varying ? Stored<S>::load(from[k] + (i + u * kLanes<V>)*size) : inputs[k];
     });
-    unrolled<kAtOnce>([&](int u) { results[u] = apply<Kernel>(several[u], indices); });
-    unrolled<kAtOnce>([&](int u) { Stored<S>::store(out + (i + u * kLanes<V>)*size, results[u]); });
+    unrolled<kAtOnce>([&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], indices); });
+    unrolled<kAtOnce>([&](int u) NNFAST_INLINED { Stored<S>::store(out + (i + u * kLanes<V>)*size, results[u]); });
   }
   for (; i + kLanes<V> <= n; i += kLanes<V>) {
     for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size);

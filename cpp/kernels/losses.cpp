@@ -11,73 +11,94 @@ namespace {
 
 NNFAST_INLINE double log_of(double sum) { return sum == sum ? log_from_one(broadcast<Vec<double>>(sum))[0] : sum; }
 
-// dz = e * factor, where the row of dz holds the exponentials.
-template <class T>
-NNFAST_INLINE void scale_row(char* dz, std::ptrdiff_t stride, std::ptrdiff_t n, double factor) {
+// The exponentials of R rows go to dz and their sums are returned; with(r, i, part, count, d) sees what they are of.
+template <class T, int R, class ZRows, class DzRows, class With>
+NNFAST_INLINE void exponentials(double (&totals)[R], const ZRows& z, const DzRows& dz, std::ptrdiff_t n,
+                                const T (&largest)[R], With with) {
   using V = Vec<T>;
-  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-    char* at = dz + i * stride;
-    store_strided(at, stride, load_strided<V>(at, stride, count, T{0}) * broadcast<V>(static_cast<T>(factor)), count);
-  }
+  BlockSum<T> sums[R];
+  for_shifted<T, R>(
+      z, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); },
+      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d, V e) NNFAST_INLINED {
+        with(r, i, part, count, d);
+        sums[r].add(e, part);
+        dz.store(r, i, e, count);
+      });
+  unrolled<R>([&](int r) NNFAST_INLINED { totals[r] = sums[r].total(); });
 }
 
-template <class T>
-double index_row(const CrossEntropy& loss, const char* z, char* dz, std::int64_t label) {
+template <class T, int R, class ZRows, class DzRows>
+NNFAST_INLINE void index_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz) {
   using V = Vec<T>;
-  const std::ptrdiff_t n = loss.classes, stride = loss.dlogits.stride;
-  const T largest = row_max<T>(z, loss.logits.stride, n);
+  const std::ptrdiff_t n = loss.classes;
+  T largest[R], at_label[R];
+  row_max(largest, z, n);
   // Read before dz, which may be z, is written.
-  const T at_label = load_element<T>(z + label * loss.logits.stride);
-  BlockSum<T> sum;
-  for_shifted<T>(z, loss.logits.stride, n, largest, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) {
-    const V e = exp_shifted(d);
-    sum.add(e, part);
-    store_strided(dz + i * stride, stride, e, count);
+  for (int r = 0; r < R; ++r) at_label[r] = load_element<T>(z.at(r, loss.labels[row + r]));
+  double totals[R], at_label_exp[R];
+  exponentials<T, R>(totals, z, dz, n, largest, [](auto...) NNFAST_INLINED {});
+  V factor[R];
+  for (int r = 0; r < R; ++r) {
+    at_label_exp[r] = load_element<T>(dz.at(r, loss.labels[row + r]));
+    factor[r] = broadcast<V>(static_cast<T>(loss.gradient_scale / totals[r]));
+  }
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    unrolled<R>([&](int r) NNFAST_INLINED { dz.store(r, i, dz.load(r, i, count, T{0}) * factor[r], count); });
   });
-  const double total = sum.total();
-  const double at_label_exp = load_element<T>(dz + label * stride);
-  scale_row<T>(dz, stride, n, loss.gradient_scale / total);
-  store_element(dz + label * stride, static_cast<T>((at_label_exp - total) / total * loss.gradient_scale));
-  const double shifted = at_label == largest ? 0.0 : static_cast<double>(at_label) - static_cast<double>(largest);
-  return log_of(total) - shifted;
+  for (int r = 0; r < R; ++r) {
+    const double total = totals[r];
+    const double gradient = (at_label_exp[r] - total) / total * loss.gradient_scale;
+    store_element(dz.at(r, loss.labels[row + r]), static_cast<T>(gradient));
+    const double shifted =
+        at_label[r] == largest[r] ? 0.0 : static_cast<double>(at_label[r]) - static_cast<double>(largest[r]);
+    loss.losses[row + r] = log_of(total) - shifted;
+  }
 }
 
-template <class T>
-double target_row(const CrossEntropy& loss, const char* z, char* dz, const char* t) {
+template <class T, int R, class ZRows, class DzRows, class TargetRows>
+NNFAST_INLINE void target_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz,
+                               const TargetRows& t) {
   using V = Vec<T>;
-  const std::ptrdiff_t n = loss.classes, stride = loss.dlogits.stride, t_stride = loss.targets.stride;
-  const T largest = row_max<T>(z, loss.logits.stride, n);
-  BlockSum<T> sum, target_sum, weighted;
-  for_shifted<T>(z, loss.logits.stride, n, largest, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) {
-    const V target = load_strided<V>(t + i * t_stride, t_stride, count, T{0});
-    const V e = exp_shifted(d);
-    sum.add(e, part);
-    target_sum.add(target, part);
-    weighted.add_product(target, target == 0 ? V{} : d.hi, part);
-    store_strided(dz + i * stride, stride, e, count);
-  });
-  const double total = sum.total(), targets = target_sum.total();
-  const V softmax_scale = broadcast<V>(static_cast<T>(targets * loss.gradient_scale / total));
+  const std::ptrdiff_t n = loss.classes;
+  T largest[R];
+  row_max(largest, z, n);
+  BlockSum<T> target_sums[R], weighted[R];
+  double totals[R];
+  exponentials<T, R>(totals, z, dz, n, largest,
+                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
+                       const V target = t.load(r, i, count, T{0});
+                       target_sums[r].add(target, part);
+                       weighted[r].add_product(target, target == 0 ? V{} : d.hi, part);
+                     });
   const V target_scale = broadcast<V>(static_cast<T>(loss.gradient_scale));
-  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-    char* at = dz + i * stride;
-    const V target = load_strided<V>(t + i * t_stride, t_stride, count, T{0});
-    const V e = load_strided<V>(at, stride, count, T{0});
-    store_strided(at, stride, e * softmax_scale - target * target_scale, count);
+  V softmax_scale[R];
+  for (int r = 0; r < R; ++r) {
+    const double targets = target_sums[r].total();
+    softmax_scale[r] = broadcast<V>(static_cast<T>(targets * loss.gradient_scale / totals[r]));
+    loss.losses[row + r] = log_of(totals[r]) * targets - weighted[r].total();
   }
-  return log_of(total) * targets - weighted.total();
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    unrolled<R>([&](int r) NNFAST_INLINED {
+      const V e = dz.load(r, i, count, T{0});
+      dz.store(r, i, e * softmax_scale[r] - t.load(r, i, count, T{0}) * target_scale, count);
+    });
+  });
 }
 
 template <class T>
 void softmax_cross_entropy(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = row_begin; r < row_end; ++r) {
-    const char* z = loss.logits.data + r * loss.logits.row_stride;
-    char* dz = loss.dlogits.data + r * loss.dlogits.row_stride;
-    loss.losses[r] = loss.labels ? index_row<T>(loss, z, dz, loss.labels[r])
-                                 : target_row<T>(loss, z, dz, loss.targets.data + r * loss.targets.row_stride);
+  if (loss.labels) {
+    for_rows<T>(
+        row_begin, row_end,
+        [&](auto count, std::ptrdiff_t row, auto z, auto dz) NNFAST_INLINED { index_rows<T, count>(loss, row, z, dz); },
+        loss.logits, loss.dlogits);
+  } else {
+    for_rows<T>(
+        row_begin, row_end,
+        [&](auto count, std::ptrdiff_t row, auto z, auto dz, auto t)
+            NNFAST_INLINED { target_rows<T, count>(loss, row, z, dz, t); },
+        loss.logits, loss.dlogits, loss.targets);
   }
 }
 

@@ -1,10 +1,9 @@
 // The family of losses.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
-#include "kernels/softmax.hpp"
+#include "kernels/matrix.hpp"
 
 namespace nnfast {
 

@@ -10,148 +10,185 @@
 namespace nnfast {
 namespace {
 
-template <class T>
-void softmax_row(const char* x, std::ptrdiff_t x_stride, char* y, std::ptrdiff_t y_stride, std::ptrdiff_t n) {
+template <class T, int R, class XStride, class YStride>
+NNFAST_INLINE void softmax_rows(const Rows<T, XStride>& x, const Rows<T, YStride>& y, std::ptrdiff_t n) {
   using V = Vec<T>;
-  const T largest = row_max<T>(x, x_stride, n);
-  BlockSum<T> sum;
-  for_shifted<T>(x, x_stride, n, largest, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) {
-    const V e = exp_shifted(d);
-    sum.add(e, part);
-    store_strided(y + i * y_stride, y_stride, e, count);
-  });
-  const double total = sum.total();
-  const V factor = broadcast<V>(static_cast<T>(1 / total)), divisor = broadcast<V>(static_cast<T>(total));
-  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-    char* at = y + i * y_stride;
-    const V e = load_strided<V>(at, y_stride, count, T{0});
+  T largest[R];
+  row_max(largest, x, n);
+  BlockSum<T> sums[R];
+  for_shifted<T, R>(
+      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); },
+      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
+        sums[r].add(e, part);
+        y.store(r, i, e, count);
+      });
+  V scale[R];
+  unrolled<R>([&](int r) NNFAST_INLINED {
+    const double total = sums[r].total();
     // The reciprocal of a double is one rounding more, where the bound has no room for it.
-    store_strided(at, y_stride, sizeof(T) == sizeof(double) ? e / divisor : e * factor, count);
-  }
+    scale[r] = broadcast<V>(static_cast<T>(sizeof(T) == sizeof(double) ? total : 1 / total));
+  });
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    unrolled<R>([&](int r) NNFAST_INLINED {
+      const V e = y.load(r, i, count, T{0});
+      y.store(r, i, sizeof(T) == sizeof(double) ? e / scale[r] : e * scale[r], count);
+    });
+  });
 }
 
 template <class T>
 void softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = 0; r < rows; ++r)
-    softmax_row<T>(x.data + r * x.row_stride, x.stride, y.data + r * y.row_stride, y.stride, n);
+  for_rows<T>(
+      0, rows,
+      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { softmax_rows<T, count>(from, to, n); }, x,
+      y);
 }
 
-// log sum_j e^(x_j - largest). The terms that are 1 are counted and the others summed apart: where one term is nearly
-// all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too large, so
-// that none is subnormal.
-template <class T>
-double log_sum(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n, T largest) {
+// log sum_j e^(x_j - largest) of each row. The terms that are 1 are counted and the others summed apart: where one term
+// is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too
+// large, so that none is subnormal.
+template <class T, int R, class Stride>
+NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<T, Stride>& x, std::ptrdiff_t n, const T (&largest)[R]) {
   using V = Vec<T>;
-  BlockSum<T> others;
-  Mask<V> ones{};
-  for_shifted<T>(x, stride, n, largest, [&](std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d) {
-    const Mask<V> one = d.hi == 0;
-    ones -= one;
-    others.add(one ? V{} : exp_shifted<64>(d), part);
+  BlockSum<T> others[R];
+  Mask<V> ones[R] = {};
+  for_shifted<T, R>(
+      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted<64>(d); },
+      [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d, V e) NNFAST_INLINED {
+        const Mask<V> one = d.hi == 0;
+        ones[r] -= one;
+        others[r].add(one ? V{} : e, part);
+      });
+  double counts[R], sums[R];
+  unrolled<R>([&](int r) NNFAST_INLINED {
+    counts[r] = static_cast<double>(sum_of_lanes(ones[r]));
+    sums[r] = others[r].total() * 0x1p-64;
   });
-  double count = 0;
-  for (int i = 0; i < kLanes<V>; ++i) count += static_cast<double>(ones[i]);
-  return log_of_sum(count, others.total() * 0x1p-64);
+  for (int r = 0; r < R; ++r) logs[r] = log_of_sum(counts[r], sums[r]);
+}
+
+template <class T, int R, class XStride, class YStride>
+NNFAST_INLINE void log_softmax_rows(const Rows<T, XStride>& x, const Rows<T, YStride>& y, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  T largest[R];
+  double logs[R];
+  row_max(largest, x, n);
+  log_sums<T, R>(logs, x, n, largest);
+  Pair<V> log[R];
+  unrolled<R>([&](int r) NNFAST_INLINED {
+    const T hi = static_cast<T>(logs[r]);
+    log[r] = {broadcast<V>(hi), broadcast<V>(static_cast<T>(logs[r] - static_cast<double>(hi)))};
+  });
+  for_shifted<T, R>(
+      x, n, largest,
+      [&](int r, Pair<V> d) NNFAST_INLINED {
+        const Pair<V> sum = two_sum(d.hi, -log[r].hi);
+        return d.hi == static_cast<T>(-kInfinity) ? d.hi : sum.hi + (sum.lo + (d.lo - log[r].lo));
+      },
+      [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V result)
+          NNFAST_INLINED { y.store(r, i, result, count); });
 }
 
 template <class T>
 void log_softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
-  using V = Vec<T>;
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const char* row = x.data + r * x.row_stride;
-    char* out = y.data + r * y.row_stride;
-    const T largest = row_max<T>(row, x.stride, n);
-    const double log = log_sum<T>(row, x.stride, n, largest);
-    const V hi = broadcast<V>(static_cast<T>(log));
-    const V lo = broadcast<V>(static_cast<T>(log - static_cast<double>(static_cast<T>(log))));
-    for_shifted<T>(row, x.stride, n, largest, [&](std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V> d) {
-      const Pair<V> sum = two_sum(d.hi, -hi);
-      const V finite = sum.hi + (sum.lo + (d.lo - lo));
-      store_strided(out + i * y.stride, y.stride, d.hi == static_cast<T>(-kInfinity) ? d.hi : finite, count);
-    });
-  }
+  for_rows<T>(
+      0, rows,
+      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { log_softmax_rows<T, count>(from, to, n); },
+      x, y);
 }
 
 template <class T>
 void logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const char* row = x.data + r * x.row_stride;
-    const T largest = row_max<T>(row, x.stride, n, static_cast<T>(-kInfinity));
-    // A row of -inf is shifted by nothing: its terms are 0, unless there is a NaN among them.
-    const double log = log_sum<T>(row, x.stride, n, largest == static_cast<T>(-kInfinity) ? T{0} : largest);
-    const double sum = static_cast<double>(largest) + log;
-    store_element(y.data + r * y.row_stride, static_cast<T>(sum));
-  }
+  for_rows<T>(
+      0, rows,
+      [=](auto count, std::ptrdiff_t row, auto from) NNFAST_INLINED {
+        constexpr int R = count;
+        constexpr T bottom = static_cast<T>(-kInfinity);
+        T largest[R], shift[R];
+        double logs[R];
+        row_max(largest, from, n, bottom);
+        // A row of -inf is shifted by nothing: its terms are 0, unless there is a NaN among them.
+        for (int r = 0; r < R; ++r) shift[r] = largest[r] == bottom ? T{0} : largest[r];
+        log_sums<T, R>(logs, from, n, shift);
+        for (int r = 0; r < R; ++r)
+          store_element(y.data + (row + r) * y.row_stride, static_cast<T>(static_cast<double>(largest[r]) + logs[r]));
+      },
+      x);
 }
 
 template <class T>
 void softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
   using V = Vec<T>;
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const char* dy_row = dy.data + r * dy.row_stride;
-    const char* y_row = y.data + r * y.row_stride;
-    BlockSum<T> sum;
-    for (std::ptrdiff_t block = 0; block < n; block += kReduceBlock) {
-      for (int part = 0; part < kReduceParts<T>; ++part) {
-        const std::ptrdiff_t i = block + part * kLanes<V>;
-        const std::ptrdiff_t count = part_count<T>(n - block, part);
-        sum.add_product(load_strided<V>(dy_row + i * dy.stride, dy.stride, count, T{0}),
-                        load_strided<V>(y_row + i * y.stride, y.stride, count, T{0}), part);
-      }
-    }
-    const V total = broadcast<V>(static_cast<T>(sum.total()));
-    for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-      const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-      const V g = load_strided<V>(dy_row + i * dy.stride, dy.stride, count, T{0});
-      const V p = load_strided<V>(y_row + i * y.stride, y.stride, count, T{0});
-      store_strided(dx.data + r * dx.row_stride + i * dx.stride, dx.stride, p * (g - total), count);
-    }
-  }
+  for_rows<T>(
+      0, rows,
+      [n](auto group, std::ptrdiff_t, auto dy_rows, auto y_rows, auto dx_rows) NNFAST_INLINED {
+        constexpr int R = group;
+        BlockSum<T> sums[R];
+        for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+          unrolled<R>([&](int r) NNFAST_INLINED {
+            sums[r].add_product(dy_rows.load(r, i, count, T{0}), y_rows.load(r, i, count, T{0}), part);
+          });
+        });
+        V total[R];
+        unrolled<R>([&](int r) NNFAST_INLINED { total[r] = broadcast<V>(static_cast<T>(sums[r].total())); });
+        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          unrolled<R>([&](int r) NNFAST_INLINED {
+            const V p = y_rows.load(r, i, count, T{0});
+            dx_rows.store(r, i, p * (dy_rows.load(r, i, count, T{0}) - total[r]), count);
+          });
+        });
+      },
+      dy, y, dx);
 }
 
 template <class T>
 void log_softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
   using V = Vec<T>;
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    const char* dy_row = dy.data + r * dy.row_stride;
-    BlockSum<T> sum;
-    for (std::ptrdiff_t block = 0; block < n; block += kReduceBlock) {
-      for (int part = 0; part < kReduceParts<T>; ++part) {
-        const std::ptrdiff_t i = block + part * kLanes<V>;
-        sum.add(load_strided<V>(dy_row + i * dy.stride, dy.stride, part_count<T>(n - block, part), T{0}), part);
-      }
-    }
-    const V total = broadcast<V>(static_cast<T>(sum.total()));
-    for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-      const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-      const V g = load_strided<V>(dy_row + i * dy.stride, dy.stride, count, T{0});
-      const V log_p = load_strided<V>(y.data + r * y.row_stride + i * y.stride, y.stride, count, T{0});
-      store_strided(dx.data + r * dx.row_stride + i * dx.stride, dx.stride,
-                    fma(-total, exp_shifted(Pair<V>{log_p, V{}}), g), count);
-    }
-  }
+  for_rows<T>(
+      0, rows,
+      [n](auto group, std::ptrdiff_t, auto dy_rows, auto y_rows, auto dx_rows) NNFAST_INLINED {
+        constexpr int R = group;
+        BlockSum<T> sums[R];
+        for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+          unrolled<R>([&](int r) NNFAST_INLINED { sums[r].add(dy_rows.load(r, i, count, T{0}), part); });
+        });
+        V total[R];
+        unrolled<R>([&](int r) NNFAST_INLINED { total[r] = broadcast<V>(static_cast<T>(sums[r].total())); });
+        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          V result[R];
+          unrolled<R>([&](int r) NNFAST_INLINED {
+            const V p = exp_shifted(Pair<V>{y_rows.load(r, i, count, T{0}), V{}});
+            result[r] = fma(-total[r], p, dy_rows.load(r, i, count, T{0}));
+          });
+          unrolled<R>([&](int r) NNFAST_INLINED { dx_rows.store(r, i, result[r], count); });
+        });
+      },
+      dy, y, dx);
 }
 
 template <class T>
 void logsumexp_backward(Matrix dy, Matrix x, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
   using V = Vec<T>;
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t r = 0; r < rows; ++r) {
-    char* out = dx.data + r * dx.row_stride;
-    const V g = broadcast<V>(load_element<T>(dy.data + r * dy.row_stride));
-    softmax_row<T>(x.data + r * x.row_stride, x.stride, out, dx.stride, n);
-    for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-      const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-      char* at = out + i * dx.stride;
-      store_strided(at, dx.stride, g * load_strided<V>(at, dx.stride, count, T{0}), count);
-    }
-  }
+  for_rows<T>(
+      0, rows,
+      [=](auto group, std::ptrdiff_t row, auto x_rows, auto dx_rows) NNFAST_INLINED {
+        constexpr int R = group;
+        V g[R];
+        unrolled<R>([&](int r)
+                        NNFAST_INLINED { g[r] = broadcast<V>(load_element<T>(dy.data + (row + r) * dy.row_stride)); });
+        softmax_rows<T, R>(x_rows, dx_rows, n);
+        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          unrolled<R>([&](int r)
+                          NNFAST_INLINED { dx_rows.store(r, i, g[r] * dx_rows.load(r, i, count, T{0}), count); });
+        });
+      },
+      x, dx);
 }
 
 }  // namespace

@@ -1,15 +1,9 @@
 // The family of softmax over the rows of a matrix.
 #pragma once
 
-#include <cstddef>
+#include "kernels/matrix.hpp"
 
 namespace nnfast {
-
-// A matrix in memory: byte strides between rows and within one.
-struct Matrix {
-  char* data;
-  std::ptrdiff_t row_stride, stride;
-};
 
 // Where a row has one value, as that of logsumexp, its matrix has no stride.
 using SoftmaxFn = void (*)(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n);

@@ -1,27 +1,28 @@
-// The part that softmax and its losses share: one row shifted by its maximum, exponentials and their sum.
+// The part that softmax and its losses share: rows shifted by their maxima, exponentials and their sums.
 #pragma once
 
+#include "kernels/rows.hpp"
 #include "simd/math.hpp"
-#include "simd/reduce.hpp"
 
 namespace nnfast {
 namespace {
 
 constexpr double kInfinity = __builtin_inf();
 
-// The largest element of a row; one of -inf gives `lowest`, NaN unless told otherwise, so that what follows is NaN. A
+// The largest element of each row; for one of -inf `lowest`, NaN unless told otherwise, so that what follows is NaN. A
 // NaN in the row may or may not be returned: it reaches every result through the sum.
-template <class T>
-NNFAST_INLINE T row_max(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n,
-                        T lowest = static_cast<T>(__builtin_nan(""))) {
+template <class T, int R, class Stride>
+NNFAST_INLINE void row_max(T (&largest)[R], const Rows<T, Stride>& x, std::ptrdiff_t n,
+                           T lowest = static_cast<T>(__builtin_nan(""))) {
   using V = Vec<T>;
-  V largest = broadcast<V>(static_cast<T>(-kInfinity));
-  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-    largest = max(largest, load_strided<V>(x + i * stride, stride, count, static_cast<T>(-kInfinity)));
-  }
-  const T value = max_lane(largest);
-  return value == static_cast<T>(-kInfinity) ? lowest : value;
+  constexpr T bottom = static_cast<T>(-kInfinity);
+  V vector[R];
+  unrolled<R>([&](int r) NNFAST_INLINED { vector[r] = broadcast<V>(bottom); });
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    unrolled<R>([&](int r) NNFAST_INLINED { vector[r] = max(vector[r], x.load(r, i, count, bottom)); });
+  });
+  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = max_lane(vector[r]); });
+  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = largest[r] == bottom ? lowest : largest[r]; });
 }
 
 // x - largest, exact as hi + lo where it matters; 0 where they are equal, infinities included.
@@ -41,7 +42,7 @@ NNFAST_INLINE V exp_shifted(Pair<V> d) {
   using T = Element<V>;
   constexpr T ln2 = static_cast<T>(0.69314718055994530942);
   const V lowest = broadcast<V>(Constants<T>::exp_min - static_cast<T>(Raise) * ln2);
-  const Exponential<V> e = exp_unsummed(Pair<V>{max(lowest, d.hi), d.lo});
+  const Exponential<V> e = exp_unsummed<V>(Pair<V>{max(lowest, d.hi), d.lo});
   return scale(e.m.hi + e.m.lo, e.n + Raise);
 }
 
@@ -53,18 +54,21 @@ NNFAST_INLINE double log_of_sum(double count, double others) {
   return nearly_one ? others - log1p_rest(broadcast<V>(others))[0] : log_from_one(broadcast<V>(count + others))[0];
 }
 
-// Calls body(i, part, count, d) for every vector of the row; d is the shifted element, -inf where there is none.
-template <class T, class Body>
-NNFAST_INLINE void for_shifted(const char* x, std::ptrdiff_t stride, std::ptrdiff_t n, T largest, Body body) {
+// Calls use(r, i, part, count, d, map(r, d)) for every vector of R rows; d is the shifted element, -inf where there is
+// none. A use may overwrite its part of the row.
+template <class T, int R, class Stride, class Map, class Use>
+NNFAST_INLINE void for_shifted(const Rows<T, Stride>& x, std::ptrdiff_t n, const T (&largest)[R], Map map, Use use) {
   using V = Vec<T>;
-  for (std::ptrdiff_t block = 0; block < n; block += kReduceBlock) {
-    for (int part = 0; part < kReduceParts<T>; ++part) {
-      const std::ptrdiff_t i = block + part * kLanes<V>;
-      const std::ptrdiff_t count = part_count<T>(n - block, part);
-      const V v = load_strided<V>(x + i * stride, stride, count, static_cast<T>(-kInfinity));
-      body(i, part, count, shifted_by(v, broadcast<V>(largest)));
-    }
-  }
+  V shift[R];
+  unrolled<R>([&](int r) NNFAST_INLINED { shift[r] = broadcast<V>(largest[r]); });
+  for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    Pair<V> d[R];
+    V mapped[R];
+    unrolled<R>([&](int r)
+                    NNFAST_INLINED { d[r] = shifted_by(x.load(r, i, count, static_cast<T>(-kInfinity)), shift[r]); });
+    unrolled<R>([&](int r) NNFAST_INLINED { mapped[r] = map(r, d[r]); });
+    unrolled<R>([&](int r) NNFAST_INLINED { use(r, i, part, count, d[r], mapped[r]); });
+  });
 }
 
 }  // namespace

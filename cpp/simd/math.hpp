@@ -81,27 +81,31 @@ struct Exponential {
   Pair<V> m;
 };
 
-// x at least 2 exp_min, at most -exp_min, or NaN. m.lo is not small: m is meant to be added up.
 template <class V>
-NNFAST_INLINE Exponential<V> exp_unsummed(V x) {
-  const Reduced<V> x_reduced = reduce_by_ln2(x);
-  const V r = x_reduced.r.hi;
-  const V factor = step_factor<V>(x_reduced.steps);
-  const V rest = fma(r * r, polynomial(r, Constants<Element<V>>::exp_tail), step_rest<V>(x_reduced.steps));
-  return {doublings<V>(x_reduced.steps), {factor, factor * (r + rest)}};
+NNFAST_INLINE V high_part(V x) {
+  return x;
+}
+template <class V>
+NNFAST_INLINE V high_part(Pair<V> x) {
+  return x.hi;
 }
 
-// x.lo may be many ulps of 1, so e^x.lo is a factor 1 + x.lo of the whole.
-template <class V>
-NNFAST_INLINE Exponential<V> exp_unsummed(Pair<V> x) {
-  const Exponential<V> e = exp_unsummed(x.hi);
-  return {e.n, {e.m.hi, fma(e.m.hi + e.m.lo, x.lo, e.m.lo)}};
+// x, a vector or a pair, at least 2 exp_min, at most -exp_min, or NaN; its lo may be many ulps of 1. m.lo is not small:
+// m is meant to be added up.
+template <class V, class X>
+NNFAST_INLINE Exponential<V> exp_unsummed(X x) {
+  const Reduced<V> reduced = reduce_by_ln2(high_part(x));
+  V r = reduced.r.hi;
+  if constexpr (std::is_same_v<X, Pair<V>>) r += x.lo;
+  const V factor = step_factor<V>(reduced.steps);
+  const V rest = fma(r * r, polynomial(r, Constants<Element<V>>::exp_tail), step_rest<V>(reduced.steps));
+  return {doublings<V>(reduced.steps), {factor, factor * (r + rest)}};
 }
 
 // The same with m.lo below half an ulp of m.hi; of a vector or a pair.
 template <class V, class X>
 NNFAST_INLINE Exponential<V> exp_pair(X x) {
-  const Exponential<V> e = exp_unsummed(x);
+  const Exponential<V> e = exp_unsummed<V>(x);
   return {e.n, fast_two_sum(e.m.hi, e.m.lo)};
 }
 

@@ -21,6 +21,28 @@ NNFAST_INLINE std::ptrdiff_t part_count(std::ptrdiff_t left, int part) {
   return count < 0 ? 0 : (count < kLanes<Vec<T>> ? count : kLanes<Vec<T>>);
 }
 
+// The lower and the upper lanes of a vector.
+template <class V>
+struct Halves {
+  VecN<Element<V>, kLanes<V> / 2> low, high;
+};
+
+template <class V>
+NNFAST_INLINE Halves<V> halves(V v) {
+  return bit_cast<Halves<V>>(v);
+}
+
+// The compiler would go by pieces of four.
+NNFAST_INLINE Vec<double> to_double(VecN<float, kLanes<Vec<double>>> v) {
+#if defined(__AVX512F__)
+  return _mm512_cvtps_pd(v);
+#elif defined(__AVX2__)
+  return _mm256_cvtps_pd(v);
+#else
+  return __builtin_convertvector(v, Vec<double>);
+#endif
+}
+
 // The lanes of V as vectors of double.
 template <class V>
 struct Widened {
@@ -33,11 +55,8 @@ NNFAST_INLINE Widened<V> widen(V v) {
   if constexpr (sizeof(Element<V>) == sizeof(double)) {
     return {{v}};
   } else {
-    struct Halves {
-      VecN<float, kLanes<V> / 2> low, high;
-    };
-    const auto halves = bit_cast<Halves>(v);
-    return {{__builtin_convertvector(halves.low, Vec<double>), __builtin_convertvector(halves.high, Vec<double>)}};
+    const Halves<V> half = halves(v);
+    return {{to_double(half.low), to_double(half.high)}};
   }
 }
 
@@ -78,30 +97,64 @@ class BlockSum {
       }
     }
   }
+  // Element i and element i + half are added, for half = 8, 4, 2, 1.
   NNFAST_INLINE double total() const {
-    double lanes[kReduceBlock], lost[kReduceBlock];
-    __builtin_memcpy(lanes, sums_, sizeof lanes);
-    __builtin_memcpy(lost, lost_, sizeof lost);
-    for (int half = kReduceBlock / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) {
-        const double sum = lanes[i] + lanes[i + half];
-        if constexpr (kCompensated) {
-          const double part = sum - lanes[i];
-          lost[i] += lost[i + half] + ((lanes[i] - (sum - part)) + (lanes[i + half] - part));
-        }
-        lanes[i] = sum;
-      }
+    Vec<double> sums[kDoubles], lost[kDoubles];
+    for (int k = 0; k < kDoubles; ++k) {
+      sums[k] = sums_[k];
+      lost[k] = lost_[k];
     }
-    // An infinite sum has lost NaN.
-    return kCompensated && lost[0] == lost[0] ? lanes[0] + lost[0] : lanes[0];
+    for (int half = kDoubles / 2; half > 0; half /= 2) {
+      for (int k = 0; k < half; ++k) join(sums[k], lost[k], sums[k + half], lost[k + half]);
+    }
+    return total_of_lanes(sums[0], lost[0]);
+  }
+
+ private:
+  // a + b, and what is lost.
+  template <class D>
+  NNFAST_INLINE static void join(D& a, D& a_lost, D b, D b_lost) {
+    if constexpr (kCompensated) {
+      const Pair<D> sum = two_sum(a, b);
+      a_lost += b_lost + sum.lo;
+      a = sum.hi;
+    } else {
+      a += b;
+    }
+  }
+  template <class D>
+  NNFAST_INLINE static double total_of_lanes(D sums, D lost) {
+    if constexpr (kLanes<D> > 1) {
+      Halves<D> sum = halves(sums), rest = halves(lost);
+      join(sum.low, rest.low, sum.high, rest.high);
+      return total_of_lanes(sum.low, rest.low);
+    } else {
+      // An infinite sum has lost NaN.
+      return kCompensated && lost[0] == lost[0] ? sums[0] + lost[0] : sums[0];
+    }
   }
 };
 
+// The sum of all lanes; for integers.
+template <class V>
+NNFAST_INLINE Element<V> sum_of_lanes(V v) {
+  if constexpr (kLanes<V> == 1) {
+    return v[0];
+  } else {
+    const Halves<V> half = halves(v);
+    return sum_of_lanes(half.low + half.high);
+  }
+}
+
+// The largest lane; a NaN may or may not be returned.
 template <class V>
 NNFAST_INLINE Element<V> max_lane(V v) {
-  Element<V> largest = v[0];
-  for (int i = 1; i < kLanes<V>; ++i) largest = v[i] > largest ? v[i] : largest;
-  return largest;
+  if constexpr (kLanes<V> == 1) {
+    return v[0];
+  } else {
+    const Halves<V> half = halves(v);
+    return max_lane(half.high > half.low ? half.high : half.low);
+  }
 }
 
 }  // namespace

@@ -16,6 +16,8 @@
 #endif
 
 #define NNFAST_INLINE __attribute__((always_inline)) inline
+// The same of a lambda: [&](int i) NNFAST_INLINED { ... }
+#define NNFAST_INLINED __attribute__((always_inline))
 
 namespace nnfast {
 namespace {
@@ -99,6 +101,18 @@ NNFAST_INLINE V load_partial(const Element<V>* from, std::ptrdiff_t count, Eleme
     const auto lanes = static_cast<__mmask8>((1u << count) - 1);
     return bit_cast<V>(
         _mm512_mask_loadu_epi64(bit_cast<__m512i>(broadcast<V>(fill)), lanes, static_cast<const void*>(from)));
+  }
+#elif defined(__AVX2__)
+  using I = Mask<V>;
+  I lane;
+  for (int i = 0; i < kLanes<V>; ++i) lane[i] = i;
+  const I there = lane < broadcast<I>(static_cast<Element<I>>(count));
+  if constexpr (sizeof(Element<V>) == 4) {
+    const V v = _mm256_maskload_ps(from, bit_cast<__m256i>(there));
+    return there ? v : broadcast<V>(fill);
+  } else {
+    const V v = _mm256_maskload_pd(from, bit_cast<__m256i>(there));
+    return there ? v : broadcast<V>(fill);
   }
 #else
   V v = broadcast<V>(fill);

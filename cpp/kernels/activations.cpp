@@ -113,9 +113,11 @@ struct Hardswish {
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
-    const Pair<V> sum = two_sum(x, broadcast<V>(3));
-    const Pair<V> y = multiply(multiply(sum, x), sixth<V>());
-    return x >= 3 ? x : (x > -3 ? copysign(y.hi + y.lo, x) : (x == x ? V{} : x));
+    const V three = broadcast<V>(3);
+    const V inside = max(-three, x);
+    const Pair<V> sum = fast_two_sum(three, inside);
+    const V part = inside * sixth<V>().hi;
+    return x >= three ? x : fma(sum.hi, part, sum.lo * part);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {

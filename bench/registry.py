@@ -5,10 +5,19 @@ from types import ModuleType
 import numpy as np
 
 import nnfast as nf
-from bench import activations, dropout, losses, normalization, optim, softmax
+from bench import activations, bias, dropout, gating, losses, normalization, optim, softmax
 from bench.case import Call, Case
 
-FAMILIES: list[ModuleType] = [activations, softmax, losses, normalization, dropout, optim]
+FAMILIES: list[ModuleType] = [
+    activations,
+    gating,
+    bias,
+    softmax,
+    losses,
+    normalization,
+    dropout,
+    optim,
+]
 
 NOT_KERNELS = {
     "__version__",

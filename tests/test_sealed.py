@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FAMILIES = ("activations", "softmax", "losses", "normalization", "dropout", "optim")
+FAMILIES = (
+    "activations",
+    "gating",
+    "bias",
+    "softmax",
+    "losses",
+    "normalization",
+    "dropout",
+    "optim",
+)
 C_LIBRARY = {"memcpy", "memset", "memmove"}
 
 

@@ -75,7 +75,14 @@ Array read_floats(py::handle value, const char* name) {
   throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_text(array));
 }
 
-Array read_as(py::handle value, int dtype, const char* name) { return converted(read_floats(value, name), dtype); }
+Array read_floats_or_halves(py::handle value, const char* name) {
+  const Array array = any_array(value);
+  return array.dtype() == NPY_HALF ? converted(array, NPY_HALF) : read_floats(array.object(), name);
+}
+
+Array read_as(py::handle value, int dtype, const char* name) {
+  return converted(read_floats_or_halves(value, name), dtype);
+}
 
 Array written(py::handle value, int dtype, const char* name) {
   if (!PyArray_Check(value.ptr()))

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bindings/numpy_api.hpp"
-#include "kernels/softmax.hpp"
+#include "kernels/matrix.hpp"
 #include "runtime/strided.hpp"
 
 namespace nnfast {
@@ -49,6 +49,8 @@ Array any_array(py::handle value);
 // An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are;
 // float16 and short integers become float32, other integers float64, as NumPy's own functions have it.
 Array read_floats(py::handle value, const char* name);
+// The same where there is a kernel for float16.
+Array read_floats_or_halves(py::handle value, const char* name);
 // The same, converted to one dtype where it has another.
 Array read_as(py::handle value, int dtype, const char* name);
 // An argument that is written: an array of exactly this dtype, native, writeable. TypeError and ValueError otherwise.

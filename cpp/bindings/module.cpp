@@ -21,4 +21,6 @@ PYBIND11_MODULE(_core, module) {
   nnfast::bind_normalization(module);
   nnfast::bind_dropout(module);
   nnfast::bind_optim(module);
+  nnfast::bind_gating(module);
+  nnfast::bind_bias(module);
 }

@@ -29,6 +29,7 @@ struct UfuncStorage {
   std::string doc;
 };
 
+// For NumPy to see, which looks when a ufunc ends.
 void raise(unsigned raised) {
   if (raised & kRaisedInvalid) std::feraiseexcept(FE_INVALID);
   if (raised & kRaisedOverflow) std::feraiseexcept(FE_OVERFLOW);
@@ -72,6 +73,12 @@ py::object checked(PyObject* ufunc) {
 }
 
 }  // namespace
+
+void report(const char* function, unsigned raised) {
+  const int errors =
+      (raised & kRaisedInvalid ? NPY_FPE_INVALID : 0) | (raised & kRaisedOverflow ? NPY_FPE_OVERFLOW : 0);
+  if (errors && PyUFunc_GiveFloatingpointErrors(function, errors) < 0) throw py::error_already_set();
+}
 
 py::object make_ufunc(const UfuncSpec& spec) {
   // NumPy takes the first loop that the inputs can be cast to safely.

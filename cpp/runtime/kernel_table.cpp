@@ -21,6 +21,8 @@ namespace nnfast {
   extern const NormalizationKernels normalization; \
   extern const DropoutKernels dropout;             \
   extern const OptimKernels optim;                 \
+  extern const GatingKernels gating;               \
+  extern const BiasKernels bias;                   \
   }
 NNFAST_FOR_EACH_ISA(NNFAST_DECLARE)
 #undef NNFAST_DECLARE
@@ -30,7 +32,7 @@ namespace {
 #define NNFAST_TABLE(space, name)                                     \
   KernelTable{name,           &space::activations,   &space::softmax, \
               &space::losses, &space::normalization, &space::dropout, \
-              &space::optim},
+              &space::optim,  &space::gating,        &space::bias},
 constexpr KernelTable tables[] = {NNFAST_FOR_EACH_ISA(NNFAST_TABLE)};
 #undef NNFAST_TABLE
 

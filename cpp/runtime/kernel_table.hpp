@@ -11,6 +11,8 @@ struct LossKernels;
 struct NormalizationKernels;
 struct DropoutKernels;
 struct OptimKernels;
+struct GatingKernels;
+struct BiasKernels;
 
 struct KernelTable {
   const char* isa;
@@ -20,6 +22,8 @@ struct KernelTable {
   const NormalizationKernels* normalization;
   const DropoutKernels* dropout;
   const OptimKernels* optim;
+  const GatingKernels* gating;
+  const BiasKernels* bias;
 };
 
 // What this build has, the narrowest first.

@@ -209,5 +209,7 @@ struct Constants;
 if __name__ == "__main__":
     print(HEADER)
     print(constants("float", 24, 8, 3, exp_degree=2, log_degree=3, gauss_degree=10, tanh_degree=6))
-    print(constants("double", 53, 11, 2, exp_degree=7, log_degree=7, gauss_degree=24, tanh_degree=16))
+    print(
+        constants("double", 53, 11, 2, exp_degree=7, log_degree=7, gauss_degree=24, tanh_degree=16)
+    )
     print("// clang-format on\n}  // namespace\n}  // namespace nnfast")

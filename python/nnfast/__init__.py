@@ -50,7 +50,25 @@ from nnfast.activations import (
     tanhshrink,
     tanhshrink_backward,
 )
+from nnfast.bias import (
+    bias_gelu,
+    bias_gelu_backward,
+    bias_relu,
+    bias_relu_backward,
+    bias_silu,
+    bias_silu_backward,
+    bias_tanh,
+    bias_tanh_backward,
+)
 from nnfast.dropout import dropout, dropout_backward
+from nnfast.gating import (
+    geglu,
+    geglu_backward,
+    glu,
+    glu_backward,
+    swiglu,
+    swiglu_backward,
+)
 from nnfast.losses import softmax_cross_entropy
 from nnfast.normalization import batch_norm, batch_norm_backward
 from nnfast.runtime import cpu_info, get_num_threads, num_threads, set_num_threads
@@ -74,6 +92,14 @@ __all__ = [
     "__version__",
     "batch_norm",
     "batch_norm_backward",
+    "bias_gelu",
+    "bias_gelu_backward",
+    "bias_relu",
+    "bias_relu_backward",
+    "bias_silu",
+    "bias_silu_backward",
+    "bias_tanh",
+    "bias_tanh_backward",
     "celu",
     "celu_backward",
     "cpu_info",
@@ -81,9 +107,13 @@ __all__ = [
     "dropout_backward",
     "elu",
     "elu_backward",
+    "geglu",
+    "geglu_backward",
     "gelu",
     "gelu_backward",
     "get_num_threads",
+    "glu",
+    "glu_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
@@ -125,6 +155,8 @@ __all__ = [
     "softplus_backward",
     "softsign",
     "softsign_backward",
+    "swiglu",
+    "swiglu_backward",
     "tanh",
     "tanh_backward",
     "tanhshrink",

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks, _docs
+from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
@@ -57,7 +57,7 @@ _EXAMPLES = {
         "nf.hardsigmoid_backward(np.full(2, 6.0), np.array([0.0, 3.0]))",
         "array([1., 0.])",
     ),
-    "hardswish": ("nf.hardswish(np.array([-3.0, -1.5, 4.0]))", "array([ 0.   , -0.375,  4.   ])"),
+    "hardswish": ("nf.hardswish(np.array([-3.0, -1.5, 4.0]))", "array([-0.   , -0.375,  4.   ])"),
     "hardswish_backward": (
         "nf.hardswish_backward(np.ones(3), np.array([-4.0, 0.0, 4.0]))",
         "array([0. , 0.5, 1. ])",
@@ -346,17 +346,22 @@ def maxout(
     >>> y, which
     (array([ 3., -2.]), array([1, 0], dtype=uint8))
     """
-    x = _floating(x, "x")
-    axis = _axis(axis, x, "x")
+    x = _arrays.floating(x, "x")
+    axis = _arrays.axis_of(axis, x, "x")
     _pieces(pieces)
     if x.shape[axis] % pieces:
         raise ValueError(
             f"pieces must divide the length of axis {axis} of x, {x.shape[axis]}, got {pieces}"
         )
     shape = (*x.shape[:axis], x.shape[axis] // pieces, *x.shape[axis + 1 :])
-    y = _out(out, shape, x.dtype, x)
+    y = _arrays.output(out, shape, x.dtype, x)
     which = np.empty(shape, np.uint8)
-    _core.maxout(_last(x, axis), _last(y, axis), _last(which, axis), pieces)
+    _core.maxout(
+        _arrays.axis_last(x, axis),
+        _arrays.axis_last(y, axis),
+        _arrays.axis_last(which, axis),
+        pieces,
+    )
     return y, which
 
 
@@ -397,8 +402,8 @@ def maxout_backward(
     >>> nf.maxout_backward(np.array([5.0, 7.0]), np.array([1, 0], dtype=np.uint8), 2)
     array([0., 5., 7., 0.])
     """
-    dy = _floating(dy, "dy")
-    axis = _axis(axis, dy, "dy")
+    dy = _arrays.floating(dy, "dy")
+    axis = _arrays.axis_of(axis, dy, "dy")
     _pieces(pieces)
     if not isinstance(which, np.ndarray):
         raise TypeError(f"which must be a numpy.ndarray, got {type(which).__name__}")
@@ -407,51 +412,16 @@ def maxout_backward(
     if which.shape != dy.shape:
         raise ValueError(f"which must have the shape of dy, {dy.shape}, got {which.shape}")
     shape = (*dy.shape[:axis], dy.shape[axis] * pieces, *dy.shape[axis + 1 :])
-    dx = _out(out, shape, dy.dtype, dy)
-    _core.maxout_backward(_last(dy, axis), _last(which, axis), _last(dx, axis), pieces)
+    dx = _arrays.output(out, shape, dy.dtype, dy)
+    _core.maxout_backward(
+        _arrays.axis_last(dy, axis),
+        _arrays.axis_last(which, axis),
+        _arrays.axis_last(dx, axis),
+        pieces,
+    )
     return dx
-
-
-def _floating(value: ArrayLike, name: str) -> NDArray[Any]:
-    array = np.asarray(value)
-    if array.dtype.type in (np.float32, np.float64) and array.dtype.isnative:
-        return array
-    for dtype in (np.float32, np.float64):
-        if np.can_cast(array.dtype, dtype):
-            return array.astype(dtype)
-    raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
-
-
-def _axis(axis: int, array: NDArray[Any], name: str) -> int:
-    axis = _checks.integer(axis, "axis")
-    if not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"axis must be an axis of {name} with shape {array.shape}, got {axis}")
-    return axis % array.ndim
-
-
-def _last(array: NDArray[Any], axis: int) -> NDArray[Any]:
-    """The array with an axis (not negative) moved to the end: at no cost where there is nothing to move."""
-    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
 def _pieces(pieces: int) -> None:
     if not 1 <= _checks.integer(pieces, "pieces") <= 256:
         raise ValueError(f"pieces must be in [1, 256], got {pieces}")
-
-
-def _out(
-    out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any], read: NDArray[Any]
-) -> NDArray[Any]:
-    if out is None:
-        return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable, but is read-only")
-    if np.may_share_memory(out, read):
-        raise ValueError("out must share no memory with the input")
-    return out

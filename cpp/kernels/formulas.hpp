@@ -1,0 +1,613 @@
+// The formulas of the activations: each struct holds one and, beside it, its gradient.
+//
+// forward(x, parameters...) and backward(dy, saved, parameters...) are written over a vector type V; the loops, the
+// types and the instruction sets come from elementwise_loop.hpp. `raises` of each direction lists the floating-point
+// exceptions a user would expect from it: everything else that vector code sets on the way stays hidden.
+#pragma once
+
+#include <cstdint>
+
+#include "simd/math.hpp"
+#include "simd/raised.hpp"
+
+namespace nnfast {
+namespace {
+
+// ---- piecewise linear ----
+
+// y = max(x, 0). Adding 0 turns -0 into 0; NaN passes both operations.
+struct Relu {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    return max(V{}, x) + V{};
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y) {
+    return y > 0 ? dy : (y == y ? V{} : y);  // where y is NaN so is the gradient
+  }
+};
+
+// y = max(min(x, 6), 0)
+struct Relu6 {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    return min(broadcast<V>(6), max(V{}, x)) + V{};
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y) {
+    return (y > 0) & (y < 6) ? dy : (y == y ? V{} : y);
+  }
+};
+
+// y = max(min(x, high), low)
+struct Hardtanh {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V low, V high) {
+    return min(high, max(low, x));
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V low, V high) {
+    return (y > low) & (y < high) ? dy : (y == y ? V{} : y);
+  }
+};
+
+// y = x for x > 0, slope x elsewhere (Maas, Hannun, Ng 2013). The factor is chosen, not the product, so that the side
+// not taken cannot overflow.
+struct LeakyRelu {
+  static constexpr unsigned forward_raises = kRaisedOverflow;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V slope) {
+    return x * (x > 0 ? broadcast<V>(1) : slope);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V slope) {
+    const V factor = y > 0 ? broadcast<V>(1) : slope;
+    return dy * (y == y ? factor : y);
+  }
+};
+
+// The same with a learned slope (He et al. 2015). What is saved is x: from y a negative slope could not be told.
+struct PRelu : LeakyRelu {};
+
+// d slope = dy x where x is not positive.
+struct PReluWeight {
+  static constexpr unsigned raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V apply(V dy, V x) {
+    return dy * (x > 0 ? V{} : x);
+  }
+};
+
+// 1/6 as a pair.
+template <class V>
+NNFAST_INLINE Pair<V> sixth() {
+  using C = Constants<Element<V>>;
+  return {broadcast<V>(C::sixth_hi), broadcast<V>(C::sixth_lo)};
+}
+
+// y = max(min(x + 3, 6), 0) / 6
+struct Hardsigmoid {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const V sum = min(broadcast<V>(6), max(V{}, x + 3));
+    return fma(sum, sixth<V>().hi, sum * sixth<V>().lo);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    return dy * (abs(x) < 3 ? sixth<V>().hi : (x == x ? V{} : x));
+  }
+};
+
+// y = x max(min(x + 3, 6), 0) / 6                                                           (Howard et al. 2019)
+struct Hardswish {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const V three = broadcast<V>(3);
+    const V inside = max(-three, x);
+    const Pair<V> sum = fast_two_sum(three, inside);
+    const V part = inside * sixth<V>().hi;
+    return x >= three ? x : copysign(fma(sum.hi, part, sum.lo * part), x);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    const V half = broadcast<V>(static_cast<Element<V>>(0.5));
+    const Pair<V> third = two_product(x, 2 * sixth<V>().hi);
+    const V middle = (third.hi + half) + fma(x, 2 * sixth<V>().lo, third.lo);
+    return dy * (x >= 3 ? broadcast<V>(1) : (x > -3 ? middle : (x == x ? V{} : x)));
+  }
+};
+
+// ---- of exponentials below 0 ----
+
+// y = x for x > 0, alpha (e^x - 1) elsewhere (Clevert, Unterthiner, Hochreiter 2015).
+struct Elu {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V alpha) {
+    const Pair<V> t = expm1_unsummed(min(V{}, x));
+    return x < 0 ? fma(alpha, t.lo, alpha * t.hi) : x;
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V alpha) {
+    return dy * (y > 0 ? broadcast<V>(1) : y + alpha);
+  }
+};
+
+// y = x for x > 0, alpha (e^(x/alpha) - 1) elsewhere                                              (Barron 2017)
+struct Celu {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V alpha) {
+    return Elu::forward(x < 0 ? x / alpha : x, alpha);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V alpha) {
+    return dy * (y > 0 ? broadcast<V>(1) : (y + alpha) / alpha);
+  }
+};
+
+// y = lambda x for x > 0, lambda alpha (e^x - 1) elsewhere, with the constants that keep mean 0 and variance 1
+// (Klambauer et al. 2017).
+struct Selu {
+  static constexpr unsigned forward_raises = kRaisedOverflow;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    using C = Constants<Element<V>>;
+    const Pair<V> t = expm1_unsummed(min(V{}, x));
+    const auto negative = x < 0;
+    const V factor = broadcast<V>(C::selu_lambda_alpha_hi), factor_lo = broadcast<V>(C::selu_lambda_alpha_lo);
+    const V below = fma(factor, t.hi, fma(factor, t.lo, factor_lo * t.hi));
+    // Bounded, so that an infinite x meets no infinity of the other sign.
+    const V bounded = min(broadcast<V>(C::largest), x);
+    const V above = fma(x, broadcast<V>(C::selu_lambda_hi), bounded * broadcast<V>(C::selu_lambda_lo));
+    return copysign(negative ? below : above, x);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y) {
+    using C = Constants<Element<V>>;
+    const V below = y + C::selu_lambda_alpha_hi + C::selu_lambda_alpha_lo;
+    return dy * (y > 0 ? broadcast<V>(C::selu_lambda_hi) : below);
+  }
+};
+
+// ---- the logistic function and what is made of it ----
+
+// numerator / denominator 2^n
+template <class V>
+struct Quotient {
+  Pair<V> numerator, denominator;
+  Mask<V> n;
+};
+
+// The exponential of -|x| as it is, and with its power of two put on: `power` where that is normal, which is enough to
+// be added to 1.
+template <class V>
+struct Decay {
+  Exponential<V> e;
+  V power;
+  Pair<V> one_plus;  // 1 + e^-|x|
+};
+
+template <class V>
+NNFAST_INLINE V negated(V x) {
+  return -x;
+}
+template <class V>
+NNFAST_INLINE Pair<V> negated(Pair<V> x) {
+  return {-x.hi, -x.lo};
+}
+
+// 2^n, the smallest normal number for every n below.
+template <class V>
+NNFAST_INLINE V normal_power(Mask<V> n) {
+  constexpr int min_exponent = sizeof(Element<V>) == 4 ? -126 : -1022;
+  return power_of_two<V>(n > min_exponent ? n : broadcast<Mask<V>>(min_exponent));
+}
+
+// Of |x|, a vector or a pair, at most -2 exp_min.
+template <class V, class X>
+NNFAST_INLINE Decay<V> decay(X size) {
+  const Exponential<V> e = exp_pair<V>(negated(size));
+  const V power = normal_power<V>(e.n);
+  const V one = broadcast<V>(1);
+  const V sum = fma(e.m.hi, power, one);
+  return {e, power, {sum, fma(e.m.lo, power, fma(e.m.hi, power, one - sum))}};
+}
+
+// e^-|x| = factor 2^n / grown, grown = e^r for what |x| is off from a step of the table; and factor 2^n + grown. So
+// 1 / (1 + e^-x) is grown / sum for x >= 0 and factor / sum 2^n for x < 0.
+template <class V>
+struct LogisticParts {
+  V factor;
+  Pair<V> grown, sum;
+  Mask<V> n;
+};
+
+// Of |x|, at most -2 exp_min.
+template <class V>
+NNFAST_INLINE LogisticParts<V> logistic_parts(V size) {
+  using C = Constants<Element<V>>;
+  const ReducedDown<V> down = reduce_down(size);
+  const V r = down.r;
+  const V rest = fma(r * r, polynomial(r, C::exp_tail), -step_rest<V>(down.steps));
+  const Pair<V> grown = fast_two_sum(broadcast<V>(1), r + rest);
+  const V factor = step_factor<V>(down.steps);
+  const Mask<V> n = doublings<V>(down.steps);
+  const Pair<V> sum = fast_two_sum(grown.hi, factor * normal_power<V>(n));
+  return {factor, grown, {sum.hi, sum.lo + grown.lo}, n};
+}
+
+// 1 / (1 + e^-x); for x < 0 the power of two is put on at the end, so that a subnormal result is rounded once.
+template <class V>
+NNFAST_INLINE Quotient<V> logistic(V size, Mask<V> negative) {
+  const LogisticParts<V> p = logistic_parts(size);
+  return {choose(negative, Pair<V>{p.factor, V{}}, p.grown), p.sum, negative ? p.n : Mask<V>{}};
+}
+
+template <class V>
+NNFAST_INLINE Quotient<V> logistic(const Decay<V>& d, Mask<V> negative) {
+  return {choose(negative, d.e.m, Pair<V>{broadcast<V>(1), V{}}), d.one_plus, negative ? d.e.n : Mask<V>{}};
+}
+
+// s + u s (1 - s) with s = 1 / (1 + e^-x). The product is e / (1 + e)^2 on both sides; for x < 0 the power of two is
+// put on at the end.
+template <class V>
+NNFAST_INLINE V logistic_slope(const Decay<V>& d, Pair<V> u, Mask<V> negative) {
+  const Pair<V> e = choose(negative, d.e.m, Pair<V>{d.e.m.hi * d.power, d.e.m.lo * d.power});
+  const Pair<V> s = divide_unsummed(choose(negative, e, Pair<V>{broadcast<V>(1), V{}}), d.one_plus);
+  const Pair<V> bend = multiply(divide_unsummed(e, multiply(d.one_plus, d.one_plus)), u);
+  const Pair<V> slope = two_sum(s.hi, bend.hi);
+  return scale(slope.hi + (slope.lo + (s.lo + bend.lo)), negative ? d.e.n : Mask<V>{});
+}
+
+// x times a quotient. Beyond `same` the quotient is 1 and y = x, which takes the infinite out as well.
+template <class V>
+NNFAST_INLINE V times(V x, const Quotient<V>& q) {
+  const V y = scale(divide(multiply(q.numerator, x), q.denominator), q.n);
+  return x > Constants<Element<V>>::logistic_one ? x : copysign(y, x);
+}
+
+// Not so far down that e^x x could be anything but 0.
+template <class V>
+NNFAST_INLINE V from_bottom(V x) {
+  return max(broadcast<V>(Constants<Element<V>>::product_min), x);
+}
+// The size of that, no larger up than down.
+template <class V>
+NNFAST_INLINE V size_of_product(V x) {
+  return min(broadcast<V>(-Constants<Element<V>>::product_min), abs(x));
+}
+
+// y = 1 / (1 + e^-x); for x >= 0 as 1 less that of -x.
+struct Sigmoid {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    using C = Constants<Element<V>>;
+    const LogisticParts<V> p = logistic_parts<V>(min(broadcast<V>(-C::exp_min), abs(x)));
+    const V below = scale(divide(p.factor, p.sum), p.n);
+    return x < 0 ? below : 1 - below;
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y) {
+    return dy * (y * (1 - y));
+  }
+  // By x: e / (1 + e)^2 with e = e^-|x|.
+  template <class V>
+  NNFAST_INLINE static V slope(V x) {
+    const LogisticParts<V> p = logistic_parts<V>(min(broadcast<V>(-Constants<Element<V>>::exp_min), abs(x)));
+    return scale(divide(multiply(p.grown, p.factor), multiply(p.sum, p.sum)), p.n);
+  }
+};
+
+// y = x / (1 + e^-x)                                                                  (Elfwing, Uchibe, Doya 2017)
+struct Silu {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    return times(from_bottom(x), logistic<V>(size_of_product(x), x < 0));
+  }
+  // s + x s (1 - s)
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    const V size = size_of_product(x);
+    return dy * logistic_slope(decay<V>(size), Pair<V>{copysign(size, x), V{}}, x < 0);
+  }
+};
+
+// y = -t / (2 + t) with t = e^(-2|x|) - 1, and the sign of x. In float, where its series is short, x - x^3 (1/3 + ...)
+// below 1 and 1 - 2 e / (1 + e) with e = e^(-2|x|) beyond take a third less.
+struct Tanh {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
+  template <class V>
+  struct Fraction {
+    Pair<V> numerator, denominator;
+  };
+  // -tanh |x|
+  template <class V>
+  NNFAST_INLINE static Fraction<V> minus(V size) {
+    // Bounded before doubling, so that no x overflows.
+    const Pair<V> e = expm1_unsummed(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), size));
+    const Pair<V> t = fast_two_sum(e.hi, e.lo);
+    const V two = broadcast<V>(2);
+    const V sum = t.hi + two;
+    return {t, {sum, t.hi - (sum - two) + t.lo}};
+  }
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const V size = abs(x);
+    if constexpr (sizeof(Element<V>) == sizeof(float)) {
+      return copysign(size < 1 ? near(size) : far(size), x);
+    } else {
+      const Fraction<V> t = minus(size);
+      return copysign(divide(t.numerator, t.denominator), x);
+    }
+  }
+  template <class V>
+  NNFAST_INLINE static V near(V size) {
+    using C = Constants<Element<V>>;
+    const V square = size * size;
+    const V series = fma(square, polynomial(square, C::tanh_bend), broadcast<V>(C::third_hi));
+    return fma(-(size * square), series, size);
+  }
+  template <class V>
+  NNFAST_INLINE static V far(V size) {
+    const Exponential<V> e = exp_unsummed<V>(-2 * min(broadcast<V>(-Constants<Element<V>>::expm1_min), size));
+    const V decay = (e.m.hi + e.m.lo) * power_of_two<V>(e.n);
+    return 1 - (decay + decay) / (1 + decay);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y) {
+    return dy * (kFused ? fma(-y, y, broadcast<V>(1)) : (1 - y) * (1 + y));
+  }
+};
+
+// y = x - tanh x: a series below 1, where the difference would lose its digits.
+struct Tanhshrink {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static Pair<V> minus_tanh(V size) {
+    const Tanh::Fraction<V> t = Tanh::minus(size);
+    return divide_unsummed(t.numerator, t.denominator);
+  }
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    using C = Constants<Element<V>>;
+    const V size = abs(x);
+    const Pair<V> t = minus_tanh(size);
+    const V far = (size + t.hi) + t.lo;
+    const V small = min(broadcast<V>(1), size);
+    const Pair<V> square = two_product(small, small);
+    const Pair<V> bend = two_product(square.hi, polynomial(square.hi, C::tanh_bend));
+    const Pair<V> series = add(Pair<V>{broadcast<V>(C::third_hi), broadcast<V>(C::third_lo)}, bend);
+    const Pair<V> near = multiply(multiply(square, small), series);
+    return copysign(size < 1 ? near.hi + near.lo : far, x);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    const Pair<V> t = minus_tanh(abs(x));
+    return dy * fma(t.hi, t.hi, 2 * t.hi * t.lo);
+  }
+};
+
+// y = log(1 + e^(beta x)) / beta, as max(beta x, 0) + log(1 + e^-|beta x|).
+struct Softplus {
+  static constexpr unsigned forward_raises = kRaisedOverflow;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  // log(1 + e^x)
+  template <class V>
+  NNFAST_INLINE static V of(V x) {
+    using C = Constants<Element<V>>;
+    const Exponential<V> e = exp_pair<V>(-min(broadcast<V>(-C::exp_min), abs(x)));
+    const auto tiny = e.n < -kDigits<V>;  // log(1 + t) = t
+    const V power = power_of_two<V>(tiny ? Mask<V>{} - kDigits<V> : e.n);
+    const V rest = log1p_unit(Pair<V>{e.m.hi * power, e.m.lo * power});
+    const V below = tiny ? scale(e.m.hi + e.m.lo, e.n) : rest;
+    return max(V{}, x) + below;
+  }
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V beta) {
+    return of(beta * x) / beta;
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x, V beta) {
+    return dy * Sigmoid::forward(beta * x);
+  }
+};
+
+// y = log(1 / (1 + e^-x))
+struct Logsigmoid {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    return -Softplus::of(-x);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    return dy * Sigmoid::forward(-x);
+  }
+};
+
+// y = x tanh(log(1 + e^x)) (Misra 2019). With u = 1 + e, e = e^-|x|, and w = 1 for x < 0, e elsewhere, the tanh is
+// (u + w) / (u^2 + w^2), times e for x < 0.
+struct Mish {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  struct Parts {
+    Pair<V> w, sum, squares;  // w, u + w, u^2 + w^2
+  };
+  template <class V>
+  NNFAST_INLINE static Parts<V> parts(const Decay<V>& d, Mask<V> negative) {
+    const Pair<V> w = choose(negative, Pair<V>{broadcast<V>(1), V{}}, Pair<V>{d.e.m.hi * d.power, d.e.m.lo * d.power});
+    return {w, add(d.one_plus, w), add(multiply(d.one_plus, d.one_plus), multiply(w, w))};
+  }
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const auto negative = x < 0;
+    const Decay<V> d = decay<V>(size_of_product(x));
+    const Parts<V> p = parts(d, negative);
+    const Pair<V> numerator = choose(negative, multiply(p.sum, d.e.m), p.sum);
+    return times(from_bottom(x), Quotient<V>{numerator, p.squares, negative ? d.e.n : Mask<V>{}});
+  }
+  // tanh + x s (1 - tanh^2), with 1 - tanh^2 = 4 (u w)^2 / (u^2 + w^2)^2 and s = 1 / u, or e / u for x < 0. Over one
+  // denominator, and e taken out for x < 0, that is ((u + w) (u^2 + w^2) + 4 x w^2 u) / (u^2 + w^2)^2.
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    const V size = size_of_product(x);
+    const auto negative = x < 0;
+    const Decay<V> d = decay<V>(size);
+    const Parts<V> p = parts(d, negative);
+    const Pair<V> flat = multiply(p.sum, p.squares);
+    const Pair<V> steep = multiply(multiply(multiply(p.w, p.w), d.one_plus), 4 * copysign(size, x));
+    const Pair<V> sum = two_sum(flat.hi, steep.hi);
+    const Pair<V> both{sum.hi, sum.lo + (flat.lo + steep.lo)};
+    const V slope = divide(choose(negative, multiply(both, d.e.m), both), multiply(p.squares, p.squares));
+    return dy * scale(slope, negative ? d.e.n : Mask<V>{});
+  }
+};
+
+// y = x / (1 + |x|); further out than 2^(digits + 1) that is the sign.
+struct Softsign {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    constexpr auto far = static_cast<Element<V>>(std::int64_t{4} << kDigits<V>);
+    const V one = broadcast<V>(1);
+    const V size = abs(x);
+    const V bounded = min(broadcast<V>(far), size);
+    const V y = divide(Pair<V>{bounded, V{}}, two_sum(one, bounded));
+    return copysign(size > far ? one : y, x);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    // Further out the square is no number, and the slope 0 beside anything.
+    constexpr auto far = static_cast<Element<V>>(sizeof(Element<V>) == 4 ? 0x1p60 : 0x1p500);
+    const V size = abs(x);
+    const Pair<V> sum = two_sum(broadcast<V>(1), min(broadcast<V>(far), size));
+    return dy * (size > far ? V{} : divide(Pair<V>{broadcast<V>(1), V{}}, multiply(sum, sum)));
+  }
+};
+
+// ---- the Gaussian error linear unit (Hendrycks, Gimpel 2016) ----
+
+// y = x Phi(x), with Phi(-a) = e^(-a^2/2) g(a), g(a) = erfcx(a / sqrt(2)) / 2, for x < 0, and x - x Phi(-x) for x >= 0.
+struct Gelu {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  // Phi(-a) = m 2^n g
+  template <class V>
+  struct Tail {
+    Exponential<V> e;
+    Pair<V> g;
+  };
+  // a in [0, gauss_max]. With r = 1 / (a + k) and q = (a - k) r, g = r h(q) with a polynomial h that hardly bends.
+  template <class V>
+  NNFAST_INLINE static Tail<V> tail(V a) {
+    using C = Constants<Element<V>>;
+    const Pair<V> square = two_product(a, a);
+    const V half = broadcast<V>(static_cast<Element<V>>(-0.5));
+    const V middle = broadcast<V>(C::gauss_middle);
+    const Pair<V> sum = two_sum(a, middle), difference = two_sum(a, -middle);
+    const V r = 1 / sum.hi;
+    const V r_lo = r * (fma(-r, sum.hi, broadcast<V>(1)) - r * sum.lo);
+    const V q_hi = difference.hi * r;
+    const Pair<V> q{q_hi, r * (fma(-q_hi, sum.hi, difference.hi) + fma(-q_hi, sum.lo, difference.lo))};
+    // The last two steps of the polynomial with what they lose.
+    const Pair<V> bend = multiply(q, polynomial(q.hi, C::gauss_bend));
+    const Pair<V> slope = two_sum(broadcast<V>(C::gauss_slope_hi), bend.hi);
+    const Pair<V> rise = multiply(Pair<V>{slope.hi, slope.lo + (bend.lo + C::gauss_slope_lo)}, q);
+    const Pair<V> level = two_sum(broadcast<V>(C::gauss_level_hi), rise.hi);
+    const Pair<V> h{level.hi, level.lo + (rise.lo + C::gauss_level_lo)};
+    return {exp_pair<V>(Pair<V>{square.hi * half, square.lo * half}), multiply(h, Pair<V>{r, r_lo})};
+  }
+  template <class V>
+  NNFAST_INLINE static V size(V x) {
+    return min(broadcast<V>(Constants<Element<V>>::gauss_max), abs(x));
+  }
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const V a = size(x);
+    const Tail<V> t = tail(a);
+    const Pair<V> product = multiply(multiply(t.g, a), t.e.m);
+    const V lost = scale(product.hi + product.lo, t.e.n);  // a Phi(-a)
+    const V y = x < 0 ? lost : a - lost;
+    return x > Constants<Element<V>>::gauss_one ? x : copysign(y, x);
+  }
+  // Phi(x) + x phi(x): h = e^(-a^2/2) (g(a) - a / sqrt(2 pi)) for x < 0, 1 - h for x >= 0
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    using C = Constants<Element<V>>;
+    const V a = size(x);
+    const Tail<V> t = tail(a);
+    const Pair<V> density{broadcast<V>(C::inv_sqrt_two_pi_hi), broadcast<V>(C::inv_sqrt_two_pi_lo)};
+    const Pair<V> line = multiply(density, a);
+    const Pair<V> difference = two_sum(t.g.hi, -line.hi);
+    const Pair<V> h = multiply(Pair<V>{difference.hi, difference.lo + (t.g.lo - line.lo)}, t.e.m);
+    const V hi = scale(h.hi, t.e.n), lo = scale(h.lo, t.e.n);
+    const Pair<V> above = two_sum(broadcast<V>(1), -hi);
+    return dy * (x < 0 ? hi + lo : above.hi + (above.lo - lo));
+  }
+};
+
+// y = x / (1 + e^-z), z = x (c0 + c1 x^2) = 2 sqrt(2/pi) (x + 0.044715 x^3), which is the tanh approximation.
+struct GeluTanh {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static Pair<V> argument(V x) {
+    using C = Constants<Element<V>>;
+    const Pair<V> square = two_product(x, x);
+    const Pair<V> cubic = multiply(square, Pair<V>{broadcast<V>(C::gelu_cubic_hi), broadcast<V>(C::gelu_cubic_lo)});
+    const Pair<V> linear{broadcast<V>(C::gelu_linear_hi), broadcast<V>(C::gelu_linear_lo)};
+    const Pair<V> sum = two_sum(cubic.hi, linear.hi);
+    return multiply(Pair<V>{sum.hi, sum.lo + (cubic.lo + linear.lo)}, x);
+  }
+  template <class V>
+  NNFAST_INLINE static Pair<V> size(Pair<V> z) {
+    return choose(z.hi < 0, negated(z), z);
+  }
+  template <class V>
+  NNFAST_INLINE static V bounded(V x) {
+    using C = Constants<Element<V>>;
+    return min(broadcast<V>(C::gelu_max), max(broadcast<V>(-C::gelu_max), x));
+  }
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const V near = bounded(x);
+    const V y = times(near, logistic(decay<V>(size(argument(near))), x < 0));
+    return x > Constants<Element<V>>::gelu_one ? x : y;
+  }
+  // s + x z' s (1 - s), x z' = z + 2 c1 x^3
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    const V near = bounded(x);
+    const Pair<V> z = argument(near);
+    const V cubic = near * near * near * (2 * Constants<Element<V>>::gelu_cubic_hi);
+    const Pair<V> u = two_sum(z.hi, cubic);
+    return dy * logistic_slope(decay<V>(size(z)), Pair<V>{u.hi, u.lo + z.lo}, x < 0);
+  }
+};
+
+}  // namespace
+}  // namespace nnfast

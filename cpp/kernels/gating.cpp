@@ -1,0 +1,51 @@
+// Gated linear units (Dauphin et al. 2017; Shazeer 2020): y = a act(b). The gradient by a is dy act(b), the same
+// formula; that by b is dy a act'(b).
+#include "kernels/gating.hpp"
+
+#include "kernels/elementwise_loop.hpp"
+#include "kernels/formulas.hpp"
+
+namespace nnfast {
+namespace {
+
+template <class Formula>
+struct Gated {
+  static constexpr unsigned raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V apply(V a, V b) {
+    return a * Formula::forward(b);
+  }
+};
+
+template <class Formula>
+struct GateBackward {
+  static constexpr unsigned raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V apply(V dy, V a, V b) {
+    return dy * a * slope(b);
+  }
+  // That of the logistic function by what it was given; the others' gradients start from there.
+  template <class V>
+  NNFAST_INLINE static V slope(V b) {
+    if constexpr (std::is_same_v<Formula, Sigmoid>) {
+      return Sigmoid::slope(b);
+    } else {
+      return Formula::backward(broadcast<V>(1), b);
+    }
+  }
+};
+
+}  // namespace
+
+namespace NNFAST_ISA {
+
+extern const GatingKernels gating;
+const GatingKernels gating = {
+#define NNFAST_FORWARD(formula, name, cost, backward_cost) elementwise_entry<Gated<formula>, 2, 0>,
+    {NNFAST_GATES(NNFAST_FORWARD)},
+#define NNFAST_BACKWARD(formula, name, cost, backward_cost) elementwise_entry<GateBackward<formula>, 3, 0>,
+    {NNFAST_GATES(NNFAST_BACKWARD)},
+};
+
+}  // namespace NNFAST_ISA
+}  // namespace nnfast

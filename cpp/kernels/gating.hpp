@@ -1,0 +1,26 @@
+// The family of gated linear units: one half of an array times the activation of the other.
+#pragma once
+
+#include "kernels/elementwise.hpp"
+
+// X(the gate's formula in formulas.hpp, name, ns an element on one core, the same of the gate's gradient)
+#define NNFAST_GATES(X)       \
+  X(Sigmoid, "glu", 0.6, 0.7) \
+  X(Gelu, "geglu", 1.3, 1.5)  \
+  X(Silu, "swiglu", 0.6, 1.0)
+
+namespace nnfast {
+
+enum class Gate : int {
+#define NNFAST_ENUM(formula, name, cost, backward_cost) formula,
+  NNFAST_GATES(NNFAST_ENUM)
+#undef NNFAST_ENUM
+      Count
+};
+
+struct GatingKernels {
+  Elementwise forward[static_cast<int>(Gate::Count)];        // a, b -> a act(b)
+  Elementwise gate_backward[static_cast<int>(Gate::Count)];  // dy, a, b -> dy a act'(b)
+};
+
+}  // namespace nnfast

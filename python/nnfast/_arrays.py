@@ -1,0 +1,80 @@
+"""Checks of arrays for functions along an axis; errors name the argument."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnfast import _checks
+
+
+def is_foreign(value: Any) -> bool:
+    """Whether it is an array of another library, which takes part in ufuncs: Dask's, xarray's, pandas'."""
+    return hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic)
+
+
+def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[Any]:
+    """The array in float32 or float64, or float16 where `halves` are welcome.
+
+    Raises
+    ------
+    TypeError
+        If it is not of real numbers.
+    """
+    array = np.asarray(value)
+    dtypes = (np.float16, np.float32, np.float64) if halves else (np.float32, np.float64)
+    if array.dtype.type in dtypes and array.dtype.isnative:
+        return array
+    for dtype in dtypes:
+        if np.can_cast(array.dtype, dtype):
+            return array.astype(dtype)
+    raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+
+
+def axis_of(axis: int, array: Any, name: str) -> int:
+    """The axis counted from the front.
+
+    Raises
+    ------
+    ValueError
+        If the array has no such axis.
+    """
+    axis = _checks.integer(axis, "axis")
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"axis must be an axis of {name} with shape {array.shape}, got {axis}")
+    return int(axis % array.ndim)
+
+
+def axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """The array with an axis (not negative) moved to the end: at no cost where there is nothing to move."""
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
+
+
+def output(
+    out: NDArray[Any] | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *read: NDArray[Any],
+) -> NDArray[Any]:
+    """`out`, checked, or a new array.
+
+    Raises
+    ------
+    TypeError
+        If it is no array or has another dtype.
+    ValueError
+        If it has another shape, is read-only or shares memory with what is read.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, but is read-only")
+    if any(np.may_share_memory(out, array) for array in read):
+        raise ValueError("out must share no memory with the input")
+    return out

@@ -280,7 +280,7 @@ def test_bits_do_not_depend_on_threads(f: Case, dtype: type) -> None:
     x = samples(dtype)
     for isa in nf.cpu_info()["supported"]:
         results = []
-        for threads in (1, 2, 7):
+        for threads in range(1, 17):
             with forced(isa=isa, threads=threads, grain=1), np.errstate(all="ignore"):
                 results.append((f.forward(x, *f.params), f.backward_at(x, x)))
         for forward, backward in results[1:]:
@@ -319,16 +319,39 @@ def test_bits_do_not_depend_on_the_layout(isa: str, f: Case, dtype: type) -> Non
             assert_same_bits(f.backward_at(dy, x, out=dy), dx)
 
 
+def at_byte(x: Array, offset: int) -> Array:
+    """A copy that starts so many bytes behind a multiple of 64."""
+    memory = np.empty(x.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    copy = memory[start : start + x.nbytes].view(x.dtype)
+    copy[...] = x
+    return copy
+
+
+def bits(y: Array) -> bytes:
+    """Of numbers, and that the others are none."""
+    return np.where(np.isnan(y), y.dtype.type(np.nan), y).tobytes()
+
+
 @every_activation
-@both_dtypes
-def test_bits_do_not_depend_on_the_length(isa: str, f: Case, dtype: type) -> None:
-    x = samples(dtype, 400)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bits_do_not_depend_on_length_and_offset(isa: str, f: Case, dtype: type) -> None:
+    """Every length from 0 to 300, every offset from 0 to 63 bytes, a result elsewhere and in place."""
     with np.errstate(all="ignore"):
-        whole = f.forward(x, *f.params)
-        for n in range(70):
-            for offset in (0, 1, 13):
-                piece = f.forward(x[offset : offset + n], *f.params)
-                assert_same_bits(piece, whole[offset : offset + n])
+        x = samples(dtype, 300)
+        dy = x[::-1].copy()
+        saved = f.saved(x)
+        y, dx = f.forward(x, *f.params), f.backward(dy, saved, *f.params)
+        for n in range(301):
+            here, there = n % 64, 7 * n % 64
+            piece, out = at_byte(x[:n], here), at_byte(x[:n], there)
+            f.forward(piece, *f.params, out=out)
+            assert bits(out) == bits(y[:n]), (n, here, there)
+            f.forward(piece, *f.params, out=piece)
+            assert bits(piece) == bits(y[:n]), (n, here)
+            gradient = at_byte(dy[:n], there)
+            f.backward(gradient, at_byte(saved[:n], here), *f.params, out=gradient)
+            assert bits(gradient) == bits(dx[:n]), (n, here, there)
 
 
 # ---- a NumPy citizen ----
@@ -564,6 +587,19 @@ def test_maxout_gradient_numerically() -> None:
     assert_gradient(
         nf.maxout_backward(dy, which, 3), lambda v: float((dy * nf.maxout(v, 3)[0]).sum()), x
     )
+
+
+def test_maxout_of_halves() -> None:
+    x = np.random.default_rng(10).standard_normal((6, 40)).astype(np.float16)
+    y, which = nf.maxout(x, 4)
+    wide_y, wide_which = nf.maxout(x.astype(np.float32), 4)
+    assert_same_bits(y, wide_y.astype(np.float16))
+    np.testing.assert_array_equal(which, wide_which)
+    dx = nf.maxout_backward(y, which, 4)
+    assert_same_bits(dx, nf.maxout_backward(wide_y, which, 4).astype(np.float16))
+    out = np.empty_like(y)
+    assert nf.maxout(x, 4, out=out)[0] is out
+    assert_same_bits(out, y)
 
 
 def test_maxout_layouts_and_out() -> None:

@@ -18,6 +18,7 @@ FAMILIES = (
     "normalization",
     "dropout",
     "optim",
+    "conversion",
 )
 C_LIBRARY = {"memcpy", "memset", "memmove"}
 

@@ -118,7 +118,8 @@ def test_numpys_manners() -> None:
     assert nf.softmax(np.empty((4, 0))).shape == (4, 0)
     assert nf.softmax_backward(np.empty((4, 0)), np.empty((4, 0))).shape == (4, 0)
     assert nf.softmax([1, 2]).dtype == np.float64
-    assert nf.softmax(np.ones(3, np.float16)).dtype == np.float32
+    assert nf.softmax(np.ones(3, np.float16)).dtype == np.float16
+    assert nf.softmax(np.ones(3, np.int16)).dtype == np.float32
     with pytest.raises(ValueError, match="does not have enough dimensions"):
         nf.softmax(1.0)
     with pytest.raises(np.exceptions.AxisError):
@@ -246,3 +247,28 @@ def test_bits_of_logarithms(dtype: type) -> None:
         assert_same_bits(nf.log_softmax(laid, out=laid), expected[0])
     for laid in layouts(dy).values():
         assert_same_bits(nf.log_softmax_backward(laid, expected[0], out=laid), expected[2])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (70, 9), (3, 9000), (0, 4)])
+def test_halves_are_the_rounded_float32_results(engine: str, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    x, dy = rng.normal(0, 3, (2, *shape)).astype(np.float16)
+    wide_x, wide_dy = x.astype(np.float32), dy.astype(np.float32)
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        function, gradient = getattr(nf, name), getattr(nf, f"{name}_backward")
+        expected = np.asarray(function(wide_x)).astype(np.float16)
+        for laid in layouts(x).values():
+            assert_same_bits(function(laid), expected)
+        saved, up = (x, dy[:, 0]) if name == "logsumexp" else (expected, dy)
+        wide_up = wide_dy[:, 0] if name == "logsumexp" else wide_dy
+        dx = gradient(wide_up, saved.astype(np.float32)).astype(np.float16)
+        for laid in layouts(saved).values():
+            assert_same_bits(gradient(up, laid), dx)
+
+
+def test_halves_overflow_with_a_warning(isa: str) -> None:
+    x = np.array([[65504.0, -65504.0]] * 40, np.float16)
+    with pytest.warns(RuntimeWarning, match="overflow encountered in log_softmax"):
+        assert np.isinf(nf.log_softmax(x)[:, 1]).all()
+    with np.errstate(all="raise"):
+        nf.softmax(x)

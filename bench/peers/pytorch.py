@@ -191,7 +191,83 @@ def logsigmoid_backward(arrays: Arrays, values: Values) -> Forms:
     return {"out": lambda: aten.log_sigmoid_backward(dy, x, buffer, grad_input=out)}
 
 
+def gated(act: Callable[..., Any]) -> Any:
+    """a act(b), the product in the activation's own array."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        (x,) = tensors(arrays)
+        a, b = x.chunk(2, dim=-1)
+        return {"composed": lambda: act(b).mul_(a)}
+
+    return make
+
+
+def gated_backward(act: Callable[..., Any], slope: Callable[..., Any]) -> Any:
+    """Both halves of the gradient, written into one array; slope(dy, b) is dy act'(b)."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        dy, x = tensors(arrays)
+        a, b = x.chunk(2, dim=-1)
+        dx = torch.empty_like(x)
+        da, db = dx.chunk(2, dim=-1)
+
+        def composed() -> Any:
+            torch.mul(act(b), dy, out=da)
+            torch.mul(slope(dy, b), a, out=db)
+            return dx
+
+        return {"composed": composed}
+
+    return make
+
+
+def glu_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x = tensors(arrays)
+    dx = torch.empty_like(x)
+    return {"out": lambda: aten.glu_backward(dy, x, -1, grad_input=dx)}
+
+
+def biased(act_: Callable[..., Any]) -> Any:
+    """The sum, then the activation in place."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        x, bias = tensors(arrays)
+        y = torch.empty_like(x)
+        return {"in place": lambda: act_(torch.add(x, bias, out=y))}
+
+    return make
+
+
+def biased_backward(slope: Callable[..., Any]) -> Any:
+    """slope(dy, saved[ + bias]) and its sums."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        dy, saved, *bias = tensors(arrays)
+
+        def composed() -> Any:
+            dx = slope(dy, saved + bias[0] if bias else saved)
+            return dx, dx.sum(0)
+
+        return {"composed": composed}
+
+    return make
+
+
 OPERATIONS = {
+    "glu": calling(aten.glu, X, -1),
+    "glu_backward": glu_backward,
+    "geglu": gated(aten.gelu),
+    "geglu_backward": gated_backward(aten.gelu, aten.gelu_backward),
+    "swiglu": gated(aten.silu),
+    "swiglu_backward": gated_backward(aten.silu, aten.silu_backward),
+    "bias_relu": biased(torch.relu_),
+    "bias_relu_backward": biased_backward(lambda dy, y: aten.threshold_backward(dy, y, 0)),
+    "bias_gelu": biased(aten.gelu_),
+    "bias_gelu_backward": biased_backward(aten.gelu_backward),
+    "bias_silu": biased(aten.silu_),
+    "bias_silu_backward": biased_backward(aten.silu_backward),
+    "bias_tanh": biased(torch.tanh_),
+    "bias_tanh_backward": biased_backward(aten.tanh_backward),
     "relu": writing(torch.clamp_min, X, 0),
     "relu_backward": writing(aten.threshold_backward, X, SECOND, 0, name="grad_input"),
     "relu6": writing(aten.hardtanh, X, 0, 6),

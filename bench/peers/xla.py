@@ -158,7 +158,43 @@ OTHERS = {
     "selu": jax.nn.selu,
 }
 
+
+def halves(x: Any) -> tuple[Any, Any]:
+    return x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
+
+
+def gated(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """a act(b)"""
+    return lambda x: halves(x)[0] * act(halves(x)[1])
+
+
+def summed(dx: Any) -> tuple[Any, Any]:
+    """And the gradient by the bias."""
+    return dx, dx.sum(axis=0)
+
+
+GATES = {
+    "glu": gated(jax.nn.sigmoid),
+    "geglu": gated(BY_X["gelu"]),
+    "swiglu": gated(jax.nn.silu),
+}
+BIASED = {"relu": jax.nn.relu, "gelu": BY_X["gelu"], "silu": jax.nn.silu, "tanh": jnp.tanh}
+
 OPERATIONS = {
+    **{name: compiled(lambda values, x, f=gate: f(x)) for name, gate in GATES.items()},
+    **{f"{name}_backward": gradient(gate) for name, gate in GATES.items()},
+    **{
+        f"bias_{name}": compiled(lambda values, x, bias, f=act: f(x + bias))
+        for name, act in BIASED.items()
+    },
+    **{
+        f"bias_{name}_backward": compiled(
+            lambda values, dy, x, bias, f=BIASED[name]: summed(jax.vjp(f, x + bias)[1](dy)[0])
+        )
+        for name in ("gelu", "silu")
+    },
+    "bias_relu_backward": compiled(lambda values, dy, y: summed(jnp.where(y > 0, dy, 0))),
+    "bias_tanh_backward": compiled(lambda values, dy, y: summed(dy * (1 - y * y))),
     **{name: compiled(lambda values, x, f=f: f(x)) for name, f in (BY_X | OTHERS).items()},
     **{f"{name}_backward": gradient(f) for name, f in BY_X.items()},
     "relu": compiled(lambda values, x: jnp.maximum(x, 0)),

@@ -1,7 +1,12 @@
 #include "kernels/softmax.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
 #include "bindings/families.hpp"
 #include "bindings/ufuncs.hpp"
+#include "kernels/conversion.hpp"
 #include "runtime/parallel.hpp"
 
 namespace nnfast {
@@ -15,7 +20,7 @@ Softmax along an axis: ``exp(x - max(x)) / sum(exp(x - max(x)))``.
 
 Parameters
 ----------
-x : array_like of float32 or float64, shape (..., n)
+x : array_like of float16, float32 or float64, shape (..., n)
     Infinite values are limits: softmax([1, inf]) = [0, 1]. A row of -inf gives NaN, as does a row with a NaN.
 axis : int, default -1
     The axis to sum along.
@@ -39,7 +44,7 @@ Gradient of softmax: ``y * (dy - sum(dy * y))`` along an axis.
 
 Parameters
 ----------
-dy : array_like of float32 or float64, shape (..., n)
+dy : array_like of float16, float32 or float64, shape (..., n)
     Gradient of the loss by y.
 y : array_like, shape (..., n)
     What softmax returned.
@@ -63,7 +68,7 @@ Logarithm of softmax along an axis: ``x - max(x) - log(sum(exp(x - max(x))))``.
 
 Parameters
 ----------
-x : array_like of float32 or float64, shape (..., n)
+x : array_like of float16, float32 or float64, shape (..., n)
     Infinite values are limits: log_softmax([1, inf]) = [-inf, 0]. A row of -inf gives NaN, as does a row with a NaN.
 axis : int, default -1
     The axis to sum along.
@@ -87,7 +92,7 @@ Gradient of log_softmax: ``dy - exp(y) * sum(dy)`` along an axis.
 
 Parameters
 ----------
-dy : array_like of float32 or float64, shape (..., n)
+dy : array_like of float16, float32 or float64, shape (..., n)
     Gradient of the loss by y.
 y : array_like, shape (..., n)
     What log_softmax returned.
@@ -111,7 +116,7 @@ Logarithm of the sum of exponentials along an axis: ``max(x) + log(sum(exp(x - m
 
 Parameters
 ----------
-x : array_like of float32 or float64, shape (..., n)
+x : array_like of float16, float32 or float64, shape (..., n)
     A row of -inf, or of no elements, gives -inf; one with inf gives inf; NaN gives NaN.
 axis : int, default -1
     The axis to sum along; it goes.
@@ -135,7 +140,7 @@ Gradient of logsumexp: ``dy * softmax(x)`` along an axis.
 
 Parameters
 ----------
-dy : array_like of float32 or float64, shape (...)
+dy : array_like of float16, float32 or float64, shape (...)
     Gradient of the loss by y.
 x : array_like, shape (..., n)
     What logsumexp was given.
@@ -184,28 +189,101 @@ void backward_loop(char** args, const npy_intp* dims, const npy_intp* steps, voi
                });
 }
 
+// Rows of float16 are computed in float32, so many at a time.
+constexpr std::ptrdiff_t kPieceElements = 8192;
+
+// Calls body(first row, rows) for pieces of [begin, end).
+template <class Body>
+void for_row_pieces(std::ptrdiff_t begin, std::ptrdiff_t end, std::ptrdiff_t n, Body body) {
+  const std::ptrdiff_t most = std::max<std::ptrdiff_t>(1, kPieceElements / std::max<std::ptrdiff_t>(n, 1));
+  for (std::ptrdiff_t row = begin; row < end; row += most) body(row, std::min(most, end - row));
+}
+
+// Rows of float16 in float32, `length` elements each.
+struct WideRows {
+  std::ptrdiff_t length;
+  std::vector<float> values;
+
+  Matrix matrix(bool has_axis) {
+    const auto size = static_cast<std::ptrdiff_t>(sizeof(float));
+    return {reinterpret_cast<char*>(values.data()), length * size, has_axis ? size : 0};
+  }
+  void read(const char* from, npy_intp row_step, npy_intp step, std::ptrdiff_t rows) {
+    values.resize(static_cast<std::size_t>(rows * length));
+    for (std::ptrdiff_t r = 0; r < rows; ++r)
+      kernels().conversion->widen(from + r * row_step, step, values.data() + r * length, length);
+  }
+  unsigned write(char* to, npy_intp row_step, npy_intp step, std::ptrdiff_t rows) const {
+    unsigned raised = 0;
+    for (std::ptrdiff_t r = 0; r < rows; ++r)
+      raised |= kernels().conversion->narrow(values.data() + r * length, to + r * row_step, step, length);
+    return raised;
+  }
+};
+
+template <SoftmaxForward SoftmaxKernels::* kernel>
+void forward_half_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* has_axis) {
+  const npy_intp n = dims[1];
+  if (n == 0 && has_axis) return;
+  const npy_intp y_stride = has_axis ? steps[3] : 0;
+  const SoftmaxFn fn = (kernels().softmax->*kernel).f32;
+  std::atomic<unsigned> raised{0};
+  parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 WideRows x{n, {}}, y{has_axis ? n : 1, {}};
+                 for_row_pieces(begin, end, n, [&](std::ptrdiff_t row, std::ptrdiff_t rows) {
+                   x.read(args[0] + row * steps[0], steps[0], steps[2], rows);
+                   y.values.resize(static_cast<std::size_t>(rows * y.length));
+                   fn(x.matrix(true), y.matrix(has_axis), rows, n);
+                   raised |= y.write(args[1] + row * steps[1], steps[1], y_stride, rows);
+                 });
+               });
+  raise(raised);
+}
+
+template <SoftmaxBackward SoftmaxKernels::* kernel>
+void backward_half_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* has_axis) {
+  const npy_intp n = dims[1];
+  if (n == 0) return;
+  const npy_intp* inner = steps + 3;
+  const npy_intp dy_stride = has_axis ? *inner++ : 0;
+  const SoftmaxBackwardFn fn = (kernels().softmax->*kernel).f32;
+  std::atomic<unsigned> raised{0};
+  parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 WideRows dy{has_axis ? n : 1, {}}, saved{n, {}}, dx{n, {}};
+                 for_row_pieces(begin, end, n, [&](std::ptrdiff_t row, std::ptrdiff_t rows) {
+                   dy.read(args[0] + row * steps[0], steps[0], dy_stride, rows);
+                   saved.read(args[1] + row * steps[1], steps[1], inner[0], rows);
+                   dx.values.resize(static_cast<std::size_t>(rows * n));
+                   fn(dy.matrix(has_axis), saved.matrix(true), dx.matrix(true), rows, n);
+                   raised |= dx.write(args[2] + row * steps[2], steps[2], inner[1], rows);
+                 });
+               });
+  raise(raised);
+}
+
 }  // namespace
 
 void bind_softmax(pybind11::module_& module) {
   using K = SoftmaxKernels;
-  const auto forward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f32,
-                           PyUFuncGenericFunction f64) {
-    add_gufunc(module, {name, doc, axis ? "(n)->(n)" : "(n)->()", 1, axis, f32, f64});
+  const auto forward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f16,
+                           PyUFuncGenericFunction f32, PyUFuncGenericFunction f64) {
+    add_gufunc(module, {name, doc, axis ? "(n)->(n)" : "(n)->()", 1, axis, f16, f32, f64});
   };
-  const auto backward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f32,
-                            PyUFuncGenericFunction f64) {
-    add_gufunc(module, {name, doc, axis ? "(n),(n)->(n)" : "(),(n)->(n)", 2, axis, f32, f64});
+  const auto backward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f16,
+                            PyUFuncGenericFunction f32, PyUFuncGenericFunction f64) {
+    add_gufunc(module, {name, doc, axis ? "(n),(n)->(n)" : "(),(n)->(n)", 2, axis, f16, f32, f64});
   };
-  forward("softmax", kSoftmaxDoc, true, forward_loop<&K::softmax, false>, forward_loop<&K::softmax, true>);
-  forward("log_softmax", kLogSoftmaxDoc, true, forward_loop<&K::log_softmax, false>,
-          forward_loop<&K::log_softmax, true>);
-  forward("logsumexp", kLogSumExpDoc, false, forward_loop<&K::logsumexp, false>, forward_loop<&K::logsumexp, true>);
-  backward("softmax_backward", kSoftmaxBackwardDoc, true, backward_loop<&K::softmax_backward, false>,
-           backward_loop<&K::softmax_backward, true>);
-  backward("log_softmax_backward", kLogSoftmaxBackwardDoc, true, backward_loop<&K::log_softmax_backward, false>,
-           backward_loop<&K::log_softmax_backward, true>);
-  backward("logsumexp_backward", kLogSumExpBackwardDoc, false, backward_loop<&K::logsumexp_backward, false>,
-           backward_loop<&K::logsumexp_backward, true>);
+#define NNFAST_ADD(way, name, doc, axis) \
+  way(#name, doc, axis, way##_half_loop<&K::name>, way##_loop<&K::name, false>, way##_loop<&K::name, true>)
+  NNFAST_ADD(forward, softmax, kSoftmaxDoc, true);
+  NNFAST_ADD(forward, log_softmax, kLogSoftmaxDoc, true);
+  NNFAST_ADD(forward, logsumexp, kLogSumExpDoc, false);
+  NNFAST_ADD(backward, softmax_backward, kSoftmaxBackwardDoc, true);
+  NNFAST_ADD(backward, log_softmax_backward, kLogSoftmaxBackwardDoc, true);
+  NNFAST_ADD(backward, logsumexp_backward, kLogSumExpBackwardDoc, false);
+#undef NNFAST_ADD
 }
 
 }  // namespace nnfast

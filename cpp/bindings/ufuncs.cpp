@@ -29,12 +29,6 @@ struct UfuncStorage {
   std::string doc;
 };
 
-// For NumPy to see, which looks when a ufunc ends.
-void raise(unsigned raised) {
-  if (raised & kRaisedInvalid) std::feraiseexcept(FE_INVALID);
-  if (raised & kRaisedOverflow) std::feraiseexcept(FE_OVERFLOW);
-}
-
 // reduce and accumulate hand the loop an output whose element is the next one's first input.
 bool feeds_itself(char* const* args, const npy_intp* steps, int inputs) {
   const bool reduces = steps[inputs] == 0 && args[0] == args[inputs];
@@ -74,6 +68,11 @@ py::object checked(PyObject* ufunc) {
 
 }  // namespace
 
+void raise(unsigned raised) {
+  if (raised & kRaisedInvalid) std::feraiseexcept(FE_INVALID);
+  if (raised & kRaisedOverflow) std::feraiseexcept(FE_OVERFLOW);
+}
+
 void report(const char* function, unsigned raised) {
   const int errors =
       (raised & kRaisedInvalid ? NPY_FPE_INVALID : 0) | (raised & kRaisedOverflow ? NPY_FPE_OVERFLOW : 0);
@@ -103,16 +102,16 @@ py::object make_ufunc(const UfuncSpec& spec) {
 
 void add_gufunc(py::module_& module, const GufuncSpec& spec) {
   auto* storage = new UfuncStorage{};
-  for (int a = 0; a <= spec.inputs; ++a) {
-    storage->types[a] = NPY_FLOAT32;
-    storage->types[spec.inputs + 1 + a] = NPY_FLOAT64;
+  constexpr char types[kMaxLoops] = {NPY_HALF, NPY_FLOAT32, NPY_FLOAT64};
+  const PyUFuncGenericFunction functions[kMaxLoops] = {spec.f16, spec.f32, spec.f64};
+  for (int loop = 0; loop < kMaxLoops; ++loop) {
+    for (int a = 0; a <= spec.inputs; ++a) storage->types[loop * (spec.inputs + 1) + a] = types[loop];
+    storage->functions[loop] = functions[loop];
+    storage->data[loop] = spec.flag ? storage : nullptr;
   }
-  storage->functions[0] = spec.f32;
-  storage->functions[1] = spec.f64;
-  storage->data[0] = storage->data[1] = spec.flag ? storage : nullptr;
-  module.attr(spec.name) =
-      checked(PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, 2, spec.inputs, 1,
-                                                  PyUFunc_None, spec.name, spec.doc, 0, spec.signature));
+  module.attr(spec.name) = checked(
+      PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,
+                                          PyUFunc_None, spec.name, spec.doc, 0, spec.signature));
 }
 
 }  // namespace nnfast

@@ -39,10 +39,13 @@ struct GufuncSpec {
   const char *name, *doc, *signature;  // must outlive the ufunc
   int inputs;
   bool flag;  // what the loops are given as data, a null pointer or not
-  PyUFuncGenericFunction f32, f64;
+  PyUFuncGenericFunction f16, f32, f64;
 };
 
-// Adds a generalised ufunc over the last axis with loops for float32 and float64 (in this order).
+// Raises the floating-point exceptions of a set of Raised in the calling thread: NumPy looks when a ufunc's loop ends.
+void raise(unsigned raised);
+
+// Adds a generalised ufunc over the last axis with loops for float16, float32 and float64.
 void add_gufunc(pybind11::module_& module, const GufuncSpec& spec);
 
 }  // namespace nnfast

@@ -17,21 +17,40 @@ struct BiasForward {
   }
 };
 
-// One vector of a row: the gradient is stored, as it is in memory, and that is what is summed.
-template <class Formula, class S, class V>
-NNFAST_INLINE void backward_vector(V dy, V saved, char* dx, std::ptrdiff_t stride, std::ptrdiff_t count, double* sums) {
-  const V gradient = Formula::backward(dy, saved);
-  if (stride == static_cast<std::ptrdiff_t>(sizeof(S)) && count == kLanes<V>) {
-    Stored<S>::store(dx, gradient);
-    const Widened<V> wide = widen(gradient);
-    for (int k = 0; k < Widened<V>::count; ++k) {
-      double* at = sums + k * kLanes<Vec<double>>;
-      store(at, load<Vec<double>>(at) + wide.part[k]);
-    }
-  } else {
-    Stored<S>::store(dx, stride, gradient, count);
-    for (std::ptrdiff_t i = 0; i < count; ++i) sums[i] += static_cast<double>(gradient[i]);
+template <class V>
+NNFAST_INLINE void add_to(double* sums, V v) {
+  const Widened<V> wide = widen(v);
+  for (int k = 0; k < Widened<V>::count; ++k) {
+    double* at = sums + k * kLanes<Vec<double>>;
+    store(at, load<Vec<double>>(at) + wide.part[k]);
   }
+}
+
+// A row whose elements lie next to each other, as far as whole vectors go; returns how far.
+template <class Formula, class S>
+NNFAST_INLINE std::ptrdiff_t contiguous_row(const BiasBackward& a, const char* dy, const char* saved, char* dx,
+                                            std::ptrdiff_t n) {
+  using V = typename Stored<S>::V;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  std::ptrdiff_t i = 0;
+  const auto vectors = [&](auto count) NNFAST_INLINED {
+    V gradients[count], of[count];
+    unrolled<count>([&](int u) NNFAST_INLINED {
+      const std::ptrdiff_t at = (i + u * kLanes<V>)*size;
+      gradients[u] = Stored<S>::load(dy + at);
+      of[u] = Stored<S>::load(saved + at);
+      if (a.bias) of[u] += Stored<S>::load(a.bias + at);
+    });
+    unrolled<count>([&](int u) NNFAST_INLINED { gradients[u] = Formula::backward(gradients[u], of[u]); });
+    unrolled<count>([&](int u) NNFAST_INLINED {
+      Stored<S>::store(dx + (i + u * kLanes<V>)*size, gradients[u]);
+      add_to(a.sums + i + u * kLanes<V>, gradients[u]);
+    });
+    i += count * kLanes<V>;
+  };
+  while (i + kAtOnce * kLanes<V> <= n) vectors(std::integral_constant<int, kAtOnce>{});
+  while (i + kLanes<V> <= n) vectors(std::integral_constant<int, 1>{});
+  return i;
 }
 
 template <class Formula, class S>
@@ -39,19 +58,18 @@ unsigned bias_backward(const BiasBackward& a, std::ptrdiff_t rows, std::ptrdiff_
   using V = typename Stored<S>::V;
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   const ExceptionScope exceptions;
+  const bool contiguous = a.dy_stride == size && a.saved_stride == size && a.dx_stride == size;
   for (std::ptrdiff_t r = 0; r < rows; ++r) {
     const char* dy = a.dy + r * a.dy_row;
     const char* saved = a.saved + r * a.saved_row;
     char* dx = a.dx + r * a.dx_row;
-    for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+    for (std::ptrdiff_t i = contiguous ? contiguous_row<Formula, S>(a, dy, saved, dx, n) : 0; i < n; i += kLanes<V>) {
       const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-      const auto read = [count](const char* from, std::ptrdiff_t stride) NNFAST_INLINED {
-        return stride == size && count == kLanes<V> ? Stored<S>::load(from) : Stored<S>::load(from, stride, count);
-      };
-      V s = read(saved + i * a.saved_stride, a.saved_stride);
-      if (a.bias) s += read(a.bias + i * size, size);
-      backward_vector<Formula, S>(read(dy + i * a.dy_stride, a.dy_stride), s, dx + i * a.dx_stride, a.dx_stride, count,
-                                  a.sums + i);
+      V of = Stored<S>::load(saved + i * a.saved_stride, a.saved_stride, count);
+      if (a.bias) of += Stored<S>::load(a.bias + i * size, size, count);
+      const V gradient = Formula::backward(Stored<S>::load(dy + i * a.dy_stride, a.dy_stride, count), of);
+      Stored<S>::store(dx + i * a.dx_stride, a.dx_stride, gradient, count);
+      for (std::ptrdiff_t k = 0; k < count; ++k) a.sums[i + k] += static_cast<double>(gradient[k]);
     }
   }
   return exceptions.raised() & Formula::backward_raises;

@@ -263,15 +263,16 @@ NNFAST_INLINE Quotient<V> logistic(const Decay<V>& d, Mask<V> negative) {
   return {choose(negative, d.e.m, Pair<V>{broadcast<V>(1), V{}}), d.one_plus, negative ? d.e.n : Mask<V>{}};
 }
 
-// s + u s (1 - s) with s = 1 / (1 + e^-x). The product is e / (1 + e)^2 on both sides; for x < 0 the power of two is
-// put on at the end.
+// dy (s + u s (1 - s)) with s = 1 / (1 + e^-x). The product is e / (1 + e)^2 on both sides; for x < 0 the power of two
+// is put on dy, and the sum is never rounded by itself.
 template <class V>
-NNFAST_INLINE V logistic_slope(const Decay<V>& d, Pair<V> u, Mask<V> negative) {
+NNFAST_INLINE V logistic_slope(V dy, const Decay<V>& d, Pair<V> u, Mask<V> negative) {
   const Pair<V> e = choose(negative, d.e.m, Pair<V>{d.e.m.hi * d.power, d.e.m.lo * d.power});
   const Pair<V> s = divide_unsummed(choose(negative, e, Pair<V>{broadcast<V>(1), V{}}), d.one_plus);
   const Pair<V> bend = multiply(divide_unsummed(e, multiply(d.one_plus, d.one_plus)), u);
   const Pair<V> slope = two_sum(s.hi, bend.hi);
-  return scale(slope.hi + (slope.lo + (s.lo + bend.lo)), negative ? d.e.n : Mask<V>{});
+  const V scaled = scale(dy, negative ? d.e.n : Mask<V>{});
+  return fma(scaled, slope.hi, scaled * (slope.lo + (s.lo + bend.lo)));
 }
 
 // x times a quotient. Beyond `same` the quotient is 1 and y = x, which takes the infinite out as well.
@@ -305,7 +306,7 @@ struct Sigmoid {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y) {
-    return dy * (y * (1 - y));
+    return dy * (kFused ? fma(-y, y, y) : y * (1 - y));
   }
   // By x: e / (1 + e)^2 with e = e^-|x|.
   template <class V>
@@ -327,12 +328,12 @@ struct Silu {
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
     const V size = size_of_product(x);
-    return dy * logistic_slope(decay<V>(size), Pair<V>{copysign(size, x), V{}}, x < 0);
+    return logistic_slope(dy, decay<V>(size), Pair<V>{copysign(size, x), V{}}, x < 0);
   }
 };
 
 // y = -t / (2 + t) with t = e^(-2|x|) - 1, and the sign of x. In float, where its series is short, x - x^3 (1/3 + ...)
-// below 1 and 1 - 2 e / (1 + e) with e = e^(-2|x|) beyond take a third less.
+// near 0 and 1 - 2 e / (1 + e) with e = e^(-2|x|) beyond take a third less.
 struct Tanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
@@ -354,7 +355,7 @@ struct Tanh {
   NNFAST_INLINE static V forward(V x) {
     const V size = abs(x);
     if constexpr (sizeof(Element<V>) == sizeof(float)) {
-      return copysign(size < 1 ? near(size) : far(size), x);
+      return copysign(size < Constants<float>::tanh_near ? near(size) : far(size), x);
     } else {
       const Fraction<V> t = minus(size);
       return copysign(divide(t.numerator, t.denominator), x);
@@ -363,9 +364,9 @@ struct Tanh {
   template <class V>
   NNFAST_INLINE static V near(V size) {
     using C = Constants<Element<V>>;
-    const V square = size * size;
-    const V series = fma(square, polynomial(square, C::tanh_bend), broadcast<V>(C::third_hi));
-    return fma(-(size * square), series, size);
+    const Pair<V> square = two_product(size, size);
+    const V series = polynomial(square.hi, C::tanh_series);
+    return fma(-size, fma(square.hi, series, square.lo * series), size);
   }
   template <class V>
   NNFAST_INLINE static V far(V size) {
@@ -566,7 +567,8 @@ struct Gelu {
     const Pair<V> h = multiply(Pair<V>{difference.hi, difference.lo + (t.g.lo - line.lo)}, t.e.m);
     const V hi = scale(h.hi, t.e.n), lo = scale(h.lo, t.e.n);
     const Pair<V> above = two_sum(broadcast<V>(1), -hi);
-    return dy * (x < 0 ? hi + lo : above.hi + (above.lo - lo));
+    const Pair<V> slope = choose(x < 0, Pair<V>{hi, lo}, Pair<V>{above.hi, above.lo - lo});
+    return fma(dy, slope.hi, dy * slope.lo);
   }
 };
 
@@ -605,7 +607,7 @@ struct GeluTanh {
     const Pair<V> z = argument(near);
     const V cubic = near * near * near * (2 * Constants<Element<V>>::gelu_cubic_hi);
     const Pair<V> u = two_sum(z.hi, cubic);
-    return dy * logistic_slope(decay<V>(size(z)), Pair<V>{u.hi, u.lo + z.lo}, x < 0);
+    return logistic_slope(dy, decay<V>(size(z)), Pair<V>{u.hi, u.lo + z.lo}, x < 0);
   }
 };
 

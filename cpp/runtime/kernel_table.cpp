@@ -23,16 +23,17 @@ namespace nnfast {
   extern const OptimKernels optim;                 \
   extern const GatingKernels gating;               \
   extern const BiasKernels bias;                   \
+  extern const ConversionKernels conversion;       \
   }
 NNFAST_FOR_EACH_ISA(NNFAST_DECLARE)
 #undef NNFAST_DECLARE
 
 namespace {
 
-#define NNFAST_TABLE(space, name)                                     \
-  KernelTable{name,           &space::activations,   &space::softmax, \
-              &space::losses, &space::normalization, &space::dropout, \
-              &space::optim,  &space::gating,        &space::bias},
+#define NNFAST_TABLE(space, name)                                                                                     \
+  KernelTable{                                                                                                        \
+      name,          &space::activations, &space::softmax, &space::losses,    &space::normalization, &space::dropout, \
+      &space::optim, &space::gating,      &space::bias,    &space::conversion},
 constexpr KernelTable tables[] = {NNFAST_FOR_EACH_ISA(NNFAST_TABLE)};
 #undef NNFAST_TABLE
 

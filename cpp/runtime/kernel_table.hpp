@@ -13,6 +13,7 @@ struct DropoutKernels;
 struct OptimKernels;
 struct GatingKernels;
 struct BiasKernels;
+struct ConversionKernels;
 
 struct KernelTable {
   const char* isa;
@@ -24,6 +25,7 @@ struct KernelTable {
   const OptimKernels* optim;
   const GatingKernels* gating;
   const BiasKernels* bias;
+  const ConversionKernels* conversion;
 };
 
 // What this build has, the narrowest first.

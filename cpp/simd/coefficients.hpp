@@ -63,6 +63,17 @@ struct Constants<float> {
       -0x1.b5b50e0000000p-9f,
       0x1.0cad760000000p-10f,
       -0x1.6ac5f00000000p-13f};
+  static constexpr float tanh_near = 0x1.0c00000000000p+0f;
+  static constexpr float tanh_series[] = {
+      0x1.5555560000000p-2f,
+      -0x1.1111080000000p-3f,
+      0x1.ba164a0000000p-5f,
+      -0x1.65f94c0000000p-6f,
+      0x1.1fb5460000000p-7f,
+      -0x1.bc98da0000000p-9f,
+      0x1.2d97e60000000p-10f,
+      -0x1.2bf6000000000p-12f,
+      0x1.3200380000000p-15f};
   static constexpr float exp_steps[] = {
       0x1.0000000000000p+0f,
       0x1.172b840000000p+0f,

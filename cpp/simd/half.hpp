@@ -28,7 +28,11 @@ NNFAST_INLINE Half narrow_half(float value) {
   const std::uint32_t magnitude = bits & 0x7fffffffu;
   const auto with_sign = [&](std::uint32_t half) { return Half{static_cast<std::uint16_t>(sign | half)}; };
   if (magnitude > 0x7f800000u) return with_sign(0x7e00u | (magnitude >> 13 & 0x3ffu));
-  if (magnitude >= 0x477ff000u) return with_sign(0x7c00u);  // rounds past 65504
+  if (magnitude >= 0x477ff000u) {  // rounds past 65504
+    // The product overflows just there, which is what sets the flag.
+    const float product = bit_cast<float>(magnitude) * (0x1.fffffep127f / 65519.9f);
+    return with_sign(product > 1 ? 0x7c00u : 0u);
+  }
   // Below 2^-14 adding 1/2 leaves the rounded subnormal in the low bits.
   if (magnitude < 0x38800000u)
     return with_sign(bit_cast<std::uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u);

@@ -12,6 +12,7 @@ import mpmath as mp
 
 mp.mp.prec = 200
 GRID = 1000
+TANH_NEAR = 134 / 128  # the series reaches that far
 
 
 def remez(f: Callable, low: mp.mpf, high: mp.mpf, degree: int, rounds: int = 12) -> list:
@@ -93,6 +94,27 @@ def tanh_bend(z: mp.mpf) -> mp.mpf:
     return ((x - mp.tanh(x)) / x**3 - mp.mpf(1) / 3) / z
 
 
+def tanh_series(bits: int, degree: int) -> list:
+    """Coefficients of (x - tanh x) / x^3 in z = x^2, up to TANH_NEAR.
+
+    The first two are rounded before the others are found, which make up for it where that counts: below z = 1/4 the
+    whole is small beside x.
+    """
+    fixed = [round_to(mp.mpf(1) / 3, bits)]
+
+    def rest(z: mp.mpf) -> mp.mpf:
+        value = tanh_bend(z) + (mp.mpf(1) / 3 - fixed[0]) / z
+        for coefficient in fixed[1:]:
+            value = (value - coefficient) / z
+        return value
+
+    found: list = []
+    while len(fixed) < 3:
+        found = remez(rest, mp.mpf(1) / 4, mp.mpf(TANH_NEAR) ** 2, degree - len(fixed))
+        fixed.append(round_to(found[0], bits))
+    return [*fixed, *found[1:]]
+
+
 def pair(name: str, value: mp.mpf, bits: int, cpp_type: str) -> str:
     """A constant as an unevaluated sum."""
     hi = round_to(value, bits)
@@ -159,6 +181,13 @@ def constants(
     def numbers(values: list) -> str:
         return ",\n      ".join(literal(v, bits) for v in values)
 
+    # The series is short enough to be of use in float alone.
+    float_alone = (
+        f"  static constexpr float tanh_near = {literal(mp.mpf(TANH_NEAR), 24)};\n"
+        f"  static constexpr float tanh_series[] = {{\n      {numbers(tanh_series(24, 8))}}};\n"
+        if bits == 24
+        else ""
+    )
     return f"""template <>
 struct Constants<{cpp_type}> {{
   static constexpr {cpp_type} log2e = {literal(1 / mp.log(2), bits)};
@@ -183,7 +212,7 @@ struct Constants<{cpp_type}> {{
       {numbers(gauss_coefficients[2:])}}};
   static constexpr {cpp_type} tanh_bend[] = {{
       {numbers(tanh_coefficients)}}};
-  static constexpr {cpp_type} exp_steps[] = {{
+{float_alone}  static constexpr {cpp_type} exp_steps[] = {{
       {numbers(exp_steps)}}};
   static constexpr {cpp_type} exp_rests[] = {{
       {numbers(exp_rests)}}};

@@ -7,10 +7,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks
 
+_OWN = (np.ndarray, np.generic, int, float, list, tuple)
+
 
 def is_foreign(value: Any) -> bool:
     """Whether it is an array of another library, which takes part in ufuncs: Dask's, xarray's, pandas'."""
-    return hasattr(value, "__array_ufunc__") and not isinstance(value, np.ndarray | np.generic)
+    return not isinstance(value, _OWN) and hasattr(value, "__array_ufunc__")
+
+
+def scalar_for(value: Any, array: Any) -> Any:
+    """A Python float as a scalar that does not promote a foreign array, whose library may make an array of it first."""
+    dtypes = [array.dtype] if hasattr(array, "dtype") else list(getattr(array, "dtypes", []))
+    narrow = bool(dtypes) and all(dtype in (np.float16, np.float32) for dtype in dtypes)
+    return np.float32(value) if narrow else value
 
 
 def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[Any]:

@@ -182,21 +182,28 @@ def _documented(function: Function) -> Function:
     return function
 
 
+def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
+    """The ufunc with its parameters, which are not to promote what they meet."""
+    if any(map(_arrays.is_foreign, arrays)):
+        params = tuple(_arrays.scalar_for(value, arrays[0]) for value in params)
+    return _ufuncs[name](*arrays, *params, **keywords)
+
+
 @_documented
 def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_hardtanh"](x, *_bounds(min_val, max_val), **kwargs)
+    return _call("_hardtanh", (x,), _bounds(min_val, max_val), kwargs)
 
 
 @_documented
 def hardtanh_backward(
     dy: ArrayLike, y: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any
 ) -> Any:
-    return _ufuncs["_hardtanh_backward"](dy, y, *_bounds(min_val, max_val), **kwargs)
+    return _call("_hardtanh_backward", (dy, y), _bounds(min_val, max_val), kwargs)
 
 
 @_documented
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Any) -> Any:
-    return _ufuncs["_leaky_relu"](x, _checks.real(negative_slope, "negative_slope"), **kwargs)
+    return _call("_leaky_relu", (x,), (_checks.real(negative_slope, "negative_slope"),), kwargs)
 
 
 @_documented
@@ -204,37 +211,37 @@ def leaky_relu_backward(
     dy: ArrayLike, y: ArrayLike, negative_slope: float = 0.01, **kwargs: Any
 ) -> Any:
     slope = _checks.not_negative(negative_slope, "negative_slope")
-    return _ufuncs["_leaky_relu_backward"](dy, y, slope, **kwargs)
+    return _call("_leaky_relu_backward", (dy, y), (slope,), kwargs)
 
 
 @_documented
 def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_elu"](x, _checks.real(alpha, "alpha"), **kwargs)
+    return _call("_elu", (x,), (_checks.real(alpha, "alpha"),), kwargs)
 
 
 @_documented
 def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_elu_backward"](dy, y, _checks.positive(alpha, "alpha"), **kwargs)
+    return _call("_elu_backward", (dy, y), (_checks.positive(alpha, "alpha"),), kwargs)
 
 
 @_documented
 def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_celu"](x, _checks.positive(alpha, "alpha"), **kwargs)
+    return _call("_celu", (x,), (_checks.positive(alpha, "alpha"),), kwargs)
 
 
 @_documented
 def celu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_celu_backward"](dy, y, _checks.positive(alpha, "alpha"), **kwargs)
+    return _call("_celu_backward", (dy, y), (_checks.positive(alpha, "alpha"),), kwargs)
 
 
 @_documented
 def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_softplus"](x, _checks.positive(beta, "beta"), **kwargs)
+    return _call("_softplus", (x,), (_checks.positive(beta, "beta"),), kwargs)
 
 
 @_documented
 def softplus_backward(dy: ArrayLike, x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
-    return _ufuncs["_softplus_backward"](dy, x, _checks.positive(beta, "beta"), **kwargs)
+    return _call("_softplus_backward", (dy, x), (_checks.positive(beta, "beta"),), kwargs)
 
 
 def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any) -> Any:
@@ -315,7 +322,7 @@ def maxout(
 
     Parameters
     ----------
-    x : array_like of float32 or float64, shape (..., m * pieces, ...)
+    x : array_like of float16, float32 or float64, shape (..., m * pieces, ...)
         The pieces of a unit lie next to each other: ``x`` is read as (..., m, pieces, ...).
     pieces : int in [1, 256]
     axis : int, default -1
@@ -346,7 +353,7 @@ def maxout(
     >>> y, which
     (array([ 3., -2.]), array([1, 0], dtype=uint8))
     """
-    x = _arrays.floating(x, "x")
+    x = _arrays.floating(x, "x", halves=True)
     axis = _arrays.axis_of(axis, x, "x")
     _pieces(pieces)
     if x.shape[axis] % pieces:
@@ -355,6 +362,9 @@ def maxout(
         )
     shape = (*x.shape[:axis], x.shape[axis] // pieces, *x.shape[axis + 1 :])
     y = _arrays.output(out, shape, x.dtype, x)
+    if x.dtype == np.float16:  # exact both ways
+        y[...], which = maxout(x.astype(np.float32), pieces, axis)
+        return y, which
     which = np.empty(shape, np.uint8)
     _core.maxout(
         _arrays.axis_last(x, axis),
@@ -377,7 +387,7 @@ def maxout_backward(
 
     Parameters
     ----------
-    dy : array_like of float32 or float64, shape (..., m, ...)
+    dy : array_like of float16, float32 or float64, shape (..., m, ...)
         Gradient of the loss by y.
     which : ndarray of uint8, dy's shape
         What maxout returned.
@@ -402,7 +412,7 @@ def maxout_backward(
     >>> nf.maxout_backward(np.array([5.0, 7.0]), np.array([1, 0], dtype=np.uint8), 2)
     array([0., 5., 7., 0.])
     """
-    dy = _arrays.floating(dy, "dy")
+    dy = _arrays.floating(dy, "dy", halves=True)
     axis = _arrays.axis_of(axis, dy, "dy")
     _pieces(pieces)
     if not isinstance(which, np.ndarray):
@@ -413,6 +423,9 @@ def maxout_backward(
         raise ValueError(f"which must have the shape of dy, {dy.shape}, got {which.shape}")
     shape = (*dy.shape[:axis], dy.shape[axis] * pieces, *dy.shape[axis + 1 :])
     dx = _arrays.output(out, shape, dy.dtype, dy)
+    if dy.dtype == np.float16:  # exact both ways
+        dx[...] = maxout_backward(dy.astype(np.float32), which, pieces, axis)
+        return dx
     _core.maxout_backward(
         _arrays.axis_last(dy, axis),
         _arrays.axis_last(which, axis),

@@ -437,8 +437,8 @@ def test_subclasses_pass_through() -> None:
     [
         nf.relu,
         nf.relu_backward,
-        nf.prelu,
-        nf.prelu_backward,
+        activations._prelu,
+        activations._prelu_backward,
         nf.sigmoid,
         nf.sigmoid_backward,
         nf.tanh,
@@ -458,8 +458,8 @@ def test_reduce_and_accumulate_go_one_by_one() -> None:
     running = [x[0]]
     for value in x[1:]:
         running.append(nf.prelu(running[-1], value))
-    np.testing.assert_array_equal(nf.prelu.accumulate(x), running)
-    assert nf.prelu.reduce(x) == running[-1]
+    np.testing.assert_array_equal(activations._prelu.accumulate(x), running)
+    assert activations._prelu.reduce(x) == running[-1]
 
 
 # ---- floating-point warnings ----
@@ -516,6 +516,41 @@ def test_prelu_weight_gradient(
     axes = tuple(axis for axis, n in enumerate(padded) if n != shape[axis])
     expected = terms.sum(axis=axes).reshape(weight)
     np.testing.assert_allclose(dweight, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight"), [((700, 60), (60,)), ((6, 5, 40, 33), (5, 1, 1)), ((300, 200), (300, 1))]
+)
+@both_dtypes
+def test_a_slope_for_each_channel(
+    engine: str, shape: tuple[int, ...], weight: tuple[int, ...], dtype: type
+) -> None:
+    """Large arrays take another way than the ufunc, which it must not be possible to tell."""
+    rng = np.random.default_rng(11)
+    x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+    slope = rng.standard_normal(weight).astype(dtype)
+    y, dx = activations._prelu(x, slope), activations._prelu_backward(dy, x, slope)
+    assert_same_bits(nf.prelu(x, slope), y)
+    assert_same_bits(nf.prelu_backward(dy, x, slope), dx)
+    for laid in layouts(x).values():
+        assert_same_bits(nf.prelu(laid, slope), y)
+        assert nf.prelu(laid, slope, out=laid) is laid
+        assert_same_bits(laid, y)
+    assert_same_bits(nf.prelu_backward(dy, x, slope, out=dy), dx)
+    assert_same_bits(nf.prelu(x, slope, dtype=np.float64), activations._prelu(x, slope, dtype="f8"))
+
+
+def test_a_slope_for_each_channel_is_checked_as_by_the_ufunc() -> None:
+    memory = np.random.default_rng(12).standard_normal(40_001).astype(np.float32)
+    x, slope = memory[:-1].reshape(400, 100), np.full(100, 0.5, np.float32)
+    expected = nf.prelu(x.copy(), slope)
+    assert_same_bits(nf.prelu(x, slope, out=memory[1:].reshape(400, 100)), expected)
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        nf.prelu(x, slope[:99])
+    with pytest.raises(ValueError, match="read-only"):
+        nf.prelu(x, slope, out=np.broadcast_to(np.float32(1), x.shape))
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError, match="overflow"):
+        nf.prelu(np.full((400, 100), -3e38, np.float32), slope * 10)
 
 
 def test_prelu_weight_gradient_numerically() -> None:

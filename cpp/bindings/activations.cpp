@@ -1,6 +1,9 @@
 #include "kernels/activations.hpp"
 
+#include <atomic>
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
@@ -12,6 +15,101 @@ namespace {
 
 const Elementwise& pick_forward(const KernelTable& table, int index) { return table.activations->forward[index]; }
 const Elementwise& pick_backward(const KernelTable& table, int index) { return table.activations->backward[index]; }
+
+// ---- one parameter a channel ----
+
+// x as (outer, channels, inner), each channel with its value of `weight`.
+struct Channels {
+  std::ptrdiff_t outer = 1, channels = 1, inner = 1;
+};
+
+// Whether weight broadcasts to x along neighbouring axes and nowhere else.
+bool find_channels(const Array& x, const Array& weight, Channels& found) {
+  const int missing = x.ndim() - weight.ndim();
+  if (missing < 0) return false;
+  bool before = true, after = false;
+  for (int d = 0; d < x.ndim(); ++d) {
+    const std::ptrdiff_t n = x.shape(d), w = d < missing ? 1 : weight.shape(d - missing);
+    if (w == 1) {
+      after = after || !before;
+      (before ? found.outer : found.inner) *= n;
+    } else {
+      if (w != n || after) return false;
+      before = false;
+      found.channels *= n;
+    }
+  }
+  return !before;
+}
+
+bool plain(const Array& array, int dtype) {
+  return PyArray_CheckExact(array.object().ptr()) && array.dtype() == dtype && PyArray_ISCARRAY_RO(array.get());
+}
+
+// What prelu(x, weight) or prelu_backward(dy, x, weight) gives, where the arrays are plain enough; None where the ufunc
+// has to see to it. NumPy hands a ufunc one row after the other, too little for a second thread.
+py::object per_channel(bool backward, const py::list& full, py::handle weight_in, py::handle out) {
+  constexpr std::ptrdiff_t kSmall = 4096, kCopied = 2048;
+  constexpr int kIndex = static_cast<int>(Activation::PRelu);
+  const int count = static_cast<int>(full.size());
+  const auto usable = [](py::handle value) { return PyArray_Check(value.ptr()); };
+  Array arrays[3];
+  for (int a = 0; a < count; ++a) {
+    if (!usable(full[a])) return py::none();
+    arrays[a] = any_array(full[a]);
+  }
+  const Array& x = arrays[0];
+  const int dtype = x.dtype();
+  if (x.size() < kSmall || (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) || !usable(weight_in)) return py::none();
+  const Array weight = any_array(weight_in);
+  Channels c;
+  if (!plain(weight, dtype) || !find_channels(x, weight, c)) return py::none();
+  for (int a = 0; a < count; ++a)
+    if (!plain(arrays[a], dtype) || !PyArray_SAMESHAPE(arrays[a].get(), x.get())) return py::none();
+  if (!out.is_none()) {
+    if (!usable(out)) return py::none();
+    const Array y = any_array(out);
+    if (!plain(y, dtype) || !PyArray_ISWRITEABLE(y.get()) || !PyArray_SAMESHAPE(y.get(), x.get())) return py::none();
+    if (share_memory(y, weight)) return py::none();
+    for (int a = 0; a < count; ++a)
+      if (y.data() != arrays[a].data() && share_memory(y, arrays[a])) return py::none();
+    arrays[count] = y;
+  } else {
+    arrays[count] = new_array(x, dtype);
+  }
+
+  const KernelTable& table = kernels();
+  const Elementwise& kernel = backward ? table.activations->backward[kIndex] : table.activations->forward[kIndex];
+  const ElementwiseFn fn = loop_of(kernel, dtype);
+  const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
+  // Several rows of channels at a time, beside as many copies of the weights; or, where a channel has many elements
+  // side by side, one channel after the other.
+  const bool rows = c.inner == 1;
+  const std::ptrdiff_t copies = rows ? std::max<std::ptrdiff_t>(1, kCopied / c.channels) : 1;
+  std::vector<char> copied(static_cast<std::size_t>(rows ? copies * c.channels * size : 0));
+  for (std::ptrdiff_t k = 0; rows && k < copies; ++k)
+    std::memcpy(copied.data() + k * c.channels * size, weight.data(), static_cast<std::size_t>(c.channels * size));
+  const std::ptrdiff_t run = rows ? c.channels : c.inner, runs = rows ? c.outer : c.outer * c.channels;
+  std::ptrdiff_t strides[4] = {size, size, size, size};
+  strides[count] = rows ? size : 0;
+  std::atomic<unsigned> raised{0};
+  {
+    py::gil_scoped_release release;
+    constexpr double ns_per_element = 0.12;
+    parallel_for(runs, ns_per_element * static_cast<double>(run), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      for (std::ptrdiff_t r = begin; r < end; r += copies) {
+        char* at[4];
+        for (int a = 0; a < count; ++a) at[a] = arrays[a].data() + r * run * size;
+        at[count] = rows ? copied.data() : weight.data() + r % c.channels * size;
+        at[count + 1] = arrays[count].data() + r * run * size;
+        const unsigned flags = fn(at, strides, std::min(copies, end - r) * run);
+        if (flags) raised.fetch_or(flags, std::memory_order_relaxed);
+      }
+    });
+  }
+  report(backward ? "prelu_backward" : "prelu", raised);
+  return arrays[count].object();
+}
 
 // ---- prelu's slope ----
 
@@ -152,6 +250,7 @@ py::dict make_activations(const py::dict& docs) {
 
 void bind_activations(py::module_& module) {
   module.def("make_activations", &make_activations, py::arg("docs"));
+  module.def("per_channel", &per_channel, py::arg("backward"), py::arg("full"), py::arg("weight"), py::arg("out"));
   module.def("prelu_weight_backward", &prelu_weight_backward, py::arg("dy"), py::arg("x"), py::arg("kept_axes"));
   module.def("maxout", &maxout, py::arg("x"), py::arg("y"), py::arg("which"), py::arg("pieces"));
   module.def("maxout_backward", &maxout_backward, py::arg("dy"), py::arg("which"), py::arg("dx"), py::arg("pieces"));

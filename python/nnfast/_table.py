@@ -36,7 +36,8 @@ class Activation(NamedTuple):
     @property
     def ufunc(self) -> str:
         """The name of the ufunc: the function's own where it takes nothing but arrays."""
-        return f"_{self.name}" if self.params or self.name.startswith("gelu") else self.name
+        own = not self.params and self.name not in ("gelu", "gelu_tanh", "prelu")
+        return self.name if own else f"_{self.name}"
 
 
 INF = float("inf")

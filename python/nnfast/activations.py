@@ -150,8 +150,6 @@ logsigmoid = _ufuncs["logsigmoid"]
 logsigmoid_backward = _ufuncs["logsigmoid_backward"]
 mish = _ufuncs["mish"]
 mish_backward = _ufuncs["mish_backward"]
-prelu = _ufuncs["prelu"]
-prelu_backward = _ufuncs["prelu_backward"]
 relu = _ufuncs["relu"]
 relu_backward = _ufuncs["relu_backward"]
 relu6 = _ufuncs["relu6"]
@@ -212,6 +210,25 @@ def leaky_relu_backward(
 ) -> Any:
     slope = _checks.not_negative(negative_slope, "negative_slope")
     return _call("_leaky_relu_backward", (dy, y), (slope,), kwargs)
+
+
+def _per_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
+    """The ufunc, or, of plain arrays with a slope for each channel, the same by all threads."""
+    if keywords.keys() <= {"out"}:
+        result = _core.per_channel(backward, arrays, weight, keywords.get("out"))
+        if result is not None:
+            return result
+    return _ufuncs["_prelu_backward" if backward else "_prelu"](*arrays, weight, **keywords)
+
+
+@_documented
+def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
+    return _per_channel(False, [x], weight, kwargs)
+
+
+@_documented
+def prelu_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
+    return _per_channel(True, [dy, x], weight, kwargs)
 
 
 @_documented

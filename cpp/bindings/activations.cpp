@@ -113,11 +113,13 @@ py::object per_channel(bool backward, const py::list& full, py::handle weight_in
 
 // ---- prelu's slope ----
 
+// Products that are summed on their own before they are added to the rest.
+constexpr std::ptrdiff_t kBlock = 256;
+
 // Sums the products of one weight's elements, in C order; dy and x have the kept axes first and the summed ones last.
 template <class T>
 void prelu_weight_sums(const StridedArrays<2>& summed, const StridedArrays<2>& kept, char* dweight,
                        std::ptrdiff_t begin, std::ptrdiff_t end) {
-  constexpr std::ptrdiff_t kBlock = 256;
   const Elementwise& kernel = kernels().activations->prelu_weight_grad;
   const ElementwiseFn fn = sizeof(T) == 4 ? kernel.f32 : kernel.f64;
   std::ptrdiff_t inner[2];
@@ -147,6 +149,49 @@ void prelu_weight_sums(const StridedArrays<2>& summed, const StridedArrays<2>& k
   });
 }
 
+// The same where the weights' elements lie next to each other, row after row: the sums of a block of rows, by columns.
+template <class T>
+void prelu_weight_block(const char* dy, const char* x, std::ptrdiff_t rows, std::ptrdiff_t n, double* sums) {
+  constexpr std::ptrdiff_t kAtOnce = 2048, size = sizeof(T);
+  const Elementwise& kernel = kernels().activations->prelu_weight_grad;
+  const ElementwiseFn fn = size == 4 ? kernel.f32 : kernel.f64;
+  const std::ptrdiff_t most = std::max<std::ptrdiff_t>(1, kAtOnce / n), strides[3] = {size, size, size};
+  std::vector<T> products(static_cast<std::size_t>(most * n));
+  for (std::ptrdiff_t r = 0; r < rows; r += most) {
+    const std::ptrdiff_t count = std::min(most, rows - r), at = r * n * size;
+    char* arrays[3] = {const_cast<char*>(dy) + at, const_cast<char*>(x) + at, reinterpret_cast<char*>(products.data())};
+    fn(arrays, strides, count * n);
+    for (std::ptrdiff_t k = 0; k < count; ++k)
+      for (std::ptrdiff_t i = 0; i < n; ++i)
+        sums[i] += static_cast<double>(products[static_cast<std::size_t>(k * n + i)]);
+  }
+}
+
+template <class T>
+void prelu_weight_rows(const char* dy, const char* x, std::ptrdiff_t rows, std::ptrdiff_t n, T* dweight) {
+  const std::ptrdiff_t blocks = (rows + kBlock - 1) / kBlock;
+  std::vector<double> sums(static_cast<std::size_t>(blocks * n));
+  parallel_for(blocks, 0.6 * static_cast<double>(kBlock * n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t b = begin; b < end; ++b) {
+      const std::ptrdiff_t at = b * kBlock * n * static_cast<std::ptrdiff_t>(sizeof(T));
+      prelu_weight_block<T>(dy + at, x + at, std::min(kBlock, rows - b * kBlock), n, sums.data() + b * n);
+    }
+  });
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    double total = 0;
+    for (std::ptrdiff_t b = 0; b < blocks; ++b) total += sums[static_cast<std::size_t>(b * n + i)];
+    dweight[i] = static_cast<T>(total);
+  }
+}
+
+// Whether both arrays are rows of the kept elements, one after the other.
+bool rows_of(const StridedArrays<2>& kept, const StridedArrays<2>& summed, std::ptrdiff_t size) {
+  if (kept.ndim != 1 || summed.ndim != 1) return false;
+  for (int a = 0; a < 2; ++a)
+    if (kept.strides[a][0] != size || summed.strides[a][0] != size * kept.shape[0]) return false;
+  return true;
+}
+
 // The axes [from, to) of dy and x, which have one shape.
 StridedArrays<2> axes_of(const Array& dy, const Array& x, int from, int to) {
   StridedArrays<2> axes;
@@ -162,6 +207,17 @@ StridedArrays<2> axes_of(const Array& dy, const Array& x, int from, int to) {
   return axes;
 }
 
+template <class T>
+void prelu_weight_gradient(const Array& dy, const Array& x, const StridedArrays<2>& summed,
+                           const StridedArrays<2>& kept, const Array& dweight) {
+  if (rows_of(kept, summed, sizeof(T)))
+    return prelu_weight_rows(dy.data(), x.data(), summed.size(), kept.size(), dweight.as<T>());
+  const double cost = 1.5 * static_cast<double>(summed.size());
+  parallel_for(kept.size(), cost, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    prelu_weight_sums<T>(summed, kept, dweight.data(), begin, end);
+  });
+}
+
 // dy, x: the weight's axes first, then those summed over.
 py::object prelu_weight_backward(py::handle dy_in, py::handle x_in, int kept_axes) {
   const Array x = read_floats(x_in, "x");
@@ -169,12 +225,9 @@ py::object prelu_weight_backward(py::handle dy_in, py::handle x_in, int kept_axe
   const StridedArrays<2> kept = axes_of(dy, x, 0, kept_axes), summed = axes_of(dy, x, kept_axes, x.ndim());
   const std::ptrdiff_t weights = kept.size();
   const Array dweight = new_array({weights}, x.dtype());
-  const double cost = 1.5 * static_cast<double>(summed.size());
   {
     py::gil_scoped_release release;
-    parallel_for(weights, cost, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      (x.is_float64() ? prelu_weight_sums<double> : prelu_weight_sums<float>)(summed, kept, dweight.data(), begin, end);
-    });
+    (x.is_float64() ? prelu_weight_gradient<double> : prelu_weight_gradient<float>)(dy, x, summed, kept, dweight);
   }
   return dweight.object();
 }

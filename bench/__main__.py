@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
 def add_suite(top: argparse.ArgumentParser) -> None:
     """Options of the suite."""
     top.add_argument("--quick", action="store_true", help="two sizes, float32: two minutes")
+    top.add_argument(
+        "--every", action="store_true", help="each size in each dtype and thread count"
+    )
     top.add_argument("--only", nargs="+", metavar="NAME", help="kernels or families")
     top.add_argument(
         "--peers", nargs="*", metavar="NAME", help=f"of {', '.join(peers.names())}; none if empty"
@@ -50,7 +53,10 @@ def run_suite(options: argparse.Namespace) -> None:
     threads = nf.get_num_threads()
     plan = plans.quick(threads) if options.quick else plans.full(threads)
     if options.sizes:
-        plan = plan._replace(sizes=tuple(int(size) for size in options.sizes))
+        sizes = tuple(int(size) for size in options.sizes)
+        plan = plan._replace(sizes=sizes, side_sizes=sizes)
+    if options.every:
+        plan = plan._replace(side_sizes=plan.sizes)
     wanted = options.peers
     if wanted is None:  # JAX takes longer to compile than a quick run to measure
         wanted = [name for name in peers.names() if not (options.quick and name == "xla")]

@@ -7,6 +7,9 @@ class Plan(NamedTuple):
     """Sizes in elements, and what is spent on a comparison of all candidates at a point."""
 
     sizes: tuple[int, ...]
+    side_sizes: tuple[
+        int, ...
+    ]  # of them, what is measured in other dtypes and with fewer threads too
     dtypes: tuple[str, ...]
     threads: tuple[int, ...]
     sessions: int  # processes, each with so much of the following
@@ -20,10 +23,12 @@ class Plan(NamedTuple):
 
 def quick(threads: int) -> Plan:
     """A cache-sized and a larger array, float32, all threads: two minutes on two cores."""
-    return Plan((10**4, 10**6), ("float32",), (threads,), 2, 0.12, 1000, 5, 30, 4, 6)
+    return Plan((10**4, 10**6), (), ("float32",), (threads,), 2, 0.12, 1000, 5, 30, 4, 6)
 
 
 def full(threads: int) -> Plan:
-    """Everything: half an hour on two cores."""
+    """Five sizes in float32 with all threads, two of them in float64 and with one thread: half an hour on two cores."""
     sizes, dtypes = (10**3, 10**4, 10**5, 10**6, 10**7), ("float32", "float64")
-    return Plan(sizes, dtypes, tuple(sorted({1, threads})), 2, 0.4, 2000, 6, 50, 5, 20)
+    return Plan(
+        sizes, (10**4, 10**6), dtypes, tuple(sorted({1, threads})), 2, 0.25, 1500, 5, 50, 5, 20
+    )

@@ -156,12 +156,14 @@ def processor() -> str:
 
 def points(plan: Plan, cases: list[Case]) -> list[Point]:
     """The points of a plan, in the order in which they are measured."""
+    main = plan.dtypes[0], max(plan.threads)
     return [
         Point(case, n, dtype, threads)
         for case in cases
         for dtype in plan.dtypes
         for n in plan.sizes
         for threads in plan.threads
+        if (dtype, threads) == main or n in plan.side_sizes
     ]
 
 

@@ -20,7 +20,7 @@ from bench.timing import Budget
 from bench.verdict import interval, judge
 
 ROOT = Path(__file__).parents[1]
-TINY = Plan((1000,), ("float32", "float64"), (1,), 2, 0.0, 10, 3, 3, 1, 1)
+TINY = Plan((1000,), (1000,), ("float32", "float64"), (1,), 2, 0.0, 10, 3, 3, 1, 1)
 
 
 # ---- cases ----

@@ -354,6 +354,25 @@ def test_bits_do_not_depend_on_length_and_offset(isa: str, f: Case, dtype: type)
             assert bits(gradient) == bits(dx[:n]), (n, here, there)
 
 
+@both_dtypes
+def test_bits_of_results_that_go_past_the_caches(isa: str, dtype: type) -> None:
+    """From 16 MiB on; pieces of them go the usual way."""
+    n, piece = 2**24 // np.dtype(dtype).itemsize + 77, 100_000
+    x = np.resize(samples(dtype, 5000), n)
+    dy = np.roll(x, 17)
+    for offset in (0, 1, 5, 15):
+        out = np.full(n + 16, 7, dtype)[offset : offset + n]
+        with np.errstate(all="ignore"):
+            for threads in (1, 2):
+                with forced(isa=isa, threads=threads):
+                    nf.relu_backward(dy, x, out=out)
+            for start in range(0, n, piece):
+                part = slice(start, start + piece)
+                assert bits(out[part]) == bits(nf.relu_backward(dy[part], x[part]))
+        assert np.all(out.base[:offset] == 7)
+        assert np.all(out.base[offset + n :] == 7)
+
+
 # ---- a NumPy citizen ----
 
 

@@ -92,6 +92,7 @@ py::object per_channel(bool backward, const py::list& full, py::handle weight_in
   const std::ptrdiff_t run = rows ? c.channels : c.inner, runs = rows ? c.outer : c.outer * c.channels;
   std::ptrdiff_t strides[4] = {size, size, size, size};
   strides[count] = rows ? size : 0;
+  const bool stream = streams(x.size() * size, 0.12);
   std::atomic<unsigned> raised{0};
   {
     py::gil_scoped_release release;
@@ -102,7 +103,7 @@ py::object per_channel(bool backward, const py::list& full, py::handle weight_in
         for (int a = 0; a < count; ++a) at[a] = arrays[a].data() + r * run * size;
         at[count] = rows ? copied.data() : weight.data() + r % c.channels * size;
         at[count + 1] = arrays[count].data() + r * run * size;
-        const unsigned flags = fn(at, strides, std::min(copies, end - r) * run);
+        const unsigned flags = fn(at, strides, std::min(copies, end - r) * run, stream);
         if (flags) raised.fetch_or(flags, std::memory_order_relaxed);
       }
     });
@@ -138,7 +139,7 @@ void prelu_weight_sums(const StridedArrays<2>& summed, const StridedArrays<2>& k
         const std::ptrdiff_t block_end = std::min(terms, block + kBlock);
         element.for_runs(block, block_end, [&](char* const* from, std::ptrdiff_t n, std::ptrdiff_t first) {
           char* arrays[3] = {from[0], from[1], reinterpret_cast<char*>(products + (first - block))};
-          fn(arrays, strides, n);
+          fn(arrays, strides, n, false);
         });
         double sum = 0;
         for (std::ptrdiff_t k = 0; k < block_end - block; ++k) sum += static_cast<double>(products[k]);
@@ -160,7 +161,7 @@ void prelu_weight_block(const char* dy, const char* x, std::ptrdiff_t rows, std:
   for (std::ptrdiff_t r = 0; r < rows; r += most) {
     const std::ptrdiff_t count = std::min(most, rows - r), at = r * n * size;
     char* arrays[3] = {const_cast<char*>(dy) + at, const_cast<char*>(x) + at, reinterpret_cast<char*>(products.data())};
-    fn(arrays, strides, count * n);
+    fn(arrays, strides, count * n, false);
     for (std::ptrdiff_t k = 0; k < count; ++k)
       for (std::ptrdiff_t i = 0; i < n; ++i)
         sums[i] += static_cast<double>(products[static_cast<std::size_t>(k * n + i)]);

@@ -51,13 +51,15 @@ py::object bias_forward(int index, py::handle x_in, py::handle bias_in, py::hand
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
   const std::ptrdiff_t strides[3] = {rows.strides[0], size, rows.strides[1]};
+  const bool stream = streams(PyArray_NBYTES(y.get()), kBiased[index].cost);
   std::atomic<unsigned> raised{0};
   {
     py::gil_scoped_release release;
     parallel_for(rows.rows() * rows.n, kBiased[index].cost, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       rows.for_pieces(begin, end, [&](char* const* at, std::ptrdiff_t column, std::ptrdiff_t count) {
         char* arrays[3] = {at[0], bias.data() + column * size, at[1]};
-        if (const unsigned flags = fn(arrays, strides, count)) raised.fetch_or(flags, std::memory_order_relaxed);
+        if (const unsigned flags = fn(arrays, strides, count, stream))
+          raised.fetch_or(flags, std::memory_order_relaxed);
       });
     });
   }

@@ -34,13 +34,14 @@ void gate(int index, py::handle x_in, py::handle y_in) {
   const auto rows = row_arrays({y, x}, y.shape(y.ndim() - 1));
   const std::ptrdiff_t half = rows.n * rows.strides[1];
   const std::ptrdiff_t strides[3] = {rows.strides[1], rows.strides[1], rows.strides[0]};
+  const bool stream = streams(PyArray_NBYTES(y.get()), kGates[index].cost);
   std::atomic<unsigned> raised{0};
   {
     py::gil_scoped_release release;
     parallel_for(rows.rows() * rows.n, kGates[index].cost, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       rows.for_pieces(begin, end, [&](char* const* at, std::ptrdiff_t, std::ptrdiff_t count) {
         char* arrays[3] = {at[1], at[1] + half, at[0]};
-        raised.fetch_or(fn(arrays, strides, count), std::memory_order_relaxed);
+        raised.fetch_or(fn(arrays, strides, count, stream), std::memory_order_relaxed);
       });
     });
   }
@@ -67,7 +68,7 @@ void gate_backward(int index, py::handle dy_in, py::handle x_in, py::handle dx_i
         rows.for_pieces(piece, std::min(end, piece + kPiece), [&](char* const* at, std::ptrdiff_t, std::ptrdiff_t n) {
           char* of_gate[4] = {at[0], at[1], at[1] + half, at[2] + dx_half};
           char* of_a[3] = {at[0], at[1] + half, at[2]};
-          const unsigned flags = by_a(of_a, a_strides, n) | by_gate(of_gate, gate_strides, n);
+          const unsigned flags = by_a(of_a, a_strides, n, false) | by_gate(of_gate, gate_strides, n, false);
           raised.fetch_or(flags, std::memory_order_relaxed);
         });
       }

@@ -47,14 +47,15 @@ void elementwise_loop(char** args, const npy_intp* dims, const npy_intp* steps, 
     char* at[kMaxArrays];
     for (npy_intp i = 0; i < n; ++i) {
       for (int k = 0; k < arrays; ++k) at[k] = args[k] + i * steps[k];
-      all_raised |= fn(at, steps, 1);
+      all_raised |= fn(at, steps, 1, false);
     }
   } else {
     std::atomic<unsigned> raised{0};
+    const bool stream = streams(n * steps[loop.inputs], loop.ns_per_element);
     parallel_for(n, loop.ns_per_element, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       char* at[kMaxArrays];
       for (int k = 0; k < arrays; ++k) at[k] = args[k] + begin * steps[k];
-      if (const unsigned flags = fn(at, steps, end - begin)) raised.fetch_or(flags, std::memory_order_relaxed);
+      if (const unsigned flags = fn(at, steps, end - begin, stream)) raised.fetch_or(flags, std::memory_order_relaxed);
     });
     all_raised = raised.load(std::memory_order_relaxed);
   }

@@ -14,7 +14,7 @@
   X(Relu6, "relu6", 0, 0.09, 0.14)             \
   X(Hardtanh, "_hardtanh", 2, 0.09, 0.14)      \
   X(LeakyRelu, "_leaky_relu", 1, 0.09, 0.14)   \
-  X(PRelu, "_prelu", 1, 0.09, 0.14)             \
+  X(PRelu, "_prelu", 1, 0.09, 0.14)            \
   X(Hardsigmoid, "hardsigmoid", 0, 0.09, 0.14) \
   X(Hardswish, "hardswish", 0, 0.22, 0.14)     \
   X(Elu, "_elu", 1, 0.4, 0.1)                  \

@@ -2,6 +2,7 @@
 // the same vectors through the same formula, so the bits of an element do not depend on which loop met it.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "kernels/elementwise.hpp"
@@ -19,6 +20,7 @@ template <class S>
 struct Stored {
   using V = Vec<S>;
   using Param = S;
+  static constexpr bool streams = kCanStream;
   static constexpr unsigned raises = kRaisedNothing;
   NNFAST_INLINE static V load(const char* from) { return nnfast::load<V>(reinterpret_cast<const S*>(from)); }
   NNFAST_INLINE static void store(char* to, V v) { nnfast::store(reinterpret_cast<S*>(to), v); }
@@ -34,6 +36,7 @@ template <>
 struct Stored<Half> {
   using V = Vec<float>;
   using Param = float;
+  static constexpr bool streams = false;
   static constexpr unsigned raises = kRaisedOverflow;  // where the rounded result does
   NNFAST_INLINE static V load(const char* from) { return load_halves(reinterpret_cast<const Half*>(from)); }
   NNFAST_INLINE static void store(char* to, V v) { store_halves(reinterpret_cast<Half*>(to), v); }
@@ -54,9 +57,18 @@ NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
   return Kernel::apply(inputs[I]...);
 }
 
+// A result that is no input, whose lines are at hand, and can be aligned.
+template <class S, int Varying>
+NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptrdiff_t n) {
+  if (n < 2 * kLanes<Vec<S>> || reinterpret_cast<std::uintptr_t>(out) % sizeof(S) != 0) return false;
+  for (int k = 0; k < Varying; ++k)
+    if (from[k] == out) return false;
+  return true;
+}
+
 // Inputs: how many there are in all; Repeated: how many of the last are the same for every element.
 template <class Kernel, class S, int Inputs, int Repeated>
-NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n) {
+NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n, bool stream_results) {
   using V = typename Stored<S>::V;
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   constexpr int varying = Inputs - Repeated;
@@ -68,7 +80,12 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n) {
   for (int k = 0; k < varying; ++k) from[k] = arrays[k];
 
   std::ptrdiff_t i = 0;
-  for (; i + kAtOnce * kLanes<V> <= n; i += kAtOnce * kLanes<V>) {
+  const auto one_vector = [&] NNFAST_INLINED {
+    for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size);
+    Stored<S>::store(out + i * size, apply<Kernel>(inputs, indices));
+    i += kLanes<V>;
+  };
+  const auto several_vectors = [&](auto put) NNFAST_INLINED {
     V several[kAtOnce][Inputs];
     V results[kAtOnce];
     unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
@@ -76,12 +93,25 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n) {
         several[u][k] = k < varying ? Stored<S>::load(from[k] + (i + u * kLanes<V>)*size) : inputs[k];
     });
     unrolled<kAtOnce>([&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], indices); });
-    unrolled<kAtOnce>([&](int u) NNFAST_INLINED { Stored<S>::store(out + (i + u * kLanes<V>)*size, results[u]); });
+    unrolled<kAtOnce>([&](int u) NNFAST_INLINED { put(out + (i + u * kLanes<V>)*size, results[u]); });
+    i += kAtOnce * kLanes<V>;
+  };
+  if constexpr (Stored<S>::streams) {
+    if (stream_results && can_stream<S, varying>(from, out, n)) {
+      // Up to the next line, by elements that are computed again as part of a vector.
+      const auto misaligned = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(out) % sizeof(V));
+      if (misaligned) {
+        for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k]);
+        Stored<S>::store(out, apply<Kernel>(inputs, indices));
+        i = kLanes<V> - misaligned / size;
+      }
+      while (i + kAtOnce * kLanes<V> <= n)
+        several_vectors([](char* to, V v) NNFAST_INLINED { stream(reinterpret_cast<S*>(to), v); });
+      fence();
+    }
   }
-  for (; i + kLanes<V> <= n; i += kLanes<V>) {
-    for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size);
-    Stored<S>::store(out + i * size, apply<Kernel>(inputs, indices));
-  }
+  while (i + kAtOnce * kLanes<V> <= n) several_vectors([](char* to, V v) NNFAST_INLINED { Stored<S>::store(to, v); });
+  while (i + kLanes<V> <= n) one_vector();
   if (i == n) return;
   for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size, size, n - i);
   Stored<S>::store(out + i * size, size, apply<Kernel>(inputs, indices), n - i);
@@ -112,15 +142,15 @@ bool all_equal(const std::ptrdiff_t* strides, std::ptrdiff_t value) {
 
 // Params of the inputs come last and are usually one value for the whole array.
 template <class Kernel, class S, int Inputs, int Params>
-unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
+unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool stream_results) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   constexpr bool one_type = sizeof(typename Stored<S>::Param) == sizeof(S);
   const ExceptionScope exceptions;
   const bool data_contiguous = all_equal<Inputs - Params>(strides, size) && strides[Inputs] == size;
   if (data_contiguous && (one_type || Params == 0) && all_equal<Params>(strides + Inputs - Params, size)) {
-    contiguous_loop<Kernel, S, Inputs, one_type ? 0 : Params>(arrays, n);
+    contiguous_loop<Kernel, S, Inputs, one_type ? 0 : Params>(arrays, n, stream_results);
   } else if (Params > 0 && data_contiguous && all_equal<Params>(strides + Inputs - Params, 0)) {
-    contiguous_loop<Kernel, S, Inputs, Params>(arrays, n);
+    contiguous_loop<Kernel, S, Inputs, Params>(arrays, n, stream_results);
   } else {
     strided_loop<Kernel, S, Inputs, Params>(arrays, strides, n);
   }

@@ -89,6 +89,25 @@ NNFAST_INLINE void store(Element<V>* to, V v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
+// Past the caches, to a multiple of a vector's size: what is written is not read soon, and its lines need not be
+// fetched first. fence() comes before anybody else may look.
+constexpr bool kCanStream = kVectorBytes >= 32;
+template <class V>
+NNFAST_INLINE void stream(Element<V>* to, V v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), bit_cast<__m512i>(v));
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bit_cast<__m256i>(v));
+#else
+  store(to, v);
+#endif
+}
+NNFAST_INLINE void fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 // The first `count` lanes from memory, the others `fill`; 0 <= count <= lanes.
 template <class V>
 NNFAST_INLINE V load_partial(const Element<V>* from, std::ptrdiff_t count, Element<V> fill) {

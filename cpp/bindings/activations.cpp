@@ -241,7 +241,7 @@ void maxout_rows(const Array& x, const Array& y, const Array& which, std::ptrdif
   const int last = x.ndim() - 1;
   const Maxout& kernel = Backward ? kernels().activations->maxout_backward : kernels().activations->maxout;
   const MaxoutFn fn = x.is_float64() ? kernel.f64 : kernel.f32;
-  constexpr double ns_per_element = 0.5;
+  constexpr double ns_per_element = 0.15;
   const Array* arrays[3] = {&x, &y, &which};
   if (std::all_of(arrays, arrays + 3, [](const Array* array) { return PyArray_IS_C_CONTIGUOUS(array->get()); })) {
     const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());

@@ -60,12 +60,15 @@ NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<T, Stride>& x, std::pt
         ones[r] -= one;
         others[r].add(one ? V{} : e, part);
       });
-  double counts[R], sums[R];
+  using Doubles = Vec<double>;
+  static_assert(R <= kLanes<Doubles>);
+  Doubles counts = broadcast<Doubles>(1), sums{};
   unrolled<R>([&](int r) NNFAST_INLINED {
     counts[r] = static_cast<double>(sum_of_lanes(ones[r]));
     sums[r] = others[r].total() * 0x1p-64;
   });
-  for (int r = 0; r < R; ++r) logs[r] = log_of_sum(counts[r], sums[r]);
+  const Doubles result = log_of_sum(counts, sums);
+  unrolled<R>([&](int r) NNFAST_INLINED { logs[r] = result[r]; });
 }
 
 template <class T, int R, class XStride, class YStride>

@@ -46,12 +46,16 @@ NNFAST_INLINE V exp_shifted(Pair<V> d) {
   return scale(e.m.hi + e.m.lo, e.n + Raise);
 }
 
-// log(count + others) for a whole number of ones and what comes to them.
-NNFAST_INLINE double log_of_sum(double count, double others) {
-  using V = Vec<double>;
-  if (!(others < kInfinity) || count < 1) return others - others;  // NaN, or 0 where there is no one
-  const bool nearly_one = count == 1 && others < 0.41421356237309504880;
-  return nearly_one ? others - log1p_rest(broadcast<V>(others))[0] : log_from_one(broadcast<V>(count + others))[0];
+// log(count + others) for a whole number of ones and what comes to them; 0 where there is no one, NaN where others is
+// no finite number.
+template <class V>
+NNFAST_INLINE V log_of_sum(V count, V others) {
+  const V one = broadcast<V>(1);
+  const auto usable = (others < kInfinity) & (count >= one);
+  const auto nearly_one = usable & (count == one) & (others < 0.41421356237309504880);
+  const V little = nearly_one ? others : V{};
+  const V much = nearly_one | ~usable ? one : count + others;
+  return usable ? (nearly_one ? little - log1p_rest(little) : log_from_one(much)) : others - others;
 }
 
 // Calls use(r, i, part, count, d, map(r, d)) for every vector of R rows; d is the shifted element, -inf where there is

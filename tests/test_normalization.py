@@ -1,4 +1,4 @@
-"""Batch normalisation: values at hard inputs, running statistics, gradients, bits, errors that change nothing."""
+"""Batch and group normalisation: hard inputs, running statistics, gradients, bits, errors that change nothing."""
 
 from typing import Any
 
@@ -191,7 +191,8 @@ def test_nan_and_infinity_stay_in_their_channel(isa: str) -> None:
 def everything(x: Array, gamma: Array, beta: Array, dy: Array, axis: int = 1) -> list[Array]:
     """All results, forward and backward, in training and inference."""
     c = x.shape[axis]
-    running_mean, running_var = np.ones(c, x.dtype), np.full(c, 2, x.dtype)
+    kept = np.float32 if x.dtype == np.float16 else x.dtype
+    running_mean, running_var = np.ones(c, kept), np.full(c, 2, kept)
     results = []
     for training in (True, False):
         y, saved = nf.batch_norm(
@@ -239,7 +240,7 @@ def test_in_place(dtype: type) -> None:
 
 def test_other_input_types() -> None:
     assert nf.batch_norm([[1, 2], [3, 4]], training=True)[0].dtype == np.float64
-    assert nf.batch_norm(np.ones((2, 2), np.float16), training=True)[0].dtype == np.float32
+    assert nf.batch_norm(np.ones((2, 2), np.int8), training=True)[0].dtype == np.float32
     x = case(6, 4, np.float32)[0]
     swapped = x.astype(x.dtype.newbyteorder())
     assert_same_bits(nf.batch_norm(swapped, training=True)[0], nf.batch_norm(x, training=True)[0])
@@ -253,11 +254,14 @@ X = np.arange(12.0).reshape(4, 3)
 FROZEN = np.ones(3)
 FROZEN.flags.writeable = False
 IN_BOTH_MODES = [
-    ({"x": np.ones(3)}, ValueError, r"x must have shape \(N, C\), got \(3,\)"),
-    ({"x": np.ones((2, 3, 4))}, ValueError, r"x must have shape \(N, C\)"),
+    ({"x": np.ones(3)}, ValueError, r"x must have at least 2 axes, got shape \(3,\)"),
+    ({"activation": "gelu"}, ValueError, "activation must be None or .relu., got 'gelu'"),
+    ({"running_var_correction": 2}, ValueError, "running_var_correction must be 0 or 1, got 2"),
+    ({"add": np.ones((3, 4))}, ValueError, "add must have the shape of x"),
+    ({"add": X * 1j}, TypeError, "add must be .* real"),
     ({"x": X.astype(complex)}, TypeError, "x must be .* real .* complex128"),
     ({"axis": 1.0}, TypeError, "axis must be an int, got float"),
-    ({"axis": 2}, ValueError, "axis must be in"),
+    ({"axis": 2}, ValueError, "axis must be an axis of x"),
     ({"gamma": np.ones(4)}, ValueError, r"gamma must have shape \(3,\), got \(4,\)"),
     ({"beta": np.ones((3, 1))}, ValueError, "beta must have shape"),
     ({"gamma": np.ones(3, complex)}, TypeError, "gamma must be .* real"),
@@ -266,7 +270,7 @@ IN_BOTH_MODES = [
     ({"eps": "x"}, TypeError, "eps must be a real number, got str"),
     ({"momentum": 1.5}, ValueError, r"momentum must be in \[0, 1\], got 1.5"),
     ({"momentum": np.nan}, ValueError, "momentum must be in"),
-    ({"momentum": None}, TypeError, "momentum must be a real number"),
+    ({"momentum": "x"}, TypeError, "momentum must be a real number"),
     ({"running_mean": None}, ValueError, "running_mean and running_var .* together"),
     ({"running_var": np.ones(4)}, ValueError, r"running_var must have shape \(3,\)"),
     ({"running_var": np.array([1, -1, 1.0])}, ValueError, "running_var .* got -1.0 for chan"),
@@ -275,7 +279,11 @@ IN_BOTH_MODES = [
     ({"out": np.ones((3, 4))}, ValueError, "out must have the shape of x"),
 ]
 IN_TRAINING = [  # where running statistics are written, and those of the batch taken
-    ({"x": np.ones((1, 3))}, ValueError, "x must have at least 2 rows in training"),
+    ({"x": np.ones((1, 3))}, ValueError, "x must have at least 2 values a channel in training"),
+    ({"momentum": None}, ValueError, "num_batches_tracked must be given when momentum is None"),
+    ({"num_batches_tracked": np.zeros(1, int)}, TypeError, r"num_batches_tracked .* shape \(\)"),
+    ({"num_batches_tracked": np.array(1.0)}, TypeError, "num_batches_tracked must be .* integers"),
+    ({"num_batches_tracked": np.array(-1)}, ValueError, "num_batches_tracked must not be negat"),
     ({"running_mean": [0, 0, 0]}, TypeError, "running_mean must be a numpy.ndarray, got list"),
     ({"running_mean": np.ones(3, "f")}, TypeError, "running_mean must have dtype float64"),
     ({"running_var": FROZEN}, ValueError, "running_var must be writeable"),
@@ -357,3 +365,364 @@ def test_backward_errors() -> None:
         with pytest.raises(error, match=message):
             nf.batch_norm_backward(*arguments, **keywords)
         np.testing.assert_array_equal(dx, 9)
+
+
+# ---- images, channels last, activation and addition ----
+
+
+def images(shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple[Array, Array, Array, Array]:
+    """x, gamma, beta, dy; the channels are axis 1."""
+    x, gamma, beta, dy = case(int(np.prod(shape)) // shape[1], shape[1], dtype, seed)
+    back = (shape[0], *shape[2:], shape[1])
+    return tuple(  # type: ignore[return-value]
+        np.moveaxis(a.reshape(back), -1, 1).copy() if a.ndim == 2 else a
+        for a in (x, gamma, beta, dy)
+    )
+
+
+SHAPES = [(3, 5, 7), (2, 17, 4, 4), (5, 3, 6, 9), (2, 6, 3, 2, 5), (4, 70, 1, 3), (2, 1, 40, 50)]
+
+
+def as_rows(array: Array) -> Array:
+    """(N, C, ...) as (values of a channel, C)."""
+    return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1]) if array.ndim > 1 else array
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_images_are_their_rows(engine: str, shape: tuple[int, ...], dtype: type) -> None:
+    """The bits are those of the matrix that has the same values a channel, wherever the axis is."""
+    x, gamma, beta, dy = images(shape, dtype)
+    rows = everything(as_rows(x), gamma, beta, as_rows(dy))
+    for made, wanted in zip(everything(x, gamma, beta, dy), rows, strict=True):
+        assert_same_bits(as_rows(made), wanted)
+    last = everything(np.moveaxis(x, 1, -1), gamma, beta, np.moveaxis(dy, 1, -1), axis=-1)
+    for made, wanted in zip(last, rows, strict=True):
+        assert_same_bits(made.reshape(wanted.shape), wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_layouts_of_images(dtype: type) -> None:
+    x, gamma, beta, dy = images((3, 19, 5, 7), dtype)
+    expected = everything(x, gamma, beta, dy)
+    for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
+        for made, wanted in zip(everything(laid, gamma, beta, laid_dy), expected, strict=True):
+            assert_same_bits(made, wanted)
+    cut = np.empty((3, 19, 7, 9), dtype)[:, :, 1:6, 2:9]
+    cut[...] = x
+    for made, wanted in zip(everything(cut, gamma, beta, dy), expected, strict=True):
+        assert_same_bits(made, wanted)
+
+
+@pytest.mark.parametrize("shape", [(70, 33), *SHAPES])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("added", [True, False])
+def test_relu_and_addition_are_those_of_separate_steps(
+    engine: str, shape: tuple[int, ...], dtype: type, training: bool, added: bool
+) -> None:
+    """To the bit in float32 and float64; float16 is not rounded in between."""
+    wide = np.float32 if dtype == np.float16 else dtype
+    x, gamma, beta, dy = (a.astype(dtype) for a in images(shape, wide))
+    add = images(shape, wide, seed=1)[0].astype(dtype) if added else None
+    running = np.ones(shape[1], wide), np.full(shape[1], 2, wide)
+    y, saved = nf.batch_norm(
+        x, gamma, beta, *running, training=training, activation="relu", add=add
+    )
+    running = np.ones(shape[1], wide), np.full(shape[1], 2, wide)
+    plain, plain_saved = nf.batch_norm(x.astype(wide), gamma, beta, *running, training=training)
+    total = plain + add.astype(wide) if add is not None else plain
+    assert_same_bits(y, nf.relu(total).astype(dtype))
+    masked = np.where(total > 0, dy, 0).astype(dtype)
+    results = nf.batch_norm_backward(dy, x, gamma, saved)
+    expected = nf.batch_norm_backward(masked.astype(wide), x.astype(wide), gamma, plain_saved)
+    for made, wanted in zip(results, expected, strict=False):
+        assert_same_bits(made, wanted.astype(made.dtype))
+    assert len(results) == (4 if added else 3)
+    if added:
+        assert_same_bits(results[3], masked)
+    assert saved.mask is not None
+    assert saved.mask.nbytes <= x.size / 8 + 8 * max(x.size // shape[1], shape[1])
+
+
+def test_the_gradient_of_an_addition_without_activation_is_dy() -> None:
+    x, gamma, beta, dy = images((3, 5, 7), np.float32)
+    y, saved = nf.batch_norm(x, gamma, beta, training=True, add=dy)
+    assert_same_bits(y, nf.batch_norm(x, gamma, beta, training=True)[0] + dy)
+    assert nf.batch_norm_backward(dy, x, gamma, saved)[3] is dy
+    given = np.empty_like(dy)
+    assert nf.batch_norm_backward(dy, x, gamma, saved, out=(None, None, None, given))[3] is given
+    assert_same_bits(given, dy)
+
+
+def test_relu_keeps_nan_and_infinity_apart() -> None:
+    x = np.array([[1.0, -1], [np.nan, 2], [3, -np.inf]], np.float32)
+    y, saved = nf.batch_norm(x, None, None, np.zeros(2), np.ones(2), activation="relu", eps=1e-30)
+    np.testing.assert_array_equal(y, [[1, 0], [np.nan, 2], [3, 0]])
+    dx = nf.batch_norm_backward(np.ones_like(x), x, None, saved)[0]
+    np.testing.assert_array_equal(dx, [[1, 0], [1, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_gradients_of_images_numerically(activation: str | None) -> None:
+    x, gamma, beta, dy = images((2, 3, 2, 2), np.float64)
+    add = images((2, 3, 2, 2), np.float64, seed=2)[0]
+
+    def loss(x: Array, gamma: Array, beta: Array, add: Array) -> float:
+        y, _ = nf.batch_norm(x, gamma, beta, training=True, activation=activation, add=add)
+        return float((dy * y).sum())
+
+    _, saved = nf.batch_norm(x, gamma, beta, training=True, activation=activation, add=add)
+    dx, dgamma, dbeta, dadd = nf.batch_norm_backward(dy, x, gamma, saved)
+    assert_gradient(dx, lambda v: loss(v, gamma, beta, add), x)
+    assert_gradient(dgamma, lambda v: loss(x, v, beta, add), gamma)
+    assert_gradient(dbeta, lambda v: loss(x, gamma, v, add), beta)
+    assert_gradient(dadd, lambda v: loss(x, gamma, beta, v), add)
+
+
+@pytest.mark.parametrize("shape", [(2**22, 2), (1, 2, 2**22), (2**25, 1)])
+def test_many_values_a_channel(shape: tuple[int, ...]) -> None:
+    """More than one chunk of sums, in both directions of the lanes, up to 2^25 values."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal(shape, np.float32)
+    x += np.float32(0.3)
+    with forced(threads=2, grain=1):
+        y, _ = nf.batch_norm(x, training=True)
+    with forced(threads=1):
+        assert_same_bits(nf.batch_norm(x, training=True)[0], y)
+    for c in range(shape[1]):
+        column, result = x[:, c].ravel().astype(float), y[:, c].ravel()
+        # Two passes of a pairwise sum, the second of which corrects the first.
+        mean = column.mean()
+        mean += (column - mean).mean()
+        sigma = np.sqrt(((column - mean) ** 2).mean() + EPS)
+        exact = (column - mean) / sigma
+        bound = 4 * np.spacing(np.abs(exact).astype(np.float32)) + 2.0**-48 * abs(mean) / sigma
+        assert np.all(np.abs(result - exact) <= bound)
+
+
+def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
+    """The origin of the sums is the first value; where it is an outlier they are taken again."""
+    x = np.random.default_rng(0).normal(0, 1, (5000, 3))
+    x[0] = 1e9
+    for shape in (x.shape, (1, *x.shape[::-1])):
+        arranged = x.T.reshape(shape) if len(shape) == 3 else x
+        stats = nf.batch_norm_stats(arranged)
+        mean, var = statistics(x)
+        np.testing.assert_allclose(stats.mean, mean.astype(float), rtol=1e-15)
+        np.testing.assert_allclose(stats.var, var.astype(float), rtol=1e-14)
+
+
+def test_cumulative_average_and_correction() -> None:
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(2, 3, (20, 4, 3)) for _ in range(5)]
+    running_mean, running_var, count = np.zeros(4), np.zeros(4), np.array(0)
+    for x in batches:
+        nf.batch_norm(
+            x,
+            running_mean=running_mean,
+            running_var=running_var,
+            training=True,
+            momentum=None,
+            num_batches_tracked=count,
+            running_var_correction=0,
+        )
+    assert count == 5
+    np.testing.assert_allclose(running_mean, np.mean([x.mean(axis=(0, 2)) for x in batches], 0))
+    np.testing.assert_allclose(running_var, np.mean([x.var(axis=(0, 2)) for x in batches], 0))
+    nf.batch_norm(batches[0], None, None, running_mean, running_var, num_batches_tracked=count)
+    assert count == 5
+
+
+def test_float16_is_the_rounded_float32_result() -> None:
+    x, gamma, beta, dy = (a.astype(np.float16) for a in images((3, 9, 5, 5), np.float32))
+    running = np.zeros(9, np.float32), np.ones(9, np.float32)
+    y, saved = nf.batch_norm(x, gamma, beta, *running, training=True)
+    wide, wide_saved = nf.batch_norm(x.astype("f"), gamma, beta, training=True)
+    assert_same_bits(y, wide.astype(np.float16))
+    dx, dgamma, dbeta = nf.batch_norm_backward(dy, x, gamma, saved)
+    assert (dx.dtype, dgamma.dtype, dbeta.dtype) == (np.float16, np.float32, np.float32)
+    expected = nf.batch_norm_backward(dy.astype("f"), x.astype("f"), gamma, wide_saved)
+    assert_same_bits(dx, expected[0].astype(np.float16))
+    with pytest.raises(TypeError, match="running_mean must have dtype float32, got float16"):
+        nf.batch_norm(x, None, None, *np.ones((2, 9), np.float16), training=True)
+
+
+# ---- statistics over pieces, folding ----
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 60), max_size=4))
+def test_merged_statistics_are_those_of_the_whole(seed: int, cuts: list[int]) -> None:
+    x = np.random.default_rng(seed).normal(50, 2, (60, 3, 4)).astype(np.float32)
+    pieces = [nf.batch_norm_stats(piece) for piece in np.split(x, sorted(cuts))]
+    merged, whole = nf.merge_stats(*pieces), nf.batch_norm_stats(x)
+    assert merged.count == whole.count == 240
+    np.testing.assert_allclose(merged.mean, whole.mean, rtol=4e-16)
+    np.testing.assert_allclose(merged.m2, whole.m2, rtol=1e-13)
+    tree = nf.merge_stats(nf.merge_stats(*pieces[:1]), nf.merge_stats(*pieces))
+    assert tree.count == pieces[0].count + 240
+    y, _ = nf.batch_norm(x, None, None, merged.mean, merged.var)
+    exact = nf.batch_norm(x, training=True)[0]
+    np.testing.assert_allclose(y, exact, rtol=3e-7, atol=1e-12)
+
+
+def test_statistics_errors() -> None:
+    empty = nf.batch_norm_stats(np.ones((0, 3)))
+    assert (empty.count, empty.mean.tolist()) == (0, [0, 0, 0])
+    assert nf.merge_stats(empty, empty) is empty
+    for arguments, error, message in (
+        ((), ValueError, "pieces must hold at least one"),
+        ((empty, 3), TypeError, "pieces must be BatchNormStats, got int"),
+        ((empty, nf.batch_norm_stats(X[:, :2])), ValueError, "equally many channels, got 3 and 2"),
+    ):
+        with pytest.raises(error, match=message):
+            nf.merge_stats(*arguments)
+    with pytest.raises(ValueError, match="at least 2 axes"):
+        nf.batch_norm_stats(np.ones(3))
+
+
+@both_dtypes
+def test_folding(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 8)).astype(dtype)
+    w = rng.standard_normal((8, 5)).astype(dtype)
+    bias, gamma, beta, mean = rng.standard_normal((4, 5)).astype(dtype)
+    var = rng.uniform(0.5, 2, 5).astype(dtype)
+    expected = nf.batch_norm(x @ w + bias, gamma, beta, mean, var)[0]
+    tolerance = 50 * np.finfo(dtype).eps
+    for weight, axis in ((w, 1), (w.T, 0), (w[:, :, None, None], -3)):
+        folded, shift = nf.fold_batch_norm(weight, bias, gamma, beta, mean, var, axis=axis)
+        assert folded.dtype == shift.dtype == dtype
+        assert folded.shape == weight.shape
+        flat = folded.reshape(8, 5) if axis != 0 else folded.T
+        np.testing.assert_allclose(x @ flat + shift, expected, tolerance, tolerance)
+    for changes, message in (
+        ({"var": -var}, "var must not be negative"),
+        ({"gamma": gamma[:4]}, r"gamma must have shape \(5,\), got \(4,\)"),
+        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"axis": 2}, "axis must be an axis of weight"),
+    ):
+        keywords = {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "axis": 1, **changes}
+        with pytest.raises(ValueError, match=message):
+            nf.fold_batch_norm(w, bias, **keywords)
+
+
+# ---- groups ----
+
+
+def group_reference(x: Array, groups: int, gamma: Array, beta: Array) -> Array:
+    wide = x.astype(np.longdouble).reshape(len(x), groups, -1)
+    mean, var = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
+    normalised = ((wide - mean) / np.sqrt(var + EPS)).reshape(x.shape)
+    shape = (-1, *(1,) * (x.ndim - 2))
+    return normalised * gamma.reshape(shape) + beta.reshape(shape)
+
+
+GROUPS = [((4, 6), 2), ((3, 12, 7), 4), ((2, 6, 5, 7), 6), ((2, 8, 4, 4), 1), ((1, 3, 2, 2, 3), 3)]
+
+
+@pytest.mark.parametrize(("shape", "groups"), GROUPS)
+@both_dtypes
+def test_groups(engine: str, shape: tuple[int, ...], groups: int, dtype: type) -> None:
+    x, gamma, beta, dy = images(shape, dtype)
+    y, saved = nf.group_norm(x, groups, gamma, beta)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(
+        y, group_reference(x, groups, gamma, beta).astype(float), 8 * eps, 16 * eps
+    )
+    assert saved.mean.shape == saved.inv_std.shape == (shape[0], groups)
+    results = [y, *nf.group_norm_backward(dy, x, gamma, saved)]
+    with forced(isa=FMA_ISAS[-1] if engine in FMA_ISAS else engine, threads=1):
+        y, saved = nf.group_norm(x, groups, gamma, beta)
+        expected = [y, *nf.group_norm_backward(dy, x, gamma, saved)]
+    for made, wanted in zip(results, expected, strict=True):
+        assert_same_bits(made, wanted)
+    for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
+        y, saved = nf.group_norm(laid, groups, gamma, beta)
+        assert_same_bits(y, results[0])
+        for made, wanted in zip(
+            nf.group_norm_backward(laid_dy, laid, gamma, saved), results[1:], strict=True
+        ):
+            assert_same_bits(made, wanted)
+    last, last_saved = nf.group_norm(np.moveaxis(x, 1, -1), groups, gamma, beta, axis=-1)
+    assert_same_bits(np.moveaxis(last, -1, 1), results[0])
+    dx = nf.group_norm_backward(np.moveaxis(dy, 1, -1), np.moveaxis(x, 1, -1), gamma, last_saved)[0]
+    assert_same_bits(np.moveaxis(dx, -1, 1), results[1])
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((2, 4, 3), 2), ((3, 2, 2, 2), 2), ((3, 4), 2)])
+def test_group_gradients_numerically(shape: tuple[int, ...], groups: int) -> None:
+    x, gamma, beta, dy = images(shape, np.float64)
+
+    def loss(x: Array, gamma: Array, beta: Array) -> float:
+        return float((dy * nf.group_norm(x, groups, gamma, beta)[0]).sum())
+
+    _, saved = nf.group_norm(x, groups, gamma, beta)
+    dx, dgamma, dbeta = nf.group_norm_backward(dy, x, gamma, saved)
+    assert_gradient(dx, lambda v: loss(v, gamma, beta), x)
+    assert_gradient(dgamma, lambda v: loss(x, v, beta), gamma)
+    assert_gradient(dbeta, lambda v: loss(x, gamma, v), beta)
+
+
+def test_an_instance_is_a_group_of_one_channel() -> None:
+    x, gamma, beta, dy = images((3, 5, 4, 6), np.float32)
+    y, saved = nf.instance_norm(x, gamma, beta)
+    expected, expected_saved = nf.group_norm(x, 5, gamma, beta)
+    assert_same_bits(y, expected)
+    for made, wanted in zip(
+        nf.instance_norm_backward(dy, x, gamma, saved),
+        nf.group_norm_backward(dy, x, gamma, expected_saved),
+        strict=True,
+    ):
+        assert_same_bits(made, wanted)
+    out = np.empty_like(np.moveaxis(x, 1, -1))
+    last, _ = nf.instance_norm(np.moveaxis(x, 1, -1), gamma, beta, axis=-1, out=out)
+    assert last is out
+    assert_same_bits(np.moveaxis(out, -1, 1), y)
+
+
+def test_constant_groups_and_empty_ones() -> None:
+    beta = np.array([1.0, -2, 3, 0.1], np.float32)
+    y, _ = nf.group_norm(np.full((2, 4, 9), 1 / 3, np.float32), 2, None, beta)
+    assert_same_bits(y, np.broadcast_to(beta[:, None], y.shape).copy())
+    empty = np.ones((0, 4, 3))
+    y, saved = nf.group_norm(empty, 2)
+    assert [a.shape for a in nf.group_norm_backward(y, empty, None, saved)] == [
+        (0, 4, 3),
+        (4,),
+        (4,),
+    ]
+
+
+def test_group_errors_change_nothing() -> None:
+    x = np.arange(24.0).reshape(2, 4, 3)
+    out = np.full_like(x, 9)
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    for arguments, keywords, error, message in (
+        ((x, 3), {}, ValueError, "num_groups must divide the 4 channels, got 3"),
+        ((x, 0), {}, ValueError, "num_groups must divide the 4 channels, got 0"),
+        ((x, 2.0), {}, TypeError, "num_groups must be an int, got float"),
+        ((x[0, 0], 1), {}, ValueError, "axis must be an axis of x"),
+        ((x, 2), {"axis": 0}, ValueError, "axis must not be the first"),
+        ((x, 2, np.ones(3)), {}, ValueError, r"gamma must have shape \(4,\), got \(3,\)"),
+        ((x, 2), {"eps": -1.0}, ValueError, "eps must be positive, got -1.0"),
+        ((x, 2), {"out": out[:1]}, ValueError, "out must have the shape of x"),
+        ((x, 2), {"out": frozen}, ValueError, "out must be writeable"),
+        ((x * 1j, 2), {}, TypeError, "x must be .* real"),
+    ):
+        with pytest.raises(error, match=message):
+            nf.group_norm(*arguments, **{"out": out, **keywords})
+        np.testing.assert_array_equal(out, 9)
+    _, saved = nf.group_norm(x, 2)
+    for arguments, out_, error, message in (
+        ((x[:1], x, None, saved), None, ValueError, "dy must have the shape of x"),
+        ((x, x[:1], None, saved), None, ValueError, "dy must have|saved.mean must have shape"),
+        ((x, x, None, 3), None, TypeError, "saved must be what group_norm returned, got int"),
+        ((x, x, None, saved), out, TypeError, "out must be a tuple of three arrays"),
+        ((x, x, None, saved), (out, out[0, 0], None), ValueError, r"out\[1\] must have shape"),
+    ):
+        with pytest.raises(error, match=message):
+            nf.group_norm_backward(*arguments, out=out_)
+        np.testing.assert_array_equal(out, 9)

@@ -16,6 +16,7 @@ FAMILIES = (
     "softmax",
     "losses",
     "normalization",
+    "layer_norm",
     "dropout",
     "optim",
     "conversion",

@@ -10,6 +10,7 @@ void bind_activations(pybind11::module_& module);
 void bind_softmax(pybind11::module_& module);
 void bind_losses(pybind11::module_& module);
 void bind_normalization(pybind11::module_& module);
+void bind_layer_norm(pybind11::module_& module);
 void bind_dropout(pybind11::module_& module);
 void bind_optim(pybind11::module_& module);
 void bind_gating(pybind11::module_& module);

@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, module) {
   nnfast::bind_softmax(module);
   nnfast::bind_losses(module);
   nnfast::bind_normalization(module);
+  nnfast::bind_layer_norm(module);
   nnfast::bind_dropout(module);
   nnfast::bind_optim(module);
   nnfast::bind_gating(module);

@@ -8,26 +8,83 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "kernels/elementwise.hpp"
 #include "runtime/kernel_table.hpp"
-#include "runtime/parallel.hpp"
+#include "runtime/normalize.hpp"
 
 namespace nnfast {
 namespace {
 
-// Channels a thread takes at a time: whole cache lines, and four vectors of the widest kind.
-constexpr std::ptrdiff_t kChannelTile = 64;
+int channel_axis(const Array& x, int axis) {
+  const int n = x.ndim();
+  if (n < 2) throw py::value_error("x must have at least 2 axes, got shape " + shape_text(x));
+  if (axis < -n || axis >= n)
+    throw py::value_error("axis must be an axis of x with shape " + shape_text(x) + ", got " + std::to_string(axis));
+  return (axis + n) % n;
+}
 
-struct Axes {
-  int row, channel;
-};
+bool streams_past_caches(const Normalization& norm, const Array& x) {
+  bool apart = true;
+  for (int a = 0; a < kNormalizedArrays; ++a)
+    for (int b = 0; b < a; ++b) apart &= !norm.data[a] || norm.data[a] != norm.data[b];
+  return apart && streams(PyArray_NBYTES(x.get()), 0);
+}
 
-Axes axes(const Array& x, int axis) {
-  if (x.ndim() != 2) throw py::value_error("x must have shape (N, C), got " + shape_text(x));
-  if (axis < -2 || axis > 1)
-    throw py::value_error("axis must be in [-2, 1] for x of 2 dimensions, got " + std::to_string(axis));
-  const int channel = (axis + 2) % 2;
-  return {1 - channel, channel};
+// Lanes go where the values of x lie closer together; with a mask, whose layout must be known from the shape alone,
+// across the channels where nothing follows their axis.
+bool goes_across(const Array& x, int channel, const Axes& members, bool masked) {
+  if (masked) return product(x, channel + 1, x.ndim()) == 1;
+  if (members.count == 0) return true;
+  return std::abs(x.stride(channel)) < std::abs(members.strides[0][members.count - 1]);
+}
+
+// The channels of a batch as sets.
+Normalization channels_of(const Arrays& arrays, int channel, bool masked) {
+  const Array& x = *arrays[0];
+  Normalization norm{};
+  set_data(norm, arrays);
+  for (int d = 0; d < x.ndim(); ++d)
+    if (d != channel) add_axis(norm.members, arrays, d);
+  norm.sets.count = 1;
+  norm.sets.shape[0] = x.shape(channel);
+  for (int a = 0; a < kNormalizedArrays; ++a) norm.sets.strides[a][0] = stride_of(arrays[a], channel);
+  norm.set_count = norm.groups = x.shape(channel);
+  norm.member_count = norm.segment = product(x, 0, channel) * product(x, channel + 1, x.ndim());
+  norm.segments = 1;
+  norm.across = goes_across(x, channel, norm.members, masked);
+  norm.stream = streams_past_caches(norm, x);
+  return norm;
+}
+
+// The groups of channels of every image of x, whose axes are (N, C, ...), as sets.
+Normalization groups_of(const Arrays& arrays, std::ptrdiff_t groups) {
+  const Array& x = *arrays[0];
+  Normalization norm{};
+  set_data(norm, arrays);
+  const std::ptrdiff_t together = x.shape(1) / groups;
+  std::array<std::ptrdiff_t, kNormalizedArrays> group, channel;
+  for (int a = 0; a < kNormalizedArrays; ++a) {
+    channel[a] = stride_of(arrays[a], 1);
+    group[a] = together * channel[a];
+  }
+  add_axis(norm.sets, arrays, 0);
+  add_axis(norm.sets, groups, group);
+  add_axis(norm.members, together, channel);
+  for (int d = 2; d < x.ndim(); ++d) add_axis(norm.members, arrays, d);
+  norm.set_count = x.shape(0) * groups;
+  norm.groups = groups;
+  norm.segments = together;
+  norm.segment = product(x, 2, x.ndim());
+  norm.member_count = together * norm.segment;
+  norm.stream = streams_past_caches(norm, x);
+  return norm;
+}
+
+const SetKernels& kernels_of(int dtype) {
+  const NormalizationKernels& all = *kernels().normalization;
+  return dtype == NPY_HALF ? all.f16 : (dtype == NPY_FLOAT32 ? all.f32 : all.f64);
 }
 
 // One double a channel: the given array, or `missing` everywhere.
@@ -48,7 +105,7 @@ Array per_channel(py::handle value, std::ptrdiff_t channels, double missing, con
 // A running statistic that training updates, or an empty Array for None.
 Array running(py::handle value, const Array& x, std::ptrdiff_t channels, const char* name) {
   if (value.is_none()) return {};
-  const Array array = written(value, x.dtype(), name);
+  const Array array = written(value, parameter_dtype(x), name);
   require_shape(array, {channels}, name);
   require_disjoint(array, name, x, "x");
   return array;
@@ -57,8 +114,14 @@ Array running(py::handle value, const Array& x, std::ptrdiff_t channels, const c
 // Replaces every element of a vector by f(old, index), computed in double.
 template <class T, class F>
 void transform_as(const Array& array, F f) {
-  for (std::ptrdiff_t c = 0; c < array.shape(0); ++c) {
-    char* at = array.data() + c * array.stride(0);
+  const std::ptrdiff_t n = array.shape(0), stride = array.stride(0);
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T)) && PyArray_ISALIGNED(array.get())) {
+    T* values = array.as<T>();
+    for (std::ptrdiff_t c = 0; c < n; ++c) values[c] = static_cast<T>(f(static_cast<double>(values[c]), c));
+    return;
+  }
+  for (std::ptrdiff_t c = 0; c < n; ++c) {
+    char* at = array.data() + c * stride;
     T value;
     std::memcpy(&value, at, sizeof value);
     value = static_cast<T>(f(static_cast<double>(value), c));
@@ -87,117 +150,275 @@ void require_eps(double eps) {
 
 void require_statistics(const Array& variance) {
   const auto* v = variance.as<const double>();
-  for (std::ptrdiff_t c = 0; c < variance.size(); ++c)
-    if (!(v[c] >= 0))
-      throw py::value_error("running_var must not be negative or NaN, got " + std::string(py::str(py::float_(v[c]))) +
-                            " for channel " + std::to_string(c));
+  const std::ptrdiff_t channels = variance.size();
+  bool right = true;
+  for (std::ptrdiff_t c = 0; c < channels; ++c) right &= v[c] >= 0;
+  if (right) return;
+  const std::ptrdiff_t c = std::find_if(v, v + channels, [](double value) { return !(value >= 0); }) - v;
+  throw py::value_error("running_var must not be negative or NaN, got " + std::string(py::str(py::float_(v[c]))) +
+                        " for channel " + std::to_string(c));
 }
 
-template <class Fn, class Norm>
-void over_channels(Fn fn, const Norm& norm, std::ptrdiff_t channels, double ns_per_element) {
-  py::gil_scoped_release release;
-  parallel_for(
-      channels, ns_per_element * static_cast<double>(norm.rows),
-      [&](std::ptrdiff_t begin, std::ptrdiff_t end) { fn(norm, begin, end); }, kChannelTile);
+// Rows of bits, a row a channel or, across, a row a member; a multiple of 64 bits each.
+Array new_bits(const Normalization& norm) {
+  const std::ptrdiff_t rows = norm.across ? norm.member_count : norm.set_count;
+  const std::ptrdiff_t bits = norm.across ? norm.set_count : norm.member_count;
+  const Array mask = new_array({rows, (bits + 63) / 64 * 8}, NPY_UINT8);
+  std::fill_n(mask.as<char>(), mask.size(), char{0});
+  return mask;
+}
+
+void use_bits(Normalization& norm, const Array& mask) {
+  norm.bits = mask.as<std::uint8_t>();
+  norm.bits_stride = mask.shape(1);
+}
+
+struct Result {
+  Array y, mask;
+  Array mean, variance, inv_std;
+  py::tuple tuple() const {
+    return py::make_tuple(y.object(), mean.object(), inv_std.object(), mask ? mask.object() : py::none());
+  }
+};
+
+void require_momentum(double momentum) {
+  if (!(momentum >= 0 && momentum <= 1))
+    throw py::value_error("momentum must be in [0, 1], got " + std::string(py::str(py::float_(momentum))));
+}
+
+std::ptrdiff_t require_rows(const Array& x, int channel, bool training) {
+  const std::ptrdiff_t rows = x.shape(channel) ? x.size() / x.shape(channel) : 2;
+  if (training && rows < 2)
+    throw py::value_error("x must have at least 2 values a channel in training, got shape " + shape_text(x));
+  return rows;
 }
 
 py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, py::handle running_mean_in,
-                     py::handle running_var_in, bool training, double momentum, double eps, int axis, py::handle out) {
-  const Array x = read_floats(x_in, "x");
-  const auto [row_axis, channel_axis] = axes(x, axis);
-  const std::ptrdiff_t rows = x.shape(row_axis), channels = x.shape(channel_axis);
+                     py::handle running_var_in, bool training, double momentum, double eps, int axis, int correction,
+                     bool relu, py::handle add_in, py::handle out) {
+  const Array x = read_floats_or_halves(x_in, "x");
+  const int channel = channel_axis(x, axis);
+  const std::ptrdiff_t channels = x.shape(channel), rows = require_rows(x, channel, training);
   require_eps(eps);
-  if (!(momentum >= 0 && momentum <= 1))
-    throw py::value_error("momentum must be in [0, 1], got " + std::string(py::str(py::float_(momentum))));
-  if (training && rows < 2) throw py::value_error("x must have at least 2 rows in training, got " + shape_text(x));
+  require_momentum(momentum);
   const Array gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
   if (running_mean_in.is_none() != running_var_in.is_none())
     throw py::value_error("running_mean and running_var must be given together");
   if (!training && running_mean_in.is_none())
     throw py::value_error("running_mean and running_var must be given when training=False");
+  Array add;
+  if (!add_in.is_none()) {
+    add = read_as(add_in, x.dtype(), "add");
+    require_shape(add, x, "add", "x");
+  }
 
-  Array mean, variance, running_mean, running_var;
+  Array running_mean, running_var;
+  Result result;
   if (training) {
     running_mean = running(running_mean_in, x, channels, "running_mean");
     running_var = running(running_var_in, x, channels, "running_var");
     if (running_mean) require_disjoint(running_mean, "running_mean", running_var, "running_var");
     if (running_var) require_statistics(per_channel(running_var_in, channels, 0, "running_var"));
-    mean = new_array({channels}, NPY_FLOAT64);
-    variance = new_array({channels}, NPY_FLOAT64);
+    result.mean = new_array({channels}, NPY_FLOAT64);
+    result.variance = new_array({channels}, NPY_FLOAT64);
   } else {
-    mean = Array(per_channel(running_mean_in, channels, 0, "running_mean").object().attr("copy")());
-    variance = per_channel(running_var_in, channels, 1, "running_var");
-    require_statistics(variance);
+    result.mean = Array(per_channel(running_mean_in, channels, 0, "running_mean").object().attr("copy")());
+    result.variance = per_channel(running_var_in, channels, 1, "running_var");
+    require_statistics(result.variance);
   }
-  const Array inv_std = new_array({channels}, NPY_FLOAT64);
-  const Array y = output(out, x, "out", "x");
-  if (running_mean) {
-    require_disjoint(running_mean, "running_mean", y, "out");
-    require_disjoint(running_var, "running_var", y, "out");
+  result.inv_std = new_array({channels}, NPY_FLOAT64);
+  result.y = output(out, x, "out", "x");
+  if (add) require_no_partial_overlap(result.y, "out", add, "add");
+  for (const auto& [array, name] : {std::pair{&running_mean, "running_mean"}, {&running_var, "running_var"}}) {
+    if (!*array) continue;
+    require_disjoint(*array, name, result.y, "out");
+    if (add) require_disjoint(*array, name, add, "add");
   }
 
-  BatchNorm norm{matrix(x, row_axis, channel_axis),
-                 matrix(y, row_axis, channel_axis),
-                 rows,
-                 gamma.as<double>(),
-                 beta.as<double>(),
-                 eps,
-                 mean.as<double>(),
-                 variance.as<double>(),
-                 inv_std.as<double>()};
-  const NormalizationKernels& kernel = *kernels().normalization;
-  if (training) {
-    over_channels(x.is_float64() ? kernel.batch_norm_training_f64 : kernel.batch_norm_training_f32, norm, channels,
-                  0.5);
-    const double n = static_cast<double>(rows);
-    update_running(running_mean, norm.mean, momentum, 1);
-    update_running(running_var, norm.variance, momentum, n / (n - 1));
-  } else {
-    over_channels(x.is_float64() ? kernel.batch_norm_inference_f64 : kernel.batch_norm_inference_f32, norm, channels,
-                  0.15);
+  Normalization norm = channels_of({&x, &result.y, add ? &add : nullptr, nullptr}, channel, relu);
+  norm.gamma = gamma.as<double>();
+  norm.beta = beta.as<double>();
+  norm.eps = eps;
+  if (relu) use_bits(norm, result.mask = new_bits(norm));
+  const SetStatistics statistics{result.mean.as<double>(), result.variance.as<double>(), result.inv_std.as<double>()};
+  const SetKernels& kernel = kernels_of(x.dtype());
+  {
+    py::gil_scoped_release release;
+    if (training) {
+      normalise_by_own(kernel, norm, statistics);
+    } else {
+      kernels().normalization->invert(statistics.variance, eps, statistics.inv_std, channels);
+      norm.mean = statistics.mean;
+      norm.inv_std = statistics.inv_std;
+      normalise_by_given(kernel, norm);
+    }
   }
-  return py::make_tuple(y.object(), mean.object(), inv_std.object());
+  if (training) {
+    const double n = static_cast<double>(rows);
+    update_running(running_mean, statistics.mean, momentum, 1);
+    update_running(running_var, statistics.variance, momentum, n / (n - correction));
+  }
+  return result.tuple();
+}
+
+// One gradient a parameter: new, or checked against what is read.
+Array parameter_gradient(py::handle out, const char* name, const Array& x, std::ptrdiff_t channels,
+                         std::initializer_list<std::pair<const Array*, const char*>> read) {
+  if (out.is_none()) return new_array({channels}, parameter_dtype(x));
+  const Array array = written(out, parameter_dtype(x), name);
+  require_shape(array, {channels}, name);
+  for (const auto& [other, other_name] : read)
+    if (*other) require_disjoint(array, name, *other, other_name);
+  return array;
+}
+
+Array checked_bits(py::handle mask_in, const Normalization& norm) {
+  if (!PyArray_Check(mask_in.ptr())) throw py::type_error("saved.mask must be what batch_norm returned");
+  const Array mask(py::reinterpret_borrow<py::object>(mask_in));
+  const std::ptrdiff_t rows = norm.across ? norm.member_count : norm.set_count;
+  const std::ptrdiff_t bits = norm.across ? norm.set_count : norm.member_count;
+  if (mask.dtype() != NPY_UINT8 || !PyArray_IS_C_CONTIGUOUS(mask.get()))
+    throw py::type_error("saved.mask must be what batch_norm returned");
+  require_shape(mask, {rows, (bits + 63) / 64 * 8}, "saved.mask");
+  return mask;
 }
 
 py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
-                              py::handle inv_std_in, int axis, bool training, py::handle dx_out, py::handle dgamma_out,
-                              py::handle dbeta_out) {
-  const Array x = read_floats(x_in, "x");
+                              py::handle inv_std_in, int axis, bool training, py::handle mask_in, bool add,
+                              py::handle dx_out, py::handle dgamma_out, py::handle dbeta_out, py::handle dadd_out) {
+  const Array x = read_floats_or_halves(x_in, "x");
   const Array dy = read_as(dy_in, x.dtype(), "dy");
-  const auto [row_axis, channel_axis] = axes(x, axis);
-  const std::ptrdiff_t rows = x.shape(row_axis), channels = x.shape(channel_axis);
+  const int channel = channel_axis(x, axis);
+  const std::ptrdiff_t channels = x.shape(channel);
   require_shape(dy, x, "dy", "x");
   const Array gamma = per_channel(gamma_in, channels, 1, "gamma");
   const Array mean = per_channel(mean_in, channels, 0, "saved.mean");
   const Array inv_std = per_channel(inv_std_in, channels, 1, "saved.inv_std");
   const Array dx = output(dx_out, x, "out[0]", "x");
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
+  // Without an activation the gradient of what was added is dy.
+  Array dadd;
+  if (add && !(dadd_out.is_none() && mask_in.is_none())) {
+    dadd = output(dadd_out, x, "out[3]", "x");
+    require_no_partial_overlap(dadd, "out[3]", dy, "dy");
+    require_disjoint(dadd, "out[3]", x, "x");
+    require_disjoint(dadd, "out[3]", dx, "out[0]");
+  }
   const auto parameter = [&](py::handle out, const char* name) {
-    if (out.is_none()) return new_array({channels}, x.dtype());
-    const Array array = written(out, x.dtype(), name);
-    require_shape(array, {channels}, name);
-    for (const auto& [other, other_name] : {std::pair{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&gamma, "gamma"}})
-      require_disjoint(array, name, *other, other_name);
-    return array;
+    return parameter_gradient(out, name, x, channels,
+                              {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}, {&gamma, "gamma"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
   require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
 
-  std::vector<double> sums(2 * static_cast<std::size_t>(channels));
-  BatchNormBackward norm{matrix(dy, row_axis, channel_axis),
-                         matrix(x, row_axis, channel_axis),
-                         matrix(dx, row_axis, channel_axis),
-                         rows,
-                         gamma.as<double>(),
-                         mean.as<double>(),
-                         inv_std.as<double>(),
-                         training,
-                         sums.data(),
-                         sums.data() + channels};
-  const NormalizationKernels& kernel = *kernels().normalization;
-  over_channels(x.is_float64() ? kernel.batch_norm_backward_f64 : kernel.batch_norm_backward_f32, norm, channels, 0.5);
-  store_doubles(dgamma, norm.dgamma);
-  store_doubles(dbeta, norm.dbeta);
+  const bool masked = !mask_in.is_none();
+  Normalization norm = channels_of({&dy, &x, &dx, dadd ? &dadd : nullptr}, channel, masked);
+  norm.gamma = gamma.as<double>();
+  norm.mean = mean.as<double>();
+  norm.inv_std = inv_std.as<double>();
+  Array mask;
+  if (masked) use_bits(norm, mask = checked_bits(mask_in, norm));
+  GradientSums sums;
+  {
+    py::gil_scoped_release release;
+    sums = normalise_backward(kernels_of(x.dtype()), norm, training);
+  }
+  transform(dgamma, [&](double, std::ptrdiff_t c) { return sums.dy_centred[c] * norm.inv_std[c]; });
+  store_doubles(dbeta, sums.dy.data());
+  if (!add) return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
+  return py::make_tuple(dx.object(), dgamma.object(), dbeta.object(), dadd ? dadd.object() : dy.object());
+}
+
+// Count, mean and sum of squares about it, a channel each.
+py::tuple batch_norm_stats(py::handle x_in, int axis) {
+  const Array x = read_floats_or_halves(x_in, "x");
+  const int channel = channel_axis(x, axis);
+  const std::ptrdiff_t channels = x.shape(channel);
+  const std::ptrdiff_t rows = channels ? x.size() / channels : 0;
+  const Array mean = new_array({channels}, NPY_FLOAT64), m2 = new_array({channels}, NPY_FLOAT64);
+  const SetStatistics statistics{mean.as<double>(), m2.as<double>(), nullptr};
+  if (rows > 0) {
+    const Normalization norm = channels_of({&x, nullptr, nullptr, nullptr}, channel, false);
+    py::gil_scoped_release release;
+    set_moments(kernels_of(x.dtype()), norm, statistics);
+    for (std::ptrdiff_t c = 0; c < channels; ++c) statistics.variance[c] *= static_cast<double>(rows);
+  } else {
+    std::fill_n(statistics.mean, channels, 0.0);
+    std::fill_n(statistics.variance, channels, 0.0);
+  }
+  return py::make_tuple(rows, mean.object(), m2.object());
+}
+
+void require_groups(const Array& x, std::ptrdiff_t groups) {
+  if (x.ndim() < 2) throw py::value_error("x must have at least 2 axes, got shape " + shape_text(x));
+  if (groups < 1 || x.shape(1) % groups != 0)
+    throw py::value_error("num_groups must divide the " + std::to_string(x.shape(1)) + " channels, got " +
+                          std::to_string(groups));
+}
+
+// x: (N, C, ...).
+py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in, py::handle beta_in, double eps,
+                     py::handle out) {
+  const Array x = read_floats_or_halves(x_in, "x");
+  require_groups(x, groups);
+  require_eps(eps);
+  const std::ptrdiff_t channels = x.shape(1);
+  const Array gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Array y = output(out, x, "out", "x");
+  const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), variance = new_array(mean, NPY_FLOAT64),
+              inv_std = new_array(mean, NPY_FLOAT64);
+  Normalization norm = groups_of({&x, &y, nullptr, nullptr}, groups);
+  norm.gamma = gamma.as<double>();
+  norm.beta = beta.as<double>();
+  norm.eps = eps;
+  if (norm.member_count > 0) {
+    py::gil_scoped_release release;
+    normalise_by_own(kernels_of(x.dtype()), norm, {mean.as<double>(), variance.as<double>(), inv_std.as<double>()});
+  }
+  return py::make_tuple(y.object(), mean.object(), inv_std.object());
+}
+
+// A sum over the images, a parameter each.
+std::vector<double> over_images(const std::vector<double>& sums, std::ptrdiff_t channels) {
+  std::vector<double> total(static_cast<std::size_t>(channels));
+  for (std::size_t i = 0; i < sums.size(); ++i) total[i % static_cast<std::size_t>(channels)] += sums[i];
+  return total;
+}
+
+py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
+                              py::handle inv_std_in, std::ptrdiff_t groups, py::handle dx_out, py::handle dgamma_out,
+                              py::handle dbeta_out) {
+  const Array x = read_floats_or_halves(x_in, "x");
+  const Array dy = read_as(dy_in, x.dtype(), "dy");
+  require_groups(x, groups);
+  require_shape(dy, x, "dy", "x");
+  const std::ptrdiff_t channels = x.shape(1);
+  const Array gamma = per_channel(gamma_in, channels, 1, "gamma");
+  const Array mean = read_as(mean_in, NPY_FLOAT64, "saved.mean"),
+              inv_std = read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std");
+  require_shape(mean, {x.shape(0), groups}, "saved.mean");
+  require_shape(inv_std, {x.shape(0), groups}, "saved.inv_std");
+  const Array dx = output(dx_out, x, "out[0]", "x");
+  require_no_partial_overlap(dx, "out[0]", dy, "dy");
+  const auto parameter = [&](py::handle out, const char* name) {
+    return parameter_gradient(out, name, x, channels, {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&gamma, "gamma"}});
+  };
+  const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
+  require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
+
+  Normalization norm = groups_of({&dy, &x, &dx, nullptr}, groups);
+  norm.gamma = gamma.as<double>();
+  norm.mean = mean.as<const double>();
+  norm.inv_std = inv_std.as<const double>();
+  GradientSums sums;
+  {
+    py::gil_scoped_release release;
+    sums = normalise_backward(kernels_of(x.dtype()), norm, true);
+  }
+  for (std::size_t i = 0; i < sums.dy_centred.size(); ++i)
+    sums.dy_centred[i] *= norm.inv_std[i / static_cast<std::size_t>(norm.segments)];
+  store_doubles(dgamma, over_images(sums.dy_centred, channels).data());
+  store_doubles(dbeta, over_images(sums.dy, channels).data());
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }
 
@@ -206,6 +427,9 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
 void bind_normalization(py::module_& module) {
   module.def("batch_norm", &batch_norm);
   module.def("batch_norm_backward", &batch_norm_backward);
+  module.def("batch_norm_stats", &batch_norm_stats);
+  module.def("group_norm", &group_norm);
+  module.def("group_norm_backward", &group_norm_backward);
 }
 
 }  // namespace nnfast

@@ -8,49 +8,10 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/float_state.hpp"
-#include "simd/half.hpp"
-#include "simd/vector.hpp"
+#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
-
-// How elements of type S, in memory, become vectors. Parameters of a float16 kernel are float32: 0.01 has few digits in
-// float16.
-template <class S>
-struct Stored {
-  using V = Vec<S>;
-  using Param = S;
-  static constexpr bool streams = kCanStream;
-  static constexpr unsigned raises = kRaisedNothing;
-  NNFAST_INLINE static V load(const char* from) { return nnfast::load<V>(reinterpret_cast<const S*>(from)); }
-  NNFAST_INLINE static void store(char* to, V v) { nnfast::store(reinterpret_cast<S*>(to), v); }
-  NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
-    return load_strided<V>(from, stride, count, S{0});
-  }
-  NNFAST_INLINE static void store(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
-    store_strided(to, stride, v, count);
-  }
-};
-
-template <>
-struct Stored<Half> {
-  using V = Vec<float>;
-  using Param = float;
-  static constexpr bool streams = false;
-  static constexpr unsigned raises = kRaisedOverflow;  // where the rounded result does
-  NNFAST_INLINE static V load(const char* from) { return load_halves(reinterpret_cast<const Half*>(from)); }
-  NNFAST_INLINE static void store(char* to, V v) { store_halves(reinterpret_cast<Half*>(to), v); }
-  NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
-    Half halves[kLanes<V>] = {};
-    for (std::ptrdiff_t i = 0; i < count; ++i) halves[i] = load_element<Half>(from + i * stride);
-    return load_halves(halves);
-  }
-  NNFAST_INLINE static void store(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
-    Half halves[kLanes<V>];
-    store_halves(halves, v);
-    for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, halves[i]);
-  }
-};
 
 template <class Kernel, class V, std::size_t... I>
 NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {

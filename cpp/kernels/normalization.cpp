@@ -1,260 +1,146 @@
-// Batch normalisation (Ioffe, Szegedy 2015) of (rows, channels).
+// Normalisation of sets of values (Ioffe, Szegedy 2015; Wu, He 2018; Ulyanov et al. 2016).
 //
-//   y = (x - mean) s + beta,  s = gamma / sqrt(variance + eps)
-//   dgamma = sum dy (x - mean) / std,  dbeta = sum dy
-//   dx = s (dy - dbeta / N - (x - mean) dgamma / (N std))          in training, s dy in inference
+//   y = (x - mean) gamma / sqrt(variance + eps) + beta
+//   dx = (gamma dy - offset - (x - mean) slope) / sqrt(variance + eps), with the sums over the set
+//   offset = sum gamma dy / n,  slope = sum gamma dy (x - mean) / (n (variance + eps))
 //
-// A vector's lanes are channels and the rows are walked in order, in blocks, so that a channel's sums do not depend on
-// the vector's width, the layout or the threads. Sums are taken in double of x - first row, which is exactly 0 for a
-// constant channel; the variance is a second pass. The mean is used as a pair of T, so that a large mean costs no
-// digits.
+// Sums are taken in double of x less one of the set's own values, which is exactly 0 where all are the same, and loses
+// nothing that matters: sum (x - x0)^2 is at most n times the sum about the mean. Where that is too much, the caller
+// takes them again about the mean. Their order depends on the number of members alone.
 #include "kernels/normalization.hpp"
 
+#include "kernels/normalization_across.hpp"
+#include "kernels/normalization_along.hpp"
 #include "simd/float_state.hpp"
-#include "simd/math.hpp"
-#include "simd/reduce.hpp"
 
 namespace nnfast {
 namespace {
 
-constexpr std::ptrdiff_t kRowBlock = 256;
-
-// Some neighbouring channels of a matrix: Vectors vectors of T. Dense ones lie next to each other in every matrix and
-// fill their vectors; others may be fewer (count) and at any stride.
-template <class T, int Vectors_, bool Dense>
-struct Channels {
-  using Type = T;
-  using V = Vec<T>;
-  static constexpr int Vectors = Vectors_;
-  static constexpr int kWidth = Vectors * kLanes<V>;
-  std::ptrdiff_t first, count;
-
-  NNFAST_INLINE std::ptrdiff_t lanes(int v) const {
-    if (Dense) return kLanes<V>;
-    const std::ptrdiff_t left = count - v * kLanes<V>;
-    return left < kLanes<V> ? left : kLanes<V>;
-  }
-  NNFAST_INLINE V load(const Matrix& m, std::ptrdiff_t row, int v) const {
-    if (Dense) return nnfast::load<V>(reinterpret_cast<const T*>(at(m, row, v)));
-    return load_strided<V>(at(m, row, v), m.stride, lanes(v), T{0});
-  }
-  NNFAST_INLINE void store(const Matrix& m, std::ptrdiff_t row, int v, V value) const {
-    if (Dense) return nnfast::store(reinterpret_cast<T*>(at(m, row, v)), value);
-    store_strided(at(m, row, v), m.stride, value, lanes(v));
-  }
-  // A vector of T from one double a channel.
-  template <class F>
-  NNFAST_INLINE V gather(int v, F value_of_channel) const {
-    V result{};
-    for (std::ptrdiff_t i = 0; i < lanes(v); ++i)
-      result[i] = static_cast<T>(value_of_channel(first + v * kLanes<V> + i));
-    return result;
-  }
-
- private:
-  NNFAST_INLINE char* at(const Matrix& m, std::ptrdiff_t row, int v) const {
-    return m.data + row * m.row_stride +
-           (first + v * kLanes<V>)*(Dense ? static_cast<std::ptrdiff_t>(sizeof(T)) : m.stride);
-  }
-};
-
-// Sums over the rows of one or more terms a channel. body(row, add) calls add(term, v, wide) for its terms.
-template <class T, int Vectors, int Terms>
-struct ColumnSums {
-  using W = Widened<Vec<T>>;
-  static constexpr int kParts = Vectors * W::count;
-  Vec<double> total[Terms][kParts] = {};
-
-  template <class Body>
-  NNFAST_INLINE void over_rows(std::ptrdiff_t rows, Body body) {
-    for (std::ptrdiff_t begin = 0; begin < rows; begin += kRowBlock) {
-      const std::ptrdiff_t end = begin + kRowBlock < rows ? begin + kRowBlock : rows;
-      Vec<double> block[Terms][kParts] = {};
-      for (std::ptrdiff_t row = begin; row < end; ++row) body(row, block);
-      for (int term = 0; term < Terms; ++term)
-        for (int k = 0; k < kParts; ++k) total[term][k] += block[term][k];
-    }
-  }
-  NNFAST_INLINE void copy_to(double* to, int term, std::ptrdiff_t count) const {
-    __builtin_memcpy(to, total[term], sizeof(double) * static_cast<std::size_t>(count));
-  }
-};
-
-template <class C>
-void statistics(const BatchNorm& norm, C channels) {
-  using T = typename C::Type;
-  constexpr int Vectors = C::Vectors;
-  using W = Widened<Vec<T>>;
-  const double rows = static_cast<double>(norm.rows);
-  double* mean = norm.mean + channels.first;
-  double* variance = norm.variance + channels.first;
-  Vec<double> shift[Vectors * W::count];
-  for (int v = 0; v < Vectors; ++v) {
-    const W wide = widen(channels.load(norm.x, 0, v));
-    for (int k = 0; k < W::count; ++k) shift[v * W::count + k] = wide.part[k];
-  }
-
-  ColumnSums<T, Vectors, 1> sums;
-  sums.over_rows(norm.rows, [&](std::ptrdiff_t row, auto& block) {
-    for (int v = 0; v < Vectors; ++v) {
-      const W x = widen(channels.load(norm.x, row, v));
-      for (int k = 0; k < W::count; ++k) block[0][v * W::count + k] += x.part[k] - shift[v * W::count + k];
-    }
-  });
-  Vec<double> means[Vectors * W::count];
-  for (int k = 0; k < Vectors * W::count; ++k) means[k] = shift[k] + sums.total[0][k] / rows;
-  __builtin_memcpy(mean, means, sizeof(double) * static_cast<std::size_t>(channels.count));
-
-  ColumnSums<T, Vectors, 1> squares;
-  squares.over_rows(norm.rows, [&](std::ptrdiff_t row, auto& block) {
-    for (int v = 0; v < Vectors; ++v) {
-      const W x = widen(channels.load(norm.x, row, v));
-      for (int k = 0; k < W::count; ++k) {
-        const Vec<double> d = x.part[k] - means[v * W::count + k];
-        auto& sum = block[0][v * W::count + k];
-        sum = fma(d, d, sum);
-      }
-    }
-  });
-  squares.copy_to(variance, 0, channels.count);
-  for (std::ptrdiff_t c = 0; c < channels.count; ++c) variance[c] /= rows;
-}
-
-// One double a channel as a vector of T, and the vector of what that rounding lost.
-template <class C, class F>
-NNFAST_INLINE Pair<typename C::V> gather_pair(C channels, int v, F value_of_channel) {
-  using T = typename C::Type;
-  const auto lost = [&](std::ptrdiff_t c) {
-    return value_of_channel(c) - static_cast<double>(static_cast<T>(value_of_channel(c)));
-  };
-  return {channels.gather(v, value_of_channel), channels.gather(v, lost)};
-}
-
-// (x - mean) scale + beta for one vector of channels. What T cannot hold of the mean goes into the shift, as it is
-// known in double here; what it cannot hold of the scale is a term of its own.
-template <class V>
-struct Affine {
-  V mean, shift;
-  Pair<V> scale;
-  NNFAST_INLINE V operator()(V x) const {
-    const V centred = x - mean;
-    return fma(centred, scale.hi, fma(centred, scale.lo, shift));
-  }
-};
-
-template <class C>
-NNFAST_INLINE Affine<typename C::V> affine(C channels, int v, const BatchNorm& norm) {
-  const auto scale = [&](std::ptrdiff_t c) { return norm.gamma[c] * norm.inv_std[c]; };
-  const auto shift = [&](std::ptrdiff_t c) {
-    return norm.beta[c] - (norm.mean[c] - static_cast<double>(static_cast<typename C::Type>(norm.mean[c]))) * scale(c);
-  };
-  return {channels.gather(v, [&](std::ptrdiff_t c) { return norm.mean[c]; }), channels.gather(v, shift),
-          gather_pair(channels, v, scale)};
-}
-
-template <class C>
-void normalise(const BatchNorm& norm, C channels) {
-  using T = typename C::Type;
-  constexpr int Vectors = C::Vectors;
-  for (std::ptrdiff_t c = channels.first; c < channels.first + channels.count; ++c)
-    norm.inv_std[c] = 1 / __builtin_sqrt(norm.variance[c] + norm.eps);
-  Affine<Vec<T>> map[Vectors];
-  for (int v = 0; v < Vectors; ++v) map[v] = affine(channels, v, norm);
-  for (std::ptrdiff_t row = 0; row < norm.rows; ++row)
-    for (int v = 0; v < Vectors; ++v) channels.store(norm.y, row, v, map[v](channels.load(norm.x, row, v)));
-}
-
-template <class C>
-void backward(const BatchNormBackward& norm, C channels) {
-  using T = typename C::Type;
-  constexpr int Vectors = C::Vectors;
-  using V = Vec<T>;
-  using W = Widened<V>;
-  Vec<double> means[Vectors * W::count] = {};
-  __builtin_memcpy(means, norm.mean + channels.first, sizeof(double) * static_cast<std::size_t>(channels.count));
-  ColumnSums<T, Vectors, 2> sums;
-  sums.over_rows(norm.rows, [&](std::ptrdiff_t row, auto& block) {
-    for (int v = 0; v < Vectors; ++v) {
-      const W dy = widen(channels.load(norm.dy, row, v));
-      const W x = widen(channels.load(norm.x, row, v));
-      for (int k = 0; k < W::count; ++k) {
-        const int p = v * W::count + k;
-        block[0][p] += dy.part[k];
-        block[1][p] = fma(dy.part[k], x.part[k] - means[p], block[1][p]);
-      }
-    }
-  });
-  double* dgamma = norm.dgamma + channels.first;
-  sums.copy_to(norm.dbeta + channels.first, 0, channels.count);
-  sums.copy_to(dgamma, 1, channels.count);
-  for (std::ptrdiff_t c = 0; c < channels.count; ++c) dgamma[c] *= norm.inv_std[channels.first + c];
-
-  const double share = norm.training ? 1 / static_cast<double>(norm.rows) : 0;
-  Pair<V> mean[Vectors];
-  V scale[Vectors], dy_mean[Vectors], slope[Vectors];
-  for (int v = 0; v < Vectors; ++v) {
-    mean[v] = gather_pair(channels, v, [&](std::ptrdiff_t c) { return norm.mean[c]; });
-    scale[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.gamma[c] * norm.inv_std[c]; });
-    dy_mean[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.dbeta[c] * share; });
-    slope[v] = channels.gather(v, [&](std::ptrdiff_t c) { return norm.dgamma[c] * norm.inv_std[c] * share; });
-  }
-  for (std::ptrdiff_t row = 0; row < norm.rows; ++row) {
-    for (int v = 0; v < Vectors; ++v) {
-      const V dy = channels.load(norm.dy, row, v);
-      const V centred = (channels.load(norm.x, row, v) - mean[v].hi) - mean[v].lo;
-      // In inference x does not matter, not even an infinite one.
-      const V inner = norm.training ? fma(-centred, slope[v], dy - dy_mean[v]) : dy;
-      channels.store(norm.dx, row, v, inner * scale[v]);
+template <class S>
+void first_members(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
+  for (std::ptrdiff_t s = set; s < set_end; ++s) {
+    const char* at = norm.data[0] + offset_of(norm.sets, 0, s);
+    if constexpr (sizeof(S) == sizeof(Half)) {
+      values[s - set] = static_cast<double>(widen_half(load_element<Half>(at)));
+    } else {
+      values[s - set] = static_cast<double>(load_element<S>(at));
     }
   }
 }
 
-// Hands the channels to body: dense ones in groups of four vectors, others a vector at a time.
-template <class T, class Body>
-NNFAST_INLINE void for_channels(std::ptrdiff_t begin, std::ptrdiff_t end, bool dense, Body body) {
-  using Four = Channels<T, 4, true>;
-  using One = Channels<T, 1, false>;
-  std::ptrdiff_t c = begin;
-  if (dense)
-    for (; c + Four::kWidth <= end; c += Four::kWidth) body(Four{c, Four::kWidth});
-  for (; c < end; c += One::kWidth) body(One{c, end - c < One::kWidth ? end - c : One::kWidth});
+// Calls body with true or false known when the code is compiled.
+template <class Body>
+NNFAST_INLINE void with(bool flag, Body body) {
+  flag ? body(std::true_type{}) : body(std::false_type{});
 }
 
-template <class T>
-bool dense(const Matrix& m) {
-  return m.stride == static_cast<std::ptrdiff_t>(sizeof(T));
-}
-
-template <class T>
-void batch_norm_training(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
+template <class S>
+void moments(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
+             std::ptrdiff_t last, double* sums, std::ptrdiff_t stride) {
   const ExceptionScope exceptions;
-  for_channels<T>(begin, end, dense<T>(norm.x) && dense<T>(norm.y), [&](auto channels) {
-    statistics(norm, channels);
-    normalise(norm, channels);
+  if (norm.across)
+    return for_sets<S>(norm, set, set_end,
+                       [&](auto sets) { moments_across(sets, first, last, sums + sets.first - set, stride); });
+  with(next_members<S>(norm), [&](auto dense) { moments_along<S, dense>(norm, set, first, last, sums, stride); });
+}
+
+template <class S>
+void gradient_sums(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
+                   std::ptrdiff_t last, double* sums, std::ptrdiff_t stride) {
+  const ExceptionScope exceptions;
+  with(norm.bits != nullptr, [&](auto masked) {
+    if (norm.across)
+      return for_sets<S>(norm, set, set_end, [&](auto sets) {
+        gradient_sums_across<masked>(sets, first, last, sums + sets.first - set, stride);
+      });
+    with(next_members<S>(norm),
+         [&](auto dense) { gradient_sums_along<S, dense, masked>(norm, set, first, last, sums, stride); });
   });
 }
 
-template <class T>
-void batch_norm_inference(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
+template <class S>
+void normalise(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
+               std::ptrdiff_t last) {
   const ExceptionScope exceptions;
-  for_channels<T>(begin, end, dense<T>(norm.x) && dense<T>(norm.y), [&](auto channels) { normalise(norm, channels); });
+  with(norm.bits != nullptr, [&](auto relued) {
+    if (norm.across)
+      return with(norm.data[2] != nullptr, [&](auto add) {
+        for_groups(set, set_end, [&](std::ptrdiff_t begin, std::ptrdiff_t count) {
+          normalise_group<S, relued, add>(norm, begin, count, first, last);
+        });
+      });
+    if (!next_members<S>(norm)) return normalise_along<S, false, relued, false>(norm, set, first, last);
+    with(norm.stream, [&](auto stream) { normalise_along<S, true, relued, stream>(norm, set, first, last); });
+  });
 }
 
-template <class T>
-void batch_norm_backward(const BatchNormBackward& norm, std::ptrdiff_t begin, std::ptrdiff_t end) {
+template <class S>
+void gradient(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
+              std::ptrdiff_t last) {
   const ExceptionScope exceptions;
-  const bool all_dense = dense<T>(norm.x) && dense<T>(norm.dy) && dense<T>(norm.dx);
-  for_channels<T>(begin, end, all_dense, [&](auto channels) { backward(norm, channels); });
+  with(norm.bits != nullptr, [&](auto masked) {
+    if (norm.across)
+      return with(norm.slope != nullptr, [&](auto own) {
+        for_groups(set, set_end, [&](std::ptrdiff_t begin, std::ptrdiff_t count) {
+          gradient_group<S, masked, own>(norm, begin, count, first, last);
+        });
+      });
+    if (!next_members<S>(norm)) return gradient_along<S, false, masked, false>(norm, set, first, last);
+    with(norm.stream, [&](auto stream) { gradient_along<S, true, masked, stream>(norm, set, first, last); });
+  });
 }
+
+// Sets [set, set_end): mean, variance and 1 / sqrt(variance + eps) out of the sums of x - origin and of its square. An
+// origin too far off the mean, for the digits of a double, becomes the mean; whether one did.
+template <class S>
+bool finish_moments(const Normalization& norm, const double* sums, const double* squares, double* origin,
+                    const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end) {
+  using D = Vec<double>;
+  using T = typename Stored<S>::Param;
+  const ExceptionScope exceptions;
+  // Of so many bits is the error of the variance, besides the 53 of a double.
+  const D far_off = broadcast<D>(sizeof(T) == sizeof(double) ? 0x1p4 : 0x1p20);
+  const D n = broadcast<D>(static_cast<double>(norm.member_count));
+  Mask<D> moved{};
+  for (std::ptrdiff_t s = set; s < set_end; s += kLanes<D>) {
+    const std::ptrdiff_t count = smaller(set_end - s, kLanes<D>);
+    const D from = load_partial<D>(origin + s, count, 0);
+    const D shift = load_partial<D>(sums + s - set, count, 0) / n;
+    const D square = load_partial<D>(squares + s - set, count, 0) / n - shift * shift;
+    const D mean = from + shift, variance = square < 0 ? D{} : square;
+    store_partial(to.mean + s, mean, count);
+    store_partial(to.variance + s, variance, count);
+    if (to.inv_std) store_partial(to.inv_std + s, 1 / sqrt(variance + norm.eps), count);
+    D nearer = mean;
+    if (sizeof(T) == sizeof(float))
+      for (int i = 0; i < kLanes<D>; ++i) nearer[i] = static_cast<double>(static_cast<float>(mean[i]));
+    const Mask<D> moves = (shift * shift > far_off * variance) & (nearer != from);
+    store_partial(origin + s, moves ? nearer : from, count);
+    moved |= moves;
+  }
+  bool any = false;
+  for (int i = 0; i < kLanes<D>; ++i) any |= moved[i] != 0;
+  return any;
+}
+
+void invert(const double* variance, double eps, double* inv_std, std::ptrdiff_t n) {
+  using D = Vec<double>;
+  for (std::ptrdiff_t i = 0; i < n; i += kLanes<D>) {
+    const std::ptrdiff_t count = smaller(n - i, kLanes<D>);
+    store_partial(inv_std + i, 1 / sqrt(load_partial<D>(variance + i, count, 1) + eps), count);
+  }
+}
+
+template <class S>
+constexpr SetKernels set_kernels = {sizeof(S),    first_members<S>, moments<S>, finish_moments<S>,
+                                    normalise<S>, gradient_sums<S>, gradient<S>};
 
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const NormalizationKernels normalization;
-const NormalizationKernels normalization = {batch_norm_training<float>,  batch_norm_training<double>,
-                                            batch_norm_inference<float>, batch_norm_inference<double>,
-                                            batch_norm_backward<float>,  batch_norm_backward<double>};
+const NormalizationKernels normalization = {set_kernels<Half>, set_kernels<float>, set_kernels<double>, invert};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

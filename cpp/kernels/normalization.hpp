@@ -1,44 +1,81 @@
 // The family of normalisation.
+//
+// What is normalised together is a *set* of values: a channel of a batch, a group of channels of one image, one channel
+// of one image. Its *members* are counted in C order whatever their strides, so that sums do not depend on the layout.
 #pragma once
 
 #include <cstddef>
-
-#include "kernels/softmax.hpp"
+#include <cstdint>
 
 namespace nnfast {
 
-// Batch normalisation of (rows, channels), statistics along the rows. Arrays of one value a channel are doubles for
-// both types of x, so that the mean keeps its digits.
-struct BatchNorm {
-  Matrix x, y;
-  std::ptrdiff_t rows;
-  const double* gamma;  // never null: ones and zeros where the caller gave none
-  const double* beta;
+constexpr int kNormalizedArrays = 4;
+constexpr int kMaxAxes = 64;  // NumPy's
+
+// Axes that are walked together, in C order; byte strides for each array.
+struct Axes {
+  int count = 0;
+  std::ptrdiff_t shape[kMaxAxes];
+  std::ptrdiff_t strides[kNormalizedArrays][kMaxAxes];
+};
+
+// Arrays of one value a set or a parameter are doubles for all types of x, so that a mean keeps its digits.
+struct Normalization {
+  // Forward: x, y, add (or null). Backward: dy, x, dx, dadd (or null).
+  char* data[kNormalizedArrays];
+  Axes sets, members;
+  std::ptrdiff_t set_count, member_count;
+
+  // Member i of set s has parameter (s mod groups) * segments + i / segment.
+  std::ptrdiff_t groups, segments, segment;
+  const double *gamma, *beta;
   double eps;
-  double* mean;      // written in training, read in inference
-  double* variance;  // biased; written in training, read in inference
-  double* inv_std;   // written
+
+  const double* origin;          // forward: what moments are taken about, a value of x's type a set
+  const double *mean, *inv_std;  // a set each
+  // Backward, a set each: dx = (gamma dy - offset - (x - mean) slope) inv_std; null where the statistics are constants.
+  const double *offset, *slope;
+
+  // Where relu was positive, or null: rows of `bits_stride` bytes, a multiple of 8. Of one row a set, bit i is member
+  // i's; if `across`, of one row a member, bit s is set s's.
+  std::uint8_t* bits;
+  std::ptrdiff_t bits_stride;
+  bool across;  // the lanes of a vector are sets; else members
+  bool stream;  // results are more than caches hold
 };
 
-struct BatchNormBackward {
-  Matrix dy, x, dx;
-  std::ptrdiff_t rows;
-  const double* gamma;
-  const double* mean;
-  const double* inv_std;
-  bool training;
-  double* dgamma;
-  double* dbeta;
+// One double a set; the last may be null.
+struct SetStatistics {
+  double *mean, *variance, *inv_std;
 };
 
-// Each works on the channels [begin, end).
-using BatchNormFn = void (*)(const BatchNorm& norm, std::ptrdiff_t begin, std::ptrdiff_t end);
-using BatchNormBackwardFn = void (*)(const BatchNormBackward& norm, std::ptrdiff_t begin, std::ptrdiff_t end);
+// Sets that a call takes at a time where lanes are sets, and the multiple at which they begin.
+constexpr std::ptrdiff_t kSetTile = 64;
+// Members whose sums are taken on their own; 16 sums, member i of them in sum i mod 16.
+constexpr std::ptrdiff_t kMemberChunk = 4096;
+
+// Sets [set, set_end) - a single one where lanes are members - and their members [first, last). Two sums a set go to
+// sums[s - set] and sums[stride + s - set].
+using SetSumsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
+                           std::ptrdiff_t last, double* sums, std::ptrdiff_t stride);
+using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
+                          std::ptrdiff_t last);
+
+struct SetKernels {
+  std::ptrdiff_t size;  // of an element
+  // The first member of each set, of data[0].
+  void (*first_members)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
+  SetSumsFn moments;  // of x - origin: itself and its square
+  bool (*finish_moments)(const Normalization& norm, const double* sums, const double* squares, double* origin,
+                         const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end);
+  SetMapFn normalise;
+  SetSumsFn gradient_sums;  // dy (0 where relu was not positive), and dy (x - mean); of one segment
+  SetMapFn gradient;
+};
 
 struct NormalizationKernels {
-  BatchNormFn batch_norm_training_f32, batch_norm_training_f64;
-  BatchNormFn batch_norm_inference_f32, batch_norm_inference_f64;
-  BatchNormBackwardFn batch_norm_backward_f32, batch_norm_backward_f64;
+  SetKernels f16, f32, f64;
+  void (*invert)(const double* variance, double eps, double* inv_std, std::ptrdiff_t n);
 };
 
 }  // namespace nnfast

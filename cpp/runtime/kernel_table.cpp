@@ -19,6 +19,7 @@ namespace nnfast {
   extern const SoftmaxKernels softmax;             \
   extern const LossKernels losses;                 \
   extern const NormalizationKernels normalization; \
+  extern const LayerNormKernels layer_norm;        \
   extern const DropoutKernels dropout;             \
   extern const OptimKernels optim;                 \
   extern const GatingKernels gating;               \
@@ -30,10 +31,18 @@ NNFAST_FOR_EACH_ISA(NNFAST_DECLARE)
 
 namespace {
 
-#define NNFAST_TABLE(space, name)                                                                                     \
-  KernelTable{                                                                                                        \
-      name,          &space::activations, &space::softmax, &space::losses,    &space::normalization, &space::dropout, \
-      &space::optim, &space::gating,      &space::bias,    &space::conversion},
+#define NNFAST_TABLE(space, name)    \
+  KernelTable{name,                  \
+              &space::activations,   \
+              &space::softmax,       \
+              &space::losses,        \
+              &space::normalization, \
+              &space::layer_norm,    \
+              &space::dropout,       \
+              &space::optim,         \
+              &space::gating,        \
+              &space::bias,          \
+              &space::conversion},
 constexpr KernelTable tables[] = {NNFAST_FOR_EACH_ISA(NNFAST_TABLE)};
 #undef NNFAST_TABLE
 

@@ -9,6 +9,7 @@ struct ActivationKernels;
 struct SoftmaxKernels;
 struct LossKernels;
 struct NormalizationKernels;
+struct LayerNormKernels;
 struct DropoutKernels;
 struct OptimKernels;
 struct GatingKernels;
@@ -21,6 +22,7 @@ struct KernelTable {
   const SoftmaxKernels* softmax;
   const LossKernels* losses;
   const NormalizationKernels* normalization;
+  const LayerNormKernels* layer_norm;
   const DropoutKernels* dropout;
   const OptimKernels* optim;
   const GatingKernels* gating;

@@ -27,9 +27,29 @@ struct Halves {
   VecN<Element<V>, kLanes<V> / 2> low, high;
 };
 
+// By name where there are names: a cast makes GCC go through memory.
 template <class V>
 NNFAST_INLINE Halves<V> halves(V v) {
+#if defined(__AVX512DQ__)
+  if constexpr (std::is_same_v<V, VecN<float, 16>>) return {_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)};
+#endif
+#if defined(__AVX2__)
+  if constexpr (std::is_same_v<V, VecN<float, 8>>) return {_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)};
+#endif
   return bit_cast<Halves<V>>(v);
+}
+
+template <class V>
+NNFAST_INLINE V joined(Halves<V> half) {
+#if defined(__AVX512DQ__)
+  if constexpr (std::is_same_v<V, VecN<float, 16>>)
+    return _mm512_insertf32x8(_mm512_castps256_ps512(half.low), half.high, 1);
+#endif
+#if defined(__AVX2__)
+  if constexpr (std::is_same_v<V, VecN<float, 8>>)
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(half.low), half.high, 1);
+#endif
+  return bit_cast<V>(half);
 }
 
 // The compiler would go by pieces of four.
@@ -57,6 +77,23 @@ NNFAST_INLINE Widened<V> widen(V v) {
   } else {
     const Halves<V> half = halves(v);
     return {{to_double(half.low), to_double(half.high)}};
+  }
+}
+
+// The inverse of widen, each lane rounded.
+template <class V>
+NNFAST_INLINE V narrow(Widened<V> wide) {
+  if constexpr (sizeof(Element<V>) == sizeof(double)) {
+    return wide.part[0];
+  } else {
+#if defined(__AVX512F__)
+    return joined(Halves<V>{_mm512_cvtpd_ps(wide.part[0]), _mm512_cvtpd_ps(wide.part[1])});
+#elif defined(__AVX2__)
+    return joined(Halves<V>{_mm256_cvtpd_ps(wide.part[0]), _mm256_cvtpd_ps(wide.part[1])});
+#else
+    using Half = VecN<float, kLanes<Vec<double>>>;
+    return joined(Halves<V>{__builtin_convertvector(wide.part[0], Half), __builtin_convertvector(wide.part[1], Half)});
+#endif
   }
 }
 
@@ -135,7 +172,7 @@ class BlockSum {
   }
 };
 
-// The sum of all lanes; for integers.
+// The sum of all lanes, as a binary tree: i and i + half.
 template <class V>
 NNFAST_INLINE Element<V> sum_of_lanes(V v) {
   if constexpr (kLanes<V> == 1) {

@@ -108,24 +108,24 @@ NNFAST_INLINE void fence() {
 #endif
 }
 
-// The first `count` lanes from memory, the others `fill`; 0 <= count <= lanes.
+// The lanes [first, last) of the vector at `from`, the others `fill`; memory outside of them is not touched.
 template <class V>
-NNFAST_INLINE V load_partial(const Element<V>* from, std::ptrdiff_t count, Element<V> fill) {
+NNFAST_INLINE V load_lanes(const Element<V>* from, std::ptrdiff_t first, std::ptrdiff_t last, Element<V> fill) {
 #if defined(__AVX512F__)
+  const std::uint32_t lanes = ((1u << last) - 1) & ~((1u << first) - 1);
   if constexpr (sizeof(Element<V>) == 4) {
-    const auto lanes = static_cast<__mmask16>((1u << count) - 1);
-    return bit_cast<V>(
-        _mm512_mask_loadu_epi32(bit_cast<__m512i>(broadcast<V>(fill)), lanes, static_cast<const void*>(from)));
+    return bit_cast<V>(_mm512_mask_loadu_epi32(bit_cast<__m512i>(broadcast<V>(fill)), static_cast<__mmask16>(lanes),
+                                               static_cast<const void*>(from)));
   } else {
-    const auto lanes = static_cast<__mmask8>((1u << count) - 1);
-    return bit_cast<V>(
-        _mm512_mask_loadu_epi64(bit_cast<__m512i>(broadcast<V>(fill)), lanes, static_cast<const void*>(from)));
+    return bit_cast<V>(_mm512_mask_loadu_epi64(bit_cast<__m512i>(broadcast<V>(fill)), static_cast<__mmask8>(lanes),
+                                               static_cast<const void*>(from)));
   }
 #elif defined(__AVX2__)
   using I = Mask<V>;
   I lane;
   for (int i = 0; i < kLanes<V>; ++i) lane[i] = i;
-  const I there = lane < broadcast<I>(static_cast<Element<I>>(count));
+  const I there =
+      (lane >= broadcast<I>(static_cast<Element<I>>(first))) & (lane < broadcast<I>(static_cast<Element<I>>(last)));
   if constexpr (sizeof(Element<V>) == 4) {
     const V v = _mm256_maskload_ps(from, bit_cast<__m256i>(there));
     return there ? v : broadcast<V>(fill);
@@ -135,9 +135,15 @@ NNFAST_INLINE V load_partial(const Element<V>* from, std::ptrdiff_t count, Eleme
   }
 #else
   V v = broadcast<V>(fill);
-  for (std::ptrdiff_t i = 0; i < count; ++i) v[i] = from[i];
+  for (std::ptrdiff_t i = first; i < last; ++i) v[i] = from[i];
   return v;
 #endif
+}
+
+// The first `count` lanes from memory, the others `fill`; 0 <= count <= lanes.
+template <class V>
+NNFAST_INLINE V load_partial(const Element<V>* from, std::ptrdiff_t count, Element<V> fill) {
+  return load_lanes<V>(from, 0, count, fill);
 }
 
 template <class V>

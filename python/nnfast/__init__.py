@@ -69,8 +69,19 @@ from nnfast.gating import (
     swiglu,
     swiglu_backward,
 )
+from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from nnfast.losses import softmax_cross_entropy
-from nnfast.normalization import batch_norm, batch_norm_backward
+from nnfast.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_stats,
+    fold_batch_norm,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    merge_stats,
+)
 from nnfast.runtime import cpu_info, get_num_threads, num_threads, set_num_threads
 from nnfast.softmax import (
     log_softmax,
@@ -92,6 +103,7 @@ __all__ = [
     "__version__",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_stats",
     "bias_gelu",
     "bias_gelu_backward",
     "bias_relu",
@@ -107,6 +119,7 @@ __all__ = [
     "dropout_backward",
     "elu",
     "elu_backward",
+    "fold_batch_norm",
     "geglu",
     "geglu_backward",
     "gelu",
@@ -114,12 +127,18 @@ __all__ = [
     "get_num_threads",
     "glu",
     "glu_backward",
+    "group_norm",
+    "group_norm_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "log_softmax",
@@ -130,6 +149,7 @@ __all__ = [
     "logsumexp_backward",
     "maxout",
     "maxout_backward",
+    "merge_stats",
     "mish",
     "mish_backward",
     "num_threads",
@@ -141,6 +161,8 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "selu",
     "selu_backward",
     "set_num_threads",

@@ -54,6 +54,20 @@ def axis_of(axis: int, array: Any, name: str) -> int:
     return int(axis % array.ndim)
 
 
+def axes_of(axis: int | tuple[int, ...], array: Any, name: str) -> tuple[int, ...]:
+    """One axis or several, counted from the front, in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If the array has no such axis, or one is named twice.
+    """
+    axes = sorted(axis_of(a, array, name) for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if not axes or len(set(axes)) < len(axes):
+        raise ValueError(f"axis must name axes of {name}, each once, got {axis}")
+    return tuple(axes)
+
+
 def axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
     """The array with an axis (not negative) moved to the end: at no cost where there is nothing to move."""
     return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)

@@ -46,3 +46,13 @@ def positive(value: Any, name: str) -> float:
     if not number > 0:
         raise ValueError(f"{name} must be positive, got {number!r}")
     return number
+
+
+def outputs(out: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """`out` as a tuple with a place for each of the results; all None for None."""
+    if out is None:
+        return (None,) * len(names)
+    if not isinstance(out, tuple) or len(out) != len(names):
+        count = {1: "one array", 2: "two arrays", 3: "three arrays", 4: "four arrays"}[len(names)]
+        raise TypeError(f"out must be a tuple of {count} ({', '.join(names)})")
+    return out

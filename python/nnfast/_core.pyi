@@ -46,8 +46,11 @@ def batch_norm(
     momentum: float,
     eps: float,
     axis: int,
+    correction: int,
+    relu: bool,
+    add: ArrayLike | None,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]: ...
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8] | None]: ...
 def batch_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -56,10 +59,56 @@ def batch_norm_backward(
     inv_std: ArrayLike,
     axis: int,
     training: bool,
+    mask: NDArray[np.uint8] | None,
+    add: bool,
+    dx: NDArray[Any] | None,
+    dgamma: NDArray[Any] | None,
+    dbeta: NDArray[Any] | None,
+    dadd: NDArray[Any] | None,
+) -> tuple[NDArray[Any], ...]: ...
+def batch_norm_stats(
+    x: ArrayLike, axis: int
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]: ...
+def group_norm(
+    x: ArrayLike,
+    groups: int,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    eps: float,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]: ...
+def group_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    mean: ArrayLike,
+    inv_std: ArrayLike,
+    groups: int,
     dx: NDArray[Any] | None,
     dgamma: NDArray[Any] | None,
     dbeta: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+def layer_norm(
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    axes: list[int],
+    eps: float,
+    centred: bool,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64]]: ...
+def layer_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    mean: ArrayLike | None,
+    inv_std: ArrayLike,
+    axes: list[int],
+    centred: bool,
+    dx: NDArray[Any] | None,
+    dgamma: NDArray[Any] | None,
+    dbeta: NDArray[Any] | None,
+) -> tuple[NDArray[Any], ...]: ...
 def dropout(
     x: ArrayLike,
     p: float,

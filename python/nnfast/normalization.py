@@ -1,11 +1,12 @@
-"""Normalisation layers."""
+"""Batch normalisation, its statistics over pieces of a batch, and its folding into a layer's weights."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks
+from nnfast import _arrays, _checks
 from nnfast._load import _core
 
 
@@ -18,6 +19,27 @@ class BatchNormSaved(NamedTuple):
     """``1 / sqrt(variance + eps)``, shape (C,)."""
     axis: int
     training: bool
+    mask: NDArray[np.uint8] | None = None
+    """A bit an element, where the activation was positive; laid out as the kernels want it."""
+    add: bool = False
+    """Whether something was added before the activation."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormStats:
+    """Statistics of a batch, or of a piece of one, a channel each."""
+
+    count: int
+    """Values a channel."""
+    mean: NDArray[np.float64]
+    """Shape (C,)."""
+    m2: NDArray[np.float64]
+    """The sum of squared differences from the mean, shape (C,)."""
+
+    @property
+    def var(self) -> NDArray[np.float64]:
+        """The biased variance, shape (C,)."""
+        return self.m2 / self.count
 
 
 def batch_norm(
@@ -28,9 +50,13 @@ def batch_norm(
     running_var: NDArray[Any] | None = None,
     *,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | None = 0.1,
     eps: float = 1e-5,
     axis: int = 1,
+    activation: str | None = None,
+    add: ArrayLike | None = None,
+    running_var_correction: int = 1,
+    num_batches_tracked: NDArray[np.integer] | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], BatchNormSaved]:
     """Batch normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for every channel.
@@ -40,39 +66,49 @@ def batch_norm(
 
     Parameters
     ----------
-    x : array_like of float32 or float64, shape (N, C)
-        Any strides, not copied.
+    x : array_like of float16, float32 or float64, shape (N, C), (N, C, L), (N, C, H, W), (N, C, D, H, W), ...
+        Any strides, not copied. float16 is computed in float32 and rounded once.
     gamma, beta : array_like, shape (C,), optional
         Scale and shift; ones and zeros if None.
-    running_mean, running_var : ndarray of x's dtype, shape (C,)
-        Updated in place in training (None: not kept); read in inference, where they are required.
+    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape (C,)
+        Updated in place in training (None: not kept); read in inference, where they are required and may be any
+        array_like.
     training : bool, default False
-    momentum : float in [0, 1], default 0.1
+    momentum : float in [0, 1] or None, default 0.1
         Weight of the *new* value, as in PyTorch: ``running = (1 - momentum) * running + momentum * batch``. (Keras,
-        Flax and ONNX give the weight of the old value.) running_var takes the unbiased variance.
+        Flax and ONNX give the weight of the old value.) None: the running statistics are the averages over all batches
+        so far, which `num_batches_tracked` counts.
     eps : float, default 1e-5
         Added to the variance, inside the root.
     axis : int, default 1
-        The axis of the channels.
+        The axis of the channels; -1 for channels last.
+    activation : "relu", optional
+        Applied to y in the same pass; a mask of one bit an element is saved for the backward pass.
+    add : array_like of x's shape, optional
+        Added before the activation, as in a residual block.
+    running_var_correction : int, 0 or 1, default 1
+        running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, Flax, ONNX).
+    num_batches_tracked : ndarray of integers, shape (), optional
+        Incremented in training; required where momentum is None.
     out : ndarray of x's dtype and shape, optional
-        Takes y; ``out=x`` is allowed, where the backward pass does not need x.
+        Takes y; ``out=x`` is allowed, where the backward pass does not need x, and ``out=add``.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
-        A constant channel gives exactly beta. Statistics are taken in float64, in an order that does not depend on
-        threads or strides.
+        float32 is within 4 ULP of the larger of abs(y) and abs(beta). A constant channel gives exactly beta. Statistics
+        are taken in float64, in an order that does not depend on threads, strides or the place of the axis.
     saved : BatchNormSaved
         For batch_norm_backward.
 
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or one that is written has another dtype than x.
+        If an array is not of real numbers, or one that is written has another dtype than it must have.
     ValueError
-        If a shape does not match, x has fewer than two rows in training, eps is not positive, momentum is not in
-        [0, 1], running_var is negative or NaN, or an array that is written is read-only or overlaps another. Nothing is
-        written then.
+        If a shape does not match, x has fewer than two values a channel in training, eps is not positive, momentum is
+        not in [0, 1], running_var is negative or NaN, activation is unknown, or an array that is written is read-only
+        or overlaps another. Nothing is written then.
 
     References
     ----------
@@ -86,9 +122,22 @@ def batch_norm(
     >>> y.round(6), saved.mean
     (array([[-1.,  0.],
            [ 1.,  0.]]), array([2., 5.]))
+    >>> images = np.random.default_rng(0).normal(3, 2, (8, 4, 5, 5))
+    >>> y, saved = nf.batch_norm(images, training=True, activation="relu")
+    >>> y.shape, y.min()
+    ((8, 4, 5, 5), np.float64(0.0))
     """
     training, axis = bool(training), _checks.integer(axis, "axis")
-    y, mean, inv_std = _core.batch_norm(
+    if activation not in (None, "relu"):
+        raise ValueError(f'activation must be None or "relu", got {activation!r}')
+    if running_var_correction not in (0, 1):
+        raise ValueError(f"running_var_correction must be 0 or 1, got {running_var_correction!r}")
+    counter = _batch_counter(num_batches_tracked) if num_batches_tracked is not None else None
+    if momentum is None:
+        if training and running_mean is not None and counter is None:
+            raise ValueError("num_batches_tracked must be given when momentum is None")
+        momentum = 1.0 / (int(counter) + 1) if counter is not None else 0.0
+    y, mean, inv_std, mask = _core.batch_norm(
         x,
         gamma,
         beta,
@@ -98,9 +147,24 @@ def batch_norm(
         _checks.real(momentum, "momentum"),
         _checks.real(eps, "eps"),
         axis,
+        int(running_var_correction),
+        activation is not None,
+        add,
         out,
     )
-    return y, BatchNormSaved(mean, inv_std, axis, training)
+    if training and counter is not None:
+        counter += 1
+    return y, BatchNormSaved(mean, inv_std, axis, training, mask, add is not None)
+
+
+def _batch_counter(counter: Any) -> NDArray[np.integer]:
+    if not isinstance(counter, np.ndarray) or counter.dtype.kind not in "iu" or counter.shape != ():
+        raise TypeError("num_batches_tracked must be an ndarray of integers of shape ()")
+    if not counter.flags.writeable:
+        raise ValueError("num_batches_tracked must be writeable, but is read-only")
+    if counter < 0:
+        raise ValueError(f"num_batches_tracked must not be negative, got {counter}")
+    return counter
 
 
 def batch_norm_backward(
@@ -109,32 +173,34 @@ def batch_norm_backward(
     gamma: ArrayLike | None,
     saved: BatchNormSaved,
     *,
-    out: tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None] | None = None,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Gradients of batch_norm by its input, scale and shift.
+    out: tuple[NDArray[Any] | None, ...] | None = None,
+) -> tuple[NDArray[Any], ...]:
+    """Gradients of batch_norm by its input, scale and shift, and by what was added.
 
     Parameters
     ----------
-    dy : array_like, shape (N, C)
+    dy : array_like, shape of x
         Gradient of the loss by y.
-    x : array_like of float32 or float64, shape (N, C)
+    x : array_like of float16, float32 or float64
         The input of the forward pass.
     gamma : array_like, shape (C,), or None
         As given to the forward pass.
     saved : BatchNormSaved
         From the forward pass; its mode decides whether the statistics depend on x (training) or not (inference).
-    out : tuple of three ndarrays or None, optional
-        Take dx, dgamma and dbeta, of x's dtype; ``dx`` may be dy or x itself.
+    out : tuple of ndarrays or None, optional
+        Take dx, dgamma, dbeta and, where something was added, dadd; ``dx`` may be dy or x itself.
 
     Returns
     -------
-    dx : ndarray, shape (N, C)
-    dgamma, dbeta : ndarray, shape (C,)
+    dx : ndarray of x's dtype and shape
+    dgamma, dbeta : ndarray of x's dtype (float32 for float16), shape (C,)
+    dadd : ndarray of x's shape
+        Only where `add` was given; dy itself where there was no activation.
 
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or an out has another dtype than x.
+        If an array is not of real numbers, or an out has another dtype than it must have.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
 
@@ -149,10 +215,403 @@ def batch_norm_backward(
     """
     if not isinstance(saved, BatchNormSaved):
         raise TypeError(f"saved must be what batch_norm returned, got {type(saved).__name__}")
-    if out is None:
-        out = (None, None, None)
-    elif not isinstance(out, tuple) or len(out) != 3:
-        raise TypeError("out must be a tuple of three arrays (dx, dgamma, dbeta)")
-    return _core.batch_norm_backward(
-        dy, x, gamma, saved.mean, saved.inv_std, saved.axis, saved.training, *out
+    names = ("dx", "dgamma", "dbeta", "dadd") if saved.add else ("dx", "dgamma", "dbeta")
+    results = _core.batch_norm_backward(
+        dy,
+        x,
+        gamma,
+        saved.mean,
+        saved.inv_std,
+        saved.axis,
+        saved.training,
+        saved.mask,
+        saved.add,
+        *_checks.outputs(out, names),
+        *(() if saved.add else (None,)),
     )
+    return results
+
+
+def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
+    """Count, mean and sum of squared differences from the mean, of every channel.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, at least two axes
+        A batch, or a piece of one.
+    axis : int, default 1
+        The axis of the channels.
+
+    Returns
+    -------
+    BatchNormStats
+        In float64.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers.
+    ValueError
+        If x has fewer than two axes, or none of that number.
+
+    Examples
+    --------
+    Pieces of a batch, perhaps on several machines, are normalised as the whole is:
+
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.random.default_rng(0).normal(3, 2, (64, 8))
+    >>> stats = nf.merge_stats(*(nf.batch_norm_stats(piece) for piece in (x[:40], x[40:])))
+    >>> y, _ = nf.batch_norm(x[:40], None, None, stats.mean, stats.var)
+    >>> np.allclose(y, nf.batch_norm(x, training=True)[0][:40])
+    True
+    """
+    return BatchNormStats(*_core.batch_norm_stats(x, _checks.integer(axis, "axis")))
+
+
+def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
+    """The statistics of pieces as if they had been seen at once.
+
+    Parameters
+    ----------
+    *pieces : BatchNormStats
+        From batch_norm_stats, or from this function; of equally many channels. Their order matters to rounding alone.
+
+    Returns
+    -------
+    BatchNormStats
+
+    Raises
+    ------
+    TypeError
+        If a piece is something else.
+    ValueError
+        If there is no piece, or the channels differ.
+
+    References
+    ----------
+    Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> a, b = np.array([[1.0], [2.0]]), np.array([[6.0]])
+    >>> nf.merge_stats(nf.batch_norm_stats(a), nf.batch_norm_stats(b))
+    BatchNormStats(count=3, mean=array([3.]), m2=array([14.]))
+    """
+    if not pieces:
+        raise ValueError("pieces must hold at least one BatchNormStats, got none")
+    for piece in pieces:
+        if not isinstance(piece, BatchNormStats):
+            raise TypeError(f"pieces must be BatchNormStats, got {type(piece).__name__}")
+        if piece.mean.shape != pieces[0].mean.shape:
+            raise ValueError(
+                f"pieces must have equally many channels, got {pieces[0].mean.size} and {piece.mean.size}"
+            )
+    count = sum(piece.count for piece in pieces)
+    if count == 0:
+        return pieces[0]
+    counts = np.array([[piece.count] for piece in pieces], np.float64)
+    means = np.array([piece.mean for piece in pieces])
+    # About the first mean, so that a large one costs no digits.
+    origin = next(piece.mean for piece in pieces if piece.count)
+    mean = origin + (counts * (means - origin)).sum(axis=0) / count
+    m2 = sum(piece.m2 for piece in pieces) + (counts * (means - mean) ** 2).sum(axis=0)
+    return BatchNormStats(count, mean, m2)
+
+
+def fold_batch_norm(
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    mean: ArrayLike,
+    var: ArrayLike,
+    *,
+    eps: float = 1e-5,
+    axis: int = 0,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weight and bias of a layer that does what the layer and the batch normalisation after it do, in inference.
+
+    Parameters
+    ----------
+    weight : array_like of float32 or float64
+        Of the layer: (out, in, kh, kw) of a convolution, or with ``axis=1`` the (in, out) of ``x @ weight``.
+    bias : array_like, shape (out,), or None
+    gamma, beta : array_like, shape (out,), or None
+        Scale and shift; ones and zeros if None.
+    mean, var : array_like, shape (out,)
+        The running statistics.
+    eps : float, default 1e-5
+    axis : int, default 0
+        The axis of weight that the outputs have.
+
+    Returns
+    -------
+    weight, bias : ndarray of weight's dtype
+        Computed in float64, rounded once.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers.
+    ValueError
+        If a shape does not match, eps is not positive, or var is negative or NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> rng = np.random.default_rng(0)
+    >>> x, w = rng.standard_normal((4, 3)), rng.standard_normal((3, 2))
+    >>> gamma, beta, mean, var = rng.uniform(1, 2, (4, 2))
+    >>> w1, b1 = nf.fold_batch_norm(w, None, gamma, beta, mean, var, axis=1)
+    >>> np.allclose(x @ w1 + b1, nf.batch_norm(x @ w, gamma, beta, mean, var)[0])
+    True
+    """
+    weight = _arrays.floating(weight, "weight")
+    axis = _arrays.axis_of(axis, weight, "weight")
+    outputs = weight.shape[axis]
+    eps = _checks.real(eps, "eps")
+    if not 0 < eps < np.inf:
+        raise ValueError(f"eps must be positive, got {eps}")
+
+    def vector(value: ArrayLike | None, name: str, missing: float) -> NDArray[np.float64]:
+        if value is None:
+            return np.full(outputs, missing)
+        array = _arrays.floating(value, name).astype(np.float64)
+        if array.shape != (outputs,):
+            raise ValueError(f"{name} must have shape ({outputs},), got {array.shape}")
+        return array
+
+    var = vector(var, "var", 1)
+    if not (var >= 0).all():
+        raise ValueError("var must not be negative or NaN")
+    scale = vector(gamma, "gamma", 1) / np.sqrt(var + eps)
+    shape = [1] * weight.ndim
+    shape[axis] = outputs
+    shift = (vector(bias, "bias", 0) - vector(mean, "mean", 0)) * scale + vector(beta, "beta", 0)
+    return (weight * scale.reshape(shape)).astype(weight.dtype), shift.astype(weight.dtype)
+
+
+class GroupNormSaved(NamedTuple):
+    """What group_norm_backward needs of the forward pass besides x and gamma."""
+
+    mean: NDArray[np.float64]
+    """The means that were subtracted, shape (N, num_groups)."""
+    inv_std: NDArray[np.float64]
+    """``1 / sqrt(variance + eps)``, shape (N, num_groups)."""
+    axis: int
+
+
+def group_norm(
+    x: ArrayLike,
+    num_groups: int,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], GroupNormSaved]:
+    """Group normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for groups of channels of every sample.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (N, C), (N, C, L), (N, C, H, W), ...
+        Any strides, not copied. float16 is computed in float32 and rounded once.
+    num_groups : int
+        Divides C; neighbouring channels are a group.
+    gamma, beta : array_like, shape (C,), optional
+        Scale and shift; ones and zeros if None.
+    eps : float, default 1e-5
+        Added to the variance, inside the root.
+    axis : int, default 1
+        The axis of the channels, any but the first; fastest where the channels' axis is before those of a picture.
+    out : ndarray of x's dtype and shape, optional
+        Takes y; ``out=x`` is allowed, where the backward pass does not need x.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+        Statistics are taken in float64, in an order that does not depend on threads or strides.
+    saved : GroupNormSaved
+        For group_norm_backward.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, or out has another dtype than x.
+    ValueError
+        If a shape does not match, num_groups does not divide C, eps is not positive, or out is read-only or overlaps x.
+        Nothing is written then.
+
+    References
+    ----------
+    Wu, He, "Group normalization", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.random.default_rng(0).normal(3, 2, (2, 6, 4, 4))
+    >>> y, saved = nf.group_norm(x, 3)
+    >>> y.shape, bool(abs(y.reshape(2, 3, -1).mean(axis=-1)).max() < 1e-12)
+    ((2, 6, 4, 4), True)
+    """
+    array, axis = _channels_second(x, axis, "x")
+    y, mean, inv_std = _core.group_norm(
+        array,
+        _checks.integer(num_groups, "num_groups"),
+        gamma,
+        beta,
+        _checks.real(eps, "eps"),
+        None if out is None else _channels_second(out, axis, "out")[0],
+    )
+    return _as_given(y, out, axis), GroupNormSaved(mean, inv_std, axis)
+
+
+def group_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    saved: GroupNormSaved,
+    *,
+    out: tuple[NDArray[Any] | None, ...] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Gradients of group_norm, and of instance_norm, by the input, scale and shift.
+
+    Parameters
+    ----------
+    dy : array_like, shape of x
+        Gradient of the loss by y.
+    x : array_like of float16, float32 or float64
+        The input of the forward pass.
+    gamma : array_like, shape (C,), or None
+        As given to the forward pass.
+    saved : GroupNormSaved
+        From the forward pass.
+    out : tuple of three ndarrays or None, optional
+        Take dx, dgamma and dbeta; ``dx`` may be dy or x itself.
+
+    Returns
+    -------
+    dx : ndarray of x's dtype and shape
+    dgamma, dbeta : ndarray of x's dtype (float32 for float16), shape (C,)
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, or an out has another dtype than it must have.
+    ValueError
+        If a shape does not match, or an out is read-only or overlaps another array.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.random.default_rng(0).normal(3, 2, (2, 6, 5))
+    >>> y, saved = nf.group_norm(x, 3)
+    >>> dx, dgamma, dbeta = nf.group_norm_backward(np.ones_like(x), x, None, saved)
+    >>> bool(abs(dx).max() < 1e-14), dbeta
+    (True, array([10., 10., 10., 10., 10., 10.]))
+    """
+    if not isinstance(saved, GroupNormSaved):
+        raise TypeError(f"saved must be what group_norm returned, got {type(saved).__name__}")
+    dx, dgamma, dbeta = _checks.outputs(out, ("dx", "dgamma", "dbeta"))
+    moved, given_dgamma, given_dbeta = _core.group_norm_backward(
+        _channels_second(dy, saved.axis, "dy")[0],
+        _channels_second(x, saved.axis, "x")[0],
+        gamma,
+        saved.mean,
+        saved.inv_std,
+        saved.mean.shape[1],
+        None if dx is None else _channels_second(dx, saved.axis, "out[0]")[0],
+        dgamma,
+        dbeta,
+    )
+    return _as_given(moved, dx, saved.axis), given_dgamma, given_dbeta
+
+
+def instance_norm(
+    x: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], GroupNormSaved]:
+    """Instance normalisation: statistics of each channel of each sample; group_norm with as many groups as channels.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (N, C, L), (N, C, H, W), ...
+    gamma, beta : array_like, shape (C,), optional
+        Scale and shift; ones and zeros if None.
+    eps : float, default 1e-5
+        Added to the variance, inside the root.
+    axis : int, default 1
+        The axis of the channels, any but the first.
+    out : ndarray of x's dtype and shape, optional
+        Takes y.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+    saved : GroupNormSaved
+        For instance_norm_backward.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As group_norm.
+
+    References
+    ----------
+    Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> y, saved = nf.instance_norm(np.array([[[1.0, 3.0], [5.0, 9.0]]]), eps=1e-12)
+    >>> y.round(6), saved.mean
+    (array([[[-1.,  1.],
+            [-1.,  1.]]]), array([[2., 7.]]))
+    """
+    array = np.asarray(x) if not hasattr(x, "shape") else x
+    axis = _arrays.axis_of(axis, array, "x")
+    groups = max(1, array.shape[axis])
+    return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
+
+
+def instance_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    saved: GroupNormSaved,
+    *,
+    out: tuple[NDArray[Any] | None, ...] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Gradients of instance_norm by its input, scale and shift: group_norm_backward, which see.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.array([[[1.0, 3.0], [5.0, 9.0]]])
+    >>> y, saved = nf.instance_norm(x)
+    >>> nf.instance_norm_backward(np.ones_like(x), x, None, saved)[2]
+    array([2., 2.])
+    """
+    return group_norm_backward(dy, x, gamma, saved, out=out)
+
+
+def _channels_second(value: Any, axis: int, name: str) -> tuple[NDArray[Any], int]:
+    """A view with the channels' axis behind the first, and that axis counted from the front."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    axis = _arrays.axis_of(axis, array, name)
+    if axis == 0:
+        raise ValueError("axis must not be the first, which is the samples'")
+    return (array if axis == 1 else np.moveaxis(array, axis, 1)), axis
+
+
+def _as_given(moved: NDArray[Any], out: NDArray[Any] | None, axis: int) -> NDArray[Any]:
+    if out is not None:
+        return out
+    return moved if axis == 1 else np.moveaxis(moved, 1, axis)

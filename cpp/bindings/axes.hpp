@@ -1,0 +1,53 @@
+// Axes of arrays as kernels of normalisation walk them.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "kernels/normalization.hpp"
+
+namespace nnfast {
+
+// Up to kNormalizedArrays arrays of one shape, or null; the first is there.
+using Arrays = std::array<const Array*, kNormalizedArrays>;
+
+inline std::ptrdiff_t stride_of(const Array* array, int axis) { return array ? array->stride(axis) : 0; }
+
+// Adds an axis inside the others; one that lies end to end with the last in every array joins it.
+inline void add_axis(Axes& axes, std::ptrdiff_t length, const std::array<std::ptrdiff_t, kNormalizedArrays>& strides) {
+  if (length == 1) return;
+  const int last = axes.count - 1;
+  bool joins = last >= 0;
+  for (int a = 0; joins && a < kNormalizedArrays; ++a) joins = axes.strides[a][last] == length * strides[a];
+  const int at = joins ? last : axes.count++;
+  axes.shape[at] = (joins ? axes.shape[at] : 1) * length;
+  for (int a = 0; a < kNormalizedArrays; ++a) axes.strides[a][at] = strides[a];
+}
+
+inline void add_axis(Axes& axes, const Arrays& arrays, int axis) {
+  std::array<std::ptrdiff_t, kNormalizedArrays> strides;
+  for (int a = 0; a < kNormalizedArrays; ++a) strides[a] = stride_of(arrays[a], axis);
+  add_axis(axes, arrays[0]->shape(axis), strides);
+}
+
+inline Axes joined_axes(const Arrays& arrays, const std::vector<int>& which) {
+  Axes axes;
+  for (const int axis : which) add_axis(axes, arrays, axis);
+  return axes;
+}
+
+inline std::ptrdiff_t product(const Array& x, int begin, int end) {
+  std::ptrdiff_t n = 1;
+  for (int d = begin; d < end; ++d) n *= x.shape(d);
+  return n;
+}
+
+inline void set_data(Normalization& norm, const Arrays& arrays) {
+  for (int a = 0; a < kNormalizedArrays; ++a) norm.data[a] = arrays[a] ? arrays[a]->data() : nullptr;
+}
+
+// The dtype that parameters of a kernel, and their gradients, have: float32 for x of float16.
+inline int parameter_dtype(const Array& x) { return x.dtype() == NPY_HALF ? NPY_FLOAT32 : x.dtype(); }
+
+}  // namespace nnfast

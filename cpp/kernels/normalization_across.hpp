@@ -1,0 +1,343 @@
+// Normalisation with a vector's lanes across neighbouring sets, as the channels of a (batch, channels) matrix are.
+#pragma once
+
+#include "kernels/formulas.hpp"
+#include "kernels/normalization_maps.hpp"
+#include "kernels/unrolled.hpp"
+#include "simd/bits.hpp"
+#include "simd/stored.hpp"
+
+namespace nnfast {
+namespace {
+
+// Some neighbouring sets, a row for each of their members.
+struct RowsOfSets {
+  char* first;
+  std::ptrdiff_t stride;
+  const Axes* members;  // where they are not at one stride
+  int array;
+  NNFAST_INLINE char* operator()(std::ptrdiff_t i) const {
+    return members ? first + offset_of(*members, array, i) : first + i * stride;
+  }
+};
+
+// Some neighbouring sets: `Vectors` vectors. Dense ones lie next to each other in every array and fill their vectors;
+// others may be fewer (count) and at any stride.
+template <class S_, int Vectors_, bool Dense>
+struct Sets {
+  using S = S_;
+  using V = typename Stored<S>::V;
+  using T = typename Stored<S>::Param;
+  using W = Widened<V>;
+  static constexpr int Vectors = Vectors_;
+  static constexpr int kParts = Vectors * W::count;
+  static constexpr int kWidth = Vectors * kLanes<V>;
+  const Normalization& norm;
+  std::ptrdiff_t first, count;
+
+  NNFAST_INLINE std::ptrdiff_t lanes(int v) const {
+    return Dense ? kLanes<V> : smaller(count - v * kLanes<V>, kLanes<V>);
+  }
+  // Where array `a` has the first of these sets, member by member.
+  NNFAST_INLINE RowsOfSets rows(int a) const {
+    return {norm.data[a] + first * norm.sets.strides[a][0], norm.members.count == 1 ? norm.members.strides[a][0] : 0,
+            norm.members.count == 1 ? nullptr : &norm.members, a};
+  }
+  NNFAST_INLINE V load(const char* row, int a, int v) const {
+    const char* at = row + v * kLanes<V> * stride(a);
+    return Dense ? Stored<S>::load(at) : load_some<S>(at, stride(a), 0, lanes(v), 0);
+  }
+  NNFAST_INLINE W load_doubles(const char* row, int a, int v) const {
+    return Dense ? nnfast::load_doubles<S>(row + v * kLanes<V> * stride(a)) : widen(load(row, a, v));
+  }
+  // Part k of vector v of one double a set, the first of these sets' being the first.
+  NNFAST_INLINE Vec<double> part(const double* values, int v, int k) const {
+    const int at = (v * W::count + k) * kLanes<Vec<double>>;
+    if (Dense) return nnfast::load<Vec<double>>(values + at);
+    const std::ptrdiff_t left = count - at;
+    return load_partial<Vec<double>>(values + at, left < 0 ? 0 : smaller(left, kLanes<Vec<double>>), 0);
+  }
+  NNFAST_INLINE void store_part(double* values, int v, int k, Vec<double> sums) const {
+    const int at = (v * W::count + k) * kLanes<Vec<double>>;
+    if (Dense) return nnfast::store(values + at, sums);
+    const std::ptrdiff_t left = count - at;
+    store_partial(values + at, sums, left < 0 ? 0 : smaller(left, kLanes<Vec<double>>));
+  }
+  NNFAST_INLINE auto of_set(int v) const {
+    return [=, this](const double* values, int k) NNFAST_INLINED { return part(values + first, v, k); };
+  }
+  NNFAST_INLINE std::ptrdiff_t stride(int a) const {
+    return Dense ? static_cast<std::ptrdiff_t>(sizeof(S)) : norm.sets.strides[a][0];
+  }
+};
+
+// Registers hold the sums of so many vectors of sets.
+constexpr int kVectorsAcross = kVectorBytes == 64 ? 4 : 2;
+
+template <class S>
+NNFAST_INLINE bool next_sets(const Normalization& norm) {
+  for (int a = 0; a < kNormalizedArrays; ++a)
+    if (norm.data[a] && norm.sets.strides[a][0] != static_cast<std::ptrdiff_t>(sizeof(S))) return false;
+  return true;
+}
+
+// Hands the sets to body: dense ones in groups of vectors as long as there are so many, others a vector at a time.
+template <class S, class Body>
+NNFAST_INLINE void for_sets(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, Body body) {
+  using Several = Sets<S, kVectorsAcross, true>;
+  using One = Sets<S, 1, true>;
+  using Some = Sets<S, 1, false>;
+  if (next_sets<S>(norm)) {
+    for (; set + Several::kWidth <= set_end; set += Several::kWidth) body(Several{norm, set, Several::kWidth});
+    for (; set + One::kWidth <= set_end; set += One::kWidth) body(One{norm, set, One::kWidth});
+  }
+  for (; set < set_end; set += Some::kWidth) body(Some{norm, set, smaller(set_end - set, Some::kWidth)});
+}
+
+// Bits of a vector of sets from `set` on; of sets that do not exist too, which a row has room for.
+template <class V>
+NNFAST_INLINE std::uint32_t row_bits(const std::uint8_t* row, std::ptrdiff_t set) {
+  const std::uint8_t* at = row + set / 8;
+  std::uint16_t word = *at;
+  if constexpr (kLanes<V> == 16) __builtin_memcpy(&word, at, sizeof word);
+  return static_cast<std::uint32_t>(word >> set % 8);
+}
+template <class V>
+NNFAST_INLINE void store_row_bits(std::uint8_t* row, std::ptrdiff_t set, std::uint32_t bits) {
+  std::uint8_t* at = row + set / 8;
+  if constexpr (kLanes<V> == 16) {
+    const auto word = static_cast<std::uint16_t>(bits);
+    __builtin_memcpy(at, &word, sizeof word);
+  } else if constexpr (kLanes<V> == 8) {
+    *at = static_cast<std::uint8_t>(bits);
+  } else {
+    constexpr std::uint32_t lanes = (1u << kLanes<V>)-1;
+    *at = static_cast<std::uint8_t>((*at & ~(lanes << set % 8)) | (bits & lanes) << set % 8);
+  }
+}
+
+// ---- sums ----
+
+template <int Parts>
+struct SumsAcross {
+  Vec<double> term[2][Parts];
+  NNFAST_INLINE void add(const SumsAcross& other) {
+    for (int t = 0; t < 2; ++t)
+      for (int k = 0; k < Parts; ++k) term[t][k] += other.term[t][k];
+  }
+};
+
+// The sums over members [first, last): of those at i mod 16, then of the sixteen as a binary tree, in an order that
+// needs few of them at a time: 0, 8, 4, 12, 2, ... body(i, sums) adds member i.
+template <class Sets, class Body>
+NNFAST_INLINE void phased_sums(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double* to, std::ptrdiff_t stride,
+                               Body body) {
+  using Sums = SumsAcross<Sets::kParts>;
+  Sums waiting[5];
+  int count = 0;
+  for (unsigned turn = 0; turn < kReduceBlock; ++turn) {
+    const unsigned phase = (turn & 1) << 3 | (turn & 2) << 1 | (turn & 4) >> 1 | (turn & 8) >> 3;
+    Sums sums = {};
+    for (std::ptrdiff_t i = first + phase; i < last; i += kReduceBlock) body(i, sums);
+    for (unsigned joined = turn; joined & 1; joined >>= 1) sums.add(waiting[--count]);
+    waiting[count++] = sums;
+  }
+  constexpr int parts = Sets::W::count;
+  for (int k = 0; k < Sets::kParts; ++k) {
+    sets.store_part(to, k / parts, k % parts, waiting[0].term[0][k]);
+    sets.store_part(to + stride, k / parts, k % parts, waiting[0].term[1][k]);
+  }
+}
+
+template <class Sets>
+void moments_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double* to, std::ptrdiff_t stride) {
+  constexpr int parts = Sets::W::count;
+  Vec<double> origin[Sets::kParts];
+  for (int k = 0; k < Sets::kParts; ++k) origin[k] = sets.of_set(k / parts)(sets.norm.origin, k % parts);
+  const RowsOfSets rows = sets.rows(0);
+  phased_sums(sets, first, last, to, stride, [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
+    const char* row = rows(i);
+    unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
+      const auto x = sets.load_doubles(row, 0, v);
+      for (int k = 0; k < parts; ++k) {
+        const Vec<double> d = x.part[k] - origin[v * parts + k];
+        add_up(sums.term[0][v * parts + k], d);
+        sums.term[1][v * parts + k] = fma(d, d, sums.term[1][v * parts + k]);
+      }
+    });
+  });
+}
+
+template <bool Masked, class Sets>
+void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double* to, std::ptrdiff_t stride) {
+  using V = typename Sets::V;
+  constexpr int parts = Sets::W::count;
+  Vec<double> mean[Sets::kParts];
+  for (int k = 0; k < Sets::kParts; ++k) mean[k] = sets.of_set(k / parts)(sets.norm.mean, k % parts);
+  const RowsOfSets dy_rows = sets.rows(0), x_rows = sets.rows(1);
+  phased_sums(sets, first, last, to, stride, [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
+    const char* dy_row = dy_rows(i);
+    const char* x_row = x_rows(i);
+    unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
+      V gradient = sets.load(dy_row, 0, v);
+      if (Masked)
+        gradient = lanes_of<V>(row_bits<V>(sets.norm.bits + i * sets.norm.bits_stride, sets.first + v * kLanes<V>))
+                       ? gradient
+                       : V{};
+      const auto dy = Masked ? widen(gradient) : sets.load_doubles(dy_row, 0, v), x = sets.load_doubles(x_row, 1, v);
+      for (int k = 0; k < parts; ++k) {
+        const int p = v * parts + k;
+        add_up(sums.term[0][p], dy.part[k]);
+        sums.term[1][p] = fma(dy.part[k], x.part[k] - mean[p], sums.term[1][p]);
+      }
+    });
+  });
+}
+
+// ---- maps ----
+
+// Rows that go together: what belongs to a set is then loaded once for all of them. Whole rows, and not columns of a
+// few vectors, since rows that are a power of two apart share few lines of the first cache.
+constexpr int kRowsTogether = 2;
+// Sets whose constants are at hand at a time.
+constexpr std::ptrdiff_t kSetGroup = 512;
+
+// The rows of a group of sets' members i, i + 1, ... in each array.
+template <int Rows>
+struct RowPointers {
+  char* of[kNormalizedArrays][Rows];
+};
+
+// One vector of sets at a place `at` of a group, of members i, i + 1, ...
+template <class S_, bool Dense, int Rows_>
+struct Place {
+  using S = S_;
+  using V = typename Stored<S>::V;
+  static constexpr int Rows = Rows_;
+  const Normalization& norm;
+  const RowPointers<Rows>& rows;
+  std::ptrdiff_t at, lanes;
+
+  NNFAST_INLINE V load(int array, int r) const {
+    if (Dense) return Stored<S>::load(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)));
+    const std::ptrdiff_t stride = norm.sets.strides[array][0];
+    return load_some<S>(rows.of[array][r] + at * stride, stride, 0, lanes, 0);
+  }
+  NNFAST_INLINE void store(int array, int r, V v) const {
+    if (Dense) return Stored<S>::store(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)), v);
+    const std::ptrdiff_t stride = norm.sets.strides[array][0];
+    store_some<S>(rows.of[array][r] + at * stride, stride, v, lanes);
+  }
+};
+
+// Calls body(place, i) for all vectors of the sets [set, set + count) and members [first, last).
+template <class S, class Body>
+NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
+                              std::ptrdiff_t last, Body body) {
+  constexpr std::ptrdiff_t width = kLanes<typename Stored<S>::V>;
+  const std::ptrdiff_t whole = next_sets<S>(norm) ? count / width * width : 0;
+  const Sets<S, 1, false> sets{norm, set, count};
+  const RowsOfSets of[kNormalizedArrays] = {sets.rows(0), sets.rows(1), sets.rows(2), sets.rows(3)};
+  const auto rows = [&](std::ptrdiff_t i, auto together) NNFAST_INLINED {
+    RowPointers<together> pointers;
+    for (int a = 0; a < kNormalizedArrays; ++a)
+      unrolled<together>([&](int r) NNFAST_INLINED { pointers.of[a][r] = of[a](i + r); });
+    for (std::ptrdiff_t at = 0; at < whole; at += width) body(Place<S, true, together>{norm, pointers, at, width}, i);
+    for (std::ptrdiff_t at = whole; at < count; at += width)
+      body(Place<S, false, together>{norm, pointers, at, smaller(count - at, width)}, i);
+  };
+  std::ptrdiff_t i = first;
+  for (; i + kRowsTogether <= last; i += kRowsTogether) rows(i, std::integral_constant<int, kRowsTogether>{});
+  for (; i < last; ++i) rows(i, std::integral_constant<int, 1>{});
+}
+
+// The constants of a group of sets, a row for each kind.
+template <class T, int Kinds>
+struct GroupConstants {
+  alignas(64) T of[Kinds][kSetGroup + kLanes<Vec<T>>];
+  NNFAST_INLINE Vec<T> get(int kind, std::ptrdiff_t at) const { return load<Vec<T>>(of[kind] + at); }
+  NNFAST_INLINE void put(int kind, std::ptrdiff_t at, Vec<T> v) { store(of[kind] + at, v); }
+};
+
+template <class S, bool Relued, bool Add>
+void normalise_group(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
+                     std::ptrdiff_t last) {
+  using V = typename Stored<S>::V;
+  GroupConstants<typename Stored<S>::Param, 3> constants;
+  for (std::ptrdiff_t at = 0; at < count; at += kLanes<V>) {
+    const Sets<S, 1, false> sets{norm, set + at, smaller(count - at, kLanes<V>)};
+    const ForwardMap<V> map = forward_map<V>(norm, sets.of_set(0), sets.of_set(0));
+    constants.put(0, at, map.mean);
+    constants.put(1, at, map.scale);
+    constants.put(2, at, map.shift);
+  }
+  std::uint8_t* bits = norm.bits;
+  const std::ptrdiff_t bits_stride = norm.bits_stride;
+  for_places<S>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
+    const ForwardMap<V> map{constants.get(0, place.at), constants.get(1, place.at), constants.get(2, place.at)};
+    V y[place.Rows];
+    unrolled<place.Rows>([&](int r) NNFAST_INLINED { y[r] = map(place.load(0, r)); });
+    if constexpr (Add) unrolled<place.Rows>([&](int r) NNFAST_INLINED { y[r] += place.load(2, r); });
+    unrolled<place.Rows>([&](int r) NNFAST_INLINED {
+      if constexpr (Relued) {
+        store_row_bits<V>(bits + (i + r) * bits_stride, set + place.at, bits_of<V>(~(y[r] <= 0)));
+        y[r] = Relu::forward(y[r]);
+      }
+      place.store(1, r, y[r]);
+    });
+  });
+}
+
+// Masked: where relu was not positive the gradient is 0. Own: the statistics were those of the sets.
+template <class S, bool Masked, bool Own>
+void gradient_group(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
+                    std::ptrdiff_t last) {
+  using V = typename Stored<S>::V;
+  GroupConstants<typename Stored<S>::Param, Own ? 5 : 1> constants;
+  for (std::ptrdiff_t at = 0; at < count; at += kLanes<V>) {
+    const Sets<S, 1, false> sets{norm, set + at, smaller(count - at, kLanes<V>)};
+    if constexpr (Own) {
+      const BackwardMap<V> map = backward_map<V>(norm, sets.of_set(0), sets.of_set(0));
+      constants.put(0, at, map.mean);
+      constants.put(1, at, map.gamma);
+      constants.put(2, at, map.offset);
+      constants.put(3, at, map.slope);
+      constants.put(4, at, map.inv_std);
+    } else {
+      constants.put(0, at, constant_map<V>(norm, sets.of_set(0), sets.of_set(0)));
+    }
+  }
+  const std::uint8_t* bits = norm.bits;
+  const std::ptrdiff_t bits_stride = norm.bits_stride;
+  const bool dadd = norm.data[3] != nullptr;
+  for_places<S>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
+    V dy[place.Rows], dx[place.Rows];
+    unrolled<place.Rows>([&](int r) NNFAST_INLINED {
+      dy[r] = place.load(0, r);
+      if constexpr (Masked) {
+        const std::uint32_t kept = row_bits<V>(bits + (i + r) * bits_stride, set + place.at);
+        dy[r] = lanes_of<V>(kept) ? dy[r] : V{};
+      }
+    });
+    if constexpr (Own) {
+      const BackwardMap<V> map{constants.get(0, place.at), constants.get(1, place.at), constants.get(2, place.at),
+                               constants.get(3, place.at), constants.get(4, place.at)};
+      unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = map(dy[r], place.load(1, r)); });
+    } else {
+      unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = dy[r] * constants.get(0, place.at); });
+    }
+    unrolled<place.Rows>([&](int r) NNFAST_INLINED {
+      if (dadd) place.store(3, r, dy[r]);
+      place.store(2, r, dx[r]);
+    });
+  });
+}
+
+// Calls body(set, count) for groups of the sets [set, set_end).
+template <class Body>
+NNFAST_INLINE void for_groups(std::ptrdiff_t set, std::ptrdiff_t set_end, Body body) {
+  for (; set < set_end; set += kSetGroup) body(set, smaller(set_end - set, kSetGroup));
+}
+
+}  // namespace
+}  // namespace nnfast

@@ -1,0 +1,342 @@
+// Normalisation with a vector's lanes along the members of one set.
+#pragma once
+
+#include "kernels/formulas.hpp"
+#include "kernels/normalization_maps.hpp"
+#include "kernels/rows.hpp"
+#include "simd/bits.hpp"
+#include "simd/stored.hpp"
+
+namespace nnfast {
+namespace {
+
+// Members that follow each other at one stride in every array, and where each array has them.
+struct Run {
+  char* at[kNormalizedArrays];
+  std::ptrdiff_t count;
+  const char* next[kNormalizedArrays];  // where the run after it begins
+  bool last;
+};
+
+// One set, seen from its first member.
+class SetOfMembers {
+ public:
+  NNFAST_INLINE SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
+    for (int a = 0; a < kNormalizedArrays; ++a)
+      if (norm.data[a]) first_[a] = norm.data[a] + offset_of(norm.sets, a, set);
+  }
+  NNFAST_INLINE Run run(std::ptrdiff_t member, std::ptrdiff_t last) const {
+    const std::ptrdiff_t inner = axes_.count > 0 ? axes_.shape[axes_.count - 1] : 1;
+    Run run;
+    for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a] + offset_of(axes_, a, member);
+    run.count = smaller(inner - (axes_.count == 1 ? member : member % inner), last - member);
+    return run;
+  }
+  // Calls body(run, member) for the runs of members [first, last).
+  template <class Body>
+  NNFAST_INLINE void for_runs(std::ptrdiff_t first, std::ptrdiff_t last, Body body) const {
+    Run now = run(first, last);
+    for (std::ptrdiff_t member = first; member < last;) {
+      const std::ptrdiff_t after = member + now.count;
+      now.last = after >= last;
+      Run next = now;
+      if (!now.last) next = run(after, last);
+      for (int a = 0; a < kNormalizedArrays; ++a) now.next[a] = next.at[a];
+      body(now, member);
+      member = after;
+      now = next;
+    }
+  }
+
+ private:
+  const Axes& axes_;
+  char* first_[kNormalizedArrays] = {};
+};
+
+NNFAST_INLINE std::ptrdiff_t inner_stride(const Normalization& norm, int array) {
+  return norm.members.count > 0 ? norm.members.strides[array][norm.members.count - 1] : 0;
+}
+
+// Whether the members of a run lie next to each other, in every array there is.
+template <class S>
+NNFAST_INLINE bool next_members(const Normalization& norm) {
+  for (int a = 0; a < kNormalizedArrays; ++a)
+    if (norm.data[a] && inner_stride(norm, a) != static_cast<std::ptrdiff_t>(sizeof(S))) return false;
+  return true;
+}
+
+// The stride of a run's members: known when the code is compiled where they lie next to each other.
+template <class S, bool Dense>
+NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
+  if constexpr (Dense) {
+    return Next<S>{};
+  } else {
+    return inner_stride(norm, array);
+  }
+}
+
+// ---- sums ----
+
+// Sixteen sums of each of two terms, in double.
+class TwoSums {
+ public:
+  NNFAST_INLINE void add(int k, Vec<double> first, Vec<double> a, Vec<double> b) {
+    add_up(sums_[0][k], first);
+    sums_[1][k] = fma(a, b, sums_[1][k]);
+  }
+  NNFAST_INLINE void store(double* to, std::ptrdiff_t stride) const {
+    to[0] = total(0);
+    to[stride] = total(1);
+  }
+
+ private:
+  static constexpr int kDoubles = kReduceBlock / kLanes<Vec<double>>;
+  Vec<double> sums_[2][kDoubles] = {};
+
+  NNFAST_INLINE double total(int term) const {
+    Vec<double> sums[kDoubles];
+    for (int k = 0; k < kDoubles; ++k) sums[k] = sums_[term][k];
+    for (int half = kDoubles / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+    return sum_of_lanes(sums[0]);
+  }
+};
+
+// So much of the run after this one is asked for ahead, a line for each that is read: the processor looks ahead within
+// a run by itself, but begins anew with each.
+constexpr std::ptrdiff_t kAheadBytes = 4096;
+
+NNFAST_INLINE void ask_ahead(const Run& run, int array, std::ptrdiff_t byte) {
+  if (!run.last && byte < kAheadBytes) __builtin_prefetch(run.next[array] + byte, 0, 2);
+}
+
+// Calls body(i, part, from, to) for the vectors of a run of n members, the first of which has place `phase` of a block
+// of 16: the lanes [from, to) of part `part` of the block are the members from i + from on. Whole vectors are known to
+// be whole when the code is compiled.
+template <class T, class Body>
+NNFAST_INLINE void for_phased_vectors(std::ptrdiff_t n, std::ptrdiff_t phase, Body body) {
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
+  const auto some = [&](std::ptrdiff_t i, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+    for (int part = 0; part < kReduceParts<T>; ++part) {
+      const std::ptrdiff_t low = from - part * lanes > 0 ? from - part * lanes : 0;
+      const std::ptrdiff_t high = smaller(to - part * lanes, lanes);
+      if (low < high) body(i + part * lanes, part, low, high);
+    }
+  };
+  std::ptrdiff_t i = 0;
+  if (phase) {
+    some(-phase, phase, smaller(kReduceBlock, phase + n));
+    i = kReduceBlock - phase;
+  }
+  for (; i + kReduceBlock <= n; i += kReduceBlock)
+    unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { body(i + part * lanes, part, 0, lanes); });
+  if (i < n) some(i, 0, n - i);
+}
+
+// The lanes [from, to) of the vector of members i, i + 1, ... of a run.
+template <class S, class Stride>
+NNFAST_INLINE typename Stored<S>::V load_members(const char* run, Stride stride, std::ptrdiff_t i, std::ptrdiff_t from,
+                                                 std::ptrdiff_t to, typename Stored<S>::Param fill) {
+  constexpr bool next = std::is_same_v<Stride, Next<S>>;
+  const char* at = run + i * stride;
+  if (next && from == 0 && to == kLanes<typename Stored<S>::V>) return Stored<S>::load(at);
+  return load_some<S>(at, stride, from, to, fill);
+}
+
+// The same as doubles.
+template <class S, class Stride>
+NNFAST_INLINE Widened<typename Stored<S>::V> load_member_doubles(const char* run, Stride stride, std::ptrdiff_t i,
+                                                                 std::ptrdiff_t from, std::ptrdiff_t to,
+                                                                 typename Stored<S>::Param fill) {
+  constexpr bool next = std::is_same_v<Stride, Next<S>>;
+  const char* at = run + i * stride;
+  if (next && from == 0 && to == kLanes<typename Stored<S>::V>) return load_doubles<S>(at);
+  return widen(load_some<S>(at, stride, from, to, fill));
+}
+
+template <class S, bool Dense>
+void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
+                   double* sums, std::ptrdiff_t sums_stride) {
+  using T = typename Stored<S>::Param;
+  using W = Widened<Vec<T>>;
+  const Vec<double> origin = broadcast<Vec<double>>(norm.origin[set]);
+  const auto fill = static_cast<T>(norm.origin[set]);  // adds nothing
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  const auto stride = member_stride<S, Dense>(norm, 0);
+  TwoSums total;
+  SetOfMembers(norm, set).for_runs(first, last, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if (Dense) ask_ahead(run, 0, i * size);
+                            const W x = load_member_doubles<S>(run.at[0], stride, i, from, to, fill);
+                            for (int k = 0; k < W::count; ++k) {
+                              const Vec<double> d = x.part[k] - origin;
+                              total.add(part * W::count + k, d, d, d);
+                            }
+                          });
+  });
+  total.store(sums, sums_stride);
+}
+
+template <class S, bool Dense, bool Masked>
+void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
+                         double* sums, std::ptrdiff_t sums_stride) {
+  using T = typename Stored<S>::Param;
+  using V = Vec<T>;
+  using W = Widened<V>;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  const auto dy_stride = member_stride<S, Dense>(norm, 0);
+  const auto x_stride = member_stride<S, Dense>(norm, 1);
+  const Vec<double> mean = broadcast<Vec<double>>(norm.mean[set]);
+  BitReader bits(Masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
+  TwoSums total;
+  SetOfMembers(norm, set).for_runs(first, last, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if (Dense) {
+                              ask_ahead(run, 0, i * size);
+                              ask_ahead(run, 1, i * size);
+                            }
+                            W dy;
+                            if constexpr (Masked) {
+                              const V gradient = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
+                              dy = widen(lanes_of<V>(bits.take(to - from) << from) ? gradient : V{});
+                            } else {
+                              dy = load_member_doubles<S>(run.at[0], dy_stride, i, from, to, T{0});
+                            }
+                            const W x = load_member_doubles<S>(run.at[1], x_stride, i, from, to, T{0});
+                            for (int k = 0; k < W::count; ++k)
+                              total.add(part * W::count + k, dy.part[k], dy.part[k], x.part[k] - mean);
+                          });
+  });
+  total.store(sums, sums_stride);
+}
+
+// ---- maps ----
+
+// Calls body(parameter, begin, end) for the segments of members [first, last).
+template <class Body>
+NNFAST_INLINE void for_segments(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first,
+                                std::ptrdiff_t last, Body body) {
+  const std::ptrdiff_t parameter = set % norm.groups * norm.segments;
+  for (std::ptrdiff_t begin = first; begin < last;) {
+    const std::ptrdiff_t segment = norm.segments == 1 ? 0 : begin / norm.segment;
+    const std::ptrdiff_t end = smaller((segment + 1) * norm.segment, last);
+    body(parameter + segment, begin, end);
+    begin = end;
+  }
+}
+
+// Calls body(i, count) for the vectors of a run of n members; `lead` of them, fewer than a vector, come by themselves.
+template <class V, class Body>
+NNFAST_INLINE void for_run_vectors(std::ptrdiff_t n, std::ptrdiff_t lead, Body body) {
+  std::ptrdiff_t i = smaller(lead, n);
+  if (i > 0) body(std::ptrdiff_t{0}, i);
+  for (; i + kLanes<V> <= n; i += kLanes<V>) body(i, std::ptrdiff_t{kLanes<V>});
+  if (i < n) body(i, n - i);
+}
+
+template <class S, class Stride>
+NNFAST_INLINE typename Stored<S>::V load_count(const char* run, Stride stride, std::ptrdiff_t i, std::ptrdiff_t count) {
+  constexpr bool next = std::is_same_v<Stride, Next<S>>;
+  const char* at = run + i * stride;
+  return next && count == kLanes<typename Stored<S>::V> ? Stored<S>::load(at) : load_some<S>(at, stride, 0, count, 0);
+}
+
+template <class S, bool Stream, class Stride>
+NNFAST_INLINE void store_count(char* run, Stride stride, std::ptrdiff_t i, typename Stored<S>::V v,
+                               std::ptrdiff_t count) {
+  using V = typename Stored<S>::V;
+  constexpr bool next = std::is_same_v<Stride, Next<S>>;
+  char* at = run + i * stride;
+  if (!next || count < kLanes<V>) return store_some<S>(at, stride, v, count);
+  if constexpr (Stream && Stored<S>::streams) return stream(reinterpret_cast<S*>(at), v);
+  Stored<S>::store(at, v);
+}
+
+// Members before the first that lies at the beginning of a vector's memory.
+template <class S, bool Stream>
+NNFAST_INLINE std::ptrdiff_t lead_of(const char* run) {
+  if constexpr (Stream && Stored<S>::streams) {
+    const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(run) % sizeof(Vec<S>);
+    return static_cast<std::ptrdiff_t>((sizeof(Vec<S>) - past) % sizeof(Vec<S>) / sizeof(S));
+  } else {
+    return 0;
+  }
+}
+
+// One value for all lanes.
+NNFAST_INLINE auto same_for_all(std::ptrdiff_t index) {
+  return [=](const double* values, int) NNFAST_INLINED { return broadcast<Vec<double>>(values[index]); };
+}
+
+template <class S, bool Dense, bool Relued, bool Stream>
+void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last) {
+  using V = typename Stored<S>::V;
+  const auto x_stride = member_stride<S, Dense>(norm, 0);
+  const auto y_stride = member_stride<S, Dense>(norm, 1);
+  const auto add_stride = member_stride<S, Dense>(norm, 2);
+  const bool add = norm.data[2] != nullptr;
+  BitWriter bits(Relued ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
+  for_segments(norm, set, first, last,
+               [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
+                 const auto map = forward_map<V>(norm, same_for_all(set), same_for_all(parameter));
+                 const auto run_of = [&](const Run& run, auto adding) NNFAST_INLINED {
+                   for_run_vectors<V>(run.count, lead_of<S, Stream>(run.at[1]),
+                                      [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+                                        V y = map(load_count<S>(run.at[0], x_stride, i, count));
+                                        if (adding) y += load_count<S>(run.at[2], add_stride, i, count);
+                                        if constexpr (Relued) {
+                                          bits.put(bits_of<V>(~(y <= 0)) & ((1u << count) - 1), count);
+                                          y = Relu::forward(y);
+                                        }
+                                        store_count<S, Stream>(run.at[1], y_stride, i, y, count);
+                                      });
+                 };
+                 SetOfMembers(norm, set).for_runs(begin, end, [&](const Run& run, std::ptrdiff_t) NNFAST_INLINED {
+                   add ? run_of(run, std::true_type{}) : run_of(run, std::false_type{});
+                 });
+               });
+  if (Relued) bits.finish();
+  if (Stream) fence();
+}
+
+template <class S, bool Dense, bool Masked, bool Stream>
+void gradient_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last) {
+  using V = typename Stored<S>::V;
+  const auto dy_stride = member_stride<S, Dense>(norm, 0);
+  const auto x_stride = member_stride<S, Dense>(norm, 1);
+  const auto dx_stride = member_stride<S, Dense>(norm, 2);
+  const auto dadd_stride = member_stride<S, Dense>(norm, 3);
+  const bool dadd = norm.data[3] != nullptr;
+  BitReader bits(Masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
+  for_segments(norm, set, first, last,
+               [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
+                 const auto run_of = [&](const Run& run, auto map) NNFAST_INLINED {
+                   for_run_vectors<V>(run.count, lead_of<S, Stream>(run.at[2]),
+                                      [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+                                        V dy = load_count<S>(run.at[0], dy_stride, i, count);
+                                        if (Masked) dy = lanes_of<V>(bits.take(count)) ? dy : V{};
+                                        const V dx = map(dy, i, count);
+                                        if (dadd) store_count<S, false>(run.at[3], dadd_stride, i, dy, count);
+                                        store_count<S, Stream>(run.at[2], dx_stride, i, dx, count);
+                                      });
+                 };
+                 if (norm.slope) {
+                   const auto map = backward_map<V>(norm, same_for_all(set), same_for_all(parameter));
+                   SetOfMembers(norm, set).for_runs(begin, end, [&](const Run& run, std::ptrdiff_t) NNFAST_INLINED {
+                     run_of(run, [&](V dy, std::ptrdiff_t i, std::ptrdiff_t count)
+                                     NNFAST_INLINED { return map(dy, load_count<S>(run.at[1], x_stride, i, count)); });
+                   });
+                 } else {
+                   const V scale = constant_map<V>(norm, same_for_all(set), same_for_all(parameter));
+                   SetOfMembers(norm, set).for_runs(begin, end, [&](const Run& run, std::ptrdiff_t) NNFAST_INLINED {
+                     run_of(run, [&](V dy, std::ptrdiff_t, std::ptrdiff_t) NNFAST_INLINED { return dy * scale; });
+                   });
+                 }
+               });
+  if (Stream) fence();
+}
+
+}  // namespace
+}  // namespace nnfast

@@ -1,0 +1,90 @@
+// Masks of one bit an element, little bit order, as numpy.packbits(..., bitorder="little").
+#pragma once
+
+#include <cstdint>
+
+#include "simd/vector.hpp"
+
+namespace nnfast {
+namespace {
+
+// One bit a lane from a comparison of V.
+template <class V>
+NNFAST_INLINE std::uint32_t bits_of(Mask<V> lanes) {
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm512_movepi32_mask(bit_cast<__m512i>(lanes));
+  if constexpr (sizeof(Element<V>) == 8) return _mm512_movepi64_mask(bit_cast<__m512i>(lanes));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Element<V>) == 4) return static_cast<std::uint32_t>(_mm256_movemask_ps(bit_cast<__m256>(lanes)));
+  if constexpr (sizeof(Element<V>) == 8)
+    return static_cast<std::uint32_t>(_mm256_movemask_pd(bit_cast<__m256d>(lanes)));
+#elif defined(__x86_64__)
+  if constexpr (sizeof(Element<V>) == 4) return static_cast<std::uint32_t>(_mm_movemask_ps(bit_cast<__m128>(lanes)));
+  if constexpr (sizeof(Element<V>) == 8) return static_cast<std::uint32_t>(_mm_movemask_pd(bit_cast<__m128d>(lanes)));
+#else
+  std::uint32_t bits = 0;
+  for (int i = 0; i < kLanes<V>; ++i) bits |= (static_cast<std::uint32_t>(lanes[i]) & 1u) << i;
+  return bits;
+#endif
+}
+
+// All ones in the lanes of V whose bit is set.
+template <class V>
+NNFAST_INLINE Mask<V> lanes_of(std::uint32_t bits) {
+  using I = Mask<V>;
+  I lane_bit{};
+  for (int i = 0; i < kLanes<V>; ++i) lane_bit[i] = IntOf<Element<V>>{1} << i;
+  return (broadcast<I>(static_cast<IntOf<Element<V>>>(bits)) & lane_bit) != 0;
+}
+
+// Writes bits one after the other from the beginning of a byte. finish() writes what is left and no byte more.
+class BitWriter {
+ public:
+  NNFAST_INLINE explicit BitWriter(std::uint8_t* to) : to_(to) {}
+  // The low `count` bits, at most 16; those above are 0.
+  NNFAST_INLINE void put(std::uint32_t bits, std::ptrdiff_t count) {
+    waiting_ |= static_cast<std::uint64_t>(bits) << filled_;
+    filled_ += count;
+    if (filled_ < 32) return;
+    __builtin_memcpy(to_, &waiting_, 4);
+    to_ += 4;
+    waiting_ >>= 32;
+    filled_ -= 32;
+  }
+  NNFAST_INLINE void finish() {
+    for (; filled_ > 0; filled_ -= 8, waiting_ >>= 8) *to_++ = static_cast<std::uint8_t>(waiting_);
+  }
+
+ private:
+  std::uint8_t* to_;
+  std::uint64_t waiting_ = 0;
+  std::ptrdiff_t filled_ = 0;
+};
+
+// Reads them back, four bytes at a time: whoever stores bits leaves room for that at the end.
+class BitReader {
+ public:
+  NNFAST_INLINE explicit BitReader(const std::uint8_t* from) : from_(from) {}
+  // The next `count` bits, at most 16.
+  NNFAST_INLINE std::uint32_t take(std::ptrdiff_t count) {
+    if (left_ < count) {
+      std::uint32_t next;
+      __builtin_memcpy(&next, from_, 4);
+      from_ += 4;
+      waiting_ |= static_cast<std::uint64_t>(next) << left_;
+      left_ += 32;
+    }
+    const auto bits = static_cast<std::uint32_t>(waiting_) & ((1u << count) - 1);
+    waiting_ >>= count;
+    left_ -= count;
+    return bits;
+  }
+
+ private:
+  const std::uint8_t* from_;
+  std::uint64_t waiting_ = 0;
+  std::ptrdiff_t left_ = 0;
+};
+
+}  // namespace
+}  // namespace nnfast

@@ -1,0 +1,264 @@
+"""Layer normalisation, with and without a mean: values, gradients, bits, errors that change nothing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import nnfast as nf
+from conftest import FMA_ISAS
+from gradients import assert_gradient
+from layouts import assert_same_bits, layouts
+from nnfast._testing import forced
+
+Array = NDArray[Any]
+EPS = 1e-5
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def case(rows: int, n: int, dtype: type, seed: int = 0) -> tuple[Array, Array, Array, Array]:
+    """x, gamma, beta, dy."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(rng.normal(0, 3, (rows, 1)), rng.uniform(0.5, 2, (rows, 1)), (rows, n))
+    gamma, beta = rng.standard_normal((2, n))
+    return tuple(a.astype(dtype) for a in (x, gamma, beta, rng.standard_normal((rows, n))))  # type: ignore[return-value]
+
+
+def reference(x: Array, gamma: Array, beta: Array) -> Array:
+    wide = x.astype(np.longdouble)
+    mean, var = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
+    return (wide - mean) / np.sqrt(var + EPS) * gamma + beta
+
+
+def rms_reference(x: Array, gamma: Array) -> Array:
+    wide = x.astype(np.longdouble)
+    return wide / np.sqrt((wide**2).mean(-1, keepdims=True) + EPS) * gamma
+
+
+def everything(x: Array, gamma: Array, beta: Array, dy: Array, axis: Any = -1) -> list[Array]:
+    """All results of both functions, forward and backward."""
+    y, saved = nf.layer_norm(x, gamma, beta, axis=axis)
+    z, rms_saved = nf.rms_norm(x, gamma, axis=axis, eps=EPS)
+    return [
+        y,
+        saved.mean,
+        saved.inv_std,
+        *nf.layer_norm_backward(dy, x, gamma, saved),
+        z,
+        rms_saved.inv_rms,
+        *nf.rms_norm_backward(dy, x, gamma, rms_saved),
+    ]
+
+
+@settings(max_examples=15)
+@given(
+    rows=st.sampled_from([1, 3, 4, 5, 9, 70]),
+    n=st.sampled_from([1, 2, 15, 16, 17, 64, 100, 768]),
+    seed=st.integers(0, 2**32),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_values_and_gradients(engine: str, rows: int, n: int, seed: int, dtype: type) -> None:
+    x, gamma, beta, dy = case(rows, n, dtype, seed)
+    y, mean, _, dx, dgamma, dbeta, z, _, dx_rms, dgamma_rms = everything(x, gamma, beta, dy)
+    eps = np.finfo(dtype).eps
+    larger = np.maximum(np.abs(reference(x, gamma, beta)), np.abs(beta))
+    # Of float64 the mean has a rounding too.
+    lost = np.abs(x).max() * np.abs(gamma) * eps * 300 if dtype == np.float64 else 0
+    assert np.all(np.abs(y - reference(x, gamma, beta)) <= 4 * eps * larger + lost)
+    np.testing.assert_allclose(z, rms_reference(x, gamma).astype(float), 4 * eps)
+    np.testing.assert_allclose(mean, x.mean(-1, dtype=np.longdouble).astype(float), 1e-15, 1e-15)
+    # The formulas of the papers in float64.
+    wide, g = x.astype(float), gamma * dy.astype(float)
+    centred = wide - wide.mean(-1, keepdims=True)
+    inv_std = 1 / np.sqrt(wide.var(-1, keepdims=True) + EPS)
+    hat = centred * inv_std
+    scale = 16 * eps * inv_std * np.abs(g).max(initial=1) * (1 + np.abs(hat).max(initial=0) ** 2)
+    exact = inv_std * (g - g.mean(-1, keepdims=True) - hat * (g * hat).mean(-1, keepdims=True))
+    assert np.all(np.abs(dx - exact) <= scale + 300 * eps * np.abs(x).max() * inv_std**2)
+    np.testing.assert_allclose(
+        dgamma, (dy * hat).sum(0), 1e-5, 40 * eps * rows + 1e-6 * (eps > 1e-8)
+    )
+    np.testing.assert_allclose(dbeta, dy.sum(0, dtype=float), 4 * eps, 4 * eps * rows)
+    inv_rms = 1 / np.sqrt((wide**2).mean(-1, keepdims=True) + EPS)
+    hat = wide * inv_rms
+    exact = inv_rms * (g - hat * (g * hat).mean(-1, keepdims=True))
+    assert np.all(np.abs(dx_rms - exact) <= 16 * eps * inv_rms * np.abs(g).max(initial=1) * 20)
+    np.testing.assert_allclose(
+        dgamma_rms, (dy * hat).sum(0), 1e-5, 40 * eps * rows + 1e-6 * (eps > 1e-8)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bits(dtype: type) -> None:
+    x, gamma, beta, dy = case(150, 70, dtype)
+    expected = everything(x, gamma, beta, dy)
+    for isa in FMA_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                for made, wanted in zip(everything(x, gamma, beta, dy), expected, strict=True):
+                    assert_same_bits(made, wanted)
+    for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
+        for made, wanted in zip(everything(laid, gamma, beta, laid_dy), expected, strict=True):
+            assert_same_bits(made, wanted)
+
+
+@both_dtypes
+def test_axes(dtype: type) -> None:
+    """Along any axes as along the last of the matrix they make."""
+    x, gamma, beta, dy = case(15, 28, dtype)
+    expected = everything(x, gamma, beta, dy)
+    shape = (3, 4, 5, 7)  # (3, 5) are rows, (4, 7) are normalised
+
+    def cube(a: Array) -> Array:
+        return (
+            a.reshape(4, 7)
+            if a.ndim == 1
+            else np.ascontiguousarray(a.reshape(3, 5, 4, 7).swapaxes(1, 2))
+        )
+
+    assert cube(x).shape == shape
+    for axis in ((1, 3), (3, 1), (-3, -1)):
+        made = everything(cube(x), cube(gamma), cube(beta), cube(dy), axis)
+        for result, wanted in zip(made, expected, strict=True):
+            if wanted.shape == (28,) or wanted.ndim == 2:
+                assert_same_bits(result, cube(wanted))
+            else:
+                assert_same_bits(result, wanted)
+
+
+@both_dtypes
+def test_in_place_and_out(dtype: type) -> None:
+    x, gamma, beta, dy = case(9, 40, dtype)
+    y, saved = nf.layer_norm(x, gamma, beta)
+    buffer = x.copy()
+    assert nf.layer_norm(buffer, gamma, beta, out=buffer)[0] is buffer
+    assert_same_bits(buffer, y)
+    expected = nf.layer_norm_backward(dy, x, gamma, saved)
+    out = dy.copy(), np.empty(80, dtype)[::2], np.empty(40, dtype)
+    made = nf.layer_norm_backward(out[0], x, gamma, saved, out=out)
+    for back, place, wanted in zip(made, out, expected, strict=True):
+        assert back is place
+        assert_same_bits(back, wanted)
+    z, rms_saved = nf.rms_norm(x, gamma)
+    assert nf.rms_norm(x, gamma, out=buffer)[0] is buffer
+    assert_same_bits(buffer, z)
+    dx = dy.copy()
+    assert nf.rms_norm_backward(dx, x, gamma, rms_saved, out=(dx, None))[0] is dx
+    assert_same_bits(dx, nf.rms_norm_backward(dy, x, gamma, rms_saved)[0])
+
+
+def test_gradients_numerically() -> None:
+    x, gamma, beta, dy = case(3, 5, np.float64)
+
+    def loss(x: Array, gamma: Array, beta: Array) -> float:
+        return float((dy * nf.layer_norm(x, gamma, beta)[0]).sum())
+
+    def rms_loss(x: Array, gamma: Array) -> float:
+        return float((dy * nf.rms_norm(x, gamma)[0]).sum())
+
+    dx, dgamma, dbeta = nf.layer_norm_backward(dy, x, gamma, nf.layer_norm(x, gamma, beta)[1])
+    assert_gradient(dx, lambda v: loss(v, gamma, beta), x)
+    assert_gradient(dgamma, lambda v: loss(x, v, beta), gamma)
+    assert_gradient(dbeta, lambda v: loss(x, gamma, v), beta)
+    dx, dgamma = nf.rms_norm_backward(dy, x, gamma, nf.rms_norm(x, gamma)[1])
+    assert_gradient(dx, lambda v: rms_loss(v, gamma), x)
+    assert_gradient(dgamma, lambda v: rms_loss(x, v), gamma)
+
+
+@both_dtypes
+def test_hard_rows(isa: str, dtype: type) -> None:
+    beta = np.linspace(-3, 3, 20).astype(dtype)
+    for value in (0.0, 0.1, 1e30, -7e-20):
+        y, _ = nf.layer_norm(np.full((5, 20), value, dtype), None, beta)
+        assert_same_bits(y, np.broadcast_to(beta, y.shape).copy())
+    x, gamma, _, _ = case(7, 300, dtype)
+    for shift, scale in ((1e4, 1), (0, 1e30), (0, 1e-3)):
+        moved = (x * dtype(scale) + dtype(shift)).astype(dtype)
+        exact = reference(moved, gamma, np.zeros(300)).astype(float)
+        eps = np.finfo(dtype).eps
+        # The mean is a double: to float32 that is exact, to float64 it has a rounding.
+        wide = moved.astype(float)
+        lost = np.abs(gamma * wide.mean(-1, keepdims=True)) / wide.std(-1, keepdims=True)
+        bound = 4 * eps * np.abs(exact) + (2.0**-48 if dtype == np.float32 else eps) * lost
+        assert np.all(np.abs(nf.layer_norm(moved, gamma)[0] - exact) <= bound)
+    x[2, 3], x[4, 5] = np.nan, np.inf
+    with np.errstate(all="raise"):
+        y, _ = nf.layer_norm(x, gamma)
+    assert np.isnan(y[[2, 4]]).all()
+    assert np.isfinite(np.delete(y, [2, 4], axis=0)).all()
+
+
+def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 5000))
+    x[:, 0] = 1e9
+    _, saved = nf.layer_norm(x)
+    np.testing.assert_allclose(saved.inv_std, 1 / x.std(axis=1), rtol=1e-14)
+
+
+def test_float16_is_the_rounded_float32_result() -> None:
+    x, gamma, beta, dy = case(6, 50, np.float16)
+    for made, wanted in zip(
+        everything(x, gamma, beta, dy), everything(x.astype("f"), gamma, beta, dy), strict=True
+    ):
+        assert_same_bits(made, wanted.astype(made.dtype))
+
+
+def test_defaults_and_other_types() -> None:
+    x = case(4, 6, np.float64)[0]
+    assert_same_bits(nf.layer_norm(x)[0], nf.layer_norm(x, np.ones(6), np.zeros(6))[0] + 0.0)
+    assert_same_bits(nf.rms_norm(x)[0], nf.rms_norm(x, np.ones(6))[0])
+    assert nf.layer_norm([[1, 2], [3, 5]])[0].dtype == np.float64
+    for dtype, eps in ((np.float16, 2**-23), (np.float32, 2**-23), (np.float64, 2**-52)):
+        z = x.astype(dtype)
+        assert_same_bits(nf.rms_norm(z)[0], nf.rms_norm(z, eps=eps)[0])
+    y, saved = nf.layer_norm(np.ones((0, 3)))
+    assert [a.shape for a in nf.layer_norm_backward(y, y, None, saved)] == [(0, 3), (3,), (3,)]
+
+
+def test_errors_change_nothing() -> None:
+    x = np.arange(12.0).reshape(4, 3)
+    out = np.full((4, 3), 9.0)
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    for keywords, error, message in (
+        ({"x": x * 1j}, TypeError, "x must be .* real"),
+        ({"x": np.ones(())}, ValueError, "axis must be an axis of x"),
+        ({"x": np.ones((3, 0)), "out": None}, ValueError, "x must have values along the axes"),
+        ({"axis": 2}, ValueError, "axis must be an axis of x"),
+        ({"axis": (1, -1)}, ValueError, "axis must name axes of x, each once"),
+        ({"axis": ()}, ValueError, "axis must name axes of x"),
+        ({"axis": 1.0}, TypeError, "axis must be an int, got float"),
+        ({"gamma": np.ones(4)}, ValueError, r"gamma must have the shape of x along its axes, got"),
+        ({"gamma": np.ones((1, 3))}, ValueError, "gamma must have the shape of x along its axes"),
+        ({"eps": 0.0}, ValueError, "eps must be positive, got 0.0"),
+        ({"eps": "x"}, TypeError, "eps must be a real number, got str"),
+        ({"out": out[:2]}, ValueError, "out must have the shape of x"),
+        ({"out": out.astype("f")}, TypeError, "out must have dtype float64"),
+        ({"out": frozen}, ValueError, "out must be writeable"),
+        ({"out": x.reshape(-1)[::-1].reshape(4, 3)}, ValueError, "out must be x itself or share"),
+        ({"gamma": out[0]}, ValueError, "out and gamma must not share memory"),
+    ):
+        for function in (nf.layer_norm, nf.rms_norm):
+            with pytest.raises(error, match=message):
+                function(**{"x": x, "out": out, **keywords})
+        np.testing.assert_array_equal(out, 9)
+        np.testing.assert_array_equal(x, np.arange(12.0).reshape(4, 3))
+    _, saved = nf.layer_norm(x)
+    for arguments, outs, error, message in (
+        ((x[:2], x, None, saved), None, ValueError, "dy must have the shape of x"),
+        ((x[:2], x[:2], None, saved), None, ValueError, "saved.inv_std must have shape"),
+        ((x, x, np.ones(4), saved), None, ValueError, "gamma must have the shape of x"),
+        ((x, x, None, None), None, TypeError, "saved must be what layer_norm returned"),
+        ((x, x, None, saved), out, TypeError, "out must be a tuple of three arrays"),
+        ((x, x, None, saved), (out, out[0], None), ValueError, r"out\[1\] and out\[0\] must"),
+        ((x, x, None, saved), (out, np.ones(4), None), ValueError, r"out\[1\] must have the sha"),
+        ((x, x, None, saved), (out, np.ones(3, "f"), None), TypeError, r"out\[1\] must have dty"),
+    ):
+        with pytest.raises(error, match=message):
+            nf.layer_norm_backward(*arguments, out=outs)
+        np.testing.assert_array_equal(out, 9)
+    with pytest.raises(TypeError, match="saved must be what rms_norm returned"):
+        nf.rms_norm_backward(x, x, None, saved)

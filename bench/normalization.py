@@ -1,4 +1,7 @@
-"""Cases of batch normalisation, with as many rows as channels."""
+"""Cases of batch normalisation, of square matrices and of images; of groups and single channels of images."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -6,35 +9,70 @@ import nnfast as nf
 from bench.case import Array, Case, Forms, square
 
 EPS, MOMENTUM = 1e-5, 0.1
+Inputs = Callable[[int, np.random.Generator], dict[str, Array]]
 
 
-def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
-    rows, channels = square(n)
-    return {
-        "x": rng.normal(1, 2, (rows, channels)),
-        "gamma": rng.uniform(0.5, 2, channels),
-        "beta": rng.standard_normal(channels),
-        "running_mean": rng.normal(1, 0.1, channels),
-        "running_var": rng.uniform(3, 5, channels),
-    }
+GROUPS = 8
 
 
-def backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
-    arrays = inputs(n, rng)
-    return {
-        "dy": rng.standard_normal(arrays["x"].shape),
-        "x": arrays["x"],
-        "gamma": arrays["gamma"],
-    }
+def matrix(n: int) -> tuple[int, ...]:
+    """As many rows as channels."""
+    return square(n)
+
+
+def images(n: int) -> tuple[int, ...]:
+    """A batch of images of a hidden layer."""
+    channels, side = (16, 8) if n < 1e5 else (64, 32)
+    return max(2, n // (channels * side**2)), channels, side, side
+
+
+def inputs(shape: Callable[[int], tuple[int, ...]]) -> Inputs:
+    """x and everything a channel has."""
+
+    def make(n: int, rng: np.random.Generator) -> dict[str, Array]:
+        size = shape(n)
+        return {
+            "x": rng.normal(1, 2, size),
+            "gamma": rng.uniform(0.5, 2, size[1]),
+            "beta": rng.standard_normal(size[1]),
+            "running_mean": rng.normal(1, 0.1, size[1]),
+            "running_var": rng.uniform(3, 5, size[1]),
+        }
+
+    return make
+
+
+def without_running(make: Inputs) -> Inputs:
+    """The same where nothing is kept."""
+    kept = "x", "gamma", "beta"
+    return lambda n, rng: {name: array for name, array in make(n, rng).items() if name in kept}
+
+
+def backward_inputs(make: Inputs) -> Inputs:
+    """dy, x, gamma."""
+
+    def backward(n: int, rng: np.random.Generator) -> dict[str, Array]:
+        arrays = make(n, rng)
+        dy = rng.standard_normal(arrays["x"].shape)
+        return {"dy": dy, "x": arrays["x"], "gamma": arrays["gamma"]}
+
+    return backward
+
+
+def over_batch(x: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """All axes but the channels', and the shape in which a channel's value meets x."""
+    return (0, *range(2, x.ndim)), (1, -1, *(1,) * (x.ndim - 2))
 
 
 def batch_norm(
     x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array
 ) -> Array:
-    mean, var, n = x.mean(axis=0), x.var(axis=0), len(x)
+    axes, shape = over_batch(x)
+    mean, var, n = x.mean(axis=axes), x.var(axis=axes), x.size // x.shape[1]
     running_mean += MOMENTUM * (mean - running_mean)
     running_var += MOMENTUM * (var * (n / (n - 1)) - running_var)
-    return gamma * (x - mean) / np.sqrt(var + EPS) + beta
+    centred = x - mean.reshape(shape)
+    return gamma.reshape(shape) * centred / np.sqrt(var.reshape(shape) + EPS) + beta.reshape(shape)
 
 
 def inference(
@@ -44,10 +82,49 @@ def inference(
 
 
 def batch_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    n, mean, inv_std = len(x), x.mean(axis=0), 1 / np.sqrt(x.var(axis=0) + EPS)
-    normalised = (x - mean) * inv_std
-    dgamma, dbeta = (dy * normalised).sum(axis=0), dy.sum(axis=0)
-    return gamma * inv_std / n * (n * dy - dbeta - normalised * dgamma), dgamma, dbeta
+    axes, shape = over_batch(x)
+    n, mean = x.size // x.shape[1], x.mean(axis=axes)
+    inv_std = 1 / np.sqrt(x.var(axis=axes) + EPS)
+    normalised = (x - mean.reshape(shape)) * inv_std.reshape(shape)
+    dgamma, dbeta = (dy * normalised).sum(axis=axes), dy.sum(axis=axes)
+    inner = n * dy - dbeta.reshape(shape) - normalised * dgamma.reshape(shape)
+    return (gamma * inv_std / n).reshape(shape) * inner, dgamma, dbeta
+
+
+def batch_norm_stats(x: Array) -> tuple[Array, Array]:
+    mean = x.mean(axis=0)
+    return mean, ((x - mean) ** 2).sum(axis=0)
+
+
+def group_norm(x: Array, gamma: Array, beta: Array, groups: int = GROUPS) -> Array:
+    sets = x.reshape(len(x), groups, -1)
+    mean, var = sets.mean(axis=-1, keepdims=True), sets.var(axis=-1, keepdims=True)
+    normalised = ((sets - mean) / np.sqrt(var + EPS)).reshape(x.shape)
+    return normalised * gamma[:, None, None] + beta[:, None, None]
+
+
+def group_norm_backward(
+    dy: Array, x: Array, gamma: Array, groups: int = GROUPS
+) -> tuple[Array, Array, Array]:
+    sets = x.reshape(len(x), groups, -1)
+    inv_std = 1 / np.sqrt(sets.var(axis=-1, keepdims=True) + EPS)
+    normalised = (sets - sets.mean(axis=-1, keepdims=True)) * inv_std
+    scaled = (dy * gamma[:, None, None]).reshape(sets.shape)
+    means = (
+        scaled.mean(axis=-1, keepdims=True),
+        (scaled * normalised).mean(axis=-1, keepdims=True),
+    )
+    dx = inv_std * (scaled - means[0] - normalised * means[1])
+    dgamma = (dy * normalised.reshape(x.shape)).sum(axis=(0, 2, 3))
+    return dx.reshape(x.shape), dgamma, dy.sum(axis=(0, 2, 3))
+
+
+def instance_norm(x: Array, gamma: Array, beta: Array) -> Array:
+    return group_norm(x, gamma, beta, x.shape[1])
+
+
+def instance_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array, Array]:
+    return group_norm_backward(dy, x, gamma, x.shape[1])
 
 
 def forms(training: bool) -> object:
@@ -73,8 +150,82 @@ def backward_forms(dy: Array, x: Array, gamma: Array) -> Forms:
     }
 
 
+def stats_forms(x: Array) -> Forms:
+    """The numbers of a batch alone."""
+
+    def call() -> tuple[Array, Array]:
+        stats = nf.batch_norm_stats(x)
+        return stats.mean, stats.m2
+
+    return {"allocating": call}
+
+
+def group_forms(function: Callable[..., Any]) -> Callable[..., Forms]:
+    """function(x, gamma, beta, out=)."""
+
+    def make(x: Array, gamma: Array, beta: Array) -> Forms:
+        out = np.empty_like(x)
+        return {
+            "out": lambda: function(x, gamma, beta, out=out)[0],
+            "allocating": lambda: function(x, gamma, beta)[0],
+        }
+
+    return make
+
+
+def group_backward_forms(
+    forward: Callable[..., Any], backward: Callable[..., Any]
+) -> Callable[..., Forms]:
+    """backward(dy, x, gamma, saved, out=)."""
+
+    def make(dy: Array, x: Array, gamma: Array) -> Forms:
+        _, saved = forward(x, gamma, None)
+        out = np.empty_like(x), np.empty_like(gamma), np.empty_like(gamma)
+        return {
+            "out": lambda: backward(dy, x, gamma, saved, out=out),
+            "allocating": lambda: backward(dy, x, gamma, saved),
+        }
+
+    return make
+
+
+def in_groups(x: Array, gamma: Array, beta: Array | None, out: Array | None = None) -> Any:
+    """group_norm with the suite's number of groups."""
+    return nf.group_norm(x, GROUPS, gamma, beta, out=out)
+
+
+OF_MATRIX, OF_IMAGES = inputs(matrix), inputs(images)
+OF_GROUPS = without_running(OF_IMAGES)
+
 CASES = [
-    Case("batch_norm", inputs, batch_norm, forms(training=True)),
-    Case("batch_norm inference", inputs, inference, forms(training=False)),
-    Case("batch_norm_backward", backward_inputs, batch_norm_backward, backward_forms),
+    Case("batch_norm", OF_MATRIX, batch_norm, forms(training=True)),
+    Case("batch_norm images", OF_IMAGES, batch_norm, forms(training=True)),
+    Case("batch_norm inference", OF_MATRIX, inference, forms(training=False)),
+    Case("batch_norm_backward", backward_inputs(OF_MATRIX), batch_norm_backward, backward_forms),
+    Case(
+        "batch_norm_backward images",
+        backward_inputs(OF_IMAGES),
+        batch_norm_backward,
+        backward_forms,
+    ),
+    Case(
+        "batch_norm_stats",
+        lambda n, rng: {"x": OF_MATRIX(n, rng)["x"]},
+        batch_norm_stats,
+        stats_forms,
+    ),
+    Case("group_norm", OF_GROUPS, group_norm, group_forms(in_groups)),
+    Case(
+        "group_norm_backward",
+        backward_inputs(OF_IMAGES),
+        group_norm_backward,
+        group_backward_forms(in_groups, nf.group_norm_backward),
+    ),
+    Case("instance_norm", OF_GROUPS, instance_norm, group_forms(nf.instance_norm)),
+    Case(
+        "instance_norm_backward",
+        backward_inputs(OF_IMAGES),
+        instance_norm_backward,
+        group_backward_forms(nf.instance_norm, nf.instance_norm_backward),
+    ),
 ]

@@ -5,7 +5,17 @@ from types import ModuleType
 import numpy as np
 
 import nnfast as nf
-from bench import activations, bias, dropout, gating, losses, normalization, optim, softmax
+from bench import (
+    activations,
+    bias,
+    dropout,
+    gating,
+    layer_norm,
+    losses,
+    normalization,
+    optim,
+    softmax,
+)
 from bench.case import Call, Case
 
 FAMILIES: list[ModuleType] = [
@@ -15,6 +25,7 @@ FAMILIES: list[ModuleType] = [
     softmax,
     losses,
     normalization,
+    layer_norm,
     dropout,
     optim,
 ]
@@ -22,7 +33,9 @@ FAMILIES: list[ModuleType] = [
 NOT_KERNELS = {
     "__version__",
     "cpu_info",
+    "fold_batch_norm",
     "get_num_threads",
+    "merge_stats",
     "num_threads",
     "optim",
     "set_num_threads",

@@ -455,12 +455,17 @@ def test_the_gradient_of_an_addition_without_activation_is_dy() -> None:
     assert_same_bits(given, dy)
 
 
-def test_relu_keeps_nan_and_infinity_apart() -> None:
-    x = np.array([[1.0, -1], [np.nan, 2], [3, -np.inf]], np.float32)
-    y, saved = nf.batch_norm(x, None, None, np.zeros(2), np.ones(2), activation="relu", eps=1e-30)
-    np.testing.assert_array_equal(y, [[1, 0], [np.nan, 2], [3, 0]])
-    dx = nf.batch_norm_backward(np.ones_like(x), x, None, saved)[0]
-    np.testing.assert_array_equal(dx, [[1, 0], [1, 1], [1, 0]])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_relu_at_zero_nan_and_infinity(isa: str, channels_last: bool) -> None:
+    """The gradient at 0 is 0; NaN stays NaN and its gradient passes."""
+    x = np.array([[1.0, -1], [np.nan, 2], [3, -np.inf], [0, -0.0]], np.float32)
+    kept = np.array([[1.0, 0], [1, 1], [1, 0], [0, 0]], np.float32)
+    running = np.zeros(2), np.ones(2)
+    arrays = (x, kept) if channels_last else (x.T[None], kept.T[None])
+    y, saved = nf.batch_norm(arrays[0], None, None, *running, activation="relu", eps=1e-30)
+    np.testing.assert_array_equal(y, nf.relu(arrays[0]))
+    dx = nf.batch_norm_backward(np.ones_like(arrays[0]), arrays[0], None, saved)[0]
+    np.testing.assert_array_equal(dx, arrays[1])
 
 
 @pytest.mark.parametrize("activation", [None, "relu"])

@@ -86,5 +86,6 @@ OPERATIONS = {
     "tanh": operator("Tanh"),
     "softmax": operator("Softmax", axis=-1),
     "log_softmax": operator("LogSoftmax", axis=-1),
+    "layer_norm": operator("LayerNormalization", epsilon=1e-5),
     "batch_norm inference": operator("BatchNormalization", epsilon=1e-5),
 }

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bench import activations
+from bench import activations, normalization
 from bench.case import Arrays, Forms
 
 NAME, VERSION = "PyTorch", torch.__version__
@@ -123,6 +123,64 @@ def batch_norm_backward(arrays: Arrays, values: Values) -> Forms:
     _, mean, inv_std = torch.native_batch_norm(x, gamma, None, None, None, True, 0.1, 1e-5)
     arguments = [dy, x, gamma, None, None, mean, inv_std, True, 1e-5, [True] * 3]
     return {"allocating": lambda: aten.native_batch_norm_backward(*arguments)}
+
+
+def group_norm(of: Callable[[Any], int]) -> Any:
+    """With so many groups."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        x, gamma, beta = tensors(arrays)
+        sizes = x.shape[0], x.shape[1], x[0, 0].numel(), of(x)
+        return {"allocating": lambda: torch.native_group_norm(x, gamma, beta, *sizes, 1e-5)[0]}
+
+    return make
+
+
+def group_norm_backward(of: Callable[[Any], int]) -> Any:
+    """With so many groups."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        dy, x, gamma = tensors(arrays)
+        sizes = x.shape[0], x.shape[1], x[0, 0].numel(), of(x)
+        _, mean, inv_std = torch.native_group_norm(x, gamma, None, *sizes, 1e-5)
+        arguments = [dy, x, mean, inv_std, gamma, *sizes, [True] * 3]
+        return {"allocating": lambda: aten.native_group_norm_backward(*arguments)}
+
+    return make
+
+
+def instance_norm(arrays: Arrays, values: Values) -> Forms:
+    x, gamma, beta = tensors(arrays)
+    groups = group_norm(lambda x: int(x.shape[1]))(arrays, values)
+    return {
+        "as groups": groups["allocating"],
+        "instance_norm": lambda: functional.instance_norm(x, weight=gamma, bias=beta),
+    }
+
+
+def layer_norm(arrays: Arrays, values: Values) -> Forms:
+    x, gamma, beta = tensors(arrays)
+    shape = [x.shape[-1]]
+    return {"allocating": lambda: torch.native_layer_norm(x, shape, gamma, beta, 1e-5)[0]}
+
+
+def layer_norm_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x, gamma = tensors(arrays)
+    shape = [x.shape[-1]]
+    _, mean, inv_std = torch.native_layer_norm(x, shape, gamma, None, 1e-5)
+    arguments = [dy, x, shape, mean, inv_std, gamma, torch.zeros_like(gamma), [True] * 3]
+    return {"allocating": lambda: aten.native_layer_norm_backward(*arguments)}
+
+
+def rms_norm(arrays: Arrays, values: Values) -> Forms:
+    x, gamma = tensors(arrays)
+    return {"allocating": lambda: functional.rms_norm(x, [x.shape[-1]], gamma, 1e-5)}
+
+
+def rms_norm_backward(arrays: Arrays, values: Values) -> Forms:
+    dy, x, gamma = (tensor.clone() for tensor in tensors(arrays))
+    y = functional.rms_norm(x.requires_grad_(), [x.shape[-1]], gamma.requires_grad_(), 1e-5)
+    return {"autograd": lambda: torch.autograd.grad(y, (x, gamma), dy, retain_graph=True)}
 
 
 def dropout(arrays: Arrays, values: Values) -> Forms:
@@ -332,8 +390,18 @@ OPERATIONS = {
     "logsumexp": calling(torch.logsumexp, X, -1),
     "softmax_cross_entropy": softmax_cross_entropy,
     "batch_norm": batch_norm(training=True),
+    "batch_norm images": batch_norm(training=True),
     "batch_norm inference": batch_norm(training=False),
     "batch_norm_backward": batch_norm_backward,
+    "batch_norm_backward images": batch_norm_backward,
+    "group_norm": group_norm(lambda x: normalization.GROUPS),
+    "group_norm_backward": group_norm_backward(lambda x: normalization.GROUPS),
+    "instance_norm": instance_norm,
+    "instance_norm_backward": group_norm_backward(lambda x: int(x.shape[1])),
+    "layer_norm": layer_norm,
+    "layer_norm_backward": layer_norm_backward,
+    "rms_norm": rms_norm,
+    "rms_norm_backward": rms_norm_backward,
     "dropout": dropout,
     "dropout_backward": dropout_backward,
     "SGD": stepping(torch.optim.SGD, KINDS),

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bench import layer_norm as layers
 from bench import normalization, optim
 from bench.case import Arrays, Forms
 
@@ -81,9 +82,12 @@ def softmax_cross_entropy(values: Values, z: Any, labels: Any) -> Any:
 
 
 def batch_norm(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> Any:
-    mean, var = x.mean(axis=0), x.var(axis=0)
+    axes, shape = normalization.over_batch(x)
+    mean, var = x.mean(axis=axes), x.var(axis=axes)
     moved = running["running_mean"] * 0.9 + mean * 0.1, running["running_var"] * 0.9 + var * 0.1
-    return (x - mean) * (gamma * jax.lax.rsqrt(var + normalization.EPS)) + beta, *moved
+    scale = gamma * jax.lax.rsqrt(var + normalization.EPS)
+    y = (x - mean.reshape(shape)) * scale.reshape(shape) + beta.reshape(shape)
+    return y, *moved
 
 
 def inference(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> Any:
@@ -92,11 +96,34 @@ def inference(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> 
 
 
 def batch_norm_backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
-    n, mean = len(x), x.mean(axis=0)
-    inv_std = jax.lax.rsqrt(x.var(axis=0) + normalization.EPS)
-    normalised = (x - mean) * inv_std
-    dgamma, dbeta = (dy * normalised).sum(axis=0), dy.sum(axis=0)
-    return gamma * inv_std / n * (n * dy - dbeta - normalised * dgamma), dgamma, dbeta
+    axes, shape = normalization.over_batch(x)
+    n, mean = x.size // x.shape[1], x.mean(axis=axes)
+    inv_std = jax.lax.rsqrt(x.var(axis=axes) + normalization.EPS)
+    normalised = (x - mean.reshape(shape)) * inv_std.reshape(shape)
+    dgamma, dbeta = (dy * normalised).sum(axis=axes), dy.sum(axis=axes)
+    inner = n * dy - dbeta.reshape(shape) - normalised * dgamma.reshape(shape)
+    return (gamma * inv_std / n).reshape(shape) * inner, dgamma, dbeta
+
+
+def layer_norm(values: Values, x: Any, gamma: Any, beta: Any) -> Any:
+    mean, var = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(var + layers.EPS) * gamma + beta
+
+
+def rms_norm(values: Values, x: Any, gamma: Any) -> Any:
+    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + layers.EPS) * gamma
+
+
+def gradients(function: Callable[..., Any], parameters: tuple[str, ...]) -> Any:
+    """Those of function(values, x, parameters...) by x and the parameters."""
+
+    def backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
+        given = {"gamma": gamma, "beta": jnp.zeros_like(gamma)}
+        arguments = [x, *(given[name] for name in parameters)]
+        _, pull = jax.vjp(lambda *arguments: function(values, *arguments), *arguments)
+        return pull(dy)
+
+    return backward
 
 
 def dropout(arrays: Arrays, values: Values) -> Forms:
@@ -230,6 +257,12 @@ OPERATIONS = {
     ),
     "softmax_cross_entropy": compiled(softmax_cross_entropy),
     "batch_norm": compiled(batch_norm),
+    "batch_norm images": compiled(batch_norm),
+    "batch_norm_backward images": compiled(batch_norm_backward),
+    "layer_norm": compiled(layer_norm),
+    "layer_norm_backward": compiled(gradients(layer_norm, ("gamma", "beta"))),
+    "rms_norm": compiled(rms_norm),
+    "rms_norm_backward": compiled(gradients(rms_norm, ("gamma",))),
     "batch_norm inference": compiled(inference),
     "batch_norm_backward": compiled(batch_norm_backward),
     "dropout": dropout,

@@ -41,7 +41,10 @@ void moments(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_e
   if (norm.across)
     return for_sets<S>(norm, set, set_end,
                        [&](auto sets) { moments_across(sets, first, last, sums + sets.first - set, stride); });
-  with(next_members<S>(norm), [&](auto dense) { moments_along<S, dense>(norm, set, first, last, sums, stride); });
+  with(next_members<S>(norm), [&](auto dense) {
+    for (std::ptrdiff_t s = set; s < set_end; ++s)
+      moments_along<S, dense>(norm, s, first, last, sums + s - set, stride);
+  });
 }
 
 template <class S>
@@ -53,8 +56,10 @@ void gradient_sums(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
       return for_sets<S>(norm, set, set_end, [&](auto sets) {
         gradient_sums_across<masked>(sets, first, last, sums + sets.first - set, stride);
       });
-    with(next_members<S>(norm),
-         [&](auto dense) { gradient_sums_along<S, dense, masked>(norm, set, first, last, sums, stride); });
+    with(next_members<S>(norm), [&](auto dense) {
+      for (std::ptrdiff_t s = set; s < set_end; ++s)
+        gradient_sums_along<S, dense, masked>(norm, s, first, last, sums + s - set, stride);
+    });
   });
 }
 
@@ -64,13 +69,16 @@ void normalise(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set
   const ExceptionScope exceptions;
   with(norm.bits != nullptr, [&](auto relued) {
     if (norm.across)
-      return with(norm.data[2] != nullptr, [&](auto add) {
-        for_groups(set, set_end, [&](std::ptrdiff_t begin, std::ptrdiff_t count) {
-          normalise_group<S, relued, add>(norm, begin, count, first, last);
-        });
-      });
-    if (!next_members<S>(norm)) return normalise_along<S, false, relued, false>(norm, set, first, last);
-    with(norm.stream, [&](auto stream) { normalise_along<S, true, relued, stream>(norm, set, first, last); });
+      return with(norm.data[2] != nullptr,
+                  [&](auto add) { normalise_across<S, relued, add>(norm, set, set_end - set, first, last); });
+    const bool dense = next_members<S>(norm);
+    for (std::ptrdiff_t s = set; s < set_end; ++s) {
+      if (dense) {
+        with(norm.stream, [&](auto stream) { normalise_along<S, true, relued, stream>(norm, s, first, last); });
+      } else {
+        normalise_along<S, false, relued, false>(norm, s, first, last);
+      }
+    }
   });
 }
 
@@ -80,13 +88,16 @@ void gradient(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_
   const ExceptionScope exceptions;
   with(norm.bits != nullptr, [&](auto masked) {
     if (norm.across)
-      return with(norm.slope != nullptr, [&](auto own) {
-        for_groups(set, set_end, [&](std::ptrdiff_t begin, std::ptrdiff_t count) {
-          gradient_group<S, masked, own>(norm, begin, count, first, last);
-        });
-      });
-    if (!next_members<S>(norm)) return gradient_along<S, false, masked, false>(norm, set, first, last);
-    with(norm.stream, [&](auto stream) { gradient_along<S, true, masked, stream>(norm, set, first, last); });
+      return with(norm.slope != nullptr,
+                  [&](auto own) { gradient_across<S, masked, own>(norm, set, set_end - set, first, last); });
+    const bool dense = next_members<S>(norm);
+    for (std::ptrdiff_t s = set; s < set_end; ++s) {
+      if (dense) {
+        with(norm.stream, [&](auto stream) { gradient_along<S, true, masked, stream>(norm, s, first, last); });
+      } else {
+        gradient_along<S, false, masked, false>(norm, s, first, last);
+      }
+    }
   });
 }
 
@@ -132,8 +143,16 @@ void invert(const double* variance, double eps, double* inv_std, std::ptrdiff_t 
 }
 
 template <class S>
-constexpr SetKernels set_kernels = {sizeof(S),    first_members<S>, moments<S>, finish_moments<S>,
-                                    normalise<S>, gradient_sums<S>, gradient<S>};
+constexpr SetKernels set_kernels = {sizeof(S),
+                                    sizeof(typename Stored<S>::Param),
+                                    first_members<S>,
+                                    moments<S>,
+                                    finish_moments<S>,
+                                    forward_constants<S>,
+                                    normalise<S>,
+                                    gradient_sums<S>,
+                                    backward_constants<S>,
+                                    gradient<S>};
 
 }  // namespace
 

@@ -41,35 +41,45 @@ struct Normalization {
   std::uint8_t* bits;
   std::ptrdiff_t bits_stride;
   bool across;  // the lanes of a vector are sets; else members
+  // Where lanes are sets, what the maps want of sets constants_from, ..., kConstants rows of constants_row numbers.
+  void* constants;
+  std::ptrdiff_t constants_from, constants_row;
   bool stream;  // results are more than caches hold
 };
+
+constexpr int kConstants = 5;
+// Room for whole vectors, and not a power of two, which would make rows share lines of the first cache.
+constexpr std::ptrdiff_t constants_row(std::ptrdiff_t sets) { return (sets + 63) / 64 * 64 + 16; }
 
 // One double a set; the last may be null.
 struct SetStatistics {
   double *mean, *variance, *inv_std;
 };
 
-// Sets that a call takes at a time where lanes are sets, and the multiple at which they begin.
+// Sets that a call takes at most.
 constexpr std::ptrdiff_t kSetTile = 64;
 // Members whose sums are taken on their own; 16 sums, member i of them in sum i mod 16.
 constexpr std::ptrdiff_t kMemberChunk = 4096;
 
-// Sets [set, set_end) - a single one where lanes are members - and their members [first, last). Two sums a set go to
-// sums[s - set] and sums[stride + s - set].
+// Sets [set, set_end) and their members [first, last). Two sums a set go to sums[s - set] and sums[stride + s - set].
 using SetSumsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                            std::ptrdiff_t last, double* sums, std::ptrdiff_t stride);
 using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                           std::ptrdiff_t last);
 
+using SetsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end);
+
 struct SetKernels {
-  std::ptrdiff_t size;  // of an element
+  std::ptrdiff_t size, computed_size;  // of an element, in memory and as it is computed with
   // The first member of each set, of data[0].
   void (*first_members)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
   SetSumsFn moments;  // of x - origin: itself and its square
   bool (*finish_moments)(const Normalization& norm, const double* sums, const double* squares, double* origin,
                          const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end);
+  SetsFn forward_constants;  // before normalise, where lanes are sets
   SetMapFn normalise;
-  SetSumsFn gradient_sums;  // dy (0 where relu was not positive), and dy (x - mean); of one segment
+  SetSumsFn gradient_sums;    // dy (0 where relu was not positive), and dy (x - mean); of one segment
+  SetsFn backward_constants;  // before gradient, likewise
   SetMapFn gradient;
 };
 

@@ -5,6 +5,7 @@
 #include "kernels/normalization_maps.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/bits.hpp"
+#include "simd/float_state.hpp"
 #include "simd/stored.hpp"
 
 namespace nnfast {
@@ -199,16 +200,13 @@ void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, 
 // Rows that go together: what belongs to a set is then loaded once for all of them. Whole rows, and not columns of a
 // few vectors, since rows that are a power of two apart share few lines of the first cache.
 constexpr int kRowsTogether = 2;
-// Sets whose constants are at hand at a time.
-constexpr std::ptrdiff_t kSetGroup = 512;
-
-// The rows of a group of sets' members i, i + 1, ... in each array.
+// The rows of the sets' members i, i + 1, ... in each array.
 template <int Rows>
 struct RowPointers {
   char* of[kNormalizedArrays][Rows];
 };
 
-// One vector of sets at a place `at` of a group, of members i, i + 1, ...
+// One vector of sets at a place `at` of those of the call, of members i, i + 1, ...
 template <class S_, bool Dense, int Rows_>
 struct Place {
   using S = S_;
@@ -251,30 +249,64 @@ NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std
   for (; i < last; ++i) rows(i, std::integral_constant<int, 1>{});
 }
 
-// The constants of a group of sets, a row for each kind.
-template <class T, int Kinds>
-struct GroupConstants {
-  alignas(64) T of[Kinds][kSetGroup + kLanes<Vec<T>>];
-  NNFAST_INLINE Vec<T> get(int kind, std::ptrdiff_t at) const { return load<Vec<T>>(of[kind] + at); }
-  NNFAST_INLINE void put(int kind, std::ptrdiff_t at, Vec<T> v) { store(of[kind] + at, v); }
+// What the maps want of each set, in T: a row for each kind, in the workspace of the call.
+template <class T>
+struct SetConstants {
+  T* first;
+  std::ptrdiff_t row;
+  NNFAST_INLINE explicit SetConstants(const Normalization& norm)
+      : first(static_cast<T*>(norm.constants) - norm.constants_from), row(norm.constants_row) {}
+  NNFAST_INLINE Vec<T> get(int kind, std::ptrdiff_t set) const { return load<Vec<T>>(first + kind * row + set); }
+  NNFAST_INLINE void put(int kind, std::ptrdiff_t set, Vec<T> v) const { store(first + kind * row + set, v); }
 };
 
-template <class S, bool Relued, bool Add>
-void normalise_group(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
-                     std::ptrdiff_t last) {
+// Calls body(sets) for vectors of sets.
+template <class S, class Body>
+NNFAST_INLINE void for_vectors_of_sets(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end,
+                                       Body body) {
+  constexpr std::ptrdiff_t lanes = kLanes<typename Stored<S>::V>;
+  for (; set < set_end; set += lanes) body(Sets<S, 1, false>{norm, set, smaller(set_end - set, lanes)});
+}
+
+template <class S>
+void forward_constants(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end) {
   using V = typename Stored<S>::V;
-  GroupConstants<typename Stored<S>::Param, 3> constants;
-  for (std::ptrdiff_t at = 0; at < count; at += kLanes<V>) {
-    const Sets<S, 1, false> sets{norm, set + at, smaller(count - at, kLanes<V>)};
+  const ExceptionScope exceptions;
+  const SetConstants<typename Stored<S>::Param> constants(norm);
+  for_vectors_of_sets<S>(norm, set, set_end, [&](const auto& sets) {
     const ForwardMap<V> map = forward_map<V>(norm, sets.of_set(0), sets.of_set(0));
-    constants.put(0, at, map.mean);
-    constants.put(1, at, map.scale);
-    constants.put(2, at, map.shift);
-  }
+    constants.put(0, sets.first, map.mean);
+    constants.put(1, sets.first, map.scale);
+    constants.put(2, sets.first, map.shift);
+  });
+}
+
+template <class S>
+void backward_constants(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end) {
+  using V = typename Stored<S>::V;
+  const ExceptionScope exceptions;
+  const SetConstants<typename Stored<S>::Param> constants(norm);
+  for_vectors_of_sets<S>(norm, set, set_end, [&](const auto& sets) {
+    if (!norm.slope) return constants.put(0, sets.first, constant_map<V>(norm, sets.of_set(0), sets.of_set(0)));
+    const BackwardMap<V> map = backward_map<V>(norm, sets.of_set(0), sets.of_set(0));
+    constants.put(0, sets.first, map.mean);
+    constants.put(1, sets.first, map.gamma);
+    constants.put(2, sets.first, map.offset);
+    constants.put(3, sets.first, map.slope);
+    constants.put(4, sets.first, map.inv_std);
+  });
+}
+
+template <class S, bool Relued, bool Add>
+void normalise_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
+                      std::ptrdiff_t last) {
+  using V = typename Stored<S>::V;
+  const SetConstants<typename Stored<S>::Param> constants(norm);
   std::uint8_t* bits = norm.bits;
   const std::ptrdiff_t bits_stride = norm.bits_stride;
   for_places<S>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
-    const ForwardMap<V> map{constants.get(0, place.at), constants.get(1, place.at), constants.get(2, place.at)};
+    const ForwardMap<V> map{constants.get(0, set + place.at), constants.get(1, set + place.at),
+                            constants.get(2, set + place.at)};
     V y[place.Rows];
     unrolled<place.Rows>([&](int r) NNFAST_INLINED { y[r] = map(place.load(0, r)); });
     if constexpr (Add) unrolled<place.Rows>([&](int r) NNFAST_INLINED { y[r] += place.load(2, r); });
@@ -290,23 +322,10 @@ void normalise_group(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
 
 // Masked: where relu was not positive the gradient is 0. Own: the statistics were those of the sets.
 template <class S, bool Masked, bool Own>
-void gradient_group(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
-                    std::ptrdiff_t last) {
+void gradient_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
+                     std::ptrdiff_t last) {
   using V = typename Stored<S>::V;
-  GroupConstants<typename Stored<S>::Param, Own ? 5 : 1> constants;
-  for (std::ptrdiff_t at = 0; at < count; at += kLanes<V>) {
-    const Sets<S, 1, false> sets{norm, set + at, smaller(count - at, kLanes<V>)};
-    if constexpr (Own) {
-      const BackwardMap<V> map = backward_map<V>(norm, sets.of_set(0), sets.of_set(0));
-      constants.put(0, at, map.mean);
-      constants.put(1, at, map.gamma);
-      constants.put(2, at, map.offset);
-      constants.put(3, at, map.slope);
-      constants.put(4, at, map.inv_std);
-    } else {
-      constants.put(0, at, constant_map<V>(norm, sets.of_set(0), sets.of_set(0)));
-    }
-  }
+  const SetConstants<typename Stored<S>::Param> constants(norm);
   const std::uint8_t* bits = norm.bits;
   const std::ptrdiff_t bits_stride = norm.bits_stride;
   const bool dadd = norm.data[3] != nullptr;
@@ -320,23 +339,18 @@ void gradient_group(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_
       }
     });
     if constexpr (Own) {
-      const BackwardMap<V> map{constants.get(0, place.at), constants.get(1, place.at), constants.get(2, place.at),
-                               constants.get(3, place.at), constants.get(4, place.at)};
+      const BackwardMap<V> map{constants.get(0, set + place.at), constants.get(1, set + place.at),
+                               constants.get(2, set + place.at), constants.get(3, set + place.at),
+                               constants.get(4, set + place.at)};
       unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = map(dy[r], place.load(1, r)); });
     } else {
-      unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = dy[r] * constants.get(0, place.at); });
+      unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = dy[r] * constants.get(0, set + place.at); });
     }
     unrolled<place.Rows>([&](int r) NNFAST_INLINED {
       if (dadd) place.store(3, r, dy[r]);
       place.store(2, r, dx[r]);
     });
   });
-}
-
-// Calls body(set, count) for groups of the sets [set, set_end).
-template <class Body>
-NNFAST_INLINE void for_groups(std::ptrdiff_t set, std::ptrdiff_t set_end, Body body) {
-  for (; set < set_end; set += kSetGroup) body(set, smaller(set_end - set, kSetGroup));
 }
 
 }  // namespace

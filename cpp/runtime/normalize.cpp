@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "runtime/parallel.hpp"
 
@@ -13,13 +14,22 @@ namespace {
 
 using Index = std::ptrdiff_t;
 
-// Elements of x that stay in a core's second cache from one pass to the next.
+// Elements of x that stay in a core's first cache from one pass to the next, and in its second.
+constexpr Index kUnitElements = Index{1} << 12;
 constexpr Index kHeldElements = Index{1} << 16;
+// Rows that a thread takes come in such numbers.
+constexpr Index kRowsMultiple = 8;
+// Two passes over so few elements, whose halves another core has after the first, are quicker on one.
+constexpr Index kFewElements = Index{1} << 17;
 // Nanoseconds an element on one core.
 constexpr double kSumsNs = 0.12, kMapNs = 0.12, kGradientSumsNs = 0.2, kGradientNs = 0.15;
 bool nothing(const Normalization& norm) { return norm.set_count == 0 || norm.member_count == 0; }
 Index chunks_of(Index members) { return (members + kMemberChunk - 1) / kMemberChunk; }
-Index multiple(const Normalization& norm) { return norm.across ? kSetTile : 1; }
+// Sets that kernels take together: a tile of lanes; else as many small ones as stay in the first cache.
+Index multiple(const Normalization& norm) {
+  if (norm.across) return kSetTile;
+  return std::clamp<Index>(kUnitElements / norm.member_count, 1, kSetTile);
+}
 Index unit_count(const Normalization& norm) { return (norm.set_count + multiple(norm) - 1) / multiple(norm); }
 
 // Whether a set stays with one thread, whose cache then has it for the second pass: enough of them for all threads to
@@ -28,43 +38,49 @@ bool sets_suffice(const Normalization& norm) {
   return norm.segments > 1 || norm.member_count <= kMemberChunk || unit_count(norm) >= 4 * thread_limit();
 }
 
-// Sets that a thread takes at a time where lanes are sets: as many as its second cache holds beside the results, for
-// whole rows are faster than pieces of them, but enough for all threads to have some.
-Index sets_together(const Normalization& norm) {
-  if (!norm.across) return 1;
-  const Index held = kHeldElements / std::max<Index>(norm.member_count, 1),
-              fair = norm.set_count / (2 * thread_limit());
-  return std::max<Index>(1, std::min(held, fair) / kSetTile) * kSetTile;
-}
-
-// Sets by which groups begin earlier, so that they begin where a line of the results does, and no line is written by
-// two threads: where lines can be whole sets, and no byte of a mask is two groups' business.
-Index early(const Normalization& norm, int results, Index size) {
+// Whether a thread may take some sets where lanes are sets, and not only some rows: no line of the results, and no byte
+// of a mask, has then to do with two threads, if borders lie `early` sets before multiples of a line's.
+struct Lines {
+  bool whole;
+  Index early;
+};
+Lines lines_of(const Normalization& norm, int results, Index size) {
   constexpr Index line = 64;
   const auto past = static_cast<Index>(reinterpret_cast<std::uintptr_t>(norm.data[results]) % line);
-  if (!norm.across || norm.bits || norm.sets.strides[results][0] != size || past % size != 0) return 0;
-  return past / size;
-}
-
-// Calls body(set, set_end) for groups of sets, on all threads. Borders of groups lie `early` sets before multiples; the
-// last group has what is left too.
-template <class Body>
-void over_sets(const Normalization& norm, double ns_per_element, Index early, Body body) {
-  const Index together = sets_together(norm), groups = std::max<Index>(1, norm.set_count / together);
-  const auto elements =
-      static_cast<double>(norm.set_count) / static_cast<double>(groups) * static_cast<double>(norm.member_count);
-  parallel_for(groups, ns_per_element * elements, [&](Index begin, Index end) {
-    for (Index group = begin; group < end; ++group) {
-      const Index set = group == 0 ? 0 : group * together - early;
-      body(set, group + 1 == groups ? norm.set_count : (group + 1) * together - early);
-    }
-  });
+  bool whole = !norm.bits && norm.sets.strides[results][0] == size && past % size == 0;
+  for (int d = 0; d < norm.members.count; ++d) whole &= norm.members.strides[results][d] % line == 0;
+  return {whole, past / size};
 }
 
 // Calls body(set, set_end) for the units of some sets.
 template <class Body>
 void for_units(const Normalization& norm, Index set, Index set_end, Body body) {
   for (; set < set_end; set += multiple(norm)) body(set, std::min(set + multiple(norm), set_end));
+}
+
+// Calls body(set, set_end) for the units of sets, on all threads.
+template <class Body>
+void over_units(const Normalization& norm, double ns_per_element, Body body) {
+  parallel_for(
+      norm.set_count, ns_per_element * static_cast<double>(norm.member_count),
+      [&](Index begin, Index end) { for_units(norm, begin, end, body); }, multiple(norm));
+}
+
+// Calls body(set, set_end) for groups of sets where lanes are sets, on all threads: as many sets as a core's second
+// cache holds from one pass to the next, for whole rows are faster than pieces of them, but some for every thread. The
+// last group has what is left too.
+template <class Body>
+void over_groups(const Normalization& norm, double ns_per_element, Index early, Body body) {
+  const Index held = kHeldElements / norm.member_count, fair = norm.set_count / (2 * thread_limit());
+  const Index together = std::max<Index>(1, std::min(held, fair) / kSetTile) * kSetTile;
+  const Index groups = std::max<Index>(1, norm.set_count / together);
+  const double elements = static_cast<double>(norm.set_count * norm.member_count) / static_cast<double>(groups);
+  parallel_for(groups, ns_per_element * elements, [&](Index begin, Index end) {
+    for (Index group = begin; group < end; ++group) {
+      const Index set = group == 0 ? 0 : group * together - early;
+      body(set, group + 1 == groups ? norm.set_count : (group + 1) * together - early);
+    }
+  });
 }
 
 // Calls body(set, set_end, chunk) for all chunks of all units, on all threads.
@@ -167,12 +183,46 @@ void shared_moments(const SetKernels& kernels, const Normalization& norm, double
   }
 }
 
-// The map of all members of all sets, chunks shared among the threads.
-void shared_map(SetMapFn map, const Normalization& norm, double ns_per_element) {
+// The map of all members of all sets, chunks of sets shared among the threads.
+void map_chunks(SetMapFn map, const Normalization& norm, double ns_per_element) {
   over_chunks(norm, ns_per_element, [&](Index set, Index set_end, Index chunk) {
     const Index first = chunk * kMemberChunk;
     map(norm, set, set_end, first, std::min(first + kMemberChunk, norm.member_count));
   });
+}
+
+// The problem with room for what the maps want of sets [set, set_end), where sets are lanes. Each thread has its own.
+class WithConstants {
+ public:
+  WithConstants(const SetKernels& kernels, const Normalization& norm, Index set, Index set_end) : norm_(norm) {
+    if (!norm.across) return;
+    norm_.constants_from = set;
+    norm_.constants_row = constants_row(set_end - set);
+    // A vector that crosses a line is loaded twice.
+    constexpr std::size_t line = 64;
+    const auto size = static_cast<std::size_t>(kConstants * norm_.constants_row * kernels.computed_size);
+    std::size_t room = size + line;
+    bytes_.resize(room);
+    norm_.constants = bytes_.data();
+    std::align(line, size, norm_.constants, room);
+  }
+  const Normalization& operator*() const { return norm_; }
+
+ private:
+  Normalization norm_;
+  std::vector<char> bytes_;
+};
+
+// What passes that share rows say they cost.
+double rows_ns(const Normalization& norm, double ns_per_element) {
+  return norm.set_count * norm.member_count < kFewElements ? 0 : ns_per_element;
+}
+
+// The map of all members of all sets where lanes are sets: whole rows of memory a thread.
+void map_rows(SetMapFn map, const Normalization& norm, double ns_per_element) {
+  parallel_for(
+      norm.member_count, ns_per_element * static_cast<double>(norm.set_count),
+      [&](Index first, Index last) { map(norm, 0, norm.set_count, first, last); }, kRowsMultiple);
 }
 
 // What a set's gradient needs of the sums over its segments: dx = (gamma dy - offset - (x - mean) slope) inv_std.
@@ -184,14 +234,16 @@ struct SetGradient {
 void take_gradient_sums(const Normalization& norm, const TwoSums& totals, Index set, Index set_end, Index segment,
                         GradientSums& sums, SetGradient& gradient) {
   const double share = 1 / static_cast<double>(norm.member_count);
-  const double* gamma = norm.gamma + set % norm.groups * norm.segments + segment;
+  Index group = set % norm.groups;
   for (Index k = 0; k < set_end - set; ++k) {
     const Index s = set + k, at = s * norm.segments + segment;
+    const double gamma = norm.gamma[group * norm.segments + segment];
+    if (++group == norm.groups) group = 0;
     const double dy = totals[k], centred = totals[kSetTile + k];
     sums.dy[at] = dy;
     sums.dy_centred[at] = centred;
-    gradient.offset[s] += gamma[k] * dy * share;
-    gradient.slope[s] += gamma[k] * centred * norm.inv_std[s] * share * norm.inv_std[s];
+    gradient.offset[s] += gamma * dy * share;
+    gradient.slope[s] += gamma * centred * norm.inv_std[s] * share * norm.inv_std[s];
   }
 }
 
@@ -202,36 +254,45 @@ void set_moments(const SetKernels& kernels, Normalization norm, const SetStatist
   std::vector<double> origin(static_cast<std::size_t>(norm.set_count));
   norm.origin = origin.data();
   if (!sets_suffice(norm)) return shared_moments(kernels, norm, origin.data(), statistics);
-  over_sets(norm, kSumsNs, 0, [&](Index begin, Index end) {
-    for_units(norm, begin, end, [&](Index set, Index set_end) {
-      moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
-    });
+  over_units(norm, norm.across ? rows_ns(norm, kSumsNs) : kSumsNs, [&](Index set, Index set_end) {
+    moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
   });
 }
 
 void normalise_by_own(const SetKernels& kernels, Normalization norm, const SetStatistics& statistics) {
   if (nothing(norm)) return;
-  std::vector<double> origin(static_cast<std::size_t>(norm.set_count));
-  norm.origin = origin.data();
   norm.mean = statistics.mean;
   norm.inv_std = statistics.inv_std;
-  if (!sets_suffice(norm)) {
-    shared_moments(kernels, norm, origin.data(), statistics);
-    return shared_map(kernels.normalise, norm, kMapNs);
+  const Lines lines = lines_of(norm, 1, kernels.size);
+  if (!sets_suffice(norm) || (norm.across && !lines.whole)) {
+    set_moments(kernels, norm, statistics);
+    return normalise_by_given(kernels, norm);
   }
-  over_sets(norm, kSumsNs + kMapNs, early(norm, 1, kernels.size), [&](Index begin, Index end) {
-    for_units(norm, begin, end, [&](Index set, Index set_end) {
-      moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
-    });
-    kernels.normalise(norm, begin, end, 0, norm.member_count);
-  });
+  std::vector<double> origin(static_cast<std::size_t>(norm.set_count));
+  norm.origin = origin.data();
+  // Some sets after the others: the second pass finds them in the cache.
+  const auto moments = [&](Index set, Index set_end) {
+    moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
+  };
+  const auto both = [&](Index begin, Index end) {
+    for_units(norm, begin, end, moments);
+    const WithConstants with(kernels, norm, begin, end);
+    if (norm.across) kernels.forward_constants(*with, begin, end);
+    kernels.normalise(*with, begin, end, 0, norm.member_count);
+  };
+  norm.across ? over_groups(norm, kSumsNs + kMapNs, lines.early, both) : over_units(norm, kSumsNs + kMapNs, both);
 }
 
-void normalise_by_given(const SetKernels& kernels, const Normalization& norm) {
+void normalise_by_given(const SetKernels& kernels, Normalization norm) {
   if (nothing(norm)) return;
-  if (!sets_suffice(norm)) return shared_map(kernels.normalise, norm, kMapNs);
-  over_sets(norm, kMapNs, early(norm, 1, kernels.size),
-            [&](Index begin, Index end) { kernels.normalise(norm, begin, end, 0, norm.member_count); });
+  if (norm.across) {
+    const WithConstants with(kernels, norm, 0, norm.set_count);
+    kernels.forward_constants(*with, 0, norm.set_count);
+    return map_rows(kernels.normalise, *with, rows_ns(norm, kMapNs));
+  }
+  if (!sets_suffice(norm)) return map_chunks(kernels.normalise, norm, kMapNs);
+  over_units(norm, kMapNs,
+             [&](Index set, Index set_end) { kernels.normalise(norm, set, set_end, 0, norm.member_count); });
 }
 
 GradientSums normalise_backward(const SetKernels& kernels, Normalization norm, bool own) {
@@ -242,27 +303,41 @@ GradientSums normalise_backward(const SetKernels& kernels, Normalization norm, b
   SetGradient gradient{std::vector<double>(sets), std::vector<double>(sets)};
   norm.offset = own ? gradient.offset.data() : nullptr;
   norm.slope = own ? gradient.slope.data() : nullptr;
-  if (!sets_suffice(norm)) {
-    const std::vector<TwoSums> all = shared_sums(kernels.gradient_sums, norm, kGradientSumsNs);
-    Index set = 0;
-    for (const TwoSums& totals : all) {
-      const Index set_end = std::min(set + multiple(norm), norm.set_count);
-      take_gradient_sums(norm, totals, set, set_end, 0, sums, gradient);
-      set = set_end;
+  const auto sums_of_unit = [&](Index set, Index set_end) {
+    for (Index segment = 0; segment < norm.segments; ++segment) {
+      const Index first = segment * norm.segment;
+      const TwoSums totals = chunk_sums(kernels.gradient_sums, norm, set, set_end, first, first + norm.segment);
+      take_gradient_sums(norm, totals, set, set_end, segment, sums, gradient);
     }
-    shared_map(kernels.gradient, norm, kGradientNs);
-    return sums;
+  };
+  const auto both = [&](Index begin, Index end) {
+    for_units(norm, begin, end, sums_of_unit);
+    const WithConstants with(kernels, norm, begin, end);
+    if (norm.across) kernels.backward_constants(*with, begin, end);
+    kernels.gradient(*with, begin, end, 0, norm.member_count);
+  };
+  const Lines lines = lines_of(norm, 2, kernels.size);
+  if (sets_suffice(norm) && !norm.across) {
+    over_units(norm, kGradientSumsNs + kGradientNs, both);
+  } else if (sets_suffice(norm) && lines.whole) {
+    over_groups(norm, kGradientSumsNs + kGradientNs, lines.early, both);
+  } else {
+    if (sets_suffice(norm)) {
+      over_units(norm, rows_ns(norm, kGradientSumsNs), sums_of_unit);
+    } else {
+      const std::vector<TwoSums> all = shared_sums(kernels.gradient_sums, norm, kGradientSumsNs);
+      for_units(norm, 0, norm.set_count, [&](Index set, Index set_end) {
+        take_gradient_sums(norm, all[static_cast<std::size_t>(set / multiple(norm))], set, set_end, 0, sums, gradient);
+      });
+    }
+    if (norm.across) {
+      const WithConstants with(kernels, norm, 0, norm.set_count);
+      kernels.backward_constants(*with, 0, norm.set_count);
+      map_rows(kernels.gradient, *with, rows_ns(norm, kGradientNs));
+    } else {
+      map_chunks(kernels.gradient, norm, kGradientNs);
+    }
   }
-  over_sets(norm, kGradientSumsNs + kGradientNs, early(norm, 2, kernels.size), [&](Index begin, Index end) {
-    for_units(norm, begin, end, [&](Index set, Index set_end) {
-      for (Index segment = 0; segment < norm.segments; ++segment) {
-        const Index first = segment * norm.segment;
-        const TwoSums totals = chunk_sums(kernels.gradient_sums, norm, set, set_end, first, first + norm.segment);
-        take_gradient_sums(norm, totals, set, set_end, segment, sums, gradient);
-      }
-    });
-    kernels.gradient(norm, begin, end, 0, norm.member_count);
-  });
   return sums;
 }
 

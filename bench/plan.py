@@ -23,7 +23,7 @@ class Plan(NamedTuple):
 
 def quick(threads: int) -> Plan:
     """A cache-sized and a larger array, float32, all threads: two minutes on two cores."""
-    return Plan((10**4, 10**6), (), ("float32",), (threads,), 2, 0.12, 1000, 5, 30, 4, 6)
+    return Plan((10**4, 10**6), (), ("float32",), (threads,), 2, 0.08, 1000, 4, 30, 4, 6)
 
 
 def full(threads: int) -> Plan:

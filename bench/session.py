@@ -44,6 +44,7 @@ def measure(point: Point, plan: Plan, peers: list[Peer]) -> Row:
     problem = point.case.problem(point.n, np.dtype(point.dtype))
     with nf.num_threads(point.threads):
         candidates, faults = gather(point, problem, peers)
+        settle()  # the BLAS's workers, from the products of the point before, while this one was made
         budget = Budget(plan.seconds, plan.least_rounds, plan.most_rounds, plan.slot_us * 1e3)
         times = rounds({name: call for name, (_, call) in candidates.items()}, budget)
     row: Row = {
@@ -119,7 +120,6 @@ def between(problem: Problem, plan: Plan) -> Row:
     call()
     long = time_ns(call) > 5e6
     found = neighbours.measure(call, max(4, plan.between_rounds // (3 if long else 1)), steps=3)
-    settle()
     return found._asdict() | {
         "kernel_ratio": found.kernel_ratio,
         "product_ratio": found.product_ratio,

@@ -79,7 +79,9 @@ def size(x: Any) -> Any:
 
 
 def logistic(m: Any, x: Any) -> Any:
-    return 1 / (1 + m.exp(-x))
+    """1 / (1 + e^-x), without the power that overflows where the result is still a number."""
+    e = m.exp(-size(x))
+    return where(x < 0, e, e - e + 1) / (1 + e)
 
 
 def log_one_plus_exp(m: Any, x: Any) -> Any:
@@ -161,7 +163,7 @@ FORMULAS: dict[str, Formula] = {
     "softplus": lambda m, x, beta: log_one_plus_exp(m, beta * x) / beta,
     "tanh": lambda m, x: m.tanh(x),
     "tanhshrink": tanhshrink,
-    "silu": lambda m, x: x / (1 + m.exp(-x)),
+    "silu": lambda m, x: x * logistic(m, x),
     "mish": mish,
     "softsign": lambda m, x: x / (1 + size(x)),
     "gelu": lambda m, x: x * gauss_tail(m, x),

@@ -53,6 +53,20 @@ def test_error_on_long_rows(isa: str, n: int) -> None:
 
 
 @both_dtypes
+@pytest.mark.parametrize("n", [2, 5, 31, 100])
+def test_error_of_a_small_logarithm(isa: str, dtype: type, n: int) -> None:
+    """One element leads, the others come to about as much: what 1 + others loses is not lost."""
+    rng = np.random.default_rng(n)
+    x = np.repeat(rng.uniform(-10, 10, (5000, 1)), n, axis=1)
+    x[:, n // 2] += np.log((n - 1) / rng.uniform(0.3, 3, 5000))
+    x = x.astype(dtype)
+    wide = x.astype(np.longdouble)
+    d = wide - wide.max(axis=1, keepdims=True)
+    exact = d - np.log(np.exp(d).sum(axis=1, keepdims=True))
+    assert_ulp(nf.log_softmax(x), exact, 2 if isa in FMA_ISAS else 3)
+
+
+@both_dtypes
 def test_infinities_are_limits(isa: str, dtype: type) -> None:
     inf, nan = np.inf, np.nan
     with np.errstate(all="raise"):

@@ -54,8 +54,10 @@ NNFAST_INLINE V log_of_sum(V count, V others) {
   const auto usable = (others < kInfinity) & (count >= one);
   const auto nearly_one = usable & (count == one) & (others < 0.41421356237309504880);
   const V little = nearly_one ? others : V{};
-  const V much = nearly_one | ~usable ? one : count + others;
-  return usable ? (nearly_one ? little - log1p_rest(little) : log_from_one(much)) : others - others;
+  // What the addition loses is as much as two ulps of a small logarithm.
+  const Pair<V> much = choose(nearly_one | ~usable, Pair<V>{one, V{}}, two_sum(count, others));
+  const V logarithm = log_from_one(much.hi) + much.lo / much.hi;
+  return usable ? (nearly_one ? little - log1p_rest(little) : logarithm) : others - others;
 }
 
 // Calls use(r, i, part, count, d, map(r, d)) for every vector of R rows; d is the shifted element, -inf where there is

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import nnfast as nf
-from bench import accuracy, calls, peers, plots, readme, report, session, suite, threading, training
+from bench import (
+    accuracy,
+    calls,
+    peers,
+    plots,
+    readme,
+    report,
+    session,
+    shapes,
+    suite,
+    threading,
+    training,
+)
 from bench import plan as plans
 from bench.plan import Plan
 
@@ -27,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("readme", help="put a run's figures into README.md")
     figures.add_argument("results", type=Path)
     commands.add_parser("calls", help="what a call and the import cost")
+    commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
     commands.add_parser("session", help="what the suite starts").add_argument("task")
     return top
@@ -101,6 +114,8 @@ def main() -> None:
             session.main(Plan(*task["plan"]), task["only"], task["peers"])
         case "calls":
             calls.main()
+        case "shapes":
+            shapes.main()
         case "threading":
             threading.main()
         case _:

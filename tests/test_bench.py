@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from bench import accuracy, limits, peers, readme, registry, report, session, suite, timing
+from bench import (
+    accuracy,
+    limits,
+    peers,
+    readme,
+    registry,
+    report,
+    session,
+    shapes,
+    suite,
+    timing,
+)
 from bench.case import Case, Problem, normal
 from bench.formulas import FORMULAS, SLOPES, Mpfr
 from bench.plan import Plan
@@ -315,3 +326,20 @@ def test_environment_is_left_alone() -> None:
     before = dict(os.environ)
     peers.load([])
     assert dict(os.environ) == before
+
+
+def test_shapes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(shapes, "BATCHES", [(8, 4), (2, 3, 2, 2)])
+    monkeypatch.setattr(shapes, "ROWS", (4, 8))
+    monkeypatch.setattr(shapes, "BUDGET", Budget(0, 1, 1, 0))
+    rate = limits.Rate("copy", nf.get_num_threads(), 4096, 1e9)
+    monkeypatch.setattr(limits, "measure", lambda *_: [rate])
+    shapes.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 2 * 3 + 3
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["batch_norm", what] for what in ("forward", "inference", "backward")
+    ]
+    # 8 x 4 floats read and written at 1 GB/s take 0.256 microseconds.
+    out, times_limit = float(lines[1].split()[3]), float(lines[1].split()[-1])
+    assert times_limit == pytest.approx(out / 0.256, rel=0.05)

@@ -1,4 +1,4 @@
-"""Batch and group normalisation: hard inputs, running statistics, gradients, bits, errors that change nothing."""
+"""Batch normalisation: hard inputs, running statistics, pieces, gradients, bits, errors that change nothing."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from conftest import FMA_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
+from normalization_data import EPS, case, images
 
 Array = NDArray[Any]
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-EPS = 1e-5
 
 
 def statistics(x: Array) -> tuple[Array, Array]:
@@ -36,14 +36,6 @@ def backward_reference(dy: Array, x: Array, gamma: Array, mean: Array, var: Arra
     normalised = (x - mean) / np.sqrt(var + EPS)
     dgamma, dbeta = (dy * normalised).sum(axis=0), dy.sum(axis=0)
     return gamma / np.sqrt(var + EPS) / n * (n * dy - dbeta - normalised * dgamma)
-
-
-def case(n: int, c: int, dtype: type, seed: int = 0) -> tuple[Array, Array, Array, Array]:
-    """x, gamma, beta, dy."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(rng.normal(0, 3, c), rng.uniform(0.5, 2, c), (n, c)).astype(dtype)
-    gamma, beta = rng.standard_normal((2, c)).astype(dtype)
-    return x, gamma, beta, rng.standard_normal((n, c)).astype(dtype)
 
 
 def assert_promised(x: Array, gamma: Array, beta: Array, ulps: int = 4) -> None:
@@ -370,16 +362,6 @@ def test_backward_errors() -> None:
 # ---- images, channels last, activation and addition ----
 
 
-def images(shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple[Array, Array, Array, Array]:
-    """x, gamma, beta, dy; the channels are axis 1."""
-    x, gamma, beta, dy = case(int(np.prod(shape)) // shape[1], shape[1], dtype, seed)
-    back = (shape[0], *shape[2:], shape[1])
-    return tuple(  # type: ignore[return-value]
-        np.moveaxis(a.reshape(back), -1, 1).copy() if a.ndim == 2 else a
-        for a in (x, gamma, beta, dy)
-    )
-
-
 SHAPES = [(3, 5, 7), (2, 17, 4, 4), (5, 3, 6, 9), (2, 6, 3, 2, 5), (4, 70, 1, 3), (2, 1, 40, 50)]
 
 
@@ -611,123 +593,3 @@ def test_folding(dtype: type) -> None:
         keywords = {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "axis": 1, **changes}
         with pytest.raises(ValueError, match=message):
             nf.fold_batch_norm(w, bias, **keywords)
-
-
-# ---- groups ----
-
-
-def group_reference(x: Array, groups: int, gamma: Array, beta: Array) -> Array:
-    wide = x.astype(np.longdouble).reshape(len(x), groups, -1)
-    mean, var = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
-    normalised = ((wide - mean) / np.sqrt(var + EPS)).reshape(x.shape)
-    shape = (-1, *(1,) * (x.ndim - 2))
-    return normalised * gamma.reshape(shape) + beta.reshape(shape)
-
-
-GROUPS = [((4, 6), 2), ((3, 12, 7), 4), ((2, 6, 5, 7), 6), ((2, 8, 4, 4), 1), ((1, 3, 2, 2, 3), 3)]
-
-
-@pytest.mark.parametrize(("shape", "groups"), GROUPS)
-@both_dtypes
-def test_groups(engine: str, shape: tuple[int, ...], groups: int, dtype: type) -> None:
-    x, gamma, beta, dy = images(shape, dtype)
-    y, saved = nf.group_norm(x, groups, gamma, beta)
-    eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(
-        y, group_reference(x, groups, gamma, beta).astype(float), 8 * eps, 16 * eps
-    )
-    assert saved.mean.shape == saved.inv_std.shape == (shape[0], groups)
-    results = [y, *nf.group_norm_backward(dy, x, gamma, saved)]
-    with forced(isa=FMA_ISAS[-1] if engine in FMA_ISAS else engine, threads=1):
-        y, saved = nf.group_norm(x, groups, gamma, beta)
-        expected = [y, *nf.group_norm_backward(dy, x, gamma, saved)]
-    for made, wanted in zip(results, expected, strict=True):
-        assert_same_bits(made, wanted)
-    for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
-        y, saved = nf.group_norm(laid, groups, gamma, beta)
-        assert_same_bits(y, results[0])
-        for made, wanted in zip(
-            nf.group_norm_backward(laid_dy, laid, gamma, saved), results[1:], strict=True
-        ):
-            assert_same_bits(made, wanted)
-    last, last_saved = nf.group_norm(np.moveaxis(x, 1, -1), groups, gamma, beta, axis=-1)
-    assert_same_bits(np.moveaxis(last, -1, 1), results[0])
-    dx = nf.group_norm_backward(np.moveaxis(dy, 1, -1), np.moveaxis(x, 1, -1), gamma, last_saved)[0]
-    assert_same_bits(np.moveaxis(dx, -1, 1), results[1])
-
-
-@pytest.mark.parametrize(("shape", "groups"), [((2, 4, 3), 2), ((3, 2, 2, 2), 2), ((3, 4), 2)])
-def test_group_gradients_numerically(shape: tuple[int, ...], groups: int) -> None:
-    x, gamma, beta, dy = images(shape, np.float64)
-
-    def loss(x: Array, gamma: Array, beta: Array) -> float:
-        return float((dy * nf.group_norm(x, groups, gamma, beta)[0]).sum())
-
-    _, saved = nf.group_norm(x, groups, gamma, beta)
-    dx, dgamma, dbeta = nf.group_norm_backward(dy, x, gamma, saved)
-    assert_gradient(dx, lambda v: loss(v, gamma, beta), x)
-    assert_gradient(dgamma, lambda v: loss(x, v, beta), gamma)
-    assert_gradient(dbeta, lambda v: loss(x, gamma, v), beta)
-
-
-def test_an_instance_is_a_group_of_one_channel() -> None:
-    x, gamma, beta, dy = images((3, 5, 4, 6), np.float32)
-    y, saved = nf.instance_norm(x, gamma, beta)
-    expected, expected_saved = nf.group_norm(x, 5, gamma, beta)
-    assert_same_bits(y, expected)
-    for made, wanted in zip(
-        nf.instance_norm_backward(dy, x, gamma, saved),
-        nf.group_norm_backward(dy, x, gamma, expected_saved),
-        strict=True,
-    ):
-        assert_same_bits(made, wanted)
-    out = np.empty_like(np.moveaxis(x, 1, -1))
-    last, _ = nf.instance_norm(np.moveaxis(x, 1, -1), gamma, beta, axis=-1, out=out)
-    assert last is out
-    assert_same_bits(np.moveaxis(out, -1, 1), y)
-
-
-def test_constant_groups_and_empty_ones() -> None:
-    beta = np.array([1.0, -2, 3, 0.1], np.float32)
-    y, _ = nf.group_norm(np.full((2, 4, 9), 1 / 3, np.float32), 2, None, beta)
-    assert_same_bits(y, np.broadcast_to(beta[:, None], y.shape).copy())
-    empty = np.ones((0, 4, 3))
-    y, saved = nf.group_norm(empty, 2)
-    assert [a.shape for a in nf.group_norm_backward(y, empty, None, saved)] == [
-        (0, 4, 3),
-        (4,),
-        (4,),
-    ]
-
-
-def test_group_errors_change_nothing() -> None:
-    x = np.arange(24.0).reshape(2, 4, 3)
-    out = np.full_like(x, 9)
-    frozen = out.copy()
-    frozen.flags.writeable = False
-    for arguments, keywords, error, message in (
-        ((x, 3), {}, ValueError, "num_groups must divide the 4 channels, got 3"),
-        ((x, 0), {}, ValueError, "num_groups must divide the 4 channels, got 0"),
-        ((x, 2.0), {}, TypeError, "num_groups must be an int, got float"),
-        ((x[0, 0], 1), {}, ValueError, "axis must be an axis of x"),
-        ((x, 2), {"axis": 0}, ValueError, "axis must not be the first"),
-        ((x, 2, np.ones(3)), {}, ValueError, r"gamma must have shape \(4,\), got \(3,\)"),
-        ((x, 2), {"eps": -1.0}, ValueError, "eps must be positive, got -1.0"),
-        ((x, 2), {"out": out[:1]}, ValueError, "out must have the shape of x"),
-        ((x, 2), {"out": frozen}, ValueError, "out must be writeable"),
-        ((x * 1j, 2), {}, TypeError, "x must be .* real"),
-    ):
-        with pytest.raises(error, match=message):
-            nf.group_norm(*arguments, **{"out": out, **keywords})
-        np.testing.assert_array_equal(out, 9)
-    _, saved = nf.group_norm(x, 2)
-    for arguments, out_, error, message in (
-        ((x[:1], x, None, saved), None, ValueError, "dy must have the shape of x"),
-        ((x, x[:1], None, saved), None, ValueError, "dy must have|saved.mean must have shape"),
-        ((x, x, None, 3), None, TypeError, "saved must be what group_norm returned, got int"),
-        ((x, x, None, saved), out, TypeError, "out must be a tuple of three arrays"),
-        ((x, x, None, saved), (out, out[0, 0], None), ValueError, r"out\[1\] must have shape"),
-    ):
-        with pytest.raises(error, match=message):
-            nf.group_norm_backward(*arguments, out=out_)
-        np.testing.assert_array_equal(out, 9)

@@ -1,7 +1,9 @@
-// Axes of arrays as kernels of normalisation walk them.
+// Axes of arrays as kernels of normalisation walk them, and what else these share.
 #pragma once
 
 #include <array>
+#include <cmath>
+#include <string>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -49,5 +51,10 @@ inline void set_data(Normalization& norm, const Arrays& arrays) {
 
 // The dtype that parameters of a kernel, and their gradients, have: float32 for x of float16.
 inline int parameter_dtype(const Array& x) { return x.dtype() == NPY_HALF ? NPY_FLOAT32 : x.dtype(); }
+
+inline void require_eps(double eps) {
+  if (!(eps > 0) || !std::isfinite(eps))
+    throw py::value_error("eps must be positive, got " + std::string(py::str(py::float_(eps))));
+}
 
 }  // namespace nnfast

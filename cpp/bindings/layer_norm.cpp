@@ -56,11 +56,6 @@ Array per_place(py::handle value, const Array& x, const std::vector<int>& which,
 
 const void* data_or_null(const Array& array) { return array ? array.data() : nullptr; }
 
-void require_eps(double eps) {
-  if (!(eps > 0) || !std::isfinite(eps))
-    throw py::value_error("eps must be positive, got " + std::string(py::str(py::float_(eps))));
-}
-
 // Returns y, the mean of every row (None without) and 1 / sqrt(variance + eps), both flat.
 py::tuple layer_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, const std::vector<int>& which,
                      double eps, bool centred, py::handle out) {

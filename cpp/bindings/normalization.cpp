@@ -143,11 +143,6 @@ void store_doubles(const Array& array, const double* values) {
   transform(array, [=](double, std::ptrdiff_t c) { return values[c]; });
 }
 
-void require_eps(double eps) {
-  if (!(eps > 0) || !std::isfinite(eps))
-    throw py::value_error("eps must be positive, got " + std::string(py::str(py::float_(eps))));
-}
-
 void require_statistics(const Array& variance) {
   const auto* v = variance.as<const double>();
   const std::ptrdiff_t channels = variance.size();

@@ -37,23 +37,24 @@ NNFAST_INLINE Vec<T> load_places(const void* values, std::ptrdiff_t i, std::ptrd
 template <class S, bool Dense, bool Centred>
 NNFAST_INLINE void statistics(const LayerNorm& layer, std::ptrdiff_t row) {
   using T = typename Stored<S>::Param;
-  constexpr double far_off = sizeof(T) == sizeof(double) ? 0x1p4 : 0x1p20;
   const Normalization& norm = layer.norm;
   const auto n = static_cast<double>(norm.member_count);
   double sums[2];
-  moments_along<S, Dense>(norm, row, 0, norm.member_count, sums, 1);
-  double shift = sums[0] / n, variance = sums[1] / n;
+  const auto moments = [&] {
+    moments_along<S, Dense>(norm, row, 0, norm.member_count, sums, 1);
+    return moments_about<T>(layer.origin[row], sums[0], sums[1], n);
+  };
+  Moments<double> row_moments = moments();
+  double variance = sums[1] / n;
   if constexpr (Centred) {
-    variance -= shift * shift;
-    if (shift * shift > far_off * variance) [[unlikely]] {
-      layer.origin[row] = static_cast<double>(static_cast<T>(layer.origin[row] + shift));
-      moments_along<S, Dense>(norm, row, 0, norm.member_count, sums, 1);
-      shift = sums[0] / n;
-      variance = sums[1] / n - shift * shift;
+    if (row_moments.far) [[unlikely]] {
+      layer.origin[row] = static_cast<double>(static_cast<T>(row_moments.mean));
+      row_moments = moments();
     }
-    layer.mean[row] = layer.origin[row] + shift;
+    layer.mean[row] = row_moments.mean;
+    variance = row_moments.variance;
   }
-  layer.inv_std[row] = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + norm.eps);
+  layer.inv_std[row] = 1 / __builtin_sqrt(variance + norm.eps);
 }
 
 // What is known of a row before its second pass.

@@ -109,23 +109,19 @@ bool finish_moments(const Normalization& norm, const double* sums, const double*
   using D = Vec<double>;
   using T = typename Stored<S>::Param;
   const ExceptionScope exceptions;
-  // Of so many bits is the error of the variance, besides the 53 of a double.
-  const D far_off = broadcast<D>(sizeof(T) == sizeof(double) ? 0x1p4 : 0x1p20);
   const D n = broadcast<D>(static_cast<double>(norm.member_count));
   Mask<D> moved{};
   for (std::ptrdiff_t s = set; s < set_end; s += kLanes<D>) {
     const std::ptrdiff_t count = smaller(set_end - s, kLanes<D>);
     const D from = load_partial<D>(origin + s, count, 0);
-    const D shift = load_partial<D>(sums + s - set, count, 0) / n;
-    const D square = load_partial<D>(squares + s - set, count, 0) / n - shift * shift;
-    const D mean = from + shift, variance = square < 0 ? D{} : square;
-    store_partial(to.mean + s, mean, count);
-    store_partial(to.variance + s, variance, count);
-    if (to.inv_std) store_partial(to.inv_std + s, 1 / sqrt(variance + norm.eps), count);
-    D nearer = mean;
-    if (sizeof(T) == sizeof(float))
-      for (int i = 0; i < kLanes<D>; ++i) nearer[i] = static_cast<double>(static_cast<float>(mean[i]));
-    const Mask<D> moves = (shift * shift > far_off * variance) & (nearer != from);
+    const Moments<D> moments = moments_about<T>(from, load_partial<D>(sums + s - set, count, 0),
+                                                load_partial<D>(squares + s - set, count, 0), n);
+    store_partial(to.mean + s, moments.mean, count);
+    store_partial(to.variance + s, moments.variance, count);
+    if (to.inv_std) store_partial(to.inv_std + s, 1 / sqrt(moments.variance + norm.eps), count);
+    D nearer;
+    for (int i = 0; i < kLanes<D>; ++i) nearer[i] = static_cast<double>(static_cast<T>(moments.mean[i]));
+    const Mask<D> moves = moments.far & (nearer != from);
     store_partial(origin + s, moves ? nearer : from, count);
     moved |= moves;
   }

@@ -14,6 +14,22 @@
 namespace nnfast {
 namespace {
 
+// Mean and biased variance out of the sums of x - origin and of its square, over n values. `far`: the origin is so far
+// off the mean that the variance has lost more digits than T shows, of those that a double has.
+template <class D>
+struct Moments {
+  D mean, variance;
+  decltype(D{} > D{}) far;
+};
+template <class T, class D>
+NNFAST_INLINE Moments<D> moments_about(D origin, D sum, D squares, D n) {
+  constexpr double lost = sizeof(T) == sizeof(double) ? 0x1p4 : 0x1p20;
+  const D shift = sum / n;
+  const D square = squares / n - shift * shift;
+  const D variance = square < 0 ? D{} : square;
+  return {origin + shift, variance, shift * shift > lost * variance};
+}
+
 template <class V>
 struct ForwardMap {
   V mean, scale, shift;

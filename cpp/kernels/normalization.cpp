@@ -139,8 +139,7 @@ void invert(const double* variance, double eps, double* inv_std, std::ptrdiff_t 
 }
 
 template <class S>
-constexpr SetKernels set_kernels = {sizeof(S),
-                                    sizeof(typename Stored<S>::Param),
+constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
                                     first_members<S>,
                                     moments<S>,
                                     finish_moments<S>,

@@ -41,9 +41,9 @@ struct Normalization {
   std::uint8_t* bits;
   std::ptrdiff_t bits_stride;
   bool across;  // the lanes of a vector are sets; else members
-  // Where lanes are sets, what the maps want of sets constants_from, ..., kConstants rows of constants_row numbers.
+  // Where lanes are sets, what the maps want of them: kConstants rows of constants_row numbers.
   void* constants;
-  std::ptrdiff_t constants_from, constants_row;
+  std::ptrdiff_t constants_row;
   bool stream;  // results are more than caches hold
 };
 
@@ -67,10 +67,10 @@ using SetSumsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::p
 using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                           std::ptrdiff_t last);
 
-using SetsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end);
+using SetsFn = void (*)(const Normalization& norm);
 
 struct SetKernels {
-  std::ptrdiff_t size, computed_size;  // of an element, in memory and as it is computed with
+  std::ptrdiff_t computed_size;  // of an element as it is computed with
   // The first member of each set, of data[0].
   void (*first_members)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
   SetSumsFn moments;  // of x - origin: itself and its square

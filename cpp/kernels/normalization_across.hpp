@@ -255,25 +255,25 @@ struct SetConstants {
   T* first;
   std::ptrdiff_t row;
   NNFAST_INLINE explicit SetConstants(const Normalization& norm)
-      : first(static_cast<T*>(norm.constants) - norm.constants_from), row(norm.constants_row) {}
+      : first(static_cast<T*>(norm.constants)), row(norm.constants_row) {}
   NNFAST_INLINE Vec<T> get(int kind, std::ptrdiff_t set) const { return load<Vec<T>>(first + kind * row + set); }
   NNFAST_INLINE void put(int kind, std::ptrdiff_t set, Vec<T> v) const { store(first + kind * row + set, v); }
 };
 
-// Calls body(sets) for vectors of sets.
+// Calls body(sets) for vectors of all sets.
 template <class S, class Body>
-NNFAST_INLINE void for_vectors_of_sets(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end,
-                                       Body body) {
+NNFAST_INLINE void for_vectors_of_sets(const Normalization& norm, Body body) {
   constexpr std::ptrdiff_t lanes = kLanes<typename Stored<S>::V>;
-  for (; set < set_end; set += lanes) body(Sets<S, 1, false>{norm, set, smaller(set_end - set, lanes)});
+  for (std::ptrdiff_t set = 0; set < norm.set_count; set += lanes)
+    body(Sets<S, 1, false>{norm, set, smaller(norm.set_count - set, lanes)});
 }
 
 template <class S>
-void forward_constants(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end) {
+void forward_constants(const Normalization& norm) {
   using V = typename Stored<S>::V;
   const ExceptionScope exceptions;
   const SetConstants<typename Stored<S>::Param> constants(norm);
-  for_vectors_of_sets<S>(norm, set, set_end, [&](const auto& sets) {
+  for_vectors_of_sets<S>(norm, [&](const auto& sets) {
     const ForwardMap<V> map = forward_map<V>(norm, sets.of_set(0), sets.of_set(0));
     constants.put(0, sets.first, map.mean);
     constants.put(1, sets.first, map.scale);
@@ -282,11 +282,11 @@ void forward_constants(const Normalization& norm, std::ptrdiff_t set, std::ptrdi
 }
 
 template <class S>
-void backward_constants(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end) {
+void backward_constants(const Normalization& norm) {
   using V = typename Stored<S>::V;
   const ExceptionScope exceptions;
   const SetConstants<typename Stored<S>::Param> constants(norm);
-  for_vectors_of_sets<S>(norm, set, set_end, [&](const auto& sets) {
+  for_vectors_of_sets<S>(norm, [&](const auto& sets) {
     if (!norm.slope) return constants.put(0, sets.first, constant_map<V>(norm, sets.of_set(0), sets.of_set(0)));
     const BackwardMap<V> map = backward_map<V>(norm, sets.of_set(0), sets.of_set(0));
     constants.put(0, sets.first, map.mean);

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 
 #include "runtime/parallel.hpp"
@@ -14,15 +13,15 @@ namespace {
 
 using Index = std::ptrdiff_t;
 
-// Elements of x that stay in a core's first cache from one pass to the next, and in its second.
+// Elements of x that stay in a core's first cache from one pass to the next.
 constexpr Index kUnitElements = Index{1} << 12;
-constexpr Index kHeldElements = Index{1} << 16;
 // Rows that a thread takes come in such numbers.
 constexpr Index kRowsMultiple = 8;
 // Two passes over so few elements, whose halves another core has after the first, are quicker on one.
 constexpr Index kFewElements = Index{1} << 17;
 // Nanoseconds an element on one core.
 constexpr double kSumsNs = 0.12, kMapNs = 0.12, kGradientSumsNs = 0.2, kGradientNs = 0.15;
+
 bool nothing(const Normalization& norm) { return norm.set_count == 0 || norm.member_count == 0; }
 Index chunks_of(Index members) { return (members + kMemberChunk - 1) / kMemberChunk; }
 // Sets that kernels take together: a tile of lanes; else as many small ones as stay in the first cache.
@@ -38,20 +37,6 @@ bool sets_suffice(const Normalization& norm) {
   return norm.segments > 1 || norm.member_count <= kMemberChunk || unit_count(norm) >= 4 * thread_limit();
 }
 
-// Whether a thread may take some sets where lanes are sets, and not only some rows: no line of the results, and no byte
-// of a mask, has then to do with two threads, if borders lie `early` sets before multiples of a line's.
-struct Lines {
-  bool whole;
-  Index early;
-};
-Lines lines_of(const Normalization& norm, int results, Index size) {
-  constexpr Index line = 64;
-  const auto past = static_cast<Index>(reinterpret_cast<std::uintptr_t>(norm.data[results]) % line);
-  bool whole = !norm.bits && norm.sets.strides[results][0] == size && past % size == 0;
-  for (int d = 0; d < norm.members.count; ++d) whole &= norm.members.strides[results][d] % line == 0;
-  return {whole, past / size};
-}
-
 // Calls body(set, set_end) for the units of some sets.
 template <class Body>
 void for_units(const Normalization& norm, Index set, Index set_end, Body body) {
@@ -64,23 +49,6 @@ void over_units(const Normalization& norm, double ns_per_element, Body body) {
   parallel_for(
       norm.set_count, ns_per_element * static_cast<double>(norm.member_count),
       [&](Index begin, Index end) { for_units(norm, begin, end, body); }, multiple(norm));
-}
-
-// Calls body(set, set_end) for groups of sets where lanes are sets, on all threads: as many sets as a core's second
-// cache holds from one pass to the next, for whole rows are faster than pieces of them, but some for every thread. The
-// last group has what is left too.
-template <class Body>
-void over_groups(const Normalization& norm, double ns_per_element, Index early, Body body) {
-  const Index held = kHeldElements / norm.member_count, fair = norm.set_count / (2 * thread_limit());
-  const Index together = std::max<Index>(1, std::min(held, fair) / kSetTile) * kSetTile;
-  const Index groups = std::max<Index>(1, norm.set_count / together);
-  const double elements = static_cast<double>(norm.set_count * norm.member_count) / static_cast<double>(groups);
-  parallel_for(groups, ns_per_element * elements, [&](Index begin, Index end) {
-    for (Index group = begin; group < end; ++group) {
-      const Index set = group == 0 ? 0 : group * together - early;
-      body(set, group + 1 == groups ? norm.set_count : (group + 1) * together - early);
-    }
-  });
 }
 
 // Calls body(set, set_end, chunk) for all chunks of all units, on all threads.
@@ -191,13 +159,11 @@ void map_chunks(SetMapFn map, const Normalization& norm, double ns_per_element) 
   });
 }
 
-// The problem with room for what the maps want of sets [set, set_end), where sets are lanes. Each thread has its own.
+// The problem with room for what the maps want of sets, where sets are lanes.
 class WithConstants {
  public:
-  WithConstants(const SetKernels& kernels, const Normalization& norm, Index set, Index set_end) : norm_(norm) {
-    if (!norm.across) return;
-    norm_.constants_from = set;
-    norm_.constants_row = constants_row(set_end - set);
+  WithConstants(const SetKernels& kernels, const Normalization& norm) : norm_(norm) {
+    norm_.constants_row = constants_row(norm.set_count);
     // A vector that crosses a line is loaded twice.
     constexpr std::size_t line = 64;
     const auto size = static_cast<std::size_t>(kConstants * norm_.constants_row * kernels.computed_size);
@@ -218,7 +184,9 @@ double rows_ns(const Normalization& norm, double ns_per_element) {
   return norm.set_count * norm.member_count < kFewElements ? 0 : ns_per_element;
 }
 
-// The map of all members of all sets where lanes are sets: whole rows of memory a thread.
+// The map of all members of all sets where lanes are sets: whole rows of memory a thread. Tiles of sets would find x in
+// the cache, but a core that looks ahead of its tile takes the next one's lines from the other core: 50 microseconds
+// for (256, 1024), or 190.
 void map_rows(SetMapFn map, const Normalization& norm, double ns_per_element) {
   parallel_for(
       norm.member_count, ns_per_element * static_cast<double>(norm.set_count),
@@ -263,31 +231,24 @@ void normalise_by_own(const SetKernels& kernels, Normalization norm, const SetSt
   if (nothing(norm)) return;
   norm.mean = statistics.mean;
   norm.inv_std = statistics.inv_std;
-  const Lines lines = lines_of(norm, 1, kernels.size);
-  if (!sets_suffice(norm) || (norm.across && !lines.whole)) {
+  if (norm.across || !sets_suffice(norm)) {
     set_moments(kernels, norm, statistics);
     return normalise_by_given(kernels, norm);
   }
   std::vector<double> origin(static_cast<std::size_t>(norm.set_count));
   norm.origin = origin.data();
   // Some sets after the others: the second pass finds them in the cache.
-  const auto moments = [&](Index set, Index set_end) {
+  over_units(norm, kSumsNs + kMapNs, [&](Index set, Index set_end) {
     moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
-  };
-  const auto both = [&](Index begin, Index end) {
-    for_units(norm, begin, end, moments);
-    const WithConstants with(kernels, norm, begin, end);
-    if (norm.across) kernels.forward_constants(*with, begin, end);
-    kernels.normalise(*with, begin, end, 0, norm.member_count);
-  };
-  norm.across ? over_groups(norm, kSumsNs + kMapNs, lines.early, both) : over_units(norm, kSumsNs + kMapNs, both);
+    kernels.normalise(norm, set, set_end, 0, norm.member_count);
+  });
 }
 
-void normalise_by_given(const SetKernels& kernels, Normalization norm) {
+void normalise_by_given(const SetKernels& kernels, const Normalization& norm) {
   if (nothing(norm)) return;
   if (norm.across) {
-    const WithConstants with(kernels, norm, 0, norm.set_count);
-    kernels.forward_constants(*with, 0, norm.set_count);
+    const WithConstants with(kernels, norm);
+    kernels.forward_constants(*with);
     return map_rows(kernels.normalise, *with, rows_ns(norm, kMapNs));
   }
   if (!sets_suffice(norm)) return map_chunks(kernels.normalise, norm, kMapNs);
@@ -310,33 +271,27 @@ GradientSums normalise_backward(const SetKernels& kernels, Normalization norm, b
       take_gradient_sums(norm, totals, set, set_end, segment, sums, gradient);
     }
   };
-  const auto both = [&](Index begin, Index end) {
-    for_units(norm, begin, end, sums_of_unit);
-    const WithConstants with(kernels, norm, begin, end);
-    if (norm.across) kernels.backward_constants(*with, begin, end);
-    kernels.gradient(*with, begin, end, 0, norm.member_count);
-  };
-  const Lines lines = lines_of(norm, 2, kernels.size);
   if (sets_suffice(norm) && !norm.across) {
-    over_units(norm, kGradientSumsNs + kGradientNs, both);
-  } else if (sets_suffice(norm) && lines.whole) {
-    over_groups(norm, kGradientSumsNs + kGradientNs, lines.early, both);
+    over_units(norm, kGradientSumsNs + kGradientNs, [&](Index set, Index set_end) {
+      sums_of_unit(set, set_end);
+      kernels.gradient(norm, set, set_end, 0, norm.member_count);
+    });
+    return sums;
+  }
+  if (sets_suffice(norm)) {
+    over_units(norm, rows_ns(norm, kGradientSumsNs), sums_of_unit);
   } else {
-    if (sets_suffice(norm)) {
-      over_units(norm, rows_ns(norm, kGradientSumsNs), sums_of_unit);
-    } else {
-      const std::vector<TwoSums> all = shared_sums(kernels.gradient_sums, norm, kGradientSumsNs);
-      for_units(norm, 0, norm.set_count, [&](Index set, Index set_end) {
-        take_gradient_sums(norm, all[static_cast<std::size_t>(set / multiple(norm))], set, set_end, 0, sums, gradient);
-      });
-    }
-    if (norm.across) {
-      const WithConstants with(kernels, norm, 0, norm.set_count);
-      kernels.backward_constants(*with, 0, norm.set_count);
-      map_rows(kernels.gradient, *with, rows_ns(norm, kGradientNs));
-    } else {
-      map_chunks(kernels.gradient, norm, kGradientNs);
-    }
+    const std::vector<TwoSums> all = shared_sums(kernels.gradient_sums, norm, kGradientSumsNs);
+    for_units(norm, 0, norm.set_count, [&](Index set, Index set_end) {
+      take_gradient_sums(norm, all[static_cast<std::size_t>(set / multiple(norm))], set, set_end, 0, sums, gradient);
+    });
+  }
+  if (norm.across) {
+    const WithConstants with(kernels, norm);
+    kernels.backward_constants(*with);
+    map_rows(kernels.gradient, *with, rows_ns(norm, kGradientNs));
+  } else {
+    map_chunks(kernels.gradient, norm, kGradientNs);
   }
   return sums;
 }

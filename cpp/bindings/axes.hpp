@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <string>
-#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "kernels/normalization.hpp"
@@ -31,12 +30,6 @@ inline void add_axis(Axes& axes, const Arrays& arrays, int axis) {
   std::array<std::ptrdiff_t, kNormalizedArrays> strides;
   for (int a = 0; a < kNormalizedArrays; ++a) strides[a] = stride_of(arrays[a], axis);
   add_axis(axes, arrays[0]->shape(axis), strides);
-}
-
-inline Axes joined_axes(const Arrays& arrays, const std::vector<int>& which) {
-  Axes axes;
-  for (const int axis : which) add_axis(axes, arrays, axis);
-  return axes;
 }
 
 inline std::ptrdiff_t product(const Array& x, int begin, int end) {

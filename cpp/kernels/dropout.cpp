@@ -5,6 +5,7 @@
 // of the block's counter c. Where the high bits equal the threshold's, the low 16 come from the same place of stream 1.
 #include "kernels/dropout.hpp"
 
+#include "simd/bits.hpp"
 #include "simd/float_state.hpp"
 #include "simd/philox.hpp"
 
@@ -98,11 +99,7 @@ NNFAST_INLINE std::uint32_t mask_bits(const std::uint8_t* bits, std::ptrdiff_t p
 // One vector: kept where its bit of `bits` is set. Selected, not multiplied: a dropped NaN or infinity becomes 0.
 template <class V>
 NNFAST_INLINE V keep(V x, std::uint32_t bits, V factor) {
-  using I = Mask<V>;
-  I lane_bit{};
-  for (int i = 0; i < kLanes<V>; ++i) lane_bit[i] = IntOf<Element<V>>{1} << i;
-  const I kept = (broadcast<I>(static_cast<IntOf<Element<V>>>(bits)) & lane_bit) != 0;
-  return kept ? x * factor : V{};
+  return lanes_of<V>(bits) ? x * factor : V{};
 }
 
 template <class T>

@@ -56,7 +56,7 @@ struct SetStatistics {
   double *mean, *variance, *inv_std;
 };
 
-// Sets that a call takes at most.
+// Sets whose sums a call takes, at most.
 constexpr std::ptrdiff_t kSetTile = 64;
 // Members whose sums are taken on their own; 16 sums, member i of them in sum i mod 16.
 constexpr std::ptrdiff_t kMemberChunk = 4096;
@@ -67,8 +67,6 @@ using SetSumsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::p
 using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                           std::ptrdiff_t last);
 
-using SetsFn = void (*)(const Normalization& norm);
-
 struct SetKernels {
   std::ptrdiff_t computed_size;  // of an element as it is computed with
   // The first member of each set, of data[0].
@@ -76,10 +74,10 @@ struct SetKernels {
   SetSumsFn moments;  // of x - origin: itself and its square
   bool (*finish_moments)(const Normalization& norm, const double* sums, const double* squares, double* origin,
                          const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end);
-  SetsFn forward_constants;  // before normalise, where lanes are sets
+  void (*forward_constants)(const Normalization& norm);  // before normalise, where lanes are sets
   SetMapFn normalise;
-  SetSumsFn gradient_sums;    // dy (0 where relu was not positive), and dy (x - mean); of one segment
-  SetsFn backward_constants;  // before gradient, likewise
+  SetSumsFn gradient_sums;  // dy (0 where relu was not positive), and dy (x - mean); of one segment
+  void (*backward_constants)(const Normalization& norm);  // before gradient, likewise
   SetMapFn gradient;
 };
 

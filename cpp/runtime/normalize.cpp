@@ -185,8 +185,8 @@ double rows_ns(const Normalization& norm, double ns_per_element) {
 }
 
 // The map of all members of all sets where lanes are sets: whole rows of memory a thread. Tiles of sets would find x in
-// the cache, but a core that looks ahead of its tile takes the next one's lines from the other core: 50 microseconds
-// for (256, 1024), or 190.
+// the cache, but a core that looks ahead of its tile takes the next one's lines from the other core, and the two are
+// then slower than one.
 void map_rows(SetMapFn map, const Normalization& norm, double ns_per_element) {
   parallel_for(
       norm.member_count, ns_per_element * static_cast<double>(norm.set_count),

@@ -191,6 +191,15 @@ def test_hard_rows(isa: str, dtype: type) -> None:
     assert np.isfinite(np.delete(y, [2, 4], axis=0)).all()
 
 
+def test_squares_that_float32_has_no_exponents_for(isa: str) -> None:
+    x = case(5, 300, np.float32)[0]
+    for scale in (2.0**-90, 2.0**90):  # exact, so that only the deviation can change
+        moved = (x * np.float32(scale)).astype(np.float32)
+        for function in (nf.layer_norm, nf.rms_norm):
+            y, _ = function(moved, eps=1e-5 * scale**2)
+            np.testing.assert_allclose(y, function(x, eps=1e-5)[0], 4 * 2.0**-23)
+
+
 def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
     x = np.random.default_rng(0).normal(0, 1, (2, 5000))
     x[:, 0] = 1e9

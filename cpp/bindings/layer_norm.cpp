@@ -74,12 +74,10 @@ py::tuple layer_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, c
   const Array inv_std = new_array({rows}, NPY_FLOAT64);
   Array mean;
   if (centred) mean = new_array({rows}, NPY_FLOAT64);
-  std::vector<double> origin(static_cast<std::size_t>(rows));
   layer.gamma = data_or_null(gamma);
   layer.beta = data_or_null(beta);
   layer.mean = centred ? mean.as<double>() : nullptr;
   layer.inv_std = inv_std.as<double>();
-  layer.norm.origin = layer.origin = origin.data();
   const RowKernels& kernel = kernels_of(x.dtype());
   const LayerNormFn fn = centred ? kernel.layer_norm : kernel.rms_norm;
   {

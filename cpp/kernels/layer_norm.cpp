@@ -25,6 +25,23 @@ NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t ro
   }
 }
 
+// Asks for the rows after these while these are mapped: the processor looks ahead along one row, and sums wait for what
+// it begins with.
+template <int R>
+class RowsAhead {
+ public:
+  NNFAST_INLINE RowsAhead(const Normalization& norm, std::ptrdiff_t row, int array) {
+    for (int r = 0; r < R; ++r) {
+      const std::ptrdiff_t next = row + R + r;
+      ahead_[r] = next < norm.set_count ? offset_of(norm.sets, array, next) - offset_of(norm.sets, array, row + r) : 0;
+    }
+  }
+  NNFAST_INLINE void ask(int r, const char* at) const { __builtin_prefetch(at + ahead_[r], 0, 3); }
+
+ private:
+  std::ptrdiff_t ahead_[R];
+};
+
 // A vector of the scales or shifts of places i, i + 1, ...
 template <class T>
 NNFAST_INLINE Vec<T> load_places(const void* values, std::ptrdiff_t i, std::ptrdiff_t count) {
@@ -32,29 +49,106 @@ NNFAST_INLINE Vec<T> load_places(const void* values, std::ptrdiff_t i, std::ptrd
   return count == kLanes<Vec<T>> ? load<Vec<T>>(at) : load_partial<Vec<T>>(at, count, T{0});
 }
 
-// Mean and 1 / sqrt(variance + eps) of a row. Sums are taken about its first value, and again about the mean where that
-// lies too far off.
+// Terms of which few are added as they are computed and the sums of those as doubles: half the work of doubles alone,
+// and the error of the few, whose sum has 24 digits, is that of a term.
+constexpr std::ptrdiff_t kFew = 8 * kReduceBlock;
+template <class T>
+class SumOfFew {
+ public:
+  using V = Vec<T>;
+  // Before the terms of lane 0 of part 0 of a block: the members of a few begin at multiples of their number.
+  NNFAST_INLINE void begin_block(std::ptrdiff_t member) {
+    if (member % kFew == 0) add_few();
+  }
+  NNFAST_INLINE void add(int part, V term) { few_[part] += term; }
+  NNFAST_INLINE void add(int part, V a, V b) { few_[part] = fma(a, b, few_[part]); }
+  NNFAST_INLINE double total() {
+    add_few();
+    for (int half = kDoubles / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; ++k) sums_[k] += sums_[k + half];
+    return sum_of_lanes(sums_[0]);
+  }
+
+ private:
+  static constexpr int kDoubles = kReduceBlock / kLanes<Vec<double>>;
+  V few_[kReduceParts<T>] = {};
+  Vec<double> sums_[kDoubles] = {};
+  NNFAST_INLINE void add_few() {
+    for (int part = 0; part < kReduceParts<T>; ++part) {
+      const auto wide = widen(few_[part]);
+      for (int k = 0; k < wide.count; ++k) sums_[part * wide.count + k] += wide.part[k];
+      few_[part] = V{};
+    }
+  }
+};
+
+template <class S, bool Dense>
+NNFAST_INLINE double sum_of_row(const Normalization& norm, std::ptrdiff_t row) {
+  using T = typename Stored<S>::Param;
+  const auto stride = member_stride<S, Dense>(norm, 0);
+  SumOfFew<double> sum;
+  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, member % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            const auto x = load_member_doubles<S>(run.at[0], stride, i, from, to, T{0});
+                            for (int k = 0; k < x.count; ++k) sum.add(part * x.count + k, x.part[k]);
+                          });
+  });
+  return sum.total();
+}
+
+// Of (x - origin)^2, in T or in double.
+template <class S, bool Dense>
+NNFAST_INLINE double squares_of_row(const Normalization& norm, std::ptrdiff_t row, typename Stored<S>::Param origin) {
+  using T = typename Stored<S>::Param;
+  const auto stride = member_stride<S, Dense>(norm, 0);
+  SumOfFew<T> sum;
+  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, member % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if (part == 0 && from == 0) sum.begin_block(member + i);
+                            const auto d = load_members<S>(run.at[0], stride, i, from, to, origin) - origin;
+                            sum.add(part, d, d);
+                          });
+  });
+  return sum.total();
+}
+template <class S>
+[[gnu::noinline]] double squares_in_double(const Normalization& norm, std::ptrdiff_t row, double origin) {
+  using T = typename Stored<S>::Param;
+  SumOfFew<double> sum;
+  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) {
+    for_phased_vectors<T>(run.count, member % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) {
+                            const auto fill = static_cast<T>(origin);
+                            const auto x = load_member_doubles<S>(run.at[0], inner_stride(norm, 0), i, from, to, fill);
+                            for (int k = 0; k < x.count; ++k) {
+                              const Vec<double> d = x.part[k] - origin;
+                              sum.add(part * x.count + k, d, d);
+                            }
+                          });
+  });
+  return sum.total();
+}
+
+// Mean and 1 / sqrt(variance + eps) of a row: the mean as a double, and then the variance about what T holds of it.
 template <class S, bool Dense, bool Centred>
 NNFAST_INLINE void statistics(const LayerNorm& layer, std::ptrdiff_t row) {
   using T = typename Stored<S>::Param;
   const Normalization& norm = layer.norm;
   const auto n = static_cast<double>(norm.member_count);
-  double sums[2];
-  const auto moments = [&] {
-    moments_along<S, Dense>(norm, row, 0, norm.member_count, sums, 1);
-    return moments_about<T>(layer.origin[row], sums[0], sums[1], n);
-  };
-  Moments<double> row_moments = moments();
-  double variance = sums[1] / n;
-  if constexpr (Centred) {
-    if (row_moments.far) [[unlikely]] {
-      layer.origin[row] = static_cast<double>(static_cast<T>(row_moments.mean));
-      row_moments = moments();
-    }
-    layer.mean[row] = row_moments.mean;
-    variance = row_moments.variance;
+  const double mean = Centred ? sum_of_row<S, Dense>(norm, row) / n : 0;
+  const T held = static_cast<T>(mean);
+  const double off = mean - static_cast<double>(held);
+  double variance = squares_of_row<S, Dense>(norm, row, held) / n - off * off;
+  if constexpr (sizeof(T) < sizeof(double)) {
+    // Squares that T has no exponents for.
+    constexpr double least = 0x1p-90, most = 0x1p120;
+    if (!(variance + norm.eps > least && variance < most)) [[unlikely]]
+      variance = squares_in_double<S>(norm, row, static_cast<double>(held)) / n - off * off;
   }
-  layer.inv_std[row] = 1 / __builtin_sqrt(variance + norm.eps);
+  if (Centred) layer.mean[row] = mean;
+  layer.inv_std[row] = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + norm.eps);
 }
 
 // What is known of a row before its second pass.
@@ -78,22 +172,20 @@ NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   using V = typename Stored<S>::V;
   using T = typename Stored<S>::Param;
   const Normalization& norm = layer.norm;
-  for (int r = 0; r < R; ++r) {
-    const char* first = norm.data[0] + offset_of(norm.sets, 0, row + r);
-    layer.origin[row + r] = Centred ? static_cast<double>(Stored<S>::load_lanes(first, 0, 0, 1, 0)[0]) : 0;
-  }
   for (int r = 0; r < R; ++r) statistics<S, Dense, Centred>(layer, row + r);
   RowConstants<V> constants[R];
   for (int r = 0; r < R; ++r) constants[r] = row_constants<V, Centred>(layer, row + r);
   const auto x_stride = member_stride<S, Dense>(norm, 0);
   const auto y_stride = member_stride<S, Dense>(norm, 1);
   const bool scaled = layer.gamma, shifted = layer.beta;
+  const RowsAhead<R> x_ahead(norm, row, 0);
   for_runs_of_rows<R>(norm, row, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
     for_run_vectors<V>(runs[0].count, 0, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
       const V gamma = scaled ? load_places<T>(layer.gamma, member + i, count) : broadcast<V>(1);
       const V beta = shifted ? load_places<T>(layer.beta, member + i, count) : broadcast<V>(static_cast<T>(-0.0));
       V y[R];
       unrolled<R>([&](int r) NNFAST_INLINED {
+        x_ahead.ask(r, runs[r].at[0] + i * x_stride);
         y[r] = fma(constants[r].normalised(load_count<S>(runs[r].at[0], x_stride, i, count), Centred), gamma, beta);
       });
       unrolled<R>([&](int r) NNFAST_INLINED { store_count<S, false>(runs[r].at[1], y_stride, i, y[r], count); });
@@ -101,46 +193,46 @@ NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   });
 }
 
-// Sums over a row of gamma dy and gamma dy (x - mean), as BackwardMap wants them.
+// Of a row, the means of gamma dy and of gamma dy x^.
+template <class V>
+struct GradientMeans {
+  V gradient, gradient_normalised;
+};
 template <class S, bool Dense, bool Centred>
-NNFAST_INLINE BackwardMap<typename Stored<S>::V> gradient_constants(const LayerNorm& layer, std::ptrdiff_t row) {
+NNFAST_INLINE GradientMeans<typename Stored<S>::V> gradient_means(
+    const LayerNorm& layer, std::ptrdiff_t row, const RowConstants<typename Stored<S>::V>& constants) {
   using T = typename Stored<S>::Param;
   using V = Vec<T>;
-  using W = Widened<V>;
   const Normalization& norm = layer.norm;
-  const double mean = Centred ? layer.mean[row] : 0, inv_std = layer.inv_std[row];
-  const Vec<double> means = broadcast<Vec<double>>(mean);
   const auto dy_stride = member_stride<S, Dense>(norm, 0);
   const auto x_stride = member_stride<S, Dense>(norm, 1);
-  TwoSums total;
+  SumOfFew<T> sum, sum_normalised;
   SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
-                            const W dy = load_member_doubles<S>(run.at[0], dy_stride, i, from, to, T{0});
-                            const W x = load_member_doubles<S>(run.at[1], x_stride, i, from, to, T{0});
-                            const T* gammas = static_cast<const T*>(layer.gamma) + member + i;
-                            const W gamma = widen(!layer.gamma             ? broadcast<V>(1)
-                                                  : to - from == kLanes<V> ? load<V>(gammas)
-                                                                           : load_lanes<V>(gammas, from, to, T{0}));
-                            for (int k = 0; k < W::count; ++k) {
-                              const Vec<double> g = dy.part[k] * gamma.part[k];
-                              total.add(part * W::count + k, g, g, x.part[k] - means);
+                            if (part == 0 && from == 0) {
+                              if (Centred) sum.begin_block(member + i);
+                              sum_normalised.begin_block(member + i);
                             }
+                            const V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
+                            const V x = load_members<S>(run.at[1], x_stride, i, from, to, T{0});
+                            const T* gammas = static_cast<const T*>(layer.gamma) + member + i;
+                            const V g = !layer.gamma             ? dy
+                                        : to - from == kLanes<V> ? dy * load<V>(gammas)
+                                                                 : dy * load_lanes<V>(gammas, from, to, T{0});
+                            if (Centred) sum.add(part, g);
+                            sum_normalised.add(part, g, constants.normalised(x, Centred));
                           });
   });
-  double sums[2];
-  total.store(sums, 1);
   const auto n = static_cast<double>(norm.member_count);
-  const double slope = sums[1] / n * inv_std * inv_std;
-  const T held = static_cast<T>(mean);
-  const double offset = (Centred ? sums[0] / n : 0) - (mean - static_cast<double>(held)) * slope;
-  return {broadcast<V>(held), V{}, broadcast<V>(static_cast<T>(offset)), broadcast<V>(static_cast<T>(slope)),
-          broadcast<V>(static_cast<T>(inv_std))};
+  return {broadcast<V>(static_cast<T>(Centred ? sum.total() / n : 0)),
+          broadcast<V>(static_cast<T>(sum_normalised.total() / n))};
 }
 
 template <class V>
-NNFAST_INLINE void add_doubles(double* to, Widened<V> sums, std::ptrdiff_t count) {
-  for (int k = 0; k < Widened<V>::count; ++k) {
+NNFAST_INLINE void add_doubles(double* to, V terms, std::ptrdiff_t count) {
+  const Widened<V> sums = widen(terms);
+  for (int k = 0; k < sums.count; ++k) {
     constexpr std::ptrdiff_t lanes = kLanes<Vec<double>>;
     const std::ptrdiff_t left = smaller(count - k * lanes, lanes);
     if (left == lanes) {
@@ -155,36 +247,34 @@ template <class S, bool Dense, bool Centred, int R>
 NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   using V = typename Stored<S>::V;
   using T = typename Stored<S>::Param;
-  using W = Widened<V>;
   const Normalization& norm = layer.norm;
-  BackwardMap<V> map[R];
   RowConstants<V> constants[R];
+  GradientMeans<V> means[R];
   for (int r = 0; r < R; ++r) {
-    map[r] = gradient_constants<S, Dense, Centred>(layer, row + r);
     constants[r] = row_constants<V, Centred>(layer, row + r);
+    means[r] = gradient_means<S, Dense, Centred>(layer, row + r, constants[r]);
   }
   const auto dy_stride = member_stride<S, Dense>(norm, 0);
   const auto x_stride = member_stride<S, Dense>(norm, 1);
   const auto dx_stride = member_stride<S, Dense>(norm, 2);
+  const RowsAhead<R> dy_ahead(norm, row, 0), x_ahead(norm, row, 1);
   for_runs_of_rows<R>(norm, row, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
     for_run_vectors<V>(runs[0].count, 0, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
       const V gamma = layer.gamma ? load_places<T>(layer.gamma, member + i, count) : broadcast<V>(1);
-      W dgamma{}, dbeta{};
-      V dx[R];
+      V dgamma{}, dbeta{}, dx[R];
       unrolled<R>([&](int r) NNFAST_INLINED {
+        dy_ahead.ask(r, runs[r].at[0] + i * dy_stride);
+        x_ahead.ask(r, runs[r].at[1] + i * x_stride);
         const V dy = load_count<S>(runs[r].at[0], dy_stride, i, count);
-        const V x = load_count<S>(runs[r].at[1], x_stride, i, count);
-        map[r].gamma = gamma;
-        dx[r] = map[r](dy, x);
-        const W wide = widen(dy), normalised = widen(constants[r].normalised(x, Centred));
-        for (int k = 0; k < W::count; ++k) {
-          dgamma.part[k] = fma(wide.part[k], normalised.part[k], dgamma.part[k]);
-          dbeta.part[k] += wide.part[k];
-        }
+        const V normalised = constants[r].normalised(load_count<S>(runs[r].at[1], x_stride, i, count), Centred);
+        const V g = Centred ? fma(dy, gamma, -means[r].gradient) : dy * gamma;
+        dx[r] = fma(normalised, -means[r].gradient_normalised, g) * constants[r].inv_std;
+        dgamma = fma(dy, normalised, dgamma);
+        dbeta += dy;
       });
       unrolled<R>([&](int r) NNFAST_INLINED { store_count<S, false>(runs[r].at[2], dx_stride, i, dx[r], count); });
-      add_doubles<V>(layer.dgamma + member + i, dgamma, count);
-      if (layer.dbeta) add_doubles<V>(layer.dbeta + member + i, dbeta, count);
+      add_doubles(layer.dgamma + member + i, dgamma, count);
+      if (Centred) add_doubles(layer.dbeta + member + i, dbeta, count);
     });
   });
 }

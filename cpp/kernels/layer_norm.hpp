@@ -12,7 +12,7 @@ namespace nnfast {
 struct LayerNorm {
   Normalization norm;
   const void *gamma, *beta;         // of the type that is computed in (float for float16), a place each; or null
-  double *mean, *inv_std, *origin;  // a row each; forward writes them, rms_norm has no mean
+  double *mean, *inv_std;  // a row each; forward writes them, rms_norm has no mean
   double *dgamma, *dbeta;           // backward: sums that are added to, a place each
 };
 

@@ -239,6 +239,8 @@ def test_sources_of_randomness() -> None:
 
     assert mask(7) == mask(7) == mask(np.int64(7)) != mask(8)
     assert mask(None) != mask(None)
+    sequence = np.random.SeedSequence(3)
+    assert mask(sequence) == mask(sequence) == mask(int(sequence.generate_state(1, np.uint64)[0]))
     rng, twin = np.random.default_rng(1), np.random.default_rng(1)
     seed = int(twin.bit_generator.random_raw())
     assert mask(rng) == mask(seed)

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks
+from nnfast import _checks, _seeds
 from nnfast._load import _core
+from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
 
@@ -19,7 +20,7 @@ def dropout(
     *,
     training: bool = True,
     mode: Mode = "inverted",
-    rng: int | np.random.Generator | None = None,
+    rng: Rng = None,
     mask: NDArray[np.uint8] | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -35,9 +36,9 @@ def dropout(
     mode : "inverted" or "vanilla"
         Inverted dropout scales what it keeps by ``1 / (1 - p)`` in training; vanilla dropout scales by ``1 - p`` in
         inference instead.
-    rng : int, numpy.random.Generator or None
-        Source of the mask. An int in [0, 2**64) gives the same mask at every call; a Generator is advanced by one raw
-        draw of its bit generator, which is the seed; None takes fresh entropy.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Source of the mask. An int in [0, 2**64) or a SeedSequence gives the same mask at every call; a Generator is
+        advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask to use instead of a random one, packed as below.
     out : ndarray of x's dtype and shape, optional
@@ -73,7 +74,7 @@ def dropout(
     if not training:
         x, y = _core.checked_output(x, out)
         return np.multiply(x, 1 - p if mode == "vanilla" else 1.0, out=y), None
-    seed = 0 if mask is not None else _seed(rng)
+    seed = 0 if mask is not None else _seeds.seed_of(rng)
     return _core.dropout(x, p, _scale(p, mode), seed, mask, out)
 
 
@@ -128,17 +129,3 @@ def _scale(p: float, mode: Mode) -> float:
 def _check_mode(mode: str) -> None:
     if mode not in ("inverted", "vanilla"):
         raise ValueError(f"mode must be 'inverted' or 'vanilla', got {mode!r}")
-
-
-def _seed(rng: int | np.random.Generator | None) -> int:
-    if isinstance(rng, np.random.Generator):
-        return int(rng.bit_generator.random_raw())
-    if rng is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
-        raise TypeError(
-            f"rng must be an int, a numpy.random.Generator or None, got {type(rng).__name__}"
-        )
-    if not 0 <= rng < 2**64:
-        raise ValueError(f"rng must be in [0, 2**64), got {rng}")
-    return int(rng)

@@ -1,99 +1,231 @@
 #include "kernels/dropout.hpp"
 
-#include "bindings/arrays.hpp"
+#include <cstring>
+
+#include "bindings/block_sums.hpp"
 #include "bindings/families.hpp"
+#include "bindings/rows.hpp"
+#include "bindings/ufuncs.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
 namespace nnfast {
 namespace {
 
-constexpr double kNsPerMaskElement = 0.25;
-constexpr double kNsPerElement = 0.1;
-constexpr double kTwoTo32 = 4294967296.0;
+// Nanoseconds an element on one core.
+constexpr double kMaskNs = 0.14, kChannelMaskNs = 2.5, kApplyNs = 0.08, kSumsNs = 0.2, kScaledNs = 0.1;
+// Elements whose mask is made before it is applied: few, so that the units that compute and the memory have both to do.
+constexpr std::ptrdiff_t kChunk = 8 * kMaskBlock;
 
 std::ptrdiff_t mask_bytes(std::ptrdiff_t elements) { return (elements + 7) / 8; }
 
-Array checked_mask(py::handle value, std::ptrdiff_t elements) {
+template <class Fn>
+Fn fn_of(const DropoutFns<Fn>& kernel, int dtype) {
+  return dtype == NPY_HALF ? kernel.f16 : (dtype == NPY_FLOAT32 ? kernel.f32 : kernel.f64);
+}
+
+Array checked_mask(py::handle value, std::ptrdiff_t elements, const char* name = "mask") {
   const Array mask(py::reinterpret_borrow<py::object>(value));
   if (!PyArray_Check(value.ptr()) || mask.dtype() != NPY_UINT8)
-    throw py::type_error("mask must be a uint8 array of packed bits, got " +
+    throw py::type_error(std::string(name) + " must be a uint8 array of packed bits, got " +
                          (PyArray_Check(value.ptr()) ? "dtype " + dtype_name(mask.dtype())
                                                      : std::string(Py_TYPE(value.ptr())->tp_name)));
-  require_shape(mask, {mask_bytes(elements)}, "mask");
-  if (elements > 8 && mask.stride(0) != 1) throw py::value_error("mask must be contiguous");
+  require_shape(mask, {mask_bytes(elements)}, name);
+  if (elements > 8 && mask.stride(0) != 1) throw py::value_error(std::string(name) + " must be contiguous");
   return mask;
 }
 
-// to = kept ? from * scale : 0, after making the mask where `make` is given. One pass: a chunk's bits are still in
-// cache.
-void run(const Array& from, const Array& to, const Array& mask, const DropoutMask* make, double scale) {
+// Rounded to the nearest multiple of 2^-32.
+std::uint64_t threshold_of(double p) { return static_cast<std::uint64_t>(p * 4294967296.0 + 0.5); }
+
+DropoutMask one_threshold(double p, std::uint64_t seed, std::uint64_t offset) {
+  DropoutMask make{};
+  make.seed = seed;
+  make.offset = offset;
+  make.threshold = threshold_of(p);
+  return make;
+}
+
+// `to` = keeping of `from`, after making the mask where `make` is given. One pass: a chunk's bits are still in cache.
+void run(const Array& from, const Array& to, const Array& mask, const DropoutMask* make, const Keeping& keeping) {
   const Array arrays[2] = {from, to};
   const StridedArrays<2> walk = strided(arrays);
   std::ptrdiff_t strides[2];
   walk.inner_strides(strides);
   const DropoutKernels& kernel = *kernels().dropout;
-  const DropoutApplyFn apply = from.is_float64() ? kernel.apply_f64 : kernel.apply_f32;
-  const auto* bits = mask.as<const std::uint8_t>();
-  const std::ptrdiff_t n = from.size();
-  constexpr std::ptrdiff_t chunk = 64 * kMaskBlock;
+  const DropoutApplyFn apply = fn_of(kernel.apply, from.dtype());
+  const double cost = kApplyNs + (make ? kMaskNs : 0);
+  const bool stream = from.data() != to.data() && streams(PyArray_NBYTES(to.get()), cost);
+  auto* bits = mask.as<std::uint8_t>();
   py::gil_scoped_release release;
   parallel_for(
-      n, kNsPerElement + (make ? kNsPerMaskElement : 0),
+      from.size(), cost,
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        for (std::ptrdiff_t first = begin; first < end; first += chunk) {
-          const std::ptrdiff_t last = std::min(first + chunk, end);
-          if (make) kernel.mask(*make, first, last);
+        for (std::ptrdiff_t first = begin; first < end; first += kChunk) {
+          const std::ptrdiff_t last = std::min(first + kChunk, end);
+          if (make) kernel.mask(*make, bits + first / 8, first, last);
           walk.for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
-            apply(bits, position, at[0], strides[0], at[1], strides[1], count, scale);
+            apply(keeping, {bits, position, at[0], at[1], strides[0], strides[1], count, stream});
           });
         }
+        if (stream) kernel.fence();
       },
       kMaskBlock);
 }
 
-// x is masked with new bits from `seed`, or with `mask`. Returns y and the mask.
-py::tuple dropout(py::handle x_in, double p, double scale, std::uint64_t seed, py::handle mask_in, py::handle out) {
-  const Array x = read_floats(x_in, "x");
-  const std::ptrdiff_t n = x.size();
+// x is masked with new bits, or with `mask`. Returns y and the mask.
+py::tuple dropout(py::handle x_in, double p, double scale, double shift, double dropped, std::uint64_t seed,
+                  std::uint64_t offset, py::handle mask_in, py::handle out) {
+  const Array x = read_floats_or_halves(x_in, "x");
   const bool make = mask_in.is_none();
-  const Array mask = make ? new_array({mask_bytes(n)}, NPY_UINT8) : checked_mask(mask_in, n);
+  const Array mask = make ? new_array({mask_bytes(x.size())}, NPY_UINT8) : checked_mask(mask_in, x.size());
   const Array y = output(out, x, "out", "x");
   if (!make) require_disjoint(y, "out", mask, "mask");
-  // Rounded to the nearest multiple of 2^-32.
-  const DropoutMask maker{mask.as<std::uint8_t>(), seed, static_cast<std::uint64_t>(p * kTwoTo32 + 0.5)};
-  run(x, y, mask, make ? &maker : nullptr, scale);
+  const DropoutMask maker = one_threshold(p, seed, offset);
+  run(x, y, mask, make ? &maker : nullptr, {scale, shift, dropped});
   return py::make_tuple(y.object(), mask.object());
 }
 
 py::object dropout_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle out) {
-  const Array dy = read_floats(dy_in, "dy");
+  const Array dy = read_floats_or_halves(dy_in, "dy");
   const Array mask = checked_mask(mask_in, dy.size());
   const Array dx = output(out, dy, "out", "dy");
   require_disjoint(dx, "out", mask, "mask");
-  run(dy, dx, mask, nullptr, scale);
+  run(dy, dx, mask, nullptr, {scale, -0.0, 0});
   return dx.object();
+}
+
+// The mask of n elements alone; `p`: one probability, or an array of one for each channel, which has `inner` elements
+// that follow each other.
+py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, std::uint64_t seed, std::uint64_t offset,
+                        py::handle out) {
+  Array mask;
+  if (out.is_none()) {
+    mask = new_array({mask_bytes(n)}, NPY_UINT8);
+  } else {
+    written(out, NPY_UINT8, "out");
+    mask = checked_mask(out, n, "out");
+  }
+  std::vector<std::uint64_t> thresholds;
+  DropoutMask make = one_threshold(0, seed, offset);
+  if (PyArray_Check(p.ptr())) {
+    const Array each = read_as(p, NPY_FLOAT64, "p");
+    for (std::ptrdiff_t c = 0; c < each.shape(0); ++c)
+      thresholds.push_back(threshold_of(*reinterpret_cast<const double*>(each.data() + c * each.stride(0))));
+    make.thresholds = thresholds.data();
+    make.channels = each.shape(0);
+    make.inner = inner;
+  } else {
+    make.threshold = threshold_of(p.cast<double>());
+  }
+  auto* bits = mask.as<std::uint8_t>();
+  const DropoutMaskFn fn = kernels().dropout->mask;
+  {
+    py::gil_scoped_release release;
+    parallel_for(
+        n, make.thresholds ? kChannelMaskNs : kMaskNs,
+        [&](std::ptrdiff_t begin, std::ptrdiff_t end) { fn(make, bits + begin / 8, begin, end); }, kMaskBlock);
+  }
+  return mask.object();
+}
+
+// Rows x, y and a bias for each of their columns. Bits are 1 where x + bias is positive and kept.
+py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, double scale, std::uint64_t seed,
+                            std::uint64_t offset, py::handle mask_in, py::handle out) {
+  const Array x = read_floats_or_halves(x_in, "x");
+  require_rows(x, "x");
+  const Array bias = read_columns(bias_in, x, "bias");
+  const bool make = mask_in.is_none();
+  Array given;
+  if (!make) given = checked_mask(mask_in, x.size());
+  const Array mask = new_array({mask_bytes(x.size())}, NPY_UINT8), y = output(out, x, "out", "x");
+  require_disjoint(y, "out", bias, "bias");
+  if (!make) require_disjoint(y, "out", given, "mask");
+  const DropoutMask maker = one_threshold(p, seed, offset);
+  const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
+  const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
+  const DropoutKernels& kernel = *kernels().dropout;
+  const BiasReluDropoutFn fn = fn_of(kernel.bias_relu, x.dtype());
+  {
+    py::gil_scoped_release release;
+    parallel_for(
+        x.size(), kMaskNs + kApplyNs,
+        [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+          for (std::ptrdiff_t first = begin; first < end; first += kChunk) {
+            const std::ptrdiff_t last = std::min(first + kChunk, end);
+            const auto bytes = static_cast<std::size_t>(mask_bytes(last - first));
+            std::uint8_t bits[kChunk / 8 + 4];  // the kernel writes past the last
+            if (make) {
+              kernel.mask(maker, bits, first, last);
+            } else {
+              std::memcpy(bits, given.as<std::uint8_t>() + first / 8, bytes);
+            }
+            std::ptrdiff_t position = 0;
+            rows.for_pieces(first, last, [&](char* const* at, std::ptrdiff_t column, std::ptrdiff_t count) {
+              fn({scale, -0.0, 0}, {bits, position, at[0], at[1], rows.strides[0], rows.strides[1], count, false},
+                 bias.data() + column * size, bits);
+              position += count;
+            });
+            std::memcpy(mask.as<std::uint8_t>() + first / 8, bits, bytes);
+          }
+        },
+        kMaskBlock);
+  }
+  return py::make_tuple(y.object(), mask.object());
+}
+
+py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle out) {
+  const Array dy = read_floats_or_halves(dy_in, "dy");
+  require_rows(dy, "dy");
+  const Array mask = checked_mask(mask_in, dy.size());
+  const Array dx = output(out, dy, "out", "dy");
+  require_disjoint(dx, "out", mask, "mask");
+  const auto arrays = row_arrays({dy, dx}, dy.shape(dy.ndim() - 1));
+  const std::ptrdiff_t n = arrays.n;
+  BlockSums sums(arrays.rows(), n);
+  std::ptrdiff_t steps[2];
+  arrays.outer.inner_strides(steps);
+  const DropoutSumsFn fn = fn_of(kernels().dropout->apply_sums, dy.dtype());
+  const auto* bits = mask.as<const std::uint8_t>();
+  {
+    py::gil_scoped_release release;
+    parallel_for(sums.blocks(), kSumsNs * static_cast<double>(sums.elements()),
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                   for (std::ptrdiff_t b = begin; b < end; ++b) {
+                     arrays.outer.for_runs(sums.begin(b), sums.end(b),
+                                           [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t row) {
+                                             for (std::ptrdiff_t r = 0; r < count; ++r)
+                                               fn({scale, -0.0, 0},
+                                                  {bits, (row + r) * n, at[0] + r * steps[0], at[1] + r * steps[1],
+                                                   arrays.strides[0], arrays.strides[1], n, false},
+                                                  sums.of(b));
+                                           });
+                   }
+                 });
+  }
+  return py::make_tuple(dx.object(), sums.total(dy.dtype()).object());
 }
 
 // x as a float array, and `out` checked against it or a new array: what inference multiplies by NumPy's own means.
 py::tuple checked_output(py::handle x_in, py::handle out) {
-  const Array x = read_floats(x_in, "x");
+  const Array x = read_floats_or_halves(x_in, "x");
   return py::make_tuple(x.object(), output(out, x, "out", "x").object());
 }
 
-py::object philox4x32(std::uint64_t key, std::uint64_t first, std::uint32_t stream, std::ptrdiff_t blocks) {
-  const Array words = new_array({blocks, 4}, NPY_UINT32);
-  kernels().dropout->philox(key, first, stream, words.as<std::uint32_t>(), blocks);
-  return words.object();
-}
+const Elementwise& pick_keep_scaled(const KernelTable& table, int) { return table.dropout->keep_scaled; }
 
 }  // namespace
 
 void bind_dropout(py::module_& module) {
   module.def("dropout", &dropout);
   module.def("dropout_backward", &dropout_backward);
+  module.def("dropout_mask", &dropout_mask);
+  module.def("bias_relu_dropout", &bias_relu_dropout);
+  module.def("bias_relu_dropout_backward", &bias_relu_dropout_backward);
   module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"));
-  module.def("_philox4x32", &philox4x32, py::arg("key"), py::arg("first"), py::arg("stream"), py::arg("blocks"));
+  module.def("check_mask", [](py::handle mask, std::ptrdiff_t elements) { checked_mask(mask, elements); });
+  module.attr("_keep_scaled") =
+      make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, kScaledNs});
 }
 
 }  // namespace nnfast

@@ -46,4 +46,16 @@ RowArrays<Arrays> row_arrays(const Array (&arrays)[Arrays], std::ptrdiff_t n) {
   return result;
 }
 
+inline void require_rows(const Array& x, const char* name) {
+  if (x.ndim() == 0) throw py::value_error(std::string(name) + " must have at least one axis, got a scalar");
+}
+
+// One value for each column of x's rows, next to each other and of x's dtype.
+inline Array read_columns(py::handle value, const Array& x, const char* name) {
+  const Array columns = read_as(value, x.dtype(), name);
+  require_shape(columns, {x.shape(x.ndim() - 1)}, name);
+  if (PyArray_IS_C_CONTIGUOUS(columns.get())) return columns;
+  return Array(py::reinterpret_steal<py::object>(PyArray_NewCopy(columns.get(), NPY_CORDER)));
+}
+
 }  // namespace nnfast

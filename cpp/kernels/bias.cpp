@@ -17,15 +17,6 @@ struct BiasForward {
   }
 };
 
-template <class V>
-NNFAST_INLINE void add_to(double* sums, V v) {
-  const Widened<V> wide = widen(v);
-  for (int k = 0; k < Widened<V>::count; ++k) {
-    double* at = sums + k * kLanes<Vec<double>>;
-    store(at, load<Vec<double>>(at) + wide.part[k]);
-  }
-}
-
 // A row whose elements lie next to each other, as far as whole vectors go; returns how far.
 template <class Formula, class S>
 NNFAST_INLINE std::ptrdiff_t contiguous_row(const BiasBackward& a, const char* dy, const char* saved, char* dx,
@@ -44,7 +35,7 @@ NNFAST_INLINE std::ptrdiff_t contiguous_row(const BiasBackward& a, const char* d
     unrolled<count>([&](int u) NNFAST_INLINED { gradients[u] = Formula::backward(gradients[u], of[u]); });
     unrolled<count>([&](int u) NNFAST_INLINED {
       Stored<S>::store(dx + (i + u * kLanes<V>)*size, gradients[u]);
-      add_to(a.sums + i + u * kLanes<V>, gradients[u]);
+      add_doubles(a.sums + i + u * kLanes<V>, gradients[u], kLanes<V>);
     });
     i += count * kLanes<V>;
   };
@@ -69,7 +60,7 @@ unsigned bias_backward(const BiasBackward& a, std::ptrdiff_t rows, std::ptrdiff_
       if (a.bias) of += Stored<S>::load(a.bias + i * size, size, count);
       const V gradient = Formula::backward(Stored<S>::load(dy + i * a.dy_stride, a.dy_stride, count), of);
       Stored<S>::store(dx + i * a.dx_stride, a.dx_stride, gradient, count);
-      for (std::ptrdiff_t k = 0; k < count; ++k) a.sums[i + k] += static_cast<double>(gradient[k]);
+      add_doubles(a.sums + i, gradient, count);
     }
   }
   return exceptions.raised() & Formula::backward_raises;

@@ -1,26 +1,36 @@
 // Dropout (Srivastava et al. 2014): a mask that is a function of seed and position alone, and its application.
 //
 // Element i is dropped when its 32 random bits are below p 2^32. The high 16 of them decide nearly always, and only
-// they are made at first: 128 elements take 16 Philox counters. Element 32 j + 2 c + h of a block has half h of word j
-// of the block's counter c. Where the high bits equal the threshold's, the low 16 come from the same place of stream 1.
+// they are made at first: half i of the words of stream kHighBits (philox.hpp), the lower half of a word first. Where
+// they equal the threshold's, the low 16 come from the same place of stream kLowBits.
 #include "kernels/dropout.hpp"
 
+#include "kernels/elementwise_loop.hpp"
 #include "simd/bits.hpp"
 #include "simd/float_state.hpp"
 #include "simd/philox.hpp"
+#include "simd/reduce.hpp"
+#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
 
-using Halves = Vec<std::uint16_t>;
-constexpr int kCounters = 16;  // a block
-constexpr int kParts = kCounters / kLanes<Words>;
+constexpr std::uint32_t kHighBits = 1, kLowBits = 2;
+using Halfwords = Vec<std::uint16_t>;
 
-// One bit a lane from a comparison's lanes.
-NNFAST_INLINE std::uint32_t pack_lanes(VecN<std::int16_t, kLanes<Halves>> lanes) {
+enum class Is { below, equal, not_below };
+
+// One bit a lane.
+template <Is is>
+NNFAST_INLINE std::uint32_t compare_lanes(Halfwords a, Halfwords b) {
 #if defined(__AVX512BW__)
-  return _mm512_movepi16_mask(bit_cast<__m512i>(lanes));
-#elif defined(__AVX2__)
+  const auto x = bit_cast<__m512i>(a), y = bit_cast<__m512i>(b);
+  if constexpr (is == Is::below) return _mm512_cmplt_epu16_mask(x, y);
+  if constexpr (is == Is::equal) return _mm512_cmpeq_epu16_mask(x, y);
+  return _mm512_cmpge_epu16_mask(x, y);
+#else
+  const VecN<std::int16_t, kLanes<Halfwords>> lanes = is == Is::below ? a < b : is == Is::equal ? a == b : a >= b;
+#if defined(__AVX2__)
   const auto wide = bit_cast<__m256i>(lanes);
   const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
   return static_cast<std::uint32_t>(_mm_movemask_epi8(bytes));
@@ -28,122 +38,261 @@ NNFAST_INLINE std::uint32_t pack_lanes(VecN<std::int16_t, kLanes<Halves>> lanes)
   return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(bit_cast<__m128i>(lanes), _mm_setzero_si128())));
 #else
   std::uint32_t bits = 0;
-  for (int i = 0; i < kLanes<Halves>; ++i) bits |= (static_cast<std::uint32_t>(lanes[i]) & 1u) << i;
+  for (int i = 0; i < kLanes<Halfwords>; ++i) bits |= (static_cast<std::uint32_t>(lanes[i]) & 1u) << i;
   return bits;
+#endif
 #endif
 }
 
-// Places the bits of a vector of halves, part `part` of word `word`, into the 128 bits of a block.
-NNFAST_INLINE void place(std::uint64_t (&block)[2], std::uint32_t bits, int word, int part) {
-  const int at = 2 * kCounters * word + kLanes<Halves> * part;
-  block[at / 64] |= static_cast<std::uint64_t>(bits) << (at % 64);
-}
-
-struct Comparison {
-  std::uint64_t above[2] = {}, equal[2] = {};
+// The bits of 128 elements.
+struct MaskBlock {
+  std::uint64_t word[2] = {};
+  // Those of a vector of halves, part `part` of word `word` of a block.
+  NNFAST_INLINE void place(std::uint32_t bits, int of_word, int part) {
+    const int at = 2 * kCountersInBlock * of_word + kLanes<Halfwords> * part;
+    word[at / 64] |= static_cast<std::uint64_t>(bits) << (at % 64);
+  }
 };
 
-// Compares the 128 halves of the block that begins at counter `first` with a threshold.
-NNFAST_INLINE Comparison compare_block(std::uint64_t seed, std::uint64_t first, std::uint32_t stream,
-                                       std::uint16_t threshold) {
-  Comparison result;
-  const Halves bound = broadcast<Halves>(threshold);
-#pragma GCC unroll 4
-  for (int part = 0; part < kParts; ++part) {
-    const PhiloxBlock random = philox(seed, first + static_cast<std::uint64_t>(part * kLanes<Words>), stream);
-    for (int word = 0; word < 4; ++word) {
-      const Halves halves = bit_cast<Halves>(random.word[word]);
-      place(result.above, pack_lanes(halves > bound), word, part);
-      place(result.equal, pack_lanes(halves == bound), word, part);
+template <Is is>
+NNFAST_INLINE MaskBlock compare(const PhiloxBlock& random, Halfwords with) {
+  MaskBlock result;
+  unrolled<PhiloxBlock::kParts>([&](int part) NNFAST_INLINED {
+    for (int word = 0; word < 4; ++word)
+      result.place(compare_lanes<is>(bit_cast<Halfwords>(random.part[part].word[word]), with), word, part);
+  });
+  return result;
+}
+
+// Which elements of a block of a stream are kept, for one threshold.
+class KeptBlocks {
+ public:
+  NNFAST_INLINE explicit KeptBlocks(const DropoutMask& mask)
+      : key_(mask.seed),
+        high_(broadcast<Halfwords>(static_cast<std::uint16_t>(mask.threshold >> 16))),
+        low_(broadcast<Halfwords>(static_cast<std::uint16_t>(mask.threshold))),
+        low_decides_((mask.threshold & 0xffff) != 0),
+        none_(mask.threshold >> 32 != 0) {}
+  NNFAST_INLINE MaskBlock operator()(std::uint64_t block) const {
+    if (none_) return {};
+    const PhiloxBlock random(key_, block, kHighBits);
+    MaskBlock kept = compare<Is::not_below>(random, high_);
+    if (!low_decides_) return kept;
+    const MaskBlock equal = compare<Is::equal>(random, high_);
+    if (equal.word[0] | equal.word[1]) [[unlikely]] {
+      const MaskBlock below = compare<Is::below>(PhiloxBlock(key_, block, kLowBits), low_);
+      for (int k = 0; k < 2; ++k) kept.word[k] &= ~(equal.word[k] & below.word[k]);
     }
+    return kept;
+  }
+
+ private:
+  PhiloxKey key_;
+  Halfwords high_, low_;
+  bool low_decides_, none_;
+};
+
+// The same with a threshold for each channel; `i` counts the elements of the array.
+class KeptByChannel {
+ public:
+  explicit KeptByChannel(const DropoutMask& mask) : mask_(mask), key_(mask.seed) {}
+  MaskBlock operator()(std::uint64_t block) const {
+    std::uint16_t high[kMaskBlock], low[kMaskBlock];
+    store_halves(PhiloxBlock(key_, block, kHighBits), high);
+    store_halves(PhiloxBlock(key_, block, kLowBits), low);
+    const auto first = static_cast<std::ptrdiff_t>(block * kMaskBlock - mask_.offset);
+    MaskBlock kept;
+    for (std::ptrdiff_t e = first < 0 ? -first : 0; e < kMaskBlock; ++e) {
+      const std::uint64_t bits = std::uint64_t{high[e]} << 16 | low[e];
+      const std::ptrdiff_t channel = (first + e) / mask_.inner % mask_.channels;
+      if (bits >= mask_.thresholds[channel]) kept.word[e / 64] |= std::uint64_t{1} << (e % 64);
+    }
+    return kept;
+  }
+
+ private:
+  const DropoutMask& mask_;
+  PhiloxKey key_;
+  static void store_halves(const PhiloxBlock& random, std::uint16_t* to) {
+    for (int word = 0; word < 4; ++word)
+      for (int part = 0; part < PhiloxBlock::kParts; ++part)
+        store(to + 2 * kCountersInBlock * word + kLanes<Halfwords> * part,
+              bit_cast<Halfwords>(random.part[part].word[word]));
+  }
+};
+
+// The last 128 - shift bits of one block and the first of the next.
+NNFAST_INLINE MaskBlock joined_blocks(const MaskBlock& now, const MaskBlock& next, unsigned shift) {
+  const std::uint64_t words[4] = {now.word[0], now.word[1], next.word[0], next.word[1]};
+  const unsigned skipped = shift / 64, left = shift % 64;
+  MaskBlock result;
+  for (unsigned k = 0; k < 2; ++k) {
+    const std::uint64_t* from = words + k + skipped;
+    result.word[k] = left ? from[0] >> left | from[1] << (64 - left) : from[0];
   }
   return result;
 }
 
-void dropout_mask(const DropoutMask& mask, std::ptrdiff_t begin, std::ptrdiff_t end) {
-  const auto high = static_cast<std::uint16_t>(mask.threshold >> 16);
-  const auto low = static_cast<std::uint16_t>(mask.threshold);
-  const bool keep_none = mask.threshold >> 32 != 0;
-  for (std::ptrdiff_t i = begin; i < end; i += kMaskBlock) {
-    const auto first = static_cast<std::uint64_t>(i / kMaskBlock * kCounters);
-    Comparison kept = compare_block(mask.seed, first, 0, high);
-    if (kept.equal[0] | kept.equal[1]) [[unlikely]] {
-      const Comparison lower = compare_block(mask.seed, first, 1, low);
-      for (int k = 0; k < 2; ++k) kept.above[k] |= kept.equal[k] & (lower.above[k] | lower.equal[k]);
+// The blocks of an array begin where they like in those of its stream.
+template <class Kept>
+void write_mask(const DropoutMask& mask, std::uint8_t* bits, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const Kept kept(mask);
+  const std::uint64_t first = mask.offset + static_cast<std::uint64_t>(begin);
+  const auto shift = static_cast<unsigned>(first % kMaskBlock);
+  std::uint64_t block = first / kMaskBlock;
+  MaskBlock next;
+  if (shift) next = kept(block);
+  for (std::ptrdiff_t i = begin; i < end; i += kMaskBlock, ++block) {
+    MaskBlock now;
+    if (shift) {
+      const MaskBlock before = next;
+      next = kept(block + 1);
+      now = joined_blocks(before, next, shift);
+    } else {
+      now = kept(block);
     }
-    if (keep_none) kept.above[0] = kept.above[1] = 0;
     const std::ptrdiff_t left = end - i;
     if (left < kMaskBlock) {
-      if (left < 64) kept.above[0] &= (std::uint64_t{1} << left) - 1;
-      kept.above[1] = left <= 64 ? 0 : kept.above[1] & ((std::uint64_t{1} << (left - 64)) - 1);
+      if (left < 64) now.word[0] &= (std::uint64_t{1} << left) - 1;
+      now.word[1] = left <= 64 ? 0 : now.word[1] & ((std::uint64_t{1} << (left - 64)) - 1);
     }
     const std::ptrdiff_t bytes = left < kMaskBlock ? (left + 7) / 8 : kMaskBlock / 8;
-    __builtin_memcpy(mask.bits + i / 8, kept.above, static_cast<std::size_t>(bytes));
+    __builtin_memcpy(bits + (i - begin) / 8, now.word, static_cast<std::size_t>(bytes));
   }
 }
 
-// The bits of elements position, position + 1, ..., count of them (at most 16), in the low bits of the result.
-NNFAST_INLINE std::uint32_t mask_bits(const std::uint8_t* bits, std::ptrdiff_t position, std::ptrdiff_t count) {
-  const std::uint8_t* from = bits + position / 8;
-  const auto offset = position % 8;
-  if (offset == 0 && count == 16) {
-    std::uint16_t word;
-    __builtin_memcpy(&word, from, sizeof word);
-    return word;
-  }
-  std::uint32_t word = 0;
-  for (std::ptrdiff_t k = 0; 8 * k < offset + count; ++k) word |= static_cast<std::uint32_t>(from[k]) << (8 * k);
-  return word >> offset;
+void dropout_mask(const DropoutMask& mask, std::uint8_t* bits, std::ptrdiff_t begin, std::ptrdiff_t end) {
+  mask.thresholds ? write_mask<KeptByChannel>(mask, bits, begin, end) : write_mask<KeptBlocks>(mask, bits, begin, end);
 }
 
-// One vector: kept where its bit of `bits` is set. Selected, not multiplied: a dropped NaN or infinity becomes 0.
+// ---- application ----
+
+// Keeping as vectors. Selected, not multiplied: a dropped NaN or infinity does not pass.
 template <class V>
-NNFAST_INLINE V keep(V x, std::uint32_t bits, V factor) {
-  return lanes_of<V>(bits) ? x * factor : V{};
-}
+struct KeepingVectors {
+  V scale, shift, dropped;
+  NNFAST_INLINE explicit KeepingVectors(const Keeping& keeping)
+      : scale(broadcast<V>(static_cast<Element<V>>(keeping.scale))),
+        shift(broadcast<V>(static_cast<Element<V>>(keeping.shift))),
+        dropped(broadcast<V>(static_cast<Element<V>>(keeping.dropped))) {}
+  NNFAST_INLINE V operator()(V x, std::uint32_t bits) const { return select(bits, fma(x, scale, shift), dropped); }
+};
 
-template <class T>
-void dropout_apply(const std::uint8_t* bits, std::ptrdiff_t position, const char* from, std::ptrdiff_t from_stride,
-                   char* to, std::ptrdiff_t to_stride, std::ptrdiff_t n, double scale) {
-  using V = Vec<T>;
-  constexpr int step = 16;
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
-  const ExceptionScope exceptions;
-  const V factor = broadcast<V>(static_cast<T>(scale));
+// A run whose elements lie next to each other, or not.
+template <class S, bool Dense>
+struct Elements {
+  using V = typename Stored<S>::V;
+  const DropoutRun run;  // a copy, which no store can change
+  NNFAST_INLINE V load(std::ptrdiff_t i, std::ptrdiff_t count) const {
+    if (Dense && count == kLanes<V>) return Stored<S>::load(run.from + i * static_cast<std::ptrdiff_t>(sizeof(S)));
+    return Stored<S>::load(run.from + i * run.from_stride, run.from_stride, count);
+  }
+  template <bool Stream>
+  NNFAST_INLINE void store(std::ptrdiff_t i, V v, std::ptrdiff_t count) const {
+    char* at = run.to + i * static_cast<std::ptrdiff_t>(sizeof(S));
+    if (!Dense || count < kLanes<V>) return Stored<S>::store(run.to + i * run.to_stride, run.to_stride, v, count);
+    if constexpr (Stream && Stored<S>::streams) return stream(reinterpret_cast<S*>(at), v);
+    Stored<S>::store(at, v);
+  }
+  // Before the first whose result can be streamed.
+  NNFAST_INLINE std::ptrdiff_t lead() const {
+    const auto past = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(run.to) % kVectorBytes);
+    constexpr auto bytes = static_cast<std::ptrdiff_t>(kVectorBytes), size = static_cast<std::ptrdiff_t>(sizeof(S));
+    return past ? smaller(run.n, (bytes - past) / size) : 0;
+  }
+};
+
+// Calls body(elements, i, count, bits) for the vectors of a run; the body stores by elements.store<stream>.
+template <class S, bool Dense, bool Stream, class Body>
+NNFAST_INLINE void for_vectors(const DropoutRun& given, Body body) {
+  constexpr std::ptrdiff_t lanes = kLanes<typename Stored<S>::V>, step = 16;
+  const Elements<S, Dense> elements{given};
+  const DropoutRun& run = elements.run;
+  const auto some = [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    body(elements, i, count, bits_at(run.bits, run.position + i, count), std::bool_constant<false>{});
+  };
   std::ptrdiff_t i = 0;
-  if (from_stride == size && to_stride == size && position % 8 == 0) {
-    for (; i + step <= n; i += step) {
-      const std::uint32_t word = mask_bits(bits, position + i, step);
-#pragma GCC unroll 8
-      for (int lane = 0; lane < step; lane += kLanes<V>) {
-        const V x = load<V>(reinterpret_cast<const T*>(from) + i + lane);
-        store(reinterpret_cast<T*>(to) + i + lane, keep(x, word >> lane, factor));
-      }
+  if constexpr (Dense) {
+    if (Stream && (i = elements.lead()) > 0) some(0, i);
+#pragma GCC unroll 4
+    for (; i + step <= run.n; i += step) {
+      const std::uint32_t bits = bits_at(run.bits, run.position + i, step);
+      unrolled<step / lanes>([&](int u) NNFAST_INLINED {
+        body(elements, i + u * lanes, lanes, bits >> u * lanes, std::bool_constant<Stream>{});
+      });
     }
   }
-  for (; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
-    const V x = load_strided<V>(from + i * from_stride, from_stride, count, T{0});
-    const V y = keep(x, mask_bits(bits, position + i, count), factor);
-    store_strided(to + i * to_stride, to_stride, y, count);
-  }
+  for (; i < run.n; i += lanes) some(i, smaller(lanes, run.n - i));
 }
 
-void philox_words(std::uint64_t key, std::uint64_t first, std::uint32_t stream, std::uint32_t* words,
-                  std::ptrdiff_t blocks) {
-  for (std::ptrdiff_t i = 0; i < blocks; i += kLanes<Words>) {
-    const PhiloxBlock random = philox(key, first + static_cast<std::uint64_t>(i), stream);
-    for (std::ptrdiff_t lane = 0; lane < kLanes<Words> && i + lane < blocks; ++lane)
-      for (int word = 0; word < 4; ++word) words[4 * (i + lane) + word] = random.word[word][lane];
-  }
+template <class S, class Body>
+NNFAST_INLINE void over_run(const DropoutRun& run, Body body) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  if (run.from_stride != size || run.to_stride != size) return for_vectors<S, false, false>(run, body);
+  run.stream ? for_vectors<S, true, true>(run, body) : for_vectors<S, true, false>(run, body);
 }
+
+template <class S>
+void dropout_apply(const Keeping& keeping, const DropoutRun& run) {
+  const ExceptionScope exceptions;
+  const KeepingVectors<typename Stored<S>::V> keep(keeping);
+  over_run<S>(run, [&](const auto& x, std::ptrdiff_t i, std::ptrdiff_t count, std::uint32_t bits, auto streaming)
+                       NNFAST_INLINED { x.template store<streaming>(i, keep(x.load(i, count), bits), count); });
+}
+
+template <class S>
+void bias_relu_dropout(const Keeping& keeping, const DropoutRun& run, const char* bias, std::uint8_t* all_bits) {
+  using V = typename Stored<S>::V;
+  const ExceptionScope exceptions;
+  const KeepingVectors<V> keep(keeping);
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  const std::ptrdiff_t position = run.position;
+  over_run<S>(run, [&](const auto& x, std::ptrdiff_t i, std::ptrdiff_t count, std::uint32_t bits, auto streaming)
+                       NNFAST_INLINED {
+                         const V sum = x.load(i, count) + Stored<S>::load(bias + i * size, size, count);
+                         const std::uint32_t none = bits_of<V>(sum <= 0) & ((1u << count) - 1);
+                         clear_bits(all_bits, position + i, none);
+                         x.template store<streaming>(i, keep(sum, bits & ~none), count);
+                       });
+}
+
+template <class S>
+void dropout_sums(const Keeping& keeping, const DropoutRun& run, double* sums) {
+  using V = typename Stored<S>::V;
+  const ExceptionScope exceptions;
+  const KeepingVectors<V> keep(keeping);
+  over_run<S>(run, [&](const auto& x, std::ptrdiff_t i, std::ptrdiff_t count, std::uint32_t bits, auto streaming)
+                       NNFAST_INLINED {
+                         const V kept = keep(x.load(i, count), bits);
+                         x.template store<streaming>(i, kept, count);
+                         add_doubles(sums + i, kept, count);
+                       });
+}
+
+void dropout_fence() { fence(); }
+
+// s == 0 ? 0 : x s, for what drops whole pieces of an array.
+struct KeepScaled {
+  static constexpr unsigned raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V apply(V x, V s) {
+    return s == 0 ? V{} : x * s;
+  }
+};
 
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const DropoutKernels dropout;
-const DropoutKernels dropout = {dropout_mask, dropout_apply<float>, dropout_apply<double>, philox_words};
+const DropoutKernels dropout = {
+    dropout_mask,
+    {dropout_apply<Half>, dropout_apply<float>, dropout_apply<double>},
+    {bias_relu_dropout<Half>, bias_relu_dropout<float>, bias_relu_dropout<double>},
+    {dropout_sums<Half>, dropout_sums<float>, dropout_sums<double>},
+    dropout_fence,
+    elementwise_entry<KeepScaled, 2, 1>,
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -229,20 +229,6 @@ NNFAST_INLINE GradientMeans<typename Stored<S>::V> gradient_means(
           broadcast<V>(static_cast<T>(sum_normalised.total() / n))};
 }
 
-template <class V>
-NNFAST_INLINE void add_doubles(double* to, V terms, std::ptrdiff_t count) {
-  const Widened<V> sums = widen(terms);
-  for (int k = 0; k < sums.count; ++k) {
-    constexpr std::ptrdiff_t lanes = kLanes<Vec<double>>;
-    const std::ptrdiff_t left = smaller(count - k * lanes, lanes);
-    if (left == lanes) {
-      store(to + k * lanes, load<Vec<double>>(to + k * lanes) + sums.part[k]);
-    } else if (left > 0) {
-      store_partial(to + k * lanes, load_partial<Vec<double>>(to + k * lanes, left, 0) + sums.part[k], left);
-    }
-  }
-}
-
 template <class S, bool Dense, bool Centred, int R>
 NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   using V = typename Stored<S>::V;

@@ -9,7 +9,7 @@
 namespace nnfast {
 namespace {
 
-NNFAST_INLINE double log_of(double sum) { return sum == sum ? log_from_one(broadcast<Vec<double>>(sum))[0] : sum; }
+NNFAST_INLINE double log_or_nan(double sum) { return sum == sum ? log_of(broadcast<Vec<double>>(sum))[0] : sum; }
 
 // The exponentials of R rows go to dz and their sums are returned; with(r, i, part, count, d) sees what they are of.
 template <class T, int R, class ZRows, class DzRows, class With>
@@ -51,7 +51,7 @@ NNFAST_INLINE void index_rows(const CrossEntropy& loss, std::ptrdiff_t row, cons
     store_element(dz.at(r, loss.labels[row + r]), static_cast<T>(gradient));
     const double shifted =
         at_label[r] == largest[r] ? 0.0 : static_cast<double>(at_label[r]) - static_cast<double>(largest[r]);
-    loss.losses[row + r] = log_of(total) - shifted;
+    loss.losses[row + r] = log_or_nan(total) - shifted;
   }
 }
 
@@ -75,7 +75,7 @@ NNFAST_INLINE void target_rows(const CrossEntropy& loss, std::ptrdiff_t row, con
   for (int r = 0; r < R; ++r) {
     const double targets = target_sums[r].total();
     softmax_scale[r] = broadcast<V>(static_cast<T>(targets * loss.gradient_scale / totals[r]));
-    loss.losses[row + r] = log_of(totals[r]) * targets - weighted[r].total();
+    loss.losses[row + r] = log_or_nan(totals[r]) * targets - weighted[r].total();
   }
   for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
     unrolled<R>([&](int r) NNFAST_INLINED {

@@ -130,7 +130,5 @@ template <class S>
   Stored<S>::store(to, stride, v, count);
 }
 
-NNFAST_INLINE std::ptrdiff_t smaller(std::ptrdiff_t a, std::ptrdiff_t b) { return a < b ? a : b; }
-
 }  // namespace
 }  // namespace nnfast

@@ -56,7 +56,7 @@ NNFAST_INLINE V log_of_sum(V count, V others) {
   const V little = nearly_one ? others : V{};
   // What the addition loses is as much as two ulps of a small logarithm.
   const Pair<V> much = choose(nearly_one | ~usable, Pair<V>{one, V{}}, two_sum(count, others));
-  const V logarithm = log_from_one(much.hi) + much.lo / much.hi;
+  const V logarithm = log_of(much.hi) + much.lo / much.hi;
   return usable ? (nearly_one ? little - log1p_rest(little) : logarithm) : others - others;
 }
 

@@ -21,6 +21,7 @@ namespace nnfast {
   extern const NormalizationKernels normalization; \
   extern const LayerNormKernels layer_norm;        \
   extern const DropoutKernels dropout;             \
+  extern const RandomKernels random;               \
   extern const OptimKernels optim;                 \
   extern const GatingKernels gating;               \
   extern const BiasKernels bias;                   \
@@ -39,6 +40,7 @@ namespace {
               &space::normalization, \
               &space::layer_norm,    \
               &space::dropout,       \
+              &space::random,        \
               &space::optim,         \
               &space::gating,        \
               &space::bias,          \

@@ -11,6 +11,7 @@ struct LossKernels;
 struct NormalizationKernels;
 struct LayerNormKernels;
 struct DropoutKernels;
+struct RandomKernels;
 struct OptimKernels;
 struct GatingKernels;
 struct BiasKernels;
@@ -24,6 +25,7 @@ struct KernelTable {
   const NormalizationKernels* normalization;
   const LayerNormKernels* layer_norm;
   const DropoutKernels* dropout;
+  const RandomKernels* random;
   const OptimKernels* optim;
   const GatingKernels* gating;
   const BiasKernels* bias;

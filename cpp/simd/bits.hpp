@@ -37,6 +37,33 @@ NNFAST_INLINE Mask<V> lanes_of(std::uint32_t bits) {
   return (broadcast<I>(static_cast<IntOf<Element<V>>>(bits)) & lane_bit) != 0;
 }
 
+// a in the lanes whose bit is set, b in the others.
+template <class V>
+NNFAST_INLINE V select(std::uint32_t bits, V a, V b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) return _mm512_mask_blend_ps(static_cast<__mmask16>(bits), b, a);
+  if constexpr (sizeof(Element<V>) == 8) return _mm512_mask_blend_pd(static_cast<__mmask8>(bits), b, a);
+#endif
+  return lanes_of<V>(bits) ? a : b;
+}
+
+// The bits at `position` and after it, in the low bits of the result: `count` of them, at most 16; of what is above
+// nothing is known. No byte without one of them is read.
+NNFAST_INLINE std::uint32_t bits_at(const std::uint8_t* bits, std::ptrdiff_t position, std::ptrdiff_t count) {
+  const std::uint8_t* from = bits + (position >> 3);
+  const auto offset = position & 7;
+  std::uint32_t word = from[0];
+  if (offset + count > 8) word |= static_cast<std::uint32_t>(from[1]) << 8;
+  if (offset + count > 16) word |= static_cast<std::uint32_t>(from[2]) << 16;
+  return word >> offset;
+}
+
+// Clears, of the 16 bits at `position` and after it, those that are set in `which`; three bytes are written.
+NNFAST_INLINE void clear_bits(std::uint8_t* bits, std::ptrdiff_t position, std::uint32_t which) {
+  const std::uint32_t keep = ~(which << (position & 7));
+  for (int k = 0; k < 3; ++k) bits[(position >> 3) + k] &= static_cast<std::uint8_t>(keep >> (8 * k));
+}
+
 // Writes bits one after the other from the beginning of a byte. finish() writes what is left and no byte more.
 class BitWriter {
  public:

@@ -101,6 +101,16 @@ struct Constants<float> {
       0x1.9999ec0000000p-2f,
       0x1.245c0c0000000p-2f,
       0x1.ddd8e20000000p-3f};
+  static constexpr float half_pi = 0x1.921fb60000000p+0f;
+  static constexpr float integer_magic = 0x1.8000000000000p+23f;
+  static constexpr float sin_tail[] = {
+      -0x1.5555520000000p-3f,
+      0x1.110c2a0000000p-7f,
+      -0x1.9aca300000000p-13f};
+  static constexpr float cos_tail[] = {
+      0x1.5555540000000p-5f,
+      -0x1.6c12d40000000p-10f,
+      0x1.9bd8ec0000000p-16f};
 };
 
 template <>
@@ -210,6 +220,22 @@ struct Constants<double> {
       0x1.3b1c3ca5ae431p-3,
       0x1.0fbde0381af76p-3,
       0x1.0c0a8ce2e4b36p-3};
+  static constexpr double half_pi = 0x1.921fb54442d18p+0;
+  static constexpr double integer_magic = 0x1.8000000000000p+52;
+  static constexpr double sin_tail[] = {
+      -0x1.5555555555555p-3,
+      0x1.1111111110bb3p-7,
+      -0x1.a01a019e83b98p-13,
+      0x1.71de379693ea6p-19,
+      -0x1.ae600b05993c1p-26,
+      0x1.5e0b18e278ed2p-33};
+  static constexpr double cos_tail[] = {
+      0x1.5555555555555p-5,
+      -0x1.6c16c16c16967p-10,
+      0x1.a01a019f4eb44p-16,
+      -0x1.27e4fa17db6b7p-22,
+      0x1.1eeb68e763897p-29,
+      -0x1.907da02f62757p-37};
 };
 
 // clang-format on

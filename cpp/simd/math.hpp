@@ -172,9 +172,9 @@ NNFAST_INLINE V log1p_unit(Pair<V> t) {
   return (upper ? broadcast<V>(C::ln2_hi) : zero) + (f - (rest - (upper ? broadcast<V>(C::ln2_lo) : zero)));
 }
 
-// log(x) for finite x >= 1, as k ln2 + log(m) with m = x / 2^k in [sqrt(1/2), sqrt(2)).
+// log(x) for finite normal x > 0, as k ln2 + log(m) with m = x / 2^k in [sqrt(1/2), sqrt(2)).
 template <class V>
-NNFAST_INLINE V log_from_one(V x) {
+NNFAST_INLINE V log_of(V x) {
   using T = Element<V>;
   using I = Mask<V>;
   using C = Constants<T>;
@@ -185,6 +185,31 @@ NNFAST_INLINE V log_from_one(V x) {
   const V n = __builtin_convertvector(k, V);
   const V f = m - 1;
   return n * C::ln2_hi - ((log1p_rest(f) - n * C::ln2_lo) - f);
+}
+
+template <class V>
+struct SinCos {
+  V sin, cos;
+};
+
+// Of 2 pi t, 0 <= t <= 1: by the angle to the nearest axis, which is known exactly.
+template <class V>
+NNFAST_INLINE SinCos<V> sin_cos_turns(V t) {
+  using T = Element<V>;
+  using I = Mask<V>;
+  using C = Constants<T>;
+  const V magic = broadcast<V>(C::integer_magic);
+  const V quarters = t * 4;
+  const V shifted = quarters + magic;  // the number of the axis sits in the low bits
+  const I axis = bit_cast<I>(shifted);
+  const V a = (quarters - (shifted - magic)) * C::half_pi;
+  const V z = a * a;
+  const V s = fma(a * z, polynomial(z, C::sin_tail), a);
+  const V c = fma(z * z, polynomial(z, C::cos_tail), fma(z, broadcast<V>(static_cast<T>(-0.5)), broadcast<V>(1)));
+  const auto across = (axis & 1) != 0;
+  constexpr int to_sign = sizeof(T) * 8 - 2;
+  const I sin_sign = (axis & 2) << to_sign, cos_sign = ((axis + 1) & 2) << to_sign;
+  return {bit_cast<V>(bit_cast<I>(across ? c : s) ^ sin_sign), bit_cast<V>(bit_cast<I>(across ? s : c) ^ cos_sign)};
 }
 
 }  // namespace

@@ -115,6 +115,21 @@ def tanh_series(bits: int, degree: int) -> list:
     return [*fixed, *found[1:]]
 
 
+def sin_tail(z: mp.mpf) -> mp.mpf:
+    """(sin a - a) / a^3 with z = a^2"""
+    if z < mp.mpf(2) ** -40:
+        return -mp.mpf(1) / 6 + z / 120 - z**2 / 5040
+    a = mp.sqrt(z)
+    return (mp.sin(a) - a) / a**3
+
+
+def cos_tail(z: mp.mpf) -> mp.mpf:
+    """(cos a - 1 + z/2) / z^2 with z = a^2"""
+    if z < mp.mpf(2) ** -30:
+        return mp.mpf(1) / 24 - z / 720 + z**2 / 40320
+    return (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2
+
+
 def pair(name: str, value: mp.mpf, bits: int, cpp_type: str) -> str:
     """A constant as an unevaluated sum."""
     hi = round_to(value, bits)
@@ -138,6 +153,7 @@ def constants(
     log_degree: int,
     gauss_degree: int,
     tanh_degree: int,
+    sin_degree: int,
 ) -> str:
     # n * ln2_hi must be exact for every exponent n, also without FMA, and steps * ln2_short for every step of e^x.
     ln2_hi = round_to(mp.log(2), bits - exponent_bits)
@@ -160,6 +176,9 @@ def constants(
     middle = 4
     gauss_coefficients = gauss_bend(gauss_degree, middle, gauss_max)
     tanh_coefficients = remez(tanh_bend, mp.mpf(0), mp.mpf(1), tanh_degree)
+    angle_max = (mp.pi / 4) ** 2 * mp.mpf("1.0001")
+    sin_coefficients = remez(sin_tail, mp.mpf(0), angle_max, sin_degree)
+    cos_coefficients = remez(cos_tail, mp.mpf(0), angle_max, sin_degree)
     selu_lambda = mp.mpf("1.0507009873554804934193349852946")
     selu_alpha = mp.mpf("1.6732632423543772848170429916717")
     gelu_linear = 2 * mp.sqrt(2 / mp.pi)
@@ -220,6 +239,12 @@ struct Constants<{cpp_type}> {{
       {numbers(exp_coefficients)}}};
   static constexpr {cpp_type} log_tail[] = {{
       {numbers(log_coefficients)}}};
+  static constexpr {cpp_type} half_pi = {literal(mp.pi / 2, bits)};
+  static constexpr {cpp_type} integer_magic = {literal(mp.mpf(3) * 2 ** (bits - 2), bits)};
+  static constexpr {cpp_type} sin_tail[] = {{
+      {numbers(sin_coefficients)}}};
+  static constexpr {cpp_type} cos_tail[] = {{
+      {numbers(cos_coefficients)}}};
 }};
 """
 
@@ -237,8 +262,14 @@ struct Constants;
 
 if __name__ == "__main__":
     print(HEADER)
-    print(constants("float", 24, 8, 3, exp_degree=2, log_degree=3, gauss_degree=10, tanh_degree=6))
     print(
-        constants("double", 53, 11, 2, exp_degree=7, log_degree=7, gauss_degree=24, tanh_degree=16)
+        constants(
+            "float", 24, 8, 3, exp_degree=2, log_degree=3, gauss_degree=10, tanh_degree=6, sin_degree=2
+        )
+    )
+    print(
+        constants(
+            "double", 53, 11, 2, exp_degree=7, log_degree=7, gauss_degree=24, tanh_degree=16, sin_degree=5
+        )
     )
     print("// clang-format on\n}  // namespace\n}  // namespace nnfast")

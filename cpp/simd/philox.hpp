@@ -1,5 +1,9 @@
 // Philox4x32-10, the counter-based random bits of Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
 // 1, 2, 3" (2011): four words are a function of a counter and a key alone, so any element's bits can be had directly.
+//
+// A stream is the sequence of words w[0], w[1], ... of a key and a stream number, the third word of the counter. They
+// go by blocks of 16 counters, 64 words: w[64 b + 16 j + c] is word j of counter 16 b + c. So a block is four vectors
+// of 16 words as they come, and nothing is shuffled.
 #pragma once
 
 #include "simd/vector.hpp"
@@ -8,58 +12,81 @@ namespace nnfast {
 namespace {
 
 using Words = Vec<std::uint32_t>;
+constexpr int kCountersInBlock = 16;
+constexpr int kWordsInBlock = 4 * kCountersInBlock;
 
-struct PhiloxBlock {
+// What rounds add to the words: a key a round, in lanes of 64 bits whose upper halves do not matter.
+struct PhiloxKey {
+  Vec<std::uint64_t> k0[10], k1[10];
+  NNFAST_INLINE explicit PhiloxKey(std::uint64_t key) {
+    auto low = static_cast<std::uint32_t>(key), high = static_cast<std::uint32_t>(key >> 32);
+    for (int round = 0; round < 10; ++round, low += 0x9E3779B9u, high += 0xBB67AE85u) {
+      k0[round] = Vec<std::uint64_t>{} + low;
+      k1[round] = Vec<std::uint64_t>{} + high;
+    }
+    // They stay in memory, where an operation finds them at no cost: there are more of them than registers.
+    asm volatile("" : "+m"(*this));
+  }
+};
+
+// The product of the lower halves of 64-bit lanes and m.
+NNFAST_INLINE Vec<std::uint64_t> multiply_low(Vec<std::uint64_t> a, std::uint32_t m) {
+  using Pairs = Vec<std::uint64_t>;
+#if defined(__AVX512F__)
+  return bit_cast<Pairs>(_mm512_mul_epu32(bit_cast<__m512i>(a), _mm512_set1_epi64(m)));
+#elif defined(__AVX2__)
+  return bit_cast<Pairs>(_mm256_mul_epu32(bit_cast<__m256i>(a), _mm256_set1_epi64x(m)));
+#elif defined(__x86_64__)
+  return bit_cast<Pairs>(_mm_mul_epu32(bit_cast<__m128i>(a), _mm_set1_epi64x(m)));
+#else
+  return (a & 0xffffffffu) * m;
+#endif
+}
+
+struct PhiloxWords {
   Words word[4];  // lane i: the words of counter i
 };
 
-// The two halves of the 64-bit products a * m, lane by lane.
-struct HighLow {
-  Words high, low;
-};
-
-NNFAST_INLINE HighLow multiply_wide(Words a, std::uint32_t m) {
+// Counters first, first + 1, ..., one a lane. They go in two halves, those of even and of odd lanes, as the lower
+// halves of 64-bit lanes: a product then has its two words where the next round wants them, and what is above is not
+// looked at.
+NNFAST_INLINE PhiloxWords philox(const PhiloxKey& key, std::uint64_t first, std::uint32_t stream) {
   using Pairs = Vec<std::uint64_t>;
-  const auto product = [m](Pairs x) {
-#if defined(__AVX512F__)
-    return bit_cast<Pairs>(_mm512_mul_epu32(bit_cast<__m512i>(x), _mm512_set1_epi64(m)));
-#elif defined(__AVX2__)
-    return bit_cast<Pairs>(_mm256_mul_epu32(bit_cast<__m256i>(x), _mm256_set1_epi64x(m)));
-#elif defined(__x86_64__)
-    return bit_cast<Pairs>(_mm_mul_epu32(bit_cast<__m128i>(x), _mm_set1_epi64x(m)));
-#else
-    return (x & 0xffffffffu) * m;
-#endif
-  };
-  const Pairs pairs = bit_cast<Pairs>(a);
-  const Pairs even = product(pairs), odd = product(pairs >> 32);
-  constexpr std::uint64_t low_half = 0xffffffffu;
-  return {bit_cast<Words>((even >> 32) | (odd & ~low_half)), bit_cast<Words>((even & low_half) | (odd << 32))};
-}
-
-// The blocks of counters first, first + 1, ..., one a lane; `stream` is the counter's third word.
-NNFAST_INLINE PhiloxBlock philox(std::uint64_t key, std::uint64_t first, std::uint32_t stream) {
-  Words lane{};
-  for (int i = 0; i < kLanes<Words>; ++i) lane[i] = static_cast<std::uint32_t>(i);
-  const Words low = lane + static_cast<std::uint32_t>(first);
-  const auto carried = low < static_cast<std::uint32_t>(first);  // -1 where the low word overflowed
-  Words c0 = low;
-  Words c1 = bit_cast<Words>(broadcast<Mask<Words>>(static_cast<std::int32_t>(first >> 32)) - carried);
-  Words c2 = broadcast<Words>(stream);
-  Words c3{};
-  auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+  Pairs c[2][4];
+  for (int odd = 0; odd < 2; ++odd) {
+    Pairs lane{};
+    for (int i = 0; i < kLanes<Pairs>; ++i) lane[i] = static_cast<std::uint64_t>(2 * i + odd);
+    c[odd][0] = lane + first;
+    c[odd][1] = c[odd][0] >> 32;
+    c[odd][2] = Pairs{} + stream;
+    c[odd][3] = Pairs{};
+  }
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const HighLow p0 = multiply_wide(c0, 0xD2511F53u), p1 = multiply_wide(c2, 0xCD9E8D57u);
-    c0 = p1.high ^ c1 ^ k0;
-    c1 = p1.low;
-    c2 = p0.high ^ c3 ^ k1;
-    c3 = p0.low;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+    for (auto& word : c) {
+      const Pairs p0 = multiply_low(word[0], 0xD2511F53u), p1 = multiply_low(word[2], 0xCD9E8D57u);
+      word[0] = (p1 >> 32) ^ word[1] ^ key.k0[round];
+      word[2] = (p0 >> 32) ^ word[3] ^ key.k1[round];
+      word[1] = p1;
+      word[3] = p0;
+    }
   }
-  return {{c0, c1, c2, c3}};
+  constexpr std::uint64_t low_half = 0xffffffffu;
+  PhiloxWords words;
+  for (int j = 0; j < 4; ++j) words.word[j] = bit_cast<Words>((c[0][j] & low_half) | (c[1][j] << 32));
+  return words;
 }
+
+// The 16 words j of block `block` of a stream, as vectors of which part k has counters from k kLanes<Words> on.
+struct PhiloxBlock {
+  static constexpr int kParts = kCountersInBlock / kLanes<Words>;
+  PhiloxWords part[kParts];
+  NNFAST_INLINE PhiloxBlock(const PhiloxKey& key, std::uint64_t block, std::uint32_t stream) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kParts; ++k)
+      part[k] = philox(key, block * kCountersInBlock + static_cast<std::uint64_t>(k * kLanes<Words>), stream);
+  }
+};
 
 }  // namespace
 }  // namespace nnfast

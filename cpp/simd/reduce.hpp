@@ -97,6 +97,21 @@ NNFAST_INLINE V narrow(Widened<V> wide) {
   }
 }
 
+// Adds the first `count` lanes of v to as many doubles.
+template <class V>
+NNFAST_INLINE void add_doubles(double* to, V v, std::ptrdiff_t count) {
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<double>>;
+  const Widened<V> terms = widen(v);
+  for (int k = 0; k < terms.count; ++k) {
+    const std::ptrdiff_t left = count - k * lanes;
+    if (left >= lanes) {
+      store(to + k * lanes, load<Vec<double>>(to + k * lanes) + terms.part[k]);
+    } else if (left > 0) {
+      store_partial(to + k * lanes, load_partial<Vec<double>>(to + k * lanes, left, 0) + terms.part[k], left);
+    }
+  }
+}
+
 template <class T>
 class BlockSum {
   using V = Vec<T>;

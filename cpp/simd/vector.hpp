@@ -75,6 +75,9 @@ NNFAST_INLINE V broadcast(Element<V> value) {
   return value - V{};  // value - 0 keeps -0.0, where 0 + value would not
 }
 
+// The standard library's functions are not for kernels: they would be shared between instruction sets.
+NNFAST_INLINE std::ptrdiff_t smaller(std::ptrdiff_t a, std::ptrdiff_t b) { return a < b ? a : b; }
+
 // ---- loads and stores; no alignment is assumed ----
 
 template <class V>

@@ -60,7 +60,15 @@ from nnfast.bias import (
     bias_tanh,
     bias_tanh_backward,
 )
-from nnfast.dropout import dropout, dropout_backward
+from nnfast.dropout import (
+    alpha_dropout,
+    alpha_dropout_backward,
+    bias_relu_dropout,
+    bias_relu_dropout_backward,
+    dropout,
+    dropout_backward,
+    dropout_mask,
+)
 from nnfast.gating import (
     geglu,
     geglu_backward,
@@ -91,16 +99,32 @@ from nnfast.softmax import (
     softmax,
     softmax_backward,
 )
+from nnfast.structured_dropout import (
+    drop_connect,
+    drop_connect_backward,
+    dropout1d,
+    dropout1d_backward,
+    dropout2d,
+    dropout2d_backward,
+    dropout3d,
+    dropout3d_backward,
+    stochastic_depth,
+    stochastic_depth_backward,
+)
 from nnfast.version import __version__
 
 if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import optim as optim
+    from nnfast import penalties as penalties
+    from nnfast import random as random
 
-_LAZY = ("optim",)
+_LAZY = ("optim", "penalties", "random")
 
 __all__ = [
     "__version__",
+    "alpha_dropout",
+    "alpha_dropout_backward",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_stats",
@@ -108,6 +132,8 @@ __all__ = [
     "bias_gelu_backward",
     "bias_relu",
     "bias_relu_backward",
+    "bias_relu_dropout",
+    "bias_relu_dropout_backward",
     "bias_silu",
     "bias_silu_backward",
     "bias_tanh",
@@ -115,8 +141,17 @@ __all__ = [
     "celu",
     "celu_backward",
     "cpu_info",
+    "drop_connect",
+    "drop_connect_backward",
     "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
     "dropout_backward",
+    "dropout_mask",
     "elu",
     "elu_backward",
     "fold_batch_norm",
@@ -154,9 +189,11 @@ __all__ = [
     "mish_backward",
     "num_threads",
     "optim",
+    "penalties",
     "prelu",
     "prelu_backward",
     "prelu_weight_backward",
+    "random",
     "relu",
     "relu6",
     "relu6_backward",
@@ -177,6 +214,8 @@ __all__ = [
     "softplus_backward",
     "softsign",
     "softsign_backward",
+    "stochastic_depth",
+    "stochastic_depth_backward",
     "swiglu",
     "swiglu_backward",
     "tanh",

@@ -113,14 +113,45 @@ def dropout(
     x: ArrayLike,
     p: float,
     scale: float,
+    shift: float,
+    dropped: float,
     seed: int,
+    offset: int,
     mask: NDArray[np.uint8] | None,
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def dropout_backward(
     dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
 ) -> NDArray[Any]: ...
+def dropout_mask(
+    n: int,
+    p: float | NDArray[np.float64],
+    inner: int,
+    seed: int,
+    offset: int,
+    out: NDArray[np.uint8] | None,
+) -> NDArray[np.uint8]: ...
+def bias_relu_dropout(
+    x: ArrayLike,
+    bias: ArrayLike,
+    p: float,
+    scale: float,
+    seed: int,
+    offset: int,
+    mask: NDArray[np.uint8] | None,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+def bias_relu_dropout_backward(
+    dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def checked_output(x: ArrayLike, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def check_mask(mask: NDArray[np.uint8] | None, elements: int) -> None: ...
+
+_keep_scaled: np.ufunc
+
+def fill_random(
+    kind: int, out: NDArray[Any], seed: int, offset: int, first: float, second: float
+) -> None: ...
 def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.uint32]: ...
 def check_params(params: list[NDArray[Any]]) -> None: ...
 def sgd(

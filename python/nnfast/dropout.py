@@ -2,35 +2,43 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from math import prod, sqrt
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks, _seeds
+from nnfast import _arrays, _checks, _seeds
 from nnfast._load import _core
 from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
+Mask = NDArray[np.uint8]
+
+# What alpha_dropout puts in the place of a dropped element: the limit of SELU at minus infinity, -lambda alpha.
+_SELU_LEAST = -1.7580993408473768
 
 
 def dropout(
     x: ArrayLike,
-    p: float = 0.5,
+    p: float | ArrayLike = 0.5,
     *,
     training: bool = True,
     mode: Mode = "inverted",
     rng: Rng = None,
-    mask: NDArray[np.uint8] | None = None,
+    mask: Mask | None = None,
+    offset: int = 0,
+    axis: int = 1,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+) -> tuple[NDArray[Any], Mask | None]:
     """Set elements to zero with probability p.
 
     Parameters
     ----------
-    x : array_like of float32 or float64, any shape
-    p : float in [0, 1], default 0.5
-        Probability of dropping an element, honoured to 2**-32. 0 is the identity, 1 gives zeros.
+    x : array_like of float16, float32 or float64, any shape
+    p : float in [0, 1], or array_like of shape (x.shape[axis],), default 0.5
+        Probability of dropping an element, honoured to 2**-32; an array has one for each channel. 0 is the identity,
+        1 gives zeros.
     training : bool, default True
         In inference nothing is dropped.
     mode : "inverted" or "vanilla"
@@ -41,6 +49,11 @@ def dropout(
         advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask to use instead of a random one, packed as below.
+    offset : int, default 0
+        x is part of a larger array and its first element is that array's element `offset` in C order: the pieces of an
+        array, with one int as `rng`, are dropped as the whole is.
+    axis : int, default 1
+        The axis of the channels that an array p is for.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed.
 
@@ -49,14 +62,15 @@ def dropout(
     y : ndarray of x's dtype and shape
         What is dropped is 0, also where x is NaN or infinite.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
-        One bit an element, 1 where it was kept: ``numpy.packbits(kept.ravel(), bitorder="little")``.
+        One bit an element, 1 where it was kept: ``numpy.packbits(kept.ravel(), bitorder="little")``. It is the same
+        for every number of threads, instruction set, dtype and stride.
 
     Raises
     ------
     TypeError
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
-        If p or rng is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+        If p, rng or offset is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
 
     References
     ----------
@@ -69,34 +83,38 @@ def dropout(
     >>> np.array_equal(y == 2, np.unpackbits(mask, bitorder="little"))
     True
     """
-    p = _checks.real_in(p, 0, 1, "p")
     _check_mode(mode)
+    if isinstance(p, np.ndarray | list | tuple) and np.ndim(p):
+        return _dropout_by_channel(x, p, training, mode, rng, mask, offset, axis, out)
+    p = _checks.real_in(p, 0, 1, "p")
     if not training:
-        x, y = _core.checked_output(x, out)
-        return np.multiply(x, 1 - p if mode == "vanilla" else 1.0, out=y), None
-    seed = 0 if mask is not None else _seeds.seed_of(rng)
-    return _core.dropout(x, p, _scale(p, mode), seed, mask, out)
+        return _inference(x, p, mode, out)
+    return _core.dropout(
+        x, p, _scale(p, mode), -0.0, 0.0, _seed(rng, mask), _offset(offset), mask, out
+    )
 
 
 def dropout_backward(
     dy: ArrayLike,
-    mask: NDArray[np.uint8] | None,
-    p: float = 0.5,
+    mask: Mask | None,
+    p: float | ArrayLike = 0.5,
     *,
     mode: Mode = "inverted",
+    axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Gradient of dropout in training: dy where the element was kept, scaled as it was, else 0.
 
     Parameters
     ----------
-    dy : array_like of float32 or float64
+    dy : array_like of float16, float32 or float64
         Gradient of the loss by y.
     mask : ndarray of uint8, shape (ceil(dy.size / 8),)
         What dropout returned.
-    p : float in [0, 1], default 0.5
+    p : float in [0, 1] or array_like of shape (dy.shape[axis],), default 0.5
     mode : "inverted" or "vanilla"
-        Both as given to dropout.
+    axis : int, default 1
+        All three as given to dropout.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
@@ -117,15 +135,361 @@ def dropout_backward(
     >>> nf.dropout_backward(np.ones(4), np.array([0b0101], dtype=np.uint8), p=0.5)
     array([2., 0., 2., 0.])
     """
-    p = _checks.real_in(p, 0, 1, "p")
     _check_mode(mode)
+    if isinstance(p, np.ndarray | list | tuple) and np.ndim(p):
+        dy = _arrays.floating(dy, "dy", halves=True)
+        return _keep_by_channel(dy, "dy", _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
+    p = _checks.real_in(p, 0, 1, "p")
     return _core.dropout_backward(dy, mask, _scale(p, mode), out)
+
+
+def dropout_mask(
+    shape: int | tuple[int, ...],
+    p: float | ArrayLike = 0.5,
+    *,
+    rng: Rng = None,
+    offset: int = 0,
+    axis: int = 1,
+    out: Mask | None = None,
+) -> Mask:
+    """The mask of dropout alone.
+
+    Parameters
+    ----------
+    shape : int or tuple of ints
+        Of the array that is to be masked.
+    p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
+        Probability of dropping an element.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    offset : int, default 0
+    axis : int, default 1
+        As of dropout.
+    out : ndarray of uint8, shape (ceil(size / 8),), optional
+
+    Returns
+    -------
+    mask : ndarray of uint8, shape (ceil(size / 8),)
+        ``dropout(x, p, rng=rng)[1]`` for an x of that shape: one bit an element, 1 where it is kept.
+
+    Raises
+    ------
+    TypeError
+        If shape is no int or tuple of ints, rng is of another type or out has another dtype.
+    ValueError
+        If an argument is out of range, or out has another shape or is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> mask = nf.dropout_mask((2, 4), p=0.5, rng=0)
+    >>> np.unpackbits(mask, bitorder="little").reshape(2, 4).shape
+    (2, 4)
+    """
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    sides = tuple(_checks.integer(side, "shape") for side in sides)
+    if any(side < 0 for side in sides):
+        raise ValueError(f"shape must not be negative, got {shape}")
+    inner = 1
+    if isinstance(p, np.ndarray | list | tuple) and np.ndim(p):
+        like = np.broadcast_to(np.float32(0), sides)
+        p = _channel_p(p, like, "an array", axis)
+        inner = prod(sides[_arrays.axis_of(axis, like, "an array") + 1 :])
+    else:
+        p = _checks.real_in(p, 0, 1, "p")
+    return _core.dropout_mask(prod(sides), p, inner, _seeds.seed_of(rng), _offset(offset), out)
+
+
+def alpha_dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    offset: int = 0,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    """Dropout for networks of SELU: what is dropped takes SELU's least value, and mean and variance are kept.
+
+    ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581, a = ((1 − p)(1 + p α′²))^−½ and b = −a p α′.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, any shape
+        Of mean 0 and variance 1, if y is to be.
+    p : float in [0, 1], default 0.5
+        Probability of dropping an element. 1 gives zeros.
+    training : bool, default True
+        In inference y is x.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
+    offset : int, default 0
+    out : ndarray of x's dtype and shape, optional
+        All four as of dropout.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+    mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
+        As dropout gives it.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers, rng is of another type, or mask or out has another dtype.
+    ValueError
+        If p, rng or offset is out of range, a shape does not match, or out is read-only or overlaps.
+
+    References
+    ----------
+    Klambauer et al., "Self-normalizing neural networks", 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> y, mask = nf.alpha_dropout(np.zeros(8), p=0.5, rng=0)
+    >>> np.unique(y.round(4))
+    array([-0.7792,  0.7792])
+    """
+    p = _checks.real_in(p, 0, 1, "p")
+    if not training:
+        return _inference(x, p, "inverted", out)
+    a = _alpha_scale(p)
+    b = -a * p * _SELU_LEAST
+    dropped = a * _SELU_LEAST + b
+    return _core.dropout(x, p, a, b, dropped, _seed(rng, mask), _offset(offset), mask, out)
+
+
+def alpha_dropout_backward(
+    dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Gradient of alpha_dropout in training: a dy where the element was kept, else 0.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64
+        Gradient of the loss by y.
+    mask : ndarray of uint8, shape (ceil(dy.size / 8),)
+        What alpha_dropout returned.
+    p : float in [0, 1], default 0.5
+    out : ndarray of dy's dtype and shape, optional
+        ``out=dy`` is allowed.
+
+    Returns
+    -------
+    dx : ndarray of dy's dtype and shape
+
+    Raises
+    ------
+    TypeError
+        If dy is not of real numbers, or mask or out has another dtype.
+    ValueError
+        If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.alpha_dropout_backward(np.ones(4), np.array([0b0101], dtype=np.uint8)).round(4)
+    array([0.8864, 0.    , 0.8864, 0.    ])
+    """
+    p = _checks.real_in(p, 0, 1, "p")
+    return _core.dropout_backward(dy, mask, _alpha_scale(p), out)
+
+
+def bias_relu_dropout(
+    x: ArrayLike,
+    bias: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    offset: int = 0,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    """dropout(relu(x + bias), p) in one pass: what follows the matrix product of a hidden layer.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (..., n)
+        Usually a matrix product.
+    bias : array_like, shape (n,)
+        Converted to x's dtype.
+    p : float in [0, 1], default 0.5
+        Probability of dropping an element; what is kept is scaled by ``1 / (1 - p)``.
+    training : bool, default True
+        In inference it is bias_relu.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
+        A mask of dropout's to use instead of a random one. It is not changed.
+    offset : int, default 0
+    out : ndarray of x's dtype and shape, optional
+        All four as of dropout.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+    mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
+        One bit an element, 1 where it was kept and x + bias is positive (or NaN): all that the gradient needs.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers, rng is of another type, or mask or out has another dtype.
+    ValueError
+        If p, rng or offset is out of range, a shape does not match, or out is read-only or overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> y, mask = nf.bias_relu_dropout(np.array([[-2.0, 0.0], [1.0, 0.0]]), [1.0, 3.0], p=0, rng=0)
+    >>> y
+    array([[0., 3.],
+           [2., 3.]])
+    >>> np.unpackbits(mask, count=4, bitorder="little")
+    array([0, 1, 1, 1], dtype=uint8)
+    """
+    p = _checks.real_in(p, 0, 1, "p")
+    if not training:
+        from nnfast.bias import bias_relu
+
+        return bias_relu(x, bias, out=out), None
+    scale = _scale(p, "inverted")
+    return _core.bias_relu_dropout(x, bias, p, scale, _seed(rng, mask), _offset(offset), mask, out)
+
+
+def bias_relu_dropout_backward(
+    dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Gradients of bias_relu_dropout, by x and by the bias, from one pass.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64, shape (..., n)
+        Gradient of the loss by y.
+    mask : ndarray of uint8, shape (ceil(dy.size / 8),)
+        What bias_relu_dropout returned.
+    p : float in [0, 1], default 0.5
+    out : ndarray of dy's dtype and shape, optional
+        For dx; may be dy.
+
+    Returns
+    -------
+    dx : ndarray, shape (..., n)
+    dbias : ndarray, shape (n,)
+        The sum of dx over all axes but the last, in float64 and in an order that only the shape decides.
+
+    Raises
+    ------
+    TypeError
+        If dy is not of real numbers, or mask or out has another dtype.
+    ValueError
+        If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.bias_relu_dropout_backward(np.ones((2, 2)), np.array([0b1110], dtype=np.uint8), p=0)
+    (array([[0., 1.],
+           [1., 1.]]), array([1., 2.]))
+    """
+    p = _checks.real_in(p, 0, 1, "p")
+    return _core.bias_relu_dropout_backward(dy, mask, _scale(p, "inverted"), out)
 
 
 def _scale(p: float, mode: Mode) -> float:
     return 1.0 if mode == "vanilla" or p == 1 else 1 / (1 - p)
 
 
+def _alpha_scale(p: float) -> float:
+    return 0.0 if p == 1 else 1 / sqrt((1 - p) * (1 + p * _SELU_LEAST**2))
+
+
 def _check_mode(mode: str) -> None:
     if mode not in ("inverted", "vanilla"):
         raise ValueError(f"mode must be 'inverted' or 'vanilla', got {mode!r}")
+
+
+def _seed(rng: Rng, mask: Mask | None) -> int:
+    """A given mask needs none, and no generator is advanced for it."""
+    return _seeds.seed_of(rng) if mask is None else 0
+
+
+def _offset(offset: int) -> int:
+    if type(offset) is not int:
+        offset = _checks.integer(offset, "offset")
+    if not 0 <= offset < 2**63:
+        raise ValueError(f"offset must be in [0, 2**63), got {offset}")
+    return offset
+
+
+def _inference(
+    x: ArrayLike, p: float | NDArray[np.float64], mode: Mode, out: NDArray[Any] | None
+) -> tuple[NDArray[Any], None]:
+    """x, scaled in vanilla mode; p is a number or has x's axes."""
+    x, y = _core.checked_output(x, out)
+    scale = 1 - p if mode == "vanilla" else 1.0
+    return np.multiply(x, scale, out=y, casting="same_kind"), None
+
+
+# ---- a probability for each channel ----
+
+
+def _channel_p(p: ArrayLike, x: NDArray[Any], name: str, axis: int) -> NDArray[np.float64]:
+    """The probabilities, checked, one for each channel."""
+    axis = _arrays.axis_of(axis, x, name)
+    values = _arrays.floating(p, "p").astype(np.float64)
+    if values.shape != (x.shape[axis],):
+        raise ValueError(
+            f"p must be a number or have shape {(x.shape[axis],)}, one for each channel, "
+            f"got {values.shape}"
+        )
+    if not np.all((values >= 0) & (values <= 1)):
+        raise ValueError(f"p must be in [0, 1], got {values}")
+    return values
+
+
+def _along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
+    """One value for each channel as an array that broadcasts."""
+    return values.reshape(-1, *(1,) * (ndim - 1 - axis % ndim))
+
+
+def _keep_by_channel(
+    x: NDArray[Any],
+    name: str,
+    p: NDArray[np.float64],
+    mask: Mask | None,
+    mode: Mode,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]:
+    """What the mask keeps, scaled by its channel."""
+    _core.check_mask(mask, x.size)
+    x, y = _core.checked_output(x, out)
+    if mode == "inverted":
+        scale = 1 / np.where(p == 1, 1, 1 - p)
+        kind = np.float64 if x.dtype == np.float64 else np.float32
+        x = np.multiply(x, _along(scale.astype(kind), axis, x.ndim), out=y, casting="same_kind")
+    kept: NDArray[Any] = _core.dropout(x, 0.0, 1.0, -0.0, 0.0, 0, 0, mask, y)[0]
+    return kept
+
+
+def _dropout_by_channel(
+    x: ArrayLike,
+    p: ArrayLike,
+    training: bool,
+    mode: Mode,
+    rng: Rng,
+    mask: Mask | None,
+    offset: int,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], Mask | None]:
+    x = _arrays.floating(x, "x", halves=True)
+    each = _channel_p(p, x, "x", axis)
+    if not training:
+        return _inference(x, _along(each, axis, x.ndim), mode, out)
+    if mask is None:
+        _core.checked_output(x, out)  # before a Generator is advanced
+        mask = dropout_mask(x.shape, each, rng=rng, offset=offset, axis=axis)
+    return _keep_by_channel(x, "x", each, mask, mode, axis, out), mask

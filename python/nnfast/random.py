@@ -1,0 +1,285 @@
+"""Streams of random numbers that are a function of a seed and a position alone, made by all threads at once.
+
+For initialisation and noise: the same numbers on every run, for every number of threads, and for any piece of an array
+by itself. The words are those of Philox4x32-10 with the seed as its key and the position as its counter.
+"""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from nnfast import _checks, _seeds
+from nnfast._load import _core
+from nnfast._seeds import Rng
+
+__all__ = ["Philox"]
+
+Shape = int | tuple[int, ...] | None
+_BITS, _UNIFORM, _NORMAL = range(3)
+
+
+class Philox:
+    """A stream of random numbers and a place in it.
+
+    A stream is a sequence of words of 32 bits. A number of 32 bits takes one of them and one of 64 bits two, from the
+    next even place on; drawing n numbers moves the place on by what they take. So ``Philox(seed, k).uniform(n)`` is
+    ``Philox(seed).uniform(k + n)[k:]``. The place is all the state there is.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None, default None
+        Of the stream: an int in [0, 2**64), or the first 64 bits of a SeedSequence's state, or one raw draw of a
+        Generator's bit generator, or fresh entropy.
+    offset : int in [0, 2**63), default 0
+        The place to begin at, in words.
+
+    Attributes
+    ----------
+    seed : int
+    offset : int
+        The place of the next word; may be set.
+
+    Raises
+    ------
+    TypeError
+        If seed or offset is of another type.
+    ValueError
+        If seed or offset is out of range.
+
+    Notes
+    -----
+    Word 64 b + 16 j + c of the stream is word j of the four that Philox4x32-10 gives for the counter
+    (16 b + c, 0, 0) and the key `seed`, 64 bits of both with the lower half first.
+
+    Masks of dropout come from other streams of their seed, so that a seed may serve both.
+
+    References
+    ----------
+    Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> stream = nf.random.Philox(seed=0)
+    >>> x = stream.normal((2, 3))
+    >>> stream.offset
+    6
+    >>> np.array_equal(x, nf.random.Philox(0).normal((2, 3)))
+    True
+    """
+
+    __slots__ = ("_offset", "seed")
+
+    def __init__(self, seed: Rng = None, offset: int = 0) -> None:
+        self.seed = _seeds.seed_of(seed)
+        self.offset = offset
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    @offset.setter
+    def offset(self, value: int) -> None:
+        value = _checks.integer(value, "offset")
+        if not 0 <= value < 2**63:
+            raise ValueError(f"offset must be in [0, 2**63), got {value}")
+        self._offset = value
+
+    def __repr__(self) -> str:
+        return f"Philox(seed={self.seed}, offset={self.offset})"
+
+    def bits(
+        self,
+        shape: Shape = None,
+        *,
+        dtype: DTypeLike = np.uint32,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """The words themselves.
+
+        Parameters
+        ----------
+        shape : int, tuple of ints or None
+            Of the result; None takes out's, or one number.
+        dtype : uint32 or uint64, default uint32
+            Of the result; `out` decides if it is given. A uint64 is two words, the lower half first.
+        out : ndarray of one of these dtypes, optional
+            Takes the result, at any strides.
+
+        Returns
+        -------
+        bits : ndarray
+
+        Raises
+        ------
+        TypeError
+            If the dtype is another, or shape is no int or tuple of ints.
+        ValueError
+            If shape is negative or not that of out, or out is read-only.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> nf.random.Philox(0).bits(2)
+        array([1713891541,   44003824], dtype=uint32)
+        """
+        return self._fill(_BITS, shape, dtype, (np.uint32, np.uint64), out, 0.0, 0.0)
+
+    def uniform(
+        self,
+        shape: Shape = None,
+        low: float = 0.0,
+        high: float = 1.0,
+        *,
+        dtype: DTypeLike = np.float32,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Uniform numbers in [low, high), to 24 bits in float32 and to 53 in float64.
+
+        Parameters
+        ----------
+        shape : int, tuple of ints or None
+            Of the result; None takes out's, or one number.
+        low, high : float, default 0 and 1
+            Finite; ``low + (high - low) u`` may round to high.
+        dtype : float32 or float64, default float32
+            Of the result; `out` decides if it is given.
+        out : ndarray of one of these dtypes, optional
+            Takes the result, at any strides.
+
+        Returns
+        -------
+        x : ndarray
+            The same bits on every instruction set.
+
+        Raises
+        ------
+        TypeError
+            If the dtype is another, shape is no int or tuple of ints, or low or high is no number.
+        ValueError
+            If low or high is not finite or low is above high, shape is negative or not that of out, or out is
+            read-only.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> x = nf.random.Philox(0).uniform(1000, -1, 1)
+        >>> bool(x.min() >= -1 and x.max() < 1)
+        True
+        """
+        low, high = _finite(low, "low"), _finite(high, "high")
+        if low > high:
+            raise ValueError(f"low must not be above high, got {low} and {high}")
+        return self._fill(_UNIFORM, shape, dtype, (np.float32, np.float64), out, low, high - low)
+
+    def normal(
+        self,
+        shape: Shape = None,
+        mean: float = 0.0,
+        std: float = 1.0,
+        *,
+        dtype: DTypeLike = np.float32,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Normal numbers, up to 6.6 standard deviations off the mean in float32 and 8.6 in float64.
+
+        Parameters
+        ----------
+        shape : int, tuple of ints or None
+            Of the result; None takes out's, or one number.
+        mean, std : float, default 0 and 1
+            Finite; std is not negative.
+        dtype : float32 or float64, default float32
+            Of the result; `out` decides if it is given.
+        out : ndarray of one of these dtypes, optional
+            Takes the result, at any strides.
+
+        Returns
+        -------
+        x : ndarray
+            The same bits on every instruction set with fused multiply-add.
+
+        Raises
+        ------
+        TypeError
+            If the dtype is another, shape is no int or tuple of ints, or mean or std is no number.
+        ValueError
+            If mean or std is not finite or std is negative, shape is negative or not that of out, or out is
+            read-only.
+
+        References
+        ----------
+        Box, Muller, "A note on the generation of random normal deviates", 1958.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> x = nf.random.Philox(0).normal(100_000, mean=1, std=0.1)
+        >>> round(float(x.mean()), 3), round(float(x.std()), 3)
+        (1.0, 0.1)
+        """
+        mean, std = _finite(mean, "mean"), _finite(std, "std")
+        if std < 0:
+            raise ValueError(f"std must not be negative, got {std}")
+        return self._fill(_NORMAL, shape, dtype, (np.float32, np.float64), out, mean, std)
+
+    def _fill(
+        self,
+        kind: int,
+        shape: Shape,
+        dtype: DTypeLike,
+        dtypes: tuple[type, type],
+        out: NDArray[Any] | None,
+        first: float,
+        second: float,
+    ) -> NDArray[Any]:
+        array = _array(shape, dtype, dtypes, out)
+        words = array.itemsize // 4
+        element = -(-self._offset // words)
+        end = (element + array.size) * words
+        if end >= 2**63:
+            raise ValueError(f"offset must leave room for {array.size} numbers, got {self._offset}")
+        _core.fill_random(kind, array, self.seed, element, first, second)
+        self._offset = end
+        return array
+
+
+def _finite(value: float, name: str) -> float:
+    number = _checks.real(value, name)
+    if not isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number
+
+
+def _array(
+    shape: Shape, dtype: DTypeLike, dtypes: tuple[type, type], out: NDArray[Any] | None
+) -> NDArray[Any]:
+    """A new array, or `out`, checked."""
+    sides = None
+    if shape is not None:
+        sides = shape if isinstance(shape, tuple) else (shape,)
+        sides = tuple(_checks.integer(side, "shape") for side in sides)
+        if any(side < 0 for side in sides):
+            raise ValueError(f"shape must not be negative, got {shape}")
+    if out is None:
+        made = np.dtype(dtype)
+        if made not in dtypes:
+            raise TypeError(f"dtype must be {_names(dtypes)}, got {made}")
+        return np.empty(sides or (), made)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    if out.dtype not in dtypes:
+        raise TypeError(f"out must have dtype {_names(dtypes)}, got {out.dtype}")
+    if sides is not None and out.shape != sides:
+        raise ValueError(f"out must have shape {sides}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, but is read-only")
+    return out
+
+
+def _names(dtypes: tuple[type, type]) -> str:
+    return " or ".join(np.dtype(dtype).name for dtype in dtypes)

@@ -1,0 +1,512 @@
+"""Relatives of dropout that drop whole structures: feature maps, layers, connections."""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnfast import _arrays, _checks
+from nnfast._load import _core
+from nnfast._seeds import Rng
+from nnfast.dropout import Mask, dropout, dropout_backward, dropout_mask
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_MAPS = """Drop whole {what} with probability p and scale the others by ``1 / (1 - p)``.
+
+Neighbouring values of a map say nearly the same, so that dropping them one by one would hide little.
+
+Parameters
+----------
+x : array_like of float16, float32 or float64, shape {shape}
+    With channels elsewhere if axis says so.
+p : float in [0, 1], default 0.5
+    Probability of dropping a map. 0 is the identity, 1 gives zeros.
+training : bool, default True
+    In inference y is x.
+rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    Source of the mask, as of dropout.
+mask : ndarray of uint8, shape (ceil(N C / 8),), optional
+    A mask to use instead of a random one.
+axis : int, default 1
+    The axis of the channels; -1 for channels-last.
+out : ndarray of x's dtype and shape, optional
+    Takes y; ``out=x`` is allowed.
+
+Returns
+-------
+y : ndarray of x's dtype and shape
+    What is dropped is 0, also where x is NaN or infinite.
+mask : ndarray of uint8, shape (ceil(N C / 8),), or None in inference
+    One bit a map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng)``.
+
+Raises
+------
+TypeError
+    If x is not of real numbers, rng is of another type, or mask or out has another dtype.
+ValueError
+    If p or rng is out of range, a shape does not match, or out is read-only or overlaps.
+
+References
+----------
+Tompson et al., "Efficient object localization using convolutional networks", 2015.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> y, mask = nf.{name}(np.ones({example}), p=0.5, rng=0)
+>>> np.unique(y).tolist(), mask.shape
+([0.0, 2.0], (1,))
+"""
+
+_MAPS_BACKWARD = """Gradient of {forward} in training: dy where the map was kept, scaled as it was, else 0.
+
+Parameters
+----------
+dy : array_like of float16, float32 or float64, shape {shape}
+    Gradient of the loss by y.
+mask : ndarray of uint8, shape (ceil(N C / 8),)
+    What {forward} returned.
+p : float in [0, 1], default 0.5
+axis : int, default 1
+    Both as given to {forward}.
+out : ndarray of dy's dtype and shape, optional
+    ``out=dy`` is allowed.
+
+Returns
+-------
+dx : ndarray of dy's dtype and shape
+
+Raises
+------
+TypeError
+    If dy is not of real numbers, or mask or out has another dtype.
+ValueError
+    If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> mask = nf.dropout_mask({maps}, p=0.5, rng=0)
+>>> dx = nf.{name}(np.ones({example}), mask, p=0.5)
+>>> np.unique(dx).tolist()
+[0.0, 2.0]
+"""
+
+_SHAPES = {
+    1: ("channels", "(N, C, L)", "(2, 4, 3)"),
+    2: ("feature maps", "(N, C, H, W)", "(2, 4, 3, 3)"),
+    3: ("feature maps", "(N, C, D, H, W)", "(2, 4, 3, 3, 3)"),
+}
+
+
+def _documented(function: Function) -> Function:
+    """Gives a function its docstring."""
+    name = function.__name__
+    forward = name.removesuffix("_backward")
+    what, shape, example = _SHAPES[int(forward[-2])]
+    text = _MAPS if name == forward else _MAPS_BACKWARD
+    function.__doc__ = text.format(
+        name=name, forward=forward, what=what, shape=shape, example=example, maps="(2, 4)"
+    )
+    return function
+
+
+def _scaled(
+    x: NDArray[Any],
+    maps: tuple[int, ...],
+    mask: Mask,
+    p: float,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]:
+    """x, scaled where the mask's bits are set and 0 elsewhere; `maps` is its shape, which broadcasts to x's."""
+    kind = np.float64 if x.dtype == np.float64 else np.float32
+    count = int(np.prod(maps))
+    _core.check_mask(mask, count)
+    x, y = _core.checked_output(x, out)
+    scale = kind(1.0 if p == 1 else 1 / (1 - p))
+    kept = np.unpackbits(mask, count=count, bitorder="little").reshape(maps)
+    result: NDArray[Any] = _core._keep_scaled(x, kept * scale, out=y)
+    return result
+
+
+def _drop(
+    x: NDArray[Any],
+    maps: tuple[int, ...],
+    p: float,
+    training: bool,
+    rng: Rng,
+    mask: Mask | None,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], Mask | None]:
+    p = _checks.real_in(p, 0, 1, "p")
+    if not training:
+        return dropout(x, p, training=False, out=out)
+    if mask is None:
+        _core.checked_output(x, out)  # before a Generator is advanced
+        mask = dropout_mask(maps, p, rng=rng)
+    return _scaled(x, maps, mask, p, out), mask
+
+
+def _maps_of(x: NDArray[Any], name: str, dims: int, axis: int) -> tuple[int, ...]:
+    """(N, C) as a shape that broadcasts to x's."""
+    if x.ndim != dims + 2:
+        raise ValueError(f"{name} must have shape {_SHAPES[dims][1]}, got {x.shape}")
+    axis = _arrays.axis_of(axis, x, name)
+    if axis == 0:
+        raise ValueError(f"axis must not be that of the samples, 0, got {axis}")
+    return tuple(side if d in (0, axis) else 1 for d, side in enumerate(x.shape))
+
+
+def _drop_maps(
+    x_in: ArrayLike,
+    dims: int,
+    p: float,
+    training: bool,
+    rng: Rng,
+    mask: Mask | None,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], Mask | None]:
+    x = _arrays.floating(x_in, "x", halves=True)
+    return _drop(x, _maps_of(x, "x", dims, axis), p, training, rng, mask, out)
+
+
+def _drop_maps_backward(
+    dy_in: ArrayLike,
+    dims: int,
+    mask: Mask,
+    p: float,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]:
+    dy = _arrays.floating(dy_in, "dy", halves=True)
+    maps = _maps_of(dy, "dy", dims, axis)
+    return _scaled(dy, maps, mask, _checks.real_in(p, 0, 1, "p"), out)
+
+
+@_documented
+def dropout1d(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    return _drop_maps(x, 1, p, training, rng, mask, axis, out)
+
+
+@_documented
+def dropout1d_backward(
+    dy: ArrayLike,
+    mask: Mask,
+    p: float = 0.5,
+    *,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    return _drop_maps_backward(dy, 1, mask, p, axis, out)
+
+
+@_documented
+def dropout2d(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    return _drop_maps(x, 2, p, training, rng, mask, axis, out)
+
+
+@_documented
+def dropout2d_backward(
+    dy: ArrayLike,
+    mask: Mask,
+    p: float = 0.5,
+    *,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    return _drop_maps_backward(dy, 2, mask, p, axis, out)
+
+
+@_documented
+def dropout3d(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    return _drop_maps(x, 3, p, training, rng, mask, axis, out)
+
+
+@_documented
+def dropout3d_backward(
+    dy: ArrayLike,
+    mask: Mask,
+    p: float = 0.5,
+    *,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    return _drop_maps_backward(dy, 3, mask, p, axis, out)
+
+
+def _samples_of(x: NDArray[Any], name: str, mode: str) -> tuple[int, ...]:
+    """What is dropped together, as a shape that broadcasts to x's."""
+    if mode not in ("row", "batch"):
+        raise ValueError(f"mode must be 'row' or 'batch', got {mode!r}")
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, got a scalar")
+    return (x.shape[0] if mode == "row" else 1, *(1,) * (x.ndim - 1))
+
+
+def stochastic_depth(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    mode: Literal["row", "batch"] = "row",
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    """Drop what a residual branch adds, for some of the samples or for the whole batch.
+
+    ``x + stochastic_depth(branch(x), p)[0]`` skips the branch with probability p and scales it by ``1 / (1 - p)``
+    otherwise.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (N, ...)
+        What the branch gives.
+    p : float in [0, 1], default 0.5
+        Probability of dropping it.
+    mode : "row" or "batch"
+        Whether each sample is dropped by itself, or all of them together.
+    training : bool, default True
+        In inference y is x.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Source of the mask, as of dropout.
+    mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch, optional
+        A mask to use instead of a random one.
+    out : ndarray of x's dtype and shape, optional
+        Takes y; ``out=x`` is allowed.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+    mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch, or None in inference
+        One bit a sample, or one for all.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers, rng is of another type, or mask or out has another dtype.
+    ValueError
+        If p or rng is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    References
+    ----------
+    Huang et al., "Deep networks with stochastic depth", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> y, mask = nf.stochastic_depth(np.ones((4, 2)), p=0.5, rng=1)
+    >>> np.unique(y[:, 0] - y[:, 1])
+    array([0.])
+    """
+    x = _arrays.floating(x, "x", halves=True)
+    return _drop(x, _samples_of(x, "x", mode), p, training, rng, mask, out)
+
+
+def stochastic_depth_backward(
+    dy: ArrayLike,
+    mask: Mask,
+    p: float = 0.5,
+    *,
+    mode: Literal["row", "batch"] = "row",
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Gradient of stochastic_depth in training: dy where the sample was kept, scaled as it was, else 0.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64, shape (N, ...)
+        Gradient of the loss by y.
+    mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch
+        What stochastic_depth returned.
+    p : float in [0, 1], default 0.5
+    mode : "row" or "batch"
+        Both as given to stochastic_depth.
+    out : ndarray of dy's dtype and shape, optional
+        ``out=dy`` is allowed.
+
+    Returns
+    -------
+    dx : ndarray of dy's dtype and shape
+
+    Raises
+    ------
+    TypeError
+        If dy is not of real numbers, or mask or out has another dtype.
+    ValueError
+        If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.stochastic_depth_backward(np.ones((2, 2)), np.array([0b10], dtype=np.uint8), p=0.5)
+    array([[0., 0.],
+           [2., 2.]])
+    """
+    dy = _arrays.floating(dy, "dy", halves=True)
+    maps = _samples_of(dy, "dy", mode)
+    return _scaled(dy, maps, mask, _checks.real_in(p, 0, 1, "p"), out)
+
+
+def drop_connect(
+    x: ArrayLike,
+    weight: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: Mask | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], Mask | None]:
+    """A matrix product some of whose weights are dropped: ``x @ dropout(weight, p)``.
+
+    One mask serves the batch, as in most implementations; the paper draws one for each sample.
+
+    Parameters
+    ----------
+    x : array_like of float32 or float64, shape (..., n_in)
+    weight : array_like of x's dtype, shape (n_in, n_out)
+    p : float in [0, 1], default 0.5
+        Probability of dropping a weight; what is kept is scaled by ``1 / (1 - p)``.
+    training : bool, default True
+        In inference no weight is dropped.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Source of the mask, as of dropout.
+    mask : ndarray of uint8, shape (ceil(weight.size / 8),), optional
+        A mask to use instead of a random one.
+    out : ndarray of x's dtype, shape (..., n_out), optional
+        Takes y; shares no memory with x.
+
+    Returns
+    -------
+    y : ndarray, shape (..., n_out)
+    mask : ndarray of uint8, shape (ceil(weight.size / 8),), or None in inference
+        One bit a weight, as dropout gives it.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, rng is of another type, or mask or out has another dtype.
+    ValueError
+        If p or rng is out of range, a shape does not match, or out is read-only or shares memory.
+
+    References
+    ----------
+    Wan et al., "Regularization of neural networks using DropConnect", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> y, mask = nf.drop_connect(np.ones((1, 4)), np.ones((4, 2)), p=0.5, rng=0)
+    >>> y.shape, mask.shape
+    ((1, 2), (1,))
+    """
+    x, weight = _product_inputs(x, weight, "x")
+    p = _checks.real_in(p, 0, 1, "p")
+    shape = (*x.shape[:-1], weight.shape[1])
+    y = _arrays.output(out, shape, x.dtype, x, weight)
+    if training:
+        weight, mask = dropout(weight, p, rng=rng, mask=mask)
+    else:
+        mask = None
+    return np.matmul(x, weight, out=y), mask
+
+
+def drop_connect_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    mask: Mask,
+    p: float = 0.5,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Gradients of drop_connect in training, by x and by the weights.
+
+    Parameters
+    ----------
+    dy : array_like, shape (..., n_out)
+        Gradient of the loss by y.
+    x : array_like of float32 or float64, shape (..., n_in)
+    weight : array_like of x's dtype, shape (n_in, n_out)
+        Both as given to drop_connect.
+    mask : ndarray of uint8, shape (ceil(weight.size / 8),)
+        What drop_connect returned.
+    p : float in [0, 1], default 0.5
+
+    Returns
+    -------
+    dx : ndarray, shape (..., n_in)
+        ``dy @ dropped.T`` for the weights as they were dropped.
+    dweight : ndarray, shape (n_in, n_out)
+        ``x.T @ dy``, scaled where the weight was kept and 0 elsewhere.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers or mask has another dtype.
+    ValueError
+        If p is out of range or a shape does not match.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> mask = np.array([0b0110], dtype=np.uint8)
+    >>> dx, dweight = nf.drop_connect_backward(np.ones((1, 2)), np.ones((1, 2)), np.ones((2, 2)), mask)
+    >>> dweight
+    array([[0., 2.],
+           [2., 0.]])
+    """
+    x, weight = _product_inputs(x, weight, "x")
+    dy = _arrays.floating(dy, "dy").astype(x.dtype, copy=False)
+    if dy.shape != (*x.shape[:-1], weight.shape[1]):
+        raise ValueError(f"dy must have shape {(*x.shape[:-1], weight.shape[1])}, got {dy.shape}")
+    dropped, _ = dropout(weight, p, mask=mask)
+    of_all = x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    return dy @ dropped.T, dropout_backward(of_all, mask, p, out=of_all)
+
+
+def _product_inputs(
+    x: ArrayLike, weight: ArrayLike, name: str
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both as arrays of one dtype whose shapes match."""
+    x = _arrays.floating(x, name)
+    weight = _arrays.floating(weight, "weight").astype(x.dtype, copy=False)
+    if weight.ndim != 2:
+        raise ValueError(f"weight must have shape (n_in, n_out), got {weight.shape}")
+    if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
+        raise ValueError(
+            f"{name} must have shape (..., {weight.shape[0]}) for weight with shape {weight.shape}, "
+            f"got {x.shape}"
+        )
+    return x, weight

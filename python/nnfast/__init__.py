@@ -95,12 +95,14 @@ from nnfast.version import __version__
 
 if TYPE_CHECKING:
     from nnfast import activations as activations
+    from nnfast import augmentation as augmentation
     from nnfast import optim as optim
 
-_LAZY = ("optim",)
+_LAZY = ("augmentation", "optim")
 
 __all__ = [
     "__version__",
+    "augmentation",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_stats",

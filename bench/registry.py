@@ -32,6 +32,7 @@ FAMILIES: list[ModuleType] = [
 
 NOT_KERNELS = {
     "__version__",
+    "augmentation",
     "cpu_info",
     "fold_batch_norm",
     "get_num_threads",

@@ -115,16 +115,18 @@ from nnfast.version import __version__
 
 if TYPE_CHECKING:
     from nnfast import activations as activations
+    from nnfast import augmentation as augmentation
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import random as random
 
-_LAZY = ("optim", "penalties", "random")
+_LAZY = ("augmentation", "optim", "penalties", "random")
 
 __all__ = [
     "__version__",
     "alpha_dropout",
     "alpha_dropout_backward",
+    "augmentation",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_stats",

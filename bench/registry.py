@@ -38,6 +38,7 @@ NOT_KERNELS = {
     "merge_stats",
     "num_threads",
     "optim",
+    "schedules",
     "set_num_threads",
 }
 

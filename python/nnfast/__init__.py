@@ -1,6 +1,7 @@
 """Kernels of neural-network training for NumPy, at machine speed.
 
-The kernels stand here; what is built on them has modules of its own (``nnfast.optim``), loaded when first used.
+The kernels stand here; what is built on them has modules of its own (``nnfast.optim``, ``nnfast.schedules``), loaded
+when first used.
 """
 
 from importlib import import_module
@@ -96,8 +97,9 @@ from nnfast.version import __version__
 if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import optim as optim
+    from nnfast import schedules as schedules
 
-_LAZY = ("optim",)
+_LAZY = ("optim", "schedules")
 
 __all__ = [
     "__version__",
@@ -163,6 +165,7 @@ __all__ = [
     "relu_backward",
     "rms_norm",
     "rms_norm_backward",
+    "schedules",
     "selu",
     "selu_backward",
     "set_num_threads",

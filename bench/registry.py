@@ -39,6 +39,7 @@ NOT_KERNELS = {
     "merge_stats",
     "num_threads",
     "optim",
+    "schedules",
     "set_num_threads",
 }
 

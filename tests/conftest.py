@@ -1,6 +1,7 @@
 """What all tests share: the ways of running a kernel, and Hypothesis without a clock."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -39,3 +40,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test with every instruction set of the machine."""
     with forced(isa=request.param):
         yield request.param
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without PyTorch the tests that compare with it do not exist; PyTorch is no dependency of the tests."""
+    if find_spec("torch"):
+        return
+    absent = [item for item in items if item.get_closest_marker("peers")]
+    config.hook.pytest_deselected(items=absent)
+    items[:] = [item for item in items if item not in absent]

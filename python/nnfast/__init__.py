@@ -1,6 +1,7 @@
 """Kernels of neural-network training for NumPy, at machine speed.
 
-The kernels stand here; what is built on them has modules of its own (``nnfast.optim``), loaded when first used.
+The kernels stand here; what is built on them has modules of its own (``nnfast.optim``, ``nnfast.schedules``), loaded
+when first used.
 """
 
 from importlib import import_module
@@ -119,8 +120,9 @@ if TYPE_CHECKING:
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import random as random
+    from nnfast import schedules as schedules
 
-_LAZY = ("augmentation", "optim", "penalties", "random")
+_LAZY = ("augmentation", "optim", "penalties", "random", "schedules")
 
 __all__ = [
     "__version__",
@@ -202,6 +204,7 @@ __all__ = [
     "relu_backward",
     "rms_norm",
     "rms_norm_backward",
+    "schedules",
     "selu",
     "selu_backward",
     "set_num_threads",

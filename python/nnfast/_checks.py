@@ -1,5 +1,6 @@
 """Checks of the arguments that are not arrays."""
 
+import math
 import operator
 from typing import Any
 
@@ -30,6 +31,22 @@ def integer(value: Any, name: str) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}") from None
+
+
+def integer_from(value: Any, low: int, name: str) -> int:
+    """value as a Python int that is not below low."""
+    number = integer(value, name)
+    if number < low:
+        raise ValueError(f"{name} must be at least {low}, got {number}")
+    return number
+
+
+def finite(value: Any, name: str) -> float:
+    """value as a Python float that is neither infinite nor NaN."""
+    number = real(value, name)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number!r}")
+    return number
 
 
 def not_negative(value: Any, name: str) -> float:

@@ -14,6 +14,8 @@ from bench import (
     losses,
     normalization,
     optim,
+    penalties,
+    random,
     softmax,
 )
 from bench.case import Call, Case
@@ -27,6 +29,8 @@ FAMILIES: list[ModuleType] = [
     normalization,
     layer_norm,
     dropout,
+    random,
+    penalties,
     optim,
 ]
 
@@ -39,14 +43,21 @@ NOT_KERNELS = {
     "merge_stats",
     "num_threads",
     "optim",
+    "penalties",
+    "random",
     "schedules",
     "set_num_threads",
 }
 
 
 def public_kernels() -> set[str]:
-    """The functions of the package and the optimizers."""
-    return (set(nf.__all__) - NOT_KERNELS) | set(nf.optim.__all__)
+    """The functions of the package, and what the modules of kernels hold."""
+    return {
+        *(set(nf.__all__) - NOT_KERNELS),
+        *nf.optim.__all__,
+        *(f"penalties.{name}" for name in nf.penalties.__all__),
+        *(f"random.{name}" for name in ("bits", "normal", "uniform")),
+    }
 
 
 def family(case: Case) -> str:

@@ -320,6 +320,8 @@ def test_problem_checks_dropout_by_its_kind() -> None:
     assert "keeps" in str(problem.check((x, None)))
     kept = np.where(np.arange(x.size) % 5 == 0, 0, x)
     assert "not x / (1 - p)" in str(problem.check((kept, None)))
+    numbers: Problem = registry.case("random.normal").problem(10_000, np.dtype(np.float32))
+    assert "has mean" in str(numbers.check(np.full(10_000, 0.1)))
 
 
 def test_environment_is_left_alone() -> None:

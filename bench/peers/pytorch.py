@@ -200,6 +200,32 @@ def dropout_backward(arrays: Arrays, values: Values) -> Forms:
     return {"its own mask": lambda: aten.native_dropout_backward(dy, mask, scale)}
 
 
+def bias_relu_dropout(arrays: Arrays, values: Values) -> Forms:
+    x, bias = tensors(arrays)
+    p = values["p"]
+    return {"composed": lambda: functional.dropout(functional.relu(x + bias), p, True)}
+
+
+def in_training(function: Callable[..., Any]) -> Any:
+    """A relative of dropout, of x and p."""
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        (x,) = tensors(arrays)
+        return {"allocating": lambda: function(x, values["p"], True)}
+
+    return factory
+
+
+def filling(fill: Callable[[Any], Any]) -> Any:
+    """Random numbers into a tensor."""
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        into = torch.from_numpy(arrays["into"].copy())
+        return {"in place": lambda: fill(into)}
+
+    return factory
+
+
 def stepping(make: Callable[..., Any], kinds: dict[str, dict[str, bool]]) -> Any:
     """Steps of an optimizer in each of the forms it has."""
 
@@ -404,6 +430,13 @@ OPERATIONS = {
     "rms_norm_backward": rms_norm_backward,
     "dropout": dropout,
     "dropout_backward": dropout_backward,
+    "alpha_dropout": in_training(functional.alpha_dropout),
+    "bias_relu_dropout": bias_relu_dropout,
+    "dropout1d": in_training(functional.dropout1d),
+    "dropout2d": in_training(functional.dropout2d),
+    "dropout3d": in_training(functional.dropout3d),
+    "random.uniform": filling(torch.Tensor.uniform_),
+    "random.normal": filling(torch.Tensor.normal_),
     "SGD": stepping(torch.optim.SGD, KINDS),
     "Adam": stepping(torch.optim.Adam, KINDS),
 }

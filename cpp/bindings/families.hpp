@@ -14,6 +14,7 @@ void bind_layer_norm(pybind11::module_& module);
 void bind_dropout(pybind11::module_& module);
 void bind_random(pybind11::module_& module);
 void bind_optim(pybind11::module_& module);
+void bind_penalties(pybind11::module_& module);
 void bind_gating(pybind11::module_& module);
 void bind_bias(pybind11::module_& module);
 

@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, module) {
   nnfast::bind_dropout(module);
   nnfast::bind_random(module);
   nnfast::bind_optim(module);
+  nnfast::bind_penalties(module);
   nnfast::bind_gating(module);
   nnfast::bind_bias(module);
 }

@@ -23,6 +23,7 @@ namespace nnfast {
   extern const DropoutKernels dropout;             \
   extern const RandomKernels random;               \
   extern const OptimKernels optim;                 \
+  extern const PenaltyKernels penalties;           \
   extern const GatingKernels gating;               \
   extern const BiasKernels bias;                   \
   extern const ConversionKernels conversion;       \
@@ -42,6 +43,7 @@ namespace {
               &space::dropout,       \
               &space::random,        \
               &space::optim,         \
+              &space::penalties,     \
               &space::gating,        \
               &space::bias,          \
               &space::conversion},

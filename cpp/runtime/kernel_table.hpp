@@ -13,6 +13,7 @@ struct LayerNormKernels;
 struct DropoutKernels;
 struct RandomKernels;
 struct OptimKernels;
+struct PenaltyKernels;
 struct GatingKernels;
 struct BiasKernels;
 struct ConversionKernels;
@@ -27,6 +28,7 @@ struct KernelTable {
   const DropoutKernels* dropout;
   const RandomKernels* random;
   const OptimKernels* optim;
+  const PenaltyKernels* penalties;
   const GatingKernels* gating;
   const BiasKernels* bias;
   const ConversionKernels* conversion;

@@ -4,18 +4,17 @@ Parameters are updated in place. State lives in ``opt.state``, a dict of lists o
 and overwrite; ``opt.step_count`` is an int.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _checks
+from nnfast import _array_lists, _checks
+from nnfast._array_lists import Arrays
 from nnfast._load import _core
 
 __all__ = ["SGD", "Adam"]
-
-Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 
 class _Optimizer:
@@ -25,8 +24,8 @@ class _Optimizer:
     state: dict[str, list[NDArray[Any]]]
 
     def __init__(self, params: Arrays, state_names: tuple[str, ...]) -> None:
-        self._names = list(params) if isinstance(params, Mapping) else None
-        self.params: list[NDArray[Any]] = _values(params, "params")
+        self._names = _array_lists.names_of(params)
+        self.params: list[NDArray[Any]] = _array_lists.values(params, "params")
         _core.check_params(self.params)
         self.step_count = 0
         self.state = {name: [np.zeros_like(p) for p in self.params] for name in state_names}
@@ -46,27 +45,12 @@ class _Optimizer:
         ValueError
             If shapes or counts differ, or a parameter has become read-only. Nothing is changed then.
         """
-        values = self._gradients(grads)
+        values = _array_lists.values_like(grads, self._names, "grads")
         self._update(values, _checks.not_negative(self.lr, "lr"))
         self.step_count += 1
 
     def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
         raise NotImplementedError
-
-    def _gradients(self, grads: Arrays) -> list[NDArray[Any]]:
-        if self._names is None:
-            if isinstance(grads, Mapping):
-                raise TypeError("grads must be a sequence of arrays, as params were, got a mapping")
-            return _values(grads, "grads")
-        if not isinstance(grads, Mapping):
-            raise TypeError(f"grads must be a mapping, as params were, got {type(grads).__name__}")
-        if missing := [name for name in self._names if name not in grads]:
-            raise ValueError(f"grads must have the names of params, but lacks {missing[0]!r}")
-        if len(grads) != len(self._names):
-            raise ValueError(
-                f"grads must have the {len(self._names)} names of params, got {len(grads)}"
-            )
-        return [grads[name] for name in self._names]
 
 
 class SGD(_Optimizer):
@@ -243,11 +227,3 @@ def _beta(value: Any, name: str) -> float:
     if not 0 <= beta < 1:
         raise ValueError(f"{name} must be in [0, 1), got {beta!r}")
     return beta
-
-
-def _values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
-    if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
-        raise TypeError(
-            f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"
-        )
-    return list(arrays.values()) if isinstance(arrays, Mapping) else list(arrays)

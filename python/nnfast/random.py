@@ -125,7 +125,7 @@ class Philox:
         --------
         >>> import nnfast as nf
         >>> nf.random.Philox(0).bits(2)
-        array([1713891541,   44003824], dtype=uint32)
+        array([1713891541, 4175744164], dtype=uint32)
         """
         return self._fill(_BITS, shape, dtype, (np.uint32, np.uint64), out, 0.0, 0.0)
 

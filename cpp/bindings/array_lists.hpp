@@ -1,0 +1,114 @@
+// Lists of arrays that are walked together, an array of each list at a time: parameters, gradients and state.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "runtime/parallel.hpp"
+
+namespace nnfast {
+
+inline std::string indexed(const char* list, std::ptrdiff_t i) {
+  return std::string(list) + "[" + std::to_string(i) + "]";
+}
+
+// An array of a list, with its name for errors: made into text only when there is one.
+struct Named {
+  const char* list;
+  std::ptrdiff_t index;
+  Array array;
+  std::string name() const { return indexed(list, index); }
+};
+
+inline Named element(const py::list& list, const char* name, std::ptrdiff_t i) {
+  const py::handle value = PyList_GET_ITEM(list.ptr(), i);
+  if (!PyArray_Check(value.ptr()))
+    throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+  return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
+}
+
+inline void require_floats(const Named& given) {
+  const int dtype = given.array.dtype();
+  if (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
+    throw py::type_error(given.name() + " must have dtype float32 or float64, got " + dtype_name(dtype));
+}
+
+inline void require_like(const Named& given, const Array& param) {
+  const Array& array = given.array;
+  if (array.dtype() != param.dtype() || !PyArray_ISNOTSWAPPED(array.get()))
+    throw py::type_error(given.name() + " must have dtype " + dtype_name(param.dtype()) + ", got " +
+                         std::string(py::str(array.object().attr("dtype"))));
+  if (!PyArray_SAMESHAPE(array.get(), param.get()))
+    throw py::value_error(given.name() + " must have shape " + shape_text(param) + ", got " + shape_text(array));
+}
+
+inline void require_writeable(const Named& given) {
+  if (!PyArray_ISWRITEABLE(given.array.get()))
+    throw py::value_error(given.name() + " must be writeable, but is read-only");
+}
+
+struct NamedList {
+  const char* name;
+  const py::list& arrays;
+  bool written;
+};
+
+// The arrays of one place in the lists.
+template <int Arrays>
+struct Item {
+  StridedArrays<Arrays> walk;
+  std::ptrdiff_t strides[Arrays];
+  std::ptrdiff_t begin;  // its first element's position in the whole list
+  bool f64;
+};
+
+// Checks everything before anything is written. Arrays of one place have the first one's shape and dtype.
+template <int Arrays>
+std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lists) {
+  const std::size_t count = lists[0].arrays.size();
+  for (const NamedList& list : lists)
+    if (list.arrays.size() != count)
+      throw py::value_error(std::string(list.name) + " must have one array for each of the " + std::to_string(count) +
+                            " parameters, got " + std::to_string(list.arrays.size()));
+  std::vector<Item<Arrays>> items;
+  items.reserve(count);
+  std::ptrdiff_t begin = 0;
+  for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(count); ++i) {
+    Array arrays[Arrays];
+    for (int k = 0; k < Arrays; ++k) {
+      const Named given = element(lists[k].arrays, lists[k].name, i);
+      if (k == 0) require_floats(given);
+      require_like(given, k > 0 ? arrays[0] : given.array);  // the first is of native byte order
+      if (lists[k].written) require_writeable(given);
+      for (int other = 0; other < k; ++other)
+        if (share_memory(given.array, arrays[other]))
+          throw py::value_error(given.name() + " and " + indexed(lists[other].name, i) + " must not share memory");
+      arrays[k] = given.array;
+    }
+    Item<Arrays> item{strided(arrays), {}, begin, arrays[0].is_float64()};
+    item.walk.sort_axes();
+    item.walk.coalesce();
+    item.walk.inner_strides(item.strides);
+    begin += arrays[0].size();
+    if (arrays[0].size() > 0) items.push_back(item);
+  }
+  return items;
+}
+
+// Calls body(item, first, last) for the elements [begin, end) of all items, as far as one item goes at a time.
+template <int Arrays, class Body>
+void for_items(const std::vector<Item<Arrays>>& items, std::ptrdiff_t begin, std::ptrdiff_t end, Body body) {
+  auto item = std::upper_bound(items.begin(), items.end(), begin,
+                               [](std::ptrdiff_t at, const auto& i) { return at < i.begin; });
+  for (--item; item != items.end() && item->begin < end; ++item)
+    body(*item, std::max<std::ptrdiff_t>(begin - item->begin, 0), std::min(end - item->begin, item->walk.size()));
+}
+
+template <int Arrays>
+std::ptrdiff_t elements_of(const std::vector<Item<Arrays>>& items) {
+  return items.empty() ? 0 : items.back().begin + items.back().walk.size();
+}
+
+}  // namespace nnfast

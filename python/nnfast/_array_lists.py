@@ -1,0 +1,52 @@
+"""Parameters and gradients as users have them: sequences or mappings of arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+
+
+def names_of(arrays: Arrays) -> list[str] | None:
+    """The keys of a mapping."""
+    return list(arrays) if isinstance(arrays, Mapping) else None
+
+
+def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
+    """The arrays in their order.
+
+    Raises
+    ------
+    TypeError
+        If it is one array, or no sequence or mapping.
+    """
+    if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
+        raise TypeError(
+            f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"
+        )
+    return list(arrays.values()) if isinstance(arrays, Mapping) else list(arrays)
+
+
+def values_like(arrays: Arrays, names: list[str] | None, name: str) -> list[NDArray[Any]]:
+    """The arrays in the order of the parameters, which have those names or none.
+
+    Raises
+    ------
+    TypeError
+        If one is a mapping and the other is not.
+    ValueError
+        If the names are not those of the parameters.
+    """
+    if names is None:
+        if isinstance(arrays, Mapping):
+            raise TypeError(f"{name} must be a sequence of arrays, as params were, got a mapping")
+        return values(arrays, name)
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{name} must be a mapping, as params were, got {type(arrays).__name__}")
+    if missing := [key for key in names if key not in arrays]:
+        raise ValueError(f"{name} must have the names of params, but lacks {missing[0]!r}")
+    if len(arrays) != len(names):
+        raise ValueError(f"{name} must have the {len(names)} names of params, got {len(arrays)}")
+    return [arrays[key] for key in names]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks, _seeds
 from nnfast._seeds import Rng
+from nnfast.random import Philox
 
 __all__ = ["random_crop", "random_erasing", "random_flip", "random_noise"]
 
@@ -344,12 +345,8 @@ def _copy(x: NDArray[Any], y: NDArray[Any]) -> None:
 
 
 def _normals(seed: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Standard normal numbers in C order: in float32 for arrays of up to four bytes an element, else in float64.
-
-    Their stream is another than that of generator_of(seed).
-    """
-    generator = _seeds.generator_of(seed).spawn(1)[0]
-    return generator.standard_normal(shape, np.float32 if dtype.itemsize <= 4 else np.float64)
+    """Standard normal numbers in C order: in float32 for arrays of up to four bytes an element, else in float64."""
+    return Philox(seed).normal(shape, dtype=np.float32 if dtype.itemsize <= 4 else np.float64)
 
 
 def _erased(

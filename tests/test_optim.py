@@ -297,8 +297,7 @@ MEMORY = np.zeros(10)
         (np.ones(3), TypeError, "params must be a sequence or mapping of arrays, got ndarray"),
         (iter([np.ones(3)]), TypeError, "params must be a sequence or mapping"),
         ([np.ones(3), [1.0]], TypeError, r"params\[1\] must be a numpy.ndarray, got list"),
-        ([np.ones(3, int)], TypeError, r"params\[0\] must have dtype float32 or float64, got int"),
-        ([np.ones(3, np.float16)], TypeError, r"params\[0\] must have dtype"),
+        ([np.ones(3, int)], TypeError, r"params\[0\] must have dtype float16, float32 or float64"),
         ([np.ones(3, ">f8")], TypeError, r"params\[0\] must have dtype float64"),
         ([np.ones(3), frozen()], ValueError, r"params\[1\] must be writeable"),
         (
@@ -329,7 +328,7 @@ def test_interleaved_parameters_share_no_memory() -> None:
         (nf.optim.SGD, {"lr": "fast"}, TypeError, "lr must be a real number, got str"),
         (nf.optim.SGD, {"momentum": -0.1}, ValueError, "momentum must not be negative"),
         (nf.optim.SGD, {"weight_decay": -1}, ValueError, "weight_decay must not be negative"),
-        (nf.optim.SGD, {"dampening": None}, TypeError, "dampening must be a real number"),
+        (nf.optim.SGD, {"dampening": "x"}, TypeError, "dampening must be a real number"),
         (nf.optim.SGD, {"nesterov": True}, ValueError, "nesterov needs momentum"),
         (
             nf.optim.SGD,

@@ -35,14 +35,17 @@ inline void require_floats(const Named& given) {
     throw py::type_error(given.name() + " must have dtype float32 or float64, got " + dtype_name(dtype));
 }
 
-inline void require_like(const Named& given, const Array& param) {
+// Of the parameter's shape and dtype, or another dtype.
+inline void require_like(const Named& given, const Array& param, int dtype) {
   const Array& array = given.array;
-  if (array.dtype() != param.dtype() || !PyArray_ISNOTSWAPPED(array.get()))
-    throw py::type_error(given.name() + " must have dtype " + dtype_name(param.dtype()) + ", got " +
+  if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
+    throw py::type_error(given.name() + " must have dtype " + dtype_name(dtype) + ", got " +
                          std::string(py::str(array.object().attr("dtype"))));
   if (!PyArray_SAMESHAPE(array.get(), param.get()))
     throw py::value_error(given.name() + " must have shape " + shape_text(param) + ", got " + shape_text(array));
 }
+
+inline void require_like(const Named& given, const Array& param) { require_like(given, param, param.dtype()); }
 
 inline void require_writeable(const Named& given) {
   if (!PyArray_ISWRITEABLE(given.array.get()))

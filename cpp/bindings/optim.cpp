@@ -1,5 +1,10 @@
 #include "kernels/optim.hpp"
 
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <limits>
+
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
 #include "runtime/kernel_table.hpp"
@@ -7,71 +12,460 @@
 namespace nnfast {
 namespace {
 
-// All elements of all parameters are one range, so that threads share the list evenly whatever its arrays' sizes.
-template <int Arrays, class Step>
-void run(const std::vector<Item<Arrays>>& items, const Step& step, OptimFn<Step> f32, OptimFn<Step> f64,
-         double ns_per_element) {
-  py::gil_scoped_release release;
-  parallel_for(
-      elements_of(items), ns_per_element,
-      [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        for_items(items, begin, end, [&](const Item<Arrays>& item, std::ptrdiff_t first, std::ptrdiff_t last) {
-          const OptimFn<Step> fn = item.f64 ? f64 : f32;
-          item.walk.for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
-            fn(step, at, item.strides, count);
+struct RuleRow {
+  const char* name;
+  int states;
+  double cost;
+};
+constexpr RuleRow kRules[] = {
+#define NNFAST_ROW(rule, name, states, cost) {name, states, cost},
+    NNFAST_OPTIM_RULES(NNFAST_ROW)
+#undef NNFAST_ROW
+};
+constexpr double kGradientsNs = 0.1, kSumsNs = 0.2;
+
+using Walk = StridedArrays<kOptimArrays>;
+
+// One parameter in a step: where its arrays lie, and what is done to them.
+struct Piece {
+  char* data[kOptimArrays];
+  std::ptrdiff_t begin, n;  // its first element's position in the whole list, and how many
+  const Walk* walk;         // null where all arrays are contiguous
+  int dtype;
+  const double* numbers;
+  double grad_scale;
+};
+
+int state_dtype(int dtype) { return dtype == NPY_HALF ? NPY_FLOAT32 : dtype; }
+
+OptimFn fn_of(const OptimFns& fns, int dtype) {
+  return dtype == NPY_HALF ? fns.f16 : (dtype == NPY_FLOAT32 ? fns.f32 : fns.f64);
+}
+
+// Where the arrays that a step writes lie, to see quickly that a gradient is none of them.
+class WrittenMemory {
+ public:
+  void add(const Array& array) {
+    npy_intp low, high;
+    bounds(array, low, high);
+    if (high > low) spans_.push_back({low, high});
+  }
+  void sort() {
+    std::sort(spans_.begin(), spans_.end());
+    std::size_t kept = 0;
+    for (const auto& span : spans_) {
+      if (kept && span.first <= spans_[kept - 1].second) {
+        spans_[kept - 1].second = std::max(spans_[kept - 1].second, span.second);
+      } else {
+        spans_[kept++] = span;
+      }
+    }
+    spans_.resize(kept);
+  }
+  bool touches(const Array& array) const {
+    npy_intp low, high;
+    bounds(array, low, high);
+    const auto after = std::upper_bound(spans_.begin(), spans_.end(), std::pair<npy_intp, npy_intp>{low, low},
+                                        [](const auto& a, const auto& b) { return a.first <= b.first; });
+    if (after != spans_.end() && after->first < high) return true;
+    return after != spans_.begin() && (after - 1)->second > low;
+  }
+
+ private:
+  std::vector<std::pair<npy_intp, npy_intp>> spans_;
+  static void bounds(const Array& array, npy_intp& low, npy_intp& high) {
+    low = reinterpret_cast<npy_intp>(array.data());
+    if (PyArray_IS_C_CONTIGUOUS(array.get())) {
+      high = low + PyArray_NBYTES(array.get());
+      return;
+    }
+    high = low + PyArray_ITEMSIZE(array.get());
+    for (int d = 0; d < array.ndim(); ++d) {
+      if (array.shape(d) == 0) {
+        high = low;
+        return;
+      }
+      const std::ptrdiff_t reach = (array.shape(d) - 1) * array.stride(d);
+      (reach < 0 ? low : high) += reach;
+    }
+  }
+};
+
+// Lists of arrays that belong to an optimizer, by the name errors call them.
+struct Lists {
+  PyObject* lists[kOptimArrays];
+  const char* names[kOptimArrays];
+};
+
+// The parameters of an optimizer with what is kept beside them. Checked once, and again when an array is another.
+class OptimArrays {
+ public:
+  // Whether the lists hold the very arrays that were checked.
+  bool holds(const Lists& given) const {
+    for (int k = 0; k < kOptimArrays; ++k) {
+      if (k == kGrad) continue;
+      if (!given.lists[k] != arrays_[k].empty() && count_ > 0) return false;
+      if (!given.lists[k]) continue;
+      if (PyList_GET_SIZE(given.lists[k]) != static_cast<Py_ssize_t>(arrays_[k].size())) return false;
+      for (std::size_t i = 0; i < arrays_[k].size(); ++i) {
+        const Held& held = arrays_[k][i];
+        const PyObject* array = PyList_GET_ITEM(given.lists[k], i);
+        if (!held.array && array == Py_None) continue;
+        if (array != held.array.object().ptr() || held.array.data() != held.data ||
+            !PyArray_ISWRITEABLE(held.array.get()))
+          return false;
+      }
+    }
+    return true;
+  }
+
+  // Checks and takes them.
+  void take(const Lists& given) {
+    OptimArrays made;
+    made.count_ = PyList_GET_SIZE(given.lists[kParam]);
+    for (int k = 0; k < kOptimArrays; ++k)
+      if (given.lists[k] && k != kGrad) made.take_list(given, k);
+    made.require_apart(given);
+    made.memory_.sort();
+    *this = std::move(made);
+  }
+
+  std::size_t size() const { return arrays_[kParam].size(); }
+  const Array& param(std::size_t i) const { return arrays_[kParam][i].array; }
+
+  // The pieces of a step; `walks` keeps those that are not contiguous. Nothing has been written when it throws.
+  std::vector<Piece> pieces(PyObject* grads, const Lists& names, std::vector<Walk>& walks) const {
+    std::vector<Piece> pieces(size());
+    walks.reserve(size());
+    std::ptrdiff_t begin = 0;
+    for (std::size_t i = 0; i < size(); ++i) {
+      const Named grad = element(grads, "grads", static_cast<std::ptrdiff_t>(i));
+      require_like(grad, param(i));
+      if (memory_.touches(grad.array)) require_apart_from_all(grad, names);
+      Piece& piece = pieces[i];
+      piece.begin = begin;
+      begin += piece.n = param(i).size();
+      piece.dtype = param(i).dtype();
+      bool contiguous = PyArray_IS_C_CONTIGUOUS(grad.array.get());
+      for (int k = 0; k < kOptimArrays; ++k) {
+        piece.data[k] = k == kGrad ? grad.array.data() : arrays_[k].empty() ? nullptr : arrays_[k][i].data;
+        if (piece.data[k] && k != kGrad) contiguous &= PyArray_IS_C_CONTIGUOUS(arrays_[k][i].array.get()) != 0;
+      }
+      piece.walk = contiguous ? nullptr : &walks.emplace_back(walk(i, grad.array, piece.data));
+    }
+    return pieces;
+  }
+
+ private:
+  struct Held {
+    Array array;  // none of a parameter that needs no master
+    char* data = nullptr;
+  };
+  Py_ssize_t count_ = 0;
+  std::vector<Held> arrays_[kOptimArrays];
+  WrittenMemory memory_;
+
+  static Named element(PyObject* list, const char* name, std::ptrdiff_t i) {
+    const py::handle value = PyList_GET_ITEM(list, i);
+    if (!PyArray_Check(value.ptr()))
+      throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+    return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
+  }
+
+  void take_list(const Lists& given, int k) {
+    const char* name = given.names[k];
+    if (PyList_GET_SIZE(given.lists[k]) != count_)
+      throw py::value_error(std::string(name) + " must have one array for each of the " + std::to_string(count_) +
+                            " parameters, got " + std::to_string(PyList_GET_SIZE(given.lists[k])));
+    for (Py_ssize_t i = 0; i < count_; ++i) {
+      if (k == kMaster && param(i).dtype() != NPY_HALF && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
+        arrays_[k].push_back({});
+        continue;
+      }
+      const Named named = element(given.lists[k], name, i);
+      if (k == kParam) {
+        require_parameter(named);
+      } else {
+        require_like(named, param(i), state_dtype(param(i).dtype()));
+      }
+      require_writeable(named);
+      arrays_[k].push_back({named.array, named.array.data()});
+      memory_.add(named.array);
+    }
+  }
+
+  static void require_parameter(const Named& param) {
+    const int dtype = param.array.dtype();
+    if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
+      throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " + dtype_name(dtype));
+    require_like(param, param.array);  // refuses foreign byte order
+  }
+
+  // What is written must be apart from each other. By their order in memory, so that neighbours alone are compared
+  // unless spans overlap.
+  void require_apart(const Lists& names) const {
+    struct Span {
+      npy_intp low;
+      int list;
+      std::size_t index;
+    };
+    std::vector<Span> order;
+    for (int k = 0; k < kOptimArrays; ++k)
+      for (std::size_t i = 0; i < arrays_[k].size(); ++i)
+        if (arrays_[k][i].array && arrays_[k][i].array.size() > 0) order.push_back({low_of(arrays_[k][i].array), k, i});
+    std::sort(order.begin(), order.end(), [](const Span& a, const Span& b) { return a.low < b.low; });
+    for (std::size_t a = 0; a < order.size(); ++a) {
+      const Array& first = arrays_[order[a].list][order[a].index].array;
+      for (std::size_t b = a + 1; b < order.size() && order[b].low < high_of(first); ++b)
+        if (share_memory(first, arrays_[order[b].list][order[b].index].array)) {
+          auto [x, y] = std::minmax(order[a], order[b], [](const Span& p, const Span& q) {
+            return std::pair(p.list, p.index) < std::pair(q.list, q.index);
           });
-        });
+          throw py::value_error(indexed(names.names[x.list], static_cast<std::ptrdiff_t>(x.index)) + " and " +
+                                indexed(names.names[y.list], static_cast<std::ptrdiff_t>(y.index)) +
+                                " must not share memory");
+        }
+    }
+  }
+
+  void require_apart_from_all(const Named& grad, const Lists& names) const {
+    for (int k = 0; k < kOptimArrays; ++k)
+      for (std::size_t i = 0; i < arrays_[k].size(); ++i)
+        if (arrays_[k][i].array && share_memory(grad.array, arrays_[k][i].array))
+          throw py::value_error(grad.name() + " and " + indexed(names.names[k], static_cast<std::ptrdiff_t>(i)) +
+                                " must not share memory");
+  }
+
+  // Their elements in the order in which the parameter lies in memory.
+  Walk walk(std::size_t i, const Array& grad, char* const (&data)[kOptimArrays]) const {
+    Walk walk;
+    walk.ndim = grad.ndim();
+    for (int d = 0; d < walk.ndim; ++d) {
+      walk.shape[d] = grad.shape(d);
+      for (int k = 0; k < kOptimArrays; ++k)
+        walk.strides[k][d] = k == kGrad ? grad.stride(d) : !data[k] ? 0 : arrays_[k][i].array.stride(d);
+    }
+    for (int k = 0; k < kOptimArrays; ++k) walk.data[k] = data[k];
+    walk.sort_axes();
+    walk.coalesce();
+    return walk;
+  }
+
+  static npy_intp low_of(const Array& array) {
+    npy_intp low = reinterpret_cast<npy_intp>(array.data());
+    for (int d = 0; d < array.ndim(); ++d)
+      if (array.stride(d) < 0) low += (array.shape(d) - 1) * array.stride(d);
+    return low;
+  }
+  static npy_intp high_of(const Array& array) {
+    npy_intp high = reinterpret_cast<npy_intp>(array.data()) + PyArray_ITEMSIZE(array.get());
+    for (int d = 0; d < array.ndim(); ++d)
+      if (array.stride(d) > 0) high += (array.shape(d) - 1) * array.stride(d);
+    return high;
+  }
+};
+
+// Calls fn on the elements [first, last) of a piece.
+void run_piece(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
+  if (piece.walk) {
+    std::ptrdiff_t strides[kOptimArrays];
+    piece.walk->inner_strides(strides);
+    piece.walk->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
+      char* arrays[kOptimArrays];
+      for (int k = 0; k < kOptimArrays; ++k) arrays[k] = piece.data[k] ? at[k] : nullptr;
+      fn(piece.numbers, piece.grad_scale, arrays, strides, count, sums);
+    });
+    return;
+  }
+  const std::ptrdiff_t own = piece.dtype == NPY_HALF ? 2 : piece.dtype == NPY_FLOAT32 ? 4 : 8;
+  const std::ptrdiff_t kept = own < 4 ? 4 : own;
+  char* arrays[kOptimArrays];
+  std::ptrdiff_t strides[kOptimArrays];
+  for (int k = 0; k < kOptimArrays; ++k) {
+    strides[k] = k == kParam || k == kGrad ? own : kept;
+    arrays[k] = piece.data[k] ? piece.data[k] + first * strides[k] : nullptr;
+  }
+  fn(piece.numbers, piece.grad_scale, arrays, strides, last - first, sums);
+}
+
+// All elements of all parameters are one range, so that threads share the list evenly whatever its arrays' sizes.
+void run_plain(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_per_element) {
+  if (pieces.empty()) return;
+  parallel_for(
+      pieces.back().begin + pieces.back().n, ns_per_element,
+      [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        auto piece = std::upper_bound(pieces.begin(), pieces.end(), begin,
+                                      [](std::ptrdiff_t at, const Piece& p) { return at < p.begin; });
+        for (--piece; piece != pieces.end() && piece->begin < end; ++piece) {
+          const std::ptrdiff_t first = std::max<std::ptrdiff_t>(begin - piece->begin, 0);
+          const std::ptrdiff_t last = std::min(end - piece->begin, piece->n);
+          if (first < last) run_piece(*piece, fn_of(fns, piece->dtype), first, last, nullptr);
+        }
       },
       16);
 }
 
-// The parameters an optimizer is made for: distinct, writeable float32 or float64 arrays.
-void check_params(const py::list& params) {
-  std::vector<Named> given;
-  for (std::size_t i = 0; i < params.size(); ++i) {
-    given.push_back(element(params, "params", static_cast<std::ptrdiff_t>(i)));
-    const Named& param = given.back();
-    require_floats(param);
-    require_like(param, param.array);  // refuses foreign byte order
-    require_writeable(param);
-    for (const Named& other : given)
-      if (&other != &param && share_memory(other.array, param.array))
-        throw py::value_error(other.name() + " and " + param.name() + " must not share memory");
+using Sums = std::vector<std::array<double, kOptimSums>>;  // of each parameter
+
+// By blocks, whose sums are added in their order: they depend neither on threads nor on the other parameters.
+Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_per_element, bool sums) {
+  std::vector<std::pair<std::size_t, std::ptrdiff_t>> blocks;  // piece, first element
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    for (std::ptrdiff_t first = 0; first < pieces[i].n; first += kOptimBlock) blocks.emplace_back(i, first);
+  Sums of_blocks(sums ? blocks.size() : 0);
+  parallel_for(static_cast<std::ptrdiff_t>(blocks.size()), ns_per_element * kOptimBlock,
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 for (std::ptrdiff_t b = begin; b < end; ++b) {
+                   const auto [i, first] = blocks[static_cast<std::size_t>(b)];
+                   const Piece& piece = pieces[i];
+                   run_piece(piece, fn_of(fns, piece.dtype), first, std::min(first + kOptimBlock, piece.n),
+                             sums ? of_blocks[static_cast<std::size_t>(b)].data() : nullptr);
+                 }
+               });
+  Sums totals(sums ? pieces.size() : 0);
+  for (std::size_t b = 0; b < of_blocks.size(); ++b)
+    for (int k = 0; k < kOptimSums; ++k) totals[blocks[b].first][k] += of_blocks[b][k];
+  return totals;
+}
+
+// ---- what a step is asked to do ----
+
+enum class ClipNorm : int { none, each, global };
+
+struct Wanted {
+  ClipNorm clip_norm;
+  double max_norm;
+  bool clip_value, skip_nonfinite, sums;
+  bool gradients_first() const { return clip_norm != ClipNorm::none || skip_nonfinite; }
+};
+
+bool all_finite(const Sums& sums) {
+  for (const auto& of : sums)
+    if (of[kNaNs] + of[kInfinities] > 0) return false;
+  return true;
+}
+
+// torch.nn.utils.clip_grad_norm_'s factor: at most 1, and a little less than would be exact.
+double clip_factor(double squares, double max_norm) {
+  const double factor = max_norm / (std::sqrt(squares) + 1e-6);
+  return factor < 1 ? factor : (factor == factor ? 1 : factor);
+}
+
+void clip(std::vector<Piece>& pieces, const Sums& sums, const Wanted& wanted) {
+  double all = 0;
+  for (const auto& of : sums) all += of[kGradSquares];
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    pieces[i].grad_scale =
+        clip_factor(wanted.clip_norm == ClipNorm::global ? all : sums[i][kGradSquares], wanted.max_norm);
+}
+
+// An optimizer's arrays and its rule.
+class Optimizer {
+ public:
+  Optimizer(const std::string& rule, std::vector<std::string> state_names) : names_(std::move(state_names)) {
+    for (int r = 0; r < static_cast<int>(OptimRule::Count); ++r)
+      if (rule == kRules[r].name) rule_ = r;
+    if (rule_ < 0 || static_cast<int>(names_.size()) != kRules[rule_].states)
+      throw py::value_error("no rule " + rule + " with " + std::to_string(names_.size()) + " arrays of state");
   }
-}
 
-void sgd(const py::list& params, const py::list& grads, double lr, double weight_decay, bool maximize) {
-  const auto items = checked_items<2>({{{"params", params, true}, {"grads", grads, false}}});
-  const SgdStep step{lr, 0, 0, weight_decay, false, maximize, false};
-  run(items, step, kernels().optim->sgd_f32, kernels().optim->sgd_f64, 0.1);
-}
+  // Checks params, states (a tuple of lists) and what else is kept before anything is changed.
+  void check(const py::list& params, const py::tuple& states, py::handle ema, py::handle master) {
+    arrays_.take(lists(params, states, ema, master));
+  }
 
-void sgd_momentum(const py::list& params, const py::list& grads, const py::list& momentum_buffer, double lr,
-                  double momentum, double dampening, double weight_decay, bool nesterov, bool maximize, bool first) {
-  const auto items = checked_items<3>(
-      {{{"params", params, true}, {"grads", grads, false}, {"momentum_buffer", momentum_buffer, true}}});
-  const SgdStep step{lr, momentum, dampening, weight_decay, nesterov, maximize, first};
-  run(items, step, kernels().optim->sgd_momentum_f32, kernels().optim->sgd_momentum_f64, 0.15);
-}
+  // numbers: a row of kOptimNumbers for each group; groups: the row of each parameter, or None for the only one.
+  // Returns whether it was done, and the sums of each parameter if they are wanted.
+  py::tuple step(const py::list& params, const py::list& grads, const py::tuple& states, py::handle ema,
+                 py::handle master, py::handle numbers_in, py::handle groups, int clip_norm, double max_norm,
+                 bool clip_value, bool skip_nonfinite, bool want_sums) {
+    const Lists given = lists(params, states, ema, master);
+    if (!arrays_.holds(given)) arrays_.take(given);
+    if (grads.size() != arrays_.size())
+      throw py::value_error("grads must have one array for each of the " + std::to_string(arrays_.size()) +
+                            " parameters, got " + std::to_string(grads.size()));
+    std::vector<Walk> walks;
+    std::vector<Piece> pieces = arrays_.pieces(grads.ptr(), given, walks);
+    const std::vector<double> numbers = rows_of_numbers(numbers_in);
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
+      pieces[i].numbers = numbers.data() + row * kOptimNumbers;
+      pieces[i].grad_scale = 1;
+    }
+    const Wanted wanted{static_cast<ClipNorm>(clip_norm), max_norm, clip_value, skip_nonfinite, want_sums};
+    Sums sums;
+    bool done = true;
+    {
+      py::gil_scoped_release release;
+      done = run(pieces, wanted, !ema.is_none(), sums);
+    }
+    return py::make_tuple(done, want_sums ? array_of(sums) : py::none());
+  }
 
-void adam(const py::list& params, const py::list& grads, const py::list& exp_avg, const py::list& exp_avg_sq,
-          double step_size, double beta1, double beta2, double eps, double inv_sqrt_correction, double weight_decay,
-          bool maximize) {
-  const auto items = checked_items<4>({{{"params", params, true},
-                                        {"grads", grads, false},
-                                        {"exp_avg", exp_avg, true},
-                                        {"exp_avg_sq", exp_avg_sq, true}}});
-  const AdamStep step{step_size, beta1, beta2, eps, inv_sqrt_correction, weight_decay, maximize};
-  run(items, step, kernels().optim->adam_f32, kernels().optim->adam_f64, 0.4);
-}
+ private:
+  int rule_ = -1;
+  std::vector<std::string> names_;
+  OptimArrays arrays_;
+
+  Lists lists(const py::list& params, const py::tuple& states, py::handle ema, py::handle master) const {
+    Lists given{{params.ptr()}, {"params", "grads"}};
+    for (std::size_t k = 0; k < names_.size(); ++k) {
+      given.lists[kState0 + k] = PyTuple_GET_ITEM(states.ptr(), k);
+      given.names[kState0 + k] = names_[k].c_str();
+    }
+    given.lists[kEma] = ema.is_none() ? nullptr : ema.ptr();
+    given.names[kEma] = "ema";
+    given.lists[kMaster] = master.is_none() ? nullptr : master.ptr();
+    given.names[kMaster] = "master";
+    for (PyObject* list : given.lists)
+      if (list && !PyList_Check(list)) throw py::type_error("state must be lists of arrays");
+    return given;
+  }
+
+  static std::vector<double> rows_of_numbers(py::handle rows) {
+    std::vector<double> numbers;
+    for (Py_ssize_t r = 0; r < PyTuple_GET_SIZE(rows.ptr()); ++r) {
+      PyObject* row = PyTuple_GET_ITEM(rows.ptr(), r);
+      const Py_ssize_t n = PyTuple_GET_SIZE(row);
+      for (Py_ssize_t i = 0; i < kOptimNumbers; ++i)
+        numbers.push_back(i < n ? PyFloat_AsDouble(PyTuple_GET_ITEM(row, i)) : 0);
+    }
+    if (PyErr_Occurred()) throw py::error_already_set();
+    return numbers;
+  }
+
+  bool run(std::vector<Piece>& pieces, const Wanted& wanted, bool ema, Sums& sums) const {
+    const OptimKernels& kernel = *kernels().optim;
+    const double cost = kRules[rule_].cost;
+    if (wanted.gradients_first()) {
+      sums = run_blocks(pieces, kernel.gradients, kGradientsNs, true);
+      if (wanted.skip_nonfinite && !all_finite(sums)) return false;
+      if (wanted.clip_norm != ClipNorm::none) clip(pieces, sums, wanted);
+    }
+    if (ema || wanted.clip_value || wanted.sums) {
+      Sums found = run_blocks(pieces, kernel.full[rule_], cost + (wanted.sums ? kSumsNs : 0), wanted.sums);
+      if (wanted.sums) sums = std::move(found);
+    } else {
+      run_plain(pieces, kernel.plain[rule_], cost);
+    }
+    return true;
+  }
+
+  static py::object array_of(const Sums& sums) {
+    const Array array = new_array({static_cast<std::ptrdiff_t>(sums.size()), kOptimSums}, NPY_FLOAT64);
+    for (std::size_t i = 0; i < sums.size(); ++i)
+      std::copy(sums[i].begin(), sums[i].end(), array.as<double>() + i * kOptimSums);
+    return array.object();
+  }
+};
 
 }  // namespace
 
 void bind_optim(py::module_& module) {
-  module.def("check_params", &check_params, py::arg("params"));
-  module.def("sgd", &sgd);
-  module.def("sgd_momentum", &sgd_momentum);
-  module.def("adam", &adam);
+  py::class_<Optimizer>(module, "Optimizer")
+      .def(py::init<const std::string&, std::vector<std::string>>())
+      .def("check", &Optimizer::check)
+      .def("step", &Optimizer::step);
 }
 
 }  // namespace nnfast

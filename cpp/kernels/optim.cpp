@@ -1,115 +1,290 @@
 // Optimizers: each rule is a struct whose update() is the formula over vectors, with the numbers of the step as
-// vectors too. The rules are PyTorch's; subnormals count as zero inside (see FlushSubnormalsScope).
+// vectors too. Forms and names are PyTorch's; where other systems put a number elsewhere, there is one more number.
+// Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
+#include "kernels/unrolled.hpp"
+#include "simd/bits.hpp"
 #include "simd/float_state.hpp"
-#include "simd/vector.hpp"
+#include "simd/reduce.hpp"
+#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
 
-// g, its sign turned when maximising, plus the L2 penalty's gradient.
-template <class V, class Step>
-struct Gradient {
-  V sign, weight_decay;
-  NNFAST_INLINE explicit Gradient(const Step& step)
-      : sign(broadcast<V>(static_cast<Element<V>>(step.maximize ? -1 : 1))),
-        weight_decay(broadcast<V>(static_cast<Element<V>>(step.weight_decay))) {}
-  NNFAST_INLINE V operator()(V g, V p) const { return fma(weight_decay, p, sign * g); }
+// Hands out a rule's own numbers, one after the other.
+template <class V>
+class Numbers {
+ public:
+  NNFAST_INLINE explicit Numbers(const double* numbers) : next_(numbers + kRuleNumbers) {}
+  NNFAST_INLINE V operator()() { return broadcast<V>(static_cast<Element<V>>(*next_++)); }
+  NNFAST_INLINE bool flag() { return *next_++ != 0; }
+
+ private:
+  const double* next_;
 };
+
+// average = decay average + gain term
+template <class V>
+struct RunningAverage {
+  V decay, gain;
+  NNFAST_INLINE explicit RunningAverage(Numbers<V>& numbers) : decay(numbers()), gain(numbers()) {}
+  NNFAST_INLINE void operator()(V& average, V term) const { average = fma(decay, average, gain * term); }
+  NNFAST_INLINE void squares(V& average, V term) const { average = fma(decay, average, gain * term * term); }
+};
+
+// The larger, and NaN if either is.
+template <class V>
+NNFAST_INLINE V maximum(V a, V b) {
+  return (a > b) | (a != a) ? a : b;
+}
 
 // p -= lr g
 template <class V>
 struct Sgd {
-  using Vector = V;
-  using Step = SgdStep;
-  static constexpr int kState = 0;
-  Gradient<V, Step> gradient;
   V lr;
-  NNFAST_INLINE explicit Sgd(const Step& step) : gradient(step), lr(broadcast<V>(static_cast<Element<V>>(step.lr))) {}
-  NNFAST_INLINE void update(V& p, V g, V*) const { p = fma(-lr, gradient(g, p), p); }
+  NNFAST_INLINE explicit Sgd(Numbers<V> n) : lr(n()) {}
+  NNFAST_INLINE void update(V& p, V g, V*) const { p = fma(-lr, g, p); }
 };
 
-// v = momentum v + (1 - dampening) g, v = g at first;  p -= lr v, or lr (g + momentum v) with Nesterov's
+// v = momentum v + gain g,  p -= outer v, or outer (momentum v + inner g) with Nesterov's
 template <class V>
 struct SgdMomentum {
-  using Vector = V;
-  using Step = SgdStep;
-  static constexpr int kState = 1;
-  Gradient<V, Step> gradient;
-  V lr, momentum, gain;
+  V outer, momentum, gain, inner;
   bool nesterov;
-  NNFAST_INLINE explicit SgdMomentum(const Step& step)
-      : gradient(step),
-        lr(broadcast<V>(static_cast<Element<V>>(step.lr))),
-        momentum(broadcast<V>(static_cast<Element<V>>(step.momentum))),
-        gain(broadcast<V>(static_cast<Element<V>>(step.first ? 1 : 1 - step.dampening))),
-        nesterov(step.nesterov) {}
+  NNFAST_INLINE explicit SgdMomentum(Numbers<V> n)
+      : outer(n()), momentum(n()), gain(n()), inner(n()), nesterov(n.flag()) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
-    g = gradient(g, p);
     V& v = state[0];  // zero before the first step
     v = fma(momentum, v, gain * g);
-    p = fma(-lr, nesterov ? fma(momentum, v, g) : v, p);
+    p = fma(-outer, nesterov ? fma(momentum, v, inner * g) : v, p);
   }
 };
 
-// m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
-// p -= step_size m / (sqrt(v) inv_sqrt_correction + eps)                       (Kingma, Ba 2015)
+// s += g^2,  p -= lr g / (sqrt(s + eps_inside) + eps)                          (Duchi, Hazan, Singer 2011)
+template <class V>
+struct Adagrad {
+  V lr, eps, eps_inside;
+  NNFAST_INLINE explicit Adagrad(Numbers<V> n) : lr(n()), eps(n()), eps_inside(n()) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V& s = state[0];
+    s = fma(g, g, s);
+    p = fma(-lr, g / (sqrt(s + eps_inside) + eps), p);
+  }
+};
+
+// v: average of g^2,  d = g sqrt(u + eps) / sqrt(v + eps),  u: average of d^2,  p -= lr d      (Zeiler 2012)
+template <class V>
+struct Adadelta {
+  V lr, eps;
+  RunningAverage<V> average;
+  NNFAST_INLINE explicit Adadelta(Numbers<V> n) : lr(n()), eps(n()), average(n) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V &v = state[0], &u = state[1];
+    average.squares(v, g);
+    const V d = sqrt(u + eps) / sqrt(v + eps) * g;
+    average.squares(u, d);
+    p = fma(-lr, d, p);
+  }
+};
+
+// v: average of g^2, less the square of g's average if centred;  d = g / (sqrt(v + eps_inside) + eps),
+// p -= outer d, or b = momentum b + gain d and p -= outer b                    (Hinton 2012; Graves 2013)
+template <class V, bool Centered, bool Momentum>
+struct RmsPropRule {
+  V outer, eps, eps_inside;
+  RunningAverage<V> average;
+  V momentum, gain;
+  NNFAST_INLINE explicit RmsPropRule(Numbers<V> n)
+      : outer(n()), eps(n()), eps_inside(n()), average(n), momentum(n()), gain(n()) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V v = state[0];
+    average.squares(v, g);
+    state[0] = v;
+    if (Centered) {
+      average(state[1], g);
+      // Of a constant gradient both are the same but for their roundings.
+      v = max(V{}, fma(-state[1], state[1], v));
+    }
+    V d = g / (sqrt(v + eps_inside) + eps);
+    if (Momentum) {
+      V& b = state[Centered ? 2 : 1];
+      d = b = fma(momentum, b, gain * d);
+    }
+    p = fma(-outer, d, p);
+  }
+};
+template <class V>
+struct RmsProp : RmsPropRule<V, false, false> {
+  using RmsPropRule<V, false, false>::RmsPropRule;
+};
+template <class V>
+struct RmsPropMomentum : RmsPropRule<V, false, true> {
+  using RmsPropRule<V, false, true>::RmsPropRule;
+};
+template <class V>
+struct RmsPropCentered : RmsPropRule<V, true, false> {
+  using RmsPropRule<V, true, false>::RmsPropRule;
+};
+template <class V>
+struct RmsPropCenteredMomentum : RmsPropRule<V, true, true> {
+  using RmsPropRule<V, true, true>::RmsPropRule;
+};
+
+// m, v: averages of g and g^2,  p -= lr m / (sqrt(v) correction + eps)          (Kingma, Ba 2015)
 template <class V>
 struct Adam {
-  using Vector = V;
-  using Step = AdamStep;
-  using T = Element<V>;
-  static constexpr int kState = 2;
-  Gradient<V, Step> gradient;
-  V step_size, beta1, gain1, beta2, gain2, eps, inv_sqrt_correction;
-  NNFAST_INLINE explicit Adam(const Step& step)
-      : gradient(step),
-        step_size(broadcast<V>(static_cast<T>(step.step_size))),
-        beta1(broadcast<V>(static_cast<T>(step.beta1))),
-        gain1(broadcast<V>(static_cast<T>(1 - step.beta1))),
-        beta2(broadcast<V>(static_cast<T>(step.beta2))),
-        gain2(broadcast<V>(static_cast<T>(1 - step.beta2))),
-        eps(broadcast<V>(static_cast<T>(step.eps))),
-        inv_sqrt_correction(broadcast<V>(static_cast<T>(step.inv_sqrt_correction))) {}
+  V lr, eps, correction;
+  RunningAverage<V> first, second;
+  NNFAST_INLINE explicit Adam(Numbers<V> n) : lr(n()), eps(n()), correction(n()), first(n), second(n) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
-    g = gradient(g, p);
-    V& m = state[0];
-    V& v = state[1];
-    m = fma(beta1, m, gain1 * g);
-    v = fma(beta2, v, gain2 * g * g);
-    p = fma(-step_size, m / fma(sqrt(v), inv_sqrt_correction, eps), p);
+    V &m = state[0], &v = state[1];
+    first(m, g);
+    second.squares(v, g);
+    p = fma(-lr, m / fma(sqrt(v), correction, eps), p);
   }
 };
 
-// One vector of a rule's arrays: where it is read and written, `count` elements of it at byte strides. Where every
-// array is contiguous and the vector full there is nothing to ask.
-template <class Rule, bool Full>
+// The same with the largest v so far, before the correction or after its own    (Reddi, Kale, Kumar 2018)
+template <class V>
+struct AmsGrad {
+  V lr, eps, correction;
+  RunningAverage<V> first, second;
+  V own_correction;
+  NNFAST_INLINE explicit AmsGrad(Numbers<V> n)
+      : lr(n()), eps(n()), correction(n()), first(n), second(n), own_correction(n()) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V &m = state[0], &v = state[1], &largest = state[2];
+    first(m, g);
+    second.squares(v, g);
+    largest = maximum(largest, v * own_correction);
+    p = fma(-lr, m / fma(sqrt(largest), correction, eps), p);
+  }
+};
+
+// m: average of g,  u = max(decay u, |g| + eps_inside),  p -= lr m / (u + eps)  (Kingma, Ba 2015)
+template <class V>
+struct Adamax {
+  V lr, eps, eps_inside;
+  RunningAverage<V> first;
+  V decay;
+  NNFAST_INLINE explicit Adamax(Numbers<V> n) : lr(n()), eps(n()), eps_inside(n()), first(n), decay(n()) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V &m = state[0], &u = state[1];
+    first(m, g);
+    u = maximum(decay * u, abs(g) + eps_inside);
+    p = fma(-lr, m / (u + eps), p);
+  }
+};
+
+// m, v as Adam,  p -= (by_gradient g + by_average m) / (sqrt(v) correction + eps)            (Dozat 2016)
+template <class V>
+struct Nadam {
+  V by_gradient, by_average, eps, correction;
+  RunningAverage<V> first, second;
+  NNFAST_INLINE explicit Nadam(Numbers<V> n)
+      : by_gradient(n()), by_average(n()), eps(n()), correction(n()), first(n), second(n) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V &m = state[0], &v = state[1];
+    first(m, g);
+    second.squares(v, g);
+    p -= fma(by_gradient, g, by_average * m) / fma(sqrt(v), correction, eps);
+  }
+};
+
+// m, v as Adam,  p -= lr m / (sqrt(v) correction + eps), or lr m while v is not to be trusted (Liu et al. 2020)
+template <class V>
+struct Radam {
+  V lr, eps, correction;
+  RunningAverage<V> first, second;
+  bool rectified;
+  NNFAST_INLINE explicit Radam(Numbers<V> n)
+      : lr(n()), eps(n()), correction(n()), first(n), second(n), rectified(n.flag()) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V &m = state[0], &v = state[1];
+    first(m, g);
+    second.squares(v, g);
+    p = fma(-lr, rectified ? m / fma(sqrt(v), correction, eps) : m, p);
+  }
+};
+
+// p -= lr sign(beta1 m + (1 - beta1) g),  m: average of g                       (Chen et al. 2023)
+template <class V>
+struct Lion {
+  V lr;
+  RunningAverage<V> step, kept;
+  NNFAST_INLINE explicit Lion(Numbers<V> n) : lr(n()), step(n), kept(n) {}
+  NNFAST_INLINE void update(V& p, V g, V* state) const {
+    V direction = state[0];
+    step(direction, g);
+    const V one = broadcast<V>(1);
+    p = fma(-lr, direction > 0 ? one : (direction < 0 ? -one : direction), p);
+    kept(state[0], g);
+  }
+};
+
+// ---- what comes before and after every rule ----
+
+template <class V>
+struct Common {
+  V scale, weight_decay, shrink, clip, ema_decay, ema_gain;
+  NNFAST_INLINE Common(const double* numbers, double grad_scale)
+      : scale(number(numbers[kSign] * grad_scale)),
+        weight_decay(number(numbers[kWeightDecay])),
+        shrink(number(numbers[kShrink])),
+        clip(number(numbers[kClip])),
+        ema_decay(number(numbers[kEmaDecay])),
+        ema_gain(number(1 - numbers[kEmaDecay])) {}
+  NNFAST_INLINE V clipped(V g) const { return min(clip, max(-clip, g)); }
+
+ private:
+  NNFAST_INLINE static V number(double value) { return broadcast<V>(static_cast<Element<V>>(value)); }
+};
+
+// One vector of the arrays of a parameter: where it is read and written, `count` elements of it at byte strides. Where
+// every array is contiguous and the vector full there is nothing to ask.
+template <class S, bool Full>
 struct Place {
-  using V = typename Rule::Vector;
-  using T = Element<V>;
+  using Own = Stored<S>;  // the parameter's and the gradient's type
+  using T = typename Own::Param;
+  using Kept = Stored<T>;  // the state's
+  using V = typename Own::V;
+  static constexpr bool has_master = !std::is_same_v<S, T>;
   char* const* arrays;
   const std::ptrdiff_t* strides;
   std::ptrdiff_t at, count;
-  NNFAST_INLINE char* array(int k) const {
-    return arrays[k] + (Full ? at * static_cast<std::ptrdiff_t>(sizeof(T)) : at * strides[k]);
+
+  NNFAST_INLINE V gradient() const { return read<S>(kGrad); }
+  NNFAST_INLINE V kept(int k) const { return read<T>(k); }
+  NNFAST_INLINE void keep(int k, V v) const { write<T>(k, v); }
+  NNFAST_INLINE V param() const { return has_master ? read<T>(kMaster) : read<S>(kParam); }
+  NNFAST_INLINE void write_param(V p) const {
+    if (has_master) write<T>(kMaster, p);
+    write<S>(kParam, p);
   }
+
+ private:
+  template <class E>
   NNFAST_INLINE V read(int k) const {
-    return Full ? load<V>(reinterpret_cast<const T*>(array(k))) : load_strided<V>(array(k), strides[k], count, T{0});
+    if (Full) return Stored<E>::load(arrays[k] + at * static_cast<std::ptrdiff_t>(sizeof(E)));
+    return Stored<E>::load(arrays[k] + at * strides[k], strides[k], count);
   }
+  template <class E>
   NNFAST_INLINE void write(int k, V v) const {
-    Full ? store(reinterpret_cast<T*>(array(k)), v) : store_strided(array(k), strides[k], v, count);
+    if (Full) return Stored<E>::store(arrays[k] + at * static_cast<std::ptrdiff_t>(sizeof(E)), v);
+    Stored<E>::store(arrays[k] + at * strides[k], strides[k], v, count);
   }
 };
 
-// Writes the state; returns the parameter.
-template <class Rule, bool Full, class V = typename Rule::Vector>
-NNFAST_INLINE V updated(const Rule& rule, const Place<Rule, Full>& place) {
-  V p = place.read(0);
-  V state[Rule::kState + 1];
-  for (int k = 0; k < Rule::kState; ++k) state[k] = place.read(2 + k);
-  rule.update(p, place.read(1), state);
-  for (int k = 0; k < Rule::kState; ++k) place.write(2 + k, state[k]);
+// Writes the state; returns the parameter. g: its gradient, scaled and clipped.
+template <int States, class Rule, class S, bool Full, class V>
+NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Place<S, Full>& place, V p, V g) {
+  V state[States + 1];
+  for (int k = 0; k < States; ++k) state[k] = place.kept(kState0 + k);
+  g = fma(common.weight_decay, p, g);
+  p *= common.shrink;
+  rule.update(p, g, state);
+  for (int k = 0; k < States; ++k) place.keep(kState0 + k, state[k]);
   return p;
 }
 
@@ -118,27 +293,108 @@ NNFAST_INLINE V updated(const Rule& rule, const Place<Rule, Full>& place) {
 // store between them.
 constexpr int kTogether = 4;
 
-template <template <class> class Rule, class T, class Step>
-void step_run(const Step& step, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
-  using V = Vec<T>;
-  using R = Rule<V>;
+template <class S, int States>
+NNFAST_INLINE bool contiguous(const std::ptrdiff_t* strides) {
+  using T = typename Stored<S>::Param;
+  bool all = strides[kParam] == sizeof(S) && strides[kGrad] == sizeof(S);
+  for (int k = 0; k < States; ++k) all &= strides[kState0 + k] == sizeof(T);
+  return all && (!Place<S, true>::has_master || strides[kMaster] == sizeof(T));
+}
+
+template <template <class> class RuleOf, int States, class S>
+void step_plain(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+                std::ptrdiff_t n, double*) {
+  using V = typename Stored<S>::V;
   const FlushSubnormalsScope flushing;
-  const R rule(step);
-  bool contiguous = true;
-  for (int k = 0; k < 2 + R::kState; ++k) contiguous &= strides[k] == static_cast<std::ptrdiff_t>(sizeof(T));
+  const RuleOf<V> rule{Numbers<V>(numbers)};
+  const Common<V> common(numbers, grad_scale);
   std::ptrdiff_t i = 0;
-  if (contiguous) {
+  if (contiguous<S, States>(strides)) {
     for (; i + kTogether * kLanes<V> <= n; i += kTogether * kLanes<V>) {
       V params[kTogether];
-      const auto place = [&](int j) { return Place<R, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
-      for (int j = 0; j < kTogether; ++j) params[j] = updated(rule, place(j));
-      for (int j = 0; j < kTogether; ++j) place(j).write(0, params[j]);
+      const auto place = [&](int j) { return Place<S, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
+      for (int j = 0; j < kTogether; ++j)
+        params[j] = updated<States>(rule, common, place(j), place(j).param(), common.scale * place(j).gradient());
+      for (int j = 0; j < kTogether; ++j) place(j).write_param(params[j]);
     }
   }
   for (; i < n; i += kLanes<V>) {
-    const Place<R, false> place{arrays, strides, i, n - i < kLanes<V> ? n - i : kLanes<V>};
-    place.write(0, updated(rule, place));
+    const Place<S, false> place{arrays, strides, i, smaller(n - i, kLanes<V>)};
+    place.write_param(updated<States>(rule, common, place, place.param(), common.scale * place.gradient()));
   }
+}
+
+// ---- with sums, clipping and the running average ----
+
+// What is summed of gradients.
+template <class T>
+class GradientSums {
+ public:
+  using V = Vec<T>;
+  NNFAST_INLINE void add(V g, int part) {
+    squares_.add_product(g, g, part);
+    // Of g - g only what is not finite is not 0.
+    const std::uint32_t none = bits_of<V>(g != g), not_finite = bits_of<V>(g - g != V{});
+    if (not_finite) [[unlikely]] {
+      nans_ += __builtin_popcount(none);
+      infinities_ += __builtin_popcount(not_finite & ~none);
+    }
+  }
+  NNFAST_INLINE void add_to(double* sums) const {
+    sums[kGradSquares] += squares_.total();
+    sums[kNaNs] += nans_;
+    sums[kInfinities] += infinities_;
+  }
+
+ private:
+  BlockSum<T> squares_;
+  int nans_ = 0, infinities_ = 0;
+};
+
+// Calls body(i, part, count) for the vectors of n elements, by the blocks that sums are taken in.
+template <class T, class Body>
+NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
+  for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
+    for (int part = 0; part < kReduceParts<T>; ++part)
+      if (const std::ptrdiff_t count = part_count<T>(n - i, part)) body(i + part * kLanes<Vec<T>>, part, count);
+}
+
+template <template <class> class RuleOf, int States, class S>
+void step_full(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+               std::ptrdiff_t n, double* sums) {
+  using V = typename Stored<S>::V;
+  using T = typename Stored<S>::Param;
+  const FlushSubnormalsScope flushing;
+  const RuleOf<V> rule{Numbers<V>(numbers)};
+  const Common<V> common(numbers, grad_scale);
+  GradientSums<T> gradients;
+  BlockSum<T> updates, params;
+  for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    const Place<S, false> place{arrays, strides, i, count};
+    const V given = place.gradient(), before = place.param();
+    const V p = updated<States>(rule, common, place, before, common.clipped(common.scale * given));
+    place.write_param(p);
+    if (arrays[kEma]) place.keep(kEma, fma(common.ema_decay, place.kept(kEma), common.ema_gain * p));
+    if (!sums) return;
+    gradients.add(given, part);
+    updates.add_product(p - before, p - before, part);
+    params.add_product(p, p, part);
+  });
+  if (!sums) return;
+  gradients.add_to(sums);
+  sums[kUpdateSquares] += updates.total();
+  sums[kParamSquares] += params.total();
+}
+
+template <class S>
+void gradient_sums(const double*, double, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
+                   double* sums) {
+  using T = typename Stored<S>::Param;
+  const ExceptionScope exceptions;
+  GradientSums<T> gradients;
+  for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count)
+                      NNFAST_INLINED { gradients.add(Place<S, false>{arrays, strides, i, count}.gradient(), part); });
+  gradients.add_to(sums);
 }
 
 }  // namespace
@@ -146,8 +402,15 @@ void step_run(const Step& step, char* const* arrays, const std::ptrdiff_t* strid
 namespace NNFAST_ISA {
 
 extern const OptimKernels optim;
-const OptimKernels optim = {step_run<Sgd, float>,          step_run<Sgd, double>, step_run<SgdMomentum, float>,
-                            step_run<SgdMomentum, double>, step_run<Adam, float>, step_run<Adam, double>};
+const OptimKernels optim = {
+#define NNFAST_PLAIN(rule, name, states, cost) \
+  {step_plain<rule, states, Half>, step_plain<rule, states, float>, step_plain<rule, states, double>},
+    {NNFAST_OPTIM_RULES(NNFAST_PLAIN)},
+#define NNFAST_FULL(rule, name, states, cost) \
+  {step_full<rule, states, Half>, step_full<rule, states, float>, step_full<rule, states, double>},
+    {NNFAST_OPTIM_RULES(NNFAST_FULL)},
+    {gradient_sums<Half>, gradient_sums<float>, gradient_sums<double>},
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

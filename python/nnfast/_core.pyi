@@ -156,39 +156,32 @@ def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.ui
 def elastic_net(
     params: list[NDArray[Any]], l1: float, l2: float, grads: list[NDArray[Any]] | None
 ) -> float: ...
-def check_params(params: list[NDArray[Any]]) -> None: ...
-def sgd(
-    params: list[NDArray[Any]],
-    grads: list[NDArray[Any]],
-    lr: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None: ...
-def sgd_momentum(
-    params: list[NDArray[Any]],
-    grads: list[NDArray[Any]],
-    momentum_buffer: list[NDArray[Any]],
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    first: bool,
-) -> None: ...
-def adam(
-    params: list[NDArray[Any]],
-    grads: list[NDArray[Any]],
-    exp_avg: list[NDArray[Any]],
-    exp_avg_sq: list[NDArray[Any]],
-    step_size: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    inv_sqrt_correction: float,
-    weight_decay: float,
-    maximize: bool,
-) -> None: ...
+
+class Optimizer:
+    def __init__(self, rule: str, state_names: list[str]) -> None: ...
+    def check(
+        self,
+        params: list[NDArray[Any]],
+        states: tuple[list[NDArray[Any]], ...],
+        ema: list[NDArray[Any]] | None,
+        master: list[NDArray[Any] | None] | None,
+    ) -> None: ...
+    def step(
+        self,
+        params: list[NDArray[Any]],
+        grads: list[NDArray[Any]],
+        states: tuple[list[NDArray[Any]], ...],
+        ema: list[NDArray[Any]] | None,
+        master: list[NDArray[Any] | None] | None,
+        numbers: tuple[tuple[float, ...], ...],
+        groups: list[int] | None,
+        clip_norm: int,
+        max_norm: float,
+        clip_value: bool,
+        skip_nonfinite: bool,
+        sums: bool,
+    ) -> tuple[bool, NDArray[np.float64] | None]: ...
+
 def cpu_info() -> dict[str, Any]: ...
 def build_info() -> dict[str, str]: ...
 def set_num_threads(n: int) -> None: ...

@@ -1,91 +1,101 @@
 """Optimizers: classes and arguments named as in PyTorch, one kernel call for all arrays of a step.
 
-Parameters are updated in place. State lives in ``opt.state``, a dict of lists of arrays that the caller may read, save
-and overwrite; ``opt.step_count`` is an int.
+Parameters are float16, float32 or float64 arrays of any shapes, updated in place, in a list, in a dict, or in groups
+with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
+``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
+float32, and so is the copy of them that the steps add up in. ``opt.step_count`` is an int; ``opt.lr`` and the other
+settings may be changed before every step, those of a group in ``opt.groups``.
+
+All rules take these arguments by name:
+
+maximize : bool, default False
+    Climb instead of descend.
+decoupled_weight_decay : bool
+    Whether weight_decay shrinks the parameters by the factor 1 - lr weight_decay, as AdamW's does, or is the L2
+    penalty, whose gradient weight_decay p joins the gradient.
+clip_value : float, optional
+    Gradients are cut to [-clip_value, clip_value].
+clip_norm : float, optional
+    A gradient of a larger norm is scaled down to it, each array by itself.
+clip_global_norm : float, optional
+    The same of all gradients as one vector, as ``torch.nn.utils.clip_grad_norm_`` does it. One of the three at most.
+skip_nonfinite : bool, default False
+    Whether a step with a NaN or an infinity among its gradients changes nothing; ``opt.skipped_count`` counts them.
+ema_decay : float in [0, 1), optional
+    Keep a running average of the parameters, ``opt.averaged_params()``, in the same pass.
+ema_bias_correction : bool, default True
+    Whether the average begins at zero and is corrected for that, or begins at the parameters.
+convention : "torch", "keras", "optax" or "cs231n", default "torch"
+    Whose defaults are meant, and whose place of eps, learning rate and corrections, so that results can be matched.
+
+Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any, ClassVar, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
+from nnfast._optimizer import Numbers, Optimizer, Options, Params, StepStats
 
-from nnfast import _array_lists, _checks
-from nnfast._array_lists import Arrays
-from nnfast._load import _core
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "StepStats",
+]
 
-__all__ = ["SGD", "Adam"]
-
-
-class _Optimizer:
-    """What the rules share: the parameters, the state beside them, and the order of the gradients."""
-
-    lr: float
-    state: dict[str, list[NDArray[Any]]]
-
-    def __init__(self, params: Arrays, state_names: tuple[str, ...]) -> None:
-        self._names = _array_lists.names_of(params)
-        self.params: list[NDArray[Any]] = _array_lists.values(params, "params")
-        _core.check_params(self.params)
-        self.step_count = 0
-        self.state = {name: [np.zeros_like(p) for p in self.params] for name in state_names}
-
-    def step(self, grads: Arrays) -> None:
-        """Update the parameters by their gradients.
-
-        Parameters
-        ----------
-        grads : sequence or mapping of ndarrays
-            As params were given: as many, in the same order or under the same names, of the same shapes and dtypes.
-
-        Raises
-        ------
-        TypeError
-            If a gradient is not an array of its parameter's dtype.
-        ValueError
-            If shapes or counts differ, or a parameter has become read-only. Nothing is changed then.
-        """
-        values = _array_lists.values_like(grads, self._names, "grads")
-        self._update(values, _checks.not_negative(self.lr, "lr"))
-        self.step_count += 1
-
-    def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
-        raise NotImplementedError
+_L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
+_KERAS = {"decoupled_weight_decay": True}
+_BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}
 
 
-class SGD(_Optimizer):
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum or Nesterov's.
 
     ``v = momentum v + (1 - dampening) g`` (``v = g`` at the first step), ``p -= lr v``; Nesterov's
-    ``p -= lr (g + momentum v)``. lr stands outside v, as in PyTorch (Keras and CS231n have it inside).
+    ``p -= lr (g + momentum v)``.
 
     Parameters
     ----------
-    params : sequence or mapping of ndarrays
-        float32 or float64, any shapes and strides, writeable, sharing no memory with each other. Updated in place.
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
     lr : float, default 1e-3
-        Learning rate; ``opt.lr`` may be set before every step, as may the other numbers.
     momentum : float, default 0
     dampening : float, default 0
     weight_decay : float, default 0
-        L2 penalty: ``g + weight_decay p`` is the gradient.
     nesterov : bool, default False
         Needs momentum and no dampening.
-    maximize : bool, default False
-        Climb instead of descend.
+    **options
+        What all rules take: see the module.
 
     Attributes
     ----------
     state : dict
-        ``momentum_buffer``: a list of arrays like params, if momentum is not 0; empty otherwise.
-    step_count : int
+        ``momentum_buffer`` (v), if there is momentum.
+    step_count, skipped_count : int
 
     Raises
     ------
     TypeError
-        If a parameter is not an array of float32 or float64, or a number is not real.
+        If a parameter is not an array of floats, or a setting not a number.
     ValueError
-        If a number is negative, an array is read-only or shares memory with another.
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: Keras (lr 0.01) and CS231n (lr 0.01, momentum 0.9) have lr inside v: ``v = momentum v + lr g``,
+    ``p -= v``, which is another thing where lr changes. optax is as PyTorch.
+
+    References
+    ----------
+    Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
 
     Examples
     --------
@@ -97,83 +107,374 @@ class SGD(_Optimizer):
     array([0.71, 2.  ])
     """
 
+    momentum: float
+    dampening: float
+    nesterov: bool
+    defaults: ClassVar = {
+        "torch": {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, **_L2},
+        "keras": {"lr": 1e-2, **_KERAS},
+        "optax": {},
+        "cs231n": {"lr": 1e-2, "momentum": 0.9},
+    }
+
     def __init__(
         self,
-        params: Arrays,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
+        params: Params,
+        lr: float | None = None,
+        momentum: float | None = None,
+        dampening: float | None = None,
+        weight_decay: float | None = None,
+        nesterov: bool | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        self.lr = _checks.not_negative(lr, "lr")
-        self.momentum = _checks.not_negative(momentum, "momentum")
-        self.dampening = _checks.real(dampening, "dampening")
-        self.weight_decay = _checks.not_negative(weight_decay, "weight_decay")
-        self.nesterov = bool(nesterov)
-        self.maximize = bool(maximize)
-        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            raise ValueError("nesterov needs momentum above 0 and dampening 0")
-        super().__init__(params, ("momentum_buffer",) if self.momentum else ())
+        given = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        super().__init__(params, given, options)
 
-    def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        for settings in ({}, *self.groups):
+            own = {**vars(self), **settings}
+            if own["nesterov"] and (own["momentum"] == 0 or own["dampening"] != 0):
+                raise ValueError("nesterov needs momentum above 0 and dampening 0")
+        if self._any("momentum"):
+            return "sgd_momentum", ("momentum_buffer",)
+        return "sgd", ()
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         if not self.state:
-            _core.sgd(self.params, grads, lr, self.weight_decay, self.maximize)
-            return
-        _core.sgd_momentum(
-            self.params,
-            grads,
-            self.state["momentum_buffer"],
-            lr,
-            self.momentum,
-            self.dampening,
-            self.weight_decay,
-            self.nesterov,
-            self.maximize,
-            self.step_count == 0,
-        )
+            return (lr,)
+        momentum, nesterov = settings["momentum"], float(settings["nesterov"])
+        # Without momentum v is the gradient, whatever the dampening.
+        gain = 1 - settings["dampening"] if momentum and t > 1 else 1.0
+        if self.convention in ("keras", "cs231n"):
+            return 1.0, momentum, lr * gain, lr, nesterov
+        return lr, momentum, gain, 1.0, nesterov
 
 
-class Adam(_Optimizer):
-    """Adam: steps scaled by running averages of the gradient and of its square.
+class Adagrad(Optimizer):
+    """AdaGrad: steps that shrink by the sum of all squares so far.
 
-    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g**2``, ``p -= lr m' / (sqrt(v') + eps)`` with the
-    bias-corrected ``m' = m / (1 - beta1**t)`` and ``v' = v / (1 - beta2**t)``, the corrections in double precision.
+    ``s += g²``, ``p -= lr / (1 + (t - 1) lr_decay) · g / (√s + eps)``.
 
     Parameters
     ----------
-    params : sequence or mapping of ndarrays
-        float32 or float64, any shapes and strides, writeable, sharing no memory with each other. Updated in place.
-    lr : float, default 1e-3
-        Learning rate; ``opt.lr`` may be set before every step, as may the other numbers.
-    betas : (float, float), default (0.9, 0.999)
-        Each in [0, 1).
-    eps : float, default 1e-8
-        Outside the root. (Keras: 1e-7, before the correction.)
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-2
+    lr_decay : float, default 0
     weight_decay : float, default 0
-        L2 penalty: ``g + weight_decay p`` is the gradient.
-    maximize : bool, default False
-        Climb instead of descend.
+    initial_accumulator_value : float, default 0
+        What s begins with.
+    eps : float, default 1e-10
+    **options
+        What all rules take: see the module.
 
     Attributes
     ----------
     state : dict
-        ``exp_avg`` (m) and ``exp_avg_sq`` (v): lists of arrays like params. Subnormal values count as zero.
-    step_count : int
-        t.
+        ``sum`` (s).
+    step_count, skipped_count : int
 
     Raises
     ------
     TypeError
-        If a parameter is not an array of float32 or float64, or a number is not real.
+        If a parameter is not an array of floats, or a setting not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
+    Notes
+    -----
+    By convention: Keras (lr 1e-3, eps 1e-7, s from 0.1) and optax (eps 1e-7, s from 0.1) have eps inside the root;
+    CS231n has 1e-8 outside.
+
     References
     ----------
-    Kingma, Ba, "Adam: a method for stochastic optimization", 2015.
+    Duchi, Hazan, Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0])
+    >>> nf.optim.Adagrad([w], lr=0.1).step([np.array([3.0, -0.5])])
+    >>> w.round(6)
+    array([0.9, 2.1])
+    """
+
+    lr_decay: float
+    initial_accumulator_value: float
+    eps: float
+    defaults: ClassVar = {
+        "torch": {
+            "lr": 1e-2,
+            "lr_decay": 0.0,
+            "initial_accumulator_value": 0.0,
+            "eps": 1e-10,
+            **_L2,
+        },
+        "keras": {"lr": 1e-3, "initial_accumulator_value": 0.1, "eps": 1e-7, **_KERAS},
+        "optax": {"initial_accumulator_value": 0.1, "eps": 1e-7},
+        "cs231n": {"eps": 1e-8},
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        lr_decay: float | None = None,
+        weight_decay: float | None = None,
+        initial_accumulator_value: float | None = None,
+        eps: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "eps": eps,
+        }
+        super().__init__(params, given, options)
+        for i, array in enumerate(self.state["sum"]):
+            array.fill(self._of_param(i, "initial_accumulator_value"))
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "adagrad", ("sum",)
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        eps = settings["eps"]
+        inside = self.convention in ("keras", "optax")
+        return lr / (1 + (t - 1) * settings["lr_decay"]), *((0.0, eps) if inside else (eps, 0.0))
+
+
+class Adadelta(Optimizer):
+    """AdaDelta: steps in the units of the parameters, out of running averages of squares of gradients and steps.
+
+    ``v = rho v + (1 - rho) g²``, ``d = √(u + eps) / √(v + eps) · g``, ``u = rho u + (1 - rho) d²``, ``p -= lr d``.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1
+    rho : float in [0, 1), default 0.9
+    eps : float, default 1e-6
+    weight_decay : float, default 0
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``square_avg`` (v) and ``acc_delta`` (u).
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: Keras has lr 1e-3, rho 0.95, eps 1e-7; optax is as PyTorch.
+
+    References
+    ----------
+    Zeiler, "ADADELTA: an adaptive learning rate method", 2012.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0])
+    >>> nf.optim.Adadelta([w]).step([np.array([3.0, -0.5])])
+    >>> w.round(5)
+    array([0.99684, 2.00316])
+    """
+
+    rho: float
+    eps: float
+    defaults: ClassVar = {
+        "torch": {"lr": 1.0, "rho": 0.9, "eps": 1e-6, **_L2},
+        "keras": {"lr": 1e-3, "rho": 0.95, "eps": 1e-7, **_KERAS},
+        "optax": {},
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        rho: float | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, given, options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "adadelta", ("square_avg", "acc_delta")
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        rho = settings["rho"]
+        return lr, settings["eps"], rho, 1 - rho
+
+
+class RMSprop(Optimizer):
+    """RMSProp: steps divided by the root of a running average of squares.
+
+    ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, v is lessened by the square of the running
+    average of g. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-2
+    alpha : float in [0, 1), default 0.99
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    momentum : float, default 0
+    centered : bool, default False
+        For all groups. The variance is never below 0, where PyTorch's may round to that and give NaN.
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``square_avg`` (v before it is lessened), ``grad_avg`` if centered, ``momentum_buffer`` (b) with momentum.
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: Keras (lr 1e-3, alpha 0.9, eps 1e-7) and optax (alpha 0.9) have eps inside the root, and lr inside b.
+    CS231n is as PyTorch.
+
+    References
+    ----------
+    Tieleman, Hinton, "Lecture 6.5: rmsprop", 2012; centered: Graves, "Generating sequences with recurrent neural
+    networks", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0])
+    >>> nf.optim.RMSprop([w], lr=0.01).step([np.array([3.0, -0.5])])
+    >>> w.round(6)
+    array([0.9, 2.1])
+    """
+
+    alpha: float
+    eps: float
+    momentum: float
+    centered: bool
+    defaults: ClassVar = {
+        "torch": {
+            "lr": 1e-2,
+            "alpha": 0.99,
+            "eps": 1e-8,
+            "momentum": 0.0,
+            "centered": False,
+            **_L2,
+        },
+        "keras": {"lr": 1e-3, "alpha": 0.9, "eps": 1e-7, **_KERAS},
+        "optax": {"alpha": 0.9},
+        "cs231n": {},
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        alpha: float | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        centered: bool | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+        }
+        super().__init__(params, given, options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        self._same_for_all("centered")
+        states = ["square_avg"] + ["grad_avg"] * self.centered
+        name = "rmsprop" + "_centered" * self.centered
+        if self._any("momentum"):
+            return f"{name}_momentum", (*states, "momentum_buffer")
+        return name, tuple(states)
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        alpha, eps, momentum = settings["alpha"], settings["eps"], settings["momentum"]
+        inside = self.convention in ("keras", "optax")
+        places = (0.0, eps) if inside else (eps, 0.0)
+        outer, gain = (1.0, lr) if inside and "momentum_buffer" in self.state else (lr, 1.0)
+        return outer, *places, alpha, 1 - alpha, momentum, gain
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running averages of the gradient and of its square.
+
+    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g²``, ``p -= lr m̂ / (√v̂ + eps)`` with the corrected
+    ``m̂ = m / (1 - beta1^t)`` and ``v̂ = v / (1 - beta2^t)``, the corrections in double precision. AMSGrad takes the
+    largest v so far.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-3
+    betas : (float, float), default (0.9, 0.999)
+        Each in [0, 1).
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    amsgrad : bool, default False
+        For all groups.
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``exp_avg`` (m), ``exp_avg_sq`` (v), and ``max_exp_avg_sq`` of AMSGrad.
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: Keras (eps 1e-7) adds eps to √v before its correction. optax's AMSGrad takes the largest v̂, the
+    others the largest v and correct that. CS231n is as PyTorch.
+
+    References
+    ----------
+    Kingma, Ba, "Adam: a method for stochastic optimization", 2015; Reddi, Kale, Kumar, "On the convergence of Adam and
+    beyond", 2018.
 
     Examples
     --------
@@ -185,45 +486,457 @@ class Adam(_Optimizer):
     array([0.9, 2.1])
     """
 
+    betas: tuple[float, float]
+    eps: float
+    amsgrad: bool
+    defaults: ClassVar = {
+        "torch": {"lr": 1e-3, **_BETAS, "amsgrad": False, **_L2},
+        "keras": {"eps": 1e-7, **_KERAS},
+        "optax": {},
+        "cs231n": {},
+    }
+
     def __init__(
         self,
-        params: Arrays,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        maximize: bool = False,
+        params: Params,
+        lr: float | None = None,
+        betas: tuple[float, float] | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        amsgrad: bool | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        self.lr = _checks.not_negative(lr, "lr")
-        if not isinstance(betas, Sequence) or len(betas) != 2:
-            raise TypeError(f"betas must be two numbers, got {betas!r}")
-        self.betas = (_beta(betas[0], "betas[0]"), _beta(betas[1], "betas[1]"))
-        self.eps = _checks.not_negative(eps, "eps")
-        self.weight_decay = _checks.not_negative(weight_decay, "weight_decay")
-        self.maximize = bool(maximize)
-        super().__init__(params, ("exp_avg", "exp_avg_sq"))
+        given = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+        }
+        super().__init__(params, given, options)
 
-    def _update(self, grads: list[NDArray[Any]], lr: float) -> None:
-        beta1, beta2 = self.betas
-        t = self.step_count + 1
-        _core.adam(
-            self.params,
-            grads,
-            self.state["exp_avg"],
-            self.state["exp_avg_sq"],
-            lr / (1 - beta1**t),
-            beta1,
-            beta2,
-            self.eps,
-            (1 - beta2**t) ** -0.5,
-            self.weight_decay,
-            self.maximize,
-        )
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        self._same_for_all("amsgrad")
+        if self.amsgrad:
+            return "amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return "adam", ("exp_avg", "exp_avg_sq")
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        beta1, beta2 = settings["betas"]
+        left1, left2 = 1 - beta1**t, 1 - beta2**t
+        correction, own = left2**-0.5, 1.0
+        if self.convention == "keras":
+            lr, correction = lr * sqrt(left2), 1.0
+        elif self.convention == "optax" and self.amsgrad:
+            correction, own = 1.0, 1 / left2
+        return lr / left1, settings["eps"], correction, beta1, 1 - beta1, beta2, 1 - beta2, own
 
 
-def _beta(value: Any, name: str) -> float:
-    beta = _checks.real(value, name)
-    if not 0 <= beta < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {beta!r}")
-    return beta
+class AdamW(Adam):
+    """Adam with decoupled weight decay: ``p *= 1 - lr weight_decay``, then Adam's step.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-3
+    betas : (float, float), default (0.9, 0.999)
+        Each in [0, 1).
+    eps : float, default 1e-8
+    weight_decay : float, default 1e-2
+    amsgrad : bool, default False
+        For all groups.
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``exp_avg`` (m), ``exp_avg_sq`` (v), and ``max_exp_avg_sq`` of AMSGrad.
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: weight_decay is 4e-3 in Keras and 1e-4 in optax; otherwise as Adam. CS231n has none.
+
+    References
+    ----------
+    Loshchilov, Hutter, "Decoupled weight decay regularization", 2019.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w, b = np.ones(2), np.ones(1)
+    >>> opt = nf.optim.AdamW([{"params": [w]}, {"params": [b], "weight_decay": 0}], lr=0.1)
+    >>> opt.step([np.zeros(2), np.zeros(1)])
+    >>> w, b
+    (array([0.999, 0.999]), array([1.]))
+    """
+
+    defaults: ClassVar = {
+        "torch": {
+            "lr": 1e-3,
+            **_BETAS,
+            "amsgrad": False,
+            "weight_decay": 1e-2,
+            "decoupled_weight_decay": True,
+        },
+        "keras": {"eps": 1e-7, "weight_decay": 4e-3},
+        "optax": {"weight_decay": 1e-4},
+    }
+
+
+class Adamax(Optimizer):
+    """Adamax: Adam with the largest gradient of late in place of the root of the average of squares.
+
+    ``m = beta1 m + (1 - beta1) g``, ``u = max(beta2 u, |g| + eps)``, ``p -= lr / (1 - beta1^t) · m / u``.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 2e-3
+    betas : (float, float), default (0.9, 0.999)
+        Each in [0, 1).
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``exp_avg`` (m) and ``exp_inf`` (u).
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: Keras (lr 1e-3, eps 1e-7) divides by u + eps, with u of gradients alone. optax is as PyTorch.
+
+    References
+    ----------
+    Kingma, Ba, "Adam: a method for stochastic optimization", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0])
+    >>> nf.optim.Adamax([w], lr=0.1).step([np.array([3.0, -0.5])])
+    >>> w.round(6)
+    array([0.9, 2.1])
+    """
+
+    betas: tuple[float, float]
+    eps: float
+    defaults: ClassVar = {
+        "torch": {"lr": 2e-3, **_BETAS, **_L2},
+        "keras": {"lr": 1e-3, "eps": 1e-7, **_KERAS},
+        "optax": {},
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        betas: tuple[float, float] | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, given, options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "adamax", ("exp_avg", "exp_inf")
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        beta1, beta2 = settings["betas"]
+        eps = settings["eps"]
+        places = (eps, 0.0) if self.convention == "keras" else (0.0, eps)
+        return lr / (1 - beta1**t), *places, beta1, 1 - beta1, beta2
+
+
+class NAdam(Optimizer):
+    """NAdam: Adam with Nesterov's momentum.
+
+    m and v as Adam's, ``p -= lr (μ' m / (1 - Π μ') + (1 - μ) g / (1 - Π)) / (√v̂ + eps)`` with
+    ``μ = beta1 (1 - 0.96^(t momentum_decay) / 2)``, μ' that of the next step, Π the product of all μ so far.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 2e-3
+    betas : (float, float), default (0.9, 0.999)
+        Each in [0, 1).
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    momentum_decay : float, default 4e-3
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``exp_avg`` (m) and ``exp_avg_sq`` (v).
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: Keras has lr 1e-3, eps 1e-7 and momentum_decay 1. optax has ``beta1 m / (1 - beta1^(t + 1)) +
+    (1 - beta1) g / (1 - beta1^t)`` above the root.
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0])
+    >>> nf.optim.NAdam([w], lr=0.1, convention="optax").step([np.array([3.0, -0.5])])
+    >>> w.round(6)
+    array([0.852632, 2.147368])
+    """
+
+    betas: tuple[float, float]
+    eps: float
+    momentum_decay: float
+    defaults: ClassVar = {
+        "torch": {"lr": 2e-3, **_BETAS, "momentum_decay": 4e-3, **_L2},
+        "keras": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, **_KERAS},
+        "optax": {},
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        betas: tuple[float, float] | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        momentum_decay: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum_decay": momentum_decay,
+        }
+        super().__init__(params, given, options)
+        self._mu_product = [1.0] * max(1, len(self.groups))
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "nadam", ("exp_avg", "exp_avg_sq")
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        beta1, beta2 = settings["betas"]
+        if self.convention == "optax":
+            by_gradient = (1 - beta1) / (1 - beta1**t)
+            by_average = beta1 / (1 - beta1 ** (t + 1))
+        else:
+            mu, after = (self._mu(k, beta1, settings["momentum_decay"]) for k in (t, t + 1))
+            product = self._mu_product[group] * mu
+            by_gradient = (1 - mu) / (1 - product)
+            by_average = after / (1 - product * after)
+        correction = (1 - beta2**t) ** -0.5
+        averages = beta1, 1 - beta1, beta2, 1 - beta2
+        return lr * by_gradient, lr * by_average, settings["eps"], correction, *averages
+
+    def _done(self, t: int) -> None:
+        super()._done(t)
+        for i, group in enumerate(self.groups or ({},)):
+            settings = {**vars(self), **group}
+            self._mu_product[i] *= self._mu(t, settings["betas"][0], settings["momentum_decay"])
+
+    @staticmethod
+    def _mu(t: int, beta1: float, decay: float) -> float:
+        return float(beta1 * (1 - 0.5 * 0.96 ** (t * decay)))
+
+    def _rule_scalars(self) -> dict[str, list[float]]:
+        return {"mu_product": self._mu_product}
+
+
+class RAdam(Optimizer):
+    """RAdam: Adam, with steps of plain momentum until the average of squares is to be trusted.
+
+    m and v as Adam's. With ``ρ∞ = 2 / (1 - beta2) - 1`` and ``ρ = ρ∞ - 2 t beta2^t / (1 - beta2^t)``: while ρ is at
+    most 5, ``p -= lr m̂``; then ``p -= lr r m̂ √(1 - beta2^t) / (√v + eps)`` with
+    ``r² = (ρ - 4)(ρ - 2) ρ∞ / ((ρ∞ - 4)(ρ∞ - 2) ρ)``.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-3
+    betas : (float, float), default (0.9, 0.999)
+        Each in [0, 1).
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``exp_avg`` (m) and ``exp_avg_sq`` (v).
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    By convention: optax adds eps to √v̂, and trusts v from ρ = 5 on.
+
+    References
+    ----------
+    Liu et al., "On the variance of the adaptive learning rate and beyond", 2020.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0])
+    >>> nf.optim.RAdam([w], lr=0.1).step([np.array([3.0, -0.5])])
+    >>> w.round(6)
+    array([0.7 , 2.05])
+    """
+
+    betas: tuple[float, float]
+    eps: float
+    defaults: ClassVar = {"torch": {"lr": 1e-3, **_BETAS, **_L2}, "optax": {}}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        betas: tuple[float, float] | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, given, options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "radam", ("exp_avg", "exp_avg_sq")
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        beta1, beta2 = settings["betas"]
+        left1, left2 = 1 - beta1**t, 1 - beta2**t
+        rate, correction, rectified = lr / left1, 1.0, False
+        limit = 2 / (1 - beta2) - 1
+        rho = limit - 2 * t * beta2**t / left2
+        if rho > 5 or (rho == 5 and self.convention == "optax"):
+            rectified = True
+            rate *= sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+            if self.convention == "optax":
+                correction = left2**-0.5
+            else:
+                rate *= sqrt(left2)
+        averages = beta1, 1 - beta1, beta2, 1 - beta2
+        return rate, settings["eps"], correction, *averages, float(rectified)
+
+
+class Lion(Optimizer):
+    """Lion: steps of one size, by the sign of an average.
+
+    ``p *= 1 - lr weight_decay``, ``p -= lr sign(beta1 m + (1 - beta1) g)``, ``m = beta2 m + (1 - beta2) g``.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-4
+    betas : (float, float), default (0.9, 0.99)
+        Each in [0, 1).
+    weight_decay : float, default 0
+        Decoupled, unless options say otherwise.
+    **options
+        What all rules take: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``exp_avg`` (m).
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    PyTorch has no Lion: the default is the paper's. By convention: lr is 1e-3 in Keras, weight_decay 1e-3 in optax.
+
+    References
+    ----------
+    Chen et al., "Symbolic discovery of optimization algorithms", 2023.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.array([1.0, 2.0, 3.0])
+    >>> nf.optim.Lion([w], lr=0.1).step([np.array([3.0, -0.5, 0.0])])
+    >>> w
+    array([0.9, 2.1, 3. ])
+    """
+
+    betas: tuple[float, float]
+    defaults: ClassVar = {
+        "torch": {
+            "lr": 1e-4,
+            "betas": (0.9, 0.99),
+            "weight_decay": 0.0,
+            "decoupled_weight_decay": True,
+        },
+        "keras": {"lr": 1e-3},
+        "optax": {"weight_decay": 1e-3},
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        betas: tuple[float, float] | None = None,
+        weight_decay: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}, options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "lion", ("exp_avg",)
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        beta1, beta2 = settings["betas"]
+        return lr, beta1, 1 - beta1, beta2, 1 - beta2

@@ -1,0 +1,508 @@
+"""What all optimizers share: parameters in groups, state beside them, and what a step does besides its rule."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast import _array_lists, _checks
+from nnfast._array_lists import Arrays
+from nnfast._load import _core
+
+Convention = Literal["torch", "keras", "optax", "cs231n"]
+Params = Arrays | Sequence[Mapping[str, Any]]
+Numbers = tuple[float, ...]
+
+_NO_CLIP, _CLIP_EACH, _CLIP_GLOBAL = range(3)
+
+
+class Options(TypedDict, total=False):
+    """What every optimizer may be asked to do besides its rule; see the module's docstring."""
+
+    maximize: bool
+    decoupled_weight_decay: bool
+    clip_value: float | None
+    clip_norm: float | None
+    clip_global_norm: float | None
+    skip_nonfinite: bool
+    ema_decay: float | None
+    ema_bias_correction: bool
+    convention: Convention
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """The numbers of a step to keep an eye on, one for each parameter, in their order.
+
+    Norms are Euclidean, added up in float64 in the pass that updates the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> opt = nf.optim.SGD([np.array([3.0, 4.0])], lr=0.1)
+    >>> stats = opt.step([np.array([0.0, 1.0])], stats=True)
+    >>> stats.grad_norm, stats.update_norm.round(6), stats.ratio.round(3)
+    (array([1.]), array([0.1]), array([0.02]))
+    """
+
+    grad_norm: NDArray[np.float64]
+    """Of the gradient as it was given, before clipping and weight decay."""
+    update_norm: NDArray[np.float64]
+    """Of the change of the parameter."""
+    param_norm: NDArray[np.float64]
+    """Of the parameter after the step; NaN where the step was skipped."""
+    nans: NDArray[np.int64]
+    """Gradients that are NaN."""
+    infinities: NDArray[np.int64]
+    """Gradients that are infinite."""
+    skipped: bool
+    """Whether nothing was changed, as a gradient was not finite and skip_nonfinite says so."""
+
+    @property
+    def ratio(self) -> NDArray[np.float64]:
+        """update_norm / param_norm: about 1e-3 while a network trains well."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.update_norm / self.param_norm
+
+    @property
+    def global_grad_norm(self) -> float:
+        """The norm of all gradients as one vector."""
+        return sqrt(float(np.square(self.grad_norm).sum()))
+
+
+class Optimizer:
+    """The base of all rules; not to be made itself."""
+
+    lr: float
+    weight_decay: float
+    state: dict[str, list[NDArray[Any]]]
+
+    # Of each convention that has the rule: its defaults.
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def __init__(self, params: Params, given: Mapping[str, Any], options: Options) -> None:
+        self._take_options(options)
+        self.convention = options.get("convention", "torch")
+        decoupled = options.get("decoupled_weight_decay")
+        settings = {**given, "decoupled_weight_decay": decoupled}
+        vars(self).update(settings_of(type(self), self.convention, settings))
+        self.params, self._names, self._group_of, self.groups = _flattened(params)
+        for i, group in enumerate(self.groups):
+            self._check_group(group, f"params[{i}]")
+        rule, state_names = self._rule()
+        self._make_state(rule, state_names)
+
+    def _make_state(self, rule: str, state_names: tuple[str, ...]) -> None:
+        self.step_count = 0
+        self.skipped_count = 0
+        self._core = _core.Optimizer(rule, list(state_names))
+        self._check_kinds()
+        halves = any(p.dtype == np.float16 for p in self.params)
+        self._master: list[NDArray[Any] | None] | None = None
+        if halves:
+            self._master = [_copy_of_half(p) for p in self.params]
+        self.state = {name: [self._zeros(p) for p in self.params] for name in state_names}
+        self.ema: list[NDArray[Any]] | None = None
+        self._ema_weight = 1.0  # of what the average began with
+        if self.ema_decay is not None:
+            self.ema = [self._ema_start(p) for p in self.params]
+        self._core.check(self.params, tuple(self.state.values()), self.ema, self._master)
+
+    def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
+        """Update the parameters by their gradients.
+
+        Parameters
+        ----------
+        grads : sequence or mapping of ndarrays
+            As params were given: as many, in the same order or under the same names (of groups, one after the other),
+            of the same shapes and dtypes.
+        stats : bool, default False
+            Whether to return norms and counts, which the same pass finds.
+
+        Returns
+        -------
+        stats : StepStats or None
+
+        Raises
+        ------
+        TypeError
+            If a gradient is not an array of its parameter's dtype.
+        ValueError
+            If shapes or counts differ, a parameter has become read-only, or arrays share memory. Nothing is changed
+            then.
+        """
+        arrays = _array_lists.values_like(grads, self._names, "grads")
+        t = self.step_count + 1
+        done, sums = self._core.step(
+            self.params,
+            arrays,
+            tuple(self.state.values()),
+            self.ema,
+            self._master,
+            self._all_numbers(t),
+            self._group_of,
+            self._clip_kind,
+            self._clip_limit,
+            self._clip_value != inf,
+            self.skip_nonfinite,
+            stats,
+        )
+        if done:
+            self._done(t)
+        else:
+            self.skipped_count += 1
+        return _stats(sums, not done) if sums is not None else None
+
+    def averaged_params(self) -> Any:
+        """The running average of the parameters (EMA), as copies in the form that params were given in.
+
+        Returns
+        -------
+        averages : list or dict of ndarrays
+            With bias correction divided by 1 - decay**t, so that early averages are of the parameters alone. float16
+            parameters have float32 averages.
+
+        Raises
+        ------
+        ValueError
+            If the optimizer was made without ema_decay, or has made no step yet.
+        """
+        if self.ema is None:
+            raise ValueError("ema_decay must be given to an optimizer that is to average")
+        if self.step_count == 0:
+            raise ValueError("there is no average before the first step")
+        share = 1 - self._ema_weight if self.ema_bias_correction else 1.0
+        averages = [average / average.dtype.type(share) for average in self.ema]
+        return averages if self._names is None else dict(zip(self._names, averages, strict=True))
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """All that a run needs to go on with the same bits, as arrays: copies, with names such as ``exp_avg.0``.
+
+        Returns
+        -------
+        state : dict of str to ndarray
+            Without the parameters and the settings, which are the caller's. Names end in the parameter's name where
+            params is a mapping, in its place otherwise.
+        """
+        found = {"optimizer": np.array(type(self).__name__), **self._scalars()}
+        return found | {name: array.copy() for name, array in self._kept().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If the state is another optimizer's, lacks something, has something more, or a shape differs.
+        """
+        kept, scalars = self._kept(), self._scalars()
+        given = {name: np.asarray(value) for name, value in state.items()}
+        if str(given.get("optimizer")) != type(self).__name__:
+            raise ValueError(
+                f"state must be of {type(self).__name__}, got {given.get('optimizer')!s}"
+            )
+        wanted = {"optimizer", *scalars, *kept}
+        for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
+            if names:
+                raise ValueError(f"state {kind} {', '.join(sorted(names))}")
+        for name, array in (kept | scalars).items():
+            if given[name].shape != array.shape:
+                raise ValueError(
+                    f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
+                )
+            if given[name].dtype != array.dtype:
+                raise TypeError(
+                    f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
+                )
+        for name, array in kept.items():
+            array[...] = given[name]
+        self._take_scalars({name: given[name].tolist() for name in scalars})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is left as it was.
+        """
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, allow_pickle=False, **self.state_dict())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take back what save wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        TypeError, ValueError
+            As load_state_dict, or if it is no such file.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            self.load_state_dict({name: file[name] for name in file.files})
+
+    # ---- what a rule says of itself ----
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        """Its name in cpp/kernels/optim.hpp, and those of its arrays of state."""
+        raise NotImplementedError
+
+    def _any(self, name: str) -> bool:
+        """Whether a setting is on, in any group."""
+        return bool(getattr(self, name)) or any(group.get(name) for group in self.groups)
+
+    def _same_for_all(self, name: str) -> None:
+        """What decides which arrays there are cannot differ from group to group."""
+        for i, group in enumerate(self.groups):
+            if name in group:
+                raise ValueError(f"params[{i}] must not set {name!r}, which is for all groups")
+
+    def _of_param(self, i: int, name: str) -> Any:
+        """A setting as it is for parameter i."""
+        group = self.groups[self._group_of[i]] if self._group_of else {}
+        return group.get(name, getattr(self, name))
+
+    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+        """The rule's own numbers at step t, in the order of its constructor in cpp/kernels/optim.cpp."""
+        raise NotImplementedError
+
+    def _rule_scalars(self) -> dict[str, list[float]]:
+        """What the rule keeps besides arrays, of each group."""
+        return {}
+
+    # ---- settings ----
+
+    def _take_options(self, options: Options) -> None:
+        unknown = options.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
+        self.maximize = bool(options.get("maximize", False))
+        self.skip_nonfinite = bool(options.get("skip_nonfinite", False))
+        self.ema_bias_correction = bool(options.get("ema_bias_correction", True))
+        decay = options.get("ema_decay")
+        self.ema_decay = None if decay is None else unit_interval(decay, "ema_decay")
+        limits = {
+            name: _checks.positive(options[name], name)
+            for name in ("clip_value", "clip_norm", "clip_global_norm")
+            if options.get(name) is not None
+        }
+        if len(limits) > 1:
+            raise ValueError(f"{' and '.join(limits)} exclude each other")
+        self._clip_value = limits.get("clip_value", inf)
+        self._clip_kind = (
+            _CLIP_EACH
+            if "clip_norm" in limits
+            else _CLIP_GLOBAL
+            if "clip_global_norm" in limits
+            else _NO_CLIP
+        )
+        self._clip_limit = limits.get("clip_norm", limits.get("clip_global_norm", inf))
+
+    def _check_group(self, group: Mapping[str, Any], name: str) -> None:
+        """A group may set what the optimizer has as numbers and switches."""
+        for key, value in group.items():
+            if key not in self.defaults["torch"]:
+                raise ValueError(f"{name} must not set {key!r}")
+            _check_setting(key, value, name)
+
+    def _all_numbers(self, t: int) -> tuple[Numbers, ...]:
+        """The numbers of each group: first those that all rules share."""
+        if not self.groups:
+            return (self._group_numbers(t, 0, {}),)
+        return tuple(self._group_numbers(t, i, group) for i, group in enumerate(self.groups))
+
+    def _group_numbers(self, t: int, index: int, group: Mapping[str, Any]) -> Numbers:
+        settings = {**self.__dict__, **group} if group else self.__dict__
+        lr = _checks.not_negative(settings["lr"], "lr")
+        decay = settings["weight_decay"]
+        shrink = 1.0
+        if settings["decoupled_weight_decay"]:
+            shrink, decay = 1 - lr * decay, 0.0
+        return (
+            -1.0 if self.maximize else 1.0,
+            self._clip_value,
+            decay,
+            shrink,
+            self.ema_decay or 0.0,
+            *self._numbers(t, lr, settings, index),
+        )
+
+    # ---- arrays ----
+
+    def _check_kinds(self) -> None:
+        for i, param in enumerate(self.params):
+            if not isinstance(param, np.ndarray):
+                raise TypeError(f"params[{i}] must be a numpy.ndarray, got {type(param).__name__}")
+
+    def _zeros(self, param: NDArray[Any]) -> NDArray[Any]:
+        return np.zeros_like(param, dtype=kept_dtype(param))
+
+    def _ema_start(self, param: NDArray[Any]) -> NDArray[Any]:
+        return self._zeros(param) if self.ema_bias_correction else param.astype(kept_dtype(param))
+
+    def _done(self, t: int) -> None:
+        self.step_count = t
+        if self.ema_decay is not None:
+            self._ema_weight *= self.ema_decay
+
+    def _kept(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the state, by the names they are saved under."""
+        labels = self._names or [str(i) for i in range(len(self.params))]
+        lists: dict[str, Sequence[NDArray[Any] | None] | None] = {
+            **self.state,
+            "ema": self.ema,
+            "master": self._master,
+        }
+        return {
+            f"{name}.{label}": array
+            for name, arrays in lists.items()
+            for label, array in zip(labels, arrays or (), strict=False)
+            if array is not None
+        }
+
+    def _scalars(self) -> dict[str, NDArray[Any]]:
+        """The numbers of the state."""
+        found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
+        if self.ema_decay is not None:
+            found["ema_weight"] = self._ema_weight
+        return {name: np.array(value) for name, value in found.items()}
+
+    def _take_scalars(self, given: dict[str, Any]) -> None:
+        self.step_count = given["step_count"]
+        self._ema_weight = given.get("ema_weight", self._ema_weight)
+        for name in self._rule_scalars():
+            setattr(self, f"_{name}", given[name])
+
+
+def kept_dtype(param: NDArray[Any]) -> Any:
+    """Of the state of a parameter."""
+    return np.float32 if param.dtype == np.float16 else param.dtype
+
+
+def _copy_of_half(param: NDArray[Any]) -> NDArray[Any] | None:
+    return param.astype(np.float32) if param.dtype == np.float16 else None
+
+
+def _flattened(
+    params: Params,
+) -> tuple[list[NDArray[Any]], list[str] | None, list[int] | None, list[dict[str, Any]]]:
+    """The arrays, their names, the group of each, and what groups set."""
+    given = _groups(params)
+    if given is None:
+        plain = cast(Arrays, params)
+        return _array_lists.values(plain, "params"), _array_lists.names_of(plain), None, []
+    arrays: list[NDArray[Any]] = []
+    names: list[str] = []
+    group_of: list[int] = []
+    groups = []
+    for i, group in enumerate(given):
+        if "params" not in group:
+            raise ValueError(f'params[{i}] must have "params"')
+        found = _array_lists.values(group["params"], f"params[{i}]['params']")
+        arrays += found
+        names += _array_lists.names_of(group["params"]) or []
+        group_of += [i] * len(found)
+        groups.append({key: value for key, value in group.items() if key != "params"})
+    if names and len(names) != len(arrays):
+        raise ValueError("params must have names in all groups, or in none")
+    if len(set(names)) != len(names):
+        raise ValueError("params must have names that differ from group to group")
+    return arrays, names or None, group_of, groups
+
+
+def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:
+    """params, if it is a sequence of groups."""
+    if isinstance(params, Sequence) and params and all(isinstance(g, Mapping) for g in params):
+        return cast(Sequence[Mapping[str, Any]], params)
+    return None
+
+
+def _stats(sums: NDArray[np.float64], skipped: bool) -> StepStats:
+    grad, update, param = np.sqrt(sums[:, :3]).T
+    if skipped:
+        param = np.full_like(param, np.nan)
+    counts = sums[:, 3:].astype(np.int64).T
+    return StepStats(grad, update, param, counts[0], counts[1], skipped)
+
+
+# ---- settings of rules ----
+
+
+def unit_interval(value: Any, name: str) -> float:
+    """A float in [0, 1)."""
+    number = _checks.real(value, name)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {number!r}")
+    return number
+
+
+def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
+    """Two floats in [0, 1)."""
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise TypeError(f"{name} must be two numbers, got {betas!r}")
+    return unit_interval(betas[0], f"{name}[0]"), unit_interval(betas[1], f"{name}[1]")
+
+
+_SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay")
+_SHARES = ("alpha", "rho")
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and switches of a rule, each as what its name says it is."""
+    return {name: _check_setting(name, value) for name, value in settings.items()}
+
+
+def _check_setting(name: str, value: Any, within: str | None = None) -> Any:
+    label = name if within is None else f"{within}[{name!r}]"
+    if name == "betas":
+        return two_betas(value, label)
+    if name in _SWITCHES:
+        return bool(value)
+    if name in _SHARES:
+        return unit_interval(value, label)
+    if name == "dampening":
+        return _checks.real(value, label)
+    return _checks.not_negative(value, label)
+
+
+def settings_of(rule: type[Optimizer], convention: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, and the convention's defaults for the rest."""
+    if convention not in ("torch", "keras", "optax", "cs231n"):
+        raise ValueError(
+            f"convention must be 'torch', 'keras', 'optax' or 'cs231n', got {convention!r}"
+        )
+    if convention not in rule.defaults:
+        raise ValueError(f"convention {convention!r} has no {rule.__name__}")
+    defaults = {**rule.defaults["torch"], **rule.defaults[convention]}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return check_settings({**defaults, **chosen})

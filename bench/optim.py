@@ -1,4 +1,7 @@
-"""Cases of the optimizers: one array, its state at zero when the timing begins."""
+"""Cases of the optimizers: one array, its state at zero when the timing begins; and lists of small ones."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -6,16 +9,12 @@ import nnfast as nf
 from bench.case import Array, Case, Forms
 
 LR, MOMENTUM, BETAS, EPS = 1e-3, 0.9, (0.9, 0.999), 1e-8
+B1, B2 = BETAS
+DECAY = 1e-2
+MANY = 30  # arrays of a list
 
 
-def inputs(*states: str) -> object:
-    """A parameter, its gradient, and the state that a step reads and writes."""
-
-    def make(n: int, rng: np.random.Generator) -> dict[str, Array]:
-        arrays = {"param": rng.standard_normal(n), "grad": rng.standard_normal(n)}
-        return arrays | {name: np.zeros(n) for name in states}
-
-    return make
+# ---- the first step of each rule, as people write it; every step costs the same ----
 
 
 def sgd(param: Array, grad: Array, v: Array) -> tuple[Array, ...]:
@@ -25,33 +24,146 @@ def sgd(param: Array, grad: Array, v: Array) -> tuple[Array, ...]:
     return param, v
 
 
+def adagrad(param: Array, grad: Array, s: Array) -> tuple[Array, ...]:
+    s += grad * grad
+    param -= LR * grad / (np.sqrt(s) + EPS)
+    return param, s
+
+
+def adadelta(param: Array, grad: Array, v: Array, u: Array) -> tuple[Array, ...]:
+    v += (1 - MOMENTUM) * (grad * grad - v)
+    d = np.sqrt(u + EPS) / np.sqrt(v + EPS) * grad
+    u += (1 - MOMENTUM) * (d * d - u)
+    param -= LR * d
+    return param, v, u
+
+
+def rmsprop(param: Array, grad: Array, v: Array) -> tuple[Array, ...]:
+    v += (1 - MOMENTUM) * (grad * grad - v)
+    param -= LR * grad / (np.sqrt(v) + EPS)
+    return param, v
+
+
+def moments(grad: Array, m: Array, v: Array) -> None:
+    m += (1 - B1) * (grad - m)
+    v += (1 - B2) * (grad * grad - v)
+
+
 def adam(param: Array, grad: Array, m: Array, v: Array) -> tuple[Array, ...]:
-    """The first step; every step costs the same."""
-    m += (1 - BETAS[0]) * (grad - m)
-    v += (1 - BETAS[1]) * (grad * grad - v)
-    param -= LR * (m / (1 - BETAS[0])) / (np.sqrt(v / (1 - BETAS[1])) + EPS)
+    moments(grad, m, v)
+    param -= LR * (m / (1 - B1)) / (np.sqrt(v / (1 - B2)) + EPS)
     return param, m, v
 
 
-def stepping(optimizer: nf.optim.SGD | nf.optim.Adam, params: list[Array], grad: Array) -> Forms:
-    def step() -> Array:
-        optimizer.step([grad])
-        return params[0]
-
-    return {"in place": step}
+def adamw(param: Array, grad: Array, m: Array, v: Array) -> tuple[Array, ...]:
+    param *= 1 - LR * DECAY
+    return adam(param, grad, m, v)
 
 
-def sgd_forms(param: Array, grad: Array, v: Array) -> Forms:
-    params = [param.copy()]
-    return stepping(nf.optim.SGD(params, LR, momentum=MOMENTUM), params, grad)
+def adamax(param: Array, grad: Array, m: Array, u: Array) -> tuple[Array, ...]:
+    m += (1 - B1) * (grad - m)
+    np.maximum(B2 * u, np.abs(grad) + EPS, out=u)
+    param -= LR / (1 - B1) * m / u
+    return param, m, u
 
 
-def adam_forms(param: Array, grad: Array, m: Array, v: Array) -> Forms:
-    params = [param.copy()]
-    return stepping(nf.optim.Adam(params, LR, betas=BETAS, eps=EPS), params, grad)
+def nadam(param: Array, grad: Array, m: Array, v: Array) -> tuple[Array, ...]:
+    moments(grad, m, v)
+    mu, after = (B1 * (1 - 0.5 * 0.96 ** (k * 4e-3)) for k in (1, 2))
+    step = (1 - mu) / (1 - mu) * grad + after / (1 - mu * after) * m
+    param -= LR * step / (np.sqrt(v / (1 - B2)) + EPS)
+    return param, m, v
+
+
+def radam(param: Array, grad: Array, m: Array, v: Array) -> tuple[Array, ...]:
+    """A step whose average of squares is not to be trusted yet."""
+    moments(grad, m, v)
+    param -= LR * m / (1 - B1)
+    return param, m, v
+
+
+def lion(param: Array, grad: Array, m: Array) -> tuple[Array, ...]:
+    param -= LR * np.sign(B1 * m + (1 - B1) * grad)
+    m += (1 - B2) * (grad - m)
+    return param, m
+
+
+class Rule(NamedTuple):
+    """An optimizer of the table."""
+
+    name: str
+    plain: Callable[..., tuple[Array, ...]]
+    states: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+RULES = [
+    Rule("SGD", sgd, ("v",), {"lr": LR, "momentum": MOMENTUM}),
+    Rule("Adagrad", adagrad, ("s",), {"lr": LR, "eps": EPS}),
+    Rule("Adadelta", adadelta, ("v", "u"), {"lr": LR, "rho": MOMENTUM, "eps": EPS}),
+    Rule("RMSprop", rmsprop, ("v",), {"lr": LR, "alpha": MOMENTUM, "eps": EPS}),
+    Rule("Adam", adam, ("m", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}),
+    Rule(
+        "AdamW",
+        adamw,
+        ("m", "v"),
+        {"lr": LR, "betas": BETAS, "eps": EPS, "weight_decay": DECAY},
+    ),
+    Rule("Adamax", adamax, ("m", "u"), {"lr": LR, "betas": BETAS, "eps": EPS}),
+    Rule("NAdam", nadam, ("m", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}),
+    Rule("RAdam", radam, ("m", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}),
+    Rule("Lion", lion, ("m",), {"lr": LR, "betas": BETAS}),
+]
+
+
+def case_of(rule: Rule) -> Case:
+    """One array."""
+
+    def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
+        arrays = {"param": rng.standard_normal(n), "grad": rng.standard_normal(n)}
+        return arrays | {name: np.zeros(n) for name in rule.states}
+
+    def forms(param: Array, grad: Array, **states: Array) -> Forms:
+        params, grads = [param.copy()], [grad]
+        optimizer = getattr(nf.optim, rule.name)(params, **rule.settings)
+
+        def step() -> Array:
+            optimizer.step(grads)
+            return params[0]
+
+        return {"in place": step}
+
+    return Case(rule.name, inputs, rule.plain, forms, rule.settings, in_place=True)
+
+
+def list_case(rule: Rule) -> Case:
+    """A list of small arrays, which are rows of what the case is given."""
+
+    def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
+        shape = MANY, max(1, n // MANY)
+        arrays = {"param": rng.standard_normal(shape), "grad": rng.standard_normal(shape)}
+        return arrays | {name: np.zeros(shape) for name in rule.states}
+
+    def plain(param: Array, grad: Array, **states: Array) -> tuple[Array, ...]:
+        for i in range(MANY):
+            rule.plain(param[i], grad[i], *(state[i] for state in states.values()))
+        return param, *states.values()
+
+    def forms(param: Array, grad: Array, **states: Array) -> Forms:
+        own = param.copy()
+        grads = list(grad)
+        optimizer = getattr(nf.optim, rule.name)(list(own), **rule.settings)
+
+        def step() -> Array:
+            optimizer.step(grads)
+            return own
+
+        return {"in place": step}
+
+    return Case(f"{rule.name} list", inputs, plain, forms, rule.settings, in_place=True)
 
 
 CASES = [
-    Case("SGD", inputs("v"), sgd, sgd_forms, {"lr": LR, "momentum": MOMENTUM}, in_place=True),
-    Case("Adam", inputs("m", "v"), adam, adam_forms, {"lr": LR, "eps": EPS}, in_place=True),
+    *(case_of(rule) for rule in RULES),
+    *(list_case(rule) for rule in RULES if rule.name in ("SGD", "Adam")),
 ]

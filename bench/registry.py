@@ -54,7 +54,7 @@ def public_kernels() -> set[str]:
     """The functions of the package, and what the modules of kernels hold."""
     return {
         *(set(nf.__all__) - NOT_KERNELS),
-        *nf.optim.__all__,
+        *(set(nf.optim.__all__) - {"StepStats"}),
         *(f"penalties.{name}" for name in nf.penalties.__all__),
         *(f"random.{name}" for name in ("bits", "normal", "uniform")),
     }

@@ -15,6 +15,7 @@ import nnfast as nf
 from bench import (
     accuracy,
     limits,
+    optim,
     peers,
     readme,
     registry,
@@ -52,7 +53,8 @@ def test_only_takes_kernels_and_families() -> None:
     assert [case.kernel for case in registry.cases(["tanh"])] == ["tanh"]
     chosen = {case.kernel for case in registry.cases(["optim", "batch_norm"])}
     variants = {"batch_norm", "batch_norm inference", "batch_norm images"}
-    assert chosen == {"SGD", "Adam", *variants}
+    rules = {rule.name for rule in optim.RULES} | {"SGD list", "Adam list"}
+    assert chosen == {*rules, *variants}
     with pytest.raises(LookupError, match="no kernel or family is called tahn"):
         registry.cases(["tahn"])
 
@@ -213,7 +215,7 @@ def test_floor_is_that_of_the_fastest_kind() -> None:
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
     """A short run of three kernels."""
-    found = suite.run(TINY, ["relu", "softmax_cross_entropy", "SGD"], [])
+    found = suite.run(TINY, ["relu", "softmax_cross_entropy", "Adagrad"], [])
     return json.loads(json.dumps(suite.rounded(found)))
 
 
@@ -251,7 +253,7 @@ def test_compare_finds_what_got_slower(result: dict[str, Any]) -> None:
     text = "\n".join(report.compare(result, slowed(result, "relu", 2)))
     assert "slower: 2 of 6" in text
     assert "faster: 0 of 6" in text
-    text = "\n".join(report.compare(slowed(result, "SGD", 2), result))
+    text = "\n".join(report.compare(slowed(result, "Adagrad", 2), result))
     assert "slower: 0 of 6" in text
     assert "faster: 2 of 6" in text
 

@@ -226,27 +226,30 @@ def filling(fill: Callable[[Any], Any]) -> Any:
     return factory
 
 
-def stepping(make: Callable[..., Any], kinds: dict[str, dict[str, bool]]) -> Any:
-    """Steps of an optimizer in each of the forms it has."""
+def stepping(name: str, fused: bool, many: bool = False) -> Any:
+    """Steps of an optimizer in each of the forms it has, on an array or on its rows."""
+    make = getattr(torch.optim, name)
+    kinds = {"foreach": {"foreach": True}, "loop": {"foreach": False}}
+    if fused:
+        kinds = {"fused": {"fused": True}, **kinds}
 
     def factory(arrays: Arrays, values: Values) -> Forms:
         def form(kind: dict[str, bool]) -> Callable[[], Any]:
-            param = torch.from_numpy(arrays["param"].copy())
-            param.grad = torch.from_numpy(arrays["grad"])
-            optimizer = make([param], **values, **kind)
+            own, grad = (torch.from_numpy(arrays[key].copy()) for key in ("param", "grad"))
+            params, grads = (list(own), list(grad)) if many else ([own], [grad])
+            for param, slope in zip(params, grads, strict=True):
+                param.grad = slope
+            optimizer = make(params, **values, **kind)
 
             def step() -> Any:
                 optimizer.step()
-                return param
+                return own
 
             return step
 
-        return {name: form(kind) for name, kind in kinds.items()}
+        return {kind: form(chosen) for kind, chosen in kinds.items()}
 
     return factory
-
-
-KINDS = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
 
 
 def calling(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -437,6 +440,20 @@ OPERATIONS = {
     "dropout3d": in_training(functional.dropout3d),
     "random.uniform": filling(torch.Tensor.uniform_),
     "random.normal": filling(torch.Tensor.normal_),
-    "SGD": stepping(torch.optim.SGD, KINDS),
-    "Adam": stepping(torch.optim.Adam, KINDS),
+    **{
+        name: stepping(name, name in ("SGD", "Adagrad", "Adam", "AdamW"))
+        for name in (
+            "SGD",
+            "Adagrad",
+            "Adadelta",
+            "RMSprop",
+            "Adam",
+            "AdamW",
+            "Adamax",
+            "NAdam",
+            "RAdam",
+        )
+    },
+    "SGD list": stepping("SGD", True, many=True),
+    "Adam list": stepping("Adam", True, many=True),
 }

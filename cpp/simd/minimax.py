@@ -264,12 +264,28 @@ if __name__ == "__main__":
     print(HEADER)
     print(
         constants(
-            "float", 24, 8, 3, exp_degree=2, log_degree=3, gauss_degree=10, tanh_degree=6, sin_degree=2
+            "float",
+            24,
+            8,
+            3,
+            exp_degree=2,
+            log_degree=3,
+            gauss_degree=10,
+            tanh_degree=6,
+            sin_degree=2,
         )
     )
     print(
         constants(
-            "double", 53, 11, 2, exp_degree=7, log_degree=7, gauss_degree=24, tanh_degree=16, sin_degree=5
+            "double",
+            53,
+            11,
+            2,
+            exp_degree=7,
+            log_degree=7,
+            gauss_degree=24,
+            tanh_degree=16,
+            sin_degree=5,
         )
     )
     print("// clang-format on\n}  // namespace\n}  // namespace nnfast")

@@ -79,7 +79,14 @@ from nnfast.gating import (
     swiglu_backward,
 )
 from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
-from nnfast.losses import softmax_cross_entropy
+from nnfast.losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    softmax_cross_entropy,
+    svm_loss,
+)
 from nnfast.normalization import (
     batch_norm,
     batch_norm_backward,
@@ -142,6 +149,7 @@ __all__ = [
     "bias_silu_backward",
     "bias_tanh",
     "bias_tanh_backward",
+    "binary_cross_entropy_with_logits",
     "celu",
     "celu_backward",
     "cpu_info",
@@ -174,8 +182,10 @@ __all__ = [
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "huber_loss",
     "instance_norm",
     "instance_norm_backward",
+    "l1_loss",
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
@@ -191,6 +201,7 @@ __all__ = [
     "merge_stats",
     "mish",
     "mish_backward",
+    "mse_loss",
     "num_threads",
     "optim",
     "penalties",
@@ -221,6 +232,7 @@ __all__ = [
     "softsign_backward",
     "stochastic_depth",
     "stochastic_depth_backward",
+    "svm_loss",
     "swiglu",
     "swiglu_backward",
     "tanh",

@@ -34,7 +34,27 @@ def bias_backward(
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, out: NDArray[Any] | None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    label_smoothing: float,
+    class_weights: ArrayLike | None,
+    ignore_index: int | None,
+    out: NDArray[Any] | None,
+) -> tuple[float, NDArray[Any]]: ...
+def svm_loss(
+    scores: ArrayLike, labels: ArrayLike, margin: float, out: NDArray[Any] | None
+) -> tuple[float, NDArray[Any]]: ...
+def mse_loss(
+    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
+) -> tuple[float, NDArray[Any]]: ...
+def l1_loss(
+    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
+) -> tuple[float, NDArray[Any]]: ...
+def huber_loss(
+    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
+) -> tuple[float, NDArray[Any]]: ...
+def binary_cross_entropy_with_logits(
+    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
 ) -> tuple[float, NDArray[Any]]: ...
 def batch_norm(
     x: ArrayLike,

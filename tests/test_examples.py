@@ -36,7 +36,7 @@ def test_example(test: doctest.DocTest) -> None:
 def test_ufuncs_are_among_them() -> None:
     names = {test.name.rsplit(".", 1)[-1] for test in examples()}
     assert {"relu", "prelu_backward", "sigmoid", "tanh", "softmax", "batch_norm", "Adam"} <= names
-    assert set(nf.augmentation.__all__) <= names
+    assert {*nf.augmentation.__all__, *nf.preprocessing.__all__, "preprocessing"} <= names
 
 
 def test_a_wrong_example_is_found() -> None:

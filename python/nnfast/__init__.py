@@ -126,10 +126,12 @@ if TYPE_CHECKING:
     from nnfast import augmentation as augmentation
     from nnfast import optim as optim
     from nnfast import penalties as penalties
+    from nnfast import preprocessing as preprocessing
     from nnfast import random as random
     from nnfast import schedules as schedules
 
-_LAZY = ("augmentation", "optim", "penalties", "random", "schedules")
+# Those that need an extra are not in __all__: `from nnfast import *` works without it.
+_LAZY = ("augmentation", "optim", "penalties", "preprocessing", "random", "schedules")
 
 __all__ = [
     "__version__",

@@ -65,6 +65,12 @@ def positive(value: Any, name: str) -> float:
     return number
 
 
+def one_of(value: str, known: tuple[str, str], name: str) -> None:
+    """A ValueError that names the argument if it is neither of two words."""
+    if value not in known:
+        raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
+
+
 def outputs(out: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
     """`out` as a tuple with a place for each of the results; all None for None."""
     if out is None:

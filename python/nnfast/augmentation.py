@@ -77,7 +77,7 @@ def random_flip(
              [3, 2]]]])
     """
     p = _checks.real_in(p, 0, 1, "p")
-    _check_one_of(direction, ("horizontal", "vertical"), "direction")
+    _checks.one_of(direction, ("horizontal", "vertical"), "direction")
     x = _images(x, layout)
     y = _output(out, x)
     flipped = _seeds.generator_of(rng).random(len(x)) < p
@@ -308,7 +308,7 @@ def random_erasing(
 
 def _images(x: ArrayLike, layout: Layout) -> NDArray[Any]:
     """x as an array of four axes of numbers; checks the layout too."""
-    _check_one_of(layout, ("NCHW", "NHWC"), "layout")
+    _checks.one_of(layout, ("NCHW", "NHWC"), "layout")
     array = np.asarray(x)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"x must be an array of numbers, got dtype {array.dtype}")
@@ -388,11 +388,6 @@ def _span(
 
 
 # ---- other arguments ----
-
-
-def _check_one_of(value: str, known: tuple[str, str], name: str) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
 
 
 def _pair(value: Any, name: str) -> tuple[Any, Any]:

@@ -1,0 +1,822 @@
+"""Preprocessing of a network's input: scikit-learn transformers that learn from training data and are applied to any.
+
+===============================  ============================================================
+zero-centring                    ``StandardScaler(with_std=False)``
+standardising                    ``StandardScaler()``
+PCA                              ``PCA(n_components)``
+PCA whitening                    ``Whitening("pca")``, or ``PCA(n_components, whiten=True)``
+ZCA whitening                    ``Whitening("zca")``
+mean image                       ``ImageScaler(per="pixel", with_std=False)``
+per-channel mean                 ``ImageScaler(with_std=False)``
+per-channel mean and deviation   ``ImageScaler()``
+===============================  ============================================================
+
+StandardScaler, PCA and Whitening take tables of samples and features, ImageScaler takes batches of images. All work in
+pipelines and in searches over their parameters, learn from data in pieces (``partial_fit``; into which does not matter
+but for rounding), and have an inverse. What they learn is float64, from the one-pass kernels of ``nf.batch_norm_stats``
+and ``nf.merge_stats``; float32 and float64 data keep their dtype, everything else becomes float64.
+
+NaN, infinities, sparse matrices and data without samples are errors. An error changes nothing of what was learned.
+
+This module needs scikit-learn: ``pip install 'nnfast[sklearn]'``.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> from sklearn.pipeline import make_pipeline
+>>> rng = np.random.default_rng(0)
+>>> train, test = rng.normal(5, 3, (800, 20)), rng.normal(5, 3, (200, 20))
+>>> prepare = make_pipeline(nf.preprocessing.StandardScaler(), nf.preprocessing.Whitening("zca"))
+>>> prepare.fit(train).transform(test).shape
+(200, 20)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnfast import _checks
+from nnfast.augmentation import Layout
+from nnfast.normalization import BatchNormStats, batch_norm, batch_norm_stats, merge_stats
+
+try:
+    from sklearn.base import (
+        BaseEstimator,
+        ClassNamePrefixFeaturesOutMixin,
+        OneToOneFeatureMixin,
+        TransformerMixin,
+    )
+    from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        "nnfast.preprocessing needs scikit-learn 1.6 or newer: pip install 'nnfast[sklearn]'"
+    ) from error
+
+__all__ = ["PCA", "ImageScaler", "StandardScaler", "Whitening"]
+
+Floats = NDArray[np.float64]
+
+# The first is what other dtypes become.
+_DTYPES = (np.float64, np.float32)
+_ROUNDING = float(np.finfo(np.float64).eps)
+
+
+class _Transformer(TransformerMixin, BaseEstimator):
+    """Learning in one piece or several: what differs is `_learn`, which sets everything learned."""
+
+    n_samples_seen_: int
+    mean_: Floats
+    _stats: BatchNormStats
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from X alone.
+
+        Parameters
+        ----------
+        X : array_like
+            Training data.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        with _unchanged_on_error(self):
+            self._learn(X, first=True)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from X and all that was learned from before.
+
+        Parameters
+        ----------
+        X : array_like
+            A piece of the training data, of one sample or more.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        with _unchanged_on_error(self):
+            self._learn(X, first=not hasattr(self, "_stats"))
+        return self
+
+    def _learn(self, X: ArrayLike, *, first: bool) -> None:
+        raise NotImplementedError
+
+    def _with(self, stats: BatchNormStats, *, first: bool) -> BatchNormStats:
+        """These statistics, merged with those before."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            merged = stats if first else merge_stats(self._stats, stats)
+        if not np.isfinite(merged.m2).all():
+            raise ValueError("X must have a variance that float64 can hold")
+        return merged
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class _Scaler(_Transformer):
+    """A mean and a scale for each place along an axis: what differs is which, and the checks of X."""
+
+    var_: Floats
+    scale_: Floats
+    with_mean: bool
+    with_std: bool
+    copy: bool
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Subtract the mean and divide by the scale.
+
+        Parameters
+        ----------
+        X : array_like, of the shape that was learned from but for the number of samples
+
+        Returns
+        -------
+        ndarray of X's shape, float32 or float64
+            In X's own memory where ``copy=False`` has that.
+        """
+        check_is_fitted(self)
+        x = self._checked(X, reset=False, force_writeable=not self.copy)
+        mean, scale = self._used()
+        return self._mapped(x, mean=mean, scale=1 / scale)
+
+    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Multiply by the scale and add the mean.
+
+        Parameters
+        ----------
+        X : array_like, of the shape that transform returns
+
+        Returns
+        -------
+        ndarray of X's shape, float32 or float64
+            In X's own memory where ``copy=False`` has that.
+        """
+        check_is_fitted(self)
+        x = self._checked_back(X, force_writeable=not self.copy)
+        mean, scale = self._used()
+        return self._mapped(x, scale=scale, shift=mean)
+
+    def _learn(self, X: ArrayLike, *, first: bool) -> None:
+        x = self._checked(X, reset=first)
+        flat, axis = self._flat(x)
+        stats = self._with(batch_norm_stats(flat, axis=axis), first=first)
+        self.n_samples_seen_ = len(x) + (0 if first else self.n_samples_seen_)
+        self._stats = stats
+        shape = self._shape_of_statistics(x)
+        self.mean_, self.var_ = stats.mean.reshape(shape), stats.var.reshape(shape)
+        self.scale_ = _scale(self.mean_, self.var_)
+
+    def _used(self) -> tuple[Floats, Floats]:
+        """Mean and scale as vectors, as far as they are not switched off."""
+        size = self.mean_.size
+        mean = self.mean_.ravel() if self.with_mean else np.zeros(size)
+        return mean, self.scale_.ravel() if self.with_std else np.ones(size)
+
+    def _mapped(self, x: NDArray[Any], **numbers: Floats) -> NDArray[Any]:
+        flat, axis = self._flat(x)
+        return _affine(flat, axis=axis, out=None if self.copy else flat, **numbers).reshape(x.shape)
+
+    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _checked_back(self, X: ArrayLike, **options: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _flat(self, x: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        """x as the kernels take it, and the axis along which the statistics lie."""
+        raise NotImplementedError
+
+    def _shape_of_statistics(self, x: NDArray[Any]) -> tuple[int, ...]:
+        raise NotImplementedError
+
+
+class StandardScaler(OneToOneFeatureMixin, _Scaler):
+    """Zero-centring and standardising of features: ``(x - mean) / std``.
+
+    Like scikit-learn's, but for weights of samples, sparse matrices and NaN, which it does not take.
+
+    Parameters
+    ----------
+    with_mean : bool, default True
+        Subtract the mean of each feature. ``StandardScaler(with_std=False)`` is zero-centring.
+    with_std : bool, default True
+        Divide by the biased standard deviation of each feature (the root of the mean square, over N).
+    copy : bool, default True
+        False writes results over the input, where that is an array of float32 or float64.
+
+    Attributes
+    ----------
+    mean_, var_ : ndarray of float64, shape (n_features,)
+        Mean and biased variance, learned whether they are used or not.
+    scale_ : ndarray of float64, shape (n_features,)
+        The standard deviation; 1 for a constant feature, one whose deviation is not above a rounding of its mean.
+    n_samples_seen_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Where X had names.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse.
+    ValueError
+        If X is not of shape (n_samples, n_features) with at least one sample, holds NaN or infinities, has other
+        features than were learned from, or its variance overflows float64.
+    sklearn.exceptions.NotFittedError
+        If nothing was learned yet.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> train = np.array([[1.0, 7.0], [3.0, 7.0]])
+    >>> scaler = nf.preprocessing.StandardScaler().fit(train)
+    >>> scaler.transform([[5.0, 8.0]])
+    array([[3., 1.]])
+    >>> scaler.inverse_transform([[3.0, 1.0]])
+    array([[5., 8.]])
+    """
+
+    def __init__(self, *, with_mean: bool = True, with_std: bool = True, copy: bool = True) -> None:
+        self.with_mean = with_mean
+        self.with_std = with_std
+        self.copy = copy
+
+    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
+        return _table(self, X, reset=reset, **options)
+
+    def _checked_back(self, X: ArrayLike, **options: Any) -> NDArray[Any]:
+        return _columns(self, X, self.mean_.size, **options)
+
+    def _flat(self, x: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        return x, 1
+
+    def _shape_of_statistics(self, x: NDArray[Any]) -> tuple[int, ...]:
+        return x.shape[1:]
+
+
+class ImageScaler(_Scaler):
+    """Subtraction of the mean image, or of a mean per channel, and division by the deviation of the same.
+
+    ``ImageScaler(per="pixel", with_std=False)`` subtracts the mean image, ``ImageScaler(with_std=False)`` the mean of
+    each channel, and ``ImageScaler()`` makes mean and deviation of each channel 0 and 1.
+
+    Images have four axes, which no table has: column names and ``set_output`` do not apply.
+
+    Parameters
+    ----------
+    per : "channel" or "pixel"
+        Whether a channel has one mean and one deviation, over all images and pixels, or each of its pixels has them,
+        over all images.
+    with_mean : bool, default True
+        Subtract the mean.
+    with_std : bool, default True
+        Divide by the biased standard deviation.
+    layout : "NCHW" or "NHWC"
+        Whether images are of shape (N, C, H, W) or (N, H, W, C). Makes no difference per pixel.
+    copy : bool, default True
+        False writes results over the input, where that is an array of float32 or float64 (per pixel: and contiguous).
+
+    Attributes
+    ----------
+    mean_, var_ : ndarray of float64, shape (C,), or that of an image per pixel
+        Mean and biased variance, learned whether they are used or not.
+    scale_ : ndarray of float64, of the same shape
+        The standard deviation; 1 where it is not above a rounding of the mean.
+    n_samples_seen_ : int
+        Images.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse.
+    ValueError
+        If X does not have four axes, an image and a pixel, holds NaN or infinities, has another number of channels (per
+        pixel: another image shape) than was learned from, its variance overflows float64, or `per` or `layout` is
+        unknown.
+    sklearn.exceptions.NotFittedError
+        If nothing was learned yet.
+
+    Notes
+    -----
+    Images of integers become float64, eight times as large: ``x.astype(np.float32)`` beforehand is exact and halves
+    that. Per channel, images may be of different sizes from batch to batch.
+
+    References
+    ----------
+    Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural networks", 2012; Simonyan,
+    Zisserman, "Very deep convolutional networks for large-scale image recognition", 2014; He, Zhang, Ren, Sun, "Deep
+    residual learning for image recognition", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> train = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3)).astype(np.float32)
+    >>> scaler = nf.preprocessing.ImageScaler(layout="NHWC").fit(train)
+    >>> y = scaler.transform(train)
+    >>> scaler.mean_.shape, y.dtype, abs(y.mean(axis=(0, 1, 2))).max() < 1e-6
+    ((3,), dtype('float32'), np.True_)
+    >>> nf.preprocessing.ImageScaler(per="pixel", with_std=False).fit(train).mean_.shape
+    (8, 8, 3)
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["channel", "pixel"] = "channel",
+        with_mean: bool = True,
+        with_std: bool = True,
+        layout: Layout = "NCHW",
+        copy: bool = True,
+    ) -> None:
+        self.per = per
+        self.with_mean = with_mean
+        self.with_std = with_std
+        self.layout = layout
+        self.copy = copy
+
+    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
+        _checks.one_of(self.per, ("channel", "pixel"), "per")
+        _checks.one_of(self.layout, ("NCHW", "NHWC"), "layout")
+        x: NDArray[Any] = check_array(
+            X,
+            dtype=_DTYPES,
+            ensure_2d=False,
+            allow_nd=True,
+            estimator=self,
+            input_name="X",
+            **options,
+        )
+        if x.ndim != 4 or not x.size:
+            raise ValueError(f"X must be images of shape ({', '.join(self.layout)}), got {x.shape}")
+        if not reset and self._shape_of_statistics(x) != self.mean_.shape:
+            what = "channels" if self.per == "channel" else "images"
+            raise ValueError(f"X must have {what} of {self.mean_.shape}, got shape {x.shape}")
+        return x
+
+    def _checked_back(self, X: ArrayLike, **options: Any) -> NDArray[Any]:
+        return self._checked(X, reset=False, **options)
+
+    def _flat(self, x: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        return (x.reshape(len(x), -1), 1) if self.per == "pixel" else (x, self.layout.index("C"))
+
+    def _shape_of_statistics(self, x: NDArray[Any]) -> tuple[int, ...]:
+        return x.shape[1:] if self.per == "pixel" else (x.shape[self.layout.index("C")],)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class _Axes(NamedTuple):
+    """The axes of greatest variance, and the linear maps built on them."""
+
+    components: Floats
+    """A row an axis."""
+    variances: Floats
+    """Along the axes, over N, in descending order."""
+    forward: Floats
+    """What a centred sample is multiplied by, a row an output."""
+    backward: Floats
+    """What undoes that, a row an input."""
+
+
+class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
+    """Linear maps built on the eigenvectors of the covariance: what differs is `_maps`.
+
+    Mean and scatter matrix are learned from each piece; the eigenvectors, far more work, are computed when first asked
+    for: by `fit` at once, after `partial_fit` by the first use.
+
+    They are those of the covariance, not singular vectors of the data, as a scatter matrix can be merged exactly and
+    samples come in their thousands. NumPy's eigh, which is LAPACK's divide and conquer, takes no longer for all of
+    them than SciPy's takes for a few.
+    """
+
+    _scatter: Floats
+    _found: _Axes | None
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Learn from X alone.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+            Training data, at least two samples.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        with _unchanged_on_error(self):
+            self._learn(X, first=True, ensure_min_samples=2)
+            self._axes()
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Subtract the mean and apply the map.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of float32 or float64, shape (n_samples, n_outputs)
+        """
+        check_is_fitted(self)
+        x = _table(self, X, reset=False)
+        y: NDArray[Any] = _affine(x, mean=self.mean_) @ self._axes().forward.T.astype(x.dtype)
+        return y
+
+    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Undo the map, as far as it kept everything, and add the mean.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_outputs)
+
+        Returns
+        -------
+        ndarray of float32 or float64, shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        axes = self._axes()
+        x = _columns(self, X, len(axes.forward))
+        y = x @ axes.backward.T.astype(x.dtype)
+        return _affine(y, shift=self.mean_, out=y)
+
+    def _learn(self, X: ArrayLike, *, first: bool, **options: Any) -> None:
+        x = _table(self, X, reset=first, **options)
+        self._check_parameters(x.shape[1])
+        piece = batch_norm_stats(x)
+        stats = self._with(piece, first=first)
+        scatter = _scatter(x, piece.mean)
+        if not first:
+            # Chan, Golub, LeVeque 1979, as in merge_stats.
+            difference = piece.mean - self._stats.mean
+            weight = piece.count * (self._stats.count / stats.count)
+            scatter += self._scatter + weight * np.outer(difference, difference)
+        self.n_samples_seen_, self.mean_ = stats.count, stats.mean
+        self._stats, self._scatter, self._found = stats, scatter, None
+
+    def _axes(self) -> _Axes:
+        if self._found is None:
+            if self.n_samples_seen_ < 2:
+                raise ValueError(
+                    f"{type(self).__name__} has seen 1 sample in partial_fit and needs at least 2"
+                )
+            self._found = self._maps(*_eigen(self._scatter / self.n_samples_seen_))
+        return self._found
+
+    def _check_parameters(self, n_features: int) -> None:
+        raise NotImplementedError
+
+    def _maps(self, components: Floats, variances: Floats) -> _Axes:
+        raise NotImplementedError
+
+    @property
+    def components_(self) -> Floats:
+        """The axes, one a row."""
+        return self._axes().components
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self._axes().forward)
+
+
+class PCA(_Rotation):
+    """Principal component analysis: centred data in the coordinates of greatest variance, all or the first of them.
+
+    Like scikit-learn's with a full decomposition, components of the same sign, variances over N - 1; and it learns from
+    pieces of any size exactly.
+
+    Parameters
+    ----------
+    n_components : int, float in (0, 1) or None, default None
+        How many; or the share of the variance that they exceed together; or as many as there are, the smaller of the
+        numbers of samples and features.
+    whiten : bool, default False
+        Divide the coordinates by their standard deviation. (Whitening("pca") has an eps beside it.)
+
+    Attributes
+    ----------
+    components_ : ndarray of float64, shape (n_components_, n_features)
+        An axis each row, of length 1.
+    explained_variance_ : ndarray of float64, shape (n_components_,)
+        The variance along each axis, over N - 1.
+    explained_variance_ratio_ : ndarray of float64, shape (n_components_,)
+        Its share of all variance.
+    n_components_ : int
+    mean_ : ndarray of float64, shape (n_features,)
+    n_samples_seen_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Where X had names.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse, or n_components is of another type.
+    ValueError
+        If n_components is out of range, X is not of shape (n_samples, n_features), holds NaN or infinities, has other
+        features than were learned from, or its variance overflows float64; if fewer than two samples were seen in all.
+    sklearn.exceptions.NotFittedError
+        If nothing was learned yet.
+
+    Notes
+    -----
+    Time goes with N D² + D³ and memory with D², for N samples of D features: where features by far outnumber samples,
+    scikit-learn's is the better choice. Whitened coordinates without variance beyond rounding are 0.
+
+    References
+    ----------
+    Pearson, "On lines and planes of closest fit to systems of points in space", 1901.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.random.default_rng(0).normal(size=(500, 3)) * (9, 1, 3)
+    >>> pca = nf.preprocessing.PCA(0.95).fit(x)
+    >>> pca.n_components_, pca.transform(x).shape
+    (2, (500, 2))
+    >>> pieces = nf.preprocessing.PCA(2)
+    >>> for piece in np.split(x, 5):
+    ...     pieces = pieces.partial_fit(piece)
+    >>> np.allclose(pieces.components_, pca.components_)
+    True
+    """
+
+    def __init__(self, n_components: int | float | None = None, *, whiten: bool = False) -> None:
+        self.n_components = n_components
+        self.whiten = whiten
+
+    def _check_parameters(self, n_features: int) -> None:
+        _check_components(self.n_components, n_features, "features")
+
+    def _maps(self, components: Floats, variances: Floats) -> _Axes:
+        _check_components(self.n_components, self.n_samples_seen_, "samples")
+        limit = min(self.n_samples_seen_, variances.size)
+        count = _count(self.n_components, variances, limit)
+        kept = components[:count]
+        if not self.whiten:
+            return _Axes(kept, variances, kept, kept.T)
+        multiply, divide = _roots(variances * self._over_n_less_one())
+        return _Axes(kept, variances, kept * divide[:count, None], kept.T * multiply[:count])
+
+    def _over_n_less_one(self) -> float:
+        return self.n_samples_seen_ / (self.n_samples_seen_ - 1)
+
+    @property
+    def n_components_(self) -> int:
+        """How many components are kept."""
+        return len(self.components_)
+
+    @property
+    def explained_variance_(self) -> Floats:
+        """The variance along each component, over N - 1."""
+        axes = self._axes()
+        return axes.variances[: len(axes.components)] * self._over_n_less_one()
+
+    @property
+    def explained_variance_ratio_(self) -> Floats:
+        """The share of each component in the variance."""
+        axes = self._axes()
+        return _shares(axes.variances)[: len(axes.components)]
+
+
+class Whitening(_Rotation):
+    """PCA whitening and ZCA whitening: centred data with the identity for a covariance.
+
+    With eigenvectors V and eigenvalues λ of the biased covariance, PCA whitening is ``(x - mean) V / √(λ + eps)``; ZCA
+    whitening rotates that back, ``(x - mean) V / √(λ + eps) Vᵀ``, and of all whitenings changes the data least, so that
+    images still look like images.
+
+    Parameters
+    ----------
+    kind : "pca" or "zca", default "pca"
+    eps : float, default 1e-5
+        Added to the eigenvalues, lest directions of little variance become loud. Scale the features first, or choose it
+        with their variance in mind. 0 whitens fully.
+
+    Attributes
+    ----------
+    components_ : ndarray of float64, shape (n_features, n_features)
+        An eigenvector each row, in descending order of the eigenvalues.
+    eigenvalues_ : ndarray of float64, shape (n_features,)
+        Of the covariance over N.
+    mean_ : ndarray of float64, shape (n_features,)
+    n_samples_seen_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (n_features,)
+        Where X had names.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse, or eps is no number.
+    ValueError
+        If kind is unknown, eps is negative or not finite, X is not of shape (n_samples, n_features), holds NaN or
+        infinities, has other features than were learned from, or its variance overflows float64; if fewer than two
+        samples were seen in all.
+    sklearn.exceptions.NotFittedError
+        If nothing was learned yet.
+
+    Notes
+    -----
+    Time goes with N D² + D³ and memory with D², for N samples of D features. Directions in which the data has no
+    variance beyond rounding even with eps are mapped to 0, and the inverse leaves them at the mean.
+
+    References
+    ----------
+    Bell, Sejnowski, "The 'independent components' of natural scenes are edge filters", 1997; Kessy, Lewin, Strimmer,
+    "Optimal whitening and decorrelation", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.random.default_rng(0).normal(size=(500, 2)) @ [[3.0, 1.0], [0.0, 2.0]] + 7
+    >>> whitening = nf.preprocessing.Whitening("zca", eps=0).fit(x)
+    >>> y = whitening.transform(x)
+    >>> np.allclose(y.T @ y / 500, np.eye(2))
+    True
+    >>> np.allclose(whitening.inverse_transform(y), x)
+    True
+    """
+
+    def __init__(self, kind: Literal["pca", "zca"] = "pca", *, eps: float = 1e-5) -> None:
+        self.kind = kind
+        self.eps = eps
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+        """Names of the outputs: those of the features with "zca", else whitening0, whitening1, ...
+
+        Parameters
+        ----------
+        input_features : array_like of str, optional
+            Names of the features, where none were learned.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        mixin = OneToOneFeatureMixin if self.kind == "zca" else ClassNamePrefixFeaturesOutMixin
+        names: NDArray[Any] = mixin.get_feature_names_out(self, input_features)
+        return names
+
+    def _check_parameters(self, n_features: int) -> None:
+        _checks.one_of(self.kind, ("pca", "zca"), "kind")
+        _checks.not_negative(_checks.finite(self.eps, "eps"), "eps")
+
+    def _maps(self, components: Floats, variances: Floats) -> _Axes:
+        multiply, divide = _roots(variances + self.eps)
+        forward, backward = components * divide[:, None], components.T * multiply
+        if self.kind == "zca":
+            forward, backward = components.T @ forward, backward @ components
+        return _Axes(components, variances, forward, backward)
+
+    @property
+    def eigenvalues_(self) -> Floats:
+        """The variance along each component, over N."""
+        return self._axes().variances
+
+
+# ---- checks ----
+
+
+@contextmanager
+def _unchanged_on_error(estimator: object) -> Iterator[None]:
+    """An estimator as it was, should learning fail; scikit-learn's checks set attributes before they raise."""
+    state = vars(estimator)
+    before = state.copy()
+    try:
+        yield
+    except BaseException:
+        state.clear()
+        state.update(before)
+        raise
+
+
+def _table(estimator: object, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
+    """X as an array (n_samples, n_features), its features learned or checked."""
+    x: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=_DTYPES, **options)
+    return x
+
+
+def _columns(estimator: object, X: ArrayLike, count: int, **options: Any) -> NDArray[Any]:
+    """X as an array (n_samples, count), whose columns may be called anything."""
+    x: NDArray[Any] = check_array(X, dtype=_DTYPES, estimator=estimator, input_name="X", **options)
+    if x.shape[1] != count:
+        raise ValueError(
+            f"X must have {count} columns, as {type(estimator).__name__} returns them, got {x.shape[1]}"
+        )
+    return x
+
+
+def _is_share(n_components: Any) -> bool:
+    return isinstance(n_components, float | np.floating)
+
+
+def _check_components(n_components: Any, limit: int, of: str) -> None:
+    if n_components is None:
+        return
+    if _is_share(n_components):
+        if not 0 < n_components < 1:
+            raise ValueError(f"n_components must be in (0, 1) as a float, got {n_components!r}")
+        return
+    if _checks.integer_from(n_components, 1, "n_components") > limit:
+        raise ValueError(f"n_components must not exceed the {limit} {of}, got {n_components}")
+
+
+# ---- arithmetic ----
+
+
+def _scale(mean: Floats, var: Floats) -> Floats:
+    """The standard deviation, 1 where there is none beyond rounding: standardised, it would be noise."""
+    deviation = np.sqrt(var)
+    return np.where(deviation <= _ROUNDING * np.abs(mean), 1.0, deviation)
+
+
+def _affine(
+    x: NDArray[Any],
+    *,
+    mean: Floats | None = None,
+    scale: Floats | None = None,
+    shift: Floats | None = None,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """(x - mean) * scale + shift, with a number of each for each place along the axis; None changes nothing."""
+    limits = np.finfo(x.dtype)
+    if scale is not None and not limits.smallest_normal <= scale.min() <= scale.max() <= limits.max:
+        # A deviation near the ends of float32, whose inverse it does not hold.
+        y = _affine(x.astype(np.float64), mean=mean, scale=scale, shift=shift, axis=axis)
+        return _stored(y.astype(x.dtype), out)
+    origin, ones = np.zeros(x.shape[axis]) if mean is None else mean, np.ones(x.shape[axis])
+    # Beside a variance of 1 this eps is nothing.
+    return batch_norm(
+        x, scale, shift, origin, ones, eps=limits.smallest_normal, axis=axis, out=out
+    )[0]
+
+
+def _stored(y: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def _scatter(x: NDArray[Any], mean: Floats) -> Floats:
+    """The sum of outer products of differences from the mean, in float64 and in blocks no larger than itself."""
+    n_features = mean.size
+    scatter = np.zeros((n_features, n_features))
+    rows = max(n_features, 1024)
+    for first in range(0, len(x), rows):
+        centred = x[first : first + rows] - mean
+        scatter += centred.T @ centred
+    return scatter
+
+
+def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
+    """Eigenvectors as rows and eigenvalues in descending order; of each vector the largest entry is positive."""
+    values, vectors = np.linalg.eigh(covariance)
+    components = np.ascontiguousarray(vectors.T[::-1])
+    largest = np.abs(components).argmax(axis=1, keepdims=True)
+    components *= np.sign(np.take_along_axis(components, largest, axis=1))
+    # Rounding leaves small eigenvalues on either side of 0.
+    return components, np.maximum(values[::-1], 0)
+
+
+def _roots(variances: Floats) -> tuple[Floats, Floats]:
+    """Standard deviations and their inverses; both 0 where there is nothing beyond rounding."""
+    kept = variances > variances[0] * variances.size * _ROUNDING
+    roots = np.sqrt(variances, where=kept, out=np.zeros_like(variances))
+    return roots, np.divide(1, roots, where=kept, out=np.zeros_like(variances))
+
+
+def _shares(variances: Floats) -> Floats:
+    total = variances.sum()
+    return variances / total if total else variances
+
+
+def _count(n_components: int | float | None, variances: Floats, limit: int) -> int:
+    """How many components are kept."""
+    if n_components is None:
+        return limit
+    if not _is_share(n_components):
+        return int(n_components)
+    exceeded = np.searchsorted(np.cumsum(_shares(variances)), n_components, side="right")
+    return min(int(exceeded) + 1, limit)

@@ -334,11 +334,11 @@ print(any(row.kernel_ratio < 2 and row.product_ratio < 1.5 for row in rows), row
 def test_modules_are_lazy_and_reachable() -> None:
     code = """
 import sys, nnfast
-lazy = [f"nnfast.{name}" in sys.modules for name in ("optim", "augmentation")]
-nnfast.optim.Adam, nnfast.augmentation.random_flip
-print(lazy, {"optim", "augmentation"} <= set(dir(nnfast)))
+lazy = [f"nnfast.{name}" in sys.modules for name in ("optim", "augmentation", "init")]
+nnfast.optim.Adam, nnfast.augmentation.random_flip, nnfast.init.he_normal
+print(lazy, {"optim", "augmentation", "init"} <= set(dir(nnfast)))
 """
-    assert printed(code) == "[False, False] True"
+    assert printed(code) == "[False, False, False] True"
     with pytest.raises(AttributeError, match="module 'nnfast' has no attribute 'nothing'"):
         nf.nothing  # noqa: B018
 

@@ -117,12 +117,13 @@ from nnfast.version import __version__
 if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
+    from nnfast import init as init
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import random as random
     from nnfast import schedules as schedules
 
-_LAZY = ("augmentation", "optim", "penalties", "random", "schedules")
+_LAZY = ("augmentation", "init", "optim", "penalties", "random", "schedules")
 
 __all__ = [
     "__version__",
@@ -174,6 +175,7 @@ __all__ = [
     "hardswish_backward",
     "hardtanh",
     "hardtanh_backward",
+    "init",
     "instance_norm",
     "instance_norm_backward",
     "layer_norm",

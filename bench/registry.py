@@ -40,6 +40,7 @@ NOT_KERNELS = {
     "cpu_info",
     "fold_batch_norm",
     "get_num_threads",
+    "init",
     "merge_stats",
     "num_threads",
     "optim",

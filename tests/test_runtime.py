@@ -334,12 +334,12 @@ print(any(row.kernel_ratio < 2 and row.product_ratio < 1.5 for row in rows), row
 def test_modules_are_lazy_and_reachable() -> None:
     code = """
 import sys, nnfast
-names = ["optim", "augmentation", "preprocessing"]
+names = ["optim", "augmentation", "init", "preprocessing"]
 lazy = [f"nnfast.{name}" in sys.modules for name in names]
-nnfast.optim.Adam, nnfast.augmentation.random_flip, nnfast.preprocessing.PCA
+nnfast.optim.Adam, nnfast.augmentation.random_flip, nnfast.init.zeros, nnfast.preprocessing.PCA
 print(lazy, set(names) <= set(dir(nnfast)))
 """
-    assert printed(code) == "[False, False, False] True"
+    assert printed(code) == "[False, False, False, False] True"
     with pytest.raises(AttributeError, match="module 'nnfast' has no attribute 'nothing'"):
         nf.nothing  # noqa: B018
 

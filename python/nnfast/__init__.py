@@ -124,6 +124,7 @@ from nnfast.version import __version__
 if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
+    from nnfast import init as init
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import preprocessing as preprocessing
@@ -131,7 +132,7 @@ if TYPE_CHECKING:
     from nnfast import schedules as schedules
 
 # Those that need an extra are not in __all__: `from nnfast import *` works without it.
-_LAZY = ("augmentation", "optim", "penalties", "preprocessing", "random", "schedules")
+_LAZY = ("augmentation", "init", "optim", "penalties", "preprocessing", "random", "schedules")
 
 __all__ = [
     "__version__",
@@ -185,6 +186,7 @@ __all__ = [
     "hardtanh",
     "hardtanh_backward",
     "huber_loss",
+    "init",
     "instance_norm",
     "instance_norm_backward",
     "l1_loss",

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nnfast import _checks
+
+Shape = int | tuple[int, ...] | None
 
 _OWN = (np.ndarray, np.generic, int, float, list, tuple)
 
@@ -101,3 +103,53 @@ def output(
     if any(np.may_share_memory(out, array) for array in read):
         raise ValueError("out must share no memory with the input")
     return out
+
+
+def sides_of(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as a tuple.
+
+    Raises
+    ------
+    TypeError
+        If it is no int or tuple of ints.
+    ValueError
+        If it is negative.
+    """
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    sides = tuple(_checks.integer(side, "shape") for side in sides)
+    if any(side < 0 for side in sides):
+        raise ValueError(f"shape must not be negative, got {shape}")
+    return sides
+
+
+def target(
+    shape: Shape, dtype: DTypeLike, dtypes: tuple[type, type], out: NDArray[Any] | None
+) -> NDArray[Any]:
+    """What is to be filled: a new array of shape () for None, or `out`, which decides about what is not given.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is none of `dtypes`, shape is no int or tuple of ints, or out is no array.
+    ValueError
+        If shape is negative or not that of out, or out is read-only.
+    """
+    sides = None if shape is None else sides_of(shape)
+    if out is None:
+        made = np.dtype(dtype)
+        if made not in dtypes:
+            raise TypeError(f"dtype must be {_names(dtypes)}, got {made}")
+        return np.empty(sides or (), made)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    if out.dtype not in dtypes:
+        raise TypeError(f"out must have dtype {_names(dtypes)}, got {out.dtype}")
+    if sides is not None and out.shape != sides:
+        raise ValueError(f"out must have shape {sides}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, but is read-only")
+    return out
+
+
+def _names(dtypes: tuple[type, type]) -> str:
+    return " or ".join(np.dtype(dtype).name for dtype in dtypes)

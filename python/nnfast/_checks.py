@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Collection
 from typing import Any
 
 
@@ -55,6 +56,26 @@ def not_negative(value: Any, name: str) -> float:
     if not number >= 0:
         raise ValueError(f"{name} must not be negative, got {number!r}")
     return number
+
+
+def finite_not_negative(value: Any, name: str) -> float:
+    """value as a Python float that is neither negative nor infinite nor NaN."""
+    return not_negative(finite(value, name), name)
+
+
+def interval(low: Any, high: Any) -> tuple[float, float]:
+    """low and high as finite Python floats in this order."""
+    low, high = finite(low, "low"), finite(high, "high")
+    if low > high:
+        raise ValueError(f"low must not be above high, got {low} and {high}")
+    return low, high
+
+
+def one_of(value: Any, choices: Collection[str], name: str) -> str:
+    """value, which is one of the strings."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
 
 
 def positive(value: Any, name: str) -> float:

@@ -6,19 +6,18 @@ by itself. The words are those of Philox4x32-10 with the seed as its key and the
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
-from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nnfast import _checks, _seeds
+from nnfast import _arrays, _checks, _seeds
+from nnfast._arrays import Shape
 from nnfast._load import _core
 from nnfast._seeds import Rng
 
 __all__ = ["Philox"]
 
-Shape = int | tuple[int, ...] | None
 _BITS, _UNIFORM, _NORMAL = range(3)
 
 
@@ -171,9 +170,7 @@ class Philox:
         >>> bool(x.min() >= -1 and x.max() < 1)
         True
         """
-        low, high = _finite(low, "low"), _finite(high, "high")
-        if low > high:
-            raise ValueError(f"low must not be above high, got {low} and {high}")
+        low, high = _checks.interval(low, high)
         return self._fill(_UNIFORM, shape, dtype, (np.float32, np.float64), out, low, high - low)
 
     def normal(
@@ -222,9 +219,7 @@ class Philox:
         >>> round(float(x.mean()), 3), round(float(x.std()), 3)
         (1.0, 0.1)
         """
-        mean, std = _finite(mean, "mean"), _finite(std, "std")
-        if std < 0:
-            raise ValueError(f"std must not be negative, got {std}")
+        mean, std = _checks.finite(mean, "mean"), _checks.finite_not_negative(std, "std")
         return self._fill(_NORMAL, shape, dtype, (np.float32, np.float64), out, mean, std)
 
     def _fill(
@@ -237,7 +232,7 @@ class Philox:
         first: float,
         second: float,
     ) -> NDArray[Any]:
-        array = _array(shape, dtype, dtypes, out)
+        array = _arrays.target(shape, dtype, dtypes, out)
         words = array.itemsize // 4
         element = -(-self._offset // words)
         end = (element + array.size) * words
@@ -246,40 +241,3 @@ class Philox:
         _core.fill_random(kind, array, self.seed, element, first, second)
         self._offset = end
         return array
-
-
-def _finite(value: float, name: str) -> float:
-    number = _checks.real(value, name)
-    if not isfinite(number):
-        raise ValueError(f"{name} must be finite, got {number}")
-    return number
-
-
-def _array(
-    shape: Shape, dtype: DTypeLike, dtypes: tuple[type, type], out: NDArray[Any] | None
-) -> NDArray[Any]:
-    """A new array, or `out`, checked."""
-    sides = None
-    if shape is not None:
-        sides = shape if isinstance(shape, tuple) else (shape,)
-        sides = tuple(_checks.integer(side, "shape") for side in sides)
-        if any(side < 0 for side in sides):
-            raise ValueError(f"shape must not be negative, got {shape}")
-    if out is None:
-        made = np.dtype(dtype)
-        if made not in dtypes:
-            raise TypeError(f"dtype must be {_names(dtypes)}, got {made}")
-        return np.empty(sides or (), made)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    if out.dtype not in dtypes:
-        raise TypeError(f"out must have dtype {_names(dtypes)}, got {out.dtype}")
-    if sides is not None and out.shape != sides:
-        raise ValueError(f"out must have shape {sides}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable, but is read-only")
-    return out
-
-
-def _names(dtypes: tuple[type, type]) -> str:
-    return " or ".join(np.dtype(dtype).name for dtype in dtypes)

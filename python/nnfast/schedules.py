@@ -62,10 +62,6 @@ FunctionOfStep = Callable[[int], float]
 # ---- checks: every field names its own ----
 
 
-def _not_negative(value: Any, name: str) -> float:
-    return _checks.not_negative(_checks.finite(value, name), name)
-
-
 def _positive(value: Any, name: str) -> float:
     return _checks.positive(_checks.finite(value, name), name)
 
@@ -124,14 +120,12 @@ def _milestones(value: Any, name: str) -> tuple[int, ...]:
 
 def _one_of(*choices: str) -> Callable[[Any, str], str]:
     def check(value: Any, name: str) -> str:
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        return str(value)
+        return _checks.one_of(value, choices, name)
 
     return check
 
 
-_RATE = _FACTOR = {"check": _not_negative}
+_RATE = _FACTOR = {"check": _checks.finite_not_negative}
 _ABOVE_0 = {"check": _positive}
 _COUNT = {"check": _count}
 _COUNT_OR_0 = {"check": _count_or_0}
@@ -1004,7 +998,7 @@ class ReduceOnPlateau:
 
 
 _STATE: dict[str, Callable[[Any, str], float]] = {
-    "lr": _not_negative,
+    "lr": _checks.finite_not_negative,
     "best": _not_nan,
     "num_bad_epochs": _count_or_0,
     "cooldown_counter": _count_or_0,

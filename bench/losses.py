@@ -1,16 +1,24 @@
-"""Cases of the losses: value and gradient, 10 classes."""
+"""Cases of the losses: value and gradient; of classes 10."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 import nnfast as nf
-from bench.case import Array, Case, Forms
+from bench.case import Array, Case, Forms, normal
 
 CLASSES = 10
 
 
-def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
-    rows = max(1, n // CLASSES)
-    return {"z": rng.standard_normal((rows, CLASSES)), "labels": rng.integers(0, CLASSES, rows)}
+def labelled(name: str) -> Callable[..., dict[str, Array]]:
+    """Rows of scores, and a class for each."""
+
+    def make(n: int, rng: np.random.Generator) -> dict[str, Array]:
+        rows = max(1, n // CLASSES)
+        labels = rng.integers(0, CLASSES, rows)
+        return {name: rng.standard_normal((rows, CLASSES)), "labels": labels}
+
+    return make
 
 
 def softmax_cross_entropy(z: Array, labels: Array) -> tuple[Array, Array]:
@@ -23,12 +31,57 @@ def softmax_cross_entropy(z: Array, labels: Array) -> tuple[Array, Array]:
     return loss, p
 
 
-def forms(z: Array, labels: Array) -> Forms:
-    out = np.empty_like(z)
-    return {
-        "out": lambda: nf.softmax_cross_entropy(z, labels, out=out),
-        "allocating": lambda: nf.softmax_cross_entropy(z, labels),
-    }
+def svm_loss(s: Array, labels: Array) -> tuple[Array, Array]:
+    rows = np.arange(len(s))
+    margins = np.maximum(0, s - s[rows, labels, np.newaxis] + 1)
+    margins[rows, labels] = 0
+    loss = margins.sum() / len(s)
+    slopes = (margins > 0).astype(s.dtype)
+    slopes[rows, labels] = -slopes.sum(axis=1)
+    return loss, slopes / len(s)
 
 
-CASES = [Case("softmax_cross_entropy", inputs, softmax_cross_entropy, forms)]
+def mse_loss(x: Array, t: Array) -> tuple[Array, Array]:
+    d = x - t
+    return (d * d).mean(), 2 / d.size * d
+
+
+def l1_loss(x: Array, t: Array) -> tuple[Array, Array]:
+    d = x - t
+    return np.abs(d).mean(), np.sign(d) / d.size
+
+
+def huber_loss(x: Array, t: Array) -> tuple[Array, Array]:
+    d = x - t
+    size = np.abs(d)
+    return np.where(size <= 1, d * d / 2, size - 0.5).mean(), np.clip(d, -1, 1) / d.size
+
+
+def binary_cross_entropy_with_logits(x: Array, t: Array) -> tuple[Array, Array]:
+    loss = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    return loss.mean(), (1 / (1 + np.exp(-x)) - t) / x.size
+
+
+def forms_of(function: Callable[..., tuple[float, Array]]) -> Callable[..., Forms]:
+    def forms(**arrays: Array) -> Forms:
+        first, second = arrays.values()
+        out = np.empty_like(first)
+        return {
+            "out": lambda: function(first, second, out=out),
+            "allocating": lambda: function(first, second),
+        }
+
+    return forms
+
+
+CASES = [
+    Case(plain.__name__, inputs, plain, forms_of(getattr(nf, plain.__name__)))
+    for plain, inputs in (
+        (softmax_cross_entropy, labelled("z")),
+        (svm_loss, labelled("s")),
+        (mse_loss, normal("x", "t")),
+        (l1_loss, normal("x", "t")),
+        (huber_loss, normal("x", "t")),
+        (binary_cross_entropy_with_logits, normal("x", "t")),
+    )
+]

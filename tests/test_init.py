@@ -619,8 +619,8 @@ OF_WEIGHTS: Errors = [
     ({"shape": None, "out": np.ones(4)}, ValueError, r"shape must have two axes or more, got \(4"),
 ]
 OF_LAYOUTS: Errors = [
-    ({"layout": "NCHW"}, ValueError, "layout must be one of dense, conv, got 'NCHW'"),
-    ({"layout": 2}, ValueError, "layout must be one of dense, conv, got 2"),
+    ({"layout": "NCHW"}, ValueError, "layout must be 'dense' or 'conv', got 'NCHW'"),
+    ({"layout": 2}, ValueError, "layout must be 'dense' or 'conv', got 2"),
     (
         {"shape": (4, 3, 2), "out": None, "layout": "dense"},
         ValueError,
@@ -628,8 +628,8 @@ OF_LAYOUTS: Errors = [
     ),
 ]
 OF_MODES: Errors = [
-    ({"mode": "fan"}, ValueError, "mode must be one of fan_in, fan_out, fan_avg, got 'fan'"),
-    ({"mode": ["fan_in"]}, ValueError, "mode must be one of fan_in, fan_out, fan_avg, got .'fan_"),
+    ({"mode": "fan"}, ValueError, "mode must be 'fan_in', 'fan_out' or 'fan_avg', got 'fan'"),
+    ({"mode": ["fan_in"]}, ValueError, "mode must be 'fan_in', 'fan_out' or 'fan_avg', got .'fan_"),
 ]
 OF_GAIN: Errors = [
     ({"gain": -1}, ValueError, "gain must not be negative, got -1"),
@@ -637,8 +637,8 @@ OF_GAIN: Errors = [
     ({"gain": "relu"}, TypeError, "gain must be a real number, got str"),
 ]
 OF_ACTIVATION: Errors = [
-    ({"activation": "gelu"}, ValueError, "activation must be one of linear, .*, selu, got 'gelu'"),
-    ({"activation": None}, ValueError, "activation must be one of linear, .* got None"),
+    ({"activation": "gelu"}, ValueError, "activation must be 'linear', .* or 'selu', got 'gelu'"),
+    ({"activation": None}, ValueError, "activation must be 'linear', .* got None"),
     ({"negative_slope": 0.1}, ValueError, "negative_slope must be None for relu, got 0.1"),
     (
         {"activation": "leaky_relu", "negative_slope": np.nan},
@@ -715,7 +715,7 @@ def test_errors_change_nothing(
         ((3, -1), None, ValueError, r"shape must not be negative, got \(3, -1\)"),
         ((3, "4"), None, TypeError, "shape must be an int, got str"),
         ((3, 4, 5), "dense", ValueError, r"shape must have two axes .* got \(3, 4, 5\)"),
-        ((3, 4), "other", ValueError, "layout must be one of dense, conv, got 'other'"),
+        ((3, 4), "other", ValueError, "layout must be 'dense' or 'conv', got 'other'"),
     ],
 )
 def test_errors_of_fans(shape: Any, layout: Any, error: type[Exception], message: str) -> None:
@@ -724,9 +724,9 @@ def test_errors_of_fans(shape: Any, layout: Any, error: type[Exception], message
 
 
 def test_errors_of_names() -> None:
-    with pytest.raises(ValueError, match="name must be one of zeros, .*, got 'normal'"):
+    with pytest.raises(ValueError, match="name must be 'zeros', .*, got 'normal'"):
         init.by_name("normal")
-    with pytest.raises(ValueError, match="name must be one of .* got None"):
+    with pytest.raises(ValueError, match="name must be .* got None"):
         init.by_name(None)  # type: ignore[arg-type]
 
 

@@ -168,3 +168,270 @@ def test_overlaps_are_refused() -> None:
         nf.softmax_cross_entropy(z, [0, 0, 0], out=shifted)
     with pytest.raises(ValueError, match="out and labels must not share memory"):
         nf.softmax_cross_entropy(Z, z, out=z)
+
+
+# ---- what class indices may want besides ----
+
+
+def smoothed(labels: Array, classes: int, smoothing: float, weights: Array) -> Array:
+    """The targets of PyTorch's label smoothing and class weights."""
+    hard = one_hot(labels, classes) * weights[labels][:, np.newaxis]
+    return (1 - smoothing) * hard + smoothing / classes * weights
+
+
+@both_dtypes
+@settings(max_examples=15)
+@given(
+    n=st.integers(1, 20),
+    classes=st.integers(1, 40),
+    smoothing=st.sampled_from([0.0, 0.1, 1.0]),
+    weighted=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_smoothing_weights_and_ignored_labels(
+    engine: str, dtype: type, n: int, classes: int, smoothing: float, weighted: bool, seed: int
+) -> None:
+    z, labels, _ = case(n, classes, dtype, seed)
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.1, 2, classes) if weighted else np.ones(classes)
+    ignored = rng.random(n) < 0.3
+    given_labels = np.where(ignored, -100, labels)
+    loss, dz = nf.softmax_cross_entropy(
+        z,
+        given_labels,
+        label_smoothing=smoothing,
+        class_weights=weights if weighted else None,
+        ignore_index=-100,
+    )
+    assert_same_bits(dz[ignored], np.zeros_like(dz[ignored]))
+    if ignored.all():
+        assert loss == 0
+        return
+    kept = ~ignored
+    targets = smoothed(labels[kept], classes, smoothing, weights)
+    # The reference takes the mean over rows, the loss by weights.
+    by = kept.sum() / weights[labels[kept]].sum()
+    expected, gradient = reference(z[kept], targets)
+    assert loss == pytest.approx(expected * by, rel=4e-6 if dtype == np.float32 else 1e-12)
+    scale = weights.max() / weights[labels[kept]].sum()
+    np.testing.assert_allclose(dz[kept], gradient * by, atol=8 * np.finfo(dtype).eps * scale)
+
+
+def test_smoothed_gradient_numerically() -> None:
+    z, labels, _ = case(4, 6, np.float64, 1)
+    settings = {
+        "label_smoothing": 0.2,
+        "class_weights": np.linspace(0.5, 2, 6),
+        "ignore_index": int(labels[0]),
+    }
+    _, dz = nf.softmax_cross_entropy(z, labels, **settings)
+    assert_gradient(dz, lambda v: nf.softmax_cross_entropy(v, labels, **settings)[0], z)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_smoothing_and_weights_are_those_of_pytorch(smoothing: float) -> None:
+    import torch
+
+    z, labels, _ = case(30, 7, np.float64, 2)
+    weights = np.linspace(0.5, 2, 7)
+    leaf = torch.tensor(z, requires_grad=True)
+    theirs = torch.nn.functional.cross_entropy(
+        leaf,
+        torch.tensor(labels),
+        torch.tensor(weights),
+        ignore_index=3,
+        label_smoothing=smoothing,
+    )
+    theirs.backward()
+    loss, dz = nf.softmax_cross_entropy(
+        z, labels, label_smoothing=smoothing, class_weights=weights, ignore_index=3
+    )
+    assert loss == pytest.approx(theirs.item(), rel=1e-13)
+    np.testing.assert_allclose(dz, leaf.grad.numpy(), atol=1e-16)
+
+
+def test_an_ignored_row_may_hold_anything() -> None:
+    z = np.array([[np.nan, np.inf], [0.0, 0.0]])
+    loss, dz = nf.softmax_cross_entropy(z, [-1, 0], ignore_index=-1)
+    assert loss == pytest.approx(np.log(2))
+    assert_same_bits(dz, np.array([[0, 0], [-0.5, 0.5]]))
+
+
+# ---- multiclass hinge ----
+
+
+def hinge_reference(s: Array, labels: Array, margin: float) -> tuple[float, Array]:
+    rows = np.arange(len(s))
+    m = s.astype(float) - s[rows, labels, np.newaxis].astype(float) + margin
+    m[rows, labels] = 0
+    slopes = (m > 0).astype(float)
+    slopes[rows, labels] = -slopes.sum(axis=1)
+    return float(np.maximum(m, 0).sum() / len(s)), slopes / len(s)
+
+
+@both_dtypes
+@settings(max_examples=15)
+@given(
+    n=st.integers(1, 20),
+    classes=st.integers(1, 70),
+    margin=st.sampled_from([1.0, 0.0, 2.5, -1.0]),
+    seed=st.integers(0, 2**32),
+)
+def test_hinge(engine: str, dtype: type, n: int, classes: int, margin: float, seed: int) -> None:
+    s, labels, _ = case(n, classes, dtype, seed)
+    loss, ds = nf.svm_loss(s, labels, margin=margin)
+    expected, slopes = hinge_reference(s, labels, margin)
+    eps = float(np.finfo(dtype).eps)
+    assert loss == pytest.approx(expected, rel=8 * eps, abs=40 * classes * eps)
+    np.testing.assert_allclose(ds, slopes, rtol=2 * eps)
+    again = nf.svm_loss(s, labels, margin=margin, out=s)
+    assert again[0] == loss
+    assert again[1] is s
+    assert_same_bits(s, ds)
+
+
+def test_hinge_numerically_and_by_hand() -> None:
+    s, labels, _ = case(4, 6, np.float64, 1)
+    _, ds = nf.svm_loss(s, labels)
+    assert_gradient(ds, lambda v: nf.svm_loss(v, labels)[0], s)
+    # The example of CS231n's notes, and an untrained network.
+    scores = [[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]]
+    assert nf.svm_loss(scores, [0, 1, 2])[0] == pytest.approx((2.9 + 0 + 12.9) / 3)
+    assert nf.svm_loss(np.zeros((5, 10)), np.arange(5))[0] == 9
+
+
+# ---- losses of single numbers ----
+
+
+def plain(name: str, x: Array, t: Array) -> tuple[Array, Array]:
+    """Each element's loss and slope, in long double."""
+    x, t = x.astype(np.longdouble), t.astype(np.longdouble)
+    d = x - t
+    size = np.abs(d)
+    if name == "huber_loss":
+        near = size <= 0.75
+        return np.where(near, d * d / 2, 0.75 * (size - 0.375)), np.clip(d, -0.75, 0.75)
+    if name == "binary_cross_entropy_with_logits":
+        s = 1 / (1 + np.exp(-x))
+        return np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))), s - t
+    return (d * d, 2 * d) if name == "mse_loss" else (size, np.sign(d))
+
+
+SINGLE = {
+    "mse_loss": {},
+    "l1_loss": {},
+    "huber_loss": {"delta": 0.75},
+    "binary_cross_entropy_with_logits": {},
+}
+every_single = pytest.mark.parametrize("name", SINGLE)
+
+
+def pair(name: str, shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 2, shape)
+    t = rng.integers(0, 2, shape) if name.startswith("binary") else rng.normal(0, 2, shape)
+    return x.astype(dtype), t.astype(dtype)
+
+
+@every_single
+@both_dtypes
+@settings(max_examples=8)
+@given(shape=st.sampled_from([(1,), (17,), (5, 3), (4096,), (4, 5000)]), seed=st.integers(0, 2**32))
+def test_single(engine: str, name: str, dtype: type, shape: tuple[int, ...], seed: int) -> None:
+    x, t = pair(name, shape, dtype, seed)
+    loss, dx = getattr(nf, name)(x, t, **SINGLE[name])
+    values, slopes = plain(name, x, t)
+    eps = float(np.finfo(dtype).eps)
+    assert loss == pytest.approx(float(values.mean()), rel=4 * eps)
+    np.testing.assert_allclose(
+        dx, (slopes / x.size).astype(float), rtol=4 * eps, atol=2 * eps / x.size
+    )
+
+
+@every_single
+@both_dtypes
+def test_single_bits(name: str, dtype: type) -> None:
+    x, t = pair(name, (9, 1300), dtype)
+    function = getattr(nf, name)
+    loss, dx = function(x, t, **SINGLE[name])
+    for isa in FMA_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                again = function(x, t, **SINGLE[name])
+            assert again[0] == loss
+            assert_same_bits(again[1], dx)
+    for laid, laid_t in zip(layouts(x).values(), layouts(t).values(), strict=True):
+        again = function(laid, laid_t, **SINGLE[name], out=laid)
+        assert again[0] == pytest.approx(loss, rel=1e-12)
+        assert again[1] is laid
+        assert_same_bits(laid, dx)
+
+
+@every_single
+def test_single_numerically(name: str) -> None:
+    x, t = pair(name, (3, 4), np.float64)
+    function = getattr(nf, name)
+    _, dx = function(x, t, **SINGLE[name])
+    assert_gradient(dx, lambda v: function(v, t, **SINGLE[name])[0], x)
+
+
+def test_binary_tails() -> None:
+    x = np.array([1000.0, -1000.0, 40.0, -40.0])
+    with np.errstate(all="raise"):
+        for t, expected in ((1.0, [0, 1000, np.exp(-40), 40]), (0.0, [1000, 0, 40, np.exp(-40)])):
+            for value, wanted in zip(x, expected, strict=True):
+                found, _ = nf.binary_cross_entropy_with_logits([value], [t])
+                assert found == pytest.approx(wanted, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: nf.mse_loss([1.0], [1.0, 2.0]), ValueError, "targets must have the shape of"),
+        (lambda: nf.mse_loss([1j], [1.0]), TypeError, "predictions must be an array of real"),
+        (lambda: nf.l1_loss([], []), ValueError, "predictions must not be empty"),
+        (lambda: nf.huber_loss([1.0], [1.0], delta=0), ValueError, "delta must be positive"),
+        (lambda: nf.huber_loss([1.0], [1.0], delta="x"), TypeError, "delta must be a real"),
+        (lambda: nf.mse_loss(Z, Z, out=FROZEN), ValueError, "out must be writeable"),
+        (lambda: nf.mse_loss(Z, Z, out=Z.astype("f")), TypeError, "out must have dtype float64"),
+        (lambda: nf.svm_loss(Z, [0, 1, 4]), ValueError, r"labels must be .* \[0, 4\), got 4"),
+        (lambda: nf.svm_loss(Z, [0.0, 1, 2]), TypeError, "labels must be integer class indices"),
+        (lambda: nf.svm_loss(Z[0], [0]), ValueError, "scores must have shape"),
+        (lambda: nf.svm_loss(Z, [0, 1, 2], margin=None), TypeError, "margin must be a real"),
+        (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], label_smoothing=1.5),
+            ValueError,
+            "label_smoothing must be in",
+        ),
+        (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], class_weights=[1, 2]),
+            ValueError,
+            r"class_weights must have shape \(4,\)",
+        ),
+        (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], class_weights=[1, 1, -1, 1]),
+            ValueError,
+            "class_weights must not be negative, got -1",
+        ),
+        (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, -1]),
+            ValueError,
+            "labels must be class indices",
+        ),
+        (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], ignore_index=0.5),
+            TypeError,
+            "ignore_index must be an int",
+        ),
+        (
+            lambda: nf.softmax_cross_entropy(Z, np.ones((3, 4)), label_smoothing=0.1),
+            ValueError,
+            "labels must be class indices for label_smoothing",
+        ),
+    ],
+)
+def test_errors_of_the_others(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+    assert not FROZEN.any()

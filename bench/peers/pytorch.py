@@ -87,6 +87,24 @@ def maxout_backward(arrays: Arrays, values: Values) -> Forms:
     return {"out": lambda: dx.zero_().scatter_(-1, index, source).reshape(len(dy), -1)}
 
 
+def with_gradient(loss: Callable[[Any, Any], Any]) -> Any:
+    """A loss of two tensors and its gradient by the first."""
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        x, t = tensors(arrays)
+        leaf = x.clone().requires_grad_()
+
+        def autograd() -> tuple[Any, Any]:
+            leaf.grad = None
+            value = loss(leaf, t)
+            value.backward()
+            return value.detach(), leaf.grad
+
+        return {"autograd": autograd}
+
+    return factory
+
+
 def softmax_cross_entropy(arrays: Arrays, values: Values) -> Forms:
     z, labels = tensors(arrays)
     leaf = z.clone().requires_grad_()
@@ -418,6 +436,13 @@ OPERATIONS = {
     )(arrays, values),
     "logsumexp": calling(torch.logsumexp, X, -1),
     "softmax_cross_entropy": softmax_cross_entropy,
+    "mse_loss": with_gradient(functional.mse_loss),
+    "l1_loss": with_gradient(functional.l1_loss),
+    "huber_loss": with_gradient(functional.huber_loss),
+    "svm_loss": with_gradient(
+        lambda s, labels: functional.multi_margin_loss(s, labels) * s.shape[1]
+    ),
+    "binary_cross_entropy_with_logits": with_gradient(functional.binary_cross_entropy_with_logits),
     "batch_norm": batch_norm(training=True),
     "batch_norm images": batch_norm(training=True),
     "batch_norm inference": batch_norm(training=False),

@@ -74,7 +74,8 @@ def interval(low: Any, high: Any) -> tuple[float, float]:
 def one_of(value: Any, choices: Collection[str], name: str) -> str:
     """value, which is one of the strings."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        *first, last = (repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be {', '.join(first)} or {last}, got {value!r}")
     return value
 
 
@@ -84,12 +85,6 @@ def positive(value: Any, name: str) -> float:
     if not number > 0:
         raise ValueError(f"{name} must be positive, got {number!r}")
     return number
-
-
-def one_of(value: str, known: tuple[str, str], name: str) -> None:
-    """A ValueError that names the argument if it is neither of two words."""
-    if value not in known:
-        raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
 
 
 def outputs(out: Any, names: tuple[str, ...]) -> tuple[Any, ...]:

@@ -250,9 +250,9 @@ void bias_relu_dropout(const Keeping& keeping, const DropoutRun& run, const char
   over_run<S>(run, [&](const auto& x, std::ptrdiff_t i, std::ptrdiff_t count, std::uint32_t bits, auto streaming)
                        NNFAST_INLINED {
                          const V sum = x.load(i, count) + Stored<S>::load(bias + i * size, size, count);
-                         const std::uint32_t none = bits_of<V>(sum <= 0) & ((1u << count) - 1);
-                         clear_bits(all_bits, position + i, none);
-                         x.template store<streaming>(i, keep(sum, bits & ~none), count);
+                         const std::uint32_t kept = bits & ~bits_of<V>(sum <= 0);
+                         put_bits(all_bits, position + i, kept, count);
+                         x.template store<streaming>(i, keep(sum, kept), count);
                        });
 }
 

@@ -58,10 +58,20 @@ NNFAST_INLINE std::uint32_t bits_at(const std::uint8_t* bits, std::ptrdiff_t pos
   return word >> offset;
 }
 
-// Clears, of the 16 bits at `position` and after it, those that are set in `which`; three bytes are written.
-NNFAST_INLINE void clear_bits(std::uint8_t* bits, std::ptrdiff_t position, std::uint32_t which) {
-  const std::uint32_t keep = ~(which << (position & 7));
-  for (int k = 0; k < 3; ++k) bits[(position >> 3) + k] &= static_cast<std::uint8_t>(keep >> (8 * k));
+// Writes the low `count` bits, at most 16, at `position`; up to three bytes are written, of which the bits beside them
+// stay as they are.
+NNFAST_INLINE void put_bits(std::uint8_t* bits, std::ptrdiff_t position, std::uint32_t value, std::ptrdiff_t count) {
+  std::uint8_t* to = bits + (position >> 3);
+  const auto offset = position & 7;
+  if (offset == 0 && count == 16) {
+    const auto both = static_cast<std::uint16_t>(value);
+    __builtin_memcpy(to, &both, 2);
+  } else if (offset == 0 && count == 8) {
+    *to = static_cast<std::uint8_t>(value);
+  } else {
+    const std::uint32_t there = ((1u << count) - 1) << offset, put = value << offset & there;
+    for (int k = 0; k < 3; ++k) to[k] = static_cast<std::uint8_t>((to[k] & ~(there >> (8 * k))) | (put >> (8 * k)));
+  }
 }
 
 // Writes bits one after the other from the beginning of a byte. finish() writes what is left and no byte more.

@@ -227,14 +227,15 @@ struct Lion {
 
 template <class V>
 struct Common {
-  V scale, weight_decay, shrink, clip, ema_decay, ema_gain;
+  V scale, weight_decay, shrink, clip, ema_gain;
   NNFAST_INLINE Common(const double* numbers, double grad_scale)
       : scale(number(numbers[kSign] * grad_scale)),
         weight_decay(number(numbers[kWeightDecay])),
         shrink(number(numbers[kShrink])),
         clip(number(numbers[kClip])),
-        ema_decay(number(numbers[kEmaDecay])),
         ema_gain(number(1 - numbers[kEmaDecay])) {}
+  // An average of what does not change stays what it is.
+  NNFAST_INLINE V averaged(V average, V p) const { return fma(ema_gain, p - average, average); }
   NNFAST_INLINE V clipped(V g) const { return min(clip, max(-clip, g)); }
 
  private:
@@ -374,7 +375,7 @@ void step_full(const double* numbers, double grad_scale, char* const* arrays, co
     const V given = place.gradient(), before = place.param();
     const V p = updated<States>(rule, common, place, before, common.clipped(common.scale * given));
     place.write_param(p);
-    if (arrays[kEma]) place.keep(kEma, fma(common.ema_decay, place.kept(kEma), common.ema_gain * p));
+    if (arrays[kEma]) place.keep(kEma, common.averaged(place.kept(kEma), p));
     if (!sums) return;
     gradients.add(given, part);
     updates.add_product(p - before, p - before, part);

@@ -117,18 +117,20 @@ from nnfast.version import __version__
 if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
+    from nnfast import averaging as averaging
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import random as random
     from nnfast import schedules as schedules
 
-_LAZY = ("augmentation", "optim", "penalties", "random", "schedules")
+_LAZY = ("augmentation", "averaging", "optim", "penalties", "random", "schedules")
 
 __all__ = [
     "__version__",
     "alpha_dropout",
     "alpha_dropout_backward",
     "augmentation",
+    "averaging",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_stats",

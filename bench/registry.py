@@ -37,6 +37,7 @@ FAMILIES: list[ModuleType] = [
 NOT_KERNELS = {
     "__version__",
     "augmentation",
+    "averaging",
     "cpu_info",
     "fold_batch_norm",
     "get_num_threads",

@@ -124,6 +124,7 @@ from nnfast.version import __version__
 if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
+    from nnfast import averaging as averaging
     from nnfast import init as init
     from nnfast import optim as optim
     from nnfast import penalties as penalties
@@ -132,13 +133,23 @@ if TYPE_CHECKING:
     from nnfast import schedules as schedules
 
 # Those that need an extra are not in __all__: `from nnfast import *` works without it.
-_LAZY = ("augmentation", "init", "optim", "penalties", "preprocessing", "random", "schedules")
+_LAZY = (
+    "augmentation",
+    "averaging",
+    "init",
+    "optim",
+    "penalties",
+    "preprocessing",
+    "random",
+    "schedules",
+)
 
 __all__ = [
     "__version__",
     "alpha_dropout",
     "alpha_dropout_backward",
     "augmentation",
+    "averaging",
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_stats",

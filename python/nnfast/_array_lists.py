@@ -29,8 +29,10 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     return list(arrays.values()) if isinstance(arrays, Mapping) else list(arrays)
 
 
-def values_like(arrays: Arrays, names: list[str] | None, name: str) -> list[NDArray[Any]]:
-    """The arrays in the order of the parameters, which have those names or none.
+def values_like(
+    arrays: Arrays, names: list[str] | None, name: str, like: str = "params"
+) -> list[NDArray[Any]]:
+    """The arrays in the order of the parameters, which have those names or none, and are called `like`.
 
     Raises
     ------
@@ -43,12 +45,12 @@ def values_like(arrays: Arrays, names: list[str] | None, name: str) -> list[NDAr
         if type(arrays) is list:  # what most calls give: asking an abstract class takes longer
             return arrays
         if isinstance(arrays, Mapping):
-            raise TypeError(f"{name} must be a sequence of arrays, as params were, got a mapping")
+            raise TypeError(f"{name} must be a sequence of arrays, as {like} were, got a mapping")
         return values(arrays, name)
     if not isinstance(arrays, Mapping):
-        raise TypeError(f"{name} must be a mapping, as params were, got {type(arrays).__name__}")
+        raise TypeError(f"{name} must be a mapping, as {like} were, got {type(arrays).__name__}")
     if missing := [key for key in names if key not in arrays]:
-        raise ValueError(f"{name} must have the names of params, but lacks {missing[0]!r}")
+        raise ValueError(f"{name} must have the names of {like}, but lacks {missing[0]!r}")
     if len(arrays) != len(names):
-        raise ValueError(f"{name} must have the {len(names)} names of params, got {len(arrays)}")
+        raise ValueError(f"{name} must have the {len(names)} names of {like}, got {len(arrays)}")
     return [arrays[key] for key in names]

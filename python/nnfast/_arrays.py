@@ -42,6 +42,36 @@ def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[An
     raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
 
 
+def check_floats(array: Any, name: str, *, halves: bool = False) -> None:
+    """Refuse what is not, as it is, an array of float32 or float64, or float16 where `halves` are welcome.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if isinstance(array, np.ndarray):
+        if array.dtype in (np.float32, np.float64) or (halves and array.dtype == np.float16):
+            return
+        got = f"dtype {array.dtype}"
+    else:
+        got = type(array).__name__
+    dtypes = "float16, float32 or float64" if halves else "float32 or float64"
+    raise TypeError(f"{name} must be a numpy.ndarray of {dtypes}, got {got}")
+
+
+def check_writeable(array: NDArray[Any], name: str) -> None:
+    """Refuse an array that cannot be written.
+
+    Raises
+    ------
+    ValueError
+        If it is read-only.
+    """
+    if not array.flags.writeable:
+        raise ValueError(f"{name} must be writeable, but is read-only")
+
+
 def axis_of(axis: int, array: Any, name: str) -> int:
     """The axis counted from the front.
 
@@ -98,8 +128,7 @@ def output(
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out must be writeable, but is read-only")
+    check_writeable(out, "out")
     if any(np.may_share_memory(out, array) for array in read):
         raise ValueError("out must share no memory with the input")
     return out

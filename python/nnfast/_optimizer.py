@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict, cast
 
 import numpy as np
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 from nnfast import _array_lists, _checks
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
+from nnfast._state import Resumable, by_name
 
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
@@ -78,8 +76,10 @@ class StepStats:
         return sqrt(float(np.square(self.grad_norm).sum()))
 
 
-class Optimizer:
+class Optimizer(Resumable):
     """The base of all rules; not to be made itself."""
+
+    _kind = "optimizer"
 
     lr: float
     weight_decay: float
@@ -182,94 +182,6 @@ class Optimizer:
         share = 1 - self._ema_weight if self.ema_bias_correction else 1.0
         averages = [average / average.dtype.type(share) for average in self.ema]
         return averages if self._names is None else dict(zip(self._names, averages, strict=True))
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """All that a run needs to go on with the same bits, as arrays: copies, with names such as ``exp_avg.0``.
-
-        Returns
-        -------
-        state : dict of str to ndarray
-            Without the parameters and the settings, which are the caller's. Names end in the parameter's name where
-            params is a mapping, in its place otherwise.
-        """
-        found = {"optimizer": np.array(type(self).__name__), **self._scalars()}
-        return found | {name: array.copy() for name, array in self._kept().items()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
-
-        Parameters
-        ----------
-        state : mapping of str to ndarray
-
-        Raises
-        ------
-        TypeError
-            If an array has another dtype.
-        ValueError
-            If the state is another optimizer's, lacks something, has something more, or a shape differs.
-        """
-        kept, scalars = self._kept(), self._scalars()
-        given = {name: np.asarray(value) for name, value in state.items()}
-        if str(given.get("optimizer")) != type(self).__name__:
-            raise ValueError(
-                f"state must be of {type(self).__name__}, got {given.get('optimizer')!s}"
-            )
-        wanted = {"optimizer", *scalars, *kept}
-        for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
-            if names:
-                raise ValueError(f"state {kind} {', '.join(sorted(names))}")
-        for name, array in (kept | scalars).items():
-            if given[name].shape != array.shape:
-                raise ValueError(
-                    f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
-                )
-            if given[name].dtype != array.dtype:
-                raise TypeError(
-                    f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
-                )
-        for name, array in kept.items():
-            array[...] = given[name]
-        self._take_scalars({name: given[name].tolist() for name in scalars})
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; a file of that name is left as it was.
-        """
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, allow_pickle=False, **self.state_dict())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Take back what save wrote.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        TypeError, ValueError
-            As load_state_dict, or if it is no such file.
-        """
-        with np.load(path, allow_pickle=False) as file:
-            self.load_state_dict({name: file[name] for name in file.files})
 
     # ---- what a rule says of itself ----
 
@@ -376,22 +288,9 @@ class Optimizer:
             self._ema_weight *= self.ema_decay
 
     def _kept(self) -> dict[str, NDArray[Any]]:
-        """The arrays of the state, by the names they are saved under."""
-        labels = self._names or [str(i) for i in range(len(self.params))]
-        lists: dict[str, Sequence[NDArray[Any] | None] | None] = {
-            **self.state,
-            "ema": self.ema,
-            "master": self._master,
-        }
-        return {
-            f"{name}.{label}": array
-            for name, arrays in lists.items()
-            for label, array in zip(labels, arrays or (), strict=False)
-            if array is not None
-        }
+        return by_name({**self.state, "ema": self.ema, "master": self._master}, self._names)
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
-        """The numbers of the state."""
         found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
         if self.ema_decay is not None:
             found["ema_weight"] = self._ema_weight

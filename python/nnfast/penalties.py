@@ -182,11 +182,8 @@ def max_norm_(
            [0.8, 0.4]])
     """
     limit = _checks.positive(max_norm, "max_norm")
-    if not isinstance(weight, np.ndarray) or weight.dtype not in (np.float32, np.float64):
-        got = f"dtype {weight.dtype}" if isinstance(weight, np.ndarray) else type(weight).__name__
-        raise TypeError(f"weight must be a numpy.ndarray of float32 or float64, got {got}")
-    if not weight.flags.writeable:
-        raise ValueError("weight must be writeable, but is read-only")
+    _arrays.check_floats(weight, "weight")
+    _arrays.check_writeable(weight, "weight")
     axes = _arrays.axes_of(axis, weight, "weight")
     norms = np.sqrt(_sums_of_squares(weight, axes))
     with np.errstate(invalid="ignore"):

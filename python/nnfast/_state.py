@@ -1,0 +1,129 @@
+"""State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def by_name(
+    lists: Mapping[str, Sequence[NDArray[Any] | None] | None], names: list[str] | None
+) -> dict[str, NDArray[Any]]:
+    """The arrays of several lists, one for each parameter, by the list's name and the parameter's name or place."""
+    return {
+        f"{name}.{names[i] if names else i}": array
+        for name, arrays in lists.items()
+        for i, array in enumerate(arrays or ())
+        if array is not None
+    }
+
+
+class Resumable:
+    """What has state to be saved; not to be made itself."""
+
+    # What kind of thing the class is: under this its name is saved, which must be the same where the state is taken.
+    _kind: ClassVar[str]
+
+    def _kept(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the state themselves, by the names they are saved under."""
+        raise NotImplementedError
+
+    def _scalars(self) -> dict[str, NDArray[Any]]:
+        """The numbers of the state."""
+        raise NotImplementedError
+
+    def _take_scalars(self, given: dict[str, Any]) -> None:
+        """Set the numbers of the state."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """All that a run needs to go on with the same bits, as arrays: copies, with names such as ``exp_avg.0``.
+
+        Returns
+        -------
+        state : dict of str to ndarray
+            Without the parameters and the settings, which are the caller's. Names end in the parameter's name where
+            params is a mapping, in its place otherwise.
+        """
+        found = {self._kind: np.array(type(self).__name__), **self._scalars()}
+        return found | {name: array.copy() for name, array in self._kept().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If the state is another class's, lacks something, has something more, or a shape differs.
+        """
+        kept, scalars = self._kept(), self._scalars()
+        given = {name: np.asarray(value) for name, value in state.items()}
+        if str(given.get(self._kind)) != type(self).__name__:
+            raise ValueError(
+                f"state must be of {type(self).__name__}, got {given.get(self._kind)!s}"
+            )
+        wanted = {self._kind, *scalars, *kept}
+        for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
+            if names:
+                raise ValueError(f"state {kind} {', '.join(sorted(names))}")
+        for name, array in (kept | scalars).items():
+            if given[name].shape != array.shape:
+                raise ValueError(
+                    f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
+                )
+            if given[name].dtype != array.dtype:
+                raise TypeError(
+                    f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
+                )
+        for name, array in kept.items():
+            array[...] = given[name]
+        self._take_scalars({name: given[name].tolist() for name in scalars})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is left as it was.
+        """
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, allow_pickle=False, **self.state_dict())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take back what save wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        TypeError, ValueError
+            As load_state_dict, or if it is no such file.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            self.load_state_dict({name: file[name] for name in file.files})

@@ -1,0 +1,662 @@
+"""Averages of parameters during training, of checkpoints after it, and of the predictions of an ensemble.
+
+Parameters are float16, float32 or float64 arrays in a list or a dict. An average is made for arrays of their shapes,
+told of them by ``update(params)`` whenever the training loop likes, and tried out where they are: inside ``with
+average.applied(params):`` the arrays hold the average, afterwards what they held before, to the bit. It is saved and
+taken back as an optimizer's state is: state_dict, load_state_dict, save, load.
+
+Where layers are batch-normalised, averaged weights need statistics of their own: BatchNormRecomputer.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nnfast import _array_lists, _arrays, _checks
+from nnfast._array_lists import Arrays
+from nnfast._optimizer import kept_dtype, unit_interval
+from nnfast._state import Resumable, by_name
+from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
+from nnfast.optim import SGD
+from nnfast.softmax import log_softmax
+
+__all__ = ["EMA", "SWA", "BatchNormRecomputer", "mean_of_checkpoints", "mean_of_predictions"]
+
+
+# ---- averages of parameters ----
+
+
+class _Average(Resumable):
+    """What averages of parameters share: the form of these, how many there were, and ways to the average."""
+
+    _kind = "average"
+    update_count: int
+
+    def __init__(self, params: Arrays, name: str = "params") -> None:
+        self._name, self._names = name, _array_lists.names_of(params)
+        arrays = _array_lists.values(params, name)
+        for i, array in enumerate(arrays):
+            _arrays.check_floats(array, self._label(name, i), halves=True)
+        self._forms = [(array.shape, array.dtype) for array in arrays]
+        self.update_count = 0
+
+    def averages(self) -> Any:
+        """The averages, as new arrays in the form that params were given in.
+
+        Returns
+        -------
+        averages : list or dict of ndarrays
+            Of the parameters' dtypes, but float32 for float16.
+
+        Raises
+        ------
+        ValueError
+            If there was no update yet.
+        """
+        self._check_updated()
+        return self._results(np.float32)
+
+    def copy_to(self, params: Arrays) -> None:
+        """Write the averages into arrays, for good: at the end of a training that is to leave them.
+
+        Parameters
+        ----------
+        params : sequence or mapping of ndarrays
+            As they were given at first. float16 arrays take the averages rounded.
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If there was no update yet, an array has another shape or is read-only. Nothing is written then.
+        """
+        for i, array in enumerate(self._to_write(params)):
+            self._write(i, array)
+
+    @contextmanager
+    def applied(self, params: Arrays) -> Iterator[None]:
+        """Let arrays hold the averages inside a with-block, and afterwards what they held before, to the bit.
+
+        What the block itself writes to them is lost. If it raises, they are restored all the same.
+
+        Parameters
+        ----------
+        params : sequence or mapping of ndarrays
+            As they were given at first. float16 arrays take the averages rounded.
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If there was no update yet, an array has another shape or is read-only. Nothing is written then.
+        """
+        arrays = self._to_write(params)
+        before = [array.copy() for array in arrays]
+        try:
+            self.copy_to(params)
+            yield
+        finally:
+            for array, old in zip(arrays, before, strict=True):
+                array[...] = old
+
+    # ---- what an average says of itself ----
+
+    def _write(self, i: int, out: NDArray[Any]) -> None:
+        """The average of parameter i, into an array of any floating dtype."""
+        raise NotImplementedError
+
+    # ---- arrays ----
+
+    def _results(self, half: type) -> Any:
+        """New arrays with the averages, those of float16 parameters of dtype `half`."""
+        made = []
+        for i, (shape, dtype) in enumerate(self._forms):
+            made.append(np.empty(shape, half if dtype == np.float16 else dtype))
+            self._write(i, made[i])
+        return made if self._names is None else dict(zip(self._names, made, strict=True))
+
+    def _checked(self, params: Arrays, name: str = "params") -> list[NDArray[Any]]:
+        """The arrays in their order, if they are such as the average was made for."""
+        arrays = _array_lists.values_like(params, self._names, name, self._name)
+        if len(arrays) != len(self._forms):
+            raise ValueError(f"{name} must have {len(self._forms)} arrays, got {len(arrays)}")
+        for i, (array, (shape, dtype)) in enumerate(zip(arrays, self._forms, strict=True)):
+            label = self._label(name, i)
+            _arrays.check_floats(array, label, halves=True)
+            if array.dtype != dtype:
+                raise TypeError(f"{label} must have dtype {dtype}, got {array.dtype}")
+            if array.shape != shape:
+                raise ValueError(f"{label} must have shape {shape}, got {array.shape}")
+        return arrays
+
+    def _to_write(self, params: Arrays) -> list[NDArray[Any]]:
+        self._check_updated()
+        arrays = self._checked(params)
+        for i, array in enumerate(arrays):
+            _arrays.check_writeable(array, self._label("params", i))
+        return arrays
+
+    def _label(self, name: str, i: int) -> str:
+        return f"{name}[{self._names[i] if self._names else i!r}]"
+
+    def _check_updated(self) -> None:
+        if self.update_count == 0:
+            raise ValueError("there is no average before the first update")
+
+
+class EMA(_Average):
+    """The running average of parameters: ``average = decay average + (1 - decay) params``.
+
+    nnfast.optim's ``ema_decay=`` does the same inside the optimizer's pass, so that parameters are read once. This one
+    is for any training loop: for updates that are no optimizer's, or averages that are not of every step.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays of float16, float32 or float64
+        What arrays are to come; without bias correction also what the average begins with. They are not kept.
+    decay : float in [0, 1), default 0.999
+        About 1 / (1 - decay) updates are remembered. ``ema.decay`` may be changed before every update.
+    bias_correction : bool, default True
+        Whether the weights of the parameters so far are scaled to a sum of 1, so that the first average is the first
+        parameters, or the rest of that sum is the weight of what the average began with.
+
+    Attributes
+    ----------
+    update_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or decay not a number.
+    ValueError
+        If decay is out of range.
+
+    Notes
+    -----
+    Kept in the parameters' dtype, float32 for float16, and corrected already: ``average += share (params - average)``
+    with ``share = (1 - decay) / (1 - decay^t)``. So the average of parameters that stay the same is these, to the bit.
+    As in the optimizers, subnormal numbers count as zero.
+
+    References
+    ----------
+    Polyak, Juditsky, "Acceleration of stochastic approximation by averaging", 1992; the correction: Kingma, Ba, "Adam:
+    a method for stochastic optimization", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.zeros(2)
+    >>> ema = nf.averaging.EMA([w], decay=0.5)
+    >>> for step in range(3):
+    ...     w += 1
+    ...     ema.update([w])
+    >>> ema.averages()
+    [array([2.42857143, 2.42857143])]
+    >>> with ema.applied([w]):
+    ...     print(w.round(2))
+    [2.43 2.43]
+    >>> w
+    array([3., 3.])
+    """
+
+    def __init__(
+        self, params: Arrays, decay: float = 0.999, *, bias_correction: bool = True
+    ) -> None:
+        super().__init__(params)
+        self.decay = unit_interval(decay, "decay")
+        start = self._checked(params)
+        self._ema = [np.zeros_like(array, kept_dtype(array), subok=False) for array in start]
+        # Of the parameters so far. Added up, where 1 - decay**t would cancel while t is small.
+        self._weight = 0.0
+        if not bias_correction:
+            self._weight = 1.0
+            for average, array in zip(self._ema, start, strict=True):
+                average[...] = array
+        # average += share (params - average) is a step of gradient ascent along the parameters with an L2 penalty of
+        # strength 1 and a rate of share: one pass of all threads over all arrays, with nothing in between.
+        self._ascent = SGD(self._ema, weight_decay=1.0, maximize=True)
+
+    def update(self, params: Arrays) -> None:
+        """Take the parameters into the average.
+
+        Parameters
+        ----------
+        params : sequence or mapping of ndarrays
+            As they were given at first: the same arrays or others of their shapes and dtypes. Only read.
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If counts, names or shapes differ, or decay is out of range. Nothing is changed then.
+        """
+        arrays = self._checked(params)
+        decay = unit_interval(self.decay, "decay")
+        weight = decay * self._weight + (1 - decay)
+        self._ascent.lr = (1 - decay) / weight
+        self._ascent.step([array.astype(kept_dtype(array), copy=False) for array in arrays])
+        self._weight = weight
+        self.update_count += 1
+
+    def _write(self, i: int, out: NDArray[Any]) -> None:
+        np.copyto(out, self._ema[i], casting="same_kind")
+
+    def _kept(self) -> dict[str, NDArray[Any]]:
+        return by_name({"ema": self._ema}, self._names)
+
+    def _scalars(self) -> dict[str, NDArray[Any]]:
+        return {"update_count": np.array(self.update_count), "weight": np.array(self._weight)}
+
+    def _take_scalars(self, given: dict[str, Any]) -> None:
+        self.update_count, self._weight = given["update_count"], given["weight"]
+
+
+class _Sums(_Average):
+    """Sums in float64, whose quotients are rounded once."""
+
+    def __init__(self, params: Arrays, name: str = "params") -> None:
+        super().__init__(params, name)
+        self._totals = [np.zeros(shape) for shape, _ in self._forms]
+
+    def _add(self, params: Arrays, name: str) -> None:
+        for total, array in zip(self._totals, self._checked(params, name), strict=True):
+            np.add(total, array, out=total)
+        self.update_count += 1
+
+    def _write(self, i: int, out: NDArray[Any]) -> None:
+        np.divide(self._totals[i], self.update_count, out=out, casting="same_kind")
+
+    def _kept(self) -> dict[str, NDArray[Any]]:
+        return by_name({"total": self._totals}, self._names)
+
+    def _scalars(self) -> dict[str, NDArray[Any]]:
+        return {"update_count": np.array(self.update_count)}
+
+    def _take_scalars(self, given: dict[str, Any]) -> None:
+        self.update_count = given["update_count"]
+
+
+class SWA(_Sums):
+    """The average of parameters with equal weights: of the ends of a training's last epochs, or cycles.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays of float16, float32 or float64
+        What arrays are to come. They are not kept, nor counted.
+
+    Attributes
+    ----------
+    update_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats.
+
+    Notes
+    -----
+    Kept as sums in float64, which are exact for float32 and float16 unless numbers of very different size meet: the
+    average is the true one, rounded once, after any number of updates in any order. Running means in float32 lose
+    digits with every update, and what float64 costs, eight bytes a parameter, is needed once, not every step.
+
+    References
+    ----------
+    Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.zeros(2)
+    >>> swa = nf.averaging.SWA({"w": w})
+    >>> for epoch in range(4):
+    ...     w += 1
+    ...     swa.update({"w": w})
+    >>> swa.averages()
+    {'w': array([2.5, 2.5])}
+    >>> swa.copy_to({"w": w})
+    >>> w
+    array([2.5, 2.5])
+    """
+
+    def __init__(self, params: Arrays) -> None:
+        super().__init__(params)
+
+    def update(self, params: Arrays) -> None:
+        """Take the parameters into the average.
+
+        Parameters
+        ----------
+        params : sequence or mapping of ndarrays
+            As they were given at first: the same arrays or others of their shapes and dtypes. Only read.
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If counts, names or shapes differ. Nothing is changed then.
+        """
+        self._add(params, "params")
+
+
+# ---- batch normalisation ----
+
+
+class BatchNormRecomputer:
+    """The statistics of a batch-normalised layer over whole data, from one pass over its batches.
+
+    After weights were averaged, or otherwise changed, the running statistics are another network's. Here they become
+    those of all that the layer takes in, as if it were one batch. Each layer has one of these; in the pass every layer
+    normalises by the batch (``training=True``), so that the next one takes in what it did in training.
+
+    Parameters
+    ----------
+    running_mean, running_var : ndarray of float32 or float64, shape (C,)
+        Written by ``finish``; may be used and changed until then.
+    axis : int, default 1
+        The axis of the channels in what update is given.
+    running_var_correction : int, 0 or 1, default 1
+        running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, Flax, ONNX), as in batch_norm.
+
+    Raises
+    ------
+    TypeError
+        If a running array is no such array, or axis not an integer.
+    ValueError
+        If their shapes differ or are not (C,), one is read-only, they share memory, or running_var_correction is
+        neither 0 nor 1.
+
+    Notes
+    -----
+    The statistics of batches (batch_norm_stats) are merged in pairs, these in pairs, and so on: with k batches,
+    log2(k) of them are kept, and rounding grows no faster. float32 arrays come out within 2 ULP of the statistics of
+    all data at once. In float64 a batch's mean is itself rounded, which moves the variance by 2**-52 abs(mean) std.
+
+    References
+    ----------
+    Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018, section 3.2; Chan,
+    Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> rng = np.random.default_rng(0)
+    >>> x, w = rng.normal(3, 2, (100, 5)), rng.standard_normal((5, 4))
+    >>> mean, var = np.zeros(4), np.ones(4)
+    >>> layer = nf.averaging.BatchNormRecomputer(mean, var)
+    >>> for batch in (x[:64], x[64:]):
+    ...     h = batch @ w
+    ...     layer.update(h)
+    ...     y, _ = nf.batch_norm(h, training=True)  # for the layers behind
+    >>> layer.finish()
+    >>> np.allclose(mean, (x @ w).mean(axis=0)), np.allclose(var, (x @ w).var(axis=0, ddof=1))
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        running_mean: NDArray[Any],
+        running_var: NDArray[Any],
+        *,
+        axis: int = 1,
+        running_var_correction: int = 1,
+    ) -> None:
+        for name, array in (("running_mean", running_mean), ("running_var", running_var)):
+            _arrays.check_floats(array, name)
+            if array.shape != (running_mean.size,):
+                raise ValueError(
+                    f"{name} must have shape ({running_mean.size},), got {array.shape}"
+                )
+            _arrays.check_writeable(array, name)
+        if np.may_share_memory(running_mean, running_var):
+            raise ValueError("running_mean and running_var must not share memory")
+        if running_var_correction not in (0, 1):
+            raise ValueError(
+                f"running_var_correction must be 0 or 1, got {running_var_correction!r}"
+            )
+        self._mean, self._var = running_mean, running_var
+        self._axis = _checks.integer(axis, "axis")
+        self._correction = int(running_var_correction)
+        self._pieces: list[BatchNormStats] = []
+        self._batches = 0
+
+    def update(self, x: ArrayLike) -> None:
+        """Take in a batch.
+
+        Parameters
+        ----------
+        x : array_like of float16, float32 or float64, at least two axes
+            What the layer is given to normalise.
+
+        Raises
+        ------
+        TypeError
+            If x is not of real numbers.
+        ValueError
+            If x has another number of channels, or no such axis. Nothing is changed then.
+        """
+        stats = batch_norm_stats(x, axis=self._axis)
+        if stats.mean.shape != self._mean.shape:
+            raise ValueError(f"x must have {self._mean.size} channels, got {stats.mean.size}")
+        self._pieces.append(stats)
+        self._batches += 1
+        # As a binary counter carries: pieces of equally many batches become one.
+        carries = self._batches
+        while carries % 2 == 0:
+            self._pieces[-2:] = [merge_stats(*self._pieces[-2:])]
+            carries //= 2
+
+    def finish(self) -> None:
+        """Write the statistics of all batches so far into the running arrays.
+
+        Raises
+        ------
+        ValueError
+            If there were not enough values, one a channel and with the correction two, or an array has become
+            read-only. Nothing is written then.
+        """
+        count = sum(piece.count for piece in self._pieces)
+        if count <= self._correction:
+            raise ValueError(
+                f"batches must hold at least {self._correction + 1} values a channel, got {count}"
+            )
+        _arrays.check_writeable(self._mean, "running_mean")
+        _arrays.check_writeable(self._var, "running_var")
+        stats = merge_stats(*self._pieces)
+        self._mean[...] = stats.mean
+        self._var[...] = stats.m2 / (count - self._correction)
+
+
+# ---- averages of what is there ----
+
+Checkpoint = str | os.PathLike[str] | Arrays
+
+
+def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
+    """The mean of the parameters of several checkpoints.
+
+    Parameters
+    ----------
+    checkpoints : iterable of path-likes, sequences of ndarrays or mappings of ndarrays
+        ``.npz`` files, read without pickle one after the other, or arrays of float16, float32 or float64; all with the
+        same names, shapes and dtypes. A generator may make them one at a time.
+
+    Returns
+    -------
+    mean : list or dict of ndarrays
+        As the checkpoints are, of their dtypes. Added up in float64, which one copy of all parameters takes, and
+        rounded once.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    TypeError
+        If a checkpoint is something else, or an array of it has another dtype.
+    ValueError
+        If there is no checkpoint, a file is no ``.npz`` or holds pickled objects, or names or shapes differ.
+
+    References
+    ----------
+    Junczys-Dowmunt, Dwojak, Sennrich, "The AMU-UEDIN submission to the WMT16 news translation task", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.averaging.mean_of_checkpoints([{"w": np.array([1.0, 2.0])}, {"w": np.array([3.0, 6.0])}])
+    {'w': array([2., 4.])}
+    """
+    sums: _Sums | None = None
+    for checkpoint in _iterator(checkpoints, "checkpoints"):
+        name = f"checkpoints[{sums.update_count if sums else 0}]"
+        arrays = _opened(checkpoint, name)
+        sums = sums or _Sums(arrays, name)
+        sums._add(arrays, name)
+        del checkpoint, arrays  # the next one is made before these names are taken again
+    if sums is None:
+        raise ValueError("checkpoints must not be empty")
+    return sums._results(np.float16)
+
+
+def _opened(checkpoint: Checkpoint, name: str) -> Arrays:
+    """The arrays of a checkpoint."""
+    if not isinstance(checkpoint, str | os.PathLike):
+        return checkpoint
+    try:
+        # What is no .npz raises one of these, or is an array, which is no context.
+        with open(checkpoint, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (BadZipFile, EOFError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be an .npz file of arrays without pickle, got {os.fspath(checkpoint)!r}: {error}"
+        ) from error
+
+
+Kind = Literal["probabilities", "log"]
+
+
+def mean_of_predictions(
+    predictions: Iterable[ArrayLike],
+    weights: Sequence[float] | NDArray[Any] | None = None,
+    *,
+    kind: Kind = "probabilities",
+    axis: int = -1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """What an ensemble predicts: the mean of its members' predictions.
+
+    Parameters
+    ----------
+    predictions : iterable of array_like of float16, float32 or float64
+        Of equal shapes and dtypes, such as (N, classes), one for each member. A generator may make them one at a time;
+        an array of shape (members, N, classes) is one too.
+    weights : sequence of floats, optional
+        One for each member, not negative; only their ratios matter. A member of weight 0 takes no part.
+    kind : "probabilities" or "log"
+        "probabilities": ``Σ weight p / Σ weight``, of probabilities or any other numbers. "log": of log-probabilities
+        (or logits), with the log-probabilities of the normalised geometric mean for a result,
+        ``log_softmax(Σ weight log p / Σ weight)``. There a class that one member excludes is excluded.
+    axis : int, default -1
+        The axis of the classes, for "log".
+    out : ndarray of the predictions' dtype and shape, optional
+        Takes the result. May be one of the predictions.
+
+    Returns
+    -------
+    mean : ndarray of the predictions' dtype and shape
+        Added up in float64, rounded once. With "log", rows in which every class is excluded are NaN.
+
+    Raises
+    ------
+    TypeError
+        If a prediction is not of real numbers, a dtype differs from the first's, or out has another one.
+    ValueError
+        If there is no prediction, a shape differs, weights are negative, not finite, all 0 or not as many as the
+        predictions, kind is unknown, axis is none of the predictions', or out has another shape or is read-only.
+        Nothing is written then.
+
+    References
+    ----------
+    Hansen, Salamon, "Neural network ensembles", 1990; the geometric mean: Hinton, "Training products of experts by
+    minimizing contrastive divergence", 2002.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x, nets = np.eye(2), [np.array([[4.0, 0.0], [1.0, 3.0]]), np.array([[2.0, 0.0], [5.0, 3.0]])]
+    >>> nf.averaging.mean_of_predictions(nf.softmax(x @ w) for w in nets).round(2)
+    array([[0.93, 0.07],
+           [0.5 , 0.5 ]])
+    >>> log_p = nf.averaging.mean_of_predictions((x @ w for w in nets), [3, 1], kind="log")
+    >>> np.exp(log_p).round(2)
+    array([[0.97, 0.03],
+           [0.27, 0.73]])
+    """
+    if kind not in ("probabilities", "log"):
+        raise ValueError(f'kind must be "probabilities" or "log", got {kind!r}')
+    shares = None if weights is None else _weights(weights)
+    mean, dtype = _mean(_iterator(predictions, "predictions"), shares)
+    if kind == "log":
+        mean = log_softmax(mean, axis=_arrays.axis_of(axis, mean, "predictions[0]"))
+    result = _arrays.output(out, mean.shape, dtype)
+    np.copyto(result, mean, casting="same_kind")
+    return result
+
+
+def _mean(
+    predictions: Iterator[ArrayLike], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], np.dtype[Any]]:
+    """The weighted mean in float64, and the dtype of the predictions."""
+    total: NDArray[np.float64] | None = None
+    count = 0
+    for prediction in predictions:
+        array = _arrays.floating(prediction, f"predictions[{count}]", halves=True)
+        if total is None:
+            total, product, dtype = np.zeros(array.shape), np.empty(array.shape), array.dtype
+        if array.dtype != dtype:
+            raise TypeError(f"predictions[{count}] must have dtype {dtype}, got {array.dtype}")
+        if array.shape != total.shape:
+            raise ValueError(
+                f"predictions[{count}] must have shape {total.shape}, got {array.shape}"
+            )
+        if weights is None:
+            np.add(total, array, out=total)
+        elif count == len(weights):
+            raise ValueError(f"weights must be one for each prediction, got only {count}")
+        elif weights[count]:
+            total += np.multiply(array, weights[count], out=product)
+        count += 1
+        del prediction, array  # the next one is made before these names are taken again
+    if total is None:
+        raise ValueError("predictions must not be empty")
+    if weights is not None and len(weights) != count:
+        raise ValueError(f"weights must be one for each of {count} predictions, got {len(weights)}")
+    return total / (count if weights is None else weights.sum()), dtype
+
+
+def _weights(weights: ArrayLike) -> NDArray[np.float64]:
+    array = _arrays.floating(weights, "weights").astype(np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"weights must be one number for each prediction, got shape {array.shape}")
+    if not ((array >= 0).all() and 0 < array.sum() < np.inf):
+        raise ValueError(f"weights must not be negative, infinite or all 0, got {weights!r}")
+    return array
+
+
+def _iterator(value: Any, name: str) -> Iterator[Any]:
+    """What is passed one by one; not one thing that happens to have parts."""
+    try:
+        if isinstance(value, str | Mapping):
+            raise TypeError
+        return iter(value)
+    except TypeError:
+        got = type(value).__name__
+        raise TypeError(f"{name} must be a sequence or another iterable, got {got}") from None

@@ -89,9 +89,9 @@ def dropout(
     p = _checks.real_in(p, 0, 1, "p")
     if not training:
         return _inference(x, p, mode, out)
-    return _core.dropout(
-        x, p, _scale(p, mode), -0.0, 0.0, _seed(rng, mask), _offset(offset), mask, out
-    )
+    offset = _offset(offset)
+    seed = _seed(rng, mask, x, out)
+    return _core.dropout(x, p, _scale(p, mode), -0.0, 0.0, seed, offset, mask, out)
 
 
 def dropout_backward(
@@ -138,7 +138,7 @@ def dropout_backward(
     _check_mode(mode)
     if isinstance(p, np.ndarray | list | tuple) and np.ndim(p):
         dy = _arrays.floating(dy, "dy", halves=True)
-        return _keep_by_channel(dy, "dy", _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
+        return _keep_by_channel(dy, _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
     p = _checks.real_in(p, 0, 1, "p")
     return _core.dropout_backward(dy, mask, _scale(p, mode), out)
 
@@ -196,7 +196,10 @@ def dropout_mask(
         inner = prod(sides[_arrays.axis_of(axis, like, "an array") + 1 :])
     else:
         p = _checks.real_in(p, 0, 1, "p")
-    return _core.dropout_mask(prod(sides), p, inner, _seeds.seed_of(rng), _offset(offset), out)
+    offset = _offset(offset)
+    if out is not None:
+        _check_packed(out, prod(sides))  # before a Generator is advanced
+    return _core.dropout_mask(prod(sides), p, inner, _seeds.seed_of(rng), offset, out)
 
 
 def alpha_dropout(
@@ -257,7 +260,8 @@ def alpha_dropout(
     a = _alpha_scale(p)
     b = -a * p * _SELU_LEAST
     dropped = a * _SELU_LEAST + b
-    return _core.dropout(x, p, a, b, dropped, _seed(rng, mask), _offset(offset), mask, out)
+    offset = _offset(offset)
+    return _core.dropout(x, p, a, b, dropped, _seed(rng, mask, x, out), offset, mask, out)
 
 
 def alpha_dropout_backward(
@@ -355,7 +359,11 @@ def bias_relu_dropout(
 
         return bias_relu(x, bias, out=out), None
     scale = _scale(p, "inverted")
-    return _core.bias_relu_dropout(x, bias, p, scale, _seed(rng, mask), _offset(offset), mask, out)
+    offset = _offset(offset)
+    if mask is None and type(rng) is not int:
+        _check_bias(x, bias, out)  # before a Generator is advanced
+    seed = _seed(rng, mask, x, out)
+    return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, out)
 
 
 def bias_relu_dropout_backward(
@@ -410,9 +418,13 @@ def _check_mode(mode: str) -> None:
         raise ValueError(f"mode must be 'inverted' or 'vanilla', got {mode!r}")
 
 
-def _seed(rng: Rng, mask: Mask | None) -> int:
-    """A given mask needs none, and no generator is advanced for it."""
-    return _seeds.seed_of(rng) if mask is None else 0
+def _seed(rng: Rng, mask: Mask | None, x: ArrayLike, out: NDArray[Any] | None) -> int:
+    """A given mask needs none, and no Generator is advanced for it, nor for an x or out that is refused."""
+    if mask is not None:
+        return 0
+    if type(rng) is not int:
+        _core.checked_output(x, out)
+    return _seeds.seed_of(rng)
 
 
 def _offset(offset: int) -> int:
@@ -423,13 +435,38 @@ def _offset(offset: int) -> int:
     return offset
 
 
+def _check_bias(x_in: ArrayLike, bias: ArrayLike, out: NDArray[Any] | None) -> None:
+    """Raises what bias_relu_dropout raises for its arrays."""
+    x, y = _core.checked_output(x_in, out)
+    no_rows = np.empty((0,) * (x.ndim > 0) + x.shape[-1:], x.dtype)
+    _core.bias_relu_dropout(no_rows, bias, 0.0, 1.0, 0, 0, None, None)
+    _require_disjoint(y, bias, "bias")
+
+
+def _check_packed(out: Mask, n: int) -> None:
+    """Raises what dropout_mask raises for its `out`, the mask of n elements."""
+    _arrays.output(out, (-(-n // 8),), np.dtype(np.uint8))
+    if n > 8 and out.strides[0] != 1:
+        raise ValueError("out must be contiguous")
+
+
+def _require_disjoint(out: NDArray[Any] | None, other: ArrayLike | None, name: str) -> None:
+    if out is not None and np.shares_memory(out, other):
+        raise ValueError(f"out and {name} must not share memory")
+
+
 def _inference(
     x: ArrayLike, p: float | NDArray[np.float64], mode: Mode, out: NDArray[Any] | None
 ) -> tuple[NDArray[Any], None]:
     """x, scaled in vanilla mode; p is a number or has x's axes."""
     x, y = _core.checked_output(x, out)
-    scale = 1 - p if mode == "vanilla" else 1.0
-    return np.multiply(x, scale, out=y, casting="same_kind"), None
+    scale = _parameter_type(x)(1 - p if mode == "vanilla" else 1.0)
+    return _core._keep_scaled(x, scale, out=y), None
+
+
+def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
+    """That of what multiplies x; float16 is computed in float32."""
+    return np.float64 if x.dtype == np.float64 else np.float32
 
 
 # ---- a probability for each channel ----
@@ -456,7 +493,6 @@ def _along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
 
 def _keep_by_channel(
     x: NDArray[Any],
-    name: str,
     p: NDArray[np.float64],
     mask: Mask | None,
     mode: Mode,
@@ -465,11 +501,12 @@ def _keep_by_channel(
 ) -> NDArray[Any]:
     """What the mask keeps, scaled by its channel."""
     _core.check_mask(mask, x.size)
+    _require_disjoint(out, mask, "mask")
     x, y = _core.checked_output(x, out)
     if mode == "inverted":
-        scale = 1 / np.where(p == 1, 1, 1 - p)
-        kind = np.float64 if x.dtype == np.float64 else np.float32
-        x = np.multiply(x, _along(scale.astype(kind), axis, x.ndim), out=y, casting="same_kind")
+        scale = (1 / np.where(p == 1, 1, 1 - p)).astype(_parameter_type(x))
+        with np.errstate(over="ignore"):  # as with one p for all, also where it is dropped
+            x = _core._keep_scaled(x, _along(scale, axis, x.ndim), out=y)
     kept: NDArray[Any] = _core.dropout(x, 0.0, 1.0, -0.0, 0.0, 0, 0, mask, y)[0]
     return kept
 
@@ -492,4 +529,4 @@ def _dropout_by_channel(
     if mask is None:
         _core.checked_output(x, out)  # before a Generator is advanced
         mask = dropout_mask(x.shape, each, rng=rng, offset=offset, axis=axis)
-    return _keep_by_channel(x, "x", each, mask, mode, axis, out), mask
+    return _keep_by_channel(x, each, mask, mode, axis, out), mask

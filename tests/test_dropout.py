@@ -10,28 +10,28 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import nnfast as nf
+from dropout_data import every_dtype, floats
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import _core
 from nnfast._testing import forced
+from philox import (
+    WORD,
+    halves,
+    inverted_scale,
+    keep,
+    kept_reference,
+    pack,
+    philox,
+    philox_of,
+    scaled,
+    unpack,
+)
 
 Array = NDArray[Any]
-both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-WORD = 0xFFFFFFFF
 
 
 # ---- the random bits ----
-
-
-def philox(counter: list[int], key: list[int]) -> list[int]:
-    """Philox4x32-10, as its authors define it."""
-    c, k = list(counter), list(key)
-    for _ in range(10):
-        high = c[0] * 0xD2511F53 >> 32, c[2] * 0xCD9E8D57 >> 32
-        low = c[0] * 0xD2511F53 & WORD, c[2] * 0xCD9E8D57 & WORD
-        c = [high[1] ^ c[1] ^ k[0], low[1], high[0] ^ c[3] ^ k[1], low[0]]
-        k = [(k[0] + 0x9E3779B9) & WORD, (k[1] + 0xBB67AE85) & WORD]
-    return c
 
 
 @pytest.mark.parametrize(
@@ -66,30 +66,10 @@ def test_kernel_gives_the_published_words(isa: str) -> None:
 def test_kernel_is_the_reference(isa: str, key: int, first: int, stream: int) -> None:
     words = _core._philox4x32(key, first, stream, 19)
     for i in range(19):
-        at = first + i
-        expected = philox([at & WORD, at >> 32, stream, 0], [key & WORD, key >> 32])
-        assert words[i].tolist() == expected
+        assert words[i].tolist() == philox_of(key, first + i, stream)
 
 
 # ---- masks ----
-
-
-def halves(seed: int, n: int, stream: int) -> Array:
-    """16 random bits an element, in the order that dropout.cpp documents."""
-    blocks = -(-n // 128)
-    words = _core._philox4x32(seed, 0, stream, 16 * blocks).reshape(blocks, 16, 4)
-    pairs = np.stack([words & 0xFFFF, words >> 16], axis=-1)  # block, counter, word, half
-    return pairs.transpose(0, 2, 1, 3).reshape(-1)[:n]
-
-
-def kept_reference(seed: int, n: int, p: float) -> Array:
-    """Which elements are kept: those whose 32 bits are not below p 2^32."""
-    bits = (halves(seed, n, 1) << 16) | halves(seed, n, 2)
-    return bits.astype(np.uint64) >= int(p * 2**32 + 0.5)
-
-
-def unpack(mask: Array, n: int) -> Array:
-    return np.unpackbits(mask, count=n, bitorder="little").astype(bool)
 
 
 @settings(max_examples=30)
@@ -102,13 +82,13 @@ def test_mask_is_its_definition(engine: str, n: int, seed: int, p: float) -> Non
     y, mask = nf.dropout(np.ones(n, np.float32), p, rng=seed)
     assert mask.shape == (-(-n // 8),)
     kept = kept_reference(seed, n, p)
-    np.testing.assert_array_equal(mask, np.packbits(kept, bitorder="little"))
+    np.testing.assert_array_equal(mask, pack(kept))
     np.testing.assert_array_equal(y != 0, kept)
 
 
 def test_low_bits_decide_where_high_bits_are_equal(engine: str) -> None:
     seed, n = 5, 128 * 40
-    high, low = halves(seed, n, 1).astype(np.uint64), halves(seed, n, 2).astype(np.uint64)
+    high, low = (halves(seed, 0, n, stream).astype(np.uint64) for stream in (1, 2))
     for element in (0, 77, 128, n - 1):
         at = int(high[element] << 16 | low[element])
         for threshold, expected in ((at, True), (at + 1, False)):
@@ -119,7 +99,7 @@ def test_low_bits_decide_where_high_bits_are_equal(engine: str) -> None:
             )
 
 
-@both_dtypes
+@every_dtype
 def test_mask_does_not_depend_on_how_it_is_made(dtype: type) -> None:
     x = np.random.default_rng(0).standard_normal((5, 7, 61)).astype(dtype)
     y, mask = nf.dropout(x, 0.4, rng=9)
@@ -160,22 +140,20 @@ def test_rate_and_independence(p: float) -> None:
 # ---- values ----
 
 
-@both_dtypes
+@every_dtype
 @settings(max_examples=10)
 @given(data=st.data(), p=st.floats(0, 0.99))
 def test_what_is_kept_is_scaled(engine: str, dtype: type, data: Any, p: float) -> None:
     shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=20)
-    width = np.dtype(dtype).itemsize * 8
-    x = data.draw(hnp.arrays(dtype, shapes, elements=st.floats(width=width)))
-    with np.errstate(over="ignore"):
-        for mode, scale in (("inverted", dtype(1 / (1 - p))), ("vanilla", dtype(1))):
-            y, mask = nf.dropout(x, p, mode=mode, rng=1)
-            kept = unpack(mask, x.size).reshape(x.shape)
-            assert_same_bits(y, np.where(kept, x * scale, dtype(0)))
-            assert_same_bits(nf.dropout_backward(x, mask, p, mode=mode), y)
+    x = data.draw(floats(dtype, data.draw(shapes)))
+    for mode, scale in (("inverted", inverted_scale(p)), ("vanilla", 1)):
+        y, mask = nf.dropout(x, p, mode=mode, rng=1)
+        kept = unpack(mask, x.size).reshape(x.shape)
+        assert_same_bits(y, keep(x, kept, scale))
+        assert_same_bits(nf.dropout_backward(x, mask, p, mode=mode), y)
 
 
-@both_dtypes
+@every_dtype
 def test_dropped_nan_and_infinity_are_zero(isa: str, dtype: type) -> None:
     for value in (np.nan, np.inf, -np.inf):
         x = np.full(100, value, dtype)
@@ -184,7 +162,7 @@ def test_dropped_nan_and_infinity_are_zero(isa: str, dtype: type) -> None:
         np.testing.assert_array_equal(y, np.where(unpack(mask, 100), dtype(value), dtype(0)))
 
 
-@both_dtypes
+@every_dtype
 def test_zero_and_one_are_exact(isa: str, dtype: type) -> None:
     x = np.array([1.5, -0.0, np.nan, np.inf] * 50, dtype)
     assert_same_bits(nf.dropout(x, 0, rng=1)[0], x)
@@ -192,16 +170,21 @@ def test_zero_and_one_are_exact(isa: str, dtype: type) -> None:
     assert_same_bits(nf.dropout(x, 1, mode="vanilla", rng=1)[0], np.zeros_like(x))
 
 
-def test_inference() -> None:
-    x = np.linspace(-1, 1, 9, dtype=np.float32)
-    y, mask = nf.dropout(x, 0.25, training=False)
+@every_dtype
+def test_inference(dtype: type) -> None:
+    x = np.linspace(-1, 1, 99).astype(dtype)
+    y, mask = nf.dropout(x, 0.1, training=False)
     assert mask is None
     assert y is not x
     assert_same_bits(y, x)
-    assert_same_bits(nf.dropout(x, 0.25, training=False, mode="vanilla")[0], np.float32(0.75) * x)
-    assert nf.dropout(x, 0.25, training=False, mode="vanilla", out=x)[0] is x
-    with pytest.raises(TypeError, match="out must have dtype float32"):
-        nf.dropout(x, training=False, out=np.empty(9))
+    vanilla = nf.dropout(x, 0.1, training=False, mode="vanilla")[0]
+    assert_same_bits(vanilla, scaled(x, 1 - 0.1))
+    assert nf.dropout(x, 0.1, training=False, mode="vanilla", out=x)[0] is x
+    assert_same_bits(x, vanilla)
+    x[:3] = np.nan, np.inf, -np.inf
+    assert_same_bits(nf.dropout(x, 1, training=False, mode="vanilla")[0], np.zeros_like(x))
+    with pytest.raises(TypeError, match=f"out must have dtype {np.dtype(dtype)}, got int8"):
+        nf.dropout(x, training=False, out=np.empty(99, np.int8))
 
 
 def test_both_modes_have_the_same_mean() -> None:
@@ -215,7 +198,7 @@ def test_both_modes_have_the_same_mean() -> None:
 def test_a_given_mask_is_used_and_returned() -> None:
     x = np.arange(1.0, 12)
     kept = np.arange(11) % 3 == 0
-    packed = np.packbits(kept, bitorder="little")
+    packed = pack(kept)
     y, mask = nf.dropout(x, 0.5, mask=packed)
     assert mask is packed
     np.testing.assert_array_equal(y, np.where(kept, 2 * x, 0))

@@ -18,6 +18,8 @@ FAMILIES = (
     "normalization",
     "layer_norm",
     "dropout",
+    "random",
+    "penalties",
     "optim",
     "conversion",
 )

@@ -31,7 +31,9 @@ class BlockSums {
     std::fill(to, to + n_, 0.0);
     for (std::size_t i = 0; i < sums_.size(); ++i) to[static_cast<std::ptrdiff_t>(i) % n_] += sums_[i];
     if (dtype == NPY_FLOAT64) return total;
-    return Array(py::reinterpret_steal<py::object>(PyArray_Cast(total.get(), dtype)));
+    PyObject* made = PyArray_Cast(total.get(), dtype);  // may warn of overflow
+    if (!made) throw py::error_already_set();
+    return Array(py::reinterpret_steal<py::object>(made));
   }
 
  private:

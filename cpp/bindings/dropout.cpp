@@ -38,6 +38,14 @@ Array checked_mask(py::handle value, std::ptrdiff_t elements, const char* name =
 // Rounded to the nearest multiple of 2^-32.
 std::uint64_t threshold_of(double p) { return static_cast<std::uint64_t>(p * 4294967296.0 + 0.5); }
 
+// A seed, or what draws it: called when everything has been checked, since it advances a generator.
+std::uint64_t drawn(py::handle seed) {
+  if (!PyLong_Check(seed.ptr())) return drawn(seed());
+  const std::uint64_t value = PyLong_AsUnsignedLongLong(seed.ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
+  return value;
+}
+
 DropoutMask one_threshold(double p, std::uint64_t seed, std::uint64_t offset) {
   DropoutMask make{};
   make.seed = seed;
@@ -75,14 +83,14 @@ void run(const Array& from, const Array& to, const Array& mask, const DropoutMas
 }
 
 // x is masked with new bits, or with `mask`. Returns y and the mask.
-py::tuple dropout(py::handle x_in, double p, double scale, double shift, double dropped, std::uint64_t seed,
+py::tuple dropout(py::handle x_in, double p, double scale, double shift, double dropped, py::handle seed,
                   std::uint64_t offset, py::handle mask_in, py::handle out) {
   const Array x = read_floats_or_halves(x_in, "x");
   const bool make = mask_in.is_none();
   const Array mask = make ? new_array({mask_bytes(x.size())}, NPY_UINT8) : checked_mask(mask_in, x.size());
   const Array y = output(out, x, "out", "x");
   if (!make) require_disjoint(y, "out", mask, "mask");
-  const DropoutMask maker = one_threshold(p, seed, offset);
+  const DropoutMask maker = one_threshold(p, drawn(seed), offset);
   run(x, y, mask, make ? &maker : nullptr, {scale, shift, dropped});
   return py::make_tuple(y.object(), mask.object());
 }
@@ -98,7 +106,7 @@ py::object dropout_backward(py::handle dy_in, py::handle mask_in, double scale, 
 
 // The mask of n elements alone; `p`: one probability, or an array of one for each channel, which has `inner` elements
 // that follow each other.
-py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, std::uint64_t seed, std::uint64_t offset,
+py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, py::handle seed, std::uint64_t offset,
                         py::handle out) {
   Array mask;
   if (out.is_none()) {
@@ -108,7 +116,7 @@ py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, st
     mask = checked_mask(out, n, "out");
   }
   std::vector<std::uint64_t> thresholds;
-  DropoutMask make = one_threshold(0, seed, offset);
+  DropoutMask make = one_threshold(0, drawn(seed), offset);
   if (PyArray_Check(p.ptr())) {
     const Array each = read_as(p, NPY_FLOAT64, "p");
     for (std::ptrdiff_t c = 0; c < each.shape(0); ++c)
@@ -131,7 +139,7 @@ py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, st
 }
 
 // Rows x, y and a bias for each of their columns. Bits are 1 where x + bias is positive and kept.
-py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, double scale, std::uint64_t seed,
+py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, double scale, py::handle seed,
                             std::uint64_t offset, py::handle mask_in, py::handle out) {
   const Array x = read_floats_or_halves(x_in, "x");
   require_rows(x, "x");
@@ -142,7 +150,7 @@ py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, doubl
   const Array mask = new_array({mask_bytes(x.size())}, NPY_UINT8), y = output(out, x, "out", "x");
   require_disjoint(y, "out", bias, "bias");
   if (!make) require_disjoint(y, "out", given, "mask");
-  const DropoutMask maker = one_threshold(p, seed, offset);
+  const DropoutMask maker = one_threshold(p, drawn(seed), offset);
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
   const DropoutKernels& kernel = *kernels().dropout;
@@ -208,9 +216,9 @@ py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, doubl
 }
 
 // x as a float array, and `out` checked against it or a new array: what inference multiplies by NumPy's own means.
-py::tuple checked_output(py::handle x_in, py::handle out) {
-  const Array x = read_floats_or_halves(x_in, "x");
-  return py::make_tuple(x.object(), output(out, x, "out", "x").object());
+py::tuple checked_output(py::handle x_in, py::handle out, const char* name) {
+  const Array x = read_floats_or_halves(x_in, name);
+  return py::make_tuple(x.object(), output(out, x, "out", name).object());
 }
 
 const Elementwise& pick_keep_scaled(const KernelTable& table, int) { return table.dropout->keep_scaled; }
@@ -223,7 +231,7 @@ void bind_dropout(py::module_& module) {
   module.def("dropout_mask", &dropout_mask);
   module.def("bias_relu_dropout", &bias_relu_dropout);
   module.def("bias_relu_dropout_backward", &bias_relu_dropout_backward);
-  module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"));
+  module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"), py::arg("name") = "x");
   module.def("check_mask", [](py::handle mask, std::ptrdiff_t elements) { checked_mask(mask, elements); });
   module.attr("_keep_scaled") =
       make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, kScaledNs});

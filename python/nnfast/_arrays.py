@@ -33,10 +33,15 @@ def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[An
         If it is not of real numbers.
     """
     array = np.asarray(value)
-    dtypes = (np.float16, np.float32, np.float64) if halves else (np.float32, np.float64)
-    if array.dtype.type in dtypes and array.dtype.isnative:
+    kept = (np.float16, np.float32, np.float64) if halves else (np.float32, np.float64)
+    if array.dtype.type in kept and array.dtype.isnative:
         return array
-    for dtype in dtypes:
+    # What is no float becomes float32 or float64, as NumPy's own functions have it for all but the shortest integers.
+    for dtype in (
+        *((np.float16,) if halves and array.dtype.kind == "f" else ()),
+        np.float32,
+        np.float64,
+    ):
         if np.can_cast(array.dtype, dtype):
             return array.astype(dtype)
     raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")

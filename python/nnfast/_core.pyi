@@ -1,5 +1,6 @@
 """The compiled module."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def dropout(
     scale: float,
     shift: float,
     dropped: float,
-    seed: int,
+    seed: int | Callable[[], int],
     offset: int,
     mask: NDArray[np.uint8] | None,
     out: NDArray[Any] | None,
@@ -147,7 +148,7 @@ def dropout_mask(
     n: int,
     p: float | NDArray[np.float64],
     inner: int,
-    seed: int,
+    seed: int | Callable[[], int],
     offset: int,
     out: NDArray[np.uint8] | None,
 ) -> NDArray[np.uint8]: ...
@@ -156,7 +157,7 @@ def bias_relu_dropout(
     bias: ArrayLike,
     p: float,
     scale: float,
-    seed: int,
+    seed: int | Callable[[], int],
     offset: int,
     mask: NDArray[np.uint8] | None,
     out: NDArray[Any] | None,
@@ -164,7 +165,9 @@ def bias_relu_dropout(
 def bias_relu_dropout_backward(
     dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
-def checked_output(x: ArrayLike, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def checked_output(
+    x: ArrayLike, out: NDArray[Any] | None, name: str = "x"
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def check_mask(mask: NDArray[np.uint8] | None, elements: int) -> None: ...
 
 _keep_scaled: np.ufunc

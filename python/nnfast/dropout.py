@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from collections.abc import Callable
 from math import prod, sqrt
 from typing import Any, Literal
 
@@ -89,9 +90,9 @@ def dropout(
     p = _checks.real_in(p, 0, 1, "p")
     if not training:
         return _inference(x, p, mode, out)
-    return _core.dropout(
-        x, p, _scale(p, mode), -0.0, 0.0, _seed(rng, mask), _offset(offset), mask, out
-    )
+    offset = _offset(offset)
+    seed = _seed(rng, mask)
+    return _core.dropout(x, p, _scale(p, mode), -0.0, 0.0, seed, offset, mask, out)
 
 
 def dropout_backward(
@@ -196,7 +197,11 @@ def dropout_mask(
         inner = prod(sides[_arrays.axis_of(axis, like, "an array") + 1 :])
     else:
         p = _checks.real_in(p, 0, 1, "p")
-    return _core.dropout_mask(prod(sides), p, inner, _seeds.seed_of(rng), _offset(offset), out)
+    offset = _offset(offset)
+    size = prod(sides)
+    if size >= 2**63:
+        raise ValueError(f"shape must be that of an array, got {shape}")
+    return _core.dropout_mask(size, p, inner, _seed(rng), offset, out)
 
 
 def alpha_dropout(
@@ -255,9 +260,10 @@ def alpha_dropout(
     if not training:
         return _inference(x, p, "inverted", out)
     a = _alpha_scale(p)
-    b = -a * p * _SELU_LEAST
-    dropped = a * _SELU_LEAST + b
-    return _core.dropout(x, p, a, b, dropped, _seed(rng, mask), _offset(offset), mask, out)
+    b = -a * p * _SELU_LEAST or -0.0  # which changes nothing, not even -0
+    dropped = a * _SELU_LEAST + b if p < 1 else 0.0
+    offset = _offset(offset)
+    return _core.dropout(x, p, a, b, dropped, _seed(rng, mask), offset, mask, out)
 
 
 def alpha_dropout_backward(
@@ -355,7 +361,9 @@ def bias_relu_dropout(
 
         return bias_relu(x, bias, out=out), None
     scale = _scale(p, "inverted")
-    return _core.bias_relu_dropout(x, bias, p, scale, _seed(rng, mask), _offset(offset), mask, out)
+    offset = _offset(offset)
+    seed = _seed(rng, mask)
+    return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, out)
 
 
 def bias_relu_dropout_backward(
@@ -410,9 +418,16 @@ def _check_mode(mode: str) -> None:
         raise ValueError(f"mode must be 'inverted' or 'vanilla', got {mode!r}")
 
 
-def _seed(rng: Rng, mask: Mask | None) -> int:
-    """A given mask needs none, and no generator is advanced for it."""
-    return _seeds.seed_of(rng) if mask is None else 0
+def _seed(rng: Rng, mask: Mask | None = None) -> int | Callable[[], int]:
+    """The seed, or what draws it: a Generator is advanced when everything else has been checked.
+
+    A given mask needs none.
+    """
+    if mask is not None:
+        return 0
+    if type(rng) is int:
+        return _seeds.seed_of(rng)
+    return lambda: _seeds.seed_of(rng)
 
 
 def _offset(offset: int) -> int:
@@ -423,13 +438,23 @@ def _offset(offset: int) -> int:
     return offset
 
 
+def _require_disjoint(out: NDArray[Any] | None, other: ArrayLike | None, name: str) -> None:
+    if out is not None and np.shares_memory(out, other):
+        raise ValueError(f"out and {name} must not share memory")
+
+
 def _inference(
     x: ArrayLike, p: float | NDArray[np.float64], mode: Mode, out: NDArray[Any] | None
 ) -> tuple[NDArray[Any], None]:
     """x, scaled in vanilla mode; p is a number or has x's axes."""
     x, y = _core.checked_output(x, out)
-    scale = 1 - p if mode == "vanilla" else 1.0
-    return np.multiply(x, scale, out=y, casting="same_kind"), None
+    scale = _parameter_type(x)(1 - p if mode == "vanilla" else 1.0)
+    return _core._keep_scaled(x, scale, out=y), None
+
+
+def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
+    """That of what multiplies x; float16 is computed in float32."""
+    return np.float64 if x.dtype == np.float64 else np.float32
 
 
 # ---- a probability for each channel ----
@@ -465,11 +490,12 @@ def _keep_by_channel(
 ) -> NDArray[Any]:
     """What the mask keeps, scaled by its channel."""
     _core.check_mask(mask, x.size)
-    x, y = _core.checked_output(x, out)
+    _require_disjoint(out, mask, "mask")
+    x, y = _core.checked_output(x, out, name)
     if mode == "inverted":
-        scale = 1 / np.where(p == 1, 1, 1 - p)
-        kind = np.float64 if x.dtype == np.float64 else np.float32
-        x = np.multiply(x, _along(scale.astype(kind), axis, x.ndim), out=y, casting="same_kind")
+        scale = (1 / np.where(p == 1, 1, 1 - p)).astype(_parameter_type(x))
+        with np.errstate(over="ignore"):  # as with one p for all, also where it is dropped
+            x = _core._keep_scaled(x, _along(scale, axis, x.ndim), out=y)
     kept: NDArray[Any] = _core.dropout(x, 0.0, 1.0, -0.0, 0.0, 0, 0, mask, y)[0]
     return kept
 

@@ -19,6 +19,7 @@ from nnfast._seeds import Rng
 __all__ = ["Philox"]
 
 _BITS, _UNIFORM, _NORMAL = range(3)
+_LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 
 
 class Philox:
@@ -74,8 +75,8 @@ class Philox:
     __slots__ = ("_offset", "seed")
 
     def __init__(self, seed: Rng = None, offset: int = 0) -> None:
-        self.seed = _seeds.seed_of(seed)
         self.offset = offset
+        self.seed = _seeds.seed_of(seed)
 
     @property
     def offset(self) -> int:
@@ -118,7 +119,7 @@ class Philox:
         TypeError
             If the dtype is another, or shape is no int or tuple of ints.
         ValueError
-            If shape is negative or not that of out, or out is read-only.
+            If shape is negative or not that of out, out is read-only, or the stream ends before.
 
         Examples
         --------
@@ -126,7 +127,7 @@ class Philox:
         >>> nf.random.Philox(0).bits(2)
         array([1713891541, 4175744164], dtype=uint32)
         """
-        return self._fill(_BITS, shape, dtype, (np.uint32, np.uint64), out, 0.0, 0.0)
+        return self._fill(_BITS, _arrays.target(shape, dtype, (np.uint32, np.uint64), out), 0.0, 0.0)
 
     def uniform(
         self,
@@ -137,14 +138,14 @@ class Philox:
         dtype: DTypeLike = np.float32,
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        """Uniform numbers in [low, high), to 24 bits in float32 and to 53 in float64.
+        """Uniform numbers in [low, high), ``low + (high - low) u`` for a u of 24 bits in float32 and of 53 in float64.
 
         Parameters
         ----------
         shape : int, tuple of ints or None
             Of the result; None takes out's, or one number.
         low, high : float, default 0 and 1
-            Finite; ``low + (high - low) u`` may round to high.
+            Rounded to the dtype, where they and their difference are finite; a number may round to high, never above.
         dtype : float32 or float64, default float32
             Of the result; `out` decides if it is given.
         out : ndarray of one of these dtypes, optional
@@ -160,8 +161,8 @@ class Philox:
         TypeError
             If the dtype is another, shape is no int or tuple of ints, or low or high is no number.
         ValueError
-            If low or high is not finite or low is above high, shape is negative or not that of out, or out is
-            read-only.
+            If low, high or their difference is not finite or low is above high, shape is negative or not that of
+            out, out is read-only, or the stream ends before.
 
         Examples
         --------
@@ -170,8 +171,12 @@ class Philox:
         >>> bool(x.min() >= -1 and x.max() < 1)
         True
         """
-        low, high = _checks.interval(low, high)
-        return self._fill(_UNIFORM, shape, dtype, (np.float32, np.float64), out, low, high - low)
+        array = _arrays.target(shape, dtype, (np.float32, np.float64), out)
+        low, high = _checks.real(low, "low"), _checks.real(high, "high")
+        if low > high:
+            raise ValueError(f"low must not be above high, got {low} and {high}")
+        low, high = _finite(low, "low", array.dtype), _finite(high, "high", array.dtype)
+        return self._fill(_UNIFORM, array, low, _finite(high - low, "high - low", array.dtype))
 
     def normal(
         self,
@@ -182,14 +187,14 @@ class Philox:
         dtype: DTypeLike = np.float32,
         out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        """Normal numbers, up to 6.6 standard deviations off the mean in float32 and 8.6 in float64.
+        """Normal numbers, up to 6.7 standard deviations off the mean in float32 and 8.7 in float64.
 
         Parameters
         ----------
         shape : int, tuple of ints or None
             Of the result; None takes out's, or one number.
         mean, std : float, default 0 and 1
-            Finite; std is not negative.
+            Finite in the dtype; std is not negative.
         dtype : float32 or float64, default float32
             Of the result; `out` decides if it is given.
         out : ndarray of one of these dtypes, optional
@@ -205,8 +210,8 @@ class Philox:
         TypeError
             If the dtype is another, shape is no int or tuple of ints, or mean or std is no number.
         ValueError
-            If mean or std is not finite or std is negative, shape is negative or not that of out, or out is
-            read-only.
+            If mean or std is not finite or std is negative, shape is negative or not that of out, out is read-only,
+            or the stream ends before.
 
         References
         ----------
@@ -219,20 +224,15 @@ class Philox:
         >>> round(float(x.mean()), 3), round(float(x.std()), 3)
         (1.0, 0.1)
         """
-        mean, std = _checks.finite(mean, "mean"), _checks.finite_not_negative(std, "std")
-        return self._fill(_NORMAL, shape, dtype, (np.float32, np.float64), out, mean, std)
+        array = _arrays.target(shape, dtype, (np.float32, np.float64), out)
+        mean, std = _finite(mean, "mean", array.dtype), _finite(std, "std", array.dtype)
+        if std < 0:
+            raise ValueError(f"std must not be negative, got {std}")
+        return self._fill(_NORMAL, array, mean, std)
 
-    def _fill(
-        self,
-        kind: int,
-        shape: Shape,
-        dtype: DTypeLike,
-        dtypes: tuple[type, type],
-        out: NDArray[Any] | None,
-        first: float,
-        second: float,
-    ) -> NDArray[Any]:
-        array = _arrays.target(shape, dtype, dtypes, out)
+    def _fill(self, kind: int, array: NDArray[Any], first: float, second: float) -> NDArray[Any]:
+        if not array.size:
+            return array
         words = array.itemsize // 4
         element = -(-self._offset // words)
         end = (element + array.size) * words
@@ -241,3 +241,11 @@ class Philox:
         _core.fill_random(kind, array, self.seed, element, first, second)
         self._offset = end
         return array
+
+
+def _finite(value: float, name: str, dtype: np.dtype[Any]) -> float:
+    """value, rounded to the dtype."""
+    number = _checks.real(value, name)
+    if not abs(number) <= _LARGEST[dtype]:
+        raise ValueError(f"{name} must be finite in {dtype}, got {number}")
+    return float(dtype.type(number))

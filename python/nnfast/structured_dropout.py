@@ -3,6 +3,7 @@
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -11,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _arrays, _checks
 from nnfast._load import _core
 from nnfast._seeds import Rng
-from nnfast.dropout import Mask, dropout, dropout_backward, dropout_mask
+from nnfast.dropout import (
+    Mask,
+    _parameter_type,
+    _require_disjoint,
+    dropout,
+    dropout_backward,
+    dropout_mask,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -117,17 +125,18 @@ def _documented(function: Function) -> Function:
 
 def _scaled(
     x: NDArray[Any],
+    name: str,
     maps: tuple[int, ...],
     mask: Mask,
     p: float,
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     """x, scaled where the mask's bits are set and 0 elsewhere; `maps` is its shape, which broadcasts to x's."""
-    kind = np.float64 if x.dtype == np.float64 else np.float32
-    count = int(np.prod(maps))
+    count = prod(maps)
     _core.check_mask(mask, count)
-    x, y = _core.checked_output(x, out)
-    scale = kind(1.0 if p == 1 else 1 / (1 - p))
+    _require_disjoint(out, mask, "mask")
+    x, y = _core.checked_output(x, out, name)
+    scale = _parameter_type(x)(1.0 if p == 1 else 1 / (1 - p))
     kept = np.unpackbits(mask, count=count, bitorder="little").reshape(maps)
     result: NDArray[Any] = _core._keep_scaled(x, kept * scale, out=y)
     return result
@@ -148,7 +157,7 @@ def _drop(
     if mask is None:
         _core.checked_output(x, out)  # before a Generator is advanced
         mask = dropout_mask(maps, p, rng=rng)
-    return _scaled(x, maps, mask, p, out), mask
+    return _scaled(x, "x", maps, mask, p, out), mask
 
 
 def _maps_of(x: NDArray[Any], name: str, dims: int, axis: int) -> tuple[int, ...]:
@@ -185,7 +194,7 @@ def _drop_maps_backward(
 ) -> NDArray[Any]:
     dy = _arrays.floating(dy_in, "dy", halves=True)
     maps = _maps_of(dy, "dy", dims, axis)
-    return _scaled(dy, maps, mask, _checks.real_in(p, 0, 1, "p"), out)
+    return _scaled(dy, "dy", maps, mask, _checks.real_in(p, 0, 1, "p"), out)
 
 
 @_documented
@@ -377,7 +386,7 @@ def stochastic_depth_backward(
     """
     dy = _arrays.floating(dy, "dy", halves=True)
     maps = _samples_of(dy, "dy", mode)
-    return _scaled(dy, maps, mask, _checks.real_in(p, 0, 1, "p"), out)
+    return _scaled(dy, "dy", maps, mask, _checks.real_in(p, 0, 1, "p"), out)
 
 
 def drop_connect(
@@ -407,7 +416,7 @@ def drop_connect(
     mask : ndarray of uint8, shape (ceil(weight.size / 8),), optional
         A mask to use instead of a random one.
     out : ndarray of x's dtype, shape (..., n_out), optional
-        Takes y; shares no memory with x.
+        Takes y; shares no memory with x, weight or mask.
 
     Returns
     -------
@@ -439,6 +448,7 @@ def drop_connect(
     y = _arrays.output(out, shape, x.dtype, x, weight)
     if training:
         weight, mask = dropout(weight, p, rng=rng, mask=mask)
+        _require_disjoint(out, mask, "mask")
     else:
         mask = None
     return np.matmul(x, weight, out=y), mask
@@ -492,7 +502,8 @@ def drop_connect_backward(
     if dy.shape != (*x.shape[:-1], weight.shape[1]):
         raise ValueError(f"dy must have shape {(*x.shape[:-1], weight.shape[1])}, got {dy.shape}")
     dropped, _ = dropout(weight, p, mask=mask)
-    of_all = x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    rows = prod(x.shape[:-1])
+    of_all = x.reshape(rows, x.shape[-1]).T @ dy.reshape(rows, dy.shape[-1])
     return dy @ dropped.T, dropout_backward(of_all, mask, p, out=of_all)
 
 

@@ -171,12 +171,12 @@ def target(
     sides = None if shape is None else sides_of(shape)
     if out is None:
         made = np.dtype(dtype)
-        if made not in dtypes:
+        if made.type not in dtypes or not made.isnative:
             raise TypeError(f"dtype must be {_names(dtypes)}, got {made}")
         return np.empty(sides or (), made)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    if out.dtype not in dtypes:
+    if out.dtype.type not in dtypes or not out.dtype.isnative:
         raise TypeError(f"out must have dtype {_names(dtypes)}, got {out.dtype}")
     if sides is not None and out.shape != sides:
         raise ValueError(f"out must have shape {sides}, got {out.shape}")

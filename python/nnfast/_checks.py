@@ -20,7 +20,7 @@ def real(value: Any, name: str) -> float:
 
 def real_in(value: Any, low: float, high: float, name: str) -> float:
     """value as a Python float in [low, high]."""
-    number = real(value, name)
+    number = value if type(value) is float else real(value, name)
     if not low <= number <= high:
         raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {number!r}")
     return number

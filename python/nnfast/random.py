@@ -172,6 +172,8 @@ class Philox:
         True
         """
         array = _arrays.target(shape, dtype, (np.float32, np.float64), out)
+        if low == 0 and high == 1:  # as most have it
+            return self._fill(_UNIFORM, array, 0.0, 1.0)
         low, high = _checks.real(low, "low"), _checks.real(high, "high")
         if low > high:
             raise ValueError(f"low must not be above high, got {low} and {high}")
@@ -225,6 +227,8 @@ class Philox:
         (1.0, 0.1)
         """
         array = _arrays.target(shape, dtype, (np.float32, np.float64), out)
+        if mean == 0 and std == 1:
+            return self._fill(_NORMAL, array, 0.0, 1.0)
         mean, std = _finite(mean, "mean", array.dtype), _finite(std, "std", array.dtype)
         if std < 0:
             raise ValueError(f"std must not be negative, got {std}")

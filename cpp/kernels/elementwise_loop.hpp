@@ -27,63 +27,15 @@ NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptr
   return true;
 }
 
-// Inputs: how many there are in all; Repeated: how many of the last are the same for every element.
-template <class Kernel, class S, int Inputs, int Repeated>
-NNFAST_INLINE void contiguous_loop(char* const* arrays, std::ptrdiff_t n, bool stream_results) {
-  using V = typename Stored<S>::V;
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
-  constexpr int varying = Inputs - Repeated;
-  constexpr auto indices = std::make_index_sequence<Inputs>{};
-  V inputs[Inputs];
-  for (int k = varying; k < Inputs; ++k) inputs[k] = broadcast<V>(load_element<typename Stored<S>::Param>(arrays[k]));
-  char* out = arrays[Inputs];
-  const char* from[varying];
-  for (int k = 0; k < varying; ++k) from[k] = arrays[k];
-
-  std::ptrdiff_t i = 0;
-  const auto one_vector = [&] NNFAST_INLINED {
-    for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size);
-    Stored<S>::store(out + i * size, apply<Kernel>(inputs, indices));
-    i += kLanes<V>;
-  };
-  const auto several_vectors = [&](auto put) NNFAST_INLINED {
-    V several[kAtOnce][Inputs];
-    V results[kAtOnce];
-    unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
-      for (int k = 0; k < Inputs; ++k)
-        several[u][k] = k < varying ? Stored<S>::load(from[k] + (i + u * kLanes<V>)*size) : inputs[k];
-    });
-    unrolled<kAtOnce>([&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], indices); });
-    unrolled<kAtOnce>([&](int u) NNFAST_INLINED { put(out + (i + u * kLanes<V>)*size, results[u]); });
-    i += kAtOnce * kLanes<V>;
-  };
-  if constexpr (Stored<S>::streams) {
-    if (stream_results && can_stream<S, varying>(from, out, n)) {
-      // Up to the next line, by elements that are computed again as part of a vector.
-      const auto misaligned = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(out) % sizeof(V));
-      if (misaligned) {
-        for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k]);
-        Stored<S>::store(out, apply<Kernel>(inputs, indices));
-        i = kLanes<V> - misaligned / size;
-      }
-      while (i + kAtOnce * kLanes<V> <= n)
-        several_vectors([](char* to, V v) NNFAST_INLINED { stream(reinterpret_cast<S*>(to), v); });
-      fence();
-    }
-  }
-  while (i + kAtOnce * kLanes<V> <= n) several_vectors([](char* to, V v) NNFAST_INLINED { Stored<S>::store(to, v); });
-  while (i + kLanes<V> <= n) one_vector();
-  if (i == n) return;
-  for (int k = 0; k < varying; ++k) inputs[k] = Stored<S>::load(from[k] + i * size, size, n - i);
-  Stored<S>::store(out + i * size, size, apply<Kernel>(inputs, indices), n - i);
-}
-
+// Any elements at any strides, a vector at a time: the ends of what lies next to each other too, at the cost of a call
+// instead of the formula's code at each of them.
 template <class Kernel, class S, int Inputs, int Params>
-NNFAST_INLINE void strided_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
+[[gnu::noinline]] void strided_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t begin,
+                                    std::ptrdiff_t end) {
   using V = typename Stored<S>::V;
   using Param = Stored<typename Stored<S>::Param>;
-  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
-    const std::ptrdiff_t count = n - i < kLanes<V> ? n - i : kLanes<V>;
+  for (std::ptrdiff_t i = begin; i < end; i += kLanes<V>) {
+    const std::ptrdiff_t count = smaller(end - i, kLanes<V>);
     V inputs[Inputs];
     for (int k = 0; k < Inputs; ++k) {
       const char* from = arrays[k] + i * strides[k];
@@ -92,6 +44,55 @@ NNFAST_INLINE void strided_loop(char* const* arrays, const std::ptrdiff_t* strid
     const V result = apply<Kernel>(inputs, std::make_index_sequence<Inputs>{});
     Stored<S>::store(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
   }
+}
+
+// Elements that lie next to each other. Inputs: how many there are in all; Repeated: how many of the last, which are
+// parameters, are the same for every element.
+template <class Kernel, class S, int Inputs, int Repeated, int Params>
+NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
+                                   bool stream_results) {
+  using V = typename Stored<S>::V;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  constexpr int varying = Inputs - Repeated;
+  constexpr std::ptrdiff_t step = kAtOnce * kLanes<V>;
+  const auto some = [&](std::ptrdiff_t begin, std::ptrdiff_t end)
+                        NNFAST_INLINED { strided_loop<Kernel, S, Inputs, Params>(arrays, strides, begin, end); };
+  std::ptrdiff_t i = 0;
+  if (n >= step) {
+    V repeated[Inputs];
+    for (int k = varying; k < Inputs; ++k)
+      repeated[k] = broadcast<V>(load_element<typename Stored<S>::Param>(arrays[k]));
+    char* out = arrays[Inputs];
+    const char* from[varying];
+    for (int k = 0; k < varying; ++k) from[k] = arrays[k];
+    bool streaming = false;
+    if constexpr (Stored<S>::streams) streaming = stream_results && can_stream<S, varying>(from, out, n);
+    if (streaming) {
+      // Up to the next line.
+      const auto past = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(out) % sizeof(V));
+      if (past) some(0, i = (static_cast<std::ptrdiff_t>(sizeof(V)) - past) / size);
+    }
+    for (; i + step <= n; i += step) {
+      V several[kAtOnce][Inputs];
+      V results[kAtOnce];
+      unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
+        for (int k = 0; k < Inputs; ++k)
+          several[u][k] = k < varying ? Stored<S>::load(from[k] + (i + u * kLanes<V>)*size) : repeated[k];
+      });
+      unrolled<kAtOnce>(
+          [&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
+      if constexpr (Stored<S>::streams) {
+        if (streaming) {
+          unrolled<kAtOnce>(
+              [&](int u) NNFAST_INLINED { stream(reinterpret_cast<S*>(out + (i + u * kLanes<V>)*size), results[u]); });
+          continue;
+        }
+      }
+      unrolled<kAtOnce>([&](int u) NNFAST_INLINED { Stored<S>::store(out + (i + u * kLanes<V>)*size, results[u]); });
+    }
+    if (streaming) fence();
+  }
+  if (i < n) some(i, n);
 }
 
 template <int Count>
@@ -109,11 +110,11 @@ unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::pt
   const ExceptionScope exceptions;
   const bool data_contiguous = all_equal<Inputs - Params>(strides, size) && strides[Inputs] == size;
   if (data_contiguous && (one_type || Params == 0) && all_equal<Params>(strides + Inputs - Params, size)) {
-    contiguous_loop<Kernel, S, Inputs, one_type ? 0 : Params>(arrays, n, stream_results);
+    contiguous_loop<Kernel, S, Inputs, one_type ? 0 : Params, Params>(arrays, strides, n, stream_results);
   } else if (Params > 0 && data_contiguous && all_equal<Params>(strides + Inputs - Params, 0)) {
-    contiguous_loop<Kernel, S, Inputs, Params>(arrays, n, stream_results);
+    contiguous_loop<Kernel, S, Inputs, Params, Params>(arrays, strides, n, stream_results);
   } else {
-    strided_loop<Kernel, S, Inputs, Params>(arrays, strides, n);
+    strided_loop<Kernel, S, Inputs, Params>(arrays, strides, 0, n);
   }
   return exceptions.raised() & (Kernel::raises | Stored<S>::raises);
 }

@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
     from nnfast import init as init
+    from nnfast import nn as nn
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import preprocessing as preprocessing
@@ -132,7 +133,7 @@ if TYPE_CHECKING:
     from nnfast import schedules as schedules
 
 # Those that need an extra are not in __all__: `from nnfast import *` works without it.
-_LAZY = ("augmentation", "init", "optim", "penalties", "preprocessing", "random", "schedules")
+_LAZY = ("augmentation", "init", "nn", "optim", "penalties", "preprocessing", "random", "schedules")
 
 __all__ = [
     "__version__",
@@ -206,6 +207,7 @@ __all__ = [
     "mish",
     "mish_backward",
     "mse_loss",
+    "nn",
     "num_threads",
     "optim",
     "penalties",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _array_lists, _checks
+from nnfast import _array_lists, _checks, _state
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
 
@@ -215,19 +213,8 @@ class Optimizer:
             raise ValueError(
                 f"state must be of {type(self).__name__}, got {given.get('optimizer')!s}"
             )
-        wanted = {"optimizer", *scalars, *kept}
-        for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
-            if names:
-                raise ValueError(f"state {kind} {', '.join(sorted(names))}")
-        for name, array in (kept | scalars).items():
-            if given[name].shape != array.shape:
-                raise ValueError(
-                    f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
-                )
-            if given[name].dtype != array.dtype:
-                raise TypeError(
-                    f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
-                )
+        _state.check_names(given, {"optimizer", *scalars, *kept})
+        _state.check_arrays(given, kept | scalars)
         for name, array in kept.items():
             array[...] = given[name]
         self._take_scalars({name: given[name].tolist() for name in scalars})
@@ -244,15 +231,7 @@ class Optimizer:
         OSError
             If it cannot be written; a file of that name is left as it was.
         """
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, allow_pickle=False, **self.state_dict())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        _state.save(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take back what save wrote.
@@ -268,8 +247,7 @@ class Optimizer:
         TypeError, ValueError
             As load_state_dict, or if it is no such file.
         """
-        with np.load(path, allow_pickle=False) as file:
-            self.load_state_dict({name: file[name] for name in file.files})
+        self.load_state_dict(_state.load(path))
 
     # ---- what a rule says of itself ----
 

@@ -122,17 +122,17 @@ class Dense(KernelLayer):
         """x @ weight in training."""
         self._x, self._used = x, self._training_weight()
         z = self._y.take((x.size // self.n_in, self.n_out), x.dtype)
-        np.matmul(self._rows(x), self._used, out=z)
+        np.matmul(self._flat(x), self._used, out=z)
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
     def _inferred_product(self, x: Array) -> Array:
-        z: Array = self._rows(x) @ self._weight
+        z: Array = self._flat(x) @ self._weight
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
     def _product_backward(self, dz: Array, wanted: bool) -> Array | None:
         """dx, if it is wanted, and the gradient of the weights."""
-        dz = self._rows(dz)
-        self._weight_gradient(self._rows(self._x).T, dz, self._own_grads["weight"])
+        dz = self._flat(dz)
+        self._weight_gradient(self._flat(self._x).T, dz, self._own_grads["weight"])
         if not wanted:
             return None
         dx = self._dx.take((len(dz), self.n_in), dz.dtype)
@@ -149,7 +149,7 @@ class Dense(KernelLayer):
         np.matmul(xt, dz, out=out)
 
     @staticmethod
-    def _rows(x: Array) -> Array:
+    def _flat(x: Array) -> Array:
         return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
     def _settings(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -76,6 +77,11 @@ class Layer:
     def _settings(self) -> str:
         """What repr shows between the brackets."""
         return ""
+
+    def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
+        """Its lines in a summary for an x of that shape: where it stands, what it is, y's shape, parameters."""
+        count = sum(param.size for param in self.params)
+        yield place, repr(self), self.output_shape(shape), count
 
     def _children(self) -> tuple[Layer, ...]:
         """The layers within this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from collections.abc import Iterator
 from math import prod
 from typing import Literal
 
@@ -351,7 +352,14 @@ class StochasticDepth(KernelLayer):
         return np.add(x, self._branch._infer(x, False), out=x if own else None)
 
     def _settings(self) -> str:
-        return f"{self.branch!r}, {self.p:g}" + (", mode='batch'" if self.mode == "batch" else "")
+        return f"{self.branch!r}, {self._own_settings()}"
+
+    def _own_settings(self) -> str:
+        return f"{self.p:g}" + (", mode='batch'" if self.mode == "batch" else "")
+
+    def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
+        yield place, f"{type(self).__name__}({self._own_settings()})", shape, 0
+        yield from self.branch._rows(f"{place}.branch", shape)
 
     def _children(self) -> tuple[Layer, ...]:
         return (self.branch,)

@@ -270,8 +270,11 @@ class Sequential(KernelLayer):
         """
         batch = (2, *_arrays.sides_of(input_shape))
         self.output_shape(batch)
-        rows = [("", "layer", "output", "parameters"), *self._rows(batch, "")]
-        rows.append(("", "total", "", f"{_count(self):,}"))
+        rows = [("", "layer", "output", "parameters")]
+        for place, layer, shape, count in self._rows("", batch):
+            sides = ", ".join(["N", *map(str, shape[1:])])
+            rows.append((place, layer, f"({sides})", f"{count:,}"))
+        rows.append(("", "total", "", f"{sum(param.size for param in self.params):,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return "\n".join(
             f"{place:{widths[0]}}  {layer:{widths[1]}}  {shape:{widths[2]}}  {count:>{widths[3]}}"
@@ -317,26 +320,16 @@ class Sequential(KernelLayer):
     def _kept(self) -> dict[str, Array]:
         return self.named_params() | self.named_statistics()
 
-    def _rows(self, shape: Shape, prefix: str) -> Iterator[tuple[str, str, str, str]]:
-        """Lines of the summary; those of a Sequential within are its layers'."""
+    def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
         for i, layer in enumerate(self.layers):
-            if isinstance(layer, Sequential):
-                yield from layer._rows(shape, f"{prefix}{i}.")
-                shape = layer.output_shape(shape)
-                continue
+            yield from layer._rows(f"{place}.{i}" if place else f"{i}", shape)
             shape = layer.output_shape(shape)
-            sides = ", ".join(["N", *map(str, shape[1:])])
-            yield f"{prefix}{i}", repr(layer), f"({sides})", f"{_count(layer):,}"
 
     def _settings(self) -> str:
         return ", ".join(map(repr, self.layers))
 
     def _children(self) -> tuple[Layer, ...]:
         return self.layers
-
-
-def _count(layer: Layer) -> int:
-    return sum(param.size for param in layer.params)
 
 
 def _leaves(layer: Layer) -> list[Layer]:

@@ -1,0 +1,600 @@
+"""Networks of nnfast.nn: the same bits fused and one by one, memory, saving, summaries, learning."""
+
+import tracemalloc
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnfast as nf
+from gradients import Array, assert_gradient
+from nnfast import nn
+from nnfast.nn import fused
+from test_nn import Doubled
+
+F64 = np.float64
+
+
+def everything() -> nn.Sequential:
+    """A network with all layers that learn or draw, the same at every making."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Dense(6, 8, dtype=F64, rng=0),
+        nn.BatchNorm(8, dtype=F64),
+        nn.ReLU(),
+        nn.Dropout(0.2, rng=1),
+        nn.StochasticDepth(
+            nn.Sequential(nn.Dense(8, 8, dtype=F64, rng=2), nn.SiLU(), nn.Dropout(0.2, rng=3)),
+            0.3,
+            rng=4,
+        ),
+        nn.Sequential(
+            nn.DropConnect(8, 8, 0.3, dtype=F64, rng=5), nn.ELU(learn_alpha=True, dtype=F64)
+        ),
+        nn.Dense(8, 12, dtype=F64, rng=6),
+        nn.Maxout(2),
+        nn.PReLU(6, dtype=F64),
+        Doubled(),
+        nn.Dense(6, 4, dtype=F64, rng=7),
+        nn.GELU(),
+        nn.GLU(),
+        nn.Dense(2, 3, dtype=F64, rng=8),
+        nn.ReLU(),
+        nn.Dropout(0.2, rng=9),
+    )
+
+
+def numbers(shape: tuple[int, ...], seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def leaves(layer: nn.Layer) -> list[nn.Layer]:
+    """The layers of nested Sequentials, one after the other."""
+    if isinstance(layer, nn.Sequential):
+        return [leaf for child in layer for leaf in leaves(child)]
+    return [layer]
+
+
+def one_by_one(net: nn.Sequential, x: Array, dy: Array) -> list[Array]:
+    """y, dx, gradients and statistics, a layer at a time, with nothing written in place."""
+    layers = leaves(net)
+    for layer in layers:
+        x = layer.forward(x, training=True).copy()
+    dx = dy
+    for layer in reversed(layers):
+        dx = layer.backward(dx).copy()
+    return [x, dx, *net.grads, *net.named_statistics().values()]
+
+
+def at_once(net: nn.Sequential, x: Array, dy: Array) -> list[Array]:
+    """The same by the network."""
+    y = net.forward(x, training=True).copy()
+    dx = net.backward(dy, input_gradient=True)
+    return [y, dx, *net.grads, *net.named_statistics().values()]
+
+
+# ---- gradients, and the same bits by every way ----
+
+
+def test_gradients_of_everything() -> None:
+    net, x = everything(), numbers((5, 2, 3))
+    dy = numbers((5, 3), 1)
+    net.forward(x, training=True)
+    dx = net.backward(dy, input_gradient=True)
+    assert_gradient(dx, lambda x: float((everything().forward(x, training=True) * dy).sum()), x)
+    names = list(net.named_params())
+    assert len(names) == len(net.params) == 17
+    for name, grad, param in zip(names, net.grads, net.params, strict=True):
+
+        def loss(value: Array, name: str = name) -> float:
+            other = everything()
+            other.named_params()[name][...] = value
+            return float((other.forward(x, training=True) * dy).sum())
+
+        assert_gradient(grad, loss, param)
+
+
+def assert_same_bits(make: Any, x: Array) -> None:
+    dy = numbers(make().output_shape(x.shape), 1).astype(x.dtype)
+    for one, other in zip(one_by_one(make(), x, dy), at_once(make(), x, dy), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+    net = make()
+    y = make().forward(x)
+    for layer in leaves(net):
+        x = layer.forward(x)
+    np.testing.assert_array_equal(x, y, strict=True)
+
+
+def test_the_whole_is_its_parts() -> None:
+    assert_same_bits(everything, numbers((5, 2, 3)))
+
+
+FUSED = {
+    "relu": [nn.ReLU],
+    "gelu": [nn.GELU],
+    "gelu tanh": [lambda: nn.GELU("tanh")],
+    "silu": [nn.SiLU],
+    "tanh": [nn.Tanh],
+    "relu, dropout": [nn.ReLU, lambda: nn.Dropout(0.4, rng=3)],
+    "relu, vanilla dropout": [nn.ReLU, lambda: nn.Dropout(0.4, mode="vanilla", rng=3)],
+    "batch norm, relu": [lambda: nn.BatchNorm(20), nn.ReLU],
+    "batch norm, relu, dropout": [
+        lambda: nn.BatchNorm(20),
+        nn.ReLU,
+        lambda: nn.Dropout(0.4, rng=3),
+    ],
+}
+STAGES = {
+    "relu": [fused.BiasedActivation],
+    "gelu": [fused.BiasedActivation],
+    "gelu tanh": [nn.Dense, nn.GELU],
+    "silu": [fused.BiasedActivation],
+    "tanh": [fused.BiasedActivation],
+    "relu, dropout": [fused.BiasedReLUDropout],
+    "relu, vanilla dropout": [fused.BiasedActivation, nn.Dropout],
+    "batch norm, relu": [nn.Dense, fused.NormalisedReLU],
+    "batch norm, relu, dropout": [nn.Dense, fused.NormalisedReLU, nn.Dropout],
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("dense", [nn.Dense, nn.DropConnect])
+@pytest.mark.parametrize("last", [False, True])
+def test_fused_equals_unfused(
+    name: str, dense: Any, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> nn.Sequential:
+        layers = [dense(7, 20, rng=0), *(layer() for layer in FUSED[name])]
+        net = nn.Sequential(*layers) if last else nn.Sequential(*layers, nn.Dense(20, 3, rng=1))
+        for param in net.params:
+            param += 0.1  # biases that do something
+        return net
+
+    x = numbers((70, 7)).astype(np.float32)
+    shape = make().output_shape(x.shape)
+    dy = numbers(shape, 1).astype(np.float32)
+    net = make()
+    run = [type(step.stage) for step in net._training_steps][: len(STAGES[name])]
+    assert [dense if kind is nn.Dense else kind for kind in STAGES[name]] == run
+    joined, inferred = at_once(net, x, dy), net.forward(x)
+    assert_same_bits(make, x)
+    monkeypatch.setattr(fused, "JOINS", [])
+    net = make()
+    assert [type(step.stage) for step in net._training_steps] == [type(layer) for layer in net]
+    for one, other in zip([*joined, inferred], [*at_once(net, x, dy), net.forward(x)], strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_without_a_bias_nothing_is_fused() -> None:
+    net = nn.Sequential(nn.Dense(3, 3, bias=False), nn.ReLU(), nn.Dropout())
+    assert [step.stage for step in net._training_steps] == list(net)
+
+
+def test_neighbours_across_nested_networks_are_fused() -> None:
+    net = nn.Sequential(nn.Sequential(nn.Dense(3, 3)), nn.Sequential(nn.ReLU(), nn.Tanh()))
+    assert [type(step.stage) for step in net._training_steps] == [fused.BiasedActivation, nn.Tanh]
+
+
+def test_random_networks_are_their_parts() -> None:
+    # In-place work shows here if it destroys what a backward pass needs.
+    kinds = [
+        *(nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU, nn.Mish, nn.Softmax, nn.Sigmoid, nn.Flatten),
+        lambda: nn.Dropout(0.3, rng=1),
+        lambda: nn.Dense(6, 6, dtype=F64, rng=2),
+        lambda: nn.BatchNorm(6, dtype=F64),
+        lambda: nn.PReLU(6, dtype=F64),
+        lambda: nn.StochasticDepth(nn.Tanh(), 0.3, rng=3),
+        lambda: nn.StochasticDepth(nn.Sequential(nn.ReLU(), nn.Flatten()), 0.3, rng=3),
+        lambda: nn.Sequential(nn.Dropout(0.3, rng=4), nn.LeakyReLU()),
+        Doubled,
+    ]
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        chosen = rng.integers(0, len(kinds), rng.integers(1, 9))
+        assert_same_bits(
+            lambda chosen=chosen: nn.Sequential(*(kinds[i]() for i in chosen)), numbers((5, 6))
+        )
+
+
+# ---- layers of the user ----
+
+
+def test_a_layer_with_its_own_forward_is_called() -> None:
+    class Shifted(nn.ReLU):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return super().forward(x, training) + 1
+
+    class Halved(nn.Sequential):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return super().forward(x, training) / 2
+
+    x = numbers((3, 4)).astype(np.float32)
+    dense = nn.Dense(4, 4)
+    net = nn.Sequential(dense, Shifted(), Halved(nn.Tanh()))
+    expected = np.tanh(nf.relu(dense.forward(x)) + 1) / 2
+    for training in (False, True):
+        np.testing.assert_allclose(net.forward(x, training), expected, rtol=1e-6)
+
+
+def test_what_users_layers_give_is_not_written() -> None:
+    class Cached(nn.Layer):
+        kept = np.full((3, 4), 2.0)
+
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return self.kept
+
+        def backward(self, dy: Any) -> Array:
+            return self.kept
+
+    x = numbers((3, 4))
+    for net in (
+        nn.Sequential(Cached(), nn.ReLU(), nn.Dropout()),
+        nn.Sequential(nn.ReLU(), Cached()),
+    ):
+        assert not np.shares_memory(net.forward(x), Cached.kept)
+        y = net.forward(x, training=True)
+        net.backward(np.zeros_like(y), input_gradient=True)
+        np.testing.assert_array_equal(Cached.kept, 2)
+
+
+def test_what_users_layers_give_is_converted() -> None:
+    net = nn.Sequential(nn.Dense(4, 4), Doubled(), nn.Dense(4, 2), nn.BatchNorm(2))
+    y = net.forward(np.ones((3, 4)), training=True)
+    net.backward(y)
+    assert {y.dtype, net.forward(np.ones((3, 4))).dtype} == {np.dtype(np.float32)}
+
+    class Nothing(Doubled):
+        def backward(self, dy: Any) -> Any:
+            return None
+
+    net = nn.Sequential(nn.Dense(4, 4), Nothing())
+    y = net.forward(np.ones((3, 4)), training=True)
+    with pytest.raises(TypeError, match="dx of Nothing must be an array of real numbers"):
+        net.backward(y)
+
+
+# ---- the gradient by x ----
+
+
+def test_the_gradient_by_x_is_made_when_asked_for() -> None:
+    net, x = everything(), numbers((5, 2, 3))
+    dy = numbers((5, 3), 1)
+    net.forward(x, training=True)
+    assert net.backward(dy) is None
+    without = [grad.copy() for grad in net.grads]
+    assert net.backward(dy, input_gradient=True).shape == x.shape
+    for one, other in zip(without, net.grads, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_comes_before_the_first_parameters_is_not_run_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Sequential(nn.Dropout(rng=0), nn.Dense(4, 3, rng=0), nn.Tanh())
+    y = net.forward(np.ones((5, 4)), training=True)
+    monkeypatch.setattr(nn.Dropout, "_backward", None)
+    net.backward(y)
+    with pytest.raises(TypeError, match="not callable"):
+        net.backward(y, input_gradient=True)
+
+
+# ---- memory ----
+
+
+def bench_network(sizes: list[int]) -> nn.Sequential:
+    """That of bench/training.py: BatchNorm, ReLU and dropout after all layers but the last."""
+    rng = np.random.default_rng(0)
+    layers: list[nn.Layer] = []
+    for n_in, n_out in pairwise(sizes[:-1]):
+        layers += [nn.Dense(n_in, n_out, bias=False, rng=rng), nn.BatchNorm(n_out)]
+        layers += [nn.ReLU(), nn.Dropout(0.2, rng=rng)]
+    return nn.Sequential(*layers, nn.Dense(*sizes[-2:], rng=rng))
+
+
+def test_a_steady_step_allocates_next_to_nothing() -> None:
+    net = bench_network([784, 512, 256, 10])
+    opt = nf.optim.Adam(net.params)
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((128, 784), np.float32), rng.integers(0, 10, 128)
+
+    def step(rows: int) -> None:
+        z = net.forward(x[:rows], training=True)
+        _, dz = nf.softmax_cross_entropy(z, labels[:rows], out=z)
+        net.backward(dz)
+        opt.step(net.grads)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            step(128)
+        step(96)  # the last batch of an epoch
+        step(128)
+
+    tracemalloc.start()
+    try:
+        steps(5)
+        steady = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        steps(200)
+        left, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - steady <= 16_000
+    assert left - steady < 1000
+
+
+def test_params_and_grads_stay_the_same_arrays() -> None:
+    net, x = everything(), numbers((5, 2, 3))
+    params, grads = net.params, net.grads
+    opt = nf.optim.SGD(params, lr=1e-3)
+    for rows in (5, 3, 8):
+        y = net.forward(np.resize(x, (rows, 2, 3)), training=True)
+        net.backward(y)
+        opt.step(net.grads)
+    net.load_state_dict(everything().state_dict())
+    for one, other in zip(params + grads, net.params + net.grads, strict=True):
+        assert one is other
+    assert [a.shape for a in params] == [a.shape for a in grads]
+    assert all(a is b for a, b in zip(params, net.named_params().values(), strict=True))
+    assert all(a is b for a, b in zip(grads, net.named_grads().values(), strict=True))
+    assert list(net.named_params()) == list(net.named_grads())
+    net.params.clear()
+    assert len(net.params) == len(params)
+
+
+def test_results_of_inference_are_new() -> None:
+    x = numbers((5, 2, 3))
+    for net in (
+        everything(),
+        nn.Sequential(nn.Flatten()),
+        nn.Sequential(nn.Flatten(), nn.Flatten()),
+    ):
+        given = x.copy()
+        first, second = net.forward(x), net.forward(x)
+        assert not np.shares_memory(first, x)
+        assert not np.shares_memory(first, second)
+        first[...] = 0
+        np.testing.assert_array_equal(x, given)
+
+
+def test_the_gradient_may_lie_in_the_outputs_memory() -> None:
+    results = []
+    for reuse in (False, True):
+        net = bench_network([6, 8, 3])
+        z = net.forward(numbers((9, 6)), training=True)
+        net.backward(nf.softmax_cross_entropy(z, np.arange(9) % 3, out=z if reuse else None)[1])
+        results.append(net.grads)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# ---- saving ----
+
+
+def trained() -> nn.Sequential:
+    net = everything()
+    for seed in range(3):
+        y = net.forward(numbers((5, 2, 3), seed), training=True)
+        net.backward(y)
+        nf.optim.SGD(net.params, lr=1e-3).step(net.grads)
+    return net
+
+
+def test_saved_networks_come_back(tmp_path: Path) -> None:
+    net, other, x = trained(), everything(), numbers((5, 2, 3))
+    path = tmp_path / "net.npz"
+    net.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["net.npz"]
+    assert not np.array_equal(net.forward(x), other.forward(x))
+    other.load(path)
+    np.testing.assert_array_equal(net.forward(x), other.forward(x))
+    state = net.state_dict()
+    assert {"2.running_mean", "2.running_var", "5.branch.0.weight", "6.1.alpha"} <= state.keys()
+    for name, array in other.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+    with np.load(path, allow_pickle=False) as file:
+        assert set(file.files) == set(state)
+
+
+def test_state_dict_copies() -> None:
+    net = trained()
+    state = net.state_dict()
+    net.params[0][...] = 0
+    assert state["1.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda s: s.pop("2.running_var"), ValueError, "state lacks 2.running_var"),
+        (lambda s: s.update(more=np.zeros(1)), ValueError, "state has more"),
+        (
+            lambda s: s.update({"14.bias": np.zeros(4)}),
+            ValueError,
+            r"state\['14.bias'\] must have shape \(3,\), got \(4,\)",
+        ),
+        (
+            lambda s: s.update({"2.running_var": np.ones(8, "f")}),
+            TypeError,
+            r"state\['2.running_var'\] must have dtype float64, got float32",
+        ),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(
+    change: Any, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    net, state = everything(), trained().state_dict()
+    before = net.state_dict()
+    change(state)
+    np.savez(tmp_path / "net.npz", **state)
+    for load in (lambda: net.load_state_dict(state), lambda: net.load(tmp_path / "net.npz")):
+        with pytest.raises(error, match=message):
+            load()
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_save_that_fails_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.npz"
+    everything().save(path)
+    before = path.read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="no space left"):
+        trained().save(path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_pickles_are_not_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "net.npz", **{"0.weight": np.array([{}], object)})
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        nn.Sequential(nn.PReLU()).load(tmp_path / "net.npz")
+
+
+# ---- summary ----
+
+
+def test_summary() -> None:
+    net = nn.Sequential(
+        nn.Flatten(),
+        nn.Sequential(nn.Dense(12, 1000, bias=False), nn.BatchNorm(1000)),
+        nn.StochasticDepth(nn.Dense(1000, 1000), 0.1),
+    )
+    assert net.summary((3, 2, 2)).splitlines() == [
+        "          layer                        output     parameters",
+        "0         Flatten()                    (N, 12)             0",
+        "1.0       Dense(12, 1000, bias=False)  (N, 1000)      12,000",
+        "1.1       BatchNorm(1000)              (N, 1000)       2,000",
+        "2         StochasticDepth(0.1)         (N, 1000)           0",
+        "2.branch  Dense(1000, 1000)            (N, 1000)   1,001,000",
+        "          total                                    1,015,000",
+    ]
+
+
+def test_layers_describe_themselves() -> None:
+    for layer, text in (
+        (nn.Dense(2, 3, bias=False), "Dense(2, 3, bias=False)"),
+        (nn.DropConnect(2, 3, 0.25), "DropConnect(2, 3, p=0.25)"),
+        (nn.BatchNorm(3, axis=-1), "BatchNorm(3, axis=-1)"),
+        (nn.Dropout(0.5, mode="vanilla"), "Dropout(0.5, mode='vanilla')"),
+        (nn.StochasticDepth(nn.ReLU(), mode="batch"), "StochasticDepth(ReLU(), 0.5, mode='batch')"),
+        (nn.ELU(0.5), "ELU(alpha=0.5)"),
+        (nn.ELU(learn_alpha=True), "ELU(alpha=1, learn_alpha=True)"),
+        (nn.GELU("tanh"), "GELU(approximate='tanh')"),
+        (nn.PReLU(4), "PReLU(4)"),
+        (nn.Maxout(2), "Maxout(2)"),
+        (nn.GLU(axis=1), "GLU(axis=1)"),
+        (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential(ReLU(), Flatten())"),
+    ):
+        assert repr(layer) == text
+
+
+# ---- learning ----
+
+
+def spots(rows: int) -> tuple[Array, Array]:
+    """Ten classes about ten points, as digits are."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, rows)
+    centres = rng.standard_normal((10, 64))
+    return (centres[labels] + rng.standard_normal((rows, 64))).astype(np.float32), labels
+
+
+def learned(seed: int) -> tuple[float, Array]:
+    x, labels = spots(500)
+    rng = np.random.default_rng(seed)
+    net = nn.Sequential(
+        *(nn.Dense(64, 32, rng=rng), nn.BatchNorm(32), nn.ReLU(), nn.Dropout(0.2, rng=rng)),
+        *(nn.Dense(32, 32, rng=rng), nn.ELU(learn_alpha=True), nn.Dense(32, 10, rng=rng)),
+    )
+    opt = nf.optim.Adam(net.named_params(), lr=1e-2)
+    for _ in range(10):
+        for rows in range(0, 400, 64):
+            z = net.forward(x[rows : rows + 64], training=True)
+            _, dz = nf.softmax_cross_entropy(z, labels[rows : rows + 64])
+            net.backward(dz)
+            opt.step(net.named_grads())
+    z = net.forward(x[400:])
+    return float((z.argmax(axis=1) == labels[400:]).mean()), z
+
+
+def test_a_network_learns_the_same_by_seed() -> None:
+    accuracy, z = learned(0)
+    assert accuracy > 0.95
+    np.testing.assert_array_equal(learned(0)[1], z)
+    assert not np.array_equal(learned(1)[1], z)
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ([], ValueError, "layers must hold at least one, got none"),
+        ([[nn.ReLU()]], TypeError, r"layers\[0\] must be a Layer, got list"),
+        ([nn.ReLU(), nn.ReLU], TypeError, r"layers\[1\] must be a Layer, got type"),
+        (
+            [nn.Dense(2, 2), nn.BatchNorm(2, dtype=F64)],
+            ValueError,
+            "layers must have parameters of one dtype, got float32 and float64",
+        ),
+    ],
+)
+def test_layers_are_checked(layers: list[Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.Sequential(*layers)
+
+
+def test_a_layer_stands_once() -> None:
+    relu = nn.ReLU()
+    for layers in (
+        (relu, nn.Tanh(), relu),
+        (relu, nn.Sequential(relu)),
+        (relu, nn.StochasticDepth(nn.Sequential(relu))),
+    ):
+        with pytest.raises(ValueError, match=r"once each in a network, but ReLU\(\) is in twice"):
+            nn.Sequential(*layers)
+
+
+def test_a_wrong_shape_changes_nothing() -> None:
+    net = nn.Sequential(nn.BatchNorm(3), nn.Dropout(rng=0), nn.Dense(3, 4), nn.Dense(5, 2))
+    state, rng_state = net.state_dict(), net[1]._rng.bit_generator.state
+    with pytest.raises(
+        ValueError, match=r"layers\[3\], Dense: x must have shape \(N, ..., 5\), got \(8, 4\)"
+    ):
+        net.forward(np.ones((8, 3)), training=True)
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+    assert net[1]._rng.bit_generator.state == rng_state
+
+
+def test_an_interrupted_pass_is_none() -> None:
+    class Interrupts(Doubled):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            if training and x[0, 0] > 1:
+                raise KeyboardInterrupt
+            return x
+
+    net = nn.Sequential(nn.Dense(2, 2), Interrupts())
+    net.params[0][...] = np.eye(2)
+    y = net.forward(np.ones((2, 2)), training=True)
+    with pytest.raises(KeyboardInterrupt):
+        net.forward(np.full((2, 2), 5), training=True)
+    with pytest.raises(RuntimeError, match="backward must follow forward"):
+        net.backward(y)
+
+
+def test_a_summary_of_what_does_not_fit() -> None:
+    net = nn.Sequential(nn.Dense(3, 4))
+    with pytest.raises(ValueError, match=r"layers\[0\], Dense: x must have shape \(N, ..., 3\)"):
+        net.summary(4)
+    with pytest.raises(TypeError, match="shape must be an int"):
+        net.summary("3")
+    with pytest.raises(ValueError, match="shape must not be negative"):
+        net.summary(-3)

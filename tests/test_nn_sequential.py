@@ -210,17 +210,22 @@ def test_a_layer_with_its_own_forward_is_called() -> None:
         def forward(self, x: Any, training: bool = False) -> Array:
             return super().forward(x, training) / 2
 
+    class Negated(nn.Dense):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return -super().forward(x, training)
+
     x = numbers((3, 4)).astype(np.float32)
-    dense = nn.Dense(4, 4)
-    net = nn.Sequential(dense, Shifted(), Halved(nn.Tanh()))
-    expected = np.tanh(nf.relu(dense.forward(x)) + 1) / 2
+    dense, norm = Negated(4, 4), nn.BatchNorm(4)
+    net = nn.Sequential(dense, nn.ReLU(), norm, Shifted(), Halved(nn.Tanh()))
     for training in (False, True):
+        h = nf.relu(-(x @ dense.weight))
+        expected = np.tanh(nf.relu(norm.forward(h, training)) + 1) / 2
         np.testing.assert_allclose(net.forward(x, training), expected, rtol=1e-6)
 
 
 def test_what_users_layers_give_is_not_written() -> None:
     class Cached(nn.Layer):
-        kept = np.full((3, 4), 2.0)
+        kept = np.full((3, 4), -2.0)
 
         def forward(self, x: Any, training: bool = False) -> Array:
             return self.kept
@@ -236,7 +241,7 @@ def test_what_users_layers_give_is_not_written() -> None:
         assert not np.shares_memory(net.forward(x), Cached.kept)
         y = net.forward(x, training=True)
         net.backward(np.zeros_like(y), input_gradient=True)
-        np.testing.assert_array_equal(Cached.kept, 2)
+        np.testing.assert_array_equal(Cached.kept, -2)
 
 
 def test_what_users_layers_give_is_converted() -> None:
@@ -280,21 +285,38 @@ def test_what_comes_before_the_first_parameters_is_not_run_back(
         net.backward(y, input_gradient=True)
 
 
+def test_a_first_layer_makes_no_product_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    product = nn.Dense._product_backward
+
+    def recorded(self: nn.Dense, dz: Array, wanted: bool) -> Array | None:
+        asked.append(wanted)
+        return product(self, dz, wanted)
+
+    monkeypatch.setattr(nn.Dense, "_product_backward", recorded)
+    net = nn.Sequential(nn.Flatten(), nn.Dense(4, 3), nn.Tanh(), nn.Dense(3, 2))
+    y = net.forward(np.ones((5, 4)), training=True)
+    net.backward(y)
+    net.backward(y, input_gradient=True)
+    assert asked == [True, False, True, True]
+
+
 # ---- memory ----
 
 
-def bench_network(sizes: list[int]) -> nn.Sequential:
+def bench_network(sizes: list[int], bias: bool = False) -> nn.Sequential:
     """That of bench/training.py: BatchNorm, ReLU and dropout after all layers but the last."""
     rng = np.random.default_rng(0)
     layers: list[nn.Layer] = []
     for n_in, n_out in pairwise(sizes[:-1]):
-        layers += [nn.Dense(n_in, n_out, bias=False, rng=rng), nn.BatchNorm(n_out)]
+        layers += [nn.Dense(n_in, n_out, bias=bias, rng=rng), nn.BatchNorm(n_out)]
         layers += [nn.ReLU(), nn.Dropout(0.2, rng=rng)]
     return nn.Sequential(*layers, nn.Dense(*sizes[-2:], rng=rng))
 
 
-def test_a_steady_step_allocates_next_to_nothing() -> None:
-    net = bench_network([784, 512, 256, 10])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_steady_step_allocates_next_to_nothing(bias: bool) -> None:
+    net = bench_network([784, 512, 256, 10], bias)
     opt = nf.optim.Adam(net.params)
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((128, 784), np.float32), rng.integers(0, 10, 128)
@@ -316,12 +338,52 @@ def test_a_steady_step_allocates_next_to_nothing() -> None:
         steps(5)
         steady = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
-        steps(200)
+        steps(100)
         left, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak - steady <= 16_000
     assert left - steady < 1000
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Dense(512, 64)],
+        [nn.Dense(512, 512)],
+        [nn.DropConnect(512, 64)],
+        [nn.Dropout()],
+        [nn.Dense(512, 512), nn.ReLU(), nn.Dropout()],
+        [nn.Dense(512, 512), nn.GELU()],
+        [nn.ReLU(), nn.Dropout()],
+        [nn.Mish(), nn.Tanh(), nn.Dropout()],
+        [nn.PReLU()],
+        [nn.Softmax()],
+        [nn.GLU()],
+        [nn.Maxout(2)],
+    ],
+    ids=repr,
+)
+def test_steady_layers_allocate_next_to_nothing(layers: list[nn.Layer]) -> None:
+    # A mask of x has 8 kB, x itself 256, and the sums by a bias 6.
+    net, x = nn.Sequential(*layers), np.ones((128, 512), np.float32)
+    dy = np.ones(net.output_shape(x.shape), np.float32)
+
+    def step() -> None:
+        net.forward(x, training=True)
+        net.backward(dy, input_gradient=True)
+
+    tracemalloc.start()
+    try:
+        step()
+        step()
+        steady = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        step()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak - steady < 7000
 
 
 def test_params_and_grads_stay_the_same_arrays() -> None:
@@ -340,7 +402,8 @@ def test_params_and_grads_stay_the_same_arrays() -> None:
     assert all(a is b for a, b in zip(grads, net.named_grads().values(), strict=True))
     assert list(net.named_params()) == list(net.named_grads())
     net.params.clear()
-    assert len(net.params) == len(params)
+    net.grads.clear()
+    assert len(net.params) == len(net.grads) == 17
 
 
 def test_results_of_inference_are_new() -> None:

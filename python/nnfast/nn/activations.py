@@ -68,7 +68,6 @@ class Activation(KernelLayer):
     def __init_subclass__(cls) -> None:
         """What the table says of the function, and the function itself."""
         row = TABLE[cls._name]
-        cls._keeps_input = row.saves == "x"
         cls._keeps_output = cls._in_place = row.saves == "y"
         cls._function = staticmethod(getattr(nnfast, row.name))
         cls._derivative = staticmethod(getattr(nnfast, f"{row.name}_backward"))
@@ -85,7 +84,7 @@ class Activation(KernelLayer):
     def _train(self, x: Array, own: bool) -> Array:
         out = x if own else self._y.take(x.shape, x.dtype)
         y: Array = self._function(x, *self._args, out=out)
-        self._saved = x if self._keeps_input else y
+        self._saved = y if self._keeps_output else x
         return y
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
@@ -418,7 +417,7 @@ class AlongAxis(KernelLayer):
 
     def __init_subclass__(cls) -> None:
         """Whose output is half as long keeps its input."""
-        cls._halves = cls._keeps_input = cls._name.endswith("glu")
+        cls._halves = cls._name.endswith("glu")
         cls._keeps_output = not cls._halves
         cls._function = staticmethod(getattr(nnfast, cls._name))
         cls._derivative = staticmethod(getattr(nnfast, f"{cls._name}_backward"))

@@ -11,6 +11,9 @@ from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
 from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape, generator_of
 
+# Elements of a bias that is repeated for several rows.
+_TILE = 16384
+
 
 class Dense(KernelLayer):
     """A matrix product and a bias: ``y = x @ weight + bias``.
@@ -61,8 +64,6 @@ class Dense(KernelLayer):
            [4., 4.]], dtype=float32), array([4., 4.], dtype=float32)])
     """
 
-    _keeps_input = True
-
     def __init__(
         self,
         n_in: int,
@@ -81,7 +82,7 @@ class Dense(KernelLayer):
         self._learn(weight=self._weight)
         if self._bias is not None:
             self._learn(bias=self._bias)
-        self._ones = _Ones()
+        self._tile, self._ones = Buffer(), _Ones()
         self._dz = Buffer()  # only for a dy that may not be written
         self._x = self._used = self._weight
 
@@ -102,7 +103,9 @@ class Dense(KernelLayer):
 
     def _train(self, x: Array, own: bool) -> Array:
         z = self._product(x)
-        return z if self._bias is None else np.add(z, self._bias, out=z)
+        if self._bias is not None:
+            self._add_bias(self._flat(z), self._bias)
+        return z
 
     def _infer(self, x: Array, own: bool) -> Array:
         z = self._inferred_product(x)
@@ -115,6 +118,15 @@ class Dense(KernelLayer):
             _, sums = _core.bias_relu_dropout_backward(dy, self._ones.bits(dy.size), 1.0, out)
             self._take_bias_gradient(sums)
         return self._product_backward(dy, wanted)
+
+    def _add_bias(self, z: Array, bias: Array) -> None:
+        """z + bias in place, some rows at a time: NumPy would make a new buffer for a bias that is broadcast."""
+        rows = 1 + _TILE // self.n_out
+        tile = self._tile.take((min(len(z), rows), self.n_out), z.dtype)
+        tile[...] = bias
+        for first in range(0, len(z), rows):
+            part = z[first : first + rows]
+            np.add(part, tile[: len(part)], out=part)
 
     # ---- in parts, for those that come between the product and the bias ----
 

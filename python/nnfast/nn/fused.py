@@ -30,7 +30,6 @@ _BIASED: dict[type[activations.Activation], tuple[_Function, _Function]] = {
 class _AfterProduct:
     """A dense layer whose bias is added together with what follows; the bases of two stages."""
 
-    _keeps_input = True
     _in_place = _is_view = False
 
     def __init__(self, dense: Dense) -> None:
@@ -107,7 +106,6 @@ class BiasedReLUDropout(_AfterProduct):
 class NormalisedReLU:
     """BatchNorm and ReLU."""
 
-    _keeps_input = True
     _keeps_output = _in_place = _is_view = False
 
     def __init__(self, norm: BatchNorm) -> None:

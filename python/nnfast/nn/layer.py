@@ -127,12 +127,10 @@ class KernelLayer(Layer):
     A network sets `own` by what the class says of itself:
     """
 
-    _keeps_input = False
-    """Whether backward reads x."""
     _keeps_output = False
     """Whether backward reads y."""
     _in_place = False
-    """Whether y may take x's memory."""
+    """Whether y may take x's memory, as backward does not read x."""
     _is_view = False
     """Whether y is x's memory in any case, and dx that of dy."""
 

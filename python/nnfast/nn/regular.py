@@ -67,8 +67,6 @@ class BatchNorm(KernelLayer):
            [ 1.,  0.]], dtype=float32), array([0.2, 0.5], dtype=float32))
     """
 
-    _keeps_input = True
-
     def __init__(
         self,
         n: int,
@@ -292,8 +290,6 @@ class StochasticDepth(KernelLayer):
     >>> np.unique(layer.forward(x, training=True)), np.unique(layer.forward(x))
     (array([1., 3.]), array([2.]))
     """
-
-    _keeps_input = True
 
     def __init__(
         self,

@@ -368,7 +368,7 @@ def _planned(stages: list[Stage]) -> list[_Step]:
     steps: list[_Step] = []
     free = False
     for stage in stages:
-        steps.append(_Step(stage, free and stage._in_place and not stage._keeps_input))
+        steps.append(_Step(stage, free and stage._in_place))
         if not stage._is_view:
             free = not stage._keeps_output
     return steps

@@ -16,7 +16,6 @@ from nnfast.nn.layer import Array, KernelLayer, Layer
 class Stage(Protocol):
     """See KernelLayer."""
 
-    _keeps_input: bool
     _keeps_output: bool
     _in_place: bool
     _is_view: bool
@@ -30,7 +29,7 @@ class Stage(Protocol):
 class ForeignStage:
     """A layer that is called as a user calls it; whatever it takes and gives may be kept."""
 
-    _keeps_input = _keeps_output = True
+    _keeps_output = True
     _in_place = _is_view = False
     _dtype: np.dtype[Any] | None = None
 

@@ -10,33 +10,11 @@ import pytest
 
 import nnfast as nf
 from gradients import Array, assert_gradient
+from networks import Doubled, numbers
 from nnfast import nn
 
 Make = Callable[[], nn.Layer]
 F64 = np.float64
-
-
-class Doubled(nn.Layer):
-    """A layer as a user writes it, with a parameter."""
-
-    def __init__(self) -> None:
-        self.factor, self.dfactor = np.full(1, 2.0), np.zeros(1)
-        self.x = np.zeros(0)
-
-    def forward(self, x: Any, training: bool = False) -> Array:
-        if training:
-            self.x = x
-        return x * self.factor
-
-    def backward(self, dy: Any) -> Array:
-        self.dfactor[...] = (dy * self.x).sum()
-        return dy * self.factor
-
-    def named_params(self) -> dict[str, Array]:
-        return {"factor": self.factor}
-
-    def named_grads(self) -> dict[str, Array]:
-        return {"factor": self.dfactor}
 
 
 # A layer each, whose random numbers are the same at every making, and the shape of its x.
@@ -92,10 +70,6 @@ LAYERS: dict[str, tuple[Make, tuple[int, ...]]] = {
     ),
 }
 every_layer = pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
-
-
-def numbers(shape: tuple[int, ...], seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def backward(layer: nn.Layer, dy: Array) -> Array:

@@ -11,8 +11,8 @@ from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
 from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape, generator_of
 
-# Elements of a bias that is repeated for several rows.
-_TILE = 16384
+# Elements of a bias that is repeated for several rows, and of a sum for which that does not pay.
+_TILE, _SMALL = 16384, 512
 
 
 class Dense(KernelLayer):
@@ -120,7 +120,10 @@ class Dense(KernelLayer):
         return self._product_backward(dy, wanted)
 
     def _add_bias(self, z: Array, bias: Array) -> None:
-        """z + bias in place, some rows at a time: NumPy would make a new buffer for a bias that is broadcast."""
+        """z + bias in place, some rows at a time: NumPy makes a buffer, as large as z, for a bias that is broadcast."""
+        if z.size <= _SMALL:
+            np.add(z, bias, out=z)
+            return
         rows = 1 + _TILE // self.n_out
         tile = self._tile.take((min(len(z), rows), self.n_out), z.dtype)
         tile[...] = bias

@@ -43,6 +43,7 @@ NOT_KERNELS = {
     "get_num_threads",
     "init",
     "merge_stats",
+    "nn",
     "num_threads",
     "optim",
     "penalties",

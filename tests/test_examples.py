@@ -9,9 +9,9 @@ import pytest
 import nnfast as nf
 
 MODULES = [
-    f"nnfast.{module.name}"
-    for module in pkgutil.iter_modules(nf.__path__)
-    if module.name != "_core"
+    module.name
+    for module in pkgutil.walk_packages(nf.__path__, "nnfast.")
+    if module.name != "nnfast._core"
 ]
 
 
@@ -39,6 +39,7 @@ def test_ufuncs_are_among_them() -> None:
     assert {*nf.augmentation.__all__, *nf.preprocessing.__all__, "preprocessing"} <= names
     initialisers = {f"nnfast.init.{name}" for name in nf.init.__all__}
     assert initialisers | {"nnfast.init"} <= {test.name for test in examples()}
+    assert {*nf.nn.__all__, "nn"} <= names
 
 
 def test_a_wrong_example_is_found() -> None:

@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from nnfast import augmentation as augmentation
     from nnfast import averaging as averaging
     from nnfast import init as init
+    from nnfast import nn as nn
     from nnfast import optim as optim
     from nnfast import penalties as penalties
     from nnfast import preprocessing as preprocessing
@@ -137,6 +138,7 @@ _LAZY = (
     "augmentation",
     "averaging",
     "init",
+    "nn",
     "optim",
     "penalties",
     "preprocessing",
@@ -217,6 +219,7 @@ __all__ = [
     "mish",
     "mish_backward",
     "mse_loss",
+    "nn",
     "num_threads",
     "optim",
     "penalties",

@@ -1,13 +1,82 @@
-"""State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
+"""State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken; its files."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+# ---- files ----
+
+
+def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; a file of that name is left as it was.
+    """
+    path = Path(path)
+    # Not tempfile's, which nobody else may read.
+    temporary = path.with_name(f"{path.name}.{token_hex(4)}.part")
+    file = open(temporary, "xb")  # noqa: SIM115 -- what follows removes what this makes
+    try:
+        with file:
+            named: dict[str, Any] = dict(arrays)
+            np.savez(file, **named)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no such file.
+    """
+    try:
+        # NumPy leaves a file open that it opened and finds to be no archive.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            # By the full names of its members: "w" could be "w.npy", too.
+            return {name: file[f"{name}.npy"] for name in file.files}
+    except (EOFError, BadZipFile, TypeError) as error:
+        raise ValueError(f"{path} is no file of a state: {error}") from error
+
+
+# ---- checks ----
+
+
+def check_names(given: Mapping[str, Any], wanted: set[str]) -> None:
+    """A ValueError if names are missing or too many."""
+    for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
+        if names:
+            raise ValueError(f"state {kind} {', '.join(sorted(names))}")
+
+
+def check_arrays(given: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[Any]]) -> None:
+    """A ValueError or TypeError if an array has not the shape or dtype of the one it is for, or that is read-only."""
+    for name, array in wanted.items():
+        if given[name].shape != array.shape:
+            raise ValueError(
+                f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
+            )
+        if given[name].dtype != array.dtype:
+            raise TypeError(
+                f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
+            )
+        if not array.flags.writeable:
+            raise ValueError(f"{name} must be writeable, but is read-only")
 
 
 def by_name(
@@ -64,7 +133,8 @@ class Resumable:
         TypeError
             If an array has another dtype.
         ValueError
-            If the state is another class's, lacks something, has something more, or a shape differs.
+            If the state is another class's, lacks something, has something more, or a shape differs, or an array to be
+            written is read-only.
         """
         kept, scalars = self._kept(), self._scalars()
         given = {name: np.asarray(value) for name, value in state.items()}
@@ -72,19 +142,8 @@ class Resumable:
             raise ValueError(
                 f"state must be of {type(self).__name__}, got {given.get(self._kind)!s}"
             )
-        wanted = {self._kind, *scalars, *kept}
-        for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
-            if names:
-                raise ValueError(f"state {kind} {', '.join(sorted(names))}")
-        for name, array in (kept | scalars).items():
-            if given[name].shape != array.shape:
-                raise ValueError(
-                    f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
-                )
-            if given[name].dtype != array.dtype:
-                raise TypeError(
-                    f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
-                )
+        check_names(given, {self._kind, *scalars, *kept})
+        check_arrays(given, kept | scalars)
         for name, array in kept.items():
             array[...] = given[name]
         self._take_scalars({name: given[name].tolist() for name in scalars})
@@ -101,15 +160,7 @@ class Resumable:
         OSError
             If it cannot be written; a file of that name is left as it was.
         """
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, allow_pickle=False, **self.state_dict())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        save(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take back what save wrote.
@@ -125,5 +176,4 @@ class Resumable:
         TypeError, ValueError
             As load_state_dict, or if it is no such file.
         """
-        with np.load(path, allow_pickle=False) as file:
-            self.load_state_dict({name: file[name] for name in file.files})
+        self.load_state_dict(load(path))

@@ -96,7 +96,7 @@ def dropout(
     if offset != 0:
         offset = _offset(offset)
     seed = _seed(rng, mask)
-    return _core.dropout(x, p, _scale(p, mode), -0.0, 0.0, seed, offset, mask, out)
+    return _core.dropout(x, p, scale_of(p, mode), -0.0, 0.0, seed, offset, mask, out)
 
 
 def dropout_backward(
@@ -145,7 +145,7 @@ def dropout_backward(
         dy = _arrays.floating(dy, "dy", halves=True)
         return _keep_by_channel(dy, "dy", _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
     p = _checks.real_in(p, 0, 1, "p")
-    return _core.dropout_backward(dy, mask, _scale(p, mode), out)
+    return _core.dropout_backward(dy, mask, scale_of(p, mode), out)
 
 
 def dropout_mask(
@@ -364,7 +364,7 @@ def bias_relu_dropout(
         from nnfast.bias import bias_relu
 
         return bias_relu(x, bias, out=out), None
-    scale = _scale(p, "inverted")
+    scale = scale_of(p, "inverted")
     offset = _offset(offset)
     seed = _seed(rng, mask)
     return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, out)
@@ -406,10 +406,11 @@ def bias_relu_dropout_backward(
            [1., 1.]]), array([1., 2.]))
     """
     p = _checks.real_in(p, 0, 1, "p")
-    return _core.bias_relu_dropout_backward(dy, mask, _scale(p, "inverted"), out)
+    return _core.bias_relu_dropout_backward(dy, mask, scale_of(p, "inverted"), out)
 
 
-def _scale(p: float, mode: Mode) -> float:
+def scale_of(p: float, mode: Mode) -> float:
+    """What kept values are multiplied by in training."""
     return 1.0 if mode == "vanilla" or p == 1 else 1 / (1 - p)
 
 

@@ -916,6 +916,7 @@ def _initialisers() -> dict[str, Initialiser]:
 
 
 _BY_NAME = _initialisers()
+NAMES = _BY_NAME.keys()
 
 
 # ---- arguments ----

@@ -127,7 +127,9 @@ class Philox:
         >>> nf.random.Philox(0).bits(2)
         array([1713891541, 4175744164], dtype=uint32)
         """
-        return self._fill(_BITS, _arrays.target(shape, dtype, (np.uint32, np.uint64), out), 0.0, 0.0)
+        return self._fill(
+            _BITS, _arrays.target(shape, dtype, (np.uint32, np.uint64), out), 0.0, 0.0
+        )
 
     def uniform(
         self,

@@ -1,0 +1,95 @@
+"""Networks: layers with explicit ``forward`` and ``backward``, put together by ``Sequential``.
+
+Layers and optimizers are all of nnfast that keeps state. ``forward(x, training=True)`` keeps what ``backward(dy)``
+needs, which returns the gradient by x (a Sequential's only if asked to) and writes those by the parameters. ``params``
+and ``grads`` are lists in the same order, as an optimizer takes them, and the arrays in them stay the same; every
+backward writes the gradients anew.
+
+In training all arrays lie in memory that the next step uses again, for smaller batches too: what forward or backward
+returns is overwritten by the next such call. A loss may put its gradient into the output's memory (``out=``) if the
+last layer does not need that for backward: Dense does not. ``forward(x)`` alone is inference: it keeps nothing, draws
+no random number and returns a new array.
+
+Parameters are float32 or float64; inputs are converted to their dtype. Errors name the argument and change nothing.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> net = nf.nn.Sequential(nf.nn.Dense(64, 32, rng=0), nf.nn.ReLU(), nf.nn.Dense(32, 10, rng=1))
+>>> x, labels = np.random.default_rng(0).random((16, 64), np.float32), np.arange(16) % 10
+>>> opt = nf.optim.Adam(net.params)
+>>> z = net.forward(x, training=True)
+>>> loss, dz = nf.softmax_cross_entropy(z, labels, out=z)
+>>> net.backward(dz)
+>>> opt.step(net.grads)
+>>> nf.softmax_cross_entropy(net.forward(x), labels)[0] < loss
+True
+"""
+
+from nnfast.nn.activations import (
+    CELU,
+    ELU,
+    GEGLU,
+    GELU,
+    GLU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Maxout,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    SwiGLU,
+    Tanh,
+    Tanhshrink,
+)
+from nnfast.nn.dense import Dense, DropConnect
+from nnfast.nn.layer import Layer
+from nnfast.nn.regular import BatchNorm, Dropout, Flatten, StochasticDepth
+from nnfast.nn.sequential import Sequential
+
+__all__ = [
+    "CELU",
+    "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "BatchNorm",
+    "Dense",
+    "DropConnect",
+    "Dropout",
+    "Flatten",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Layer",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Maxout",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "StochasticDepth",
+    "SwiGLU",
+    "Tanh",
+    "Tanhshrink",
+]

@@ -1,0 +1,568 @@
+"""Every activation of nnfast as a layer, named as in PyTorch; what each is comes from nnfast.activations.TABLE."""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+import nnfast
+from nnfast import _arrays, _checks
+from nnfast._docs import PARAMS
+from nnfast._load import _core
+from nnfast._table import TABLE
+from nnfast.activations import maxout_backward, prelu_weight_backward
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape
+
+Class = TypeVar("Class", bound=type[KernelLayer])
+
+_DOC = """{title}: ``{formula}``, the layer of ``nnfast.{name}``.
+
+{params}Notes
+-----
+Keeps {kept} for the backward pass.
+
+{references}Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> x = np.array([[-1.5, 0.5]])
+>>> np.array_equal(nf.nn.{layer}().forward(x), nf.{name}(x))
+True
+"""
+_APPROXIMATE = """approximate : "none" or "tanh", default "none"
+    The function itself, or its tanh approximation.
+"""
+_KEPT = {"x": "x, which must not change until then,", "y": "y"}
+
+
+def _documented(layer: Class) -> Class:
+    """Gives the layer of an elementwise activation its docstring."""
+    row = TABLE[layer._name]  # type: ignore[attr-defined]
+    params = "".join(
+        f"{name} : float, default {default:g}\n    {PARAMS[name].format(backward='')}\n"
+        for name, default in row.params.items()
+    )
+    if row.name == "gelu":
+        params = _APPROXIMATE
+    layer.__doc__ = _DOC.format(
+        title=row.title,
+        formula=row.formula,
+        name=row.name,
+        params=f"Parameters\n----------\n{params}\n" if params else "",
+        kept=_KEPT[row.saves],
+        references=f"References\n----------\n{row.source}.\n\n",
+        layer=layer.__name__,
+    )
+    return layer
+
+
+class Activation(KernelLayer):
+    """The base of the elementwise activations."""
+
+    _name: ClassVar[str]
+    _function: ClassVar[Callable[..., Any]]
+    _derivative: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls) -> None:
+        """What the table says of the function, and the function itself."""
+        row = TABLE[cls._name]
+        cls._keeps_output = cls._in_place = row.saves == "y"
+        cls._function = staticmethod(getattr(nnfast, row.name))
+        cls._derivative = staticmethod(getattr(nnfast, f"{row.name}_backward"))
+
+    def __init__(self, dtype: DTypeLike | None = None, **params: Any) -> None:
+        super().__init__(dtype)
+        self._params = params
+        self._args: tuple[Any, ...] = tuple(params.values())
+        self._saved: Array = np.empty(0, np.float32)
+        # Parameters out of range are an error here, those that only the gradient refuses included.
+        self._function(self._saved, *self._args)
+        self._derivative(self._saved, self._saved, *self._args)
+
+    def _train(self, x: Array, own: bool) -> Array:
+        out = x if own else self._y.take(x.shape, x.dtype)
+        y: Array = self._function(x, *self._args, out=out)
+        self._saved = y if self._keeps_output else x
+        return y
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        out = dy if own else self._dx.take(dy.shape, dy.dtype)
+        dx: Array = self._derivative(dy, self._saved, *self._args, out=out)
+        return dx
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        y: Array = self._function(x, *self._args, out=x if own else np.empty_like(x))
+        return y
+
+    def _settings(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._params.items())
+
+
+@_documented
+class ReLU(Activation):
+    _name = "relu"
+
+
+@_documented
+class ReLU6(Activation):
+    _name = "relu6"
+
+
+@_documented
+class Hardtanh(Activation):
+    _name = "hardtanh"
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        super().__init__(min_val=min_val, max_val=max_val)
+
+
+@_documented
+class LeakyReLU(Activation):
+    _name = "leaky_relu"
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__(negative_slope=negative_slope)
+
+
+@_documented
+class Hardsigmoid(Activation):
+    _name = "hardsigmoid"
+
+
+@_documented
+class Hardswish(Activation):
+    _name = "hardswish"
+
+
+@_documented
+class CELU(Activation):
+    _name = "celu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__(alpha=alpha)
+
+
+@_documented
+class SELU(Activation):
+    _name = "selu"
+
+
+@_documented
+class Sigmoid(Activation):
+    _name = "sigmoid"
+
+
+@_documented
+class LogSigmoid(Activation):
+    _name = "logsigmoid"
+
+
+@_documented
+class Softplus(Activation):
+    _name = "softplus"
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__(beta=beta)
+
+
+@_documented
+class Tanh(Activation):
+    _name = "tanh"
+
+
+@_documented
+class Tanhshrink(Activation):
+    _name = "tanhshrink"
+
+
+@_documented
+class SiLU(Activation):
+    _name = "silu"
+
+
+@_documented
+class Mish(Activation):
+    _name = "mish"
+
+
+@_documented
+class Softsign(Activation):
+    _name = "softsign"
+
+
+@_documented
+class GELU(Activation):
+    _name = "gelu"
+
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+        super().__init__(approximate=approximate)
+
+
+class ELU(Activation):
+    """Exponential linear unit: ``x where x > 0, else alpha * expm1(x)``, whose alpha may be learned.
+
+    Parameters
+    ----------
+    alpha : float, default 1
+        Minus the limit at -inf; positive.
+    learn_alpha : bool, default False
+        Whether alpha is a parameter.
+    dtype : float32 or float64, default float32
+        Of a learned alpha.
+
+    Attributes
+    ----------
+    alpha : ndarray, shape (1,), or float
+        The array if it is learned.
+
+    Raises
+    ------
+    TypeError
+        If alpha is not a real number, or dtype another.
+    ValueError
+        If alpha is not positive, here or where learning has made it so: from forward, then.
+
+    Notes
+    -----
+    Keeps y for the backward pass. By alpha the gradient is ``expm1(x) = y / alpha`` where x ≤ 0, and 0 elsewhere: with
+    a learned alpha the sum of ``dy * min(y, 0)`` over all elements, divided by alpha, summed in float64.
+
+    References
+    ----------
+    Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential linear units", 2015;
+    Trottier, Giguère, Chaib-draa, "Parametric exponential linear unit for deep convolutional neural networks", 2017,
+    for learning it.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.ELU(alpha=0.5, learn_alpha=True)
+    >>> y = layer.forward(np.array([[-np.inf, 2.0]]), training=True)
+    >>> dx = layer.backward(np.ones((1, 2)))
+    >>> y, layer.grads
+    (array([[-0.5,  2. ]], dtype=float32), [array([-1.], dtype=float32)])
+    """
+
+    _name = "elu"
+
+    def __init__(
+        self, alpha: float = 1.0, *, learn_alpha: bool = False, dtype: DTypeLike = np.float32
+    ) -> None:
+        super().__init__(dtype if learn_alpha else None, alpha=alpha)
+        self._alpha: Array | None = None
+        if learn_alpha:
+            self._alpha = np.full(1, alpha, self._dtype)
+            self._learn(alpha=self._alpha)
+
+    @property
+    def alpha(self) -> Array | float:
+        """The parameter, or the number."""
+        return self._args[0] if self._alpha is None else self._alpha
+
+    def _train(self, x: Array, own: bool) -> Array:
+        self._read_alpha()
+        return super()._train(x, own)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        before = self._args  # backward may still need what training had
+        self._read_alpha()
+        try:
+            return super()._infer(x, own)
+        finally:
+            self._args = before
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        if self._alpha is not None:
+            # Where PReLU's input is y, its slope's gradient is the sum of dy min(y, 0).
+            sums = prelu_weight_backward(dy, self._saved, self._alpha)
+            np.divide(sums, self._args[0], out=self._own_grads["alpha"])
+        return super()._backward(dy, own, wanted)
+
+    def _read_alpha(self) -> None:
+        if self._alpha is not None:
+            self._args = (_checks.positive(self._alpha[0], "alpha"),)
+
+    def _settings(self) -> str:
+        if self._alpha is None:
+            return super()._settings()
+        return f"alpha={self._alpha[0]:g}, learn_alpha=True"
+
+
+class PReLU(Activation):
+    """Rectified linear unit with a learned slope below 0: ``x where x > 0, else weight * x``.
+
+    Parameters
+    ----------
+    n : int, default 1
+        Slopes: one for all, or one a channel.
+    init : float, default 0.25
+        What they begin with.
+    axis : int, default 1
+        The axis of the channels, if there are more slopes than one.
+    dtype : float32 or float64, default float32
+
+    Attributes
+    ----------
+    weight : ndarray, shape (n,)
+
+    Raises
+    ------
+    TypeError
+        If n or axis is no int, init not a real number, or dtype another.
+    ValueError
+        If n is below 1; from forward, if x has not n channels.
+
+    Notes
+    -----
+    Keeps x for the backward pass. The gradient of the slope is summed in float64. Weight decay on it would pull the
+    slopes towards ReLU's: leave it out.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.PReLU(2)
+    >>> y = layer.forward(np.array([[-4.0, 2.0], [-2.0, -8.0]]), training=True)
+    >>> dx = layer.backward(np.ones((2, 2)))
+    >>> y, layer.grads
+    (array([[-1. ,  2. ],
+           [-0.5, -2. ]], dtype=float32), [array([-6., -8.], dtype=float32)])
+    """
+
+    _name = "prelu"
+
+    def __init__(
+        self, n: int = 1, init: float = 0.25, *, axis: int = 1, dtype: DTypeLike = np.float32
+    ) -> None:
+        self.n, self.axis = _checks.integer_from(n, 1, "n"), _checks.integer(axis, "axis")
+        slopes = np.full(self.n, _checks.real(init, "init"))
+        super().__init__(dtype, weight=slopes[:1])
+        self._weight: Array = slopes.astype(self._dtype)
+        self._learn(weight=self._weight)
+
+    @property
+    def weight(self) -> Array:
+        """The slopes, shape (n,)."""
+        return self._weight
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        axes = len(input_shape)
+        if self.n > 1 and (not -axes <= self.axis < axes or input_shape[self.axis] != self.n):
+            raise ValueError(
+                f"x must have {self.n} channels along axis {self.axis}, got {input_shape}"
+            )
+        return input_shape
+
+    def _train(self, x: Array, own: bool) -> Array:
+        self._args = (self._slopes(x.ndim),)
+        return super()._train(x, own)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        y: Array = self._function(x, self._slopes(x.ndim), out=x if own else np.empty_like(x))
+        return y
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        sums = prelu_weight_backward(dy, self._saved, self._args[0])
+        self._own_grads["weight"][...] = sums.reshape(self.n)
+        return super()._backward(dy, own, wanted)
+
+    def _slopes(self, axes: int) -> Array:
+        """The slopes in a shape that broadcasts to x's."""
+        if self.n == 1:
+            return self._weight.reshape((1,) * min(axes, 1))
+        return self._weight.reshape(-1, *(1,) * (axes - 1 - self.axis % axes))
+
+    def _settings(self) -> str:
+        return f"{self.n}"
+
+
+# ---- along an axis ----
+
+_ALONG_DOC = """{title}, the layer of ``nnfast.{name}``.
+
+Parameters
+----------
+axis : int, default -1
+    {axis}
+
+Raises
+------
+TypeError
+    If axis is no int.
+ValueError
+    From forward, if x has no such axis{odd}.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> x = np.array([[-1.5, 0.5]])
+>>> np.array_equal(nf.nn.{layer}().forward(x), nf.{name}(x))
+True
+"""
+
+
+class AlongAxis(KernelLayer):
+    """The base of the activations that look along an axis."""
+
+    _name: ClassVar[str]
+    _title: ClassVar[str]
+    _halves: ClassVar[bool]
+    _function: ClassVar[Callable[..., Any]]
+    _derivative: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls) -> None:
+        """Whose output is half as long keeps its input."""
+        cls._halves = cls._name.endswith("glu")
+        cls._keeps_output = not cls._halves
+        cls._function = staticmethod(getattr(nnfast, cls._name))
+        cls._derivative = staticmethod(getattr(nnfast, f"{cls._name}_backward"))
+        cls.__doc__ = _ALONG_DOC.format(
+            title=cls._title,
+            name=cls._name,
+            layer=cls.__name__,
+            axis="It is halved: ``a * act(b)``." if cls._halves else "Along which it sums up.",
+            odd=" or it has an odd length there" if cls._halves else "",
+        )
+
+    def __init__(self, axis: int = -1) -> None:
+        super().__init__()
+        self.axis = _checks.integer(axis, "axis")
+        self._saved: Array = np.empty(0, np.float32)
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        axis = axis_within(self.axis, input_shape)
+        if not self._halves:
+            return input_shape
+        if input_shape[axis] % 2:
+            raise ValueError(
+                f"x must have an even length along axis {self.axis}, got shape {input_shape}"
+            )
+        return (*input_shape[:axis], input_shape[axis] // 2, *input_shape[axis + 1 :])
+
+    def _train(self, x: Array, own: bool) -> Array:
+        out = self._y.take(self.output_shape(x.shape), x.dtype)
+        y: Array = self._function(x, axis=self.axis, out=out)
+        self._saved = x if self._halves else y
+        return y
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        out = self._dx.take(self._saved.shape, dy.dtype)
+        dx: Array = self._derivative(dy, self._saved, axis=self.axis, out=out)
+        return dx
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        y: Array = self._function(x, axis=self.axis)
+        return y
+
+    def _settings(self) -> str:
+        return "" if self.axis == -1 else f"axis={self.axis}"
+
+
+class Softmax(AlongAxis):
+    _name, _title = "softmax", "Softmax: probabilities out of logits, ``exp(x) / sum(exp(x))``"
+
+
+class LogSoftmax(AlongAxis):
+    _name, _title = "log_softmax", "Logarithm of softmax: ``x - log(sum(exp(x)))``"
+
+
+class GLU(AlongAxis):
+    _name, _title = "glu", "Gated linear unit (Dauphin et al., 2017)"
+
+
+class GEGLU(AlongAxis):
+    _name, _title = "geglu", "Gated linear unit with gelu (Shazeer, 2020)"
+
+
+class SwiGLU(AlongAxis):
+    _name, _title = "swiglu", "Gated linear unit with silu (Shazeer, 2020)"
+
+
+class Maxout(KernelLayer):
+    """The largest of every ``pieces`` neighbours along an axis, which gets shorter by that factor.
+
+    Parameters
+    ----------
+    pieces : int in [1, 256]
+    axis : int, default -1
+
+    Raises
+    ------
+    TypeError
+        If pieces or axis is no int.
+    ValueError
+        If pieces is out of range; from forward, if it does not divide the axis.
+
+    Notes
+    -----
+    Keeps one byte for each element of y. float16 is computed in float32.
+
+    References
+    ----------
+    Goodfellow et al., "Maxout networks", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.nn.Maxout(2).forward(np.array([[1.0, 3.0, -2.0, -5.0]]))
+    array([[ 3., -2.]])
+    """
+
+    def __init__(self, pieces: int, axis: int = -1) -> None:
+        super().__init__()
+        self.pieces = _checks.integer_from(pieces, 1, "pieces")
+        if self.pieces > 256:
+            raise ValueError(f"pieces must be in [1, 256], got {pieces}")
+        self.axis = _checks.integer(axis, "axis")
+        self._numbers = Buffer()
+        self._which: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        axis = axis_within(self.axis, input_shape)
+        if input_shape[axis] % self.pieces:
+            raise ValueError(
+                f"x must have a length along axis {self.axis} that {self.pieces} pieces divide, "
+                f"got shape {input_shape}"
+            )
+        return (*input_shape[:axis], input_shape[axis] // self.pieces, *input_shape[axis + 1 :])
+
+    def _taken(self, value: Any, name: str) -> Array:
+        return _arrays.floating(value, name)
+
+    def _train(self, x: Array, own: bool) -> Array:
+        shape = self.output_shape(x.shape)
+        y = self._y.take(shape, x.dtype)
+        self._which = self._numbers.take(shape, np.uint8)
+        return self._largest(x, y, self._which)
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        axis = self.axis % dy.ndim
+        shape = (*dy.shape[:axis], dy.shape[axis] * self.pieces, *dy.shape[axis + 1 :])
+        dx = self._dx.take(shape, dy.dtype)
+        return maxout_backward(dy, self._which, self.pieces, self.axis, out=dx)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        shape = self.output_shape(x.shape)
+        return self._largest(x, np.empty(shape, x.dtype), np.empty(shape, np.uint8))
+
+    def _largest(self, x: Array, y: Array, which: NDArray[np.uint8]) -> Array:
+        axis = self.axis % x.ndim
+        # nnfast.maxout makes a new `which` at every call.
+        last = _arrays.axis_last
+        _core.maxout(last(x, axis), last(y, axis), last(which, axis), self.pieces)
+        return y
+
+    def _settings(self) -> str:
+        return f"{self.pieces}"
+
+
+def axis_within(axis: int, shape: Shape) -> int:
+    """The axis counted from the front; a ValueError if there is none."""
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"x must have an axis {axis}, got shape {shape}")
+    return axis % len(shape)

@@ -1,0 +1,272 @@
+"""Layers of weights: Dense, and DropConnect, which drops some of them."""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from nnfast import _checks, init
+from nnfast._load import _core
+from nnfast._seeds import Rng
+from nnfast.dropout import scale_of
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape, generator_of
+
+# Elements of a bias that is repeated for several rows, and of a sum for which that does not pay.
+_TILE, _SMALL = 16384, 512
+
+
+class Dense(KernelLayer):
+    """A matrix product and a bias: ``y = x @ weight + bias``.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        At least 1.
+    bias : bool, default True
+        Whether there is a bias, which begins with zeros. Before a BatchNorm none is needed.
+    dtype : float32 or float64, default float32
+        Of the parameters, and of y.
+    init : str or function, default "he"
+        First weights: a name that nnfast.init.by_name knows, or a function ``f(shape, dtype=..., rng=...)``.
+    rng : int, numpy.random.Generator, nnfast.random.Philox, numpy.random.SeedSequence or None
+        What the weights are drawn from, as nnfast.init says: one Generator serves a whole network.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (n_in, n_out)
+    bias : ndarray, shape (n_out,), or None
+        Written in place, ``layer.weight[...] = w``; named so in named_params.
+
+    Raises
+    ------
+    TypeError
+        If n_in or n_out is no int, or dtype another.
+    ValueError
+        If n_in or n_out is below 1, or init unknown.
+
+    Notes
+    -----
+    x has shape (N, ..., n_in). The gradient of the bias is summed in float64.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", 2015, for the first weights.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.Dense(3, 2, rng=0)
+    >>> y = layer.forward(np.ones((4, 3)), training=True)
+    >>> dx = layer.backward(np.ones((4, 2)))
+    >>> y.shape, dx.shape, layer.grads
+    ((4, 2), (4, 3), [array([[4., 4.],
+           [4., 4.],
+           [4., 4.]], dtype=float32), array([4., 4.], dtype=float32)])
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        init: str | init.Initialiser = "he",
+        rng: init.Rng = None,
+    ) -> None:
+        super().__init__(dtype)
+        self.n_in = _checks.integer_from(n_in, 1, "n_in")
+        self.n_out = _checks.integer_from(n_out, 1, "n_out")
+        self._weight = _first_weight((self.n_in, self.n_out), dtype, init, rng)
+        self._bias = np.zeros(self.n_out, self._dtype) if bias else None
+        self._learn(weight=self._weight)
+        if self._bias is not None:
+            self._learn(bias=self._bias)
+        self._tile, self._ones = Buffer(), _Ones()
+        self._dz = Buffer()  # only for a dy that may not be written
+        self._x = self._used = self._weight
+
+    @property
+    def weight(self) -> Array:
+        """The weights, shape (n_in, n_out)."""
+        return self._weight
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, shape (n_out,), or None."""
+        return self._bias
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        if len(input_shape) < 2 or input_shape[-1] != self.n_in:
+            raise ValueError(f"x must have shape (N, ..., {self.n_in}), got {input_shape}")
+        return (*input_shape[:-1], self.n_out)
+
+    def _train(self, x: Array, own: bool) -> Array:
+        z = self._product(x)
+        if self._bias is not None:
+            self._add_bias(self._flat(z), self._bias)
+        return z
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        z = self._inferred_product(x)
+        return z if self._bias is None else np.add(z, self._bias, out=z)
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        if self._bias is not None:
+            out = dy if own else self._dz.take(dy.shape, dy.dtype)
+            # With nothing dropped, dy goes through it unchanged: it is the sum that is wanted.
+            _, sums = _core.bias_relu_dropout_backward(dy, self._ones.bits(dy.size), 1.0, out)
+            self._take_bias_gradient(sums)
+        return self._product_backward(dy, wanted)
+
+    def _add_bias(self, z: Array, bias: Array) -> None:
+        """z + bias in place, some rows at a time: NumPy makes a buffer, as large as z, for a bias that is broadcast."""
+        if z.size <= _SMALL:
+            np.add(z, bias, out=z)
+            return
+        rows = 1 + _TILE // self.n_out
+        tile = self._tile.take((min(len(z), rows), self.n_out), z.dtype)
+        tile[...] = bias
+        for first in range(0, len(z), rows):
+            part = z[first : first + rows]
+            np.add(part, tile[: len(part)], out=part)
+
+    # ---- in parts, for those that come between the product and the bias ----
+
+    def _product(self, x: Array) -> Array:
+        """x @ weight in training."""
+        self._x, self._used = x, self._training_weight()
+        z = self._y.take((x.size // self.n_in, self.n_out), x.dtype)
+        np.matmul(self._flat(x), self._used, out=z)
+        return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
+
+    def _inferred_product(self, x: Array) -> Array:
+        z: Array = self._flat(x) @ self._weight
+        return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
+
+    def _product_backward(self, dz: Array, wanted: bool) -> Array | None:
+        """dx, if it is wanted, and the gradient of the weights."""
+        dz = self._flat(dz)
+        self._weight_gradient(self._flat(self._x).T, dz, self._own_grads["weight"])
+        if not wanted:
+            return None
+        dx = self._dx.take((len(dz), self.n_in), dz.dtype)
+        np.matmul(dz, self._used.T, out=dx)
+        return dx if self._x.ndim == 2 else dx.reshape(self._x.shape)
+
+    def _take_bias_gradient(self, sums: Array) -> None:
+        self._own_grads["bias"][...] = sums
+
+    def _training_weight(self) -> Array:
+        return self._weight
+
+    def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
+        np.matmul(xt, dz, out=out)
+
+    @staticmethod
+    def _flat(x: Array) -> Array:
+        return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+    def _settings(self) -> str:
+        return f"{self.n_in}, {self.n_out}" + ("" if self._bias is not None else ", bias=False")
+
+
+class DropConnect(Dense):
+    """A dense layer some of whose weights are dropped in each step: ``y = x @ dropout(weight, p) + bias``.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+    p : float in [0, 1], default 0.5
+        Probability of dropping a weight; what is kept is scaled by ``1 / (1 - p)``. One mask serves the batch.
+    bias, dtype, init
+        As of Dense.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        For the first weights, which are those of a Dense with the same, and for the masks.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (n_in, n_out)
+    bias : ndarray, shape (n_out,), or None
+        As of Dense.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As Dense, or if p is out of range.
+
+    References
+    ----------
+    Wan et al., "Regularization of neural networks using DropConnect", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.DropConnect(4, 3, p=0.5, rng=0)
+    >>> x = np.ones((1, 4), np.float32)
+    >>> kept = layer.forward(x, training=True)
+    >>> bool((kept != layer.forward(x)).any())
+    True
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        p: float = 0.5,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = np.float32,
+        init: str | init.Initialiser = "he",
+        rng: Rng = None,
+    ) -> None:
+        self.p = _checks.real_in(p, 0, 1, "p")
+        self._rng = generator_of(rng)
+        super().__init__(n_in, n_out, bias=bias, dtype=dtype, init=init, rng=rng)
+        self._mask = np.empty((self._weight.size + 7) // 8, np.uint8)
+        self._dropped = np.empty_like(self._weight)
+
+    def _training_weight(self) -> Array:
+        seed = int(self._rng.bit_generator.random_raw())
+        _core.dropout_mask(self._weight.size, self.p, 1, seed, 0, self._mask)
+        return _core.dropout_backward(self._weight, self._mask, self._scale(), self._dropped)
+
+    def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
+        super()._weight_gradient(xt, dz, out)
+        _core.dropout_backward(out, self._mask, self._scale(), out)
+
+    def _scale(self) -> float:
+        return scale_of(self.p, "inverted")
+
+    def _settings(self) -> str:
+        return f"{super()._settings()}, p={self.p:g}"
+
+
+class _Ones:
+    """Masks that keep everything."""
+
+    def __init__(self) -> None:
+        self._bits = np.empty(0, np.uint8)
+
+    def bits(self, elements: int) -> Array:
+        """The mask for so many elements."""
+        wanted = (elements + 7) // 8
+        if self._bits.size < wanted:
+            self._bits = np.full(wanted, 255, np.uint8)
+        return self._bits if self._bits.size == wanted else self._bits[:wanted]
+
+
+def _first_weight(
+    shape: Shape, dtype: DTypeLike, how: str | init.Initialiser, rng: init.Rng
+) -> Array:
+    if isinstance(how, str):
+        how = init.by_name(_checks.one_of(how, init.NAMES, "init"))
+    elif not callable(how):
+        raise TypeError(f"init must be a name or a function, got {type(how).__name__}")
+    weight = np.asarray(how(shape, dtype=dtype, rng=rng))
+    if weight.shape != shape or weight.dtype != dtype:
+        raise ValueError(
+            f"init must give weights of shape {shape} and dtype {np.dtype(dtype)}, "
+            f"got {weight.shape} and {weight.dtype}"
+        )
+    return weight

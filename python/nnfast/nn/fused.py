@@ -1,0 +1,180 @@
+"""Neighbours that share a pass over memory: a bias and its activation, BatchNorm and ReLU.
+
+They give the same bits as one by one; the layers stay what the user wrote, and keep the parameters.
+"""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnfast import bias
+from nnfast.dropout import Mask, bias_relu_dropout, bias_relu_dropout_backward
+from nnfast.nn import activations
+from nnfast.nn.dense import Dense
+from nnfast.nn.layer import Array, Buffer, Layer
+from nnfast.nn.regular import BatchNorm, Dropout
+from nnfast.nn.stages import Stage, runs_as_written, stage_of
+
+_Function = Callable[..., Any]
+_BIASED: dict[type[activations.Activation], tuple[_Function, _Function]] = {
+    activations.ReLU: (bias.bias_relu, bias.bias_relu_backward),
+    activations.Tanh: (bias.bias_tanh, bias.bias_tanh_backward),
+    activations.GELU: (bias.bias_gelu, bias.bias_gelu_backward),
+    activations.SiLU: (bias.bias_silu, bias.bias_silu_backward),
+}
+
+
+class _AfterProduct:
+    """A dense layer whose bias is added together with what follows; the bases of two stages."""
+
+    _in_place = _is_view = False
+
+    def __init__(self, dense: Dense) -> None:
+        assert dense.bias is not None
+        self._dense, self._bias, self._dtype = dense, dense.bias, dense._dtype
+        self._dz = Buffer()  # only for a dy that may not be written
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        dz, sums = self._gradients(dy, dy if own else self._dz.take(dy.shape, dy.dtype))
+        self._dense._take_bias_gradient(sums)
+        return self._dense._product_backward(dz, wanted)
+
+    def _gradients(self, dy: Array, out: Array) -> tuple[Array, Array]:
+        """Those by the product, which `out` takes, and by the bias."""
+        raise NotImplementedError
+
+
+class BiasedActivation(_AfterProduct):
+    """Dense with a bias, and relu, gelu, silu or tanh."""
+
+    def __init__(self, dense: Dense, activation: activations.Activation) -> None:
+        super().__init__(dense)
+        self._forward, self._derivative = _BIASED[type(activation)]
+        self._keeps_output = activation._keeps_output
+        self._y = Buffer()
+        self._saved: tuple[Array, ...] = ()
+
+    def _train(self, x: Array, own: bool) -> Array:
+        z = self._dense._product(x)
+        if self._keeps_output:
+            y: Array = self._forward(z, self._bias, out=z)
+            self._saved = (y,)
+        else:
+            y = self._forward(z, self._bias, out=self._y.take(z.shape, z.dtype))
+            self._saved = z, self._bias
+        return y
+
+    def _gradients(self, dy: Array, out: Array) -> tuple[Array, Array]:
+        dz, sums = self._derivative(dy, *self._saved, out=out)
+        return dz, sums
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        z = self._dense._inferred_product(x)
+        y: Array = self._forward(z, self._bias, out=z)
+        return y
+
+
+class BiasedReLUDropout(_AfterProduct):
+    """Dense with a bias, ReLU, and inverted dropout: a bit an element is all that the gradient needs."""
+
+    _keeps_output = False
+
+    def __init__(self, dense: Dense, dropout: Dropout) -> None:
+        super().__init__(dense)
+        self._dropout = dropout
+        self._mask: Mask | None = None
+
+    def _train(self, x: Array, own: bool) -> Array:
+        z = self._dense._product(x)
+        self._mask = None  # the last step's goes before this one's comes
+        drop = self._dropout
+        y, self._mask = bias_relu_dropout(z, self._bias, drop.p, rng=drop._rng, out=z)
+        return y
+
+    def _gradients(self, dy: Array, out: Array) -> tuple[Array, Array]:
+        return bias_relu_dropout_backward(dy, self._mask, self._dropout.p, out=out)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        z = self._dense._inferred_product(x)
+        y: Array = bias.bias_relu(z, self._bias, out=z)
+        return y
+
+
+class NormalisedReLU:
+    """BatchNorm and ReLU."""
+
+    _keeps_output = _in_place = _is_view = False
+
+    def __init__(self, norm: BatchNorm) -> None:
+        self._norm, self._dtype = norm, norm._dtype
+
+    def _train(self, x: Array, own: bool) -> Array:
+        return self._norm._normalised(x, "relu")
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        return self._norm._backward(dy, own, wanted)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        return self._norm._inferred(x, own, "relu")
+
+
+# ---- who is joined to whom ----
+
+
+def _relu_dropout(layers: Sequence[Layer]) -> Stage | None:
+    match layers:
+        case [
+            Dense(bias=np.ndarray()) as dense,
+            activations.ReLU(),
+            Dropout(mode="inverted") as d,
+            *_,
+        ]:
+            return BiasedReLUDropout(dense, d)
+    return None
+
+
+def _biased(layers: Sequence[Layer]) -> Stage | None:
+    match layers:
+        case [Dense(bias=np.ndarray()) as dense, activations.Activation() as activation, *_]:
+            exact = not isinstance(activation, activations.GELU) or activation._args == ("none",)
+            if type(activation) in _BIASED and exact:
+                return BiasedActivation(dense, activation)
+    return None
+
+
+def _normalised(layers: Sequence[Layer]) -> Stage | None:
+    match layers:
+        case [BatchNorm() as norm, activations.ReLU(), *_]:
+            return NormalisedReLU(norm)
+    return None
+
+
+# How many layers each takes, longest first.
+JOINS: list[tuple[int, Callable[[Sequence[Layer]], Stage | None]]] = [
+    (3, _relu_dropout),
+    (2, _biased),
+    (2, _normalised),
+]
+
+
+def stages_of(layers: list[Layer]) -> list[tuple[Stage, list[Layer]]]:
+    """What is run for these layers, and which of them each stage stands for."""
+    found: list[tuple[Stage, list[Layer]]] = []
+    while layers:
+        stage, count = _next_stage(layers)
+        found.append((stage, layers[:count]))
+        layers = layers[count:]
+    return found
+
+
+def _next_stage(layers: list[Layer]) -> tuple[Stage, int]:
+    for count, join in JOINS:
+        # What stands for a layer with a user's own calls is not the layer, and is joined to nothing.
+        if all(runs_as_written(layer) for layer in layers[:count]):
+            joined = join(layers)
+            if joined is not None:
+                return joined, count
+    return stage_of(layers[0]), 1

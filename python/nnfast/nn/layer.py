@@ -1,0 +1,270 @@
+"""What all layers share: the calls they answer, their arrays, and memory that is used again in every step."""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from nnfast import _arrays, _seeds
+from nnfast._seeds import Rng
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+# Shapes whose check is remembered. Only a network that sees more than this checks again.
+_MOST_SHAPES = 64
+
+
+class Layer:
+    """The base of all layers, and of yours.
+
+    A layer of your own overrides forward and backward, output_shape if it changes shapes, and, if it learns something,
+    named_params and named_grads: the same arrays at every call, the gradients in place of the last ones.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> class Double(nf.nn.Layer):
+    ...     def forward(self, x, training=False):
+    ...         return 2 * x
+    ...     def backward(self, dy):
+    ...         return 2 * dy
+    >>> nf.nn.Sequential(Double(), nf.nn.ReLU()).forward(np.array([-1.0, 3.0]))
+    array([0., 6.])
+    """
+
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
+        """y for x; with training=True also what backward needs is kept."""
+        raise NotImplementedError(f"{type(self).__name__} must have forward")
+
+    def backward(self, dy: ArrayLike) -> Array | None:
+        """The gradient by x for the gradient by y, of the last forward with training=True."""
+        raise NotImplementedError(f"{type(self).__name__} must have backward")
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        """The shape of y for that of x; a ValueError if the layer does not take such an x."""
+        return input_shape
+
+    def named_params(self) -> dict[str, Array]:
+        """What is learned."""
+        return {}
+
+    def named_grads(self) -> dict[str, Array]:
+        """The gradients of named_params, written by backward."""
+        return {}
+
+    def named_statistics(self) -> dict[str, Array]:
+        """What is kept besides the parameters and belongs into a saved network."""
+        return {}
+
+    @property
+    def params(self) -> list[Array]:
+        """The parameters, for an optimizer."""
+        return list(self.named_params().values())
+
+    @property
+    def grads(self) -> list[Array]:
+        """Their gradients, in the same order."""
+        return list(self.named_grads().values())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings()})"
+
+    def _settings(self) -> str:
+        """What repr shows between the brackets."""
+        return ""
+
+    def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
+        """Its lines in a summary for an x of that shape: where it stands, what it is, y's shape, parameters."""
+        count = sum(param.size for param in self.params)
+        yield place, repr(self), self.output_shape(shape), count
+
+    def _children(self) -> tuple[Layer, ...]:
+        """The layers within this one."""
+        return ()
+
+
+class Buffer:
+    """Memory for the largest array so far, seen in the shape that is wanted."""
+
+    __slots__ = ("_memory", "_view")
+
+    def __init__(self) -> None:
+        self._memory: Array = np.empty(0, np.uint8)
+        self._view: Array = self._memory
+
+    def take(self, shape: Shape, dtype: DTypeLike) -> Array:
+        """An array that stays valid until the next call; the same object if nothing has changed."""
+        view = self._view
+        if view.shape != shape or view.dtype != dtype:
+            view = self._view = self._cut(shape, np.dtype(dtype))
+        return view
+
+    def _cut(self, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        size = prod(shape)
+        if self._memory.size < size or self._memory.dtype != dtype:
+            self._memory = np.empty(size, dtype)
+        return self._memory[:size].reshape(shape)
+
+    def __reduce__(self) -> tuple[type[Buffer], tuple[()]]:
+        # A copy of a network, or a pickled one, begins with no memory.
+        return Buffer, ()
+
+
+class KernelLayer(Layer):
+    """A layer over nnfast's kernels.
+
+    It answers forward and backward by three methods that check nothing, which a network calls by itself:
+
+    _train(x, own)              y, in a buffer of the layer or, where `own` says so, in x's memory
+    _backward(dy, own, wanted)  dx, in a buffer or, where `own` says so, in dy's memory; it is not used unless `wanted`
+    _infer(x, own)              y in new memory, or in x's where `own` says so; nothing is kept
+
+    A network sets `own` by what the class says of itself:
+    """
+
+    _keeps_output = False
+    """Whether backward reads y."""
+    _in_place = False
+    """Whether y may take x's memory, as backward does not read x."""
+    _is_view = False
+    """Whether y is x's memory in any case, and dx that of dy."""
+
+    _dtype: np.dtype[Any] | None
+    _expected: tuple[Shape, np.dtype[Any]] | None
+
+    def __init__(self, dtype: DTypeLike | None = None) -> None:
+        self._dtype = None if dtype is None else float_dtype(dtype)
+        self._own_params: dict[str, Array] = {}
+        self._own_grads: dict[str, Array] = {}
+        self._y, self._dx = Buffer(), Buffer()
+        self._known: set[tuple[Shape, bool]] = set()
+        self._expected = None
+
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
+        """y for x.
+
+        Parameters
+        ----------
+        x : array_like of real numbers
+            Converted to the dtype of the layer's parameters if that is another; without parameters, float16, float32
+            and float64 stay what they are.
+        training : bool, default False
+            Whether backward follows, which then needs x: it is not copied.
+
+        Returns
+        -------
+        y : ndarray
+            In training it lies in memory that the next call in training overwrites; otherwise it is a new array.
+
+        Raises
+        ------
+        TypeError
+            If x is not of real numbers.
+        ValueError
+            If the layer does not take an x of this shape. Nothing is changed then.
+        """
+        x = self._taken(x, "x")
+        self._check(x.shape, bool(training))
+        if not training:
+            y = self._infer(x, False)
+            return y.copy() if self._is_view else y
+        self._expected = None  # a pass that is interrupted is none
+        y = self._train(x, False)
+        self._expected = y.shape, y.dtype
+        return y
+
+    def backward(self, dy: ArrayLike) -> Array | None:
+        """The gradient by x, and those by the parameters into grads, of the last forward with training=True.
+
+        Parameters
+        ----------
+        dy : array_like, shape of y
+            Gradient of the loss by y. It is not changed.
+
+        Returns
+        -------
+        dx : ndarray of x's shape
+            In memory that the next call overwrites.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward with training=True.
+        TypeError
+            If dy is not of real numbers.
+        ValueError
+            If dy has not the shape of y. Nothing is changed then.
+        """
+        return self._backward(self._gradient(dy), False, True)
+
+    def named_params(self) -> dict[str, Array]:
+        return dict(self._own_params)
+
+    def named_grads(self) -> dict[str, Array]:
+        return dict(self._own_grads)
+
+    def _train(self, x: Array, own: bool) -> Array:
+        raise NotImplementedError
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        raise NotImplementedError
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        raise NotImplementedError
+
+    def _learn(self, **params: Array) -> None:
+        """Gives the layer parameters and their gradients."""
+        self._own_params |= params
+        self._own_grads |= {name: np.zeros_like(value) for name, value in params.items()}
+
+    def _taken(self, value: ArrayLike, name: str) -> Array:
+        """As an array of the dtype that the layer computes in."""
+        if self._dtype is None:
+            return _arrays.floating(value, name, halves=True)
+        if type(value) is np.ndarray and value.dtype == self._dtype:
+            return value
+        return _arrays.floating(value, name).astype(self._dtype, copy=False)
+
+    def _check(self, shape: Shape, training: bool) -> None:
+        key = shape, training
+        if key in self._known:
+            return
+        self.output_shape(shape, training)
+        if len(self._known) == _MOST_SHAPES:
+            self._known.clear()
+        self._known.add(key)
+
+    def _gradient(self, dy: ArrayLike) -> Array:
+        """dy, checked."""
+        if self._expected is None:
+            raise RuntimeError("backward must follow forward(x, training=True)")
+        shape, dtype = self._expected
+        if type(dy) is not np.ndarray or dy.dtype != dtype:
+            dy = _arrays.floating(dy, "dy", halves=True).astype(dtype, copy=False)
+        if dy.shape != shape:
+            raise ValueError(f"dy must have the shape of y, {shape}, got {dy.shape}")
+        return dy
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64; a TypeError for others."""
+    made = np.dtype(dtype)
+    if made not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {made}")
+    return made
+
+
+def generator_of(rng: Rng) -> np.random.Generator:
+    """The Generator that is given, or one that begins with the seed: a layer's numbers differ from step to step."""
+    return rng if isinstance(rng, np.random.Generator) else _seeds.generator_of(rng)
+
+
+def batch_of(shape: Shape, axes: int, wanted: str) -> None:
+    """A ValueError if x has too few axes."""
+    if len(shape) < axes:
+        raise ValueError(f"x must have shape {wanted}, got {shape}")

@@ -1,0 +1,397 @@
+"""Layers between those of weights: BatchNorm, Dropout, StochasticDepth, Flatten."""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+from collections.abc import Iterator
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from nnfast import _checks
+from nnfast._load import _core
+from nnfast._seeds import Rng
+from nnfast.dropout import Mask, Mode, dropout, scale_of
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Layer, Shape, batch_of, generator_of
+from nnfast.nn.stages import stage_of
+from nnfast.normalization import BatchNormSaved, batch_norm, batch_norm_backward
+from nnfast.structured_dropout import stochastic_depth, stochastic_depth_backward
+
+
+class BatchNorm(KernelLayer):
+    """Batch normalisation with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
+
+    In training mean and variance are those of the batch, otherwise the running ones.
+
+    Parameters
+    ----------
+    n : int
+        Channels.
+    momentum : float in [0, 1] or None, default 0.1
+        Weight of the new value in the running statistics, as in PyTorch; None: they are averages over all batches.
+    eps : float, default 1e-5
+    axis : int, default 1
+        The axis of the channels; -1 for channels last.
+    running_var_correction : int, 0 or 1, default 1
+        As of nnfast.batch_norm.
+    dtype : float32 or float64, default float32
+
+    Attributes
+    ----------
+    gamma, beta : ndarray, shape (n,)
+        Learned; they begin with ones and zeros.
+    running_mean, running_var : ndarray, shape (n,)
+        They begin with zeros and ones. Written in place.
+    num_batches_tracked : ndarray of int64, shape (), or None
+        Batches seen in training, where momentum is None.
+
+    Raises
+    ------
+    TypeError
+        If n is no int, or dtype another.
+    ValueError
+        If a number is out of range; from forward, if x has not n channels, or has one value for each in training.
+
+    References
+    ----------
+    Ioffe, Szegedy, "Batch normalization", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.BatchNorm(2)
+    >>> y = layer.forward(np.array([[1.0, 5.0], [3.0, 5.0]]), training=True)
+    >>> y.round(3), layer.running_mean
+    (array([[-1.,  0.],
+           [ 1.,  0.]], dtype=float32), array([0.2, 0.5], dtype=float32))
+    """
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        momentum: float | None = 0.1,
+        eps: float = 1e-5,
+        axis: int = 1,
+        running_var_correction: int = 1,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(dtype)
+        self.n = _checks.integer_from(n, 1, "n")
+        self.momentum = None if momentum is None else _checks.real_in(momentum, 0, 1, "momentum")
+        self.eps = _checks.positive(eps, "eps")
+        self.axis = _checks.integer(axis, "axis")
+        if running_var_correction not in (0, 1):
+            raise ValueError(
+                f"running_var_correction must be 0 or 1, got {running_var_correction!r}"
+            )
+        self.running_var_correction = running_var_correction
+        self._gamma, self._beta = np.ones(self.n, self._dtype), np.zeros(self.n, self._dtype)
+        self._mean, self._var = np.zeros(self.n, self._dtype), np.ones(self.n, self._dtype)
+        self._batches = np.zeros((), np.int64) if momentum is None else None
+        self._learn(gamma=self._gamma, beta=self._beta)
+        self._x = self._gamma
+        self._saved: BatchNormSaved | None = None
+
+    @property
+    def gamma(self) -> Array:
+        """The scale, shape (n,)."""
+        return self._gamma
+
+    @property
+    def beta(self) -> Array:
+        """The shift, shape (n,)."""
+        return self._beta
+
+    @property
+    def running_mean(self) -> Array:
+        """The mean that inference takes, shape (n,)."""
+        return self._mean
+
+    @property
+    def running_var(self) -> Array:
+        """The variance that inference takes, shape (n,)."""
+        return self._var
+
+    @property
+    def num_batches_tracked(self) -> Array | None:
+        """The number of batches seen in training, where momentum is None."""
+        return self._batches
+
+    def named_statistics(self) -> dict[str, Array]:
+        found = {"running_mean": self._mean, "running_var": self._var}
+        return found if self._batches is None else found | {"num_batches_tracked": self._batches}
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        axes = len(input_shape)
+        if axes < 2 or not -axes <= self.axis < axes or input_shape[self.axis] != self.n:
+            raise ValueError(
+                f"x must have {self.n} channels along axis {self.axis}, got {input_shape}"
+            )
+        if training and prod(input_shape) < 2 * self.n:
+            raise ValueError(
+                f"x must have two values a channel or more in training, got {input_shape}"
+            )
+        return input_shape
+
+    def _train(self, x: Array, own: bool) -> Array:
+        return self._normalised(x, None)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        return self._inferred(x, own, None)
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        assert self._saved is not None  # backward comes after forward
+        dx = dy if own else self._dx.take(dy.shape, dy.dtype)
+        grads = self._own_grads
+        out = (dx, grads["gamma"], grads["beta"])
+        batch_norm_backward(dy, self._x, self._gamma, self._saved, out=out)
+        return dx
+
+    def _normalised(self, x: Array, activation: str | None) -> Array:
+        """y in training, perhaps with the activation that follows."""
+        self._x = x
+        self._saved = None  # the last step's goes before this one's comes
+        y, self._saved = batch_norm(
+            x,
+            self._gamma,
+            self._beta,
+            self._mean,
+            self._var,
+            training=True,
+            momentum=self.momentum,
+            eps=self.eps,
+            axis=self.axis,
+            activation=activation,
+            running_var_correction=self.running_var_correction,
+            num_batches_tracked=self._batches,
+            out=self._y.take(x.shape, x.dtype),
+        )
+        return y
+
+    def _inferred(self, x: Array, own: bool, activation: str | None) -> Array:
+        return batch_norm(
+            x,
+            self._gamma,
+            self._beta,
+            self._mean,
+            self._var,
+            eps=self.eps,
+            axis=self.axis,
+            activation=activation,
+            out=x if own else None,
+        )[0]
+
+    def _settings(self) -> str:
+        return f"{self.n}" + (f", axis={self.axis}" if self.axis != 1 else "")
+
+
+class Dropout(KernelLayer):
+    """Dropout: in training elements are 0 with probability p.
+
+    Parameters
+    ----------
+    p : float in [0, 1], default 0.5
+    mode : "inverted" or "vanilla", default "inverted"
+        Whether what is kept is scaled by ``1 / (1 - p)`` in training, or everything by ``1 - p`` in inference.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Of an int a Generator is made once, so that every step has another mask. A Generator is drawn from as nf.dropout
+        does, once in a step.
+
+    Raises
+    ------
+    TypeError
+        If rng is of another type.
+    ValueError
+        If p is out of range or mode unknown.
+
+    References
+    ----------
+    Srivastava et al., "Dropout", 2014.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.Dropout(0.5, rng=0)
+    >>> x = np.ones((2, 8))
+    >>> np.unique(layer.forward(x, training=True)), np.unique(layer.forward(x))
+    (array([0., 2.]), array([1.]))
+    """
+
+    _in_place = True
+
+    def __init__(self, p: float = 0.5, *, mode: Mode = "inverted", rng: Rng = None) -> None:
+        super().__init__()
+        self.p = _checks.real_in(p, 0, 1, "p")
+        self.mode: Mode = mode
+        _checks.one_of(mode, ("inverted", "vanilla"), "mode")
+        self._rng = generator_of(rng)
+        self._bits = Buffer()
+        self._mask: Mask = np.empty(0, np.uint8)
+        self._scale = scale_of(self.p, mode)
+
+    def _train(self, x: Array, own: bool) -> Array:
+        self._mask = self._bits.take(((x.size + 7) // 8,), np.uint8)
+        seed = int(self._rng.bit_generator.random_raw())
+        _core.dropout_mask(x.size, self.p, 1, seed, 0, self._mask)
+        return self._kept(x, x if own else self._y.take(x.shape, x.dtype))
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        return self._kept(dy, dy if own else self._dx.take(dy.shape, dy.dtype))
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        return dropout(x, self.p, training=False, mode=self.mode, out=x if own else None)[0]
+
+    def _kept(self, x: Array, out: Array) -> Array:
+        """What dropout does to x with a mask, and its gradient to dy."""
+        return _core.dropout_backward(x, self._mask, self._scale, out)
+
+    def _settings(self) -> str:
+        return f"{self.p:g}" + (", mode='vanilla'" if self.mode == "vanilla" else "")
+
+
+class StochasticDepth(KernelLayer):
+    """A residual branch that is skipped at random in training: ``y = x + stochastic_depth(branch(x), p)``.
+
+    With p = 0 it is a plain residual connection.
+
+    Parameters
+    ----------
+    branch : Layer
+        What is added to x, often a Sequential; of x's shape.
+    p : float in [0, 1], default 0.5
+        Probability of skipping it; otherwise it is scaled by ``1 / (1 - p)``. Inference adds it as it is.
+    mode : "row" or "batch", default "row"
+        Whether each sample skips it by itself, or all of them together.
+    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        As of Dropout.
+
+    Attributes
+    ----------
+    branch : Layer
+
+    Raises
+    ------
+    TypeError
+        If branch is no Layer, or rng of another type.
+    ValueError
+        If p is out of range or mode unknown; from forward, if the branch changes the shape.
+
+    References
+    ----------
+    Huang et al., "Deep networks with stochastic depth", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.StochasticDepth(nf.nn.ReLU(), p=0.5, rng=0)
+    >>> x = np.ones((64, 1))
+    >>> np.unique(layer.forward(x, training=True)), np.unique(layer.forward(x))
+    (array([1., 3.]), array([2.]))
+    """
+
+    def __init__(
+        self,
+        branch: Layer,
+        p: float = 0.5,
+        *,
+        mode: Literal["row", "batch"] = "row",
+        rng: Rng = None,
+    ) -> None:
+        if not isinstance(branch, Layer):
+            raise TypeError(f"branch must be a Layer, got {type(branch).__name__}")
+        self._branch = stage_of(branch)
+        super().__init__(self._branch._dtype)
+        self.branch = branch
+        self.p = _checks.real_in(p, 0, 1, "p")
+        self.mode: Literal["row", "batch"] = mode
+        _checks.one_of(mode, ("row", "batch"), "mode")
+        self._rng = generator_of(rng)
+        self._mask: Mask = np.empty(0, np.uint8)
+        self._dbranch = Buffer()
+
+    def named_params(self) -> dict[str, Array]:
+        return {f"branch.{name}": value for name, value in self.branch.named_params().items()}
+
+    def named_grads(self) -> dict[str, Array]:
+        return {f"branch.{name}": value for name, value in self.branch.named_grads().items()}
+
+    def named_statistics(self) -> dict[str, Array]:
+        return {f"branch.{name}": value for name, value in self.branch.named_statistics().items()}
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        batch_of(input_shape, 1, "(N, ...)")
+        shape = self.branch.output_shape(input_shape, training)
+        if shape != input_shape:
+            raise ValueError(f"branch must keep the shape of x, {input_shape}, got {shape}")
+        return shape
+
+    def _train(self, x: Array, own: bool) -> Array:
+        added = self._branch._train(x, False)
+        y = self._y.take(x.shape, x.dtype)
+        _, mask = stochastic_depth(added, self.p, mode=self.mode, rng=self._rng, out=y)
+        assert mask is not None  # it is training
+        self._mask = mask
+        return np.add(x, y, out=y)
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        dadded = self._dbranch.take(dy.shape, dy.dtype)
+        stochastic_depth_backward(dy, self._mask, self.p, mode=self.mode, out=dadded)
+        through = self._branch._backward(dadded, True, wanted)
+        if not wanted:
+            return None
+        assert through is not None  # it is wanted
+        return np.add(dy, through, out=dy if own else self._dx.take(dy.shape, dy.dtype))
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        return np.add(x, self._branch._infer(x, False), out=x if own else None)
+
+    def _settings(self) -> str:
+        return f"{self.branch!r}, {self._own_settings()}"
+
+    def _own_settings(self) -> str:
+        return f"{self.p:g}" + (", mode='batch'" if self.mode == "batch" else "")
+
+    def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
+        yield place, f"{type(self).__name__}({self._own_settings()})", shape, 0
+        yield from self.branch._rows(f"{place}.branch", shape)
+
+    def _children(self) -> tuple[Layer, ...]:
+        return (self.branch,)
+
+
+class Flatten(KernelLayer):
+    """All axes but the first as one: (N, C, H, W) to (N, C H W), at no cost where x is contiguous.
+
+    Raises
+    ------
+    ValueError
+        From forward, if x has no axis.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.nn.Flatten().forward(np.ones((2, 3, 4, 4))).shape
+    (2, 48)
+    """
+
+    _is_view = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shape: Shape = ()
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        batch_of(input_shape, 1, "(N, ...)")
+        return input_shape[0], prod(input_shape[1:])
+
+    def _train(self, x: Array, own: bool) -> Array:
+        self._shape = x.shape
+        return self._infer(x, own)
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        return dy.reshape(self._shape)
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        return x.reshape(len(x), prod(x.shape[1:]))

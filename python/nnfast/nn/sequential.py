@@ -1,0 +1,409 @@
+"""Layers one after the other, as a network that is trained, looked at, saved and loaded."""
+
+from __future__ import annotations  # numpy.random is not loaded before it is needed
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nnfast import _arrays, _state
+from nnfast.nn import fused
+from nnfast.nn.layer import Array, KernelLayer, Layer, Shape
+from nnfast.nn.stages import ForeignStage, Stage, runs_as_written
+
+
+class _Step(NamedTuple):
+    """A stage, and whether it may write into what it is given."""
+
+    stage: Stage
+    own: bool
+    wanted: bool = True
+
+
+class Sequential(KernelLayer):
+    """Layers one after the other.
+
+    Neighbours that nnfast has a common kernel for are run by it, with the same bits: Dense with a bias and ReLU, GELU,
+    SiLU or Tanh; Dense with a bias, ReLU and Dropout; BatchNorm and ReLU. ``layers`` stays what was given.
+
+    Memory is used again: a step allocates next to nothing after the first, and smaller batches use what larger ones
+    left. So what forward returns in training lasts until the next one.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Sequentials too. Each stands once in a network.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        As given; so are ``net[i]``, ``len(net)`` and iteration.
+    params, grads : list of ndarrays
+        In the same order, and the same arrays at all times.
+
+    Raises
+    ------
+    TypeError
+        If one is no Layer.
+    ValueError
+        If there is none, one stands twice, or their parameters have different dtypes.
+
+    Notes
+    -----
+    forward works in the dtype of the parameters and converts x to it if need be.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> rng = np.random.default_rng(0)
+    >>> x, labels = rng.standard_normal((64, 8), np.float32), rng.integers(0, 3, 64)
+    >>> net = nf.nn.Sequential(nf.nn.Dense(8, 32, rng=rng), nf.nn.BatchNorm(32), nf.nn.ReLU(),
+    ...                        nf.nn.Dropout(0.1, rng=rng), nf.nn.Dense(32, 3, rng=rng))
+    >>> opt = nf.optim.Adam(net.params, lr=1e-2)
+    >>> for _ in range(200):
+    ...     loss, dz = nf.softmax_cross_entropy(net.forward(x, training=True), labels)
+    ...     net.backward(dz)
+    ...     opt.step(net.grads)
+    >>> bool((net.forward(x).argmax(axis=1) == labels).mean() > 0.9)
+    True
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers[{i}] must be a Layer, got {type(layer).__name__}")
+        if not layers:
+            raise ValueError("layers must hold at least one, got none")
+        _check_once(layers)
+        leaves = [leaf for layer in layers for leaf in _leaves(layer)]
+        super().__init__(_one_dtype(leaves))
+        self.layers = layers
+        # Found once: a step asks for them.
+        self._all_params = [param for layer in leaves for param in layer.params]
+        self._all_grads = [grad for layer in leaves for grad in layer.grads]
+        parts = fused.stages_of(leaves)
+        stages = [stage for stage, _ in parts]
+        self._training_steps = _planned(stages)
+        self._inference_steps, new = _planned_inference(stages)
+        self._is_view = not new
+        self._backward_steps = _planned_back(stages, _first_that_learns(parts))
+
+    def backward(self, dy: ArrayLike, *, input_gradient: bool = False) -> Array | None:
+        """The gradients by all parameters, into grads, of the last forward with training=True.
+
+        Parameters
+        ----------
+        dy : array_like, shape of y
+            Gradient of the loss by y. It is not changed.
+        input_gradient : bool, default False
+            Whether to return the gradient by x. Training does not need it, and it costs a matrix product.
+
+        Returns
+        -------
+        dx : ndarray of x's shape, or None
+            In memory that the next call overwrites.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward with training=True.
+        TypeError
+            If dy is not of real numbers.
+        ValueError
+            If dy has not the shape of y. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, nnfast as nf
+        >>> net = nf.nn.Sequential(nf.nn.Dense(3, 2), nf.nn.Tanh())
+        >>> y = net.forward(np.ones((4, 3)), training=True)
+        >>> net.backward(y, input_gradient=True).shape
+        (4, 3)
+        """
+        return self._backward(self._gradient(dy), False, input_gradient)
+
+    def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
+        """The shape of y for that of x.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> nf.nn.Sequential(nf.nn.Flatten(), nf.nn.Dense(12, 5)).output_shape((32, 3, 2, 2))
+        (32, 5)
+        """
+        for i, layer in enumerate(self.layers):
+            try:
+                input_shape = layer.output_shape(input_shape, training)
+            except ValueError as error:
+                raise ValueError(f"layers[{i}], {type(layer).__name__}: {error}") from None
+        return input_shape
+
+    # ---- its arrays ----
+
+    @property
+    def params(self) -> list[Array]:
+        """The parameters, for an optimizer."""
+        return self._all_params.copy()
+
+    @property
+    def grads(self) -> list[Array]:
+        """Their gradients, in the same order."""
+        return self._all_grads.copy()
+
+    def named_params(self) -> dict[str, Array]:
+        """The parameters under names such as "0.weight".
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> list(nf.nn.Sequential(nf.nn.Dense(2, 2), nf.nn.BatchNorm(2)).named_params())
+        ['0.weight', '0.bias', '1.gamma', '1.beta']
+        """
+        return self._named(lambda layer: layer.named_params())
+
+    def named_grads(self) -> dict[str, Array]:
+        """Their gradients under the same names: ``opt.step(net.named_grads())`` where opt has named_params."""
+        return self._named(lambda layer: layer.named_grads())
+
+    def named_statistics(self) -> dict[str, Array]:
+        """The running statistics under names such as "1.running_mean"."""
+        return self._named(lambda layer: layer.named_statistics())
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters and running statistics, by name.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> list(nf.nn.Sequential(nf.nn.PReLU(), nf.nn.BatchNorm(1)).state_dict())
+        ['0.weight', '1.gamma', '1.beta', '1.running_mean', '1.running_var']
+        """
+        return {name: array.copy() for name, array in self._kept().items()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+
+        Raises
+        ------
+        TypeError
+            If an array has another dtype.
+        ValueError
+            If something is missing or too much, or a shape differs.
+        """
+        kept = self._kept()
+        given = {name: np.asarray(value) for name, value in state.items()}
+        _state.check_names(given, set(kept))
+        _state.check_arrays(given, kept)
+        for name, array in kept.items():
+            array[...] = given[name]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and running statistics to an ``.npz`` file, without pickle.
+
+        They go to a temporary file that then takes the name.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is left as it was.
+        """
+        _state.save(path, self._kept())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take back what save wrote, into a network of the same layers; nothing is changed if something does not fit.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        TypeError, ValueError
+            As load_state_dict, or if it is no such file.
+        """
+        self.load_state_dict(_state.load(path))
+
+    def summary(self, input_shape: int | tuple[int, ...]) -> str:
+        """A table of the layers, the shapes they give and the numbers of their parameters.
+
+        Parameters
+        ----------
+        input_shape : int or tuple of ints
+            Of a sample, without the batch's axis, which is N in the table.
+
+        Returns
+        -------
+        table : str
+
+        Raises
+        ------
+        TypeError
+            If input_shape is no int or tuple of ints.
+        ValueError
+            If it is negative, or a layer does not take what it would get.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> net = nf.nn.Sequential(nf.nn.Dense(784, 100), nf.nn.BatchNorm(100), nf.nn.ReLU(),
+        ...                        nf.nn.Dense(100, 10))
+        >>> print(net.summary(784))
+           layer            output    parameters
+        0  Dense(784, 100)  (N, 100)      78,500
+        1  BatchNorm(100)   (N, 100)         200
+        2  ReLU()           (N, 100)           0
+        3  Dense(100, 10)   (N, 10)        1,010
+           total                          79,710
+        """
+        batch = (2, *_arrays.sides_of(input_shape))
+        self.output_shape(batch)
+        rows = [("", "layer", "output", "parameters")]
+        for place, layer, shape, count in self._rows("", batch):
+            sides = ", ".join(["N", *map(str, shape[1:])])
+            rows.append((place, layer, f"({sides})", f"{count:,}"))
+        rows.append(("", "total", "", f"{sum(param.size for param in self.params):,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        return "\n".join(
+            f"{place:{widths[0]}}  {layer:{widths[1]}}  {shape:{widths[2]}}  {count:>{widths[3]}}"
+            for place, layer, shape, count in rows
+        )
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    # ---- passes ----
+
+    def _train(self, x: Array, own: bool) -> Array:
+        for stage, own, _ in self._training_steps:
+            x = stage._train(x, own)
+        return x
+
+    def _infer(self, x: Array, own: bool) -> Array:
+        for stage, own, _ in self._inference_steps:
+            x = stage._infer(x, own)
+        return x
+
+    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+        dx: Any = dy
+        for stage, own, wanted_there in self._backward_steps[wanted]:
+            dx = stage._backward(dx, own, wanted_there)
+        return dx if wanted else None
+
+    # ---- what the methods above are made of ----
+
+    def _named(self, arrays_of: Callable[[Layer], dict[str, Array]]) -> dict[str, Array]:
+        return {
+            f"{i}.{name}": array
+            for i, layer in enumerate(self.layers)
+            for name, array in arrays_of(layer).items()
+        }
+
+    def _kept(self) -> dict[str, Array]:
+        return self.named_params() | self.named_statistics()
+
+    def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
+        for i, layer in enumerate(self.layers):
+            yield from layer._rows(f"{place}.{i}" if place else f"{i}", shape)
+            shape = layer.output_shape(shape)
+
+    def _settings(self) -> str:
+        return ", ".join(map(repr, self.layers))
+
+    def _children(self) -> tuple[Layer, ...]:
+        return self.layers
+
+
+def _leaves(layer: Layer) -> list[Layer]:
+    """The layers of a Sequential within, so that neighbours across its border are neighbours; else the layer itself."""
+    if isinstance(layer, Sequential) and runs_as_written(layer):
+        return [leaf for child in layer.layers for leaf in _leaves(child)]
+    return [layer]
+
+
+def _check_once(layers: tuple[Layer, ...]) -> None:
+    """A ValueError if a layer stands twice: it keeps what the backward pass needs of one forward pass."""
+    seen: set[int] = set()
+    todo = list(layers)
+    while todo:
+        layer = todo.pop()
+        if id(layer) in seen:
+            raise ValueError(f"layers must stand once each in a network, but {layer!r} is in twice")
+        seen.add(id(layer))
+        todo += layer._children()
+
+
+def _one_dtype(layers: list[Layer]) -> np.dtype[Any] | None:
+    """The dtype of the parameters, if there are any."""
+    found = {layer._dtype for layer in layers if isinstance(layer, KernelLayer)} - {None}
+    if len(found) > 1:
+        names = " and ".join(sorted(str(dtype) for dtype in found))
+        raise ValueError(f"layers must have parameters of one dtype, got {names}")
+    return next(iter(found), None)
+
+
+# ---- who may write where ----
+
+
+def _planned(stages: list[Stage]) -> list[_Step]:
+    """The forward pass in training: a stage may write into what no backward pass reads. The first's x is the user's."""
+    steps: list[_Step] = []
+    free = False
+    for stage in stages:
+        steps.append(_Step(stage, free and stage._in_place))
+        if not stage._is_view:
+            free = not stage._keeps_output
+    return steps
+
+
+def _planned_inference(stages: list[Stage]) -> tuple[list[_Step], bool]:
+    """The forward pass in inference, where nothing is kept, and whether its result is new memory."""
+    steps: list[_Step] = []
+    free = False
+    for stage in stages:
+        steps.append(_Step(stage, free))
+        free = _frees(stage, free)
+    return steps, free
+
+
+def _planned_back(stages: list[Stage], first: int) -> dict[bool, list[_Step]]:
+    """The backward passes, with the gradient by x and without; without, they end at the first stage that learns."""
+    steps: list[_Step] = []
+    free = False
+    for stage in reversed(stages):
+        steps.append(_Step(stage, free))
+        free = _frees(stage, free)
+    short = steps[: len(stages) - first]
+    if short:
+        short[-1] = short[-1]._replace(wanted=False)
+    return {True: steps, False: short}
+
+
+def _frees(stage: Stage, free: bool) -> bool:
+    """Whether what a stage gives may be written: it lies in the stage's own memory."""
+    return free if stage._is_view else not isinstance(stage, ForeignStage)
+
+
+def _first_that_learns(stages: list[tuple[Stage, list[Layer]]]) -> int:
+    return next(
+        (i for i, (_, layers) in enumerate(stages) if any(layer.params for layer in layers)),
+        len(stages),
+    )

@@ -1,0 +1,73 @@
+"""Networks that tests share."""
+
+from typing import Any
+
+import numpy as np
+
+from gradients import Array
+from nnfast import nn
+
+F64 = np.float64
+
+
+def numbers(shape: tuple[int, ...], seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+class Doubled(nn.Layer):
+    """A layer as a user writes it, with a parameter."""
+
+    def __init__(self) -> None:
+        self.factor, self.dfactor = np.full(1, 2.0), np.zeros(1)
+        self.x = np.zeros(0)
+
+    def forward(self, x: Any, training: bool = False) -> Array:
+        if training:
+            self.x = x
+        return x * self.factor
+
+    def backward(self, dy: Any) -> Array:
+        self.dfactor[...] = (dy * self.x).sum()
+        return dy * self.factor
+
+    def named_params(self) -> dict[str, Array]:
+        return {"factor": self.factor}
+
+    def named_grads(self) -> dict[str, Array]:
+        return {"factor": self.dfactor}
+
+
+def everything() -> nn.Sequential:
+    """A network with all layers that learn or draw, the same at every making."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Dense(6, 8, dtype=F64, rng=0),
+        nn.BatchNorm(8, dtype=F64),
+        nn.ReLU(),
+        nn.Dropout(0.2, rng=1),
+        nn.StochasticDepth(
+            nn.Sequential(nn.Dense(8, 8, dtype=F64, rng=2), nn.SiLU(), nn.Dropout(0.2, rng=3)),
+            0.3,
+            rng=4,
+        ),
+        nn.Sequential(
+            nn.DropConnect(8, 8, 0.3, dtype=F64, rng=5), nn.ELU(learn_alpha=True, dtype=F64)
+        ),
+        nn.Dense(8, 12, dtype=F64, rng=6),
+        nn.Maxout(2),
+        nn.PReLU(6, dtype=F64),
+        Doubled(),
+        nn.Dense(6, 4, dtype=F64, rng=7),
+        nn.GELU(),
+        nn.GLU(),
+        nn.Dense(2, 3, dtype=F64, rng=8),
+        nn.ReLU(),
+        nn.Dropout(0.2, rng=9),
+    )
+
+
+def leaves(layer: nn.Layer) -> list[nn.Layer]:
+    """The layers of nested Sequentials, one after the other."""
+    if isinstance(layer, nn.Sequential):
+        return [leaf for child in layer for leaf in leaves(child)]
+    return [layer]

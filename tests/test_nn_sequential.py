@@ -1,0 +1,485 @@
+"""Networks of nnfast.nn: the same bits fused and one by one, memory, learning, errors."""
+
+import tracemalloc
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nnfast as nf
+from gradients import Array, assert_gradient
+from networks import F64, Doubled, everything, leaves, numbers
+from nnfast import nn
+from nnfast.nn import fused
+
+
+def one_by_one(net: nn.Sequential, x: Array, dy: Array) -> list[Array]:
+    """y, dx, gradients and statistics, a layer at a time, with nothing written in place."""
+    layers = leaves(net)
+    for layer in layers:
+        x = layer.forward(x, training=True).copy()
+    dx = dy
+    for layer in reversed(layers):
+        dx = layer.backward(dx).copy()
+    return [x, dx, *net.grads, *net.named_statistics().values()]
+
+
+def at_once(net: nn.Sequential, x: Array, dy: Array) -> list[Array]:
+    """The same by the network."""
+    y = net.forward(x, training=True).copy()
+    dx = net.backward(dy, input_gradient=True)
+    return [y, dx, *net.grads, *net.named_statistics().values()]
+
+
+# ---- gradients, and the same bits by every way ----
+
+
+def test_gradients_of_everything() -> None:
+    net, x = everything(), numbers((5, 2, 3))
+    dy = numbers((5, 3), 1)
+    net.forward(x, training=True)
+    dx = net.backward(dy, input_gradient=True)
+    assert_gradient(dx, lambda x: float((everything().forward(x, training=True) * dy).sum()), x)
+    names = list(net.named_params())
+    assert len(names) == len(net.params) == 17
+    for name, grad, param in zip(names, net.grads, net.params, strict=True):
+
+        def loss(value: Array, name: str = name) -> float:
+            other = everything()
+            other.named_params()[name][...] = value
+            return float((other.forward(x, training=True) * dy).sum())
+
+        assert_gradient(grad, loss, param)
+
+
+def assert_same_bits(make: Any, x: Array) -> None:
+    dy = numbers(make().output_shape(x.shape), 1).astype(x.dtype)
+    for one, other in zip(one_by_one(make(), x, dy), at_once(make(), x, dy), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+    net = make()
+    y = make().forward(x)
+    for layer in leaves(net):
+        x = layer.forward(x)
+    np.testing.assert_array_equal(x, y, strict=True)
+
+
+def test_the_whole_is_its_parts() -> None:
+    assert_same_bits(everything, numbers((5, 2, 3)))
+
+
+FUSED = {
+    "relu": [nn.ReLU],
+    "gelu": [nn.GELU],
+    "gelu tanh": [lambda: nn.GELU("tanh")],
+    "silu": [nn.SiLU],
+    "tanh": [nn.Tanh],
+    "relu, dropout": [nn.ReLU, lambda: nn.Dropout(0.4, rng=3)],
+    "relu, vanilla dropout": [nn.ReLU, lambda: nn.Dropout(0.4, mode="vanilla", rng=3)],
+    "batch norm, relu": [lambda: nn.BatchNorm(20), nn.ReLU],
+    "batch norm, relu, dropout": [
+        lambda: nn.BatchNorm(20),
+        nn.ReLU,
+        lambda: nn.Dropout(0.4, rng=3),
+    ],
+}
+STAGES = {
+    "relu": [fused.BiasedActivation],
+    "gelu": [fused.BiasedActivation],
+    "gelu tanh": [nn.Dense, nn.GELU],
+    "silu": [fused.BiasedActivation],
+    "tanh": [fused.BiasedActivation],
+    "relu, dropout": [fused.BiasedReLUDropout],
+    "relu, vanilla dropout": [fused.BiasedActivation, nn.Dropout],
+    "batch norm, relu": [nn.Dense, fused.NormalisedReLU],
+    "batch norm, relu, dropout": [nn.Dense, fused.NormalisedReLU, nn.Dropout],
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("dense", [nn.Dense, nn.DropConnect])
+@pytest.mark.parametrize("last", [False, True])
+def test_fused_equals_unfused(
+    name: str, dense: Any, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> nn.Sequential:
+        layers = [dense(7, 20, rng=0), *(layer() for layer in FUSED[name])]
+        net = nn.Sequential(*layers) if last else nn.Sequential(*layers, nn.Dense(20, 3, rng=1))
+        for param in net.params:
+            param += 0.1  # biases that do something
+        return net
+
+    x = numbers((70, 7)).astype(np.float32)
+    shape = make().output_shape(x.shape)
+    dy = numbers(shape, 1).astype(np.float32)
+    net = make()
+    run = [type(step.stage) for step in net._training_steps][: len(STAGES[name])]
+    assert [dense if kind is nn.Dense else kind for kind in STAGES[name]] == run
+    joined, inferred = at_once(net, x, dy), net.forward(x)
+    assert_same_bits(make, x)
+    monkeypatch.setattr(fused, "JOINS", [])
+    net = make()
+    assert [type(step.stage) for step in net._training_steps] == [type(layer) for layer in net]
+    for one, other in zip([*joined, inferred], [*at_once(net, x, dy), net.forward(x)], strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_without_a_bias_nothing_is_fused() -> None:
+    net = nn.Sequential(nn.Dense(3, 3, bias=False), nn.ReLU(), nn.Dropout())
+    assert [step.stage for step in net._training_steps] == list(net)
+
+
+def test_neighbours_across_nested_networks_are_fused() -> None:
+    net = nn.Sequential(nn.Sequential(nn.Dense(3, 3)), nn.Sequential(nn.ReLU(), nn.Tanh()))
+    assert [type(step.stage) for step in net._training_steps] == [fused.BiasedActivation, nn.Tanh]
+
+
+def test_random_networks_are_their_parts() -> None:
+    # In-place work shows here if it destroys what a backward pass needs.
+    kinds = [
+        *(nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU, nn.Mish, nn.Softmax, nn.Sigmoid, nn.Flatten),
+        lambda: nn.Dropout(0.3, rng=1),
+        lambda: nn.Dense(6, 6, dtype=F64, rng=2),
+        lambda: nn.BatchNorm(6, dtype=F64),
+        lambda: nn.PReLU(6, dtype=F64),
+        lambda: nn.StochasticDepth(nn.Tanh(), 0.3, rng=3),
+        lambda: nn.StochasticDepth(nn.Sequential(nn.ReLU(), nn.Flatten()), 0.3, rng=3),
+        lambda: nn.Sequential(nn.Dropout(0.3, rng=4), nn.LeakyReLU()),
+        Doubled,
+    ]
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        chosen = rng.integers(0, len(kinds), rng.integers(1, 9))
+        assert_same_bits(
+            lambda chosen=chosen: nn.Sequential(*(kinds[i]() for i in chosen)), numbers((5, 6))
+        )
+
+
+# ---- layers of the user ----
+
+
+def test_a_layer_with_its_own_forward_is_called() -> None:
+    class Shifted(nn.ReLU):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return super().forward(x, training) + 1
+
+    class Halved(nn.Sequential):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return super().forward(x, training) / 2
+
+    class Negated(nn.Dense):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return -super().forward(x, training)
+
+    x = numbers((3, 4)).astype(np.float32)
+    dense, norm = Negated(4, 4), nn.BatchNorm(4)
+    net = nn.Sequential(dense, nn.ReLU(), norm, Shifted(), Halved(nn.Tanh()))
+    for training in (False, True):
+        h = nf.relu(-(x @ dense.weight))
+        expected = np.tanh(nf.relu(norm.forward(h, training)) + 1) / 2
+        np.testing.assert_allclose(net.forward(x, training), expected, rtol=1e-6)
+
+
+def test_what_users_layers_give_is_not_written() -> None:
+    class Cached(nn.Layer):
+        kept = np.full((3, 4), -2.0)
+
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return self.kept
+
+        def backward(self, dy: Any) -> Array:
+            return self.kept
+
+    x = numbers((3, 4))
+    for net in (
+        nn.Sequential(Cached(), nn.ReLU(), nn.Dropout()),
+        nn.Sequential(nn.ReLU(), Cached()),
+    ):
+        assert not np.shares_memory(net.forward(x), Cached.kept)
+        y = net.forward(x, training=True)
+        net.backward(np.zeros_like(y), input_gradient=True)
+        np.testing.assert_array_equal(Cached.kept, -2)
+
+
+def test_what_users_layers_give_is_converted() -> None:
+    net = nn.Sequential(nn.Dense(4, 4), Doubled(), nn.Dense(4, 2), nn.BatchNorm(2))
+    y = net.forward(np.ones((3, 4)), training=True)
+    net.backward(y)
+    assert {y.dtype, net.forward(np.ones((3, 4))).dtype} == {np.dtype(np.float32)}
+
+    class Nothing(Doubled):
+        def backward(self, dy: Any) -> Any:
+            return None
+
+    net = nn.Sequential(nn.Dense(4, 4), Nothing())
+    y = net.forward(np.ones((3, 4)), training=True)
+    with pytest.raises(TypeError, match="dx of Nothing must be an array of real numbers"):
+        net.backward(y)
+
+
+# ---- the gradient by x ----
+
+
+def test_the_gradient_by_x_is_made_when_asked_for() -> None:
+    net, x = everything(), numbers((5, 2, 3))
+    dy = numbers((5, 3), 1)
+    net.forward(x, training=True)
+    assert net.backward(dy) is None
+    without = [grad.copy() for grad in net.grads]
+    assert net.backward(dy, input_gradient=True).shape == x.shape
+    for one, other in zip(without, net.grads, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_comes_before_the_first_parameters_is_not_run_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = nn.Sequential(nn.Dropout(rng=0), nn.Dense(4, 3, rng=0), nn.Tanh())
+    y = net.forward(np.ones((5, 4)), training=True)
+    monkeypatch.setattr(nn.Dropout, "_backward", None)
+    net.backward(y)
+    with pytest.raises(TypeError, match="not callable"):
+        net.backward(y, input_gradient=True)
+
+
+def test_a_first_layer_makes_no_product_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    product = nn.Dense._product_backward
+
+    def recorded(self: nn.Dense, dz: Array, wanted: bool) -> Array | None:
+        asked.append(wanted)
+        return product(self, dz, wanted)
+
+    monkeypatch.setattr(nn.Dense, "_product_backward", recorded)
+    net = nn.Sequential(nn.Flatten(), nn.Dense(4, 3), nn.Tanh(), nn.Dense(3, 2))
+    y = net.forward(np.ones((5, 4)), training=True)
+    net.backward(y)
+    net.backward(y, input_gradient=True)
+    assert asked == [True, False, True, True]
+
+
+# ---- memory ----
+
+
+def bench_network(sizes: list[int], bias: bool = False) -> nn.Sequential:
+    """That of bench/training.py: BatchNorm, ReLU and dropout after all layers but the last."""
+    rng = np.random.default_rng(0)
+    layers: list[nn.Layer] = []
+    for n_in, n_out in pairwise(sizes[:-1]):
+        layers += [nn.Dense(n_in, n_out, bias=bias, rng=rng), nn.BatchNorm(n_out)]
+        layers += [nn.ReLU(), nn.Dropout(0.2, rng=rng)]
+    return nn.Sequential(*layers, nn.Dense(*sizes[-2:], rng=rng))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_steady_step_allocates_next_to_nothing(bias: bool) -> None:
+    net = bench_network([784, 512, 256, 10], bias)
+    opt = nf.optim.Adam(net.params)
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((128, 784), np.float32), rng.integers(0, 10, 128)
+
+    def step(rows: int) -> None:
+        z = net.forward(x[:rows], training=True)
+        _, dz = nf.softmax_cross_entropy(z, labels[:rows], out=z)
+        net.backward(dz)
+        opt.step(net.grads)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            step(128)
+        step(96)  # the last batch of an epoch
+        step(128)
+
+    tracemalloc.start()
+    try:
+        steps(5)
+        steady = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        steps(100)
+        left, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - steady <= 16_000
+    assert left - steady < 1000
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Dense(512, 64)],
+        [nn.Dense(512, 512)],
+        [nn.DropConnect(512, 64)],
+        [nn.Dropout()],
+        [nn.Dense(512, 512), nn.ReLU(), nn.Dropout()],
+        [nn.Dense(512, 512), nn.GELU()],
+        [nn.ReLU(), nn.Dropout()],
+        [nn.Mish(), nn.Tanh(), nn.Dropout()],
+        [nn.PReLU()],
+        [nn.Softmax()],
+        [nn.GLU()],
+        [nn.Maxout(2)],
+    ],
+    ids=repr,
+)
+def test_steady_layers_allocate_next_to_nothing(layers: list[nn.Layer]) -> None:
+    # A mask of x has 8 kB, x itself 256, and the sums by a bias 6.
+    net, x = nn.Sequential(*layers), np.ones((128, 512), np.float32)
+    dy = np.ones(net.output_shape(x.shape), np.float32)
+
+    def step() -> None:
+        net.forward(x, training=True)
+        net.backward(dy, input_gradient=True)
+
+    tracemalloc.start()
+    try:
+        step()
+        step()
+        steady = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        step()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak - steady < 7000
+
+
+def test_params_and_grads_stay_the_same_arrays() -> None:
+    net, x = everything(), numbers((5, 2, 3))
+    params, grads = net.params, net.grads
+    opt = nf.optim.SGD(params, lr=1e-3)
+    for rows in (5, 3, 8):
+        y = net.forward(np.resize(x, (rows, 2, 3)), training=True)
+        net.backward(y)
+        opt.step(net.grads)
+    net.load_state_dict(everything().state_dict())
+    for one, other in zip(params + grads, net.params + net.grads, strict=True):
+        assert one is other
+    assert [a.shape for a in params] == [a.shape for a in grads]
+    assert all(a is b for a, b in zip(params, net.named_params().values(), strict=True))
+    assert all(a is b for a, b in zip(grads, net.named_grads().values(), strict=True))
+    assert list(net.named_params()) == list(net.named_grads())
+    net.params.clear()
+    net.grads.clear()
+    assert len(net.params) == len(net.grads) == 17
+
+
+def test_results_of_inference_are_new() -> None:
+    x = numbers((5, 2, 3))
+    for net in (
+        everything(),
+        nn.Sequential(nn.Flatten()),
+        nn.Sequential(nn.Flatten(), nn.Flatten()),
+    ):
+        given = x.copy()
+        first, second = net.forward(x), net.forward(x)
+        assert not np.shares_memory(first, x)
+        assert not np.shares_memory(first, second)
+        first[...] = 0
+        np.testing.assert_array_equal(x, given)
+
+
+def test_the_gradient_may_lie_in_the_outputs_memory() -> None:
+    results = []
+    for reuse in (False, True):
+        net = bench_network([6, 8, 3])
+        z = net.forward(numbers((9, 6)), training=True)
+        net.backward(nf.softmax_cross_entropy(z, np.arange(9) % 3, out=z if reuse else None)[1])
+        results.append(net.grads)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# ---- learning ----
+
+
+def spots(rows: int) -> tuple[Array, Array]:
+    """Ten classes about ten points, as digits are."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, rows)
+    centres = rng.standard_normal((10, 64))
+    return (centres[labels] + rng.standard_normal((rows, 64))).astype(np.float32), labels
+
+
+def learned(seed: int) -> tuple[float, Array]:
+    x, labels = spots(500)
+    rng = np.random.default_rng(seed)
+    net = nn.Sequential(
+        *(nn.Dense(64, 32, rng=rng), nn.BatchNorm(32), nn.ReLU(), nn.Dropout(0.2, rng=rng)),
+        *(nn.Dense(32, 32, rng=rng), nn.ELU(learn_alpha=True), nn.Dense(32, 10, rng=rng)),
+    )
+    opt = nf.optim.Adam(net.named_params(), lr=1e-2)
+    for _ in range(10):
+        for rows in range(0, 400, 64):
+            z = net.forward(x[rows : rows + 64], training=True)
+            _, dz = nf.softmax_cross_entropy(z, labels[rows : rows + 64])
+            net.backward(dz)
+            opt.step(net.named_grads())
+    z = net.forward(x[400:])
+    return float((z.argmax(axis=1) == labels[400:]).mean()), z
+
+
+def test_a_network_learns_the_same_by_seed() -> None:
+    accuracy, z = learned(0)
+    assert accuracy > 0.95
+    np.testing.assert_array_equal(learned(0)[1], z)
+    assert not np.array_equal(learned(1)[1], z)
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ([], ValueError, "layers must hold at least one, got none"),
+        ([[nn.ReLU()]], TypeError, r"layers\[0\] must be a Layer, got list"),
+        ([nn.ReLU(), nn.ReLU], TypeError, r"layers\[1\] must be a Layer, got type"),
+        (
+            [nn.Dense(2, 2), nn.BatchNorm(2, dtype=F64)],
+            ValueError,
+            "layers must have parameters of one dtype, got float32 and float64",
+        ),
+    ],
+)
+def test_layers_are_checked(layers: list[Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.Sequential(*layers)
+
+
+def test_a_layer_stands_once() -> None:
+    relu = nn.ReLU()
+    for layers in (
+        (relu, nn.Tanh(), relu),
+        (relu, nn.Sequential(relu)),
+        (relu, nn.StochasticDepth(nn.Sequential(relu))),
+    ):
+        with pytest.raises(ValueError, match=r"once each in a network, but ReLU\(\) is in twice"):
+            nn.Sequential(*layers)
+
+
+def test_a_wrong_shape_changes_nothing() -> None:
+    net = nn.Sequential(nn.BatchNorm(3), nn.Dropout(rng=0), nn.Dense(3, 4), nn.Dense(5, 2))
+    state, rng_state = net.state_dict(), net[1]._rng.bit_generator.state
+    with pytest.raises(
+        ValueError, match=r"layers\[3\], Dense: x must have shape \(N, ..., 5\), got \(8, 4\)"
+    ):
+        net.forward(np.ones((8, 3)), training=True)
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+    assert net[1]._rng.bit_generator.state == rng_state
+
+
+def test_an_interrupted_pass_is_none() -> None:
+    class Interrupts(Doubled):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            if training and x[0, 0] > 1:
+                raise KeyboardInterrupt
+            return x
+
+    net = nn.Sequential(nn.Dense(2, 2), Interrupts())
+    net.params[0][...] = np.eye(2)
+    y = net.forward(np.ones((2, 2)), training=True)
+    with pytest.raises(KeyboardInterrupt):
+        net.forward(np.full((2, 2), 5), training=True)
+    with pytest.raises(RuntimeError, match="backward must follow forward"):
+        net.backward(y)

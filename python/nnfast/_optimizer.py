@@ -282,7 +282,8 @@ class Optimizer:
             As load_state_dict, or if it is no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # NumPy leaves a file open that it opened and finds to be no archive.
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 # By the full names of its members: "w" could be "w.npy", too.
                 found = {name: file[f"{name}.npy"] for name in file.files}
         except (EOFError, BadZipFile, TypeError) as error:

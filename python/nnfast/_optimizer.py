@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, TypedDict, cast
 
 import numpy as np
@@ -95,26 +96,30 @@ class Optimizer(Resumable):
         settings = {**given, "decoupled_weight_decay": decoupled}
         vars(self).update(settings_of(type(self), self.convention, settings))
         self.params, self._names, self._group_of, self.groups = _flattened(params)
+        _require_distinct(self._names or [])
         for i, group in enumerate(self.groups):
             self._check_group(group, f"params[{i}]")
-        rule, state_names = self._rule()
-        self._make_state(rule, state_names)
+        self._made, self._state_names = self._rule()
+        self._values_of = itemgetter(*(name for name in self.defaults["torch"] if name != "lr"))
+        self._checked = [self._settings(group) for group in self.groups or ({},)]
+        self._seen = [self._values_of(settings) for settings in self._checked]
+        self._make_state()
 
-    def _make_state(self, rule: str, state_names: tuple[str, ...]) -> None:
+    def _make_state(self) -> None:
         self.step_count = 0
         self.skipped_count = 0
-        self._core = _core.Optimizer(rule, list(state_names))
+        self._core = _core.Optimizer(self._made, list(self._state_names))
         self._check_kinds()
         halves = any(p.dtype == np.float16 for p in self.params)
         self._master: list[NDArray[Any] | None] | None = None
         if halves:
             self._master = [_copy_of_half(p) for p in self.params]
-        self.state = {name: [self._zeros(p) for p in self.params] for name in state_names}
+        self.state = {name: [self._zeros(p) for p in self.params] for name in self._state_names}
         self.ema: list[NDArray[Any]] | None = None
         self._ema_weight = 1.0  # of what the average began with
         if self.ema_decay is not None:
             self.ema = [self._ema_start(p) for p in self.params]
-        self._core.check(self.params, tuple(self.state.values()), self.ema, self._master)
+        self._core.check(self.params, self._states(), self.ema, self._master)
 
     def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
         """Update the parameters by their gradients.
@@ -144,7 +149,7 @@ class Optimizer(Resumable):
         done, sums = self._core.step(
             self.params,
             arrays,
-            tuple(self.state.values()),
+            self._states(),
             self.ema,
             self._master,
             self._all_numbers(t),
@@ -180,7 +185,8 @@ class Optimizer(Resumable):
         if self.step_count == 0:
             raise ValueError("there is no average before the first step")
         share = 1 - self._ema_weight if self.ema_bias_correction else 1.0
-        averages = [average / average.dtype.type(share) for average in self.ema]
+        # Of an array without axes NumPy's quotient is no array.
+        averages = [np.asarray(average / average.dtype.type(share)) for average in self.ema]
         return averages if self._names is None else dict(zip(self._names, averages, strict=True))
 
     # ---- what a rule says of itself ----
@@ -249,13 +255,36 @@ class Optimizer(Resumable):
 
     def _all_numbers(self, t: int) -> tuple[Numbers, ...]:
         """The numbers of each group: first those that all rules share."""
-        if not self.groups:
+        if self._group_of is None:
             return (self._group_numbers(t, 0, {}),)
+        if (len(self.params), len(self.groups)) != (len(self._group_of), len(self._checked)):
+            raise ValueError("params and groups must be as many as when the optimizer was made")
         return tuple(self._group_numbers(t, i, group) for i, group in enumerate(self.groups))
 
+    def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """What holds for a group, as Python's numbers: corrections are made in double whatever was given."""
+        own = {**vars(self), **group}
+        return check_settings({name: own[name] for name in self.defaults["torch"]})
+
+    def _checked_again(self, given: Mapping[str, Any], index: int) -> dict[str, Any]:
+        """The settings of a group after one was changed."""
+        settings = self._settings(given)
+        rule, _ = self._rule()
+        if self._made not in (rule, f"{rule}_momentum"):
+            raise ValueError(
+                "momentum, centered and amsgrad are chosen when the optimizer is made: "
+                f"it is {self._made}, and cannot become {rule}"
+            )
+        self._checked[index] = settings
+        self._seen[index] = self._values_of(settings)
+        return settings
+
     def _group_numbers(self, t: int, index: int, group: Mapping[str, Any]) -> Numbers:
-        settings = {**self.__dict__, **group} if group else self.__dict__
-        lr = _checks.not_negative(settings["lr"], "lr")
+        given = {**self.__dict__, **group} if group else self.__dict__
+        settings = self._checked[index]
+        if self._values_of(given) != self._seen[index]:
+            settings = self._checked_again(given, index)
+        lr = _checks.not_negative(given["lr"], "lr")
         decay = settings["weight_decay"]
         shrink = 1.0
         if settings["decoupled_weight_decay"]:
@@ -276,6 +305,13 @@ class Optimizer(Resumable):
             if not isinstance(param, np.ndarray):
                 raise TypeError(f"params[{i}] must be a numpy.ndarray, got {type(param).__name__}")
 
+    def _states(self) -> tuple[list[NDArray[Any]], ...]:
+        """By name: a dict that the caller made may have another order."""
+        try:
+            return tuple(map(self.state.__getitem__, self._state_names))
+        except KeyError as error:
+            raise ValueError(f"state must have {error}") from None
+
     def _zeros(self, param: NDArray[Any]) -> NDArray[Any]:
         return np.zeros_like(param, dtype=kept_dtype(param))
 
@@ -288,7 +324,8 @@ class Optimizer(Resumable):
             self._ema_weight *= self.ema_decay
 
     def _kept(self) -> dict[str, NDArray[Any]]:
-        return by_name({**self.state, "ema": self.ema, "master": self._master}, self._names)
+        states = dict(zip(self._state_names, self._states(), strict=True))
+        return by_name({**states, "ema": self.ema, "master": self._master}, self._names)
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
         found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
@@ -337,6 +374,12 @@ def _flattened(
     if len(set(names)) != len(names):
         raise ValueError("params must have names that differ from group to group")
     return arrays, names or None, group_of, groups
+
+
+def _require_distinct(names: Sequence[Any]) -> None:
+    """What is saved is named by text."""
+    if len(set(map(str, names))) != len(names):
+        raise ValueError("params must have names that differ as text")
 
 
 def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:

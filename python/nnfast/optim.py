@@ -146,7 +146,7 @@ class SGD(Optimizer):
         return "sgd", ()
 
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
-        if not self.state:
+        if self._made == "sgd":
             return (lr,)
         momentum, nesterov = settings["momentum"], float(settings["nesterov"])
         # Without momentum v is the gradient, whatever the dampening.
@@ -428,7 +428,7 @@ class RMSprop(Optimizer):
         alpha, eps, momentum = settings["alpha"], settings["eps"], settings["momentum"]
         inside = self.convention in ("keras", "optax")
         places = (0.0, eps) if inside else (eps, 0.0)
-        outer, gain = (1.0, lr) if inside and "momentum_buffer" in self.state else (lr, 1.0)
+        outer, gain = (1.0, lr) if inside and self._made.endswith("momentum") else (lr, 1.0)
         return outer, *places, alpha, 1 - alpha, momentum, gain
 
 
@@ -768,8 +768,7 @@ class NAdam(Optimizer):
 
     def _done(self, t: int) -> None:
         super()._done(t)
-        for i, group in enumerate(self.groups or ({},)):
-            settings = {**vars(self), **group}
+        for i, settings in enumerate(self._checked):
             self._mu_product[i] *= self._mu(t, settings["betas"][0], settings["momentum_decay"])
 
     @staticmethod

@@ -415,18 +415,26 @@ def train(optimizer: Any, steps: range, dtype: type, **options: Any) -> None:
 
 
 class Followed(NamedTuple):
-    """Where a rule ends, and how far its roundings may lead from there."""
+    """Where a rule ends, and what the roundings of the way there come to."""
 
     params: list[Array]
-    wander: float  # the largest parameters, summed over the steps
-    steps: float  # the largest changes, each times the roundings in it
+    roundings: float
     changes: float
 
     def bound(self, dtype: type) -> float:
-        """Each step rounds the parameter at most twice, by half an epsilon. The change is wrong by the roundings of
-        its averages, one a step for the term and a half for the decay, and by those of its own few operations."""
         kept = np.float32 if dtype is np.float16 else dtype
-        return float(np.finfo(kept).eps * (self.wander + self.steps))
+        return float(np.finfo(kept).eps * self.roundings)
+
+
+def largest_change(before: list[Array], after: list[Array]) -> float:
+    return float(max(np.abs(a - b).max(initial=0) for a, b in zip(after, before, strict=True)))
+
+
+def rounding_of_step(before: list[Array], after: list[Array], t: int) -> float:
+    """In epsilons. Each step rounds the parameter at most twice, by half of one. The change is wrong by the roundings
+    of its averages, one a step for the term and a half for the decay, and by those of its own few operations."""
+    largest = max(np.abs(p).max(initial=0) for p in after)
+    return float(largest + (1.5 * t + 8) * largest_change(before, after))
 
 
 @cache
@@ -435,16 +443,14 @@ def followed(index: int, dtype: type, steps: int = 100) -> Followed:
     rule = TABLE[index]
     params = [p.astype(np.float64) for p in draw(dtype, 1000)]
     states: list[State] = [{} for _ in params]
-    wander = changes = roundings = 0.0
+    changes = roundings = 0.0
     for t in range(1, steps + 1):
         grads = [g.astype(np.float64) for g in draw(dtype, t)]
         after = [rule.follow(p, g, s, t) for p, g, s in zip(params, grads, states, strict=True)]
-        change = max(np.abs(a - p).max(initial=0) for a, p in zip(after, params, strict=True))
-        wander += max(np.abs(p).max(initial=0) for p in after)
-        roundings += (1.5 * t + 8) * change
-        changes += change
+        roundings += rounding_of_step(params, after, t)
+        changes += largest_change(params, after)
         params = after
-    return Followed(params, float(wander), float(roundings), float(changes))
+    return Followed(params, roundings, changes)
 
 
 def kept_params(optimizer: Any) -> list[Array]:

@@ -11,6 +11,7 @@ from optim_rules import (
     TABLE,
     Array,
     Rule,
+    State,
     draw,
     every_dtype,
     every_rule,
@@ -18,6 +19,7 @@ from optim_rules import (
     kept_params,
     label,
     rectification,
+    rounding_of_step,
     start,
     train,
 )
@@ -43,6 +45,24 @@ def test_a_hundred_steps_are_the_formula(isa: str, row: int, dtype: type) -> Non
     assert_within(kept, reference.params, reference.bound(dtype))
     for p, k in zip(params, kept, strict=True):
         assert_same_bits(p, k.astype(dtype))
+
+
+@every_rule
+def test_learning_rates_that_change(rule: Rule) -> None:
+    """Only then it is seen whether the learning rate is inside the momentum."""
+    params = start(np.float64)
+    wanted: list[Array] = draw(np.float64, 1000)
+    states: list[State] = [{} for _ in params]
+    optimizer = rule.optimizer(params)
+    bound = 0.0
+    for t in range(1, 21):
+        lr = optimizer.lr = 0.1 / t
+        of_step = rule._replace(settings={**rule.settings, "lr": lr})
+        optimizer.step(draw(np.float64, t))
+        before, grads = wanted, draw(np.float64, t)
+        wanted = [of_step.follow(p, g, s, t) for p, g, s in zip(before, grads, states, strict=True)]
+        bound += rounding_of_step(before, wanted, t) * float(np.finfo(np.float64).eps)
+    assert_within(params, wanted, bound)
 
 
 @every_rule

@@ -3,8 +3,9 @@
 Parameters are float16, float32 or float64 arrays of any shapes, updated in place, in a list, in a dict, or in groups
 with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
 ``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
-float32, and so is the copy of them that the steps add up in. ``opt.step_count`` is an int; ``opt.lr`` and the other
-settings may be changed before every step, those of a group in ``opt.groups``.
+float32, and so is the copy of them that the steps add up in: what else is written to them, the next step undoes.
+``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
+``opt.groups``. Only whether there is momentum, centered and amsgrad are settled when the optimizer is made.
 
 All rules take these arguments by name:
 

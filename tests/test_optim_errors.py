@@ -423,3 +423,31 @@ def test_state_that_lacks_a_list() -> None:
         with pytest.raises((TypeError, ValueError), match=message):
             optimizer.step([ones(3)])
         assert_same_bits(optimizer.params[0], ones(3))
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2), (6, 1)])
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "ema"])
+def test_an_array_that_has_another_shape_at_the_same_place(name: str, shape: Any) -> None:
+    optimizer = nf.optim.Adam([ones(2, 3)], ema_decay=0.5)
+    lists_of(optimizer)[name][0].resize(shape, refcheck=False)  # smaller: its memory stays
+    refused(optimizer, [ones(2, 3)], rf"{name}\[0\] must have shape \(2, 3\)", {})
+    assert_same_bits(optimizer.params[0], ones(2, 3))
+
+
+def test_a_parameter_that_became_float16() -> None:
+    """There is no float32 copy that the steps could add up in."""
+    optimizer = nf.optim.SGD([ones(3)])
+    optimizer.params[0] = ones(3, dtype=np.float16)
+    with pytest.raises((TypeError, ValueError), match="master|float16"):
+        optimizer.step([ones(3, dtype=np.float16)])
+    assert_same_bits(optimizer.params[0], ones(3, dtype=np.float16))
+
+
+@pytest.mark.parametrize("strides", [(8, 8), (0, 8), (16, 8)])
+def test_an_array_that_overlaps_itself(strides: tuple[int, int]) -> None:
+    view = np.lib.stride_tricks.as_strided(np.zeros(9), (3, 3), strides)
+    with pytest.raises(ValueError, match=r"params\[0\] must not"):
+        nf.optim.SGD([view])
+    optimizer = nf.optim.Adam([ones(3, 3)])
+    optimizer.state["exp_avg"][0] = view
+    refused(optimizer, [ones(3, 3)], r"exp_avg\[0\] must not", {"params.0": ones(3, 3)})

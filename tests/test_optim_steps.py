@@ -316,6 +316,20 @@ def test_clipping_of_what_is_not_finite() -> None:
     np.testing.assert_array_equal(w, [np.nan, 0, 0])
 
 
+@every_dtype
+@pytest.mark.parametrize("option", ["clip_norm", "clip_global_norm"])
+def test_bits_of_clipped_steps_do_not_depend_on_the_layout(dtype: type, option: str) -> None:
+    for seed in range(20):
+        p, g = np.random.default_rng(seed).standard_normal((2, 29, 37)).astype(dtype)
+        found = []
+        for name in layouts(p):
+            optimizer = nf.optim.SGD([layouts(p)[name]], lr=0.1, **{option: 1.0})
+            optimizer.step([g])
+            found.append(optimizer.params[0])
+        for other in found[1:]:
+            assert_same_bits(other, found[0])
+
+
 # ---- steps that are skipped ----
 
 
@@ -490,6 +504,16 @@ def test_dead_gradients_leave_no_subnormals(isa: str, rule: Rule, dtype: type) -
         optimizer.step([zeros])
     for array in kept:
         assert ((array == 0) | (np.abs(array) >= tiny)).all()
+
+
+@pytest.mark.parametrize("stats", [False, True])
+def test_subnormals_of_float16_are_numbers_of_float32(engine: str, stats: bool) -> None:
+    grads = np.arange(1, 0x400, dtype=np.uint16).view(np.float16)
+    w = np.zeros_like(grads)
+    found = nf.optim.SGD([w], lr=1.0).step([grads], stats=stats)
+    assert_same_bits(-w, grads)
+    if stats:
+        np.testing.assert_allclose(found.grad_norm, norm([grads]), rtol=1e-12)
 
 
 def subnormals_count() -> bool:

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "bindings/array_lists.hpp"
@@ -30,7 +31,8 @@ using Walk = StridedArrays<kOptimArrays>;
 struct Piece {
   char* data[kOptimArrays];
   std::ptrdiff_t begin, n;  // its first element's position in the whole list, and how many
-  const Walk* walk;         // null where all arrays are contiguous
+  // Null where all arrays are contiguous; else in the order in which the parameter lies in memory, and in C order.
+  const Walk *walk, *c_order;
   int dtype;
   const double* numbers;
   double grad_scale;
@@ -111,9 +113,7 @@ class OptimArrays {
         const Held& held = arrays_[k][i];
         const PyObject* array = PyList_GET_ITEM(given.lists[k], i);
         if (!held.array && array == Py_None) continue;
-        if (array != held.array.object().ptr() || held.array.data() != held.data ||
-            !PyArray_ISWRITEABLE(held.array.get()))
-          return false;
+        if (array != held.array.object().ptr() || !held.as_it_was()) return false;
       }
     }
     return true;
@@ -136,7 +136,7 @@ class OptimArrays {
   // The pieces of a step; `walks` keeps those that are not contiguous. Nothing has been written when it throws.
   std::vector<Piece> pieces(PyObject* grads, const Lists& names, std::vector<Walk>& walks) const {
     std::vector<Piece> pieces(size());
-    walks.reserve(size());
+    walks.reserve(2 * size());
     std::ptrdiff_t begin = 0;
     for (std::size_t i = 0; i < size(); ++i) {
       const Named grad = element(grads, "grads", static_cast<std::ptrdiff_t>(i));
@@ -151,7 +151,9 @@ class OptimArrays {
         piece.data[k] = k == kGrad ? grad.array.data() : arrays_[k].empty() ? nullptr : arrays_[k][i].data;
         if (piece.data[k] && k != kGrad) contiguous &= PyArray_IS_C_CONTIGUOUS(arrays_[k][i].array.get()) != 0;
       }
-      piece.walk = contiguous ? nullptr : &walks.emplace_back(walk(i, grad.array, piece.data));
+      if (contiguous) continue;
+      piece.walk = &walks.emplace_back(walk(i, grad.array, piece.data, true));
+      piece.c_order = &walks.emplace_back(walk(i, grad.array, piece.data, false));
     }
     return pieces;
   }
@@ -160,6 +162,24 @@ class OptimArrays {
   struct Held {
     Array array;  // none of a parameter that needs no master
     char* data = nullptr;
+    std::vector<npy_intp> shape_and_strides;
+
+    Held() = default;
+    explicit Held(const Array& checked) : array(checked), data(checked.data()) {
+      const int ndim = array.ndim();
+      shape_and_strides.assign(PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + ndim);
+      shape_and_strides.insert(shape_and_strides.end(), PyArray_STRIDES(array.get()),
+                               PyArray_STRIDES(array.get()) + ndim);
+    }
+    // An array can be given other memory, another shape or be made read-only and still be the same object.
+    bool as_it_was() const {
+      const int ndim = array.ndim();
+      const npy_intp* was = shape_and_strides.data();
+      return array.data() == data && PyArray_ISWRITEABLE(array.get()) &&
+             shape_and_strides.size() == 2 * static_cast<std::size_t>(ndim) &&
+             PyArray_CompareLists(PyArray_DIMS(array.get()), was, ndim) &&
+             PyArray_CompareLists(PyArray_STRIDES(array.get()), was + ndim, ndim);
+    }
   };
   Py_ssize_t count_ = 0;
   std::vector<Held> arrays_[kOptimArrays];
@@ -179,23 +199,42 @@ class OptimArrays {
                             " parameters, got " + std::to_string(PyList_GET_SIZE(given.lists[k])));
     for (Py_ssize_t i = 0; i < count_; ++i) {
       if (k == kMaster && param(i).dtype() != NPY_HALF && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
-        arrays_[k].push_back({});
+        arrays_[k].emplace_back();
         continue;
       }
       const Named named = element(given.lists[k], name, i);
       if (k == kParam) {
-        require_parameter(named);
+        require_parameter(named, given.lists[kMaster] != nullptr);
       } else {
         require_like(named, param(i), state_dtype(param(i).dtype()));
       }
       require_writeable(named);
-      arrays_[k].push_back({named.array, named.array.data()});
+      require_apart_from_itself(named);
+      arrays_[k].emplace_back(named.array);
       memory_.add(named.array);
     }
   }
 
-  static void require_parameter(const Named& param) {
+  // One element a place: the steps of the larger strides leave room for the smaller.
+  static void require_apart_from_itself(const Named& given) {
+    const Array& array = given.array;
+    std::vector<std::pair<std::ptrdiff_t, std::ptrdiff_t>> axes;  // stride, length
+    for (int d = 0; d < array.ndim(); ++d)
+      if (array.shape(d) != 1) axes.emplace_back(std::abs(array.stride(d)), array.shape(d));
+    std::sort(axes.begin(), axes.end());
+    std::ptrdiff_t room = PyArray_ITEMSIZE(array.get());
+    for (const auto& [stride, length] : axes) {
+      if (length == 0) return;
+      if (stride < room) throw py::value_error(given.name() + " must not overlap itself, but has strides that do");
+      room += (length - 1) * stride;
+    }
+  }
+
+  // Halves need a master, which an optimizer has if it was made for some.
+  static void require_parameter(const Named& param, bool masters) {
     const int dtype = param.array.dtype();
+    if (dtype == NPY_HALF && !masters)
+      throw py::type_error(param.name() + " must not become float16 after the optimizer was made");
     if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
       throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " + dtype_name(dtype));
     require_like(param, param.array);  // refuses foreign byte order
@@ -236,8 +275,7 @@ class OptimArrays {
                                 " must not share memory");
   }
 
-  // Their elements in the order in which the parameter lies in memory.
-  Walk walk(std::size_t i, const Array& grad, char* const (&data)[kOptimArrays]) const {
+  Walk walk(std::size_t i, const Array& grad, char* const (&data)[kOptimArrays], bool as_in_memory) const {
     Walk walk;
     walk.ndim = grad.ndim();
     for (int d = 0; d < walk.ndim; ++d) {
@@ -246,7 +284,7 @@ class OptimArrays {
         walk.strides[k][d] = k == kGrad ? grad.stride(d) : !data[k] ? 0 : arrays_[k][i].array.stride(d);
     }
     for (int k = 0; k < kOptimArrays; ++k) walk.data[k] = data[k];
-    walk.sort_axes();
+    if (as_in_memory) walk.sort_axes();
     walk.coalesce();
     return walk;
   }
@@ -288,6 +326,24 @@ void run_piece(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdif
   fn(piece.numbers, piece.grad_scale, arrays, strides, last - first, sums);
 }
 
+// The sums of a block of gradients, of any layout as of one whose elements lie next to each other: clipping multiplies
+// by what comes of them.
+void sum_gradients(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
+  if (!piece.c_order) return run_piece(piece, fn, first, last, sums);
+  alignas(double) char block[kOptimBlock * sizeof(double)];
+  const std::ptrdiff_t size = piece.dtype == NPY_HALF ? 2 : piece.dtype == NPY_FLOAT32 ? 4 : 8;
+  std::ptrdiff_t steps[kOptimArrays], strides[kOptimArrays] = {};
+  piece.c_order->inner_strides(steps);
+  piece.c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+    for (std::ptrdiff_t i = 0; i < count; ++i)
+      std::memcpy(block + (position - first + i) * size, at[kGrad] + i * steps[kGrad], static_cast<std::size_t>(size));
+  });
+  char* arrays[kOptimArrays] = {};
+  arrays[kGrad] = block;
+  strides[kGrad] = size;
+  fn(piece.numbers, 1, arrays, strides, last - first, sums);
+}
+
 // All elements of all parameters are one range, so that threads share the list evenly whatever its arrays' sizes.
 void run_plain(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_per_element) {
   if (pieces.empty()) return;
@@ -308,7 +364,9 @@ void run_plain(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_
 using Sums = std::vector<std::array<double, kOptimSums>>;  // of each parameter
 
 // By blocks, whose sums are added in their order: they depend neither on threads nor on the other parameters.
-Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_per_element, bool sums) {
+using BlockRun = void (*)(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums);
+Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_per_element, bool sums,
+                BlockRun run_block = run_piece) {
   std::vector<std::pair<std::size_t, std::ptrdiff_t>> blocks;  // piece, first element
   for (std::size_t i = 0; i < pieces.size(); ++i)
     for (std::ptrdiff_t first = 0; first < pieces[i].n; first += kOptimBlock) blocks.emplace_back(i, first);
@@ -318,7 +376,7 @@ Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns
                  for (std::ptrdiff_t b = begin; b < end; ++b) {
                    const auto [i, first] = blocks[static_cast<std::size_t>(b)];
                    const Piece& piece = pieces[i];
-                   run_piece(piece, fn_of(fns, piece.dtype), first, std::min(first + kOptimBlock, piece.n),
+                   run_block(piece, fn_of(fns, piece.dtype), first, std::min(first + kOptimBlock, piece.n),
                              sums ? of_blocks[static_cast<std::size_t>(b)].data() : nullptr);
                  }
                });
@@ -438,7 +496,7 @@ class Optimizer {
     const OptimKernels& kernel = *kernels().optim;
     const double cost = kRules[rule_].cost;
     if (wanted.gradients_first()) {
-      sums = run_blocks(pieces, kernel.gradients, kGradientsNs, true);
+      sums = run_blocks(pieces, kernel.gradients, kGradientsNs, true, sum_gradients);
       if (wanted.skip_nonfinite && !all_finite(sums)) return false;
       if (wanted.clip_norm != ClipNorm::none) clip(pieces, sums, wanted);
     }

@@ -17,9 +17,10 @@ struct Half {
 NNFAST_INLINE float widen_half(Half half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = half.bits & 0x7fffu;
-  // The exponent is put right by a product, which is exact and takes care of subnormals.
   if (magnitude >= 0x7c00u) return bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
-  return bit_cast<float>(sign | bit_cast<std::uint32_t>(bit_cast<float>(magnitude << 13) * 0x1p112f));
+  if (magnitude >= 0x400u) return bit_cast<float>(sign | ((magnitude << 13) + (112u << 23)));
+  // A subnormal, as a whole number: no float32 of it is one, which might count as 0.
+  return bit_cast<float>(sign | bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f));
 }
 
 NNFAST_INLINE Half narrow_half(float value) {

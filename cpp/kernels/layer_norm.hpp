@@ -11,9 +11,9 @@ namespace nnfast {
 // A row is a set, its places are the members.
 struct LayerNorm {
   Normalization norm;
-  const void *gamma, *beta;         // of the type that is computed in (float for float16), a place each; or null
-  double *mean, *inv_std;  // a row each; forward writes them, rms_norm has no mean
-  double *dgamma, *dbeta;           // backward: sums that are added to, a place each
+  const void *gamma, *beta;  // of the type that is computed in (float for float16), a place each; or null
+  double *mean, *inv_std;    // a row each; forward writes them, rms_norm has no mean
+  double *dgamma, *dbeta;    // backward: sums that are added to, a place each
 };
 
 // Rows that go together, and whose gradients by the parameters are added before they join the others'.

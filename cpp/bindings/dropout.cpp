@@ -65,6 +65,7 @@ void run(const Array& from, const Array& to, const Array& mask, const DropoutMas
   const double cost = kApplyNs + (make ? kMaskNs : 0);
   const bool stream = from.data() != to.data() && streams(PyArray_NBYTES(to.get()), cost);
   auto* bits = mask.as<std::uint8_t>();
+  const bool dense = strides[0] == PyArray_ITEMSIZE(from.get());
   const std::ptrdiff_t chunk = make ? kChunk : from.size();
   py::gil_scoped_release release;
   parallel_for(
@@ -72,7 +73,14 @@ void run(const Array& from, const Array& to, const Array& mask, const DropoutMas
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         for (std::ptrdiff_t first = begin; first < end; first += chunk) {
           const std::ptrdiff_t last = std::min(first + chunk, end);
-          if (make) kernel.mask(*make, bits + first / 8, first, last);
+          if (make) {
+            // While the bits are made the memory brings what they are for.
+            if (dense)
+              walk.for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
+                for (std::ptrdiff_t byte = 0; byte < count * strides[0]; byte += 64) __builtin_prefetch(at[0] + byte);
+              });
+            kernel.mask(*make, bits + first / 8, first, last);
+          }
           walk.for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
             apply(keeping, {bits, position, at[0], at[1], strides[0], strides[1], count, stream});
           });

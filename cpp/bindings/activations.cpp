@@ -80,7 +80,7 @@ py::object per_channel(bool backward, const py::list& full, py::handle weight_in
 
   const KernelTable& table = kernels();
   const Elementwise& kernel = backward ? table.activations->backward[kIndex] : table.activations->forward[kIndex];
-  const ElementwiseFn fn = loop_of(kernel, dtype);
+  const ElementwiseFn fn = by_dtype(kernel, dtype);
   const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
   // Several rows of channels at a time, beside as many copies of the weights; or, where a channel has many elements
   // side by side, one channel after the other.

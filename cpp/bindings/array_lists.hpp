@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
-#include "runtime/parallel.hpp"
 
 namespace nnfast {
 
@@ -22,11 +21,17 @@ struct Named {
   std::string name() const { return indexed(list, index); }
 };
 
-inline Named element(const py::list& list, const char* name, std::ptrdiff_t i) {
-  const py::handle value = PyList_GET_ITEM(list.ptr(), i);
+inline Named element(PyObject* list, const char* name, std::ptrdiff_t i) {
+  const py::handle value = PyList_GET_ITEM(list, i);
   if (!PyArray_Check(value.ptr()))
     throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
   return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
+}
+
+inline void require_count(std::size_t arrays, const char* name, std::size_t params) {
+  if (arrays != params)
+    throw py::value_error(std::string(name) + " must have one array for each of the " + std::to_string(params) +
+                          " parameters, got " + std::to_string(arrays));
 }
 
 inline void require_floats(const Named& given) {
@@ -63,7 +68,6 @@ template <int Arrays>
 struct Item {
   StridedArrays<Arrays> walk;
   std::ptrdiff_t strides[Arrays];
-  std::ptrdiff_t begin;  // its first element's position in the whole list
   bool f64;
 };
 
@@ -71,17 +75,13 @@ struct Item {
 template <int Arrays>
 std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lists) {
   const std::size_t count = lists[0].arrays.size();
-  for (const NamedList& list : lists)
-    if (list.arrays.size() != count)
-      throw py::value_error(std::string(list.name) + " must have one array for each of the " + std::to_string(count) +
-                            " parameters, got " + std::to_string(list.arrays.size()));
+  for (const NamedList& list : lists) require_count(list.arrays.size(), list.name, count);
   std::vector<Item<Arrays>> items;
   items.reserve(count);
-  std::ptrdiff_t begin = 0;
   for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(count); ++i) {
     Array arrays[Arrays];
     for (int k = 0; k < Arrays; ++k) {
-      const Named given = element(lists[k].arrays, lists[k].name, i);
+      const Named given = element(lists[k].arrays.ptr(), lists[k].name, i);
       if (k == 0) require_floats(given);
       require_like(given, k > 0 ? arrays[0] : given.array);  // the first is of native byte order
       if (lists[k].written) require_writeable(given);
@@ -90,28 +90,13 @@ std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lis
           throw py::value_error(given.name() + " and " + indexed(lists[other].name, i) + " must not share memory");
       arrays[k] = given.array;
     }
-    Item<Arrays> item{strided(arrays), {}, begin, arrays[0].is_float64()};
+    Item<Arrays> item{strided(arrays), {}, arrays[0].is_float64()};
     item.walk.sort_axes();
     item.walk.coalesce();
     item.walk.inner_strides(item.strides);
-    begin += arrays[0].size();
     if (arrays[0].size() > 0) items.push_back(item);
   }
   return items;
-}
-
-// Calls body(item, first, last) for the elements [begin, end) of all items, as far as one item goes at a time.
-template <int Arrays, class Body>
-void for_items(const std::vector<Item<Arrays>>& items, std::ptrdiff_t begin, std::ptrdiff_t end, Body body) {
-  auto item = std::upper_bound(items.begin(), items.end(), begin,
-                               [](std::ptrdiff_t at, const auto& i) { return at < i.begin; });
-  for (--item; item != items.end() && item->begin < end; ++item)
-    body(*item, std::max<std::ptrdiff_t>(begin - item->begin, 0), std::min(end - item->begin, item->walk.size()));
-}
-
-template <int Arrays>
-std::ptrdiff_t elements_of(const std::vector<Item<Arrays>>& items) {
-  return items.empty() ? 0 : items.back().begin + items.back().walk.size();
 }
 
 }  // namespace nnfast

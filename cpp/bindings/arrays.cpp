@@ -23,10 +23,14 @@ std::string shape_text(const npy_intp* shape, int ndim) {
   return text + (ndim == 1 ? ",)" : ")");
 }
 
-// The memory from the first to past the last byte of an array.
-struct Extent {
-  const char *low, *high;
-};
+bool same_elements(const Array& a, const Array& b) {
+  if (a.data() != b.data() || a.ndim() != b.ndim() || a.dtype() != b.dtype()) return false;
+  for (int d = 0; d < a.ndim(); ++d)
+    if (a.shape(d) != b.shape(d) || (a.shape(d) > 1 && a.stride(d) != b.stride(d))) return false;
+  return true;
+}
+
+}  // namespace
 
 Extent extent(const Array& array) {
   Extent e{array.data(), array.data()};
@@ -38,15 +42,6 @@ Extent extent(const Array& array) {
   e.high += PyArray_ITEMSIZE(array.get());
   return e;
 }
-
-bool same_elements(const Array& a, const Array& b) {
-  if (a.data() != b.data() || a.ndim() != b.ndim() || a.dtype() != b.dtype()) return false;
-  for (int d = 0; d < a.ndim(); ++d)
-    if (a.shape(d) != b.shape(d) || (a.shape(d) > 1 && a.stride(d) != b.stride(d))) return false;
-  return true;
-}
-
-}  // namespace
 
 std::string dtype_name(int dtype) {
   const py::object descr = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyArray_DescrFromType(dtype)));

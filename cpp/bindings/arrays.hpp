@@ -41,6 +41,12 @@ class Array {
   py::object object_;
 };
 
+// The kernel for a dtype: NPY_HALF, NPY_FLOAT32 or NPY_FLOAT64.
+template <class Kernels>
+auto by_dtype(const Kernels& kernels, int dtype) {
+  return dtype == NPY_HALF ? kernels.f16 : (dtype == NPY_FLOAT32 ? kernels.f32 : kernels.f64);
+}
+
 std::string dtype_name(int dtype);
 std::string shape_text(const Array& array);
 
@@ -60,6 +66,11 @@ Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
 
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);
 void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name);
+// The memory from the first to past the last byte of an array.
+struct Extent {
+  const char *low, *high;
+};
+Extent extent(const Array& array);
 // Whether any element lies in both; a problem too hard to decide quickly counts as yes.
 bool share_memory(const Array& a, const Array& b);
 // ValueError if the two share memory and are not the very same elements.

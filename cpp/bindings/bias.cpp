@@ -30,7 +30,7 @@ py::object bias_forward(int index, py::handle x_in, py::handle bias_in, py::hand
   require_rows(x, "x");
   const Array bias = read_columns(bias_in, x, "bias"), y = output(out, x, "out", "x");
   require_disjoint(y, "out", bias, "bias");
-  const ElementwiseFn fn = loop_of(kernels().bias->forward[index], x.dtype());
+  const ElementwiseFn fn = by_dtype(kernels().bias->forward[index], x.dtype());
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
   const std::ptrdiff_t strides[3] = {rows.strides[0], size, rows.strides[1]};
@@ -50,10 +50,6 @@ py::object bias_forward(int index, py::handle x_in, py::handle bias_in, py::hand
   return y.object();
 }
 
-BiasBackwardFn gradient_of(const BiasGradient& kernel, int dtype) {
-  return dtype == NPY_HALF ? kernel.f16 : (dtype == NPY_FLOAT32 ? kernel.f32 : kernel.f64);
-}
-
 // saved: y, or x with its bias.
 py::tuple bias_backward(int index, py::handle dy_in, py::handle saved_in, py::handle bias_in, py::handle out) {
   const char* saved_name = kBiased[index].by_y ? "y" : "x";
@@ -67,7 +63,7 @@ py::tuple bias_backward(int index, py::handle dy_in, py::handle saved_in, py::ha
   require_no_partial_overlap(dx, "out", saved, saved_name);
   if (bias) require_disjoint(dx, "out", bias, "bias");
 
-  const BiasBackwardFn fn = gradient_of(kernels().bias->backward[index], saved.dtype());
+  const BiasBackwardFn fn = by_dtype(kernels().bias->backward[index], saved.dtype());
   const auto arrays = row_arrays({dy, saved, dx}, saved.shape(saved.ndim() - 1));
   const std::ptrdiff_t n = arrays.n;
   BlockSums sums(arrays.rows(), n);

@@ -19,11 +19,6 @@ constexpr std::ptrdiff_t kChunk = 8 * kMaskBlock;
 
 std::ptrdiff_t mask_bytes(std::ptrdiff_t elements) { return (elements + 7) / 8; }
 
-template <class Fn>
-Fn fn_of(const DropoutFns<Fn>& kernel, int dtype) {
-  return dtype == NPY_HALF ? kernel.f16 : (dtype == NPY_FLOAT32 ? kernel.f32 : kernel.f64);
-}
-
 Array checked_mask(py::handle value, std::ptrdiff_t elements, const char* name = "mask") {
   const Array mask(py::reinterpret_borrow<py::object>(value));
   if (!PyArray_Check(value.ptr()) || mask.dtype() != NPY_UINT8)
@@ -61,7 +56,7 @@ void run(const Array& from, const Array& to, const Array& mask, const DropoutMas
   std::ptrdiff_t strides[2];
   walk.inner_strides(strides);
   const DropoutKernels& kernel = *kernels().dropout;
-  const DropoutApplyFn apply = fn_of(kernel.apply, from.dtype());
+  const DropoutApplyFn apply = by_dtype(kernel.apply, from.dtype());
   const double cost = kApplyNs + (make ? kMaskNs : 0);
   const bool stream = from.data() != to.data() && streams(PyArray_NBYTES(to.get()), cost);
   auto* bits = mask.as<std::uint8_t>();
@@ -162,7 +157,7 @@ py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, doubl
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
   const DropoutKernels& kernel = *kernels().dropout;
-  const BiasReluDropoutFn fn = fn_of(kernel.bias_relu, x.dtype());
+  const BiasReluDropoutFn fn = by_dtype(kernel.bias_relu, x.dtype());
   {
     py::gil_scoped_release release;
     parallel_for(
@@ -202,7 +197,7 @@ py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, doubl
   BlockSums sums(arrays.rows(), n);
   std::ptrdiff_t steps[2];
   arrays.outer.inner_strides(steps);
-  const DropoutSumsFn fn = fn_of(kernels().dropout->apply_sums, dy.dtype());
+  const DropoutSumsFn fn = by_dtype(kernels().dropout->apply_sums, dy.dtype());
   const auto* bits = mask.as<const std::uint8_t>();
   {
     py::gil_scoped_release release;

@@ -30,7 +30,7 @@ const Elementwise& pick_gate_backward(const KernelTable& table, int index) {
 // x: rows of 2n elements, the gates last; y: rows of n.
 void gate(int index, py::handle x_in, py::handle y_in) {
   const Array x = read_floats_or_halves(x_in, "x"), y = written(y_in, x.dtype(), "out");
-  const ElementwiseFn fn = loop_of(kernels().gating->forward[index], x.dtype());
+  const ElementwiseFn fn = by_dtype(kernels().gating->forward[index], x.dtype());
   const auto rows = row_arrays({y, x}, y.shape(y.ndim() - 1));
   const std::ptrdiff_t half = rows.n * rows.strides[1];
   const std::ptrdiff_t strides[3] = {rows.strides[1], rows.strides[1], rows.strides[0]};
@@ -52,8 +52,8 @@ void gate(int index, py::handle x_in, py::handle y_in) {
 void gate_backward(int index, py::handle dy_in, py::handle x_in, py::handle dx_in) {
   const Array x = read_floats_or_halves(x_in, "x"), dy = read_as(dy_in, x.dtype(), "dy");
   const Array dx = written(dx_in, x.dtype(), "out");
-  const ElementwiseFn by_a = loop_of(kernels().gating->forward[index], x.dtype());
-  const ElementwiseFn by_gate = loop_of(kernels().gating->gate_backward[index], x.dtype());
+  const ElementwiseFn by_a = by_dtype(kernels().gating->forward[index], x.dtype());
+  const ElementwiseFn by_gate = by_dtype(kernels().gating->gate_backward[index], x.dtype());
   const auto rows = row_arrays({dy, x, dx}, dy.shape(dy.ndim() - 1));
   const std::ptrdiff_t half = rows.n * rows.strides[1], dx_half = rows.n * rows.strides[2];
   const std::ptrdiff_t gate_strides[4] = {rows.strides[0], rows.strides[1], rows.strides[1], rows.strides[2]};

@@ -9,6 +9,7 @@
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
 #include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
 
 namespace nnfast {
 namespace {
@@ -40,57 +41,39 @@ struct Piece {
 
 int state_dtype(int dtype) { return dtype == NPY_HALF ? NPY_FLOAT32 : dtype; }
 
-OptimFn fn_of(const OptimFns& fns, int dtype) {
-  return dtype == NPY_HALF ? fns.f16 : (dtype == NPY_FLOAT32 ? fns.f32 : fns.f64);
-}
+// Of the parameter and its gradient, in bytes.
+std::ptrdiff_t element_size(int dtype) { return dtype == NPY_HALF ? 2 : dtype == NPY_FLOAT32 ? 4 : 8; }
 
 // Where the arrays that a step writes lie, to see quickly that a gradient is none of them.
 class WrittenMemory {
  public:
   void add(const Array& array) {
-    npy_intp low, high;
-    bounds(array, low, high);
-    if (high > low) spans_.push_back({low, high});
+    const Extent e = extent(array);
+    if (e.high > e.low) extents_.push_back(e);
   }
+  // Sorted and joined.
   void sort() {
-    std::sort(spans_.begin(), spans_.end());
+    std::sort(extents_.begin(), extents_.end(), [](const Extent& a, const Extent& b) { return a.low < b.low; });
     std::size_t kept = 0;
-    for (const auto& span : spans_) {
-      if (kept && span.first <= spans_[kept - 1].second) {
-        spans_[kept - 1].second = std::max(spans_[kept - 1].second, span.second);
+    for (const Extent& e : extents_) {
+      if (kept && e.low <= extents_[kept - 1].high) {
+        extents_[kept - 1].high = std::max(extents_[kept - 1].high, e.high);
       } else {
-        spans_[kept++] = span;
+        extents_[kept++] = e;
       }
     }
-    spans_.resize(kept);
+    extents_.resize(kept);
   }
   bool touches(const Array& array) const {
-    npy_intp low, high;
-    bounds(array, low, high);
-    const auto after = std::upper_bound(spans_.begin(), spans_.end(), std::pair<npy_intp, npy_intp>{low, low},
-                                        [](const auto& a, const auto& b) { return a.first <= b.first; });
-    if (after != spans_.end() && after->first < high) return true;
-    return after != spans_.begin() && (after - 1)->second > low;
+    const Extent e = extent(array);
+    const auto after = std::upper_bound(extents_.begin(), extents_.end(), e.low,
+                                        [](const char* low, const Extent& b) { return low <= b.low; });
+    if (after != extents_.end() && after->low < e.high) return true;
+    return after != extents_.begin() && (after - 1)->high > e.low;
   }
 
  private:
-  std::vector<std::pair<npy_intp, npy_intp>> spans_;
-  static void bounds(const Array& array, npy_intp& low, npy_intp& high) {
-    low = reinterpret_cast<npy_intp>(array.data());
-    if (PyArray_IS_C_CONTIGUOUS(array.get())) {
-      high = low + PyArray_NBYTES(array.get());
-      return;
-    }
-    high = low + PyArray_ITEMSIZE(array.get());
-    for (int d = 0; d < array.ndim(); ++d) {
-      if (array.shape(d) == 0) {
-        high = low;
-        return;
-      }
-      const std::ptrdiff_t reach = (array.shape(d) - 1) * array.stride(d);
-      (reach < 0 ? low : high) += reach;
-    }
-  }
+  std::vector<Extent> extents_;
 };
 
 // Lists of arrays that belong to an optimizer, by the name errors call them.
@@ -185,18 +168,9 @@ class OptimArrays {
   std::vector<Held> arrays_[kOptimArrays];
   WrittenMemory memory_;
 
-  static Named element(PyObject* list, const char* name, std::ptrdiff_t i) {
-    const py::handle value = PyList_GET_ITEM(list, i);
-    if (!PyArray_Check(value.ptr()))
-      throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
-    return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
-  }
-
   void take_list(const Lists& given, int k) {
     const char* name = given.names[k];
-    if (PyList_GET_SIZE(given.lists[k]) != count_)
-      throw py::value_error(std::string(name) + " must have one array for each of the " + std::to_string(count_) +
-                            " parameters, got " + std::to_string(PyList_GET_SIZE(given.lists[k])));
+    require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name, static_cast<std::size_t>(count_));
     for (Py_ssize_t i = 0; i < count_; ++i) {
       if (k == kMaster && param(i).dtype() != NPY_HALF && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
         arrays_[k].emplace_back();
@@ -241,23 +215,23 @@ class OptimArrays {
   }
 
   // What is written must be apart from each other. By their order in memory, so that neighbours alone are compared
-  // unless spans overlap.
+  // unless extents overlap.
   void require_apart(const Lists& names) const {
-    struct Span {
-      npy_intp low;
+    struct Place {
+      Extent extent;
       int list;
       std::size_t index;
     };
-    std::vector<Span> order;
+    std::vector<Place> order;
     for (int k = 0; k < kOptimArrays; ++k)
       for (std::size_t i = 0; i < arrays_[k].size(); ++i)
-        if (arrays_[k][i].array && arrays_[k][i].array.size() > 0) order.push_back({low_of(arrays_[k][i].array), k, i});
-    std::sort(order.begin(), order.end(), [](const Span& a, const Span& b) { return a.low < b.low; });
+        if (arrays_[k][i].array && arrays_[k][i].array.size() > 0) order.push_back({extent(arrays_[k][i].array), k, i});
+    std::sort(order.begin(), order.end(), [](const Place& a, const Place& b) { return a.extent.low < b.extent.low; });
     for (std::size_t a = 0; a < order.size(); ++a) {
       const Array& first = arrays_[order[a].list][order[a].index].array;
-      for (std::size_t b = a + 1; b < order.size() && order[b].low < high_of(first); ++b)
+      for (std::size_t b = a + 1; b < order.size() && order[b].extent.low < order[a].extent.high; ++b)
         if (share_memory(first, arrays_[order[b].list][order[b].index].array)) {
-          auto [x, y] = std::minmax(order[a], order[b], [](const Span& p, const Span& q) {
+          auto [x, y] = std::minmax(order[a], order[b], [](const Place& p, const Place& q) {
             return std::pair(p.list, p.index) < std::pair(q.list, q.index);
           });
           throw py::value_error(indexed(names.names[x.list], static_cast<std::ptrdiff_t>(x.index)) + " and " +
@@ -288,19 +262,6 @@ class OptimArrays {
     walk.coalesce();
     return walk;
   }
-
-  static npy_intp low_of(const Array& array) {
-    npy_intp low = reinterpret_cast<npy_intp>(array.data());
-    for (int d = 0; d < array.ndim(); ++d)
-      if (array.stride(d) < 0) low += (array.shape(d) - 1) * array.stride(d);
-    return low;
-  }
-  static npy_intp high_of(const Array& array) {
-    npy_intp high = reinterpret_cast<npy_intp>(array.data()) + PyArray_ITEMSIZE(array.get());
-    for (int d = 0; d < array.ndim(); ++d)
-      if (array.stride(d) > 0) high += (array.shape(d) - 1) * array.stride(d);
-    return high;
-  }
 };
 
 // Calls fn on the elements [first, last) of a piece.
@@ -315,8 +276,7 @@ void run_piece(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdif
     });
     return;
   }
-  const std::ptrdiff_t own = piece.dtype == NPY_HALF ? 2 : piece.dtype == NPY_FLOAT32 ? 4 : 8;
-  const std::ptrdiff_t kept = own < 4 ? 4 : own;
+  const std::ptrdiff_t own = element_size(piece.dtype), kept = element_size(state_dtype(piece.dtype));
   char* arrays[kOptimArrays];
   std::ptrdiff_t strides[kOptimArrays];
   for (int k = 0; k < kOptimArrays; ++k) {
@@ -331,7 +291,7 @@ void run_piece(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdif
 void sum_gradients(const Piece& piece, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
   if (!piece.c_order) return run_piece(piece, fn, first, last, sums);
   alignas(double) char block[kOptimBlock * sizeof(double)];
-  const std::ptrdiff_t size = piece.dtype == NPY_HALF ? 2 : piece.dtype == NPY_FLOAT32 ? 4 : 8;
+  const std::ptrdiff_t size = element_size(piece.dtype);
   std::ptrdiff_t steps[kOptimArrays], strides[kOptimArrays] = {};
   piece.c_order->inner_strides(steps);
   piece.c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
@@ -355,7 +315,7 @@ void run_plain(const std::vector<Piece>& pieces, const OptimFns& fns, double ns_
         for (--piece; piece != pieces.end() && piece->begin < end; ++piece) {
           const std::ptrdiff_t first = std::max<std::ptrdiff_t>(begin - piece->begin, 0);
           const std::ptrdiff_t last = std::min(end - piece->begin, piece->n);
-          if (first < last) run_piece(*piece, fn_of(fns, piece->dtype), first, last, nullptr);
+          if (first < last) run_piece(*piece, by_dtype(fns, piece->dtype), first, last, nullptr);
         }
       },
       16);
@@ -376,7 +336,7 @@ Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns
                  for (std::ptrdiff_t b = begin; b < end; ++b) {
                    const auto [i, first] = blocks[static_cast<std::size_t>(b)];
                    const Piece& piece = pieces[i];
-                   run_block(piece, fn_of(fns, piece.dtype), first, std::min(first + kOptimBlock, piece.n),
+                   run_block(piece, by_dtype(fns, piece.dtype), first, std::min(first + kOptimBlock, piece.n),
                              sums ? of_blocks[static_cast<std::size_t>(b)].data() : nullptr);
                  }
                });
@@ -439,9 +399,7 @@ class Optimizer {
                  bool clip_value, bool skip_nonfinite, bool want_sums) {
     const Lists given = lists(params, states, ema, master);
     if (!arrays_.holds(given)) arrays_.take(given);
-    if (grads.size() != arrays_.size())
-      throw py::value_error("grads must have one array for each of the " + std::to_string(arrays_.size()) +
-                            " parameters, got " + std::to_string(grads.size()));
+    require_count(grads.size(), "grads", arrays_.size());
     std::vector<Walk> walks;
     std::vector<Piece> pieces = arrays_.pieces(grads.ptr(), given, walks);
     const std::vector<double> numbers = rows_of_numbers(numbers_in);

@@ -3,6 +3,7 @@
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
 #include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
 
 namespace nnfast {
 namespace {

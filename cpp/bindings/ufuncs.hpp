@@ -11,11 +11,6 @@
 
 namespace nnfast {
 
-// The loop of a kernel for a dtype: NPY_HALF, NPY_FLOAT32 or NPY_FLOAT64.
-inline ElementwiseFn loop_of(const Elementwise& kernel, int dtype) {
-  return dtype == NPY_HALF ? kernel.f16 : (dtype == NPY_FLOAT32 ? kernel.f32 : kernel.f64);
-}
-
 // What np.errstate wants done about a set of Raised, for functions that are no ufuncs: nothing, a warning or an error.
 void report(const char* function, unsigned raised);
 

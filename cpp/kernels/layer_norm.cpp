@@ -64,15 +64,12 @@ class SumOfFew {
   NNFAST_INLINE void add(int part, V a, V b) { few_[part] = fma(a, b, few_[part]); }
   NNFAST_INLINE double total() {
     add_few();
-    for (int half = kDoubles / 2; half > 0; half /= 2)
-      for (int k = 0; k < half; ++k) sums_[k] += sums_[k + half];
-    return sum_of_lanes(sums_[0]);
+    return sum_of_block(sums_);
   }
 
  private:
-  static constexpr int kDoubles = kReduceBlock / kLanes<Vec<double>>;
   V few_[kReduceParts<T>] = {};
-  Vec<double> sums_[kDoubles] = {};
+  Vec<double> sums_[kReduceDoubles] = {};
   NNFAST_INLINE void add_few() {
     for (int part = 0; part < kReduceParts<T>; ++part) {
       const auto wide = widen(few_[part]);

@@ -85,21 +85,12 @@ class TwoSums {
     sums_[1][k] = fma(a, b, sums_[1][k]);
   }
   NNFAST_INLINE void store(double* to, std::ptrdiff_t stride) const {
-    to[0] = total(0);
-    to[stride] = total(1);
+    to[0] = sum_of_block(sums_[0]);
+    to[stride] = sum_of_block(sums_[1]);
   }
 
  private:
-  static constexpr int kDoubles = kReduceBlock / kLanes<Vec<double>>;
-  Vec<double> sums_[2][kDoubles] = {};
-
-  NNFAST_INLINE double total(int term) const {
-    Vec<double> sums[kDoubles];
-    for (int k = 0; k < kDoubles; ++k) sums[k] = sums_[term][k];
-    for (int half = kDoubles / 2; half > 0; half /= 2)
-      for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
-    return sum_of_lanes(sums[0]);
-  }
+  Vec<double> sums_[2][kReduceDoubles] = {};
 };
 
 // So much of the run after this one is asked for ahead, a line for each that is read: the processor looks ahead within

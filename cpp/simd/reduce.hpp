@@ -97,6 +97,19 @@ NNFAST_INLINE V narrow(Widened<V> wide) {
   }
 }
 
+template <class V>
+NNFAST_INLINE Element<V> sum_of_lanes(V v);
+
+// The sum of 16 doubles in their order: i and i + half, for half = 8, 4, 2, 1.
+constexpr int kReduceDoubles = kReduceBlock / kLanes<Vec<double>>;
+NNFAST_INLINE double sum_of_block(const Vec<double> (&block)[kReduceDoubles]) {
+  Vec<double> sums[kReduceDoubles];
+  for (int k = 0; k < kReduceDoubles; ++k) sums[k] = block[k];
+  for (int half = kReduceDoubles / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+  return sum_of_lanes(sums[0]);
+}
+
 // Adds the first `count` lanes of v to as many doubles.
 template <class V>
 NNFAST_INLINE void add_doubles(double* to, V v, std::ptrdiff_t count) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -37,6 +38,22 @@ def seed_of(rng: Rng) -> int:
     if not 0 <= rng < 2**64:
         raise ValueError(f"rng must be in [0, 2**64), got {rng}")
     return int(rng)
+
+
+def seed_or_draw(rng: Rng) -> int | Callable[[], int]:
+    """The seed, or what draws it: for who calls that when everything else has been checked, as it advances a Generator.
+
+    Raises
+    ------
+    ValueError
+        If it is an int out of range.
+    """
+    if type(rng) is int:
+        return seed_of(rng)
+    if rng is not None and isinstance(rng, np.random.Generator):
+        draw: Callable[[], int] = rng.bit_generator.random_raw
+        return draw
+    return lambda: seed_of(rng)
 
 
 def generator_of(rng: Rng) -> np.random.Generator:

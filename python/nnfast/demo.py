@@ -167,7 +167,7 @@ class Training:
 
     def rate(self) -> float:
         """The learning rate of the next epoch: it falls along a cosine from 4e-3 to 0."""
-        return 4e-3 * (1 + math.cos(math.pi * len(self.losses) / self.epochs)) / 2
+        return nf.schedules.Cosine(4e-3, self.epochs)(len(self.losses))
 
     def epoch(self, x: F32, labels: NDArray[Any]) -> None:
         """One pass over the data in random order."""

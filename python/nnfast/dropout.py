@@ -424,18 +424,8 @@ def _check_mode(mode: str) -> None:
 
 
 def _seed(rng: Rng, mask: Mask | None = None) -> int | Callable[[], int]:
-    """The seed, or what draws it: a Generator is advanced when everything else has been checked.
-
-    A given mask needs none.
-    """
-    if mask is not None:
-        return 0
-    if type(rng) is int:
-        return _seeds.seed_of(rng)
-    if rng is not None and isinstance(rng, np.random.Generator):
-        draw: Callable[[], int] = rng.bit_generator.random_raw
-        return draw
-    return lambda: _seeds.seed_of(rng)
+    """A given mask needs none."""
+    return _seeds.seed_or_draw(rng) if mask is None else 0
 
 
 def _offset(offset: int) -> int:

@@ -3,6 +3,7 @@
 A penalty's value is to be added to the loss and its slope to the gradients: ``loss += l2(weights, 1e-4, grads)``.
 """
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,8 @@ def max_norm_(
     with np.errstate(invalid="ignore"):
         over = norms > limit
         factors = np.where(over, limit / np.where(over, norms, 1), 1)
-    weight *= factors.astype(weight.dtype)
+    if over.any():
+        weight *= factors.astype(weight.dtype)
     return weight
 
 
@@ -198,9 +200,11 @@ def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.
     if weight.size == 0:
         return np.zeros([1 if d in axes else side for d, side in enumerate(weight.shape)])
     units = [d for d in range(weight.ndim) if d not in axes]
-    rows = np.moveaxis(weight, units, range(len(units)))
-    # One channel a unit: what it takes in, along the other axes.
-    rows = rows.reshape(1, int(np.prod([weight.shape[d] for d in units], initial=1)), -1)
+    count = prod(weight.shape[d] for d in units)
+    if axes == tuple(range(len(axes))):  # as of a dense layer: rows of one value a unit
+        rows: NDArray[Any] = weight.reshape(-1, count)
+    else:  # what a unit takes in lies along the last axis
+        rows = np.moveaxis(weight, units, range(len(units))).reshape(1, count, -1)
     stats = batch_norm_stats(rows, axis=1)
     squares = stats.m2 + stats.count * stats.mean**2
     return squares.reshape([1 if d in axes else side for d, side in enumerate(weight.shape)])

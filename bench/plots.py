@@ -1,6 +1,7 @@
 """Pictures of a run: throughput over size, ratios at a glance, training times."""
 
 import math
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,18 @@ def save(result: Row, folder: Path) -> list[Path]:
         pictures["training"] = (training, result["training"])
     for name, (draw, rows) in pictures.items():
         if rows:
-            figure = draw(rows)
-            path = folder / f"{name}.png"
-            figure.savefig(path, dpi=90)
-            made.append(path)
+            made.append(folder / f"{name}.png")
+            write(draw(rows), made[-1])
     return made
+
+
+def write(figure: Any, path: Path) -> None:
+    """As a PNG of 256 colours: a page of plots has no more, and it is a third of the size."""
+    from PIL import Image  # matplotlib brings it
+
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=90)
+    Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def grid(n: int, width: float, height: float, columns: int = 5) -> tuple[Any, list[Any]]:

@@ -104,7 +104,7 @@ def test_mask_does_not_depend_on_how_it_is_made(dtype: type) -> None:
     x = np.random.default_rng(0).standard_normal((5, 7, 61)).astype(dtype)
     y, mask = nf.dropout(x, 0.4, rng=9)
     for isa in nf.cpu_info()["supported"]:
-        for threads in (1, 2, 7):
+        for threads in (1, 2, 7, 16):
             with forced(isa=isa, threads=threads, grain=1):
                 again, again_mask = nf.dropout(x, 0.4, rng=9)
             assert_same_bits(again, y)

@@ -165,3 +165,38 @@ def test_errors(name: str) -> None:
     shared = np.ones((3, 3))
     with pytest.raises(ValueError, match="out and bias must not share memory"):
         forward(name, shared[1:] * 1, shared[0], out=shared[:2])
+
+
+@every_name
+def test_a_pair_of_outputs(name: str) -> None:
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 40, 6))
+    bias = rng.standard_normal(6)
+    dx, dbias = backward(name, dy, x, bias)
+    column = np.full((6, 2), 9.0)
+    given = np.empty_like(dx), column[:, 1]
+    found = backward(name, dy, x, bias, out=given)
+    assert all(a is b for a, b in zip(found, given, strict=True))
+    assert_same_bits(found[0], dx)
+    assert_same_bits(found[1], dbias)
+    np.testing.assert_array_equal(column[:, 0], 9)
+    assert_same_bits(backward(name, dy, x, bias, out=(None, given[1]))[0], dx)
+
+
+@every_name
+def test_errors_of_a_pair_of_outputs(name: str) -> None:
+    x, bias, dx = np.ones((2, 3)), np.ones(3), np.full((2, 3), 9.0)
+    for out, error, message in (
+        ((dx, np.ones(2)), ValueError, r"out\[1\] must have shape \(3,\), got \(2,\)"),
+        ((dx, np.ones(3, np.float32)), TypeError, r"out\[1\] must have dtype float64"),
+        ((dx, np.broadcast_to(1.0, 3)), ValueError, r"out\[1\] must be writeable"),
+        ((dx, dx[0]), ValueError, r"out\[1\] and out\[0\] must not share memory"),
+        ((dx,), TypeError, "out must be an array or a pair of them, the second for dbias"),
+    ):
+        with pytest.raises(error, match=message):
+            backward(name, np.ones((2, 3)), x, bias, out=out)
+    np.testing.assert_array_equal(dx, 9)
+    dy = np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"out\[1\] and dy must not share memory"):
+        backward(name, dy, x, bias, out=(dx, dy[0]))
+    np.testing.assert_array_equal(dx, 9)

@@ -121,6 +121,46 @@ def test_a_given_mask_is_used_and_left_as_it_is() -> None:
     assert_same_bits(mask, expected_mask)
 
 
+def test_pairs_of_outputs() -> None:
+    x, bias = numbers((9, 13)), numbers(13, seed=1)
+    y, mask = nf.bias_relu_dropout(x, bias, 0.4, rng=7)
+    given = np.empty_like(y), np.full_like(mask, 255)
+    found = nf.bias_relu_dropout(x, bias, 0.4, rng=7, out=given)
+    assert all(a is b for a, b in zip(found, given, strict=True))
+    assert_same_bits(given[0], y)
+    assert_same_bits(given[1], mask)
+    dx, dbias = nf.bias_relu_dropout_backward(y, mask, 0.4)
+    gradients = y, np.empty(13)
+    nf.bias_relu_dropout_backward(y, mask, 0.4, out=gradients)
+    assert_same_bits(gradients[0], dx)
+    assert_same_bits(gradients[1], dbias)
+    only_y, none = nf.bias_relu_dropout(x, bias, training=False, out=given)
+    assert only_y is given[0]
+    assert none is None
+
+
+@pytest.mark.parametrize(
+    ("mask_out", "error", "message"),
+    [
+        (np.empty(2, np.uint8), ValueError, r"out\[1\] must have shape \(3,\), got \(2,\)"),
+        (np.empty(3, np.int8), TypeError, r"out\[1\] must have dtype uint8"),
+        (np.empty(6, np.uint8)[::2], ValueError, r"out\[1\] must be contiguous"),
+    ],
+)
+def test_errors_of_pairs_of_outputs(mask_out: Array, error: type[Exception], message: str) -> None:
+    generator, twin = twins()
+    out = np.full((4, 6), 9.0)
+    with pytest.raises(error, match=message):
+        nf.bias_relu_dropout(X, BIAS, rng=generator, out=(out, mask_out))
+    mask = nf.dropout_mask((4, 6), 0.5, rng=0)
+    with pytest.raises(ValueError, match=r"out\[1\] and mask must not share memory"):
+        nf.bias_relu_dropout(X, BIAS, mask=mask, out=(out, mask))
+    with pytest.raises(ValueError, match=r"out\[1\] and out\[0\] must not share memory"):
+        nf.bias_relu_dropout_backward(X, mask, out=(out, out[1]))
+    assert generator.bit_generator.state == twin.bit_generator.state
+    np.testing.assert_array_equal(out, 9)
+
+
 def test_bias_relu_dropout_in_inference() -> None:
     x, bias = numbers((9, 13)), numbers(13, seed=1)
     expected = nf.bias_relu(x, bias)

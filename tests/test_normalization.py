@@ -340,6 +340,47 @@ def test_overlaps_are_refused() -> None:
         np.testing.assert_array_equal(memory, before)
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+def test_reuse_takes_the_memory_of_an_earlier_call(axis: int) -> None:
+    rng = np.random.default_rng(0)
+    large, small = (rng.standard_normal((n, 8, 3, 8)) for n in (20, 7))
+
+    def normalised(x: Array, **keywords: Any) -> Any:
+        return nf.batch_norm(x, training=True, activation="relu", axis=axis, **keywords)
+
+    _, first = normalised(large)
+    for x in (small, large, rng.standard_normal((30, 8, 3, 8))):
+        y, saved = normalised(x)
+        again, reusing = normalised(x, reuse=first)
+        assert_same_bits(again, y)
+        for name in ("mean", "inv_std", "mask"):
+            assert_same_bits(getattr(reusing, name), getattr(saved, name))
+        assert reusing.mean is first.mean
+        assert reusing.inv_std is first.inv_std
+        assert np.shares_memory(reusing.mask, first.mask) == (len(x) <= 20)
+        for one, other in zip(
+            nf.batch_norm_backward(y, x, None, reusing),
+            nf.batch_norm_backward(y, x, None, saved),
+            strict=True,
+        ):
+            assert_same_bits(one, other)
+
+
+def test_reuse_of_what_does_not_fit() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 4))
+    y, saved = nf.batch_norm(x, training=True, activation="relu")
+    read_only = saved._replace(mean=np.broadcast_to(0.0, 4), inv_std=np.empty(8)[::2], mask=None)
+    for earlier in (read_only, nf.batch_norm(x[:, :3], training=True)[1]):
+        again, reusing = nf.batch_norm(x, training=True, activation="relu", reuse=earlier)
+        assert_same_bits(again, y)
+        assert_same_bits(reusing.mask, saved.mask)
+        assert_same_bits(reusing.inv_std, saved.inv_std)
+        assert not np.shares_memory(reusing.mean, earlier.mean)
+    with pytest.raises(TypeError, match="reuse must be what batch_norm returned, got ndarray"):
+        nf.batch_norm(x, training=True, reuse=x)
+
+
 def test_backward_errors() -> None:
     _, saved = nf.batch_norm(X, training=True)
     dx = np.full((4, 3), 9.0)

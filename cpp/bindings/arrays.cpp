@@ -1,5 +1,7 @@
 #include "bindings/arrays.hpp"
 
+#include <algorithm>
+
 namespace nnfast {
 namespace {
 
@@ -105,10 +107,15 @@ void require_shape(const Array& array, const Array& like, const char* name, cons
                         ", got " + shape_text(array));
 }
 
+bool has_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape) {
+  const npy_intp* dims = PyArray_DIMS(array.get());
+  return std::equal(shape.begin(), shape.end(), dims, dims + array.ndim());
+}
+
 void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name) {
+  if (has_shape(array, shape)) return;
   const std::vector<npy_intp> dims(shape.begin(), shape.end());
   const int ndim = static_cast<int>(dims.size());
-  if (array.ndim() == ndim && PyArray_CompareLists(PyArray_DIMS(array.get()), dims.data(), ndim)) return;
   throw py::value_error(std::string(name) + " must have shape " + shape_text(dims.data(), ndim) + ", got " +
                         shape_text(array));
 }
@@ -129,6 +136,16 @@ Array output(py::handle out, const Array& like, const char* name, const char* li
   Array array = written(out, like.dtype(), name);
   require_shape(array, like, name, like_name);
   require_no_partial_overlap(array, name, like, like_name);
+  return array;
+}
+
+Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
+             std::initializer_list<Apart> others) {
+  if (out.is_none()) return new_array(shape, dtype);
+  const Array array = written(out, dtype, name);
+  require_shape(array, shape, name);
+  for (const auto& [other, other_name] : others)
+    if (*other) require_disjoint(array, name, *other, other_name);
   return array;
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/numpy_api.hpp"
@@ -64,6 +65,7 @@ Array written(py::handle value, int dtype, const char* name);
 Array new_array(const Array& like, int dtype);
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
 
+bool has_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape);
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);
 void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name);
 // The memory from the first to past the last byte of an array.
@@ -80,6 +82,10 @@ void require_disjoint(const Array& a, const char* a_name, const Array& b, const 
 
 // `out` if it is not None, checked against `like` (dtype and shape), else a new array.
 Array output(py::handle out, const Array& like, const char* name, const char* like_name);
+// The same for a result of a shape of its own, which must not share memory with anything else.
+using Apart = std::pair<const Array*, const char*>;
+Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
+             std::initializer_list<Apart> others);
 
 Matrix matrix(const Array& array, int row_axis, int axis);
 

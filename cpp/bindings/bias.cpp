@@ -51,7 +51,8 @@ py::object bias_forward(int index, py::handle x_in, py::handle bias_in, py::hand
 }
 
 // saved: y, or x with its bias.
-py::tuple bias_backward(int index, py::handle dy_in, py::handle saved_in, py::handle bias_in, py::handle out) {
+py::tuple bias_backward(int index, py::handle dy_in, py::handle saved_in, py::handle bias_in, py::handle dx_out,
+                        py::handle dbias_out) {
   const char* saved_name = kBiased[index].by_y ? "y" : "x";
   const Array saved = read_floats_or_halves(saved_in, saved_name);
   require_rows(saved, saved_name);
@@ -59,13 +60,15 @@ py::tuple bias_backward(int index, py::handle dy_in, py::handle saved_in, py::ha
   require_shape(dy, saved, "dy", saved_name);
   Array bias;
   if (!kBiased[index].by_y) bias = read_columns(bias_in, saved, "bias");
-  const Array dx = output(out, dy, "out", "dy");
+  const Array dx = output(dx_out, dy, "out", "dy");
   require_no_partial_overlap(dx, "out", saved, saved_name);
   if (bias) require_disjoint(dx, "out", bias, "bias");
+  const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
+  const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]",
+                             {{&dx, "out[0]"}, {&dy, "dy"}, {&saved, saved_name}, {&bias, "bias"}});
 
   const BiasBackwardFn fn = by_dtype(kernels().bias->backward[index], saved.dtype());
-  const auto arrays = row_arrays({dy, saved, dx}, saved.shape(saved.ndim() - 1));
-  const std::ptrdiff_t n = arrays.n;
+  const auto arrays = row_arrays({dy, saved, dx}, n);
   BlockSums sums(arrays.rows(), n);
   std::ptrdiff_t steps[3];
   arrays.outer.inner_strides(steps);
@@ -93,7 +96,8 @@ py::tuple bias_backward(int index, py::handle dy_in, py::handle saved_in, py::ha
     });
   }
   report(kBiased[index].name + 1, raised);
-  return py::make_tuple(dx.object(), sums.total(saved.dtype()).object());
+  sums.total(dbias);
+  return py::make_tuple(dx.object(), dbias.object());
 }
 
 py::dict make_biased() {
@@ -111,7 +115,7 @@ void bind_bias(py::module_& module) {
   module.def("make_biased", &make_biased);
   module.def("bias_forward", &bias_forward, py::arg("index"), py::arg("x"), py::arg("bias"), py::arg("out"));
   module.def("bias_backward", &bias_backward, py::arg("index"), py::arg("dy"), py::arg("saved"), py::arg("bias"),
-             py::arg("out"));
+             py::arg("dx"), py::arg("dbias"));
 }
 
 }  // namespace nnfast

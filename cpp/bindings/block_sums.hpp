@@ -24,16 +24,15 @@ class BlockSums {
   std::ptrdiff_t end(std::ptrdiff_t block) const { return std::min(rows_, (block + 1) * block_); }
   double* of(std::ptrdiff_t block) { return sums_.data() + block * n_; }
 
-  // The sums of the blocks, in their order, as an array of a dtype.
-  Array total(int dtype) const {
-    const Array total = new_array({n_}, NPY_FLOAT64);
-    double* to = total.as<double>();
-    std::fill(to, to + n_, 0.0);
-    for (std::size_t i = 0; i < sums_.size(); ++i) to[static_cast<std::ptrdiff_t>(i) % n_] += sums_[i];
-    if (dtype == NPY_FLOAT64) return total;
-    PyObject* made = PyArray_Cast(total.get(), dtype);  // may warn of overflow
-    if (!made) throw py::error_already_set();
-    return Array(py::reinterpret_steal<py::object>(made));
+  // The sums of the blocks, in their order, into an array of n floats.
+  void total(const Array& out) const {
+    std::vector<double> sum(static_cast<std::size_t>(n_));
+    for (std::size_t i = 0; i < sums_.size(); ++i) sum[i % sum.size()] += sums_[i];
+    npy_intp length = n_;
+    PyObject* from = PyArray_SimpleNewFromData(1, &length, NPY_FLOAT64, sum.data());
+    if (!from) throw py::error_already_set();
+    const Array kept(py::reinterpret_steal<py::object>(from));
+    if (PyArray_CopyInto(out.get(), kept.get()) != 0) throw py::error_already_set();  // may warn of overflow
   }
 
  private:

@@ -143,16 +143,19 @@ py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, py
 
 // Rows x, y and a bias for each of their columns. Bits are 1 where x + bias is positive and kept.
 py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, double scale, py::handle seed,
-                            std::uint64_t offset, py::handle mask_in, py::handle out) {
+                            std::uint64_t offset, py::handle mask_in, py::handle out, py::handle mask_out) {
   const Array x = read_floats_or_halves(x_in, "x");
   require_rows(x, "x");
   const Array bias = read_columns(bias_in, x, "bias");
   const bool make = mask_in.is_none();
   Array given;
   if (!make) given = checked_mask(mask_in, x.size());
-  const Array mask = new_array({mask_bytes(x.size())}, NPY_UINT8), y = output(out, x, "out", "x");
+  const Array y = output(out, x, "out", "x");
   require_disjoint(y, "out", bias, "bias");
   if (!make) require_disjoint(y, "out", given, "mask");
+  const Array mask = output(mask_out, {mask_bytes(x.size())}, NPY_UINT8, "out[1]",
+                            {{&y, "out[0]"}, {&x, "x"}, {&bias, "bias"}, {&given, "mask"}});
+  if (!PyArray_IS_C_CONTIGUOUS(mask.get())) throw py::value_error("out[1] must be contiguous");
   const DropoutMask maker = one_threshold(p, drawn(seed), offset);
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   const std::ptrdiff_t size = PyArray_ITEMSIZE(x.get());
@@ -186,14 +189,16 @@ py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, doubl
   return py::make_tuple(y.object(), mask.object());
 }
 
-py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle out) {
+py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle dx_out,
+                                     py::handle dbias_out) {
   const Array dy = read_floats_or_halves(dy_in, "dy");
   require_rows(dy, "dy");
   const Array mask = checked_mask(mask_in, dy.size());
-  const Array dx = output(out, dy, "out", "dy");
+  const Array dx = output(dx_out, dy, "out", "dy");
   require_disjoint(dx, "out", mask, "mask");
-  const auto arrays = row_arrays({dy, dx}, dy.shape(dy.ndim() - 1));
-  const std::ptrdiff_t n = arrays.n;
+  const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
+  const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&mask, "mask"}});
+  const auto arrays = row_arrays({dy, dx}, n);
   BlockSums sums(arrays.rows(), n);
   std::ptrdiff_t steps[2];
   arrays.outer.inner_strides(steps);
@@ -215,7 +220,8 @@ py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, doubl
                    }
                  });
   }
-  return py::make_tuple(dx.object(), sums.total(dy.dtype()).object());
+  sums.total(dbias);
+  return py::make_tuple(dx.object(), dbias.object());
 }
 
 // x as a float array, and `out` checked against it or a new array: what inference multiplies by NumPy's own means.

@@ -87,19 +87,26 @@ const SetKernels& kernels_of(int dtype) {
   return dtype == NPY_HALF ? all.f16 : (dtype == NPY_FLOAT32 ? all.f32 : all.f64);
 }
 
-// One double a channel: the given array, or `missing` everywhere.
-Array per_channel(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
-  if (!value.is_none()) {
-    const Array given = read_floats(value, name);
-    require_shape(given, {channels}, name);
-    PyObject* array = PyArray_FromAny(given.object().ptr(), PyArray_DescrFromType(NPY_FLOAT64), 0, 0,
-                                      NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED, nullptr);
-    if (!array) throw py::error_already_set();
-    return Array(py::reinterpret_steal<py::object>(array));
+template <class T>
+void copy_doubles(const Array& from, double* to) {
+  const std::ptrdiff_t n = from.shape(0), stride = from.stride(0);
+  for (std::ptrdiff_t c = 0; c < n; ++c) {
+    T value;
+    std::memcpy(&value, from.data() + c * stride, sizeof value);  // it may be unaligned
+    to[c] = static_cast<double>(value);
   }
-  const Array array = new_array({channels}, NPY_FLOAT64);
-  std::fill_n(array.as<double>(), channels, missing);
-  return array;
+}
+
+using Doubles = std::vector<double>;
+
+// One double a channel: the given values, or `missing` everywhere.
+Doubles per_channel(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
+  Doubles values(static_cast<std::size_t>(channels), missing);
+  if (value.is_none()) return values;
+  const Array given = read_floats(value, name);
+  require_shape(given, {channels}, name);
+  given.is_float64() ? copy_doubles<double>(given, values.data()) : copy_doubles<float>(given, values.data());
+  return values;
 }
 
 // A running statistic that training updates, or an empty Array for None.
@@ -143,22 +150,35 @@ void store_doubles(const Array& array, const double* values) {
   transform(array, [=](double, std::ptrdiff_t c) { return values[c]; });
 }
 
-void require_statistics(const Array& variance) {
-  const auto* v = variance.as<const double>();
-  const std::ptrdiff_t channels = variance.size();
+void require_statistics(const Doubles& variance) {
   bool right = true;
-  for (std::ptrdiff_t c = 0; c < channels; ++c) right &= v[c] >= 0;
+  for (const double value : variance) right &= value >= 0;  // in vectors, as find_if is not
   if (right) return;
-  const std::ptrdiff_t c = std::find_if(v, v + channels, [](double value) { return !(value >= 0); }) - v;
-  throw py::value_error("running_var must not be negative or NaN, got " + std::string(py::str(py::float_(v[c]))) +
-                        " for channel " + std::to_string(c));
+  const auto wrong = std::find_if(variance.begin(), variance.end(), [](double value) { return !(value >= 0); });
+  throw py::value_error("running_var must not be negative or NaN, got " + std::string(py::str(py::float_(*wrong))) +
+                        " for channel " + std::to_string(wrong - variance.begin()));
+}
+
+// An array of this shape in the memory of one that nobody needs any more, if that is large enough; else in new memory.
+Array reused(py::handle value, std::initializer_list<std::ptrdiff_t> shape, int dtype) {
+  if (!PyArray_Check(value.ptr())) return new_array(shape, dtype);
+  const Array array(py::reinterpret_borrow<py::object>(value));
+  if (array.dtype() != dtype || !PyArray_ISCARRAY(array.get())) return new_array(shape, dtype);
+  if (has_shape(array, shape)) return array;
+  std::vector<npy_intp> dims(shape.begin(), shape.end());
+  if (PyArray_MultiplyList(dims.data(), static_cast<int>(dims.size())) > array.size()) return new_array(shape, dtype);
+  PyObject* view = PyArray_SimpleNewFromData(static_cast<int>(dims.size()), dims.data(), dtype, array.data());
+  if (!view) throw py::error_already_set();
+  const Array part(py::reinterpret_steal<py::object>(view));
+  if (PyArray_SetBaseObject(part.get(), py::object(array.object()).release().ptr()) != 0) throw py::error_already_set();
+  return part;
 }
 
 // Rows of bits, a row a channel or, across, a row a member; a multiple of 64 bits each.
-Array new_bits(const Normalization& norm) {
+Array cleared_bits(const Normalization& norm, py::handle reuse) {
   const std::ptrdiff_t rows = norm.across ? norm.member_count : norm.set_count;
   const std::ptrdiff_t bits = norm.across ? norm.set_count : norm.member_count;
-  const Array mask = new_array({rows, (bits + 63) / 64 * 8}, NPY_UINT8);
+  const Array mask = reused(reuse, {rows, (bits + 63) / 64 * 8}, NPY_UINT8);
   std::fill_n(mask.as<char>(), mask.size(), char{0});
   return mask;
 }
@@ -169,8 +189,7 @@ void use_bits(Normalization& norm, const Array& mask) {
 }
 
 struct Result {
-  Array y, mask;
-  Array mean, variance, inv_std;
+  Array y, mask, mean, inv_std;
   py::tuple tuple() const {
     return py::make_tuple(y.object(), mean.object(), inv_std.object(), mask ? mask.object() : py::none());
   }
@@ -190,13 +209,14 @@ std::ptrdiff_t require_rows(const Array& x, int channel, bool training) {
 
 py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, py::handle running_mean_in,
                      py::handle running_var_in, bool training, double momentum, double eps, int axis, int correction,
-                     bool relu, py::handle add_in, py::handle out) {
+                     bool relu, py::handle add_in, py::handle out, py::handle reuse_mean, py::handle reuse_inv_std,
+                     py::handle reuse_mask) {
   const Array x = read_floats_or_halves(x_in, "x");
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel), rows = require_rows(x, channel, training);
   require_eps(eps);
   require_momentum(momentum);
-  const Array gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
   if (running_mean_in.is_none() != running_var_in.is_none())
     throw py::value_error("running_mean and running_var must be given together");
   if (!training && running_mean_in.is_none())
@@ -209,19 +229,14 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
 
   Array running_mean, running_var;
   Result result;
+  const Doubles given_mean = per_channel(running_mean_in, channels, 0, "running_mean");
+  Doubles variance = per_channel(running_var_in, channels, 1, "running_var");  // in training the batch's replaces it
+  require_statistics(variance);
   if (training) {
     running_mean = running(running_mean_in, x, channels, "running_mean");
     running_var = running(running_var_in, x, channels, "running_var");
     if (running_mean) require_disjoint(running_mean, "running_mean", running_var, "running_var");
-    if (running_var) require_statistics(per_channel(running_var_in, channels, 0, "running_var"));
-    result.mean = new_array({channels}, NPY_FLOAT64);
-    result.variance = new_array({channels}, NPY_FLOAT64);
-  } else {
-    result.mean = Array(per_channel(running_mean_in, channels, 0, "running_mean").object().attr("copy")());
-    result.variance = per_channel(running_var_in, channels, 1, "running_var");
-    require_statistics(result.variance);
   }
-  result.inv_std = new_array({channels}, NPY_FLOAT64);
   result.y = output(out, x, "out", "x");
   if (add) require_no_partial_overlap(result.y, "out", add, "add");
   for (const auto& [array, name] : {std::pair{&running_mean, "running_mean"}, {&running_var, "running_var"}}) {
@@ -231,11 +246,14 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
   }
 
   Normalization norm = channels_of({&x, &result.y, add ? &add : nullptr, nullptr}, channel, relu);
-  norm.gamma = gamma.as<double>();
-  norm.beta = beta.as<double>();
+  norm.gamma = gamma.data();
+  norm.beta = beta.data();
   norm.eps = eps;
-  if (relu) use_bits(norm, result.mask = new_bits(norm));
-  const SetStatistics statistics{result.mean.as<double>(), result.variance.as<double>(), result.inv_std.as<double>()};
+  if (relu) use_bits(norm, result.mask = cleared_bits(norm, reuse_mask));
+  result.mean = reused(reuse_mean, {channels}, NPY_FLOAT64);
+  result.inv_std = reused(reuse_inv_std, {channels}, NPY_FLOAT64);
+  const SetStatistics statistics{result.mean.as<double>(), variance.data(), result.inv_std.as<double>()};
+  if (!training) std::copy(given_mean.begin(), given_mean.end(), statistics.mean);
   const SetKernels& kernel = kernels_of(x.dtype());
   {
     py::gil_scoped_release release;
@@ -254,17 +272,6 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     update_running(running_var, statistics.variance, momentum, n / (n - correction));
   }
   return result.tuple();
-}
-
-// One gradient a parameter: new, or checked against what is read.
-Array parameter_gradient(py::handle out, const char* name, const Array& x, std::ptrdiff_t channels,
-                         std::initializer_list<std::pair<const Array*, const char*>> read) {
-  if (out.is_none()) return new_array({channels}, parameter_dtype(x));
-  const Array array = written(out, parameter_dtype(x), name);
-  require_shape(array, {channels}, name);
-  for (const auto& [other, other_name] : read)
-    if (*other) require_disjoint(array, name, *other, other_name);
-  return array;
 }
 
 Array checked_bits(py::handle mask_in, const Normalization& norm) {
@@ -286,9 +293,9 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel);
   require_shape(dy, x, "dy", "x");
-  const Array gamma = per_channel(gamma_in, channels, 1, "gamma");
-  const Array mean = per_channel(mean_in, channels, 0, "saved.mean");
-  const Array inv_std = per_channel(inv_std_in, channels, 1, "saved.inv_std");
+  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
+  const Doubles mean = per_channel(mean_in, channels, 0, "saved.mean"),
+                inv_std = per_channel(inv_std_in, channels, 1, "saved.inv_std");
   const Array dx = output(dx_out, x, "out[0]", "x");
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
   // Without an activation the gradient of what was added is dy.
@@ -300,17 +307,17 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
     require_disjoint(dadd, "out[3]", dx, "out[0]");
   }
   const auto parameter = [&](py::handle out, const char* name) {
-    return parameter_gradient(out, name, x, channels,
-                              {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}, {&gamma, "gamma"}});
+    return output(out, {channels}, parameter_dtype(x), name,
+                  {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
   require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
 
   const bool masked = !mask_in.is_none();
   Normalization norm = channels_of({&dy, &x, &dx, dadd ? &dadd : nullptr}, channel, masked);
-  norm.gamma = gamma.as<double>();
-  norm.mean = mean.as<double>();
-  norm.inv_std = inv_std.as<double>();
+  norm.gamma = gamma.data();
+  norm.mean = mean.data();
+  norm.inv_std = inv_std.data();
   Array mask;
   if (masked) use_bits(norm, mask = checked_bits(mask_in, norm));
   GradientSums sums;
@@ -358,13 +365,13 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   require_groups(x, groups);
   require_eps(eps);
   const std::ptrdiff_t channels = x.shape(1);
-  const Array gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
   const Array y = output(out, x, "out", "x");
   const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), variance = new_array(mean, NPY_FLOAT64),
               inv_std = new_array(mean, NPY_FLOAT64);
   Normalization norm = groups_of({&x, &y, nullptr, nullptr}, groups);
-  norm.gamma = gamma.as<double>();
-  norm.beta = beta.as<double>();
+  norm.gamma = gamma.data();
+  norm.beta = beta.data();
   norm.eps = eps;
   if (norm.member_count > 0) {
     py::gil_scoped_release release;
@@ -388,7 +395,7 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   require_groups(x, groups);
   require_shape(dy, x, "dy", "x");
   const std::ptrdiff_t channels = x.shape(1);
-  const Array gamma = per_channel(gamma_in, channels, 1, "gamma");
+  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
   const Array mean = read_as(mean_in, NPY_FLOAT64, "saved.mean"),
               inv_std = read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std");
   require_shape(mean, {x.shape(0), groups}, "saved.mean");
@@ -396,13 +403,13 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const Array dx = output(dx_out, x, "out[0]", "x");
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
   const auto parameter = [&](py::handle out, const char* name) {
-    return parameter_gradient(out, name, x, channels, {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&gamma, "gamma"}});
+    return output(out, {channels}, parameter_dtype(x), name, {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
   require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
 
   Normalization norm = groups_of({&dy, &x, &dx, nullptr}, groups);
-  norm.gamma = gamma.as<double>();
+  norm.gamma = gamma.data();
   norm.mean = mean.as<const double>();
   norm.inv_std = inv_std.as<const double>();
   GradientSums sums;

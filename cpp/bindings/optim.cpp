@@ -387,14 +387,14 @@ class Optimizer {
       throw py::value_error("no rule " + rule + " with " + std::to_string(names_.size()) + " arrays of state");
   }
 
-  // Checks params, states (a tuple of lists) and what else is kept before anything is changed.
-  void check(const py::list& params, const py::tuple& states, py::handle ema, py::handle master) {
+  // Checks params, states (a list of lists) and what else is kept before anything is changed.
+  void check(const py::list& params, const py::list& states, py::handle ema, py::handle master) {
     arrays_.take(lists(params, states, ema, master));
   }
 
   // numbers: a row of kOptimNumbers for each group; groups: the row of each parameter, or None for the only one.
   // Returns whether it was done, and the sums of each parameter if they are wanted.
-  py::tuple step(const py::list& params, const py::list& grads, const py::tuple& states, py::handle ema,
+  py::tuple step(const py::list& params, const py::list& grads, const py::list& states, py::handle ema,
                  py::handle master, py::handle numbers_in, py::handle groups, int clip_norm, double max_norm,
                  bool clip_value, bool skip_nonfinite, bool want_sums) {
     const Lists given = lists(params, states, ema, master);
@@ -423,10 +423,10 @@ class Optimizer {
   std::vector<std::string> names_;
   OptimArrays arrays_;
 
-  Lists lists(const py::list& params, const py::tuple& states, py::handle ema, py::handle master) const {
+  Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master) const {
     Lists given{{params.ptr()}, {"params", "grads"}};
     for (std::size_t k = 0; k < names_.size(); ++k) {
-      given.lists[kState0 + k] = PyTuple_GET_ITEM(states.ptr(), k);
+      given.lists[kState0 + k] = PyList_GET_ITEM(states.ptr(), k);
       given.names[kState0 + k] = names_[k].c_str();
     }
     given.lists[kEma] = ema.is_none() ? nullptr : ema.ptr();

@@ -95,3 +95,12 @@ def outputs(out: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
         count = {1: "one array", 2: "two arrays", 3: "three arrays", 4: "four arrays"}[len(names)]
         raise TypeError(f"out must be a tuple of {count} ({', '.join(names)})")
     return out
+
+
+def output_and(out: Any, other: str) -> tuple[Any, Any]:
+    """`out` for the first result alone, or as a pair that has a place for the other one too."""
+    if not isinstance(out, tuple):
+        return out, None
+    if len(out) != 2:
+        raise TypeError(f"out must be an array or a pair of them, the second for {other}")
+    return out

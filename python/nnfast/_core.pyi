@@ -32,7 +32,8 @@ def bias_backward(
     dy: ArrayLike,
     saved: ArrayLike,
     bias: ArrayLike | None,
-    out: NDArray[Any] | None,
+    dx: NDArray[Any] | None,
+    dbias: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def softmax_cross_entropy(
     logits: ArrayLike,
@@ -71,6 +72,9 @@ def batch_norm(
     relu: bool,
     add: ArrayLike | None,
     out: NDArray[Any] | None,
+    reuse_mean: NDArray[Any] | None,
+    reuse_inv_std: NDArray[Any] | None,
+    reuse_mask: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8] | None]: ...
 def batch_norm_backward(
     dy: ArrayLike,
@@ -161,9 +165,14 @@ def bias_relu_dropout(
     offset: int,
     mask: NDArray[np.uint8] | None,
     out: NDArray[Any] | None,
+    mask_out: NDArray[np.uint8] | None,
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def bias_relu_dropout_backward(
-    dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
+    dy: ArrayLike,
+    mask: NDArray[np.uint8] | None,
+    scale: float,
+    dx: NDArray[Any] | None,
+    dbias: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def checked_output(
     x: ArrayLike, out: NDArray[Any] | None, name: str = "x"
@@ -185,7 +194,7 @@ class Optimizer:
     def check(
         self,
         params: list[NDArray[Any]],
-        states: tuple[list[NDArray[Any]], ...],
+        states: list[list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
     ) -> None: ...
@@ -193,7 +202,7 @@ class Optimizer:
         self,
         params: list[NDArray[Any]],
         grads: list[NDArray[Any]],
-        states: tuple[list[NDArray[Any]], ...],
+        states: list[list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
         numbers: tuple[tuple[float, ...], ...],

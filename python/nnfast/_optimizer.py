@@ -305,10 +305,11 @@ class Optimizer(Resumable):
             if not isinstance(param, np.ndarray):
                 raise TypeError(f"params[{i}] must be a numpy.ndarray, got {type(param).__name__}")
 
-    def _states(self) -> tuple[list[NDArray[Any]], ...]:
+    def _states(self) -> list[list[NDArray[Any]]]:
         """By name: a dict that the caller made may have another order."""
         try:
-            return tuple(map(self.state.__getitem__, self._state_names))
+            # A list: of tuples that grow while they are made CPython keeps thousands for later.
+            return [self.state[name] for name in self._state_names]
         except KeyError as error:
             raise ValueError(f"state must have {error}") from None
 

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays
+from nnfast import _arrays, _checks
 from nnfast._load import _core
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Gradients = tuple[NDArray[Any], NDArray[Any]]
+Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 
 _ufuncs: dict[str, np.ufunc] = _core.make_biased()
 # Pickle finds them here by their names.
@@ -58,8 +59,8 @@ Parameters
 ----------
 dy : array_like of float16, float32 or float64, shape (..., n)
     Gradient of the loss by y.
-{saved}out : ndarray of dy's shape and dtype, optional
-    For dx; may be dy.
+{saved}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
+    For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
 
 Returns
 -------
@@ -142,10 +143,8 @@ def bias_relu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 
 @_documented
-def bias_relu_backward(
-    dy: ArrayLike, y: ArrayLike, *, out: NDArray[Any] | None = None
-) -> Gradients:
-    return _core.bias_backward(_INDEX["_bias_relu"], dy, y, None, out)
+def bias_relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Outputs = None) -> Gradients:
+    return _core.bias_backward(_INDEX["_bias_relu"], dy, y, None, *_checks.output_and(out, "dbias"))
 
 
 @_documented
@@ -155,9 +154,9 @@ def bias_gelu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 @_documented
 def bias_gelu_backward(
-    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None
+    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: Outputs = None
 ) -> Gradients:
-    return _core.bias_backward(_INDEX["_bias_gelu"], dy, x, bias, out)
+    return _core.bias_backward(_INDEX["_bias_gelu"], dy, x, bias, *_checks.output_and(out, "dbias"))
 
 
 @_documented
@@ -167,9 +166,9 @@ def bias_silu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 @_documented
 def bias_silu_backward(
-    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None
+    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: Outputs = None
 ) -> Gradients:
-    return _core.bias_backward(_INDEX["_bias_silu"], dy, x, bias, out)
+    return _core.bias_backward(_INDEX["_bias_silu"], dy, x, bias, *_checks.output_and(out, "dbias"))
 
 
 @_documented
@@ -178,7 +177,5 @@ def bias_tanh(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 
 @_documented
-def bias_tanh_backward(
-    dy: ArrayLike, y: ArrayLike, *, out: NDArray[Any] | None = None
-) -> Gradients:
-    return _core.bias_backward(_INDEX["_bias_tanh"], dy, y, None, out)
+def bias_tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: Outputs = None) -> Gradients:
+    return _core.bias_backward(_INDEX["_bias_tanh"], dy, y, None, *_checks.output_and(out, "dbias"))

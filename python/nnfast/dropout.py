@@ -15,6 +15,7 @@ from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
 Mask = NDArray[np.uint8]
+Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 _MANY = (np.ndarray, list, tuple)
 
 # What alpha_dropout puts in the place of a dropped element: the limit of SELU at minus infinity, -lambda alpha.
@@ -233,8 +234,9 @@ def alpha_dropout(
     rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
     offset : int, default 0
-    out : ndarray of x's dtype and shape, optional
-        All four as of dropout.
+        All three as of dropout.
+    out : ndarray of x's dtype and shape, or a pair of arrays, optional
+        For y, which may be x; the second of a pair takes the returned mask.
 
     Returns
     -------
@@ -315,7 +317,7 @@ def bias_relu_dropout(
     rng: Rng = None,
     mask: Mask | None = None,
     offset: int = 0,
-    out: NDArray[Any] | None = None,
+    out: Outputs = None,
 ) -> tuple[NDArray[Any], Mask | None]:
     """dropout(relu(x + bias), p) in one pass: what follows the matrix product of a hidden layer.
 
@@ -333,8 +335,9 @@ def bias_relu_dropout(
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask of dropout's to use instead of a random one. It is not changed.
     offset : int, default 0
-    out : ndarray of x's dtype and shape, optional
-        All four as of dropout.
+        All three as of dropout.
+    out : ndarray of x's dtype and shape, or a pair of arrays, optional
+        For y, which may be x; the second of a pair takes the returned mask.
 
     Returns
     -------
@@ -363,15 +366,16 @@ def bias_relu_dropout(
     if not training:
         from nnfast.bias import bias_relu
 
-        return bias_relu(x, bias, out=out), None
+        return bias_relu(x, bias, out=_checks.output_and(out, "the mask")[0]), None
     scale = scale_of(p, "inverted")
     offset = _offset(offset)
     seed = _seed(rng, mask)
-    return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, out)
+    outputs = _checks.output_and(out, "the mask")
+    return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, *outputs)
 
 
 def bias_relu_dropout_backward(
-    dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: NDArray[Any] | None = None
+    dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: Outputs = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Gradients of bias_relu_dropout, by x and by the bias, from one pass.
 
@@ -382,8 +386,8 @@ def bias_relu_dropout_backward(
     mask : ndarray of uint8, shape (ceil(dy.size / 8),)
         What bias_relu_dropout returned.
     p : float in [0, 1], default 0.5
-    out : ndarray of dy's dtype and shape, optional
-        For dx; may be dy.
+    out : ndarray of dy's dtype and shape, or a pair of arrays, optional
+        For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
 
     Returns
     -------
@@ -406,7 +410,8 @@ def bias_relu_dropout_backward(
            [1., 1.]]), array([1., 2.]))
     """
     p = _checks.real_in(p, 0, 1, "p")
-    return _core.bias_relu_dropout_backward(dy, mask, scale_of(p, "inverted"), out)
+    outputs = _checks.output_and(out, "dbias")
+    return _core.bias_relu_dropout_backward(dy, mask, scale_of(p, "inverted"), *outputs)
 
 
 def scale_of(p: float, mode: Mode) -> float:

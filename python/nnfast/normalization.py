@@ -57,6 +57,7 @@ def batch_norm(
     add: ArrayLike | None = None,
     running_var_correction: int = 1,
     num_batches_tracked: NDArray[np.integer] | None = None,
+    reuse: BatchNormSaved | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], BatchNormSaved]:
     """Batch normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for every channel.
@@ -90,6 +91,8 @@ def batch_norm(
         running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, Flax, ONNX).
     num_batches_tracked : ndarray of integers, shape (), optional
         Incremented in training; required where momentum is None.
+    reuse : BatchNormSaved, optional
+        What an earlier call saved and nothing needs any more: this call saves into its memory, where that is enough.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed, where the backward pass does not need x, and ``out=add``.
 
@@ -132,6 +135,8 @@ def batch_norm(
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
     if running_var_correction not in (0, 1):
         raise ValueError(f"running_var_correction must be 0 or 1, got {running_var_correction!r}")
+    if reuse is not None:
+        _require_saved(reuse, "reuse")
     counter = _batch_counter(num_batches_tracked) if num_batches_tracked is not None else None
     if momentum is None:
         if training and running_mean is not None and counter is None:
@@ -151,10 +156,16 @@ def batch_norm(
         activation is not None,
         add,
         out,
+        *((None, None, None) if reuse is None else (reuse.mean, reuse.inv_std, reuse.mask)),
     )
     if training and counter is not None:
         counter += 1
     return y, BatchNormSaved(mean, inv_std, axis, training, mask, add is not None)
+
+
+def _require_saved(value: object, name: str) -> None:
+    if not isinstance(value, BatchNormSaved):
+        raise TypeError(f"{name} must be what batch_norm returned, got {type(value).__name__}")
 
 
 def _batch_counter(counter: Any) -> NDArray[np.integer]:
@@ -213,8 +224,7 @@ def batch_norm_backward(
     >>> abs(dx).max() < 1e-15, dbeta
     (np.True_, array([3.]))
     """
-    if not isinstance(saved, BatchNormSaved):
-        raise TypeError(f"saved must be what batch_norm returned, got {type(saved).__name__}")
+    _require_saved(saved, "saved")
     names = ("dx", "dgamma", "dbeta", "dadd") if saved.add else ("dx", "dgamma", "dbeta")
     results = _core.batch_norm_backward(
         dy,

@@ -115,8 +115,8 @@ class Dense(KernelLayer):
         if self._bias is not None:
             out = dy if own else self._dz.take(dy.shape, dy.dtype)
             # With nothing dropped, dy goes through it unchanged: it is the sum that is wanted.
-            _, sums = _core.bias_relu_dropout_backward(dy, self._ones.bits(dy.size), 1.0, out)
-            self._take_bias_gradient(sums)
+            bits, grad = self._ones.bits(dy.size), self._own_grads["bias"]
+            _core.bias_relu_dropout_backward(dy, bits, 1.0, out, grad)
         return self._product_backward(dy, wanted)
 
     def _add_bias(self, z: Array, bias: Array) -> None:
@@ -153,9 +153,6 @@ class Dense(KernelLayer):
         dx = self._dx.take((len(dz), self.n_in), dz.dtype)
         np.matmul(dz, self._used.T, out=dx)
         return dx if self._x.ndim == 2 else dx.reshape(self._x.shape)
-
-    def _take_bias_gradient(self, sums: Array) -> None:
-        self._own_grads["bias"][...] = sums
 
     def _training_weight(self) -> Array:
         return self._weight

@@ -38,12 +38,12 @@ class _AfterProduct:
         self._dz = Buffer()  # only for a dy that may not be written
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        dz, sums = self._gradients(dy, dy if own else self._dz.take(dy.shape, dy.dtype))
-        self._dense._take_bias_gradient(sums)
+        dz = dy if own else self._dz.take(dy.shape, dy.dtype)
+        self._gradients(dy, (dz, self._dense._own_grads["bias"]))
         return self._dense._product_backward(dz, wanted)
 
-    def _gradients(self, dy: Array, out: Array) -> tuple[Array, Array]:
-        """Those by the product, which `out` takes, and by the bias."""
+    def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
+        """Those by the product and by the bias."""
         raise NotImplementedError
 
 
@@ -67,9 +67,8 @@ class BiasedActivation(_AfterProduct):
             self._saved = z, self._bias
         return y
 
-    def _gradients(self, dy: Array, out: Array) -> tuple[Array, Array]:
-        dz, sums = self._derivative(dy, *self._saved, out=out)
-        return dz, sums
+    def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
+        self._derivative(dy, *self._saved, out=out)
 
     def _infer(self, x: Array, own: bool) -> Array:
         z = self._dense._inferred_product(x)
@@ -85,17 +84,18 @@ class BiasedReLUDropout(_AfterProduct):
     def __init__(self, dense: Dense, dropout: Dropout) -> None:
         super().__init__(dense)
         self._dropout = dropout
-        self._mask: Mask | None = None
+        self._bits = Buffer()
+        self._mask: Mask = np.empty(0, np.uint8)
 
     def _train(self, x: Array, own: bool) -> Array:
         z = self._dense._product(x)
-        self._mask = None  # the last step's goes before this one's comes
         drop = self._dropout
-        y, self._mask = bias_relu_dropout(z, self._bias, drop.p, rng=drop._rng, out=z)
-        return y
+        self._mask = self._bits.take(((z.size + 7) // 8,), np.uint8)
+        bias_relu_dropout(z, self._bias, drop.p, rng=drop._rng, out=(z, self._mask))
+        return z
 
-    def _gradients(self, dy: Array, out: Array) -> tuple[Array, Array]:
-        return bias_relu_dropout_backward(dy, self._mask, self._dropout.p, out=out)
+    def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
+        bias_relu_dropout_backward(dy, self._mask, self._dropout.p, out=out)
 
     def _infer(self, x: Array, own: bool) -> Array:
         z = self._dense._inferred_product(x)

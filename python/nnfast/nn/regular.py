@@ -93,6 +93,9 @@ class BatchNorm(KernelLayer):
         self._learn(gamma=self._gamma, beta=self._beta)
         self._x = self._gamma
         self._saved: BatchNormSaved | None = None
+        # The largest batch's, whose memory later ones use again.
+        self._largest: BatchNormSaved | None = None
+        self._largest_size = 0
 
     @property
     def gamma(self) -> Array:
@@ -152,7 +155,6 @@ class BatchNorm(KernelLayer):
     def _normalised(self, x: Array, activation: str | None) -> Array:
         """y in training, perhaps with the activation that follows."""
         self._x = x
-        self._saved = None  # the last step's goes before this one's comes
         y, self._saved = batch_norm(
             x,
             self._gamma,
@@ -166,8 +168,11 @@ class BatchNorm(KernelLayer):
             activation=activation,
             running_var_correction=self.running_var_correction,
             num_batches_tracked=self._batches,
+            reuse=self._largest,
             out=self._y.take(x.shape, x.dtype),
         )
+        if self._largest is None or x.size > self._largest_size:
+            self._largest, self._largest_size = self._saved, x.size
         return y
 
     def _inferred(self, x: Array, own: bool, activation: str | None) -> Array:

@@ -14,7 +14,8 @@ struct Half {
   std::uint16_t bits;
 };
 
-NNFAST_INLINE float widen_half(Half half) {
+// Calls, as are those of whole vectors where no instruction does it: there is much of it, and it would stand in every loop.
+[[gnu::noinline, maybe_unused]] float widen_half(Half half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = half.bits & 0x7fffu;
   if (magnitude >= 0x7c00u) return bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
@@ -40,27 +41,33 @@ NNFAST_INLINE Half narrow_half(float value) {
   return with_sign((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
 }
 
-NNFAST_INLINE Vec<float> load_halves(const Half* from) {
 #if defined(__AVX512F__)
+NNFAST_INLINE Vec<float> load_halves(const Half* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-#elif defined(__F16C__)
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-#else
-  Vec<float> v;
-  for (int i = 0; i < kLanes<Vec<float> >; ++i) v[i] = widen_half(from[i]);
-  return v;
-#endif
 }
 
 NNFAST_INLINE void store_halves(Half* to, Vec<float> v) {
-#if defined(__AVX512F__)
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-#elif defined(__F16C__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-#else
-  for (int i = 0; i < kLanes<Vec<float> >; ++i) to[i] = narrow_half(v[i]);
-#endif
 }
+#elif defined(__F16C__)
+NNFAST_INLINE Vec<float> load_halves(const Half* from) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+
+NNFAST_INLINE void store_halves(Half* to, Vec<float> v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+[[gnu::noinline, maybe_unused]] Vec<float> load_halves(const Half* from) {
+  Vec<float> v;
+  for (int i = 0; i < kLanes<Vec<float> >; ++i) v[i] = widen_half(from[i]);
+  return v;
+}
+
+[[gnu::noinline, maybe_unused]] void store_halves(Half* to, Vec<float> v) {
+  for (int i = 0; i < kLanes<Vec<float> >; ++i) to[i] = narrow_half(v[i]);
+}
+#endif
 
 }  // namespace
 }  // namespace nnfast

@@ -198,6 +198,14 @@ def test_a_look_changes_nothing() -> None:
     np.testing.assert_array_equal(net.forward(x, training=True), other.forward(x, training=True))
 
 
+def test_what_the_loss_gives_is_not_written() -> None:
+    dz = np.ones((9, 10), np.float32)
+    net = nn.Sequential(nn.Dense(64, 10, rng=0), nn.ReLU())
+    seen = look(net, digits()[0][:9], dz, loss=lambda z, dz: (1.0, dz))
+    assert 0 < seen.layers[0].gradient.norm < seen.layers[1].gradient.norm
+    np.testing.assert_array_equal(dz, 1)
+
+
 def test_dead_units_are_found() -> None:
     x, labels = digits()
     net = small()
@@ -384,6 +392,7 @@ def test_errors_record_nothing() -> None:
         (lambda: rec.epoch(a=1, b=[1]), TypeError, "b must be a real number, got list"),
         (lambda: rec.gap("loss"), ValueError, "quantity must have been given as train_loss"),
         (lambda: rec.look(np.ones((2, 5))), ValueError, r"layers\[0\], Dense: x must have shape"),
+        (lambda: rec.look(x[:0]), ValueError, "x must hold at least one number"),
         (lambda: rec.look(x[:1]), ValueError, "two values a channel"),
         (lambda: rec.look(["a"]), TypeError, "x must be an array of real numbers"),
         (lambda: rec.look(x, [0, 3]), ValueError, "labels"),

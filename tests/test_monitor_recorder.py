@@ -71,25 +71,31 @@ def test_names_of_parameters() -> None:
     assert rec.param_names == ("0", "1")
 
 
-def test_a_step_tells_of_losses_and_gradients() -> None:
+@pytest.mark.parametrize(("bad", "worse"), [(np.nan, np.inf), (np.inf, np.nan)])
+def test_a_step_tells_of_gradients(bad: float, worse: float) -> None:
     net = small()
     opt = nf.optim.SGD(net.params, skip_nonfinite=True)
     rec = Recorder(net, opt)
     trained(rec, opt)
     assert rec.first_nonfinite is None
-    for grad in net.grads:
-        grad.fill(0)
-    net.grads[0][0, 0], net.grads[1][0] = np.nan, np.inf
-    rec.step(1.0, opt.step(net.grads, stats=True))
+    grads = [np.zeros_like(param) for param in net.params]
+    grads[0][0, 0], grads[1][0] = bad, worse
+    rec.step(1.0, opt.step(grads, stats=True))
     place = rec.first_nonfinite
     assert (place.step, place.where, place.name) == (4, "gradient", "0.bias")
-    rec.step(math.inf)
-    assert rec.first_nonfinite == place
     assert np.isnan(rec.update_ratios[3]).all()
-    other = Recorder()
-    other.step(1.0)
-    other.step(-math.inf)
-    assert (other.first_nonfinite.step, other.first_nonfinite.where) == (2, "loss")
+    # What comes later is not the first.
+    rec.step(math.inf)
+    assert rec.look(np.full((2, 64), bad)).first_nonfinite.step == 5
+    assert rec.first_nonfinite == place
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_step_tells_of_losses(loss: float) -> None:
+    rec = Recorder()
+    rec.step(1.0)
+    rec.step(loss)
+    assert (rec.first_nonfinite.step, rec.first_nonfinite.where) == (2, "loss")
 
 
 def test_stats_may_be_of_some_steps() -> None:
@@ -187,6 +193,9 @@ def test_the_line_says_what_is_going_on(clock: Clock) -> None:
         clock.now += 1
         rec.step(7.0)
         assert "step 4  loss 7  " in stream.getvalue()
+        clock.now += 1
+        rec.epoch(lr=math.nan)
+        assert stream.getvalue().rstrip().endswith("  epoch 2  lr nan")
     assert stream.getvalue().endswith("\n")
     assert stream.getvalue().count("\n") == 1
 
@@ -217,6 +226,7 @@ def test_nan_is_told_at_once(clock: Clock) -> None:
 def test_after_loading_the_line_tells_of_what_is_new(clock: Clock, tmp_path: Path) -> None:
     rec, stream = Recorder(), io.StringIO()
     rec.step(9.0)
+    rec.step(7.0)
     rec.save(tmp_path / "run.npz")
     rec = Recorder(live=True, stream=stream)
     rec.step(5.0, nf.optim.SGD([np.ones(2)]).step([np.ones(2)], stats=True))
@@ -225,7 +235,7 @@ def test_after_loading_the_line_tells_of_what_is_new(clock: Clock, tmp_path: Pat
     clock.now += 1
     rec.step(1.0)
     lines = [line.rstrip() for line in stream.getvalue().split("\r")]
-    assert lines[-2:] == ["step 1  loss 9", "step 2  loss 1"]
+    assert lines[-2:] == ["step 2  loss 7", "step 3  loss 1"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -243,9 +253,12 @@ def test_the_line_is_for_terminals(
     assert bool(stream.getvalue()) == (terminal if live is None else live)
 
 
-def test_without_a_console_there_is_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wanted", [None, True])
+def test_without_a_console_there_is_no_line(
+    wanted: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    with Recorder(live=True) as rec:
+    with Recorder(live=wanted) as rec:
         rec.step(1.0)
     assert rec.step_count == 1
 
@@ -342,6 +355,18 @@ def test_what_the_curves_are_of() -> None:
     assert [bar.get_height() for bar in dead] == [seen.dead for seen in rec.looks[1].layers]
 
 
+def test_what_the_histograms_are_of() -> None:
+    rec = recorded()
+    figure = nf.monitor.pictures.histograms(rec._history)
+    drawn = [ax.patches[0].get_data() for ax in figure.axes]
+    seen = [part for layer in rec.looks[-1].layers for part in (layer.activation, layer.gradient)]
+    for (counts, edges, _), found in zip(drawn, seen, strict=True):
+        np.testing.assert_array_equal(counts, found.counts)
+        np.testing.assert_array_equal(edges, found.edges)
+    assert figure.axes[0].get_ylabel() == "0 Dense"
+    assert f"{seen[2].zeros:.0%} zeros" in figure.axes[2].texts[0].get_text()
+
+
 def test_a_long_curve_keeps_its_extremes() -> None:
     rec = Recorder()
     losses = 1 + np.random.default_rng(0).random(20_000)
@@ -373,9 +398,10 @@ def test_pictures_of_what_there_is() -> None:
     rec = Recorder(small())
     rec.look(digits()[0][:9])
     assert list(panels(rec)) == ["deviation of activations", "dead units, saturated elements"]
+    rec.step(1.0)
     rec.look_at({"h": [[0.0]]}, {"h": [[np.nan]]})
     deviations = lines(panels(rec)["deviation of activations"])
-    assert list(deviations) == ["step 0"]  # that of other layers is left out
+    assert list(deviations) == ["step 1"]  # that of other layers is left out
     rec.save_picture(io.BytesIO())
     rec.save_histograms(buffer := io.BytesIO())
     assert colours(buffer) > 20

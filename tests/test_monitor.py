@@ -141,6 +141,7 @@ def test_a_look_sees_the_inside_of_a_branch() -> None:
     x = numbers((6, 4)).astype(np.float32)
     seen = look(net, x, np.arange(6) % 3)
     assert [layer.name for layer in seen.layers] == ["0", "1.branch.0", "1.branch.1", "1", "2"]
+    assert [layer.layer for layer in seen.layers[2:4]] == ["Tanh()", "StochasticDepth(...)"]
     h = net[0].forward(x)
     assert seen.layers[2].activation.std == pytest.approx(branch.forward(h).std(), rel=1e-6)
     assert seen.layers[3].activation.std == pytest.approx(net[1].forward(h).std(), rel=1e-6)

@@ -256,7 +256,10 @@ class _Watch(KernelLayer):
     def statistics(self) -> LayerStatistics:
         """Of what has passed."""
         shares = self._dead, self._saturated
-        return LayerStatistics(self._name, repr(self._layer), self._of_y, self._of_dy, *shares)
+        layer = self._layer
+        # Of the layers within, if there are any, others tell.
+        text = f"{type(layer).__name__}(...)" if layer._children() else repr(layer)
+        return LayerStatistics(self._name, text, self._of_y, self._of_dy, *shares)
 
     def named_params(self) -> dict[str, Array]:
         return self._layer.named_params()

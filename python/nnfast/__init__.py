@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from nnfast import augmentation as augmentation
     from nnfast import averaging as averaging
     from nnfast import init as init
+    from nnfast import monitor as monitor
     from nnfast import nn as nn
     from nnfast import optim as optim
     from nnfast import penalties as penalties
@@ -138,6 +139,7 @@ _LAZY = (
     "augmentation",
     "averaging",
     "init",
+    "monitor",
     "nn",
     "optim",
     "penalties",
@@ -218,6 +220,7 @@ __all__ = [
     "merge_stats",
     "mish",
     "mish_backward",
+    "monitor",
     "mse_loss",
     "nn",
     "num_threads",

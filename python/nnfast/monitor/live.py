@@ -1,0 +1,45 @@
+"""A line in the terminal that is written over."""
+
+import os
+from time import monotonic
+from typing import TextIO
+
+SECONDS = 0.25
+"""Between two writings of the line."""
+
+
+class Line:
+    """The line, on a stream; nothing is written unless it is a terminal or `on` says so."""
+
+    def __init__(self, stream: TextIO | None, on: bool | None) -> None:
+        self._stream = stream if _wanted(stream, on) else None
+        self._next = -float("inf")
+        self._length = 0
+
+    def due(self) -> bool:
+        """Whether it is on, and has stood long enough."""
+        return self._stream is not None and monotonic() >= self._next
+
+    def write(self, text: str, *, end: str = "") -> None:
+        """The text in place of what stands there; end="\\n" lets it stand for good."""
+        if self._stream is None:
+            return
+        shown = text[: _columns(self._stream)]
+        self._stream.write(f"\r{shown:{self._length}}{end}")
+        self._stream.flush()
+        self._length = 0 if end else len(shown)
+        self._next = monotonic() + SECONDS
+
+
+def _wanted(stream: TextIO | None, on: bool | None) -> bool:
+    """A program without a console has no stream."""
+    return stream is not None and (stream.isatty() if on is None else on)
+
+
+def _columns(stream: TextIO) -> int | None:
+    """What fits on a line of a terminal, which would write over the last part only of a longer one; None: no end."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return None
+    return columns - 1 if columns > 1 else None

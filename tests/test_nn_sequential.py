@@ -180,6 +180,36 @@ def test_a_layer_with_its_own_forward_is_called() -> None:
         np.testing.assert_allclose(net.forward(x, training), expected, rtol=1e-6)
 
 
+def test_a_network_with_its_own_calls_is_trained_within_another() -> None:
+    class Noted(nn.Sequential):
+        noted = 0
+
+        def forward(self, x: Any, training: bool = False) -> Array:
+            self.noted += 1
+            return super().forward(x, training)
+
+    class NotedBoth(Noted):
+        def backward(self, dy: Any, input_gradient: bool = True) -> Array | None:
+            self.noted += 1
+            return super().backward(dy, input_gradient=input_gradient)
+
+    x, dy = numbers((5, 3)), numbers((5, 2), 1)
+
+    def trained(inner: type[nn.Sequential]) -> tuple[list[Array], Any]:
+        within = inner(nn.Tanh(), nn.Dense(4, 2, rng=1, dtype=F64))
+        net = nn.Sequential(nn.Dense(3, 4, rng=0, dtype=F64), within)
+        net.forward(x, training=True)
+        net.backward(dy)
+        return net.grads, within
+
+    expected, _ = trained(nn.Sequential)
+    for inner, calls in ((Noted, 1), (NotedBoth, 2)):
+        grads, within = trained(inner)
+        assert within.noted == calls
+        for one, other in zip(grads, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_what_users_layers_give_is_not_written() -> None:
     class Cached(nn.Layer):
         kept = np.full((3, 4), -2.0)

@@ -87,6 +87,10 @@ class Layer:
         """The layers within this one."""
         return ()
 
+    def _input_gradient(self, dy: Array) -> Array | None:
+        """What a network that calls backward as a user does asks for."""
+        return self.backward(dy)
+
 
 class Buffer:
     """Memory for the largest array so far, seen in the shape that is wanted."""

@@ -331,6 +331,11 @@ class Sequential(KernelLayer):
     def _children(self) -> tuple[Layer, ...]:
         return self.layers
 
+    def _input_gradient(self, dy: Array) -> Array | None:
+        if type(self).backward is Sequential.backward:
+            return self.backward(dy, input_gradient=True)
+        return self.backward(dy)
+
 
 def _leaves(layer: Layer) -> list[Layer]:
     """The layers of a Sequential within, so that neighbours across its border are neighbours; else the layer itself."""

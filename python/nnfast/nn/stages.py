@@ -40,7 +40,7 @@ class ForeignStage:
         return self._as(x, self._layer.forward(x, training=True), "y")
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        dx: Any = self._layer.backward(dy)
+        dx: Any = self._layer._input_gradient(dy)
         return self._as(dy, dx, "dx") if wanted else None
 
     def _infer(self, x: Array, own: bool) -> Array:

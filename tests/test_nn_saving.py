@@ -93,7 +93,7 @@ def test_a_save_that_fails_leaves_the_file(tmp_path: Path, monkeypatch: pytest.M
 
 def test_pickles_are_not_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "net.npz", **{"0.weight": np.array([{}], object)})
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="has elements of dtype object"):
         nn.Sequential(nn.PReLU()).load(tmp_path / "net.npz")
 
 

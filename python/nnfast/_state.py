@@ -1,58 +1,13 @@
-"""State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken; its files."""
+"""State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from secrets import token_hex
 from typing import Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-# ---- files ----
-
-
-def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; a file of that name is left as it was.
-    """
-    path = Path(path)
-    # Not tempfile's, which nobody else may read.
-    temporary = path.with_name(f"{path.name}.{token_hex(4)}.part")
-    file = open(temporary, "xb")  # noqa: SIM115 -- what follows removes what this makes
-    try:
-        with file:
-            named: dict[str, Any] = dict(arrays)
-            np.savez(file, **named)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of a file.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is no such file.
-    """
-    try:
-        # NumPy leaves a file open that it opened and finds to be no archive.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            # By the full names of its members: "w" could be "w.npy", too.
-            return {name: file[f"{name}.npy"] for name in file.files}
-    except (EOFError, BadZipFile, TypeError) as error:
-        raise ValueError(f"{path} is no file of a state: {error}") from error
-
+from nnfast import _npz
 
 # ---- checks ----
 
@@ -136,17 +91,20 @@ class Resumable:
             If the state is another class's, lacks something, has something more, or a shape differs, or an array to be
             written is read-only.
         """
-        kept, scalars = self._kept(), self._scalars()
         given = {name: np.asarray(value) for name, value in state.items()}
+        self._check_state(given)
+        for name, array in self._kept().items():
+            array[...] = given[name]
+        self._take_scalars({name: given[name].tolist() for name in self._scalars()})
+
+    def _check_state(self, given: Mapping[str, NDArray[Any]]) -> None:
+        kept, scalars = self._kept(), self._scalars()
         if str(given.get(self._kind)) != type(self).__name__:
             raise ValueError(
                 f"state must be of {type(self).__name__}, got {given.get(self._kind)!s}"
             )
         check_names(given, {self._kind, *scalars, *kept})
         check_arrays(given, kept | scalars)
-        for name, array in kept.items():
-            array[...] = given[name]
-        self._take_scalars({name: given[name].tolist() for name in scalars})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
@@ -160,7 +118,7 @@ class Resumable:
         OSError
             If it cannot be written; a file of that name is left as it was.
         """
-        save(path, self.state_dict())
+        _npz.save(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take back what save wrote.
@@ -176,4 +134,4 @@ class Resumable:
         TypeError, ValueError
             As load_state_dict, or if it is no such file.
         """
-        self.load_state_dict(load(path))
+        self.load_state_dict(_npz.load(path, self._check_state))

@@ -12,12 +12,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _array_lists, _arrays, _checks
+from nnfast import _array_lists, _arrays, _checks, _npz
 from nnfast._array_lists import Arrays
 from nnfast._optimizer import kept_dtype, unit_interval
 from nnfast._state import Resumable, by_name
@@ -531,13 +530,9 @@ def _opened(checkpoint: Checkpoint, name: str) -> Arrays:
     if not isinstance(checkpoint, str | os.PathLike):
         return checkpoint
     try:
-        # What is no .npz raises one of these, or is an array, which is no context.
-        with open(checkpoint, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (BadZipFile, EOFError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be an .npz file of arrays without pickle, got {os.fspath(checkpoint)!r}: {error}"
-        ) from error
+        return _npz.load(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an .npz file of arrays: {error}") from error
 
 
 Kind = Literal["probabilities", "log"]

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _state
+from nnfast import _npz
 from nnfast.monitor import history, pictures
 from nnfast.monitor.arrays import Floats
 from nnfast.monitor.layers import Look, NonFinite
@@ -200,7 +200,7 @@ class Recorded:
         ...         print(file["losses"])
         [2.3]
         """
-        _state.save(path, history.to_arrays(self._history))
+        _npz.save(path, history.to_arrays(self._history))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take what save wrote in place of what was recorded: to go on with it, or to draw it.
@@ -227,7 +227,7 @@ class Recorded:
         >>> later.losses
         array([2.3])
         """
-        arrays = _state.load(path)
+        arrays = _npz.load(path)
         try:
             loaded = history.from_arrays(arrays)
         except (KeyError, TypeError, ValueError) as error:

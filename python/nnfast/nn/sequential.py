@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnfast import _arrays, _state
+from nnfast import _arrays, _npz, _state
 from nnfast.nn import fused
 from nnfast.nn.layer import Array, KernelLayer, Layer, Shape
 from nnfast.nn.stages import ForeignStage, Stage, runs_as_written
@@ -197,12 +197,15 @@ class Sequential(KernelLayer):
         ValueError
             If something is missing or too much, or a shape differs.
         """
-        kept = self._kept()
         given = {name: np.asarray(value) for name, value in state.items()}
+        self._check_state(given)
+        for name, array in self._kept().items():
+            array[...] = given[name]
+
+    def _check_state(self, given: Mapping[str, Array]) -> None:
+        kept = self._kept()
         _state.check_names(given, set(kept))
         _state.check_arrays(given, kept)
-        for name, array in kept.items():
-            array[...] = given[name]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and running statistics to an ``.npz`` file, without pickle.
@@ -218,7 +221,7 @@ class Sequential(KernelLayer):
         OSError
             If it cannot be written; a file of that name is left as it was.
         """
-        _state.save(path, self._kept())
+        _npz.save(path, self._kept())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take back what save wrote, into a network of the same layers; nothing is changed if something does not fit.
@@ -234,7 +237,7 @@ class Sequential(KernelLayer):
         TypeError, ValueError
             As load_state_dict, or if it is no such file.
         """
-        self.load_state_dict(_state.load(path))
+        self.load_state_dict(_npz.load(path, self._check_state))
 
     def summary(self, input_shape: int | tuple[int, ...]) -> str:
         """A table of the layers, the shapes they give and the numbers of their parameters.

@@ -14,7 +14,8 @@ struct Half {
   std::uint16_t bits;
 };
 
-// Calls, as are those of whole vectors where no instruction does it: there is much of it, and it would stand in every loop.
+// Calls, as are those of whole vectors where no instruction does it: there is much of it, and it would stand in every
+// loop.
 [[gnu::noinline, maybe_unused]] float widen_half(Half half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = half.bits & 0x7fffu;
@@ -31,9 +32,10 @@ NNFAST_INLINE Half narrow_half(float value) {
   const auto with_sign = [&](std::uint32_t half) { return Half{static_cast<std::uint16_t>(sign | half)}; };
   if (magnitude > 0x7f800000u) return with_sign(0x7e00u | (magnitude >> 13 & 0x3ffu));
   if (magnitude >= 0x477ff000u) {  // rounds past 65504
-    // The product overflows just there, which is what sets the flag.
+    // The product overflows just there, which is what sets the flag. A comparison of floats would set another one in
+    // vectors, where all lanes come by here, NaN too.
     const float product = bit_cast<float>(magnitude) * (0x1.fffffep127f / 65519.9f);
-    return with_sign(product > 1 ? 0x7c00u : 0u);
+    return with_sign(bit_cast<std::uint32_t>(product) > 0x3f800000u ? 0x7c00u : 0u);
   }
   // Below 2^-14 adding 1/2 leaves the rounded subnormal in the low bits.
   if (magnitude < 0x38800000u)

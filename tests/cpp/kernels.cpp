@@ -1,0 +1,488 @@
+// Runs every kernel of every instruction set that this machine has, without Python, over the same inputs, and prints a
+// line each: instruction set, kernel, dtype, a hash of what it wrote. Instruction sets with FMA have to agree, those of
+// other processors too.
+#include <algorithm>
+#include <cfenv>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/activations.hpp"
+#include "kernels/bias.hpp"
+#include "kernels/conversion.hpp"
+#include "kernels/dropout.hpp"
+#include "kernels/gating.hpp"
+#include "kernels/layer_norm.hpp"
+#include "kernels/losses.hpp"
+#include "kernels/normalization.hpp"
+#include "kernels/optim.hpp"
+#include "kernels/penalties.hpp"
+#include "kernels/random.hpp"
+#include "kernels/softmax.hpp"
+#include "runtime/cpu.hpp"
+#include "runtime/kernel_table.hpp"
+#include "runtime/normalize.hpp"
+
+using namespace nnfast;
+
+namespace {
+
+// Rows of a length that no vector divides.
+constexpr std::ptrdiff_t kRows = 7, kColumns = 1043, kElements = kRows * kColumns;
+
+struct Half {
+  std::uint16_t bits;
+};
+
+template <class T>
+constexpr const char* kName = sizeof(T) == 2 ? "f16" : (sizeof(T) == 4 ? "f32" : "f64");
+// What is computed with, of which parameters are.
+template <class T>
+using Computed = std::conditional_t<sizeof(T) == 2, float, T>;
+
+// The kernel of a dtype.
+template <class T, class Fns>
+auto of_dtype(const Fns& fns) {
+  if constexpr (sizeof(T) == 2) {
+    return fns.f16;
+  } else if constexpr (sizeof(T) == 4) {
+    return fns.f32;
+  } else {
+    return fns.f64;
+  }
+}
+
+// ---- inputs ----
+
+// Numbers of many sizes and both signs, now and then a special one.
+class Numbers {
+ public:
+  explicit Numbers(std::uint64_t seed) : state_(seed * 2 + 1) {}
+  double next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    const double unit = static_cast<double>(state_ >> 11) * 0x1p-53;
+    const int kind = static_cast<int>(state_ >> 5 & 63);
+    if (kind == 0) return kSpecial[state_ >> 40 & 7];
+    return std::ldexp(2 * unit - 1, kind < 8 ? kind - 12 : kind % 5);
+  }
+
+ private:
+  static constexpr double kSpecial[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 88.8, -104.0, 1e-40};
+  std::uint64_t state_;
+};
+
+void put(double value, double& to) { to = value; }
+void put(double value, float& to) { to = static_cast<float>(value); }
+void put(double value, Half& to) {
+  const auto single = static_cast<float>(value);
+  kernels().conversion->narrow(&single, reinterpret_cast<char*>(&to), 2, 1);
+}
+
+template <class T>
+std::vector<T> numbers(std::uint64_t seed, std::ptrdiff_t n = kElements) {
+  Numbers from(seed);
+  std::vector<T> made(static_cast<std::size_t>(n));
+  for (T& value : made) put(from.next(), value);
+  return made;
+}
+
+// Finite ones, away from 0.
+template <class T>
+std::vector<T> tame(std::uint64_t seed, std::ptrdiff_t n = kElements) {
+  Numbers from(seed);
+  std::vector<T> made(static_cast<std::size_t>(n));
+  for (T& value : made) {
+    const double x = from.next();
+    put(std::isfinite(x) && std::fabs(x) < 16 ? x + 0.125 : 0.5, value);
+  }
+  return made;
+}
+
+template <class T>
+char* bytes(std::vector<T>& values) {
+  return reinterpret_cast<char*>(values.data());
+}
+
+// ---- what comes out ----
+
+// A quiet NaN for every NaN: processors differ in its sign and payload.
+double same_nan(double x) { return x == x ? x : NAN; }
+float same_nan(float x) { return x == x ? x : NAN; }
+Half same_nan(Half x) { return (x.bits & 0x7fff) > 0x7c00 ? Half{0x7e00} : x; }
+template <class T>
+  requires std::is_integral_v<T>
+T same_nan(T x) {
+  return x;
+}
+
+// FNV-1a.
+class Hash {
+ public:
+  template <class T>
+  Hash& operator()(const std::vector<T>& values) {
+    for (const T& value : values) add(same_nan(value));
+    return *this;
+  }
+  template <class T>
+  Hash& add(T value) {
+    unsigned char raw[sizeof value];
+    std::memcpy(raw, &value, sizeof value);
+    for (const unsigned char byte : raw) hash_ = (hash_ ^ byte) * 1099511628211u;
+    return *this;
+  }
+  void print(const std::string& kernel, const char* dtype) const {
+    std::printf("%s %s %s %016llx\n", kernels().isa, kernel.c_str(), dtype, static_cast<unsigned long long>(hash_));
+  }
+
+ private:
+  std::uint64_t hash_ = 14695981039346656037u;
+};
+
+// ---- families ----
+
+// Inputs of numbers, then parameters that are repeated.
+template <class T>
+void elementwise(const Elementwise& kernel, const std::string& name, int inputs, int parameters) {
+  std::vector<std::vector<T>> from;
+  std::vector<Computed<T>> parameter(static_cast<std::size_t>(parameters), Computed<T>(0.75));
+  std::vector<T> to(kElements);
+  char* arrays[5];
+  std::ptrdiff_t strides[5];
+  for (int k = 0; k < inputs; ++k) from.push_back(numbers<T>(static_cast<std::uint64_t>(k + 1)));
+  for (int k = 0; k < inputs + parameters; ++k) {
+    arrays[k] = k < inputs ? bytes(from[static_cast<std::size_t>(k)])
+                           : reinterpret_cast<char*>(&parameter[static_cast<std::size_t>(k - inputs)]);
+    strides[k] = k < inputs ? static_cast<std::ptrdiff_t>(sizeof(T)) : 0;
+  }
+  arrays[inputs + parameters] = bytes(to);
+  strides[inputs + parameters] = sizeof(T);
+  std::feclearexcept(FE_ALL_EXCEPT);  // what was raised before does not count
+  const unsigned raised = of_dtype<T>(kernel)(arrays, strides, kElements, false);
+  Hash()(to).add(raised).print(name, kName<T>);
+}
+
+template <class T>
+void all_elementwise() {
+  const KernelTable& table = kernels();
+#define NNFAST_RUN(formula, name, params, cost, backward_cost)                                        \
+  elementwise<T>(table.activations->forward[static_cast<int>(Activation::formula)], name, 1, params); \
+  elementwise<T>(table.activations->backward[static_cast<int>(Activation::formula)], name "_backward", 2, params);
+  NNFAST_ACTIVATIONS(NNFAST_RUN)
+#undef NNFAST_RUN
+#define NNFAST_RUN(formula, name, cost, backward_cost)                                \
+  elementwise<T>(table.gating->forward[static_cast<int>(Gate::formula)], name, 2, 0); \
+  elementwise<T>(table.gating->gate_backward[static_cast<int>(Gate::formula)], name "_gate_backward", 3, 0);
+  NNFAST_GATES(NNFAST_RUN)
+#undef NNFAST_RUN
+  elementwise<T>(table.activations->prelu_weight_grad, "prelu_weight_grad", 2, 0);
+  elementwise<T>(table.dropout->keep_scaled, "keep_scaled", 1, 1);
+}
+
+template <class T>
+void biased(int index, const char* name, bool by_y) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  std::vector<T> x = numbers<T>(1), dy = tame<T>(2), bias = tame<T>(3, kColumns), y(kElements), dx(kElements);
+  const BiasKernels& kernel = *kernels().bias;
+  for (std::ptrdiff_t row = 0; row < kRows; ++row) {
+    char* arrays[] = {bytes(x) + row * kColumns * size, bytes(bias), bytes(y) + row * kColumns * size};
+    const std::ptrdiff_t strides[] = {size, size, size};
+    of_dtype<T>(kernel.forward[index])(arrays, strides, kColumns, false);
+  }
+  std::vector<double> sums(kColumns);
+  const BiasBackward backward{bytes(dy),
+                              bytes(by_y ? y : x),
+                              by_y ? nullptr : bytes(bias),
+                              bytes(dx),
+                              kColumns * size,
+                              size,
+                              kColumns * size,
+                              size,
+                              kColumns * size,
+                              size,
+                              sums.data()};
+  of_dtype<T>(kernel.backward[index])(backward, kRows, kColumns);
+  Hash()(y)(dx)(sums).print(name, kName<T>);
+}
+
+template <class T>
+void all_biased() {
+#define NNFAST_RUN(formula, name, by_y, cost, backward_cost) biased<T>(static_cast<int>(Biased::formula), name, by_y);
+  NNFAST_BIASED(NNFAST_RUN)
+#undef NNFAST_RUN
+}
+
+template <class T>
+Matrix matrix(std::vector<T>& values, std::ptrdiff_t columns = kColumns) {
+  return {bytes(values), columns * static_cast<std::ptrdiff_t>(sizeof(T)), sizeof(T)};
+}
+
+template <class T>
+void softmax_family() {
+  const SoftmaxKernels& kernel = *kernels().softmax;
+  std::vector<T> x = numbers<T>(1), dy = tame<T>(2);
+  for (int row = 1; row < kRows; ++row)  // the first row has all specials, the others none
+    for (int i = 0; i < kColumns; ++i)
+      x[static_cast<std::size_t>(row * kColumns + i)] = dy[static_cast<std::size_t>(i)];
+  const auto run = [&](const char* name, const SoftmaxForward& forward, const SoftmaxBackward& backward, bool by_y,
+                       std::ptrdiff_t columns) {
+    std::vector<T> y(static_cast<std::size_t>(kRows * columns)), dx(kElements);
+    of_dtype<T>(forward)(matrix(x), matrix(y, columns), kRows, kColumns);
+    of_dtype<T>(backward)(matrix(dy, columns), by_y ? matrix(y, columns) : matrix(x), matrix(dx), kRows, kColumns);
+    Hash()(y)(dx).print(name, kName<T>);
+  };
+  run("softmax", kernel.softmax, kernel.softmax_backward, true, kColumns);
+  run("log_softmax", kernel.log_softmax, kernel.log_softmax_backward, true, kColumns);
+  run("logsumexp", kernel.logsumexp, kernel.logsumexp_backward, false, 1);
+}
+
+template <class T>
+void maxout() {
+  constexpr std::ptrdiff_t kPieces = 3, kGroups = 347, size = sizeof(T);
+  std::vector<T> x = numbers<T>(1, kGroups * kPieces), y(kGroups), dx(kGroups * kPieces), dy = tame<T>(2, kGroups);
+  std::vector<std::uint8_t> which(kGroups);
+  const ActivationKernels& kernel = *kernels().activations;
+  of_dtype<T>(kernel.maxout)({bytes(x), bytes(y), bytes(which), size, size, 1}, kGroups, kPieces);
+  of_dtype<T>(kernel.maxout_backward)({bytes(dx), bytes(dy), bytes(which), size, size, 1}, kGroups, kPieces);
+  Hash()(y)(which)(dx).print("maxout", kName<T>);
+}
+
+template <class T>
+void losses() {
+  constexpr bool single = sizeof(T) == 4;
+  const LossKernels& kernel = *kernels().losses;
+  std::vector<T> z = tame<T>(1), dz(kElements), targets = tame<T>(2);
+  for (T& target : targets) target = std::fabs(target);
+  std::vector<double> of_rows(kRows);
+  const std::vector<std::int64_t> labels = {0, 5, kNoLabel, 1042, 17, 517, 1};
+  CrossEntropy loss{matrix(z), matrix(dz), labels.data(), {}, kColumns, 0.125, of_rows.data(), nullptr, nullptr, 0};
+  const auto cross_entropy = single ? kernel.softmax_cross_entropy_f32 : kernel.softmax_cross_entropy_f64;
+  cross_entropy(loss, 0, kRows);
+  Hash()(dz)(of_rows).print("softmax_cross_entropy of labels", kName<T>);
+  loss.labels = nullptr;
+  loss.targets = matrix(targets);
+  cross_entropy(loss, 0, kRows);
+  Hash()(dz)(of_rows).print("softmax_cross_entropy of targets", kName<T>);
+  const std::vector<std::int64_t> classes = {0, 5, 3, 1042, 17, 517, 1};
+  const Hinge hinge{matrix(z), matrix(dz), classes.data(), kColumns, 1, 0.125, of_rows.data()};
+  (single ? kernel.hinge_f32 : kernel.hinge_f64)(hinge, 0, kRows);
+  Hash()(dz)(of_rows).print("svm_loss", kName<T>);
+  const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
+    const LossRun run{bytes(z), bytes(targets), bytes(dz), sizeof(T), sizeof(T), sizeof(T), kLossBlock, 0.125, 1.5};
+    const int index = static_cast<int>(which);
+    const double sum = (single ? kernel.elementwise_f32 : kernel.elementwise_f64)[index](run);
+    Hash()(dz).add(sum).print(name, kName<T>);
+  };
+#define NNFAST_RUN(formula, name, cost) elementwise_loss(ElementwiseLoss::formula, name);
+  NNFAST_ELEMENTWISE_LOSSES(NNFAST_RUN)
+#undef NNFAST_RUN
+}
+
+Axes axis(std::ptrdiff_t shape, std::ptrdiff_t stride) {
+  Axes axes{};
+  axes.count = 1;
+  axes.shape[0] = shape;
+  for (auto& strides : axes.strides) strides[0] = stride;
+  return axes;
+}
+
+// Sets of 7 values whose lanes are sets, or of 1043 whose lanes are members.
+template <class T>
+void normalization(bool across) {
+  constexpr std::ptrdiff_t size = sizeof(T);
+  const std::ptrdiff_t sets = across ? kColumns : kRows, members = across ? kRows : kColumns;
+  const auto count = static_cast<std::size_t>(sets);
+  std::vector<T> x = tame<T>(1), dy = tame<T>(2), y(kElements), dx(kElements);
+  std::vector<double> gamma = tame<double>(3, sets), beta = tame<double>(4, sets), mean(count), var(count), inv(count);
+  std::vector<std::uint8_t> bits(static_cast<std::size_t>((across ? members : sets) * 136));
+  Normalization norm{};
+  norm.sets = axis(sets, across ? size : kColumns * size);
+  norm.members = axis(members, across ? kColumns * size : size);
+  norm.set_count = norm.groups = sets;
+  norm.member_count = norm.segment = members;
+  norm.segments = 1;
+  norm.gamma = gamma.data();
+  norm.beta = beta.data();
+  norm.eps = 1e-5;
+  norm.bits = bits.data();
+  norm.bits_stride = 136;
+  norm.across = across;
+  norm.data[0] = bytes(x);
+  norm.data[1] = bytes(y);
+  const SetKernels& kernel = of_dtype<T>(*kernels().normalization);
+  normalise_by_own(kernel, norm, {mean.data(), var.data(), inv.data()});
+  norm.mean = mean.data();
+  norm.inv_std = inv.data();
+  norm.data[0] = bytes(dy);
+  norm.data[1] = bytes(x);
+  norm.data[2] = bytes(dx);
+  const GradientSums sums = normalise_backward(kernel, norm, true);
+  Hash()(y)(mean)(var)(inv)(bits)(dx)(sums.dy)(sums.dy_centred)
+      .print(across ? "batch_norm" : "batch_norm of rows", kName<T>);
+}
+
+template <class T>
+void layer_norm(bool centred) {
+  constexpr std::ptrdiff_t size = sizeof(T);
+  std::vector<T> x = tame<T>(1), dy = tame<T>(2), y(kElements), dx(kElements);
+  std::vector<Computed<T>> gamma = tame<Computed<T>>(3, kColumns), beta = tame<Computed<T>>(4, kColumns);
+  std::vector<double> mean(kRows), inv(kRows), dgamma(kColumns), dbeta(kColumns);
+  LayerNorm layer{};
+  layer.norm.sets = axis(kRows, kColumns * size);
+  layer.norm.members = axis(kColumns, size);
+  layer.norm.set_count = kRows;
+  layer.norm.member_count = kColumns;
+  layer.norm.eps = 1e-5;
+  layer.gamma = gamma.data();
+  layer.beta = centred ? beta.data() : nullptr;
+  layer.mean = centred ? mean.data() : nullptr;
+  layer.inv_std = inv.data();
+  layer.norm.data[0] = bytes(x);
+  layer.norm.data[1] = bytes(y);
+  const RowKernels& kernel = of_dtype<T>(*kernels().layer_norm);
+  (centred ? kernel.layer_norm : kernel.rms_norm)(layer, 0, kRows);
+  layer.dgamma = dgamma.data();
+  layer.dbeta = centred ? dbeta.data() : nullptr;
+  layer.norm.data[0] = bytes(dy);
+  layer.norm.data[1] = bytes(x);
+  layer.norm.data[2] = bytes(dx);
+  (centred ? kernel.layer_norm_backward : kernel.rms_norm_backward)(layer, 0, kRows);
+  Hash()(y)(mean)(inv)(dx)(dgamma)(dbeta).print(centred ? "layer_norm" : "rms_norm", kName<T>);
+}
+
+template <class T>
+void dropout() {
+  constexpr std::ptrdiff_t size = sizeof(T);
+  const DropoutKernels& kernel = *kernels().dropout;
+  std::vector<T> x = numbers<T>(1), y(kElements), bias = tame<T>(3, kColumns);
+  std::vector<std::uint8_t> bits((kElements + 7) / 8 + 4);
+  DropoutMask mask{};
+  mask.bits = bits.data();
+  mask.seed = 12345;
+  mask.offset = 99;
+  mask.threshold = std::uint64_t{1} << 30;
+  kernel.mask(mask, bits.data(), 0, kElements);
+  std::fill(bits.begin() + (kElements + 7) / 8, bits.end(), std::uint8_t{0});  // it may write a little past the last
+  of_dtype<T>(kernel.apply)({1.5, 0.25, -1}, {bits.data(), 0, bytes(x), bytes(y), size, size, kElements, false});
+  std::vector<double> sums(kColumns);
+  for (std::ptrdiff_t row = 0; row < kRows; ++row) {
+    const std::ptrdiff_t first = row * kColumns;
+    const DropoutRun run{bits.data(), first, bytes(x) + first * size, bytes(x) + first * size, size, size,
+                         kColumns,    false};
+    of_dtype<T>(kernel.bias_relu)({1.5, -0.0, 0}, run, bytes(bias), bits.data());
+    of_dtype<T>(kernel.apply_sums)({1.5, -0.0, 0}, run, sums.data());
+  }
+  Hash()(bits)(y)(x)(sums).print("dropout", kName<T>);
+}
+
+void random_numbers() {
+  const RandomKernels& kernel = *kernels().random;
+  const RandomStream stream{7, 3, 17, 1, 2};
+  const auto run = [&](RandomFn fn, const char* name, auto value) {
+    std::vector<decltype(value)> to(kElements);
+    fn(stream, 0, kElements, bytes(to), sizeof value);
+    Hash()(to).print(name, sizeof value == 4 ? "f32" : "f64");
+  };
+  run(kernel.bits_32, "bits", std::uint32_t{});
+  run(kernel.bits_64, "bits", std::uint64_t{});
+  run(kernel.uniform_f32, "uniform", float{});
+  run(kernel.uniform_f64, "uniform", double{});
+  run(kernel.normal_f32, "normal", float{});
+  run(kernel.normal_f64, "normal", double{});
+}
+
+// Three steps of a rule; its own numbers are not those of a user, but those of every rule.
+template <class T>
+void optimizer(const OptimFns& fns, const std::string& name, bool full) {
+  double of_step[kOptimNumbers];
+  for (double& number : of_step) number = 0.5;
+  of_step[kSign] = full ? -1 : 1;
+  of_step[kClip] = full ? 3 : INFINITY;
+  of_step[kShrink] = 0.875;
+  std::vector<T> param = tame<T>(1), grad = tame<T>(2);
+  std::vector<Computed<T>> kept[5];
+  for (int k = 0; k < 5; ++k) {
+    kept[k] = tame<Computed<T>>(static_cast<std::uint64_t>(3 + k));
+    for (auto& value : kept[k]) value = std::fabs(value);
+  }
+  constexpr bool half = sizeof(T) == 2;
+  char* arrays[kOptimArrays] = {bytes(param),
+                                bytes(grad),
+                                bytes(kept[0]),
+                                bytes(kept[1]),
+                                bytes(kept[2]),
+                                full ? bytes(kept[3]) : nullptr,
+                                half ? bytes(kept[4]) : nullptr};
+  std::ptrdiff_t strides[kOptimArrays];
+  for (int k = 0; k < kOptimArrays; ++k) strides[k] = k < kState0 ? sizeof(T) : sizeof(Computed<T>);
+  std::vector<double> sums(2 * kOptimSums);
+  for (int step = 0; step < 3; ++step)
+    of_dtype<T>(fns)(of_step, 0.75, arrays, strides, kOptimBlock, full ? sums.data() : nullptr);
+  Hash()(param)(kept[0])(kept[1])(kept[2])(kept[3])(kept[4])(sums).print(name, kName<T>);
+}
+
+template <class T>
+void optimizers() {
+  const OptimKernels& kernel = *kernels().optim;
+#define NNFAST_RUN(rule, name, states, cost)                                  \
+  optimizer<T>(kernel.plain[static_cast<int>(OptimRule::rule)], name, false); \
+  optimizer<T>(kernel.full[static_cast<int>(OptimRule::rule)], name " with sums", true);
+  NNFAST_OPTIM_RULES(NNFAST_RUN)
+#undef NNFAST_RUN
+}
+
+template <class T>
+void penalties() {
+  std::vector<T> weights = tame<T>(1), gradients = tame<T>(2);
+  double sums[2] = {};
+  of_dtype<T> (*kernels().penalties)({0.25, 0.5}, bytes(weights), sizeof(T), bytes(gradients), sizeof(T), kPenaltyBlock,
+                                     sums);
+  Hash()(gradients).add(sums[0]).add(sums[1]).print("elastic_net", kName<T>);
+}
+
+void conversion() {
+  std::vector<float> from = numbers<float>(1), back(kElements);
+  std::vector<Half> halves(kElements);
+  std::feclearexcept(FE_ALL_EXCEPT);
+  const unsigned raised = kernels().conversion->narrow(from.data(), bytes(halves), 2, kElements);
+  kernels().conversion->widen(bytes(halves), 2, back.data(), kElements);
+  Hash()(halves)(back).add(raised).print("conversion", "f16");
+}
+
+template <class T>
+void with_halves() {
+  all_elementwise<T>();
+  all_biased<T>();
+  for (const bool either : {false, true}) {
+    normalization<T>(either);
+    layer_norm<T>(either);
+  }
+  dropout<T>();
+  optimizers<T>();
+}
+
+template <class T>
+void without_halves() {
+  softmax_family<T>();
+  maxout<T>();
+  losses<T>();
+  penalties<T>();
+}
+
+}  // namespace
+
+int main() {
+  for (const KernelTable& table : built_kernels()) {
+    if (!cpu_supports(table.isa)) continue;
+    choose_kernels(table.isa);
+    with_halves<Half>();
+    with_halves<float>();
+    with_halves<double>();
+    without_halves<float>();
+    without_halves<double>();
+    random_numbers();
+    conversion();
+  }
+}

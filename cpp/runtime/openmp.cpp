@@ -4,20 +4,27 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <limits>
 
 namespace nnfast::openmp {
 namespace {
 
 std::atomic<bool> forked{false};
+int threads_at_start = 0;
 
 }  // namespace
 
 void initialize() {
-  omp_get_max_threads();
+  threads_at_start = omp_get_max_threads();
   pthread_atfork(nullptr, nullptr, [] { forked = true; });
 }
 
 bool available() { return !forked.load(std::memory_order_relaxed) && !omp_in_parallel(); }
+
+int lowered_limit() {
+  const int now = omp_get_max_threads();
+  return now < threads_at_start ? now : std::numeric_limits<int>::max();
+}
 
 void run(const Job& job, int threads) {
   std::atomic<std::ptrdiff_t> next{0};

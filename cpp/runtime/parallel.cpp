@@ -55,7 +55,10 @@ bool run_helpers(const Job& job, int threads, double ns, bool forced) {
 
 }  // namespace
 
-int thread_limit() { return override_limit > 0 ? override_limit : limit.load(std::memory_order_relaxed); }
+int thread_limit() {
+  if (override_limit > 0) return override_limit;
+  return std::min(limit.load(std::memory_order_relaxed), openmp::lowered_limit());
+}
 
 void set_thread_limit(int threads) { limit.store(threads, std::memory_order_relaxed); }
 

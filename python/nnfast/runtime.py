@@ -56,7 +56,7 @@ def get_num_threads() -> int:
     """How many threads a kernel called from this thread may use.
 
     At import: ``NNFAST_NUM_THREADS``, else the first number of ``OMP_NUM_THREADS``, else the processors this process
-    may run on, at most its cgroup's quota.
+    may run on, at most its cgroup's quota. Not more than threadpoolctl allows OpenMP in this thread.
 
     Returns
     -------

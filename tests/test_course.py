@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +42,14 @@ def assert_drawn(picture: Path) -> None:
     with Image.open(picture) as image:
         assert min(image.size) > 200
         assert len(image.convert("RGB").getcolors(1 << 20)) > 20  # a blank page has one
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What quick runs leave behind goes where pytest clears up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 # ---- claims ----

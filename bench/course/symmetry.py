@@ -2,8 +2,8 @@
 weights share one sign.
 
 A hidden layer of 32 sigmoids is trained from weights of zero, and from Xavier's, in float64: in float32 rounding can
-break the symmetry within ten epochs, where a matrix product rounds differently from neuron to neuron. Then such weights'
-gradients are taken for one image at a time: of pixels from 0 to 1, and of the same less their mean.
+break the symmetry within ten epochs, where a matrix product rounds differently from neuron to neuron. Then gradients of
+such weights are taken for one image at a time: of pixels from 0 to 1, and of the same less their mean.
 """
 
 from typing import Any

@@ -10,6 +10,7 @@ import nnfast as nf
 from bench import (
     accuracy,
     calls,
+    course,
     peers,
     plots,
     readme,
@@ -38,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--output", type=Path, help="write the table to this Markdown file")
     figures = commands.add_parser("readme", help="put a run's figures into README.md")
     figures.add_argument("results", type=Path)
+    lessons = commands.add_parser("course", help="the claims of a course, for docs/course.md")
+    lessons.add_argument("--quick", action="store_true", help="small sizes; docs stay as they are")
+    lessons.add_argument("--only", nargs="+", metavar="NAME", help="lessons")
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
@@ -112,6 +116,8 @@ def main() -> None:
         case "session":
             task = json.loads(options.task)
             session.main(Plan(*task["plan"]), task["only"], task["peers"])
+        case "course":
+            course.main(options.only or [], options.quick)
         case "calls":
             calls.main()
         case "shapes":

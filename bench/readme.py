@@ -81,10 +81,15 @@ def filled(text: str, result: Row) -> str:
     ValueError
         If the markers are not there.
     """
-    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.S)
+    return put(text, BEGIN, END, block(result), README.name)
+
+
+def put(text: str, begin: str, end: str, part: str, name: str) -> str:
+    """A text with a part between two markers; a ValueError that names it if they are not there."""
+    pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.S)
     if not pattern.search(text):
-        raise ValueError(f"README.md has no {BEGIN} ... {END}")
-    return pattern.sub(lambda _: f"{BEGIN}\n{block(result)}\n{END}", text)
+        raise ValueError(f"{name} has no {begin} ... {end}")
+    return pattern.sub(lambda _: f"{begin}\n{part}\n{end}", text)
 
 
 def write(result: Row) -> None:

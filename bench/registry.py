@@ -34,21 +34,14 @@ FAMILIES: list[ModuleType] = [
     optim,
 ]
 
+# Besides the modules, of whose kernels public_kernels speaks.
 NOT_KERNELS = {
     "__version__",
-    "augmentation",
-    "averaging",
     "cpu_info",
     "fold_batch_norm",
     "get_num_threads",
-    "init",
     "merge_stats",
-    "nn",
     "num_threads",
-    "optim",
-    "penalties",
-    "random",
-    "schedules",
     "set_num_threads",
 }
 
@@ -56,7 +49,7 @@ NOT_KERNELS = {
 def public_kernels() -> set[str]:
     """The functions of the package, and what the modules of kernels hold."""
     return {
-        *(set(nf.__all__) - NOT_KERNELS),
+        *(set(nf.__all__) - NOT_KERNELS - set(nf._LAZY)),
         *(set(nf.optim.__all__) - {"StepStats"}),
         *(f"penalties.{name}" for name in nf.penalties.__all__),
         *(f"random.{name}" for name in ("bits", "normal", "uniform")),

@@ -23,7 +23,7 @@ FAMILIES = (
     "optim",
     "conversion",
 )
-C_LIBRARY = {"memcpy", "memset", "memmove"}
+C_LIBRARY = {"memcpy", "memset", "memmove", "__stack_chk_fail"}
 
 
 def kernel_objects() -> list[Path]:

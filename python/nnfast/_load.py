@@ -10,6 +10,9 @@ needs none of this, and then nothing is touched: the runtime may be shared with 
 
 import os
 
+# First: NumPy refuses a second interpreter of the process, where our module's initialisation would wait for ever.
+import numpy as _numpy  # noqa: F401
+
 _VARIABLE = "OMP_WAIT_POLICY"
 
 _set_here = os.environ.get("NNFAST_THREADING") == "openmp" and _VARIABLE not in os.environ

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import nnfast as nf
+
 ROOT = Path(__file__).parents[1]
 FAMILIES = (
     "activations",
@@ -81,3 +83,18 @@ def test_a_leak_is_found(tmp_path: Path, source: str) -> None:
         [compiler, "-O0", "-fPIC", "-c", tmp_path / "leak.cpp", "-o", target], check=True
     )
     assert len(leaks(target)) > 1
+
+
+def test_the_module_is_hardened() -> None:
+    def said(*command: str) -> str:
+        return subprocess.check_output([*command, nf._core.__file__], text=True)
+
+    headers = {
+        line.split()[0]: line for line in said("readelf", "-lW").splitlines() if line.split()
+    }
+    assert " RW " in headers["GNU_STACK"]  # not executable
+    assert "GNU_RELRO" in headers
+    assert "BIND_NOW" in said("readelf", "-dW")
+    symbols = said("nm", "-D")
+    assert "__stack_chk_fail" in symbols
+    assert "__memcpy_chk" in symbols  # FORTIFY

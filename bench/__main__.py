@@ -10,6 +10,7 @@ import nnfast as nf
 from bench import (
     accuracy,
     calls,
+    estimators,
     peers,
     plots,
     readme,
@@ -41,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
+    networks = commands.add_parser("estimators", help="NNClassifier beside MLPClassifier")
+    networks.add_argument("--seeds", type=int, default=5, help="repetitions of everything")
     commands.add_parser("session", help="what the suite starts").add_argument("task")
     return top
 
@@ -118,6 +121,8 @@ def main() -> None:
             shapes.main()
         case "threading":
             threading.main()
+        case "estimators":
+            estimators.main(options.seeds)
         case _:
             run_suite(options)
 

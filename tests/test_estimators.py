@@ -21,6 +21,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import nnfast as nf
@@ -81,6 +82,7 @@ def test_scikit_learns_checks(instance: Estimator, check: Callable[[Estimator], 
 
 def test_scikit_learns_checks_where_arrays_of_other_libraries_are_allowed() -> None:
     code = """
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from nnfast.estimators import NNClassifier, NNRegressor
 for estimator in (NNClassifier(), NNRegressor()):
@@ -250,9 +252,15 @@ def test_predictions_agree(y: Array) -> None:
 
 
 def test_log_probabilities_where_probabilities_are_0() -> None:
-    net = NNClassifier(random_state=0).fit(X, Y > 0)
-    assert net.predict_proba(X * 1e5).min() == 0
-    assert np.isfinite(net.predict_log_proba(X * 1e5)).all()
+    for y in (Y > 0, LABELS):
+        net = NNClassifier(random_state=0).fit(X, y)
+        assert net.predict_proba(X * 1e5).min() == 0
+        assert np.isfinite(net.predict_log_proba(X * 1e5)).all()
+
+
+def test_scikit_learn_is_told_of_many_labels() -> None:
+    assert get_tags(NNClassifier()).classifier_tags.multi_label
+    assert get_tags(NNRegressor()).target_tags.multi_output
 
 
 def test_smoothing_of_many_labels() -> None:

@@ -182,6 +182,13 @@ def test_a_loss_that_is_no_number(x: Array, y: Array, settings: Any, reason: str
     np.testing.assert_array_equal(net.predict(X), before)
 
 
+def test_a_loss_that_is_no_number_in_pieces() -> None:
+    net = NNRegressor().partial_fit(X, Z)
+    with pytest.raises(ValueError, match="the loss became inf in epoch 2: X has values up to "):
+        net.partial_fit(X * 1e200, Z)
+    assert net.n_iter_ == len(net.history_["loss"]) == 1
+
+
 @both
 def test_weights_that_are_no_numbers(make: Any) -> None:
     x, y = data(make)

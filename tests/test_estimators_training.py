@@ -148,6 +148,21 @@ def test_batches(n: int, size: int, lengths: list[int]) -> None:
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
 
 
+def test_batches_are_cut_from_what_needs_no_conversion() -> None:
+    seen = []
+
+    class Seen(NNRegressor):
+        def _train(self, *arrays: Any) -> None:
+            seen.append(arrays)
+            super()._train(*arrays)
+
+    for x in (X.astype(np.float32), np.asfortranarray(X)):
+        Seen(max_iter=1).fit(x, np.arange(90))
+        taken, targets, _ = seen[-1]
+        assert taken.dtype == targets.dtype == x.dtype
+        assert taken.flags.c_contiguous
+
+
 def test_batches_of_auto_are_of_200() -> None:
     x, y = np.tile(X, (5, 1)), np.tile(Y, 5)
     net = NNClassifier(max_iter=1, random_state=0).fit(x, y)
@@ -219,6 +234,8 @@ def test_warm_start_begins_with_the_weights(make: Any) -> None:
     assert net.n_iter_ == len(net.history_["loss"]) == 1
     again = make(random_state=0, max_iter=1, learning_rate_init=0).fit(x, y)
     assert again.loss_ > loss
+    net = make(warm_start=True, max_iter=1).fit(x.astype(np.float32), y).fit(x, y)
+    assert {array.dtype for array in params(net)} == {np.dtype(np.float32)}
 
 
 # ---- stopping ----
@@ -237,6 +254,16 @@ def test_a_loss_that_does_not_fall_ends_the_training() -> None:
     ]
     assert better[-3:] == [True, False, False]
     assert [False, False] not in [better[i : i + 2] for i in range(len(better) - 2)]
+
+
+def test_patience() -> None:
+    patience = _training.Patience(tol=0.5, most=3)
+    best = [patience.is_best(score) for score in (1.0, 2.0, 2.0, 2.25, math.nan, 2.75)]
+    # The last is above the best by no more than tol.
+    assert best == [True, True, False, True, False, True]
+    assert patience.is_over
+    assert patience.is_best(4.0)
+    assert not patience.is_over
 
 
 def too_high(step: int) -> float:

@@ -130,7 +130,7 @@ class Patience:
 def batches(n: int, size: int) -> list[slice]:
     """n rows in parts of that size; a last one of one row, in which BatchNorm finds no variance, joins that before."""
     ends = [*range(size, n, size), n]
-    if size > 1 and n % size == 1 and n > size:
+    if n > size and n % size == 1:
         del ends[-2]
     return [slice(first, last) for first, last in pairwise([0, *ends])]
 

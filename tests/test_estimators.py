@@ -269,6 +269,9 @@ def test_smoothing_of_many_labels() -> None:
     targets = np.where(LABELS, 0.9, 0.1)
     loss, _ = nf.binary_cross_entropy_with_logits(net.net_.forward(X), targets)
     assert net.loss_ == pytest.approx(loss)
+    # What searches draw are NumPy's numbers.
+    y = net.set_params(label_smoothing=np.float64(0.2))._read(X.astype("f4"), LABELS, first=True)[1]
+    assert y.dtype == np.float32
 
 
 def test_sparse_labels() -> None:
@@ -356,7 +359,7 @@ def test_the_page_about_searches() -> None:
 
 
 def test_history() -> None:
-    net = NNClassifier(max_iter=3).fit(X, Y)
+    net = NNClassifier(max_iter=3, learning_rate_init=np.float64(0.1)).fit(X, Y)
     assert list(net.history_) == ["loss", "learning_rate", "seconds"]
     assert {len(values) for values in net.history_.values()} == {net.n_iter_} == {3}
     assert net.loss_ == net.history_["loss"][-1]

@@ -87,7 +87,7 @@ class Training:
                 # "raise" would gather into a copy of `out` first.
                 batch = np.take(x, order[part], axis=0, out=memory[:n], mode="clip")
                 total += n * self._step(batch, targets[part])
-            yield Epoch(total / len(x), self.optimizer.lr, perf_counter() - begin)
+            yield Epoch(total / len(x), float(self.optimizer.lr), perf_counter() - begin)
 
     def end_epoch(self, loss: float, score: float | None) -> None:
         """Let a ReduceOnPlateau look at the loss, or at the validation score where it wants what is large."""

@@ -357,7 +357,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
             )
         if self.class_weight is not None:
             raise ValueError("class_weight must be None where samples have many labels")
-        return targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        smoothing = float(self.label_smoothing)  # NumPy's would promote float32
+        return targets * (1 - smoothing) + smoothing / 2
 
     def _read_classes(self, y: Array, first: bool, piece: Piece | None) -> Array:
         classes = y if piece is None else piece.classes

@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
+    networks = commands.add_parser("estimators", help="NNClassifier beside MLPClassifier")
+    networks.add_argument("--seeds", type=int, default=5, help="repetitions of everything")
     commands.add_parser("session", help="what the suite starts").add_argument("task")
     return top
 
@@ -124,6 +126,11 @@ def main() -> None:
             shapes.main()
         case "threading":
             threading.main()
+        case "estimators":
+            # Not for the suite, which scikit-learn's OpenMP is not to meet.
+            from bench import estimators
+
+            estimators.main(options.seeds)
         case _:
             run_suite(options)
 

@@ -14,6 +14,7 @@ import pytest
 import nnfast as nf
 from bench import (
     accuracy,
+    estimators,
     limits,
     optim,
     peers,
@@ -352,3 +353,32 @@ def test_shapes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     # 8 x 4 floats read and written at 1 GB/s take 0.256 microseconds.
     out, times_limit = float(lines[1].split()[3]), float(lines[1].split()[-1])
     assert times_limit == pytest.approx(out / 0.256, rel=0.05)
+
+
+def test_estimators(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def small(name: str) -> Any:
+        rng = np.random.default_rng(len(name))
+        return lambda return_X_y: (rng.standard_normal((60, 3)), np.arange(60) % 2)
+
+    monkeypatch.setattr(estimators, "DATA", {name: small(name) for name in ("one", "other")})
+    monkeypatch.setattr(estimators, "DRAWS", 2)
+    estimators.main(seeds=1)
+    lines = capsys.readouterr().out.splitlines()
+    tasks = ["one", "other", "one, search of 2", "other, search of 2"]
+    assert [line[:28].strip() for line in lines[1::2]] == tasks
+    for line, other in zip(lines[1::2], lines[2::2], strict=True):
+        assert line[28:].split()[0] == "NNClassifier"
+        assert other[28:].split()[0] == "MLPClassifier"
+        assert 1.0 in {float(line.split()[-1]), float(other.split()[-1])}
+
+
+def test_estimators_are_scored_on_what_they_have_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that nothing tells: what remembers them all guesses one in two of others."""
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((200, 50)), rng.integers(0, 2, 200)
+    monkeypatch.setattr(estimators, "DATA", {"noise": lambda return_X_y: data})
+    rows = estimators.defaults("noise", seeds=1)
+    assert list(rows) == ["NNClassifier", "MLPClassifier"]
+    for row in rows.values():
+        assert len(row.accuracies) == len(row.seconds) == 5
+        assert abs(np.mean(row.accuracies) - 0.5) < 0.2

@@ -1,6 +1,8 @@
 """State of optimizers: what is seen, saved and resumed, and what does not fit, which changes nothing."""
 
+import copy
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,20 @@ def test_a_resumed_run_continues_with_the_same_bits(
     if options:
         for a, b in zip(second.averaged_params(), expected.averaged_params(), strict=True):
             assert_same_bits(a, b)
+
+
+@every_kernel
+@every_dtype
+@pytest.mark.parametrize("options", KEPT, ids=str)
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
+def test_copies_go_on_with_the_same_bits(rule: Rule, dtype: type, options: Any, way: Any) -> None:
+    optimizer = rule.optimizer(start(dtype), **options)
+    train(optimizer, range(4), dtype)
+    network, copied = way((list(optimizer.params), optimizer))
+    assert all(a is b for a, b in zip(network, copied.params, strict=True))
+    train(optimizer, range(4, 8), dtype)
+    train(copied, range(4, 8), dtype)
+    assert_same_arrays(everything(copied), everything(optimizer))
 
 
 @every_kind

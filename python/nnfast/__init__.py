@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
     from nnfast import averaging as averaging
+    from nnfast import estimators as estimators
     from nnfast import init as init
     from nnfast import monitor as monitor
     from nnfast import nn as nn
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
 _LAZY = (
     "augmentation",
     "averaging",
+    "estimators",
     "init",
     "monitor",
     "nn",

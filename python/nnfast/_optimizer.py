@@ -121,6 +121,14 @@ class Optimizer(Resumable):
             self.ema = [self._ema_start(p) for p in self.params]
         self._core.check(self.params, self._states(), self.ema, self._master)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles. What is left out is found again in the next step.
+        return {name: value for name, value in vars(self).items() if name != "_core"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._core = _core.Optimizer(self._made, list(self._state_names))
+
     def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
         """Update the parameters by their gradients.
 

@@ -31,14 +31,13 @@ Examples
 (200, 20)
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks
+from nnfast._sklearn import DTYPES, unchanged_on_error
 from nnfast.augmentation import Layout
 from nnfast.normalization import BatchNormStats, batch_norm, batch_norm_stats, merge_stats
 
@@ -59,8 +58,6 @@ __all__ = ["PCA", "ImageScaler", "StandardScaler", "Whitening"]
 
 Floats = NDArray[np.float64]
 
-# The first is what other dtypes become.
-_DTYPES = (np.float64, np.float32)
 _ROUNDING = float(np.finfo(np.float64).eps)
 
 
@@ -84,7 +81,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
         -------
         self
         """
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._learn(X, first=True)
         return self
 
@@ -101,7 +98,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
         -------
         self
         """
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._learn(X, first=not hasattr(self, "_stats"))
         return self
 
@@ -352,7 +349,7 @@ class ImageScaler(_Scaler):
         _checks.one_of(self.layout, ("NCHW", "NHWC"), "layout")
         x: NDArray[Any] = check_array(
             X,
-            dtype=_DTYPES,
+            dtype=DTYPES,
             ensure_2d=False,
             allow_nd=True,
             estimator=self,
@@ -421,7 +418,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         -------
         self
         """
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             self._learn(X, first=True, ensure_min_samples=2)
             self._axes()
         return self
@@ -697,28 +694,15 @@ class Whitening(_Rotation):
 # ---- checks ----
 
 
-@contextmanager
-def _unchanged_on_error(estimator: object) -> Iterator[None]:
-    """An estimator as it was, should learning fail; scikit-learn's checks set attributes before they raise."""
-    state = vars(estimator)
-    before = state.copy()
-    try:
-        yield
-    except BaseException:
-        state.clear()
-        state.update(before)
-        raise
-
-
 def _table(estimator: object, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
     """X as an array (n_samples, n_features), its features learned or checked."""
-    x: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=_DTYPES, **options)
+    x: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=DTYPES, **options)
     return x
 
 
 def _columns(estimator: object, X: ArrayLike, count: int, **options: Any) -> NDArray[Any]:
     """X as an array (n_samples, count), whose columns may be called anything."""
-    x: NDArray[Any] = check_array(X, dtype=_DTYPES, estimator=estimator, input_name="X", **options)
+    x: NDArray[Any] = check_array(X, dtype=DTYPES, estimator=estimator, input_name="X", **options)
     if x.shape[1] != count:
         raise ValueError(
             f"X must have {count} columns, as {type(estimator).__name__} returns them, got {x.shape[1]}"

@@ -1,0 +1,325 @@
+"""What NNClassifier and NNRegressor share: settings checked, a network made and trained, scored and asked."""
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nnfast import _checks, init, nn
+from nnfast._perceptron import MakesLayer, check_activation, network
+from nnfast._sklearn import DTYPES, unchanged_on_error
+from nnfast._training import (
+    Epoch,
+    HowToOptimize,
+    HowToSchedule,
+    Loss,
+    Patience,
+    Training,
+    batches,
+    check_optimizer,
+    check_schedule,
+    optimizer_of,
+    progress,
+    schedule_of,
+    why_not_finite,
+)
+
+Array = NDArray[Any]
+
+# Rows that go through the network together in prediction.
+_ROWS = 4096
+
+
+class Piece(NamedTuple):
+    """What comes with X and y in partial_fit."""
+
+    classes: Any = None
+
+
+class NNEstimator(BaseEstimator):
+    """A network behind scikit-learn's methods; what differs is what y is, the loss and the score."""
+
+    hidden_layer_sizes: int | Iterable[int]
+    activation: str | MakesLayer
+    batch_norm: bool
+    dropout: float
+    init: str | init.Initialiser
+    optimizer: HowToOptimize
+    learning_rate_init: float | None
+    schedule: HowToSchedule
+    weight_decay: float | None
+    batch_size: int | str
+    max_iter: int
+    shuffle: bool
+    tol: float
+    n_iter_no_change: int | float
+    early_stopping: bool
+    validation_fraction: float
+    warm_start: bool
+    random_state: Any
+    verbose: bool
+
+    net_: nn.Sequential
+    history_: dict[str, list[float]]
+    n_iter_: int
+    loss_: float
+    best_validation_score_: float
+    n_features_in_: int
+    n_outputs_: int
+    _training: Training
+
+    # ---- what differs ----
+
+    def _read(
+        self, X: ArrayLike, y: Any, *, first: bool, piece: Piece | None = None
+    ) -> tuple[Array, Array]:
+        """X and y as the training takes them; first: with nothing learned before that they must go with."""
+        raise NotImplementedError
+
+    def _loss(self, targets: Array) -> Loss:
+        raise NotImplementedError
+
+    def _stratified_by(self, targets: Array) -> Array | None:
+        """What a validation share has in the same parts."""
+        raise NotImplementedError
+
+    def _validation_score(self, z: Array, targets: Array) -> float:
+        raise NotImplementedError
+
+    def _check_parameters(self) -> None:
+        """Every setting, by its name."""
+        self._widths()
+        check_activation(self.activation)
+        _checks.real_in(self.dropout, 0, 1, "dropout")
+        if not callable(self.init):
+            _checks.one_of(self.init, ("auto", *init.NAMES), "init")
+        check_optimizer(self.optimizer)
+        if self.learning_rate_init is not None:
+            _checks.finite_not_negative(self.learning_rate_init, "learning_rate_init")
+        check_schedule(self.schedule, self.learning_rate_init, self.early_stopping)
+        if self.weight_decay is not None:
+            _checks.finite_not_negative(self.weight_decay, "weight_decay")
+        if self.batch_size != "auto":
+            _checks.integer_from(self.batch_size, 1, "batch_size")
+        _checks.integer_from(self.max_iter, 1, "max_iter")
+        _checks.finite_not_negative(self.tol, "tol")
+        if self.n_iter_no_change != math.inf:
+            _checks.integer_from(self.n_iter_no_change, 1, "n_iter_no_change")
+        if not 0 < _checks.real(self.validation_fraction, "validation_fraction") < 1:
+            raise ValueError(
+                f"validation_fraction must be in (0, 1), got {self.validation_fraction!r}"
+            )
+
+    # ---- learning ----
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train a new network, or with ``warm_start=True`` the present one anew.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+            Best standardised: ``make_pipeline(StandardScaler(), ...)``.
+        y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            If X is sparse, or a setting of a wrong type.
+        ValueError
+            If X or y does not fit, a setting is out of range, or the loss is no number any more. What was learned
+            before stays as it was.
+        """
+        with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
+        self._check_parameters()
+        again = self.warm_start and hasattr(self, "net_")
+        x, targets = self._read(X, y, first=not again)
+        rng = self._generator()
+        weights = self.net_.state_dict() if again else None
+        held_out = None
+        if self.early_stopping:
+            x, held_out_x, targets, held_out_y = self._split(x, targets, rng)
+            held_out = held_out_x, held_out_y
+        self._begin(x, targets, rng)
+        if weights is not None:
+            self._take_weights(weights)
+        self._train(x, targets, held_out)
+
+    def _partial_fit(self, X: ArrayLike, y: ArrayLike, piece: Piece) -> Self:
+        """An epoch."""
+        with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
+            self._check_parameters()
+            if self.early_stopping:
+                raise ValueError("early_stopping must be False for partial_fit")
+            first = not hasattr(self, "net_")
+            x, targets = self._read(X, y, first=first, piece=piece)
+            if first:
+                self._begin(x, targets, self._generator())
+            epoch = next(self._epochs(x, targets))
+            self._check_loss(epoch, x, targets)
+            self._check_weights(x, targets)
+            self._end_epoch(epoch, None)
+        return self
+
+    def _begin(self, x: Array, targets: Array, rng: np.random.Generator) -> None:
+        """Make the network and what trains it."""
+        self.net_ = network(
+            [self.n_features_in_, *self._widths(), self.n_outputs_],
+            activation=self.activation,
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+            init=self.init,
+            dtype=x.dtype,
+            rng=rng,
+        )
+        optimizer = optimizer_of(
+            self.optimizer, self.net_, self.learning_rate_init, self.weight_decay
+        )
+        steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
+        schedule = schedule_of(self.schedule, optimizer.lr, steps)
+        self._training = Training(self.net_, self._loss(targets), optimizer, schedule, rng)
+        self.history_ = {name: [] for name in Epoch._fields}
+        if self.early_stopping:
+            self.history_["validation_score"] = []
+        self.n_iter_ = 0
+        self.__dict__.pop("best_validation_score_", None)
+
+    def _train(self, x: Array, targets: Array, held_out: tuple[Array, Array] | None) -> None:
+        """Epochs until there are enough; the best of them where a share was held out."""
+        patience = Patience(self.tol, self.n_iter_no_change)
+        best = score = None
+        with progress(self.verbose, self.max_iter) as show:
+            for epoch in islice(self._epochs(x, targets), self.max_iter):
+                self._check_loss(epoch, x, targets)
+                if held_out is not None:
+                    score = self._validation_score(outputs(self.net_, held_out[0]), held_out[1])
+                self._end_epoch(epoch, score)
+                show(**{name: values[-1] for name, values in self.history_.items()})
+                if patience.is_best(-epoch.loss if score is None else score) and score is not None:
+                    self.best_validation_score_ = score
+                    best = self.net_.state_dict()
+                if patience.is_over:
+                    break
+        if best is not None:
+            self.net_.load_state_dict(best)
+        self._check_weights(x, targets)
+
+    def _epochs(self, x: Array, targets: Array) -> Iterator[Epoch]:
+        size = self._batch_size(len(x))
+        if self.batch_norm and min(len(x), size) < 2:
+            raise ValueError(
+                "batch_norm needs batches of two samples or more, "
+                f"got n_samples = {len(x)} and batch_size = {size}"
+            )
+        return self._training.epochs(x, targets, size, self.shuffle)
+
+    def _end_epoch(self, epoch: Epoch, score: float | None) -> None:
+        numbers = epoch._asdict()
+        if score is not None:
+            numbers["validation_score"] = score
+        for name, value in numbers.items():
+            self.history_[name].append(value)
+        self.n_iter_ += 1
+        self.loss_ = epoch.loss
+        self._training.end_epoch(epoch.loss, score)
+
+    def _check_loss(self, epoch: Epoch, x: Array, targets: Array) -> None:
+        """A ValueError if it is no number."""
+        if not math.isfinite(epoch.loss):
+            self._stop(f"the loss became {epoch.loss} in epoch {self.n_iter_ + 1}", x, targets)
+
+    def _check_weights(self, x: Array, targets: Array) -> None:
+        """A ValueError if the last steps led out of the numbers."""
+        if not all(np.isfinite(param).all() for param in self.net_.params):
+            self._stop("the weights became infinite", x, targets)
+
+    def _stop(self, what: str, x: Array, targets: Array) -> None:
+        raise ValueError(f"{what}: {why_not_finite(x, targets, self._training.optimizer.lr)}")
+
+    def _take_weights(self, weights: dict[str, Array]) -> None:
+        """Those of the network before."""
+        try:
+            self.net_.load_state_dict(weights)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"warm_start needs the layers that there were, but the {error}"
+            ) from None
+
+    def _split(self, x: Array, targets: Array, rng: np.random.Generator) -> list[Array]:
+        """Both in a share to train on and one to stop by."""
+        try:
+            parts: list[Array] = train_test_split(
+                x,
+                targets,
+                test_size=self.validation_fraction,
+                stratify=self._stratified_by(targets),
+                random_state=int(rng.integers(2**31)),
+            )
+            if len(parts[1]) < 2:
+                raise ValueError("a single one has no score")
+        except ValueError as error:
+            raise ValueError(
+                "early_stopping needs more samples for its share of "
+                f"validation_fraction={self.validation_fraction:g}: {error}"
+            ) from None
+        return parts
+
+    # ---- what settings come to ----
+
+    def _widths(self) -> list[int]:
+        given = self.hidden_layer_sizes
+        name = "hidden_layer_sizes"
+        if np.ndim(given) == 0:  # type: ignore[arg-type]
+            return [_checks.integer_from(given, 1, name)]
+        return [_checks.integer_from(n, 1, f"{name}[{i}]") for i, n in enumerate(given)]  # type: ignore[arg-type]
+
+    def _batch_size(self, n: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, n)
+        return min(int(self.batch_size), n)
+
+    def _generator(self) -> np.random.Generator:
+        """What weights, validation shares, batches and dropout are drawn from."""
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError:
+            raise ValueError(
+                "random_state must be an int, a numpy.random.RandomState or None, "
+                f"got {self.random_state!r}"
+            ) from None
+        return np.random.default_rng(state.randint(2**31 - 1))
+
+    # ---- asking ----
+
+    def _validated(self, X: ArrayLike, y: Any, *, first: bool, **options: Any) -> tuple[Array, Any]:
+        """X, contiguous, in the dtype of the network, and y."""
+        dtype = DTYPES if first else self.net_._dtype
+        x, y = validate_data(
+            self, X, y, reset=first, dtype=dtype, order="C", multi_output=True, **options
+        )
+        return x, y.toarray() if hasattr(y, "toarray") else y
+
+    def _outputs(self, X: ArrayLike) -> Array:
+        """What the network gives, shape (n_samples, n_outputs)."""
+        check_is_fitted(self)
+        return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
+
+
+def outputs(net: nn.Sequential, x: Array) -> Array:
+    """What the network gives, some rows at a time."""
+    parts = [net.forward(x[first : first + _ROWS]) for first in range(0, len(x), _ROWS)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

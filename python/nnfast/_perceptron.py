@@ -1,0 +1,87 @@
+"""The network of the estimators: hidden layers of Dense, BatchNorm, an activation and Dropout, then a Dense."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from nnfast import _checks, init, nn
+from nnfast.nn.activations import Activation
+
+MakesLayer = Callable[[], nn.Layer]
+
+# Their output is half as wide as their input.
+_HALVING: dict[str, MakesLayer] = {
+    "maxout": partial(nn.Maxout, 2),
+    "glu": nn.GLU,
+    "geglu": nn.GEGLU,
+    "swiglu": nn.SwiGLU,
+}
+_LAYERS = (getattr(nn, name) for name in nn.__all__)
+_ELEMENTWISE: dict[str, MakesLayer] = {
+    layer._name: layer for layer in _LAYERS if issubclass(layer, Activation)
+} | {"logistic": nn.Sigmoid, "gelu_tanh": partial(nn.GELU, "tanh")}
+ACTIVATIONS = ("identity", *_ELEMENTWISE, *_HALVING)
+
+# Before these the first weights are Xavier's; He's allow for the half that ReLU and its kin cut off.
+_XAVIER = ("identity", "logistic", "sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign")
+
+
+def network(
+    sizes: list[int],
+    *,
+    activation: str | MakesLayer,
+    batch_norm: bool,
+    dropout: float,
+    init: str | init.Initialiser,
+    dtype: DTypeLike,
+    rng: np.random.Generator,
+) -> nn.Sequential:
+    """The network for as many inputs, units of each hidden layer and outputs."""
+    layers: list[nn.Layer] = []
+    inner = _first_weights(activation) if init == "auto" else init
+    wide = 2 if activation in _HALVING else 1
+    for n_in, n_out in pairwise(sizes[:-1]):
+        # BatchNorm takes a bias away again.
+        layers.append(
+            nn.Dense(n_in, wide * n_out, bias=not batch_norm, dtype=dtype, init=inner, rng=rng)
+        )
+        if batch_norm:
+            layers.append(nn.BatchNorm(wide * n_out, dtype=dtype))
+        layers += _activation(activation, n_out, dtype)
+        if dropout:
+            layers.append(nn.Dropout(dropout, rng=rng))
+    # All classes are equally likely at first: the loss is log(n_classes).
+    last = "zeros" if init == "auto" else init
+    return nn.Sequential(*layers, nn.Dense(*sizes[-2:], dtype=dtype, init=last, rng=rng))
+
+
+def check_activation(activation: Any) -> None:
+    """A name, or a function."""
+    if not callable(activation):
+        _checks.one_of(activation, ACTIVATIONS, "activation")
+
+
+def _activation(activation: str | MakesLayer, width: int, dtype: DTypeLike) -> list[nn.Layer]:
+    """The layer of a name, or what a function makes; none for the identity."""
+    if activation == "identity":
+        return []
+    if activation == "prelu":
+        return [nn.PReLU(dtype=dtype)]
+    if isinstance(activation, str):
+        return [(_ELEMENTWISE | _HALVING)[activation]()]
+    layer = activation()
+    if not isinstance(layer, nn.Layer):
+        raise TypeError(f"activation must make a Layer, got {type(layer).__name__}")
+    if layer.output_shape((2, width)) != (2, width):
+        raise ValueError(f"activation must make a layer that keeps the shape of x, got {layer!r}")
+    return [layer]
+
+
+def _first_weights(activation: str | MakesLayer) -> str:
+    if activation == "selu":
+        return "lecun"
+    return "xavier" if activation in _XAVIER else "he"

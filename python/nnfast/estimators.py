@@ -1,0 +1,573 @@
+"""Networks as scikit-learn estimators: NNClassifier and NNRegressor.
+
+They stand where MLPClassifier and MLPRegressor stand, with their names where those mean the same, and add BatchNorm,
+dropout, every activation, optimizer and schedule of nnfast, class weights and a history of the training. Pipelines,
+cross-validation and searches are scikit-learn's own; docs/search.md shows a search from coarse to fine.
+
+This module needs scikit-learn: ``pip install 'nnfast[sklearn]'``.
+
+Examples
+--------
+>>> import nnfast as nf
+>>> from sklearn.datasets import load_digits
+>>> from sklearn.model_selection import cross_val_score
+>>> from sklearn.pipeline import make_pipeline
+>>> from sklearn.preprocessing import StandardScaler
+>>> x, y = load_digits(return_X_y=True)
+>>> net = nf.estimators.NNClassifier(batch_norm=True, batch_size=50, max_iter=10, random_state=0)
+>>> scores = cross_val_score(make_pipeline(StandardScaler(), net), x, y, cv=3)
+>>> bool(scores.mean() > 0.9)
+True
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nnfast import _checks
+from nnfast._perceptron import MakesLayer
+from nnfast._training import HowToOptimize, HowToSchedule, Loss
+from nnfast.activations import logsigmoid, sigmoid
+from nnfast.init import Initialiser
+from nnfast.losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    softmax_cross_entropy,
+)
+from nnfast.softmax import log_softmax, softmax
+
+try:
+    from sklearn.base import ClassifierMixin, RegressorMixin
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import LabelEncoder
+    from sklearn.utils.class_weight import compute_class_weight
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+    from sklearn.utils.validation import column_or_1d
+
+    from nnfast._estimator import Array, NNEstimator, Piece
+except ImportError as error:
+    raise ImportError(
+        "nnfast.estimators needs scikit-learn 1.6 or newer: pip install 'nnfast[sklearn]'"
+    ) from error
+
+__all__ = ["NNClassifier", "NNRegressor"]
+
+_LOSSES: dict[str, Loss] = {"mse": mse_loss, "l1": l1_loss, "huber": huber_loss}
+
+
+class NNClassifier(ClassifierMixin, NNEstimator):
+    """A network that classifies, trained by softmax cross-entropy.
+
+    Like scikit-learn's MLPClassifier; X should be standardised, as for that. Samples may have many labels: y is then an
+    array (n_samples, n_labels) of 0 and 1, and the loss binary cross-entropy.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of ints, default (100,)
+        Units of each hidden layer; () is a linear classifier. A layer is Dense, BatchNorm, activation, Dropout.
+    activation : str or function, default "relu"
+        That of a function of nnfast by its name ("gelu", "leaky_relu", "swiglu", "maxout", ...), "identity" or
+        "logistic"; or a function that makes a layer, as ``functools.partial(nf.nn.ELU, alpha=0.5)`` does. Before the
+        gates and maxout, of two pieces, a layer has twice the units.
+    batch_norm : bool, default False
+        Whether hidden layers have BatchNorm, and no bias then.
+    dropout : float in [0, 1], default 0
+        Probability of dropping a hidden unit.
+    init : str or function, default "auto"
+        First weights, as of nf.nn.Dense. "auto" is "zeros" in the last layer, so that the first loss is
+        ``log(n_classes)``, "xavier" before activations that saturate on both sides or on none, "lecun" before "selu",
+        else "he".
+    optimizer : str or function, default "adam"
+        A class of nf.optim by its name in small letters, "momentum" or "nesterov" (SGD with momentum 0.9); or a
+        function of the parameters, such as these classes or ``functools.partial(nf.optim.Adam, amsgrad=True)``. It gets
+        them in two groups, of which the second does not decay.
+    learning_rate_init : float or None, default None
+        The learning rate, at which named schedules begin; None is the optimizer's own, 1e-3 of Adam.
+    schedule : str, function, ReduceOnPlateau or None, default None
+        None: a constant rate. "linear" and "cosine" fall to 0 within max_iter epochs, "onecycle" climbs first. Of an
+        nf.schedules.Schedule, or another function of the step (batches count), the rates are taken as they are, so
+        learning_rate_init must be None. A ReduceOnPlateau of mode "min" looks at the loss of each epoch, of mode "max"
+        at its validation score.
+    weight_decay : float or None, default None
+        Of the weights of dense layers; biases, BatchNorm and what activations learn do not decay. The gradient of
+        ½ weight_decay ‖W‖² joins that of the mean loss; with "adamw" and "lion" it is decoupled, as nf.optim says. None
+        is 1e-3, or else AdamW's 0.01 and what a function sets. MLPClassifier's alpha is divided by the size of the
+        batch: ``alpha=1e-4`` with batches of 200 is ``weight_decay=5e-7``.
+    label_smoothing : float in [0, 1], default 0
+        As of nf.softmax_cross_entropy; of many labels, each wants ``(1 - ε) y + ε / 2``.
+    class_weight : dict, "balanced" or None, default None
+        What a sample counts in the loss by its class, 1 where the dict does not say; "balanced":
+        ``n_samples / (n_classes * count)``. Not with many labels.
+    batch_size : int or "auto", default "auto"
+        Samples of a step; "auto" is 200, or all if there are fewer. One that would be left over alone joins the last
+        batch.
+    max_iter : int, default 200
+        Most epochs. Reaching it is no warning.
+    shuffle : bool, default True
+        Whether every epoch has another order.
+    tol : float, default 1e-4
+        What the loss must fall by, or the validation score rise, to be better than the best.
+    n_iter_no_change : int or inf, default 10
+        After so many epochs in a row that were no better the training ends.
+    early_stopping : bool, default False
+        Whether a stratified share of the samples is held out, of which the validation score (accuracy) decides; the
+        network of the best epoch is kept.
+    validation_fraction : float in (0, 1), default 0.1
+        That share.
+    warm_start : bool, default False
+        Whether fit begins with the weights of the last fit, which had layers of the same sizes; with a new optimizer.
+    random_state : int, numpy.random.RandomState or None, default None
+        What weights, validation share, batches and dropout are drawn from. An int gives the same bits at every fit, for
+        any number of nnfast's threads.
+    verbose : bool, default False
+        Whether a progress bar shows the numbers of the last epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+        With many labels their numbers 0, 1, ...
+    net_ : nnfast.nn.Sequential
+        Gives logits, shape (n_samples, n_outputs_), one for each class also where there are two.
+    history_ : dict of lists
+        A number for each epoch: "loss", the mean over its batches before their steps, without weight decay, in nats;
+        "learning_rate", of its last step; "seconds", of the steps; "validation_score" with early_stopping.
+    n_iter_ : int
+        Epochs of the last fit and of partial_fit since.
+    loss_ : float
+        The last of history_["loss"].
+    best_validation_score_ : float
+        With early_stopping.
+    n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had names.
+
+    Raises
+    ------
+    TypeError
+        From fit, if X is sparse, or a setting of a wrong type.
+    ValueError
+        From fit, if X has NaN or infinities, there is one class alone, a setting is out of range, or the loss becomes
+        NaN or infinite.
+    sklearn.exceptions.NotFittedError
+        From predictions, if nothing was learned yet.
+
+    Notes
+    -----
+    float32 data are computed with in float32, others in float64. There are no sample weights. What a network of
+    BatchNorm predicts depends on running statistics, of which a training of a few steps has seen little.
+
+    References
+    ----------
+    Pedregosa et al., "Scikit-learn: machine learning in Python", 2011, for the names; Kingma, Ba, "Adam: a method for
+    stochastic optimization", 2014; King, Zeng, "Logistic regression in rare events data", 2001, for balanced weights.
+
+    Examples
+    --------
+    >>> import nnfast as nf
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> x = (x - x.mean(axis=0)) / x.std(axis=0)
+    >>> net = nf.estimators.NNClassifier((32, 16), "gelu", learning_rate_init=0.01, random_state=0)
+    >>> net.fit(x, y).score(x, y) > 0.95
+    True
+    >>> net.predict_proba(x[:2]).shape, net.predict(x[:2])
+    ((2, 3), array([0, 0]))
+    >>> net.net_
+    Sequential(Dense(4, 32), GELU(approximate='none'), Dense(32, 16), GELU(approximate='none'), Dense(16, 3))
+    """
+
+    classes_: Array
+    _encoder: LabelEncoder | None  # None with many labels
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | MakesLayer = "relu",
+        *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        init: str | Initialiser = "auto",
+        optimizer: HowToOptimize = "adam",
+        learning_rate_init: float | None = None,
+        schedule: HowToSchedule = None,
+        weight_decay: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: int | float = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.init = init
+        self.optimizer = optimizer
+        self.learning_rate_init = learning_rate_init
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """An epoch over X and y, with the network and optimizer of the calls before: k calls are k epochs of fit.
+
+        Settings other than batch_size and shuffle are those of the first call, or of fit.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+        y : array_like, shape (n_samples,) or (n_samples, n_labels)
+        classes : array_like, shape (n_classes,), optional
+            All that will come. The first call needs it, but with many labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As fit; if the first call has no classes, y others, or with early_stopping or balanced class weights. If the
+            loss becomes NaN or infinite the weights are lost.
+
+        Examples
+        --------
+        >>> import numpy as np, nnfast as nf
+        >>> net = nf.estimators.NNClassifier(random_state=0)
+        >>> net.partial_fit([[0.0], [1.0]], ["no", "no"], classes=["no", "yes"]).n_iter_
+        1
+        """
+        return self._partial_fit(X, y, Piece(classes))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """The likeliest class of each sample; with many labels, which of them are likelier than not.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray, shape (n_samples,) or (n_samples, n_labels)
+        """
+        z = self._outputs(X)
+        if self._encoder is None:
+            return (z > 0).astype(np.int64)
+        y: Array = self.classes_[z.argmax(axis=1)]
+        return y
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """The probability of each class, or with many labels of each label.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+
+        Returns
+        -------
+        p : ndarray of float32 or float64, shape (n_samples, n_classes)
+        """
+        z = self._outputs(X)
+        p: Array = sigmoid(z, out=z) if self._encoder is None else softmax(z, out=z)
+        return p
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Their logarithms, exact also where the probabilities are 0.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_p : ndarray of float32 or float64, shape (n_samples, n_classes)
+        """
+        z = self._outputs(X)
+        log_p: Array = logsigmoid(z, out=z) if self._encoder is None else log_softmax(z, out=z)
+        return log_p
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """The logits; of two classes the difference of theirs, positive for the second.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+
+        Returns
+        -------
+        z : ndarray of float32 or float64, shape (n_samples, n_classes) or (n_samples,)
+        """
+        z = self._outputs(X)
+        if self._encoder is None or len(self.classes_) > 2:
+            return z
+        difference: Array = z[:, 1] - z[:, 0]
+        return difference
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        _checks.real_in(self.label_smoothing, 0, 1, "label_smoothing")
+        given = self.class_weight
+        if isinstance(given, Mapping):
+            for label, weight in given.items():
+                _checks.finite_not_negative(weight, f"class_weight[{label!r}]")
+        elif given is not None and not (isinstance(given, str) and given == "balanced"):
+            raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {given!r}")
+
+    def _read(
+        self, X: ArrayLike, y: Any, *, first: bool, piece: Piece | None = None
+    ) -> tuple[Array, Array]:
+        x, y = self._validated(X, y, first=first)
+        check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            return x, self._read_labels(y, x.dtype, first)
+        return x, self._read_classes(column_or_1d(y, warn=True), first, piece)
+
+    def _read_labels(self, y: Array, dtype: Any, first: bool) -> Array:
+        targets: Array = np.asarray(y, dtype)
+        if first:
+            self._encoder = None
+            self.classes_ = np.arange(targets.shape[1])
+            self.n_outputs_ = targets.shape[1]
+        elif self._encoder is not None or targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y must be of classes_, as before, got {targets.shape[1]} labels a sample"
+            )
+        if self.class_weight is not None:
+            raise ValueError("class_weight must be None where samples have many labels")
+        smoothing = float(self.label_smoothing)  # NumPy's would promote float32
+        return targets * (1 - smoothing) + smoothing / 2
+
+    def _read_classes(self, y: Array, first: bool, piece: Piece | None) -> Array:
+        classes = y if piece is None else piece.classes
+        if piece is not None and self.class_weight == "balanced":
+            raise ValueError("class_weight must not be 'balanced' in partial_fit: give the numbers")
+        if first:
+            if classes is None:
+                raise ValueError("classes must be given in the first call of partial_fit")
+            self._encoder = LabelEncoder().fit(classes)
+            self.classes_ = self._encoder.classes_
+            self.n_outputs_ = len(self.classes_)
+            if self.n_outputs_ < 2:
+                raise ValueError(f"y must have two classes or more, got 1 class: {self.classes_}")
+        elif self._encoder is None:
+            raise ValueError("y must have many labels a sample, as before, got one class each")
+        elif piece is not None and not (
+            classes is None or np.array_equal(np.unique(classes), self.classes_)
+        ):
+            raise ValueError(f"classes must be those of the first call, {self.classes_}")
+        assert self._encoder is not None
+        labels: Array = self._encoder.transform(y)
+        return labels
+
+    def _loss(self, targets: Array) -> Loss:
+        if self._encoder is None:
+            return binary_cross_entropy_with_logits
+        weights = None
+        if self.class_weight is not None:
+            y = self.classes_[targets]
+            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        return partial(
+            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=weights
+        )
+
+    def _stratified_by(self, targets: Array) -> Array | None:
+        return None if self._encoder is None else targets
+
+    def _validation_score(self, z: Array, targets: Array) -> float:
+        if self._encoder is None:
+            return float(((z > 0) == (targets > 0.5)).all(axis=1).mean())
+        return float((z.argmax(axis=1) == targets).mean())
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class NNRegressor(RegressorMixin, NNEstimator):
+    """A network that predicts numbers, one or several for each sample, trained by a mean over samples and outputs.
+
+    Like scikit-learn's MLPRegressor; X and y want to be standardised as for that:
+    ``TransformedTargetRegressor(net, transformer=StandardScaler())`` does y.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of ints, default (100,)
+        () is linear regression.
+    activation : str or function, default "relu"
+    loss : "mse", "l1" or "huber", default "mse"
+        nf.mse_loss, nf.l1_loss, or nf.huber_loss with its delta of 1. (MLPRegressor's is half of "mse".)
+    batch_norm, dropout, init, optimizer, learning_rate_init, schedule, weight_decay
+        As of NNClassifier.
+    batch_size, max_iter, shuffle, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start
+        As of NNClassifier; the validation score is R², and its share is not stratified.
+    random_state, verbose
+        As of NNClassifier.
+
+    Attributes
+    ----------
+    net_, history_, n_iter_, loss_, best_validation_score_, n_outputs_, n_features_in_, feature_names_in_
+        As of NNClassifier; losses are in units of y, of its square with "mse".
+
+    Raises
+    ------
+    TypeError, ValueError, sklearn.exceptions.NotFittedError
+        As NNClassifier.
+
+    References
+    ----------
+    Pedregosa et al., "Scikit-learn: machine learning in Python", 2011, for the names.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.linspace(-2, 2, 200).reshape(-1, 1)
+    >>> y = np.sin(2 * x[:, 0])
+    >>> net = nf.estimators.NNRegressor((32, 32), learning_rate_init=0.01, random_state=0)
+    >>> net.fit(x, y).score(x, y) > 0.99
+    True
+    >>> net.predict([[0.0], [1.0]]).shape
+    (2,)
+    """
+
+    _one_axis: bool  # whether y had no second
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | MakesLayer = "relu",
+        *,
+        loss: Literal["mse", "l1", "huber"] = "mse",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        init: str | Initialiser = "auto",
+        optimizer: HowToOptimize = "adam",
+        learning_rate_init: float | None = None,
+        schedule: HowToSchedule = None,
+        weight_decay: float | None = None,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: int | float = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.init = init
+        self.optimizer = optimizer
+        self.learning_rate_init = learning_rate_init
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """An epoch over X and y, with the network and optimizer of the calls before: k calls are k epochs of fit.
+
+        Settings other than batch_size and shuffle are those of the first call, or of fit.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+        y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            As fit; with early_stopping. If the loss becomes NaN or infinite the weights are lost.
+
+        Examples
+        --------
+        >>> import nnfast as nf
+        >>> nf.estimators.NNRegressor(random_state=0).partial_fit([[0.0], [1.0]], [0.0, 2.0]).n_iter_
+        1
+        """
+        return self._partial_fit(X, y, Piece())
+
+    def predict(self, X: ArrayLike) -> Array:
+        """y of each sample.
+
+        Parameters
+        ----------
+        X : array_like, shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of float32 or float64, shape (n_samples,) or (n_samples, n_outputs), as it was learned from
+        """
+        z = self._outputs(X)
+        return z[:, 0] if self._one_axis else z
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        _checks.one_of(self.loss, _LOSSES, "loss")
+
+    def _read(
+        self, X: ArrayLike, y: Any, *, first: bool, piece: Piece | None = None
+    ) -> tuple[Array, Array]:
+        x, y = self._validated(X, y, first=first, y_numeric=True)
+        targets = y.reshape(len(y), -1).astype(x.dtype)
+        if first:
+            self._one_axis, self.n_outputs_ = y.ndim == 1, targets.shape[1]
+        elif targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y must have {self.n_outputs_} outputs, as before, got {targets.shape[1]}"
+            )
+        return x, targets
+
+    def _loss(self, targets: Array) -> Loss:
+        return _LOSSES[self.loss]
+
+    def _stratified_by(self, targets: Array) -> Array | None:
+        return None
+
+    def _validation_score(self, z: Array, targets: Array) -> float:
+        return float(r2_score(targets, z)) if np.isfinite(z).all() else float("nan")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -52,3 +52,15 @@ def test_info_names_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.strip() == info()
     for part in (nf.__version__, f"{nf.cpu_info()['chosen']} in use", "by helpers", np.__version__):
         assert part in printed
+
+
+def test_every_promise_of_the_readme_names_tests_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = re.search(r"\| promise \| test \|\n\|---\|---\|\n((?:\|.*\n)+)", readme)[1]
+    rows = table.splitlines()
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(), re.M), test
+    assert len(rows) > 10

@@ -19,6 +19,7 @@ from estimator_data import (
     data,
     params,
 )
+from nnfast import _training
 from nnfast.estimators import NNClassifier, NNRegressor
 
 
@@ -180,6 +181,10 @@ def test_a_loss_that_is_no_number(x: Array, y: Array, settings: Any, reason: str
         net.set_params(**settings).fit(x, y)
     assert reason in str(caught.value)
     np.testing.assert_array_equal(net.predict(X), before)
+
+
+def test_many_classes_are_no_large_values() -> None:
+    assert "the learning rate, 0.1," in _training.why_not_finite(X, np.arange(5000), 0.1)
 
 
 def test_a_loss_that_is_no_number_in_pieces() -> None:

@@ -87,12 +87,13 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         function of the parameters, such as these classes or ``functools.partial(nf.optim.Adam, amsgrad=True)``. It gets
         them in two groups, of which the second does not decay.
     learning_rate_init : float or None, default None
-        The learning rate, at which named schedules begin; None is the optimizer's own, 1e-3 of Adam.
+        The learning rate; named schedules fall from it, "onecycle" climbs to it first. None is the optimizer's own,
+        1e-3 of Adam.
     schedule : str, function, ReduceOnPlateau or None, default None
-        None: a constant rate. "linear" and "cosine" fall to 0 within max_iter epochs, "onecycle" climbs first. Of an
-        nf.schedules.Schedule, or another function of the step (batches count), the rates are taken as they are, so
-        learning_rate_init must be None. A ReduceOnPlateau of mode "min" looks at the loss of each epoch, of mode "max"
-        at its validation score.
+        None: a constant rate. "linear", "cosine" and "onecycle" reach their end, 0 or nearly, with epoch max_iter. An
+        nf.schedules.Schedule, another function of the step (of the batch, counted from 0) and an
+        nf.schedules.ReduceOnPlateau say the rates themselves: learning_rate_init must be None. A ReduceOnPlateau of
+        mode "min" looks at the loss of each epoch, of mode "max" at its validation score; the one given stays as it is.
     weight_decay : float or None, default None
         Of the weights of dense layers; biases, BatchNorm and what activations learn do not decay. The gradient of
         ½ weight_decay ‖W‖² joins that of the mean loss; with "adamw" and "lion" it is decoupled, as nf.optim says. None

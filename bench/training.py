@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import nnfast as nf
 from bench.losses import softmax_cross_entropy
 from bench.timing import settle
-from nnfast.demo import FastNetwork, Network, PlainNetwork, Training, digits, he_weights
+from nnfast.demo import Network, PlainNetwork, Training, digits, he_weights
 
 Array = NDArray[Any]
 Data = tuple[Array, Array, Array, Array]
@@ -110,25 +110,42 @@ class PlainDense:
         return np.argmax(x @ self.weights[-1] + self.biases[-1], axis=1)
 
 
-class FastDense(PlainDense):
-    """The same over nnfast."""
+# ---- nnfast ----
 
-    def __init__(self, sizes: list[int], dropout: float, seed: int) -> None:
-        super().__init__(sizes, dropout, seed)
-        self.adam = nf.optim.Adam(self.params)
 
-    def relu(self, x: Array) -> Array:
-        return nf.relu(x, out=x)
+class LayersOfNN:
+    """The network in nnfast.nn."""
 
-    def relu_backward(self, dy: Array, y: Array) -> Array:
-        return nf.relu_backward(dy, y, out=dy)
+    def __init__(self, kind: str, sizes: list[int], dropout: float, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        weights = he_weights(sizes, rng)
+        layers: list[nf.nn.Layer] = []
+        for i, weight in enumerate(weights):
+            last = i == len(weights) - 1
+            dense = nf.nn.Dense(*weight.shape, bias=kind == "dense" or last, rng=0)
+            dense.weight[...] = weight
+            layers.append(dense)
+            if not last and kind == "dense":
+                layers.append(nf.nn.ReLU())
+            elif not last:
+                layers += [nf.nn.BatchNorm(weight.shape[1]), nf.nn.ReLU()]
+                layers.append(nf.nn.Dropout(dropout, rng=rng))
+        self.net = nf.nn.Sequential(*layers)
+        self.adam = nf.optim.Adam(self.net.params)
+        self.lr = 1e-3
 
-    def loss(self, z: Array, labels: Array) -> tuple[Any, Array]:
-        return nf.softmax_cross_entropy(z, labels)
-
-    def update(self, grads: list[Array]) -> None:
+    def train_step(self, x: Array, labels: Array) -> float:
+        """One forward pass, backward pass and update; the loss."""
         self.adam.lr = self.lr
-        self.adam.step(grads)
+        z = self.net.forward(x, training=True)
+        loss, dz = nf.softmax_cross_entropy(z, labels, out=z)
+        self.net.backward(dz)
+        self.adam.step(self.net.grads)
+        return loss
+
+    def predict(self, x: Array) -> Array:
+        """The likeliest class of every row."""
+        return np.asarray(np.argmax(self.net.forward(x), axis=1))
 
 
 # ---- peers ----
@@ -230,15 +247,14 @@ class SklearnTraining(ConstantTraining):
 # ---- the comparison ----
 
 
-def trainings(task: Task, kind: str, epochs: int, peers: bool) -> dict[str, Training]:
+def trainings(task: Task, kind: str, epochs: int, peers: bool, seed: int) -> dict[str, Training]:
     """The candidates of one comparison by name; those that are not installed are left out."""
-    sizes, seed, dropout = list(task.sizes), 0, 0.2
+    sizes, dropout = list(task.sizes), 0.2
     dense = kind == "dense"
-    fast, plain = (FastDense, PlainDense) if dense else (FastNetwork, PlainNetwork)
     loop = ConstantTraining if dense else Training
     networks: dict[str, Any] = {
-        "nnfast": fast(sizes, dropout, seed),
-        "NumPy": plain(sizes, dropout, seed),
+        "nnfast": LayersOfNN(kind, sizes, dropout, seed),
+        "NumPy": (PlainDense if dense else PlainNetwork)(sizes, dropout, seed),
     }
     if peers:
         try:
@@ -252,24 +268,28 @@ def trainings(task: Task, kind: str, epochs: int, peers: bool) -> dict[str, Trai
     return found
 
 
-def compare(task: Task, kind: str, epochs: int, peers: bool = True) -> dict[str, Any]:
-    """Seconds an epoch, held-out accuracy and loss of every candidate."""
+def compare(
+    task: Task, kind: str, epochs: int, peers: bool = True, seeds: int = 1
+) -> dict[str, Any]:
+    """Seconds an epoch, and held-out accuracy and loss as means over seeds, of every candidate."""
     x, x_test, labels, labels_test = load(task.data)
-    found = trainings(task, kind, epochs, peers)
-    seconds: dict[str, list[float]] = {name: [] for name in found}
-    for _ in range(epochs):
+    seconds: dict[str, list[float]] = {}
+    ends: dict[str, list[tuple[float, float]]] = {}
+    for seed in range(seeds):
+        found = trainings(task, kind, epochs, peers, seed)
+        for _ in range(epochs):
+            for name, training in found.items():
+                before = training.seconds
+                training.epoch(x, labels)
+                seconds.setdefault(name, []).append(training.seconds - before)
+                settle()
         for name, training in found.items():
-            before = training.seconds
-            training.epoch(x, labels)
-            seconds[name].append(training.seconds - before)
-            settle()
+            end = training.accuracy(x_test, labels_test), training.losses[-1]
+            ends.setdefault(name, []).append(end)
+    means = {name: np.mean(of_seeds, axis=0).tolist() for name, of_seeds in ends.items()}
     rows = {
-        name: {
-            "seconds": float(np.median(seconds[name])),
-            "accuracy": training.accuracy(x_test, labels_test),
-            "loss": training.losses[-1],
-        }
-        for name, training in found.items()
+        name: {"seconds": float(np.median(seconds[name])), "accuracy": accuracy, "loss": loss}
+        for name, (accuracy, loss) in means.items()
     }
     assert all(math.isfinite(row["loss"]) for row in rows.values()), f"{task.name}: {rows}"
     return {
@@ -278,6 +298,7 @@ def compare(task: Task, kind: str, epochs: int, peers: bool = True) -> dict[str,
         "kind": kind,
         "batch": task.batch,
         "epochs": epochs,
+        "seeds": seeds,
         "candidates": rows,
     }
 
@@ -286,7 +307,7 @@ def run(quick: bool, peers: bool) -> list[dict[str, Any]]:
     """All networks of both kinds."""
     epochs = {"digits": 6, "mnist": 2} if quick else {"digits": 40, "mnist": 12}
     return [
-        compare(task, kind, epochs[task.data], peers)
+        compare(task, kind, epochs[task.data], peers, 1 if quick else 5)
         for kind in ("batch norm, dropout", "dense")
         for task in TASKS
     ]

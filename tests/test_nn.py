@@ -293,6 +293,19 @@ def test_copies_go_on_alone(make: Make, shape: tuple[int, ...]) -> None:
         assert not np.shares_memory(param, other)
 
 
+@every_layer
+def test_copies_are_without_the_last_batch(make: Make, shape: tuple[int, ...]) -> None:
+    layer = make()
+    fresh = len(pickle.dumps(layer))
+    x = numbers((64, *shape))[:, 0] if len(shape) == 1 else numbers((64 * shape[0], *shape[1:]))
+    layer.forward(x, training=True)
+    copied = pickle.loads(pickle.dumps(layer))
+    kept = x.nbytes if isinstance(getattr(layer, "branch", None), Doubled) else 0  # by the user
+    assert len(pickle.dumps(layer)) < fresh + kept + 1000
+    with pytest.raises(RuntimeError, match="backward must follow forward"):
+        copied.backward(np.ones(3))
+
+
 # ---- dtypes ----
 
 

@@ -220,17 +220,17 @@ class DropConnect(Dense):
         self.p = _checks.real_in(p, 0, 1, "p")
         self._rng = generator_of(rng)
         super().__init__(n_in, n_out, bias=bias, dtype=dtype, init=init, rng=rng)
-        self._mask = np.empty((self._weight.size + 7) // 8, np.uint8)
+        self._kept = np.empty((self._weight.size + 7) // 8, np.uint8)
         self._dropped = np.empty_like(self._weight)
 
     def _training_weight(self) -> Array:
         seed = int(self._rng.bit_generator.random_raw())
-        _core.dropout_mask(self._weight.size, self.p, 1, seed, 0, self._mask)
-        return _core.dropout_backward(self._weight, self._mask, self._scale(), self._dropped)
+        _core.dropout_mask(self._weight.size, self.p, 1, seed, 0, self._kept)
+        return _core.dropout_backward(self._weight, self._kept, self._scale(), self._dropped)
 
     def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
         super()._weight_gradient(xt, dz, out)
-        _core.dropout_backward(out, self._mask, self._scale(), out)
+        _core.dropout_backward(out, self._kept, self._scale(), out)
 
     def _scale(self) -> float:
         return scale_of(self.p, "inverted")

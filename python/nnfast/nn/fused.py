@@ -14,7 +14,7 @@ from nnfast import bias
 from nnfast.dropout import Mask, bias_relu_dropout, bias_relu_dropout_backward
 from nnfast.nn import activations
 from nnfast.nn.dense import Dense
-from nnfast.nn.layer import Array, Buffer, Layer
+from nnfast.nn.layer import Array, Buffer, Forgetful, Layer
 from nnfast.nn.regular import BatchNorm, Dropout
 from nnfast.nn.stages import Stage, runs_as_written, stage_of
 
@@ -27,7 +27,7 @@ _BIASED: dict[type[activations.Activation], tuple[_Function, _Function]] = {
 }
 
 
-class _AfterProduct:
+class _AfterProduct(Forgetful):
     """A dense layer whose bias is added together with what follows; the bases of two stages."""
 
     _in_place = _is_view = False

@@ -119,7 +119,17 @@ class Buffer:
         return Buffer, ()
 
 
-class KernelLayer(Layer):
+class Forgetful:
+    """What is copied and pickled without the arrays of the last batch, which may be large and are nobody's business."""
+
+    _OF_THE_BATCH = frozenset({"_expected", "_largest", "_mask", "_saved", "_used", "_which", "_x"})
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__
+        return {name: value for name, value in state.items() if name not in self._OF_THE_BATCH}
+
+
+class KernelLayer(Forgetful, Layer):
     """A layer over nnfast's kernels.
 
     It answers forward and backward by three methods that check nothing, which a network calls by itself:
@@ -139,7 +149,8 @@ class KernelLayer(Layer):
     """Whether y is x's memory in any case, and dx that of dy."""
 
     _dtype: np.dtype[Any] | None
-    _expected: tuple[Shape, np.dtype[Any]] | None
+    _expected: tuple[Shape, np.dtype[Any]] | None = None
+    """Of y, where backward may come."""
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self._dtype = None if dtype is None else float_dtype(dtype)

@@ -67,6 +67,10 @@ class BatchNorm(KernelLayer):
            [ 1.,  0.]], dtype=float32), array([0.2, 0.5], dtype=float32))
     """
 
+    _saved: BatchNormSaved | None = None
+    _largest: BatchNormSaved | None = None
+    """The largest batch's, whose memory later ones use again."""
+
     def __init__(
         self,
         n: int,
@@ -92,9 +96,6 @@ class BatchNorm(KernelLayer):
         self._batches = np.zeros((), np.int64) if momentum is None else None
         self._learn(gamma=self._gamma, beta=self._beta)
         self._x = self._gamma
-        self._saved: BatchNormSaved | None = None
-        # The largest batch's, whose memory later ones use again.
-        self._largest: BatchNormSaved | None = None
         self._largest_size = 0
 
     @property

@@ -32,6 +32,13 @@ Returns
 y : ndarray of x's shape and dtype
     In [0, 1]; rows sum to 1 within rounding. The sum is taken in float64, in an order that depends on n alone.
 
+Raises
+------
+TypeError
+    If an array is not of real numbers, or out cannot take the dtype.
+ValueError
+    If shapes do not match, the axis does not exist, or out is read-only.
+
 Examples
 --------
 >>> import numpy as np, nnfast as nf
@@ -55,6 +62,13 @@ out, dtype, casting, order, subok, keepdims, axes
 Returns
 -------
 dx : ndarray of the broadcast shape
+
+Raises
+------
+TypeError
+    If an array is not of real numbers, or out cannot take the dtype.
+ValueError
+    If shapes do not match, the axis does not exist, or out is read-only.
 
 Examples
 --------
@@ -80,6 +94,13 @@ Returns
 y : ndarray of x's shape and dtype
     Never above 0, within 2 ULP also where one element has nearly all the weight.
 
+Raises
+------
+TypeError
+    If an array is not of real numbers, or out cannot take the dtype.
+ValueError
+    If shapes do not match, the axis does not exist, or out is read-only.
+
 Examples
 --------
 >>> import numpy as np, nnfast as nf
@@ -103,6 +124,13 @@ out, dtype, casting, order, subok, keepdims, axes
 Returns
 -------
 dx : ndarray of the broadcast shape
+
+Raises
+------
+TypeError
+    If an array is not of real numbers, or out cannot take the dtype.
+ValueError
+    If shapes do not match, the axis does not exist, or out is read-only.
 
 Examples
 --------
@@ -128,6 +156,13 @@ Returns
 y : ndarray of x's dtype, shape (...)
     The sum is taken in float64.
 
+Raises
+------
+TypeError
+    If an array is not of real numbers, or out cannot take the dtype.
+ValueError
+    If shapes do not match, the axis does not exist, or out is read-only.
+
 Examples
 --------
 >>> import numpy as np, nnfast as nf
@@ -150,6 +185,13 @@ axes, out, dtype, casting, order, subok
 Returns
 -------
 dx : ndarray of x's shape
+
+Raises
+------
+TypeError
+    If an array is not of real numbers, or out cannot take the dtype.
+ValueError
+    If shapes do not match, the axis does not exist, or out is read-only.
 
 Examples
 --------

@@ -139,11 +139,11 @@ def exact(row: Activation) -> str:
 
 
 def raises(row: Activation) -> str:
-    """Errors of functions with parameters."""
-    if not row.params:
-        return ""
+    """Errors: those of every ufunc, and of parameters."""
     names = " or ".join(row.params)
+    not_real = f", or {names} is not" if names else ""
+    out_of_range = f", or {names} is out of its range" if names else ""
     return (
-        f"Raises\n------\nTypeError\n    If {names} is not a real number.\n"
-        f"ValueError\n    If {names} is out of its range.\n\n"
+        f"Raises\n------\nTypeError\n    If an array is not of real numbers{not_real}, or out cannot take the dtype.\n"
+        f"ValueError\n    If shapes do not broadcast, or out is read-only or too small{out_of_range}.\n\n"
     )

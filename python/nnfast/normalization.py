@@ -599,7 +599,30 @@ def instance_norm_backward(
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Gradients of instance_norm by its input, scale and shift: group_norm_backward, which see.
+    """Gradients of instance_norm by its input, scale and shift.
+
+    Parameters
+    ----------
+    dy : array_like, shape of x
+        Gradient of the loss by y.
+    x : array_like of float16, float32 or float64
+        The input of the forward pass.
+    gamma : array_like, shape (C,), or None
+        As given to the forward pass.
+    saved : GroupNormSaved
+        From the forward pass.
+    out : tuple of three ndarrays or None, optional
+        Take dx, dgamma and dbeta; ``dx`` may be dy or x itself.
+
+    Returns
+    -------
+    dx : ndarray of x's dtype and shape
+    dgamma, dbeta : ndarray of x's dtype (float32 for float16), shape (C,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As group_norm_backward.
 
     Examples
     --------

@@ -20,7 +20,12 @@ Class = TypeVar("Class", bound=type[KernelLayer])
 
 _DOC = """{title}: ``{formula}``, the layer of ``nnfast.{name}``.
 
-{params}Notes
+{params}Raises
+------
+TypeError
+    If {real}x is not of real numbers.{value_error}
+
+Notes
 -----
 Keeps {kept} for the backward pass.
 
@@ -31,6 +36,9 @@ Keeps {kept} for the backward pass.
 >>> np.array_equal(nf.nn.{layer}().forward(x), nf.{name}(x))
 True
 """
+_VALUE_ERROR = """
+ValueError
+    If {} is out of its range."""
 _APPROXIMATE = """approximate : "none" or "tanh", default "none"
     The function itself, or its tanh approximation.
 """
@@ -51,6 +59,8 @@ def _documented(layer: Class) -> Class:
         formula=row.formula,
         name=row.name,
         params=f"Parameters\n----------\n{params}\n" if params else "",
+        real=f"{' or '.join(row.params)} is not a real number, or " if row.params else "",
+        value_error=_VALUE_ERROR.format(" or ".join(row.params)) if row.params else "",
         kept=_KEPT[row.saves],
         references=f"References\n----------\n{row.source}.\n\n",
         layer=layer.__name__,

@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
     from nnfast import averaging as averaging
+    from nnfast import checks as checks
     from nnfast import init as init
     from nnfast import nn as nn
     from nnfast import optim as optim
@@ -137,6 +138,7 @@ if TYPE_CHECKING:
 _LAZY = (
     "augmentation",
     "averaging",
+    "checks",
     "init",
     "nn",
     "optim",
@@ -168,6 +170,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_backward",
+    "checks",
     "cpu_info",
     "drop_connect",
     "drop_connect_backward",

@@ -1,6 +1,7 @@
 """Networks and data that the tests of nnfast.checks share."""
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def dense(*sides: int, activation: Any = nn.ReLU, **options: Any) -> nn.Sequenti
     """Dense layers with an activation between them, the same at every making."""
     rng = np.random.default_rng(0)
     layers: list[nn.Layer] = []
-    for n_in, n_out in zip(sides, sides[1:], strict=False):
+    for n_in, n_out in pairwise(sides):
         layers += [nn.Dense(n_in, n_out, rng=rng, **options), activation()]
     return nn.Sequential(*layers[:-1])
 

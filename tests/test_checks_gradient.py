@@ -166,6 +166,16 @@ def test_kinks_are_none_where_there_are_none() -> None:
     assert gradient_check(dense(6, 50, 3, activation=nn.Tanh), X, LABELS).kinks == 0
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_small_inputs_are_near_many_kinks(scale: float) -> None:
+    net = dense(6, 100, 3)
+    check = gradient_check(net, scale * X, LABELS, samples=40)
+    assert check.passed
+    assert check.tolerance == 1e-4
+    net = between(Own(lambda x: np.maximum(x, 0), lambda dy, x: 1.1 * dy * (x > 0)))
+    assert "0.weight" in gradient_check(net, scale * X, LABELS).wrong
+
+
 # ---- float32 all the same ----
 
 

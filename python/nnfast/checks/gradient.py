@@ -14,12 +14,13 @@ from nnfast.checks.copies import Array, Loss, Probe, data_of, place
 from nnfast.losses import softmax_cross_entropy
 from nnfast.nn import Layer, Sequential
 
-# Lines along which the rounding of the loss is measured, points on each, and how far apart they are.
-_LINES, _POINTS, _SPACING = 3, 7, 1e-7
+# Lines along which the rounding of the loss is measured, points on each, and how far apart they are in float64 and in
+# float32: so far that the rounding differs, so near that there is hardly a kink between.
+_LINES, _POINTS, _APART, _APART_SINGLE = 3, 7, 1e-12, 1e-7
 # Standard deviations of its rounding by which the loss may be off.
 _DEVIATIONS = 5
 # Where a kink may be the reason, the step is tried at these shares of its length.
-_SHARES = (1.0, 0.1, 0.01)
+_SHARES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 
 _TITLES = ("", "worst error", "at", "analytic", "numeric", "checked", "kinks", "wrong")
 
@@ -160,9 +161,9 @@ def gradient_check(
     own computes in float32 all the same. The tolerance is 10 steps at least, and a derivative that is lost in rounding
     counts as 0.
 
-    An error is judged again with a tenth and a hundredth of the step. If it goes away there, a kink lay between the two
-    points; if it stays, but the slopes to the left and to the right differ and the analytic one lies between them, the
-    kink is at the point. Both are counted as kinks, not as wrong.
+    An error is judged again with shorter steps, as far as rounding allows. If it goes away there, a kink lay between
+    the points; if it stays, but the slopes to the left and to the right differ and the analytic one lies between them,
+    the kink is at the point. Both are counted as kinks, not as wrong.
 
     Arrays of a layer of your own that are views of one another must be found by the copy, as by copy.deepcopy, which
     makes them arrays of their own.
@@ -336,10 +337,11 @@ def _noise(probe: Probe, rng: np.random.Generator) -> float:
     """The standard deviation of the loss's rounding, by third differences, in which what is smooth cancels."""
     arrays = list(probe.arrays.values())
     eps = max(float(np.finfo(array.dtype).eps) for array in arrays)
+    apart = _APART_SINGLE if _is_single(probe) else _APART
     found = []
     for _ in range(_LINES):
         before = [array.copy() for array in arrays]
-        directions = [_SPACING * rng.standard_normal(array.shape) for array in arrays]
+        directions = [apart * rng.standard_normal(array.shape) for array in arrays]
         losses = []
         for k in range(_POINTS):
             for array, start, direction in zip(arrays, before, directions, strict=True):
@@ -351,6 +353,22 @@ def _noise(probe: Probe, rng: np.random.Generator) -> float:
         found.append(math.sqrt(float(np.square(np.diff(losses, 3)).mean()) / 20))
     # The least, as a line may cross a kink.
     return max(min(found), eps * abs(probe.first) / 2)
+
+
+def _is_single(probe: Probe) -> bool:
+    """Whether a layer computes in float32 whatever it is given: what it gives has no more digits."""
+    todo = [probe.replica()]
+    x = probe.x * (1 + 1e-9) if probe.x.dtype.kind == "f" else probe.x
+    with np.errstate(over="ignore"):
+        while todo:
+            layer = todo.pop()
+            if isinstance(layer, Sequential):
+                todo += reversed(layer.layers)
+                continue
+            x = np.array(layer.forward(x, training=True))
+            if (x == x.astype(np.float32)).all():
+                return True
+    return False
 
 
 def _row(name: str, found: ArrayCheck) -> tuple[str, ...]:

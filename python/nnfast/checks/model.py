@@ -223,6 +223,8 @@ class _Result(NamedTuple):
 
 def _input_scale(model: _Model) -> _Result:
     rows, _ = some_rows(model.x, model.y, _ROWS, model.rng())
+    if not np.isfinite(rows).all():
+        return _Result(None, "X has infinities or NaN")
     scale = scale_of_input(model.net, rows)
     if scale is None:
         return _Result(None, "X is of integers, which may be indices")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnfast.checks.copies import Array, Loss, Probe, place
+from nnfast.checks.copies import Array, Loss, Probe, input_gradient, place
 from nnfast.nn import Layer, Sequential
 
 
@@ -50,10 +50,12 @@ def not_finite(net: Layer, x: Array, y: Any, loss: Loss) -> str:
         if not (np.isfinite(value) and np.isfinite(dy).all()):
             return "the loss or its gradient"
         for i, layer in reversed(list(enumerate(layers))):
-            dy = layer.backward(dy)
+            dx = input_gradient(layer, dy)
             if not all(
-                np.isfinite(grad).all() for grad in [*layer.grads, 0.0 if dy is None else dy]
+                np.isfinite(grad).all() for grad in [*layer.grads, 0.0 if dx is None else dx]
             ):
                 return f"a gradient of {place(net, i)}"
-            dy = np.array(dy)
+            if dx is None:
+                break
+            dy = np.array(dx)
     return ""

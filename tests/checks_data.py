@@ -46,7 +46,7 @@ class Own(nn.Layer):
 
 
 class State:
-    """What a check must leave as it is: bits of all arrays, and streams of random numbers."""
+    """What a check must leave as it is: bits of all arrays, streams of random numbers, settings."""
 
     def __init__(self, net: nn.Layer, *arrays: Array) -> None:
         self._net, self._arrays = net, arrays
@@ -61,7 +61,7 @@ class State:
                 streams.append(str(layer._rng.bit_generator.state))
         named = self._net.named_params() | self._net.named_statistics()
         arrays = [*named.values(), *self._net.grads, *self._arrays]
-        return [*(array.tobytes() for array in arrays), *streams]
+        return [*(array.tobytes() for array in arrays), *streams, repr(self._net)]
 
     def assert_same(self) -> None:
         assert self._now() == self._before

@@ -120,6 +120,12 @@ def test_gradients_of_nothing_are_equal() -> None:
     assert found.wrong == 0
 
 
+def test_what_is_lost_in_rounding_is_nothing() -> None:
+    for given, wrong in ((1e-18, []), (1e-3, ["X"])):
+        layer = Own(np.ones_like, lambda dy, x, given=given: given * dy)
+        assert gradient_check(layer, X, np.ones((12, 6)), loss=weighted).wrong == wrong
+
+
 def test_nan_is_wrong() -> None:
     net = between(Own(np.tanh, lambda dy, x: dy * np.nan))
     check = gradient_check(net, X, LABELS)
@@ -166,7 +172,7 @@ def test_kinks_are_none_where_there_are_none() -> None:
     assert gradient_check(dense(6, 50, 3, activation=nn.Tanh), X, LABELS).kinks == 0
 
 
-@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+@pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6])
 def test_small_inputs_are_near_many_kinks(scale: float) -> None:
     net = dense(6, 100, 3)
     check = gradient_check(net, scale * X, LABELS, samples=40)
@@ -203,6 +209,14 @@ def test_layers_that_are_float32_are_judged_fairly(kind: Any) -> None:
     assert 1e-3 < check.step < 1e-2
     wrong = between(kind(np.tanh, lambda dy, x: dy * (1 - np.tanh(x))), np.float32)
     assert gradient_check(wrong, X.astype(np.float32), LABELS).wrong == ["0.weight", "0.bias", "X"]
+
+
+def test_in_float32_the_step_is_long_and_so_is_the_tolerance() -> None:
+    bent = Single(lambda x: np.sin(20 * x), lambda dy, x: 20 * dy * np.cos(20 * x))
+    check = gradient_check(between(bent, np.float32), X.astype(np.float32), LABELS, samples=50)
+    assert check.passed
+    assert check.error > 1e-3
+    assert check.tolerance == 10 * check.step
 
 
 def test_what_a_layer_keeps_becomes_float64() -> None:

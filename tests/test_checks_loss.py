@@ -80,6 +80,9 @@ def test_it_is_the_loss_in_training_without_dropout() -> None:
     for p, mode in ((0.0, "inverted"), (0.5, "inverted")):
         expected = pytest.approx(first(make(0.0, mode)), rel=1e-5)
         assert loss_at_chance(make(p, mode), X, LABELS).loss == expected
+    connected = nn.Sequential(nn.DropConnect(64, 10, 0.5, rng=0))
+    plain = nn.Sequential(nn.DropConnect(64, 10, 0.0, rng=0))
+    assert loss_at_chance(connected, X, LABELS) == loss_at_chance(plain, X, LABELS)
     # What vanilla dropout keeps is scaled by 1 - p where nothing is dropped.
     net = make(0.0, "inverted")
     net.named_params()["4.weight"][...] *= 0.75
@@ -132,6 +135,7 @@ def test_regularisation_that_raises_nothing() -> None:
     assert not regularisation_raises_loss(silent(64, 10), X, LABELS).passed
     net = dense(64, 10)
     assert not regularisation_raises_loss(net, X, LABELS, penalty=lambda w, s: -s).passed
+    assert not regularisation_raises_loss(net, X, LABELS, penalty=lambda w, s: math.inf).passed
     net.params[0][0, 0] = np.nan
     assert not regularisation_raises_loss(net, X, LABELS).passed
     slopes = nn.Sequential(nn.PReLU(10))  # no weights but these
@@ -181,11 +185,26 @@ def test_regression_goes_by_its_loss() -> None:
     result = overfit_tiny(dense(64, 32, 1), X, y, loss=nf.mse_loss)
     assert result.accuracy is None
     assert result.passed
-    assert result.losses[-1] <= 0.05 * result.constant
+    rows = np.random.default_rng(nf._seeds.seed_of(0)).permutation(len(X))[:10]
+    assert result.constant == pytest.approx(y[rows].var(axis=0).mean(), rel=1e-5)
     assert str(result).endswith("steps")
     nothing = Own(lambda x: 0 * x, lambda dy, x: 0 * dy)
     blocked = nn.Sequential(nn.Dense(64, 1, rng=0), nothing)
     assert not overfit_tiny(blocked, X, y, loss=nf.mse_loss).passed
+
+
+def test_how_far_a_loss_must_fall() -> None:
+    def passes(first: float, last: float, constant: float, accuracy: float | None = None) -> bool:
+        losses = np.array([first, last])
+        return nf.checks.Overfitting(losses, accuracy, constant, rows=10, rate=1e-2).passed
+
+    assert passes(10, 0.04, constant=1)
+    assert not passes(10, 0.06, constant=1)
+    assert passes(10, 0.009, constant=0)
+    assert not passes(10, 0.011, constant=0)
+    assert passes(2, 1, constant=2, accuracy=1.0)
+    assert not passes(2, 1, constant=2, accuracy=0.9)
+    assert overfit_tiny(dense(64, 32, 1), X, np.full((len(X), 1), 0.3), loss=nf.mse_loss).passed
 
 
 def test_a_layer_that_lets_nothing_through() -> None:
@@ -219,6 +238,7 @@ def test_labels_that_are_ignored_are_no_failure() -> None:
     labels = np.where(np.arange(len(LABELS)) % 2, 255, LABELS)
     loss = partial(nf.softmax_cross_entropy, ignore_index=255)
     assert overfit_tiny(dense(64, 32, 10), X, labels, loss=loss).passed
+    assert overfit_tiny(dense(64, 32, 10), X, np.full(len(X), 255), loss=loss).passed
 
 
 # ---- all of them ----

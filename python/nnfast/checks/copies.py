@@ -1,7 +1,6 @@
 """Copies of networks, to which a check does what it does, and the loss of one from the same state every time."""
 
 import copy
-import math
 import pickle
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -135,7 +134,7 @@ class Probe:
 
     def repeats(self) -> bool:
         """Whether the loss is the same again, as differences take for granted."""
-        return self.value() == self.first or not math.isfinite(self.first)
+        return self.value() == self.first
 
     def take(self, net: Layer) -> None:
         """The parameters of another copy, for the evaluations that follow."""

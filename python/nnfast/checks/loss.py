@@ -235,11 +235,11 @@ class Overfitting:
 
     @property
     def passed(self) -> bool:
-        """Whether all rows are right, or the loss is a twentieth of the best constant's or a hundredth of the first."""
+        """Whether all rows are right, or the loss is a twentieth of the best constant's or 0.001 of the first."""
         if self.accuracy == 1:
             return True
         return bool(len(self.losses)) and bool(
-            self.losses[-1] <= max(0.05 * self.constant, 0.01 * self.losses[0])
+            self.losses[-1] <= max(0.05 * self.constant, 0.001 * self.losses[0])
         )
 
     def __str__(self) -> str:

@@ -154,12 +154,19 @@ def test_a_kink_within_the_step_is_no_error() -> None:
     assert (check.kinks, check.checked) == (4, 5)
 
 
-@pytest.mark.parametrize("share", [2.0, -1.0])
-@pytest.mark.parametrize("x", [0.0, 5e-6, -5e-6])
-def test_a_wrong_slope_at_a_kink_is_an_error(share: float, x: float) -> None:
+@pytest.mark.parametrize("share", [2.0, 0.5, -1.0])
+@pytest.mark.parametrize("x", [5e-6, -5e-6])
+def test_a_wrong_slope_near_a_kink_is_an_error(share: float, x: float) -> None:
     layer = Own(lambda x: np.maximum(x, 0), lambda dy, x: share * dy)
     check = gradient_check(layer, at(x), at(1), loss=weighted)
     assert (check.wrong, check.kinks) == (["X"], 0)
+
+
+def test_many_kinks_at_one_point() -> None:
+    # All units are at theirs: 0, which backward gives, need not lie between the slopes to the left and to the right.
+    check = gradient_check(dense(6, 50, 3), np.zeros((4, 6)), LABELS[:4], samples=24)
+    assert check.passed
+    assert check.arrays["X"].kinks > 12
 
 
 def test_curvature_is_no_kink() -> None:

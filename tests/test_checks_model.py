@@ -15,6 +15,8 @@ from gradients import Array
 from networks import everything, numbers
 from nnfast import nn, optim
 from nnfast.checks import ModelReport, check_model
+from nnfast.checks.data import mixture
+from nnfast.checks.rate import too_high, too_low
 
 X, LABELS = digits()
 ORDER = np.argsort(LABELS, kind="stable")
@@ -70,6 +72,11 @@ def test_a_healthy_network_passes_everything() -> None:
     assert report.failed == report.skipped == []
     assert [finding.name for finding in report.findings] == NAMES
     assert not any(finding.advice for finding in report.findings)
+
+
+def signs(n: int) -> Array:
+    """A column of small weights."""
+    return np.random.default_rng(0).normal(0, 0.1, (n, 1)).astype(np.float32)
 
 
 WRONG = Own(np.tanh, lambda dy, x: dy * (1 - x * x))
@@ -139,6 +146,12 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "one tiny feature": (
         "input scale",
         lambda: checked(dense(64, 100, 10), X * np.where(np.arange(64) == 9, 1e-6, 1)),
+    ),
+    "equal columns": (
+        "first weights",
+        lambda: checked(
+            dense(64, 50, 10, init=lambda shape, **_: np.ones(shape, np.float32) * signs(shape[0]))
+        ),
     ),
     "all features tiny": ("input scale", lambda: checked(dense(64, 100, 10), 1e-4 * X)),
 }
@@ -231,7 +244,7 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
     zeros_last = nn.Sequential(dense(64, 100), nn.ReLU(), nn.Dense(100, 10, init="zeros"))
     images = X.reshape(-1, 1, 8, 8)
     residual = nn.StochasticDepth(nn.Sequential(dense(64, 32, 64), nn.Tanh()), 0.5, rng=0)
-    rare = np.where(numbers((500, 4000), 1) > 3.4, 0.3, 0.0)  # as counts of words are
+    rare = np.where(numbers((500, 30_000), 1) > 3.7, 0.3, 0.0)  # as counts of words are
     for net, x, y in (
         (dense(64, 10), X, LABELS),
         (dense(2, 2), two, (two[:, 0] > 0).astype(int)),
@@ -241,8 +254,9 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
         (nn.Sequential(nn.Flatten(), dense(64, 32, 10)), images, LABELS),
         (nn.Sequential(residual, nn.ReLU(), dense(64, 10)), X, LABELS),
         (nn.Sequential(nn.Dropout(0.1, rng=0), dense(64, 32, 10)), X, LABELS),
-        (dense(4000, 32, 2), rare, np.arange(500) % 2),
+        (dense(30_000, 8, 2), rare, np.arange(500) % 2),
         (dense(64, 32, 10), X[:40], LABELS[:40]),
+        (dense(2, 2), two, np.random.default_rng(0).integers(0, 2, 300)),
         (dense(64, 32, 10), X, np.where(np.arange(len(X)) % 30, 0, LABELS)),
     ):
         report = checked(net, x, y)
@@ -254,7 +268,7 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
 
 def test_what_counts_is_what_the_weights_take_in() -> None:
     raw = 255 * np.abs(X)
-    normalised = nn.Sequential(nn.BatchNorm(64), dense(64, 32, 10))
+    normalised = nn.Sequential(nn.Sequential(nn.BatchNorm(64), dense(64, 32)), dense(32, 10))
     halved = Own(lambda x: x / 255, lambda dy, x: dy / 255)
     for net in (normalised, nn.Sequential(halved, dense(64, 32, 10))):
         assert "input scale" in checked(net, raw).passed
@@ -322,6 +336,24 @@ def test_the_mixture_is_in_numbers() -> None:
     )
 
 
+def test_what_is_mixed_enough() -> None:
+    ten, two = np.arange(1000) % 10, np.arange(1000) % 2
+
+    def mixed(labels: Array, *batches: list[int]) -> bool:
+        return mixture(labels, [np.array(batch) for batch in batches]).mixed
+
+    assert not mixed(ten, *[[1] * 20] * 5)
+    assert not mixed(ten, *[[1] * 10 + [2] * 5 + [3] * 5] * 5)
+    assert mixed(ten, *[[1, 2, 3, 4, 5, 6] * 4] * 5)  # more than half of the classes
+    assert not mixed(two, *[[0] * 8, [1] * 8] * 5)
+    assert mixed(two, [0, 0], [1, 1])  # that happens
+    rarely = np.arange(1000) % 100 == 0
+    assert mixed(rarely.astype(int), *[[0] * 32] * 10)
+    result = mixture(two, [np.array([0, 0, 0, 1])] * 3)
+    assert result.found == 2
+    assert result.expected == pytest.approx(2 * (1 - 0.5**4))
+
+
 # ---- numbers that are none ----
 
 
@@ -360,6 +392,51 @@ def test_where_numbers_are_none(place: str, message: str) -> None:
     report = checked(net, x, loss=loss)
     assert "finite values" in report.failed
     assert found(report, "finite values").found.endswith(message)
+
+
+class Trials:
+    """Losses after trainings, as they are needed: by factor, or by factor and steps."""
+
+    steps = 100
+
+    def __init__(self, start: float, known: dict[Any, float]) -> None:
+        self.start, self.known = start, known
+
+    def after(self, factor: float = 1.0, steps: int = 100) -> float:
+        known = self.known.get((factor, steps), self.known.get(factor, self.known[0]))
+        return float(known)
+
+
+@pytest.mark.parametrize(
+    ("known", "factor"),
+    [
+        ({1: 1.0, 0: 0.1}, None),  # it learns
+        ({1: 9.0, (1, 400): 1.0, 0: 0.1}, None),  # in time
+        ({1: 2.3, 0.1: 2.3, 0.01: 0.5, 0: 2.4}, 0.01),
+        ({1: 2.3, 0: 1.9}, None),  # nor does another rate
+        ({1: np.inf, 0.1: np.inf, 0.01: 2.3, 0: 2.5}, 0.01),
+        ({1: 9.0, 0.1: 2.4, 0: 2.6}, 0.1),
+        ({1: 9.0, 0: 2.6}, None),
+    ],
+)
+def test_a_rate_is_too_high(known: dict[Any, float], factor: float | None) -> None:
+    trials: Any = Trials(2.5, known)
+    assert too_high(trials, constant=2.3) == factor
+
+
+@pytest.mark.parametrize(
+    ("known", "factor"),
+    [
+        ({1: 2.499, 10: 2.49, 100: 2.4, 1e3: 1.0, 0: 0.1}, 1e3),
+        ({1: 2.499, 0: 2.0}, None),  # nor does another rate
+        ({1: 2.47, 0: 0.01}, None),  # it moves
+        ({1: 2.53, 0: 0.01}, None),
+        ({1: 2.48, 10: 0.9, 0: 0.7}, None),
+    ],
+)
+def test_a_rate_is_too_low(known: dict[Any, float], factor: float | None) -> None:
+    trials: Any = Trials(2.5, known)
+    assert too_low(trials) == factor
 
 
 def test_where_a_rate_breaks_the_network() -> None:

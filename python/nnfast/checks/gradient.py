@@ -162,8 +162,8 @@ def gradient_check(
     counts as 0.
 
     An error is judged again with shorter steps, as far as rounding allows. If it goes away there, a kink lay between
-    the points; if it stays, but the slopes to the left and to the right differ and the analytic one lies between them,
-    the kink is at the point. Both are counted as kinks, not as wrong.
+    the points; if it stays, and the slopes to the left and to the right differ however short the step, the kink is at
+    the point. Both are counted as kinks, not as wrong.
 
     Arrays of a layer of your own that are views of one another must be found by the copy, as by copy.deepcopy, which
     makes them arrays of their own.
@@ -269,7 +269,7 @@ class _Differences:
     def judged(self, values: Array, index: tuple[int, ...], analytic: float) -> _Coordinate:
         """The error of the whole step, and whether shorter ones tell that a kink is the reason."""
         first: _Coordinate | None = None
-        kink = False
+        kink, jump = False, 0.0
         for share in _SHARES:
             step = share * self.step
             rounding = _DEVIATIONS * self._noise / step
@@ -281,8 +281,10 @@ class _Differences:
                 break  # it tells nothing any more
             if error <= self.tolerance:
                 return first._replace(kink=share < 1)
+            # What curvature makes of the slopes' difference is a tenth of what it was.
+            bent, jump = 0.08 * jump < abs(right - left) < 0.12 * jump, abs(right - left)
             slack = self.tolerance * max(abs(left), abs(right)) + 2 * rounding
-            kink = min(left, right) - slack <= analytic <= max(left, right) + slack
+            kink = jump > 2 * slack and not bent
         assert first is not None  # there is a first share
         return first._replace(kink=kink)
 

@@ -273,7 +273,7 @@ def overfit_tiny(
     loss : function, default nnfast.softmax_cross_entropy
         ``loss(scores, y)`` gives its value and the gradient by the scores.
     size : int, default 10
-        Rows, drawn at random. A linear network learns as many as there are features.
+        Rows, drawn at random, of which no two have the same X. A linear network learns as many as there are features.
     steps : int, default 300
         Steps of Adam over all of these rows, at most.
     rates : sequence of floats, default (1e-2, 1e-3, 1e-1)
@@ -312,7 +312,7 @@ def overfit_tiny(
     rates = [_checks.positive(rate, f"rates[{i}]") for i, rate in enumerate(rates)]
     if not rates:
         raise ValueError("rates must not be empty")
-    few = some_rows(x, targets, size, _seeds.generator_of(rng))
+    few = _distinct_rows(x, targets, size, _seeds.generator_of(rng))
     start = without_dropout(net)
     found = []
     for rate in rates:
@@ -320,6 +320,14 @@ def overfit_tiny(
         if found[-1].passed:
             return found[-1]
     return min(found, key=lambda result: result.losses[-1] if len(result.losses) else math.inf)
+
+
+def _distinct_rows(x: Array, y: Array, size: int, rng: np.random.Generator) -> Batch:
+    """Rows drawn at random; of equal ones the first alone, as the others may contradict it."""
+    drawn, targets = some_rows(x, y, 10 * size, rng)
+    _, first = np.unique(drawn.reshape(len(drawn), -1), axis=0, return_index=True)
+    rows = np.sort(first)[:size]
+    return drawn[rows], targets[rows]
 
 
 def _overfitted(net: Layer, few: Batch, loss: Loss, steps: int, rate: float) -> Overfitting:

@@ -15,21 +15,22 @@ def alike(probe: Probe) -> list[str]:
     Weights of zeros are no fault in a last layer, whose units have different gradients.
     """
     gradients = probe.gradients()
+    rounding = 1e-12 * max(np.abs(gradient).max(initial=0) for gradient in gradients.values())
     return [
         name
         for name, weight in probe.params.items()
-        if any(_alike(weight, gradients[name], axis) for axis in (0, -1))
+        if any(_alike(weight, gradients[name], axis, rounding) for axis in (0, -1))
     ]
 
 
-def _alike(weight: Array, gradient: Array, axis: int) -> bool:
-    """Whether slices across an axis are equal, to rounding."""
+def _alike(weight: Array, gradient: Array, axis: int, rounding: float) -> bool:
+    """Whether slices across an axis are equal, and those of the gradient are to rounding."""
     # What is longer than 1 along one axis alone is a bias or a scale, whose gradient may well be 0.
     if sum(side > 1 for side in weight.shape) < 2 or weight.shape[axis] < 2:
         return False
     if np.ptp(weight, axis=axis).any():
         return False
-    return bool((np.ptp(gradient, axis=axis) <= 1e-6 * np.abs(gradient).max()).all())
+    return bool(np.ptp(gradient, axis=axis).max() <= 1e-6 * np.abs(gradient).max() + rounding)
 
 
 def not_finite(net: Layer, x: Array, y: Any, loss: Loss) -> str:

@@ -175,6 +175,16 @@ def test_curvature_is_no_kink() -> None:
     assert (check.wrong, check.kinks) == (["X"], 0)
 
 
+def test_curvatures_that_differ_to_the_sides_are_no_error() -> None:
+    layer = Own(
+        lambda x: 1e-6 * x + 1e-2 * x * np.maximum(x, 0),
+        lambda dy, x: dy * (1e-6 + 2e-2 * np.maximum(x, 0)),
+    )
+    check = gradient_check(layer, at(0.0, 3.0, -2.0), at(1, 1, 1), loss=weighted)
+    assert check.passed
+    assert check.kinks == 1
+
+
 def test_kinks_are_none_where_there_are_none() -> None:
     assert gradient_check(dense(6, 50, 3, activation=nn.Tanh), X, LABELS).kinks == 0
 

@@ -269,7 +269,7 @@ class _Differences:
     def judged(self, values: Array, index: tuple[int, ...], analytic: float) -> _Coordinate:
         """The error of the whole step, and whether shorter ones tell that a kink is the reason."""
         first: _Coordinate | None = None
-        kink, jump = False, 0.0
+        tried: list[_Tried] = []
         for share in _SHARES:
             step = share * self.step
             rounding = _DEVIATIONS * self._noise / step
@@ -281,12 +281,10 @@ class _Differences:
                 break  # it tells nothing any more
             if error <= self.tolerance:
                 return first._replace(kink=share < 1)
-            # What curvature makes of the slopes' difference is a tenth of what it was.
-            bent, jump = 0.08 * jump < abs(right - left) < 0.12 * jump, abs(right - left)
             slack = self.tolerance * max(abs(left), abs(right)) + 2 * rounding
-            kink = jump > 2 * slack and not bent
+            tried.append(_Tried(abs(analytic - numeric), abs(right - left), slack))
         assert first is not None  # there is a first share
-        return first._replace(kink=kink)
+        return first._replace(kink=_is_kink(tried))
 
     def _slopes(
         self, values: Array, index: tuple[int, ...], step: float
@@ -306,6 +304,29 @@ class _Differences:
         """Where the coordinate is after rounding, and the loss there."""
         values[index] = to
         return values[index].item(), self._probe.value()
+
+
+class _Tried(NamedTuple):
+    """What was seen with one step."""
+
+    gap: float
+    """Between the analytic derivative and the numeric one."""
+    jump: float
+    """Between the slopes to the left and to the right."""
+    slack: float
+    """What either slope may be off."""
+
+
+def _is_kink(tried: list[_Tried]) -> bool:
+    """Whether steps, each a tenth of the one before, tell of a kink."""
+    gap, jump, slack = tried[-1]
+    if len(tried) > 1:
+        before = tried[-2]
+        if gap < 0.2 * before.gap:
+            return True  # it goes away, as it does where slopes are equal but curvatures are not
+        if 0.08 * before.jump < jump < 0.12 * before.jump:
+            return False  # it is curvature that makes slopes differ
+    return jump > 2 * slack
 
 
 def _of_array(

@@ -218,7 +218,16 @@ class SingleOnly(Single):
         return super().forward(x, training)
 
 
-@pytest.mark.parametrize("kind", [Single, SingleOnly])
+class SingleOnlyBackward(Single):
+    """Takes nothing but float32, in the backward pass alone."""
+
+    def backward(self, dy: Any) -> Array:
+        if dy.dtype != np.float32:
+            raise TypeError("what is that?")
+        return super().backward(dy)
+
+
+@pytest.mark.parametrize("kind", [Single, SingleOnly, SingleOnlyBackward])
 def test_layers_that_are_float32_are_judged_fairly(kind: Any) -> None:
     right = between(kind(np.tanh, lambda dy, x: dy * (1 - np.tanh(x) ** 2)), np.float32)
     check = gradient_check(right, X.astype(np.float32), LABELS, samples=50)
@@ -234,6 +243,12 @@ def test_in_float32_the_step_is_long_and_so_is_the_tolerance() -> None:
     assert check.passed
     assert check.error > 1e-3
     assert check.tolerance == 10 * check.step
+
+
+def test_memory_that_holds_anything_is_copied() -> None:
+    layer = nn.DropConnect(6, 3, rng=0)
+    layer._dropped.view(np.uint32)[...] = 0x7FA00000  # signalling NaN, as unwritten memory may be
+    assert gradient_check(layer, X, LABELS).step == 1e-5
 
 
 def test_what_a_layer_keeps_becomes_float64() -> None:

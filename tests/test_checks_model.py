@@ -244,7 +244,7 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
     zeros_last = nn.Sequential(dense(64, 100), nn.ReLU(), nn.Dense(100, 10, init="zeros"))
     images = X.reshape(-1, 1, 8, 8)
     residual = nn.StochasticDepth(nn.Sequential(dense(64, 32, 64), nn.Tanh()), 0.5, rng=0)
-    rare = np.where(numbers((500, 30_000), 1) > 3.7, 0.3, 0.0)  # as counts of words are
+    rare = np.where(numbers((500, 20_000), 1) > 3.7, 0.1, 0.0)  # as counts of words are
     for net, x, y in (
         (dense(64, 10), X, LABELS),
         (dense(2, 2), two, (two[:, 0] > 0).astype(int)),
@@ -254,8 +254,13 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
         (nn.Sequential(nn.Flatten(), dense(64, 32, 10)), images, LABELS),
         (nn.Sequential(residual, nn.ReLU(), dense(64, 10)), X, LABELS),
         (nn.Sequential(nn.Dropout(0.1, rng=0), dense(64, 32, 10)), X, LABELS),
-        (dense(30_000, 8, 2), rare, np.arange(500) % 2),
+        (dense(20_000, 8, 2), rare, np.arange(500) % 2),
         (dense(64, 32, 10), X[:40], LABELS[:40]),
+        (
+            network(1, 2, nn.ReLU, True, 0.0, 16, np.float32),
+            two[:, :1],
+            (two[:, 0] > 0).astype(int),
+        ),
         (dense(2, 2), two, np.random.default_rng(0).integers(0, 2, 300)),
         (dense(64, 32, 10), X, np.where(np.arange(len(X)) % 30, 0, LABELS)),
     ):
@@ -494,6 +499,21 @@ def test_the_wrong_layer_is_named() -> None:
     report = checked(OfBoth(nn.Dense(64, 32, rng=0), nn.Tanh(), nn.Dense(32, 10, rng=1)))
     assert report.failed == ["gradient"]
     assert "by itself" not in found(report, "gradient").found
+
+
+def test_the_wrong_layer_is_named_where_others_have_nothing_to_check() -> None:
+    class Ends(nn.Layer):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return np.asarray(x)
+
+        def backward(self, dy: Any) -> None: ...
+
+    wrong = Own(np.tanh, lambda dy, x: dy)
+    net = nn.Sequential(nn.Flatten(), nn.Dense(64, 32, rng=0), wrong, nn.Dense(32, 10, rng=1))
+    report = checked(net, (np.abs(X) > 1).astype(np.uint8))
+    assert found(report, "gradient").found.endswith("; wrong by itself: layer 2, Own()")
+    report = checked(Ends(), X[:, :10])
+    assert "gradient" in report.skipped
 
 
 def test_a_gradient_that_cannot_be_checked_is_no_fault() -> None:

@@ -103,20 +103,19 @@ class Probe:
     def __init__(self, net: Layer, x: Array, y: Any, loss: Loss) -> None:
         self.y, self.loss = y, loss
         try:
-            self._take_copy(_Written(net, wide=True).read())
-            self.x = x.astype(np.float64) if x.dtype.kind == "f" else x
-            self.first = self.value()
+            wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+            self._take(_Written(net, wide=True).read(), wide)
+            self.gradients()
         except Exception:  # whatever a layer raises that takes float32 alone
-            self._take_copy(_Written(net).read())
-            self.x = x.copy()
-            self.first = self.value()
-        self.arrays = dict(self.params)
-        if self.x.dtype.kind == "f":
-            self.arrays[INPUT] = self.x
+            self._take(_Written(net).read(), x.copy())
 
-    def _take_copy(self, net: Layer) -> None:
-        self.params = net.named_params()
+    def _take(self, net: Layer, x: Array) -> None:
+        self.x, self.params = x, net.named_params()
         self._written = _Written(net, shared=[*net.params, *net.grads])
+        self.arrays = dict(self.params)
+        if x.dtype.kind == "f":
+            self.arrays[INPUT] = x
+        self.first = self.value()
 
     def replica(self) -> Layer:
         """A copy of the network to be used once, which shares the parameters with the others."""
@@ -136,8 +135,8 @@ class Probe:
         """Whether the loss is the same again, as differences take for granted."""
         return self.value() == self.first
 
-    def take(self, net: Layer) -> None:
-        """The parameters of another copy, for the evaluations that follow."""
+    def take_params(self, net: Layer) -> None:
+        """Those of another copy, for the evaluations that follow."""
         for name, param in net.named_params().items():
             self.params[name][...] = param
 
@@ -190,7 +189,8 @@ class _Written:
     def __init__(self, net: Layer, *, wide: bool = False, shared: Sequence[Array] = ()) -> None:
         file = BytesIO()
         self._shared: list[Any] = []
-        _Writing(file, self._shared, {id(array) for array in shared}, wide).dump(net)
+        with np.errstate(invalid="ignore"):  # memory that nobody wrote to may hold anything
+            _Writing(file, self._shared, {id(array) for array in shared}, wide).dump(net)
         self._bytes = file.getvalue()
 
     def read(self) -> Layer:

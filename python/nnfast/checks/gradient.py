@@ -149,9 +149,9 @@ def gradient_check(
     TypeError
         If net is no Layer, loss no function, or X not of real numbers.
     ValueError
-        If X and y have not as many rows, a gradient is missing or has another shape than its parameter, the loss is no
-        number, or is another one the second time: then a layer draws from what its copies share, such as NumPy's global
-        generator.
+        If X and y have not as many rows, there is nothing to check, a gradient is missing or has another shape than its
+        parameter, or the loss is no number or another one the second time: then a layer draws from what its copies
+        share, such as NumPy's global generator.
 
     Notes
     -----
@@ -165,8 +165,8 @@ def gradient_check(
     the points; if it stays, and the slopes to the left and to the right differ however short the step, the kink is at
     the point. Both are counted as kinks, not as wrong.
 
-    Arrays of a layer of your own that are views of one another must be found by the copy, as by copy.deepcopy, which
-    makes them arrays of their own.
+    What a layer of your own keeps is copied as copy.deepcopy does it: arrays that are views of each other share no
+    memory in the copy. Classes and functions are not copied.
 
     References
     ----------
@@ -191,13 +191,16 @@ def gradient_check(
     samples = _checks.integer_from(samples, 1, "samples")
     tolerance = _checks.positive(tolerance, "tolerance")
     generator = _seeds.generator_of(rng)
-    return checked(Probe(net, x, targets, loss), samples, tolerance, generator)
+    check = checked(Probe(net, x, targets, loss), samples, tolerance, generator)
+    if not check.arrays:
+        raise ValueError("there is nothing to check: no parameters, and no gradient by X")
+    return check
 
 
 def checked(
     probe: Probe, samples: int, tolerance: float, rng: np.random.Generator
 ) -> GradientCheck:
-    """The gradient check of what a probe evaluates."""
+    """The gradient check of what a probe evaluates; without arrays if there is nothing to check."""
     if not math.isfinite(probe.first):
         raise ValueError(f"the loss must be a finite number, got {probe.first}")
     if not probe.repeats():
@@ -206,7 +209,7 @@ def checked(
         )
     gradients = probe.gradients()
     if not gradients:
-        raise ValueError("there is nothing to check: net has no parameters, X is not of floats")
+        return GradientCheck({}, tolerance, 0.0)
     differences = _Differences(probe, tolerance, rng)
     found = {
         name: _of_array(differences, probe.arrays[name], gradient, samples, rng)
@@ -378,7 +381,7 @@ def _is_single(probe: Probe) -> bool:
     """Whether a layer computes in float32 whatever it is given: what it gives has no more digits."""
     todo = [probe.replica()]
     x = probe.x * (1 + 1e-9) if probe.x.dtype.kind == "f" else probe.x
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         while todo:
             layer = todo.pop()
             if isinstance(layer, Sequential):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _checks, _seeds, optim
 from nnfast._optimizer import Optimizer
 from nnfast._seeds import Rng
-from nnfast.checks.copies import Loss, Probe, data_of
+from nnfast.checks.copies import Loss, Probe, data_of, without_dropout
 from nnfast.checks.training import Batch, Maker, Trainee, batches_of, run
 from nnfast.checks.weights import not_finite
 from nnfast.losses import softmax_cross_entropy
@@ -231,27 +231,30 @@ class Trials:
 
     Parameters
     ----------
+    net : Layer
+    rows : tuple of ndarrays
+        (x, y) of which the loss is taken before and after.
+    loss : function
     make : function
-        Gives a Trainee at the user's rate.
+        Gives a Trainee of net at the user's rate.
     batches : function
         Gives the batches of a training, the same each time.
-    loss : function
     steps : int
         Of each training.
-    probe : Probe
-        For the loss of the same rows before and after.
     """
 
     def __init__(
         self,
+        net: Layer,
+        rows: Batch,
+        loss: Loss,
         make: Callable[[], Trainee],
         batches: Callable[[], Iterator[Batch]],
-        loss: Loss,
         steps: int,
-        probe: Probe,
     ) -> None:
-        self._make, self._batches, self._loss, self._probe = make, batches, loss, probe
-        self.steps, self.start, self.rate = steps, probe.first, make().optimizer.lr
+        self._rows, self._loss, self._make, self._batches = rows, loss, make, batches
+        self._probe = Probe(without_dropout(net), *rows, loss)
+        self.steps, self.start, self.rate = steps, self._probe.first, make().optimizer.lr
         self._known: dict[tuple[float, int], float] = {}
         self._reason = ""
 
@@ -278,7 +281,7 @@ class Trials:
             if factor == 1:
                 self._reason = self._where(trainee.net)
             return math.inf
-        self._probe.take(trainee.net)
+        self._probe.take_params(trainee.net)
         try:
             value = self._probe.value()
         except ValueError:  # the last update has gone where a layer does not follow
@@ -288,7 +291,7 @@ class Trials:
     def _where(self, net: Layer) -> str:
         """Where a network breaks that has diverged."""
         try:
-            where = not_finite(net, self._probe.x, self._probe.y, self._loss)
+            where = not_finite(net, *self._rows, self._loss)
         except ValueError as error:
             return f" ({error})"
         return f" (first in {where})" if where else ""

@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from nnfast import activations as activations
     from nnfast import augmentation as augmentation
     from nnfast import averaging as averaging
+    from nnfast import checks as checks
     from nnfast import estimators as estimators
     from nnfast import init as init
     from nnfast import monitor as monitor
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
 _LAZY = (
     "augmentation",
     "averaging",
+    "checks",
     "estimators",
     "init",
     "monitor",
@@ -172,6 +174,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_backward",
+    "checks",
     "cpu_info",
     "drop_connect",
     "drop_connect_backward",

@@ -1,0 +1,49 @@
+"""Checks of a network before and while it is trained.
+
+check_model goes through the list of a course on neural networks and says what to try; the others are its parts, for
+when one wants to look closer. They take any Layer of nnfast.nn, those of your own too, a loss as those of nnfast are
+(``loss(scores, y)`` gives its value and the gradient by the scores), and work on copies: the network is left as it is,
+with its parameters, running statistics and random streams.
+
+Examples
+--------
+>>> import numpy as np, nnfast as nf
+>>> rng = np.random.default_rng(0)
+>>> x, labels = 50 * rng.random((200, 16)), rng.integers(0, 4, 200)
+>>> net = nf.nn.Sequential(nf.nn.Dense(16, 32, rng=0), nf.nn.ReLU(), nf.nn.Dense(32, 4, rng=1))
+>>> report = nf.checks.check_model(net, x, labels, optimizer=nf.optim.Adam, lr=1e-3, verbose=False)
+>>> print(report.findings[0].found)
+a feature has a root mean square of 30.4
+>>> print(report.findings[0].advice)
+standardise X, as nnfast.preprocessing.StandardScaler does; divide bytes by 255
+"""
+
+from nnfast.checks.gradient import ArrayCheck, GradientCheck, gradient_check
+from nnfast.checks.loss import (
+    LossAtChance,
+    Overfitting,
+    Regularisation,
+    loss_at_chance,
+    overfit_tiny,
+    regularisation_raises_loss,
+)
+from nnfast.checks.model import check_model
+from nnfast.checks.rate import RateRange, learning_rate_range
+from nnfast.checks.report import Finding, ModelReport
+
+__all__ = [
+    "ArrayCheck",
+    "Finding",
+    "GradientCheck",
+    "LossAtChance",
+    "ModelReport",
+    "Overfitting",
+    "RateRange",
+    "Regularisation",
+    "check_model",
+    "gradient_check",
+    "learning_rate_range",
+    "loss_at_chance",
+    "overfit_tiny",
+    "regularisation_raises_loss",
+]

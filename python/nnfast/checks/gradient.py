@@ -26,7 +26,16 @@ _TITLES = ("", "worst error", "at", "analytic", "numeric", "checked", "kinks", "
 
 
 class ArrayCheck(NamedTuple):
-    """What gradient_check found in one array."""
+    """What gradient_check found in one array.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> net = nf.nn.Sequential(nf.nn.Dense(3, 2, rng=0))
+    >>> found = nf.checks.gradient_check(net, np.ones((4, 3)), [0, 1, 1, 1]).arrays["0.bias"]
+    >>> found.checked, found.kinks, found.wrong, found.error < 1e-6
+    (2, 0, 0, True)
+    """
 
     error: float
     """The largest relative error, |a - n| / max(|a|, |n|), but for kinks."""

@@ -5,7 +5,16 @@ from typing import Literal, NamedTuple
 
 
 class Finding(NamedTuple):
-    """What one of the checks has found."""
+    """What one of the checks has found.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> net = nf.nn.Sequential(nf.nn.Dense(3, 2, rng=0))
+    >>> report = nf.checks.check_model(net, 200 * np.ones((4, 3)), [0, 1, 1, 1], verbose=False)
+    >>> report.findings[0][:3]
+    ('input scale', 'FAILED', 'a feature has a root mean square of 200')
+    """
 
     name: str
     """Of the check."""

@@ -10,7 +10,8 @@ namespace nnfast::openmp {
 bool available();
 // Makes the runtime read its settings.
 void initialize();
-// How many threads the caller may use, if somebody has lowered that since: threadpoolctl does, for all runtimes it finds.
+// How many threads the caller may use, if somebody has lowered that since: threadpoolctl does, for all runtimes it
+// finds.
 int lowered_limit();
 void run(const Job& job, int threads);
 

@@ -381,6 +381,18 @@ def test_reuse_of_what_does_not_fit() -> None:
         nf.batch_norm(x, training=True, reuse=x)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_does_not_overwrite_the_scale(dtype: type) -> None:
+    x, gamma = X.astype(dtype), np.ones(3, dtype)
+    _, saved = nf.batch_norm(x, gamma, training=True)
+    with pytest.raises(ValueError, match=r"out\[1\] and gamma must not share memory"):
+        nf.batch_norm_backward(x, x, gamma, saved, out=(None, gamma, None))
+    images, of_groups = np.ones((2, 3, 4), dtype), nf.group_norm(np.ones((2, 3, 4), dtype), 3)[1]
+    with pytest.raises(ValueError, match=r"out\[2\] and gamma must not share memory"):
+        nf.group_norm_backward(images, images, gamma, of_groups, out=(None, None, gamma))
+    np.testing.assert_array_equal(gamma, 1)
+
+
 def test_backward_errors() -> None:
     _, saved = nf.batch_norm(X, training=True)
     dx = np.full((4, 3), 9.0)

@@ -109,6 +109,11 @@ Doubles per_channel(py::handle value, std::ptrdiff_t channels, double missing, c
   return values;
 }
 
+// What was given, to be kept apart from what is written; empty where it was no array.
+Array given_array(py::handle value) {
+  return PyArray_Check(value.ptr()) ? Array(py::reinterpret_borrow<py::object>(value)) : Array{};
+}
+
 // A running statistic that training updates, or an empty Array for None.
 Array running(py::handle value, const Array& x, std::ptrdiff_t channels, const char* name) {
   if (value.is_none()) return {};
@@ -170,7 +175,7 @@ Array reused(py::handle value, std::initializer_list<std::ptrdiff_t> shape, int 
   PyObject* view = PyArray_SimpleNewFromData(static_cast<int>(dims.size()), dims.data(), dtype, array.data());
   if (!view) throw py::error_already_set();
   const Array part(py::reinterpret_steal<py::object>(view));
-  if (PyArray_SetBaseObject(part.get(), py::object(array.object()).release().ptr()) != 0) throw py::error_already_set();
+  if (PyArray_SetBaseObject(part.get(), array.object().inc_ref().ptr()) != 0) throw py::error_already_set();
   return part;
 }
 
@@ -296,7 +301,7 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
   const Doubles mean = per_channel(mean_in, channels, 0, "saved.mean"),
                 inv_std = per_channel(inv_std_in, channels, 1, "saved.inv_std");
-  const Array dx = output(dx_out, x, "out[0]", "x");
+  const Array dx = output(dx_out, x, "out[0]", "x"), given_gamma = given_array(gamma_in);
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
   // Without an activation the gradient of what was added is dy.
   Array dadd;
@@ -308,7 +313,7 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   }
   const auto parameter = [&](py::handle out, const char* name) {
     return output(out, {channels}, parameter_dtype(x), name,
-                  {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}});
+                  {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}, {&given_gamma, "gamma"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
   require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
@@ -400,10 +405,11 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
               inv_std = read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std");
   require_shape(mean, {x.shape(0), groups}, "saved.mean");
   require_shape(inv_std, {x.shape(0), groups}, "saved.inv_std");
-  const Array dx = output(dx_out, x, "out[0]", "x");
+  const Array dx = output(dx_out, x, "out[0]", "x"), given_gamma = given_array(gamma_in);
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
   const auto parameter = [&](py::handle out, const char* name) {
-    return output(out, {channels}, parameter_dtype(x), name, {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}});
+    return output(out, {channels}, parameter_dtype(x), name,
+                  {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&given_gamma, "gamma"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
   require_disjoint(dgamma, "out[1]", dbeta, "out[2]");

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from nnfast import _checks
 
 Shape = int | tuple[int, ...] | None
+# What takes a result, or a pair of them.
+Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 
 _OWN = (np.ndarray, np.generic, int, float, list, tuple)
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks
+from nnfast._arrays import Outputs
 from nnfast._load import _core
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Gradients = tuple[NDArray[Any], NDArray[Any]]
-Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 
 _ufuncs: dict[str, np.ufunc] = _core.make_biased()
 # Pickle finds them here by their names.

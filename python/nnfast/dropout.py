@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks, _seeds
+from nnfast._arrays import Outputs
 from nnfast._load import _core
 from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
 Mask = NDArray[np.uint8]
-Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 _MANY = (np.ndarray, list, tuple)
 
 # What alpha_dropout puts in the place of a dropped element: the limit of SELU at minus infinity, -lambda alpha.

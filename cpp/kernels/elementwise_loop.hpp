@@ -1,14 +1,15 @@
 // The loops that carry a formula over arrays: contiguous, with repeated parameters, and at any strides. All of them put
-// the same vectors through the same formula, so the bits of an element do not depend on which loop met it.
+// the same vectors through the same formula, so the bits of an element do not depend on which loop met it. Arrays of
+// float16 go through the loops of float32.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "kernels/elementwise.hpp"
+#include "kernels/halves.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/float_state.hpp"
-#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
@@ -19,9 +20,9 @@ NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
 }
 
 // A result that is no input, whose lines are at hand, and can be aligned.
-template <class S, int Varying>
+template <class T, int Varying>
 NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptrdiff_t n) {
-  if (n < 2 * kLanes<Vec<S>> || reinterpret_cast<std::uintptr_t>(out) % sizeof(S) != 0) return false;
+  if (n < 2 * kLanes<Vec<T>> || reinterpret_cast<std::uintptr_t>(out) % sizeof(T) != 0) return false;
   for (int k = 0; k < Varying; ++k)
     if (from[k] == out) return false;
   return true;
@@ -29,44 +30,38 @@ NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptr
 
 // Any elements at any strides, a vector at a time: the ends of what lies next to each other too, at the cost of a call
 // instead of the formula's code at each of them.
-template <class Kernel, class S, int Inputs, int Params>
+template <class Kernel, class T, int Inputs>
 [[gnu::noinline]] void strided_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t begin,
                                     std::ptrdiff_t end) {
-  using V = typename Stored<S>::V;
-  using Param = Stored<typename Stored<S>::Param>;
+  using V = Vec<T>;
   for (std::ptrdiff_t i = begin; i < end; i += kLanes<V>) {
     const std::ptrdiff_t count = smaller(end - i, kLanes<V>);
     V inputs[Inputs];
-    for (int k = 0; k < Inputs; ++k) {
-      const char* from = arrays[k] + i * strides[k];
-      inputs[k] = k < Inputs - Params ? Stored<S>::load(from, strides[k], count) : Param::load(from, strides[k], count);
-    }
+    for (int k = 0; k < Inputs; ++k) inputs[k] = load_strided<V>(arrays[k] + i * strides[k], strides[k], count, T{0});
     const V result = apply<Kernel>(inputs, std::make_index_sequence<Inputs>{});
-    Stored<S>::store(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
+    store_strided(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
   }
 }
 
 // Elements that lie next to each other. Inputs: how many there are in all; Repeated: how many of the last, which are
 // parameters, are the same for every element.
-template <class Kernel, class S, int Inputs, int Repeated, int Params>
+template <class Kernel, class T, int Inputs, int Repeated>
 NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
                                    bool stream_results) {
-  using V = typename Stored<S>::V;
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
+  using V = Vec<T>;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   constexpr int varying = Inputs - Repeated;
   constexpr std::ptrdiff_t step = kAtOnce * kLanes<V>;
   const auto some = [&](std::ptrdiff_t begin, std::ptrdiff_t end)
-                        NNFAST_INLINED { strided_loop<Kernel, S, Inputs, Params>(arrays, strides, begin, end); };
+                        NNFAST_INLINED { strided_loop<Kernel, T, Inputs>(arrays, strides, begin, end); };
   std::ptrdiff_t i = 0;
   if (n >= step) {
     V repeated[Inputs];
-    for (int k = varying; k < Inputs; ++k)
-      repeated[k] = broadcast<V>(load_element<typename Stored<S>::Param>(arrays[k]));
+    for (int k = varying; k < Inputs; ++k) repeated[k] = broadcast<V>(load_element<T>(arrays[k]));
     char* out = arrays[Inputs];
     const char* from[varying];
     for (int k = 0; k < varying; ++k) from[k] = arrays[k];
-    bool streaming = false;
-    if constexpr (Stored<S>::streams) streaming = stream_results && can_stream<S, varying>(from, out, n);
+    const bool streaming = kCanStream && stream_results && can_stream<T, varying>(from, out, n);
     if (streaming) {
       // Up to the next line.
       const auto past = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(out) % sizeof(V));
@@ -77,18 +72,15 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
       V results[kAtOnce];
       unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
         for (int k = 0; k < Inputs; ++k)
-          several[u][k] = k < varying ? Stored<S>::load(from[k] + (i + u * kLanes<V>)*size) : repeated[k];
+          several[u][k] =
+              k < varying ? load<V>(reinterpret_cast<const T*>(from[k] + (i + u * kLanes<V>)*size)) : repeated[k];
       });
       unrolled<kAtOnce>(
           [&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
-      if constexpr (Stored<S>::streams) {
-        if (streaming) {
-          unrolled<kAtOnce>(
-              [&](int u) NNFAST_INLINED { stream(reinterpret_cast<S*>(out + (i + u * kLanes<V>)*size), results[u]); });
-          continue;
-        }
-      }
-      unrolled<kAtOnce>([&](int u) NNFAST_INLINED { Stored<S>::store(out + (i + u * kLanes<V>)*size, results[u]); });
+      unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
+        T* to = reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size);
+        streaming ? stream(to, results[u]) : store(to, results[u]);
+      });
     }
     if (streaming) fence();
   }
@@ -103,24 +95,55 @@ bool all_equal(const std::ptrdiff_t* strides, std::ptrdiff_t value) {
 }
 
 // Params of the inputs come last and are usually one value for the whole array.
-template <class Kernel, class S, int Inputs, int Params>
+template <class Kernel, class T, int Inputs, int Params>
 unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool stream_results) {
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
-  constexpr bool one_type = sizeof(typename Stored<S>::Param) == sizeof(S);
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   const ExceptionScope exceptions;
   const bool data_contiguous = all_equal<Inputs - Params>(strides, size) && strides[Inputs] == size;
-  if (data_contiguous && (one_type || Params == 0) && all_equal<Params>(strides + Inputs - Params, size)) {
-    contiguous_loop<Kernel, S, Inputs, one_type ? 0 : Params, Params>(arrays, strides, n, stream_results);
+  if (data_contiguous && all_equal<Params>(strides + Inputs - Params, size)) {
+    contiguous_loop<Kernel, T, Inputs, 0>(arrays, strides, n, stream_results);
   } else if (Params > 0 && data_contiguous && all_equal<Params>(strides + Inputs - Params, 0)) {
-    contiguous_loop<Kernel, S, Inputs, Params, Params>(arrays, strides, n, stream_results);
+    contiguous_loop<Kernel, T, Inputs, Params>(arrays, strides, n, stream_results);
   } else {
-    strided_loop<Kernel, S, Inputs, Params>(arrays, strides, 0, n);
+    strided_loop<Kernel, T, Inputs>(arrays, strides, 0, n);
   }
-  return exceptions.raised() & (Kernel::raises | Stored<S>::raises);
+  return exceptions.raised() & Kernel::raises;
+}
+
+// The same of float16 with parameters of float32, by the loop over float32. `data`: the inputs that are no parameters.
+[[gnu::noinline, maybe_unused]] unsigned by_floats(ElementwiseFn of_floats, int inputs, int data, char* const* arrays,
+                                                   const std::ptrdiff_t* strides, std::ptrdiff_t n) {
+  constexpr int most = 4;
+  const ExceptionScope exceptions;  // of the rounded results
+  unsigned raised = 0;
+  float values[most][kWidenedAtOnce];
+  for (std::ptrdiff_t begin = 0; begin < n; begin += kWidenedAtOnce) {
+    const std::ptrdiff_t count = smaller(n - begin, kWidenedAtOnce);
+    char* at[most + 1];
+    std::ptrdiff_t steps[most + 1];
+    for (int k = 0; k < inputs; ++k) {
+      at[k] = arrays[k] + begin * strides[k];
+      steps[k] = strides[k];
+      if (k >= data) continue;
+      widen_halves(at[k], strides[k], values[k], count);
+      at[k] = reinterpret_cast<char*>(values[k]);
+      steps[k] = sizeof(float);
+    }
+    at[inputs] = at[0];
+    steps[inputs] = sizeof(float);
+    raised |= of_floats(at, steps, count, false);
+    narrow_floats(at[0], sizeof(float), arrays[inputs] + begin * strides[inputs], strides[inputs], count);
+  }
+  return raised | (exceptions.raised() & kRaisedOverflow);
 }
 
 template <class Kernel, int Inputs, int Params>
-constexpr Elementwise elementwise_entry = {elementwise<Kernel, Half, Inputs, Params>,
+unsigned elementwise_of_halves(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool) {
+  return by_floats(elementwise<Kernel, float, Inputs, Params>, Inputs, Inputs - Params, arrays, strides, n);
+}
+
+template <class Kernel, int Inputs, int Params>
+constexpr Elementwise elementwise_entry = {elementwise_of_halves<Kernel, Inputs, Params>,
                                            elementwise<Kernel, float, Inputs, Params>,
                                            elementwise<Kernel, double, Inputs, Params>};
 

@@ -130,7 +130,7 @@ template <class S>
 
 // Mean and 1 / sqrt(variance + eps) of a row: the mean as a double, and then the variance about what T holds of it.
 template <class S, bool Dense, bool Centred>
-NNFAST_INLINE void statistics(const LayerNorm& layer, std::ptrdiff_t row) {
+[[gnu::noinline]] void statistics(const LayerNorm& layer, std::ptrdiff_t row) {
   using T = typename Stored<S>::Param;
   const Normalization& norm = layer.norm;
   const auto n = static_cast<double>(norm.member_count);
@@ -196,7 +196,7 @@ struct GradientMeans {
   V gradient, gradient_normalised;
 };
 template <class S, bool Dense, bool Centred>
-NNFAST_INLINE GradientMeans<typename Stored<S>::V> gradient_means(
+[[gnu::noinline]] GradientMeans<typename Stored<S>::V> gradient_means(
     const LayerNorm& layer, std::ptrdiff_t row, const RowConstants<typename Stored<S>::V>& constants) {
   using T = typename Stored<S>::Param;
   using V = Vec<T>;
@@ -266,11 +266,11 @@ NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
 template <class S, class Rows>
 NNFAST_INLINE void over_rows(const LayerNorm& layer, std::ptrdiff_t row, std::ptrdiff_t row_end, Rows rows) {
   const ExceptionScope exceptions;
-  const auto all = [&](auto dense) {
+  const auto several = [&](auto dense) {
     for (; row + kRowsInPass <= row_end; row += kRowsInPass) rows(dense, Count<kRowsInPass>{}, row);
-    for (; row < row_end; ++row) rows(dense, Count<1>{}, row);
   };
-  next_members<S>(layer.norm) ? all(std::true_type{}) : all(std::false_type{});
+  next_members<S>(layer.norm) ? several(std::true_type{}) : several(std::false_type{});
+  for (; row < row_end; ++row) rows(std::false_type{}, Count<1>{}, row);
 }
 
 template <class S, bool Centred>

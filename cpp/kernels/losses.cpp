@@ -10,7 +10,8 @@
 namespace nnfast {
 namespace {
 
-NNFAST_INLINE double log_or_nan(double sum) { return sum == sum ? log_of(broadcast<Vec<double>>(sum))[0] : sum; }
+// A call: rows are several at a time.
+[[gnu::noinline]] double log_or_nan(double sum) { return sum == sum ? log_of(broadcast<Vec<double>>(sum))[0] : sum; }
 
 // The exponentials of R rows go to dz and their sums are returned; with(r, i, part, count, d) sees what they are of.
 template <class T, int R, class ZRows, class DzRows, class With>

@@ -73,7 +73,7 @@ struct Sets {
 };
 
 // Registers hold the sums of so many vectors of sets.
-constexpr int kVectorsAcross = kVectorBytes == 64 ? 4 : 2;
+constexpr int kVectorsAcross = kShort ? 1 : kVectorBytes == 64 ? 4 : 2;
 
 template <class S>
 NNFAST_INLINE bool next_sets(const Normalization& norm) {
@@ -89,7 +89,8 @@ NNFAST_INLINE void for_sets(const Normalization& norm, std::ptrdiff_t set, std::
   using One = Sets<S, 1, true>;
   using Some = Sets<S, 1, false>;
   if (next_sets<S>(norm)) {
-    for (; set + Several::kWidth <= set_end; set += Several::kWidth) body(Several{norm, set, Several::kWidth});
+    if constexpr (kVectorsAcross > 1)
+      for (; set + Several::kWidth <= set_end; set += Several::kWidth) body(Several{norm, set, Several::kWidth});
     for (; set + One::kWidth <= set_end; set += One::kWidth) body(One{norm, set, One::kWidth});
   }
   for (; set < set_end; set += Some::kWidth) body(Some{norm, set, smaller(set_end - set, Some::kWidth)});
@@ -199,7 +200,7 @@ void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, 
 
 // Rows that go together: what belongs to a set is then loaded once for all of them. Whole rows, and not columns of a
 // few vectors, since rows that are a power of two apart share few lines of the first cache.
-constexpr int kRowsTogether = 2;
+constexpr int kRowsTogether = kShort ? 1 : 2;
 // The rows of the sets' members i, i + 1, ... in each array.
 template <int Rows>
 struct RowPointers {
@@ -219,34 +220,48 @@ struct Place {
   NNFAST_INLINE V load(int array, int r) const {
     if (Dense) return Stored<S>::load(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)));
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
-    return load_some<S>(rows.of[array][r] + at * stride, stride, 0, lanes, 0);
+    const char* from = rows.of[array][r] + at * stride;
+    return whole<S>(stride, lanes) ? Stored<S>::load(from) : load_some<S>(from, stride, 0, lanes, 0);
   }
   NNFAST_INLINE void store(int array, int r, V v) const {
     if (Dense) return Stored<S>::store(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)), v);
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
-    store_some<S>(rows.of[array][r] + at * stride, stride, v, lanes);
+    char* to = rows.of[array][r] + at * stride;
+    whole<S>(stride, lanes) ? Stored<S>::store(to, v) : store_some<S>(to, stride, v, lanes);
   }
 };
 
-// Calls body(place, i) for all vectors of the sets [set, set + count) and members [first, last).
+// Calls body(place, i) for all vectors of the sets [set, set + count) and members [first, last). Vectors that are whole
+// go by some rows together, the others row by row.
 template <class S, class Body>
 NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
                               std::ptrdiff_t last, Body body) {
   constexpr std::ptrdiff_t width = kLanes<typename Stored<S>::V>;
-  const std::ptrdiff_t whole = next_sets<S>(norm) ? count / width * width : 0;
+  const std::ptrdiff_t whole_count = next_sets<S>(norm) ? count / width * width : 0;
   const Sets<S, 1, false> sets{norm, set, count};
   const RowsOfSets of[kNormalizedArrays] = {sets.rows(0), sets.rows(1), sets.rows(2), sets.rows(3)};
   const auto rows = [&](std::ptrdiff_t i, auto together) NNFAST_INLINED {
     RowPointers<together> pointers;
     for (int a = 0; a < kNormalizedArrays; ++a)
       unrolled<together>([&](int r) NNFAST_INLINED { pointers.of[a][r] = of[a](i + r); });
-    for (std::ptrdiff_t at = 0; at < whole; at += width) body(Place<S, true, together>{norm, pointers, at, width}, i);
-    for (std::ptrdiff_t at = whole; at < count; at += width)
-      body(Place<S, false, together>{norm, pointers, at, smaller(count - at, width)}, i);
+    return pointers;
   };
+  const auto row_by_row = [&](std::ptrdiff_t row, std::ptrdiff_t row_end, std::ptrdiff_t column)
+                              __attribute__((noinline)) {
+                                for (; row < row_end; ++row) {
+                                  const auto pointers = rows(row, std::integral_constant<int, 1>{});
+                                  for (std::ptrdiff_t at = column; at < count; at += width)
+                                    body(Place<S, false, 1>{norm, pointers, at, smaller(count - at, width)}, row);
+                                }
+                              };
   std::ptrdiff_t i = first;
-  for (; i + kRowsTogether <= last; i += kRowsTogether) rows(i, std::integral_constant<int, kRowsTogether>{});
-  for (; i < last; ++i) rows(i, std::integral_constant<int, 1>{});
+  for (; i + kRowsTogether <= last; i += kRowsTogether) {
+    const auto pointers = rows(i, std::integral_constant<int, kRowsTogether>{});
+    for (std::ptrdiff_t at = 0; at < whole_count; at += width)
+      body(Place<S, true, kRowsTogether>{norm, pointers, at, width}, i);
+    if (whole_count < count) row_by_row(i, i + kRowsTogether, whole_count);
+  }
+  row_by_row(i, last, 0);
 }
 
 // What the maps want of each set, in T: a row for each kind, in the workspace of the call.

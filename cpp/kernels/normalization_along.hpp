@@ -21,11 +21,12 @@ struct Run {
 // One set, seen from its first member.
 class SetOfMembers {
  public:
-  NNFAST_INLINE SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
+  // Calls, as `run` is: once a set and once a run they cost little, and their code is long.
+  [[gnu::noinline]] SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
     for (int a = 0; a < kNormalizedArrays; ++a)
       if (norm.data[a]) first_[a] = norm.data[a] + offset_of(norm.sets, a, set);
   }
-  NNFAST_INLINE Run run(std::ptrdiff_t member, std::ptrdiff_t last) const {
+  [[gnu::noinline]] Run run(std::ptrdiff_t member, std::ptrdiff_t last) const {
     const std::ptrdiff_t inner = axes_.count > 0 ? axes_.shape[axes_.count - 1] : 1;
     Run run;
     for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a] + offset_of(axes_, a, member);
@@ -57,9 +58,11 @@ NNFAST_INLINE std::ptrdiff_t inner_stride(const Normalization& norm, int array) 
   return norm.members.count > 0 ? norm.members.strides[array][norm.members.count - 1] : 0;
 }
 
-// Whether the members of a run lie next to each other, in every array there is.
+// Whether the members of a run lie next to each other, in every array there is, and have loops of their own, which
+// those of float16 do not: the code is long, and float16 is there to save memory.
 template <class S>
 NNFAST_INLINE bool next_members(const Normalization& norm) {
+  if constexpr (kShort || std::is_same_v<S, Half>) return false;
   for (int a = 0; a < kNormalizedArrays; ++a)
     if (norm.data[a] && inner_stride(norm, a) != static_cast<std::ptrdiff_t>(sizeof(S))) return false;
   return true;
@@ -119,18 +122,21 @@ NNFAST_INLINE void for_phased_vectors(std::ptrdiff_t n, std::ptrdiff_t phase, Bo
     some(-phase, phase, smaller(kReduceBlock, phase + n));
     i = kReduceBlock - phase;
   }
-  for (; i + kReduceBlock <= n; i += kReduceBlock)
-    unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { body(i + part * lanes, part, 0, lanes); });
-  if (i < n) some(i, 0, n - i);
+  if constexpr (kShort) {
+    for (; i < n; i += kReduceBlock) some(i, 0, smaller(kReduceBlock, n - i));
+  } else {
+    for (; i + kReduceBlock <= n; i += kReduceBlock)
+      unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { body(i + part * lanes, part, 0, lanes); });
+    if (i < n) some(i, 0, n - i);
+  }
 }
 
 // The lanes [from, to) of the vector of members i, i + 1, ... of a run.
 template <class S, class Stride>
 NNFAST_INLINE typename Stored<S>::V load_members(const char* run, Stride stride, std::ptrdiff_t i, std::ptrdiff_t from,
                                                  std::ptrdiff_t to, typename Stored<S>::Param fill) {
-  constexpr bool next = std::is_same_v<Stride, Next<S>>;
   const char* at = run + i * stride;
-  if (next && from == 0 && to == kLanes<typename Stored<S>::V>) return Stored<S>::load(at);
+  if (whole<S>(stride, to - from)) return Stored<S>::load(at);
   return load_some<S>(at, stride, from, to, fill);
 }
 
@@ -139,9 +145,8 @@ template <class S, class Stride>
 NNFAST_INLINE Widened<typename Stored<S>::V> load_member_doubles(const char* run, Stride stride, std::ptrdiff_t i,
                                                                  std::ptrdiff_t from, std::ptrdiff_t to,
                                                                  typename Stored<S>::Param fill) {
-  constexpr bool next = std::is_same_v<Stride, Next<S>>;
   const char* at = run + i * stride;
-  if (next && from == 0 && to == kLanes<typename Stored<S>::V>) return load_doubles<S>(at);
+  if (whole<S>(stride, to - from)) return load_doubles<S>(at);
   return widen(load_some<S>(at, stride, from, to, fill));
 }
 
@@ -229,18 +234,15 @@ NNFAST_INLINE void for_run_vectors(std::ptrdiff_t n, std::ptrdiff_t lead, Body b
 
 template <class S, class Stride>
 NNFAST_INLINE typename Stored<S>::V load_count(const char* run, Stride stride, std::ptrdiff_t i, std::ptrdiff_t count) {
-  constexpr bool next = std::is_same_v<Stride, Next<S>>;
   const char* at = run + i * stride;
-  return next && count == kLanes<typename Stored<S>::V> ? Stored<S>::load(at) : load_some<S>(at, stride, 0, count, 0);
+  return whole<S>(stride, count) ? Stored<S>::load(at) : load_some<S>(at, stride, 0, count, 0);
 }
 
 template <class S, bool Stream, class Stride>
 NNFAST_INLINE void store_count(char* run, Stride stride, std::ptrdiff_t i, typename Stored<S>::V v,
                                std::ptrdiff_t count) {
-  using V = typename Stored<S>::V;
-  constexpr bool next = std::is_same_v<Stride, Next<S>>;
   char* at = run + i * stride;
-  if (!next || count < kLanes<V>) return store_some<S>(at, stride, v, count);
+  if (!whole<S>(stride, count)) return store_some<S>(at, stride, v, count);
   if constexpr (Stream && Stored<S>::streams) return stream(reinterpret_cast<S*>(at), v);
   Stored<S>::store(at, v);
 }

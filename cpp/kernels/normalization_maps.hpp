@@ -119,6 +119,12 @@ NNFAST_INLINE std::ptrdiff_t offset_of(const Axes& axes, int array, std::ptrdiff
   return offset;
 }
 
+// Whether all lanes of a vector lie next to each other: known when the code is compiled where the stride is.
+template <class S>
+NNFAST_INLINE bool whole(std::ptrdiff_t stride, std::ptrdiff_t count) {
+  return stride == static_cast<std::ptrdiff_t>(sizeof(S)) && count == kLanes<typename Stored<S>::V>;
+}
+
 // Parts of vectors and elements apart from each other: rare, and not worth their code at every place.
 template <class S>
 [[gnu::noinline]] typename Stored<S>::V load_some(const char* from, std::ptrdiff_t stride, std::ptrdiff_t first,

@@ -3,11 +3,10 @@
 // Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
-#include "kernels/unrolled.hpp"
+#include "kernels/halves.hpp"
 #include "simd/bits.hpp"
 #include "simd/float_state.hpp"
 #include "simd/reduce.hpp"
-#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
@@ -244,48 +243,32 @@ struct Common {
 
 // One vector of the arrays of a parameter: where it is read and written, `count` elements of it at byte strides. Where
 // every array is contiguous and the vector full there is nothing to ask.
-template <class S, bool Full>
+template <class T, bool Full>
 struct Place {
-  using Own = Stored<S>;  // the parameter's and the gradient's type
-  using T = typename Own::Param;
-  using Kept = Stored<T>;  // the state's
-  using V = typename Own::V;
-  static constexpr bool has_master = !std::is_same_v<S, T>;
+  using V = Vec<T>;
   char* const* arrays;
   const std::ptrdiff_t* strides;
   std::ptrdiff_t at, count;
 
-  NNFAST_INLINE V gradient() const { return read<S>(kGrad); }
-  NNFAST_INLINE V kept(int k) const { return read<T>(k); }
-  NNFAST_INLINE void keep(int k, V v) const { write<T>(k, v); }
-  NNFAST_INLINE V param() const { return has_master ? read<T>(kMaster) : read<S>(kParam); }
-  NNFAST_INLINE void write_param(V p) const {
-    if (has_master) write<T>(kMaster, p);
-    write<S>(kParam, p);
-  }
-
- private:
-  template <class E>
   NNFAST_INLINE V read(int k) const {
-    if (Full) return Stored<E>::load(arrays[k] + at * static_cast<std::ptrdiff_t>(sizeof(E)));
-    return Stored<E>::load(arrays[k] + at * strides[k], strides[k], count);
+    if (Full) return load<V>(reinterpret_cast<const T*>(arrays[k]) + at);
+    return load_strided<V>(arrays[k] + at * strides[k], strides[k], count, T{0});
   }
-  template <class E>
   NNFAST_INLINE void write(int k, V v) const {
-    if (Full) return Stored<E>::store(arrays[k] + at * static_cast<std::ptrdiff_t>(sizeof(E)), v);
-    Stored<E>::store(arrays[k] + at * strides[k], strides[k], v, count);
+    if (Full) return store(reinterpret_cast<T*>(arrays[k]) + at, v);
+    store_strided(arrays[k] + at * strides[k], strides[k], v, count);
   }
 };
 
 // Writes the state; returns the parameter. g: its gradient, scaled and clipped.
-template <int States, class Rule, class S, bool Full, class V>
-NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Place<S, Full>& place, V p, V g) {
+template <int States, class Rule, class T, bool Full, class V>
+NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Place<T, Full>& place, V p, V g) {
   V state[States + 1];
-  for (int k = 0; k < States; ++k) state[k] = place.kept(kState0 + k);
+  for (int k = 0; k < States; ++k) state[k] = place.read(kState0 + k);
   g = fma(common.weight_decay, p, g);
   p *= common.shrink;
   rule.update(p, g, state);
-  for (int k = 0; k < States; ++k) place.keep(kState0 + k, state[k]);
+  for (int k = 0; k < States; ++k) place.write(kState0 + k, state[k]);
   return p;
 }
 
@@ -294,34 +277,33 @@ NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Place<S
 // store between them.
 constexpr int kTogether = 4;
 
-template <class S, int States>
+template <class T, int States>
 NNFAST_INLINE bool contiguous(const std::ptrdiff_t* strides) {
-  using T = typename Stored<S>::Param;
-  bool all = strides[kParam] == sizeof(S) && strides[kGrad] == sizeof(S);
+  bool all = strides[kParam] == sizeof(T) && strides[kGrad] == sizeof(T);
   for (int k = 0; k < States; ++k) all &= strides[kState0 + k] == sizeof(T);
-  return all && (!Place<S, true>::has_master || strides[kMaster] == sizeof(T));
+  return all;
 }
 
-template <template <class> class RuleOf, int States, class S>
+template <template <class> class RuleOf, int States, class T>
 void step_plain(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                 std::ptrdiff_t n, double*) {
-  using V = typename Stored<S>::V;
+  using V = Vec<T>;
   const FlushSubnormalsScope flushing;
   const RuleOf<V> rule{Numbers<V>(numbers)};
   const Common<V> common(numbers, grad_scale);
   std::ptrdiff_t i = 0;
-  if (contiguous<S, States>(strides)) {
+  if (contiguous<T, States>(strides)) {
     for (; i + kTogether * kLanes<V> <= n; i += kTogether * kLanes<V>) {
       V params[kTogether];
-      const auto place = [&](int j) { return Place<S, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
+      const auto place = [&](int j) { return Place<T, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
       for (int j = 0; j < kTogether; ++j)
-        params[j] = updated<States>(rule, common, place(j), place(j).param(), common.scale * place(j).gradient());
-      for (int j = 0; j < kTogether; ++j) place(j).write_param(params[j]);
+        params[j] = updated<States>(rule, common, place(j), place(j).read(kParam), common.scale * place(j).read(kGrad));
+      for (int j = 0; j < kTogether; ++j) place(j).write(kParam, params[j]);
     }
   }
   for (; i < n; i += kLanes<V>) {
-    const Place<S, false> place{arrays, strides, i, smaller(n - i, kLanes<V>)};
-    place.write_param(updated<States>(rule, common, place, place.param(), common.scale * place.gradient()));
+    const Place<T, false> place{arrays, strides, i, smaller(n - i, kLanes<V>)};
+    place.write(kParam, updated<States>(rule, common, place, place.read(kParam), common.scale * place.read(kGrad)));
   }
 }
 
@@ -360,42 +342,90 @@ NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
       if (const std::ptrdiff_t count = part_count<T>(n - i, part)) body(i + part * kLanes<Vec<T>>, part, count);
 }
 
-template <template <class> class RuleOf, int States, class S>
-void step_full(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
-               std::ptrdiff_t n, double* sums) {
-  using V = typename Stored<S>::V;
-  using T = typename Stored<S>::Param;
-  const FlushSubnormalsScope flushing;
-  const RuleOf<V> rule{Numbers<V>(numbers)};
-  const Common<V> common(numbers, grad_scale);
+// A step by the plain form, some elements at a time, between the passes over what it is given and what it leaves.
+template <class T>
+[[gnu::noinline]] void step_with_sums(OptimFn plain, const double* numbers, double grad_scale, char* const* arrays,
+                                      const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t most = 1024;  // of which the first cache keeps all arrays
+  T grads[most], before[most];
   GradientSums<T> gradients;
   BlockSum<T> updates, params;
-  for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-    const Place<S, false> place{arrays, strides, i, count};
-    const V given = place.gradient(), before = place.param();
-    const V p = updated<States>(rule, common, place, before, common.clipped(common.scale * given));
-    place.write_param(p);
-    if (arrays[kEma]) place.keep(kEma, common.averaged(place.kept(kEma), p));
-    if (!sums) return;
-    gradients.add(given, part);
-    updates.add_product(p - before, p - before, part);
-    params.add_product(p, p, part);
-  });
+  const FlushSubnormalsScope flushing;
+  const Common<V> common(numbers, grad_scale);
+  for (std::ptrdiff_t begin = 0; begin < n; begin += most) {
+    const std::ptrdiff_t count = smaller(n - begin, most);
+    char* at[kOptimArrays];
+    std::ptrdiff_t steps[kOptimArrays];
+    for (int k = 0; k < kOptimArrays; ++k) {
+      at[k] = arrays[k] ? arrays[k] + begin * strides[k] : nullptr;
+      steps[k] = strides[k];
+    }
+    const auto place = [&](std::ptrdiff_t i, std::ptrdiff_t some)
+                           NNFAST_INLINED { return Place<T, false>{at, steps, i, some}; };
+    for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
+      const V g = place(i, some).read(kGrad), p = place(i, some).read(kParam);
+      store_strided(reinterpret_cast<char*>(grads + i), sizeof(T), common.clipped(common.scale * g), some);
+      store_strided(reinterpret_cast<char*>(before + i), sizeof(T), p, some);
+      if (sums) gradients.add(g, part);
+    });
+    at[kGrad] = reinterpret_cast<char*>(grads);
+    steps[kGrad] = sizeof(T);
+    plain(numbers, numbers[kSign], at, steps, count, nullptr);  // the sign, which is in grads, once more: none
+    for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
+      const V p = place(i, some).read(kParam);
+      if (at[kEma]) place(i, some).write(kEma, common.averaged(place(i, some).read(kEma), p));
+      if (!sums) return;
+      const V change = p - load_strided<V>(reinterpret_cast<char*>(before + i), sizeof(T), some, T{0});
+      updates.add_product(change, change, part);
+      params.add_product(p, p, part);
+    });
+  }
   if (!sums) return;
   gradients.add_to(sums);
   sums[kUpdateSquares] += updates.total();
   sums[kParamSquares] += params.total();
 }
 
-template <class S>
+template <template <class> class RuleOf, int States, class T>
+void step_full(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+               std::ptrdiff_t n, double* sums) {
+  step_with_sums<T>(step_plain<RuleOf, States, T>, numbers, grad_scale, arrays, strides, n, sums);
+}
+
+template <class T>
 void gradient_sums(const double*, double, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
                    double* sums) {
-  using T = typename Stored<S>::Param;
   const ExceptionScope exceptions;
   GradientSums<T> gradients;
   for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count)
-                      NNFAST_INLINED { gradients.add(Place<S, false>{arrays, strides, i, count}.gradient(), part); });
+                      NNFAST_INLINED { gradients.add(Place<T, false>{arrays, strides, i, count}.read(kGrad), part); });
   gradients.add_to(sums);
+}
+
+// float16 gradients go to float32, the master is what the kernel of float32 updates, and the parameter its rounding.
+template <OptimFn of_floats>
+void of_halves(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+               std::ptrdiff_t n, double* sums) {
+  const ExceptionScope exceptions;
+  float grads[kOptimBlock];  // as many as sums are taken of
+  for (std::ptrdiff_t begin = 0; begin < n; begin += kOptimBlock) {
+    const std::ptrdiff_t count = smaller(n - begin, kOptimBlock);
+    char* at[kOptimArrays];
+    std::ptrdiff_t steps[kOptimArrays];
+    for (int k = 0; k < kOptimArrays; ++k) {
+      at[k] = arrays[k] ? arrays[k] + begin * strides[k] : nullptr;
+      steps[k] = strides[k];
+    }
+    widen_halves(at[kGrad], steps[kGrad], grads, count);
+    at[kGrad] = reinterpret_cast<char*>(grads);
+    steps[kGrad] = sizeof(float);
+    char* const param = at[kParam];
+    at[kParam] = at[kMaster];
+    steps[kParam] = steps[kMaster];
+    of_floats(numbers, grad_scale, at, steps, count, sums);
+    if (param) narrow_floats(at[kMaster], steps[kMaster], param, strides[kParam], count);
+  }
 }
 
 }  // namespace
@@ -405,12 +435,12 @@ namespace NNFAST_ISA {
 extern const OptimKernels optim;
 const OptimKernels optim = {
 #define NNFAST_PLAIN(rule, name, states, cost) \
-  {step_plain<rule, states, Half>, step_plain<rule, states, float>, step_plain<rule, states, double>},
+  {of_halves<step_plain<rule, states, float>>, step_plain<rule, states, float>, step_plain<rule, states, double>},
     {NNFAST_OPTIM_RULES(NNFAST_PLAIN)},
 #define NNFAST_FULL(rule, name, states, cost) \
-  {step_full<rule, states, Half>, step_full<rule, states, float>, step_full<rule, states, double>},
+  {of_halves<step_full<rule, states, float>>, step_full<rule, states, float>, step_full<rule, states, double>},
     {NNFAST_OPTIM_RULES(NNFAST_FULL)},
-    {gradient_sums<Half>, gradient_sums<float>, gradient_sums<double>},
+    {of_halves<gradient_sums<float>>, gradient_sums<float>, gradient_sums<double>},
 };
 
 }  // namespace NNFAST_ISA

@@ -12,7 +12,7 @@ namespace {
 
 // Rows that go through the passes together: a row is a chain of maximum, exponentials, sum and quotient that wait for
 // each other, and between the rows nothing waits.
-constexpr int kRowsAtOnce = kVectorBytes == 64 ? 4 : 2;
+constexpr int kRowsAtOnce = kShort ? 1 : kVectorBytes == 64 ? 4 : 2;
 
 // The stride of elements that lie next to each other, known when the code is compiled.
 template <class T>
@@ -47,30 +47,36 @@ NNFAST_INLINE Rows<T, std::ptrdiff_t> apart(const Matrix& m, std::ptrdiff_t row)
 template <int N>
 using Count = std::integral_constant<int, N>;
 
-// Calls body(Count<R>, rows of each matrix...) for all rows from `begin` to `end`, R at a time.
+// Calls body(Count<R>, rows of each matrix...) for all rows from `begin` to `end`, R at a time where their elements lie
+// next to each other.
 template <class T, class Body, class... Matrices>
 NNFAST_INLINE void for_rows(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, const Matrices&... matrices) {
   constexpr Next<T> next;
   std::ptrdiff_t r = begin;
-  if (((matrices.stride == next) && ...)) {
-    for (; r + kRowsAtOnce <= end; r += kRowsAtOnce)
-      body(Count<kRowsAtOnce>{}, r, next_to_each_other<T>(matrices, r)...);
-    for (; r < end; ++r) body(Count<1>{}, r, next_to_each_other<T>(matrices, r)...);
-  } else {
-    for (; r < end; ++r) body(Count<1>{}, r, apart<T>(matrices, r)...);
+  if constexpr (kRowsAtOnce > 1) {
+    if (((matrices.stride == next) && ...))
+      for (; r + kRowsAtOnce <= end; r += kRowsAtOnce)
+        body(Count<kRowsAtOnce>{}, r, next_to_each_other<T>(matrices, r)...);
   }
+  for (; r < end; ++r) body(Count<1>{}, r, apart<T>(matrices, r)...);
 }
 
 // Calls body(i, part, count) for every vector of rows of n elements, in the order of the reductions.
 template <class T, class Body>
 NNFAST_INLINE void for_blocks(std::ptrdiff_t n, Body body) {
-  const auto block = [&](std::ptrdiff_t i, std::ptrdiff_t left) NNFAST_INLINED {
-    unrolled<kReduceParts<T>>([&](int part)
-                                  NNFAST_INLINED { body(i + part * kLanes<Vec<T>>, part, part_count<T>(left, part)); });
-  };
-  std::ptrdiff_t i = 0;
-  for (; i + kReduceBlock <= n; i += kReduceBlock) block(i, kReduceBlock);
-  if (i < n) block(i, n - i);
+  const auto vector = [&](std::ptrdiff_t i, std::ptrdiff_t left, int part)
+                          NNFAST_INLINED { body(i + part * kLanes<Vec<T>>, part, part_count<T>(left, part)); };
+  if constexpr (kShort) {
+    for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
+      for (int part = 0; part < kReduceParts<T>; ++part) vector(i, n - i, part);
+  } else {
+    const auto block = [&](std::ptrdiff_t i, std::ptrdiff_t left) NNFAST_INLINED {
+      unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { vector(i, left, part); });
+    };
+    std::ptrdiff_t i = 0;
+    for (; i + kReduceBlock <= n; i += kReduceBlock) block(i, kReduceBlock);
+    if (i < n) block(i, n - i);
+  }
 }
 
 // Calls body(i, count) for every vector of rows of n elements.

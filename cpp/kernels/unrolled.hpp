@@ -10,7 +10,7 @@ namespace {
 
 // Vectors that go through a formula together. A formula is a chain of operations that wait for each other; of four
 // chains the compiler weaves one stream, if all inputs are loaded before the first result is stored.
-constexpr int kAtOnce = 4;
+constexpr int kAtOnce = kShort ? 1 : 4;
 
 // body(0), ..., body(N - 1), each with its number known before anything else is decided, so that arrays it indexes are
 // registers.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "simd/half.hpp"
-#include "simd/raised.hpp"
 #include "simd/vector.hpp"
 
 namespace nnfast {
@@ -15,7 +14,6 @@ struct Stored {
   using V = Vec<S>;
   using Param = S;
   static constexpr bool streams = kCanStream;
-  static constexpr unsigned raises = kRaisedNothing;
   NNFAST_INLINE static V load(const char* from) { return nnfast::load<V>(reinterpret_cast<const S*>(from)); }
   NNFAST_INLINE static void store(char* to, V v) { nnfast::store(reinterpret_cast<S*>(to), v); }
   NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
@@ -40,15 +38,14 @@ struct Stored<Half> {
   using V = Vec<float>;
   using Param = float;
   static constexpr bool streams = false;
-  static constexpr unsigned raises = kRaisedOverflow;  // where the rounded result does
   NNFAST_INLINE static V load(const char* from) { return load_halves(reinterpret_cast<const Half*>(from)); }
   NNFAST_INLINE static void store(char* to, V v) { store_halves(reinterpret_cast<Half*>(to), v); }
-  NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
+  [[gnu::noinline]] static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
     Half halves[kLanes<V>] = {};
     for (std::ptrdiff_t i = 0; i < count; ++i) halves[i] = load_element<Half>(from + i * stride);
     return load_halves(halves);
   }
-  NNFAST_INLINE static void store(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
+  [[gnu::noinline]] static void store(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
     Half halves[kLanes<V>];
     store_halves(halves, v);
     for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, halves[i]);

@@ -175,28 +175,40 @@ NNFAST_INLINE void store_element(char* to, T value) {
   __builtin_memcpy(to, &value, sizeof value);
 }
 
+// A vector at a byte stride, or of fewer elements than it has lanes. Calls: there is much of it, and it would stand in
+// every loop, where most arrays need none of it.
 template <class V>
-NNFAST_INLINE V load_strided(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count, Element<V> fill) {
+[[gnu::noinline]] V load_apart(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count, Element<V> fill) {
   using T = Element<V>;
-  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
-    return count == kLanes<V> ? load<V>(reinterpret_cast<const T*>(from))
-                              : load_partial<V>(reinterpret_cast<const T*>(from), count, fill);
-  }
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T)))
+    return load_partial<V>(reinterpret_cast<const T*>(from), count, fill);
   alignas(sizeof(V)) T lanes[kLanes<V>];
   for (int i = 0; i < kLanes<V>; ++i) lanes[i] = i < count ? load_element<T>(from + i * stride) : fill;
   return load<V>(lanes);
 }
 
 template <class V>
-NNFAST_INLINE void store_strided(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
+[[gnu::noinline]] void store_apart(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
   using T = Element<V>;
-  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
-    if (count == kLanes<V>) return store(reinterpret_cast<T*>(to), v);
-    return store_partial(reinterpret_cast<T*>(to), v, count);
-  }
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) return store_partial(reinterpret_cast<T*>(to), v, count);
   alignas(sizeof(V)) T lanes[kLanes<V>];
   store(lanes, v);
   for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, lanes[i]);
+}
+
+template <class V>
+NNFAST_INLINE V load_strided(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count, Element<V> fill) {
+  using T = Element<V>;
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T)) && count == kLanes<V>)
+    return load<V>(reinterpret_cast<const T*>(from));
+  return load_apart<V>(from, stride, count, fill);
+}
+
+template <class V>
+NNFAST_INLINE void store_strided(char* to, std::ptrdiff_t stride, V v, std::ptrdiff_t count) {
+  using T = Element<V>;
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T)) && count == kLanes<V>) return store(reinterpret_cast<T*>(to), v);
+  store_apart(to, stride, v, count);
 }
 
 // v[index[i]] in lane i; every index is a lane's.
@@ -256,6 +268,9 @@ constexpr bool kFused = true;
 #else
 constexpr bool kFused = false;
 #endif
+
+// Whether code is to be short rather than fast. x86-64-v2 is there so that machines of before 2013 compute at all.
+constexpr bool kShort = !kFused;
 
 // a * b + c, rounded once where the machine can (every instruction set but x86-64-v2).
 template <class V>

@@ -77,10 +77,12 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
       });
       unrolled<kAtOnce>(
           [&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
-      unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
-        T* to = reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size);
-        streaming ? stream(to, results[u]) : store(to, results[u]);
-      });
+      const auto to = [&](int u) NNFAST_INLINED { return reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size); };
+      if (streaming) {
+        unrolled<kAtOnce>([&](int u) NNFAST_INLINED { stream(to(u), results[u]); });
+      } else {
+        unrolled<kAtOnce>([&](int u) NNFAST_INLINED { store(to(u), results[u]); });
+      }
     }
     if (streaming) fence();
   }

@@ -234,21 +234,33 @@ struct BinaryCrossEntropy {
   }
 };
 
-template <class Loss, class T>
-double elementwise_loss(const LossRun& run) {
+// Strides of std::ptrdiff_t or, of arrays whose elements lie next to each other, of Next.
+template <class Loss, class T, class Stride>
+[[gnu::noinline]] double elementwise_loss_at(const LossRun& run, Stride predicted_stride, Stride wanted_stride,
+                                             Stride slope_stride) {
   using V = Vec<T>;
-  const ExceptionScope exceptions;
+  using Run = Rows<T, Stride>;
   const V scale = broadcast<V>(static_cast<T>(run.gradient_scale));
   const V parameter = broadcast<V>(static_cast<T>(run.parameter));
+  const Run predicted{const_cast<char*>(run.predicted), 0, predicted_stride};
+  const Run wanted{const_cast<char*>(run.wanted), 0, wanted_stride};
+  const Run slopes{run.slopes, 0, slope_stride};
   BlockSum<T> sum;
   for_blocks<T>(run.n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-    const V x = load_strided<V>(run.predicted + i * run.predicted_stride, run.predicted_stride, count, T{0});
-    const V t = load_strided<V>(run.wanted + i * run.wanted_stride, run.wanted_stride, count, T{0});
-    const LossOf<V> loss = Loss::of(x, t, parameter);
-    store_strided(run.slopes + i * run.slope_stride, run.slope_stride, loss.slope * scale, count);
+    const LossOf<V> loss = Loss::of(predicted.load(0, i, count, T{0}), wanted.load(0, i, count, T{0}), parameter);
+    slopes.store(0, i, loss.slope * scale, count);
     sum.add(first_lanes(loss.value, count), part);
   });
   return sum.total();
+}
+
+template <class Loss, class T>
+double elementwise_loss(const LossRun& run) {
+  const ExceptionScope exceptions;
+  constexpr Next<T> next;
+  if (run.predicted_stride == next && run.wanted_stride == next && run.slope_stride == next)
+    return elementwise_loss_at<Loss, T>(run, next, next, next);
+  return elementwise_loss_at<Loss, T>(run, run.predicted_stride, run.wanted_stride, run.slope_stride);
 }
 
 }  // namespace

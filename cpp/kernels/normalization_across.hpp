@@ -221,13 +221,19 @@ struct Place {
     if (Dense) return Stored<S>::load(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)));
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
     const char* from = rows.of[array][r] + at * stride;
-    return whole<S>(stride, lanes) ? Stored<S>::load(from) : load_some<S>(from, stride, 0, lanes, 0);
+    if (whole<S>(stride, lanes)) return Stored<S>::load(from);
+    if constexpr (!std::is_same_v<S, Half>)
+      if (stride == sizeof(S)) return load_partial<V>(reinterpret_cast<const S*>(from), lanes, 0);
+    return load_some<S>(from, stride, 0, lanes, 0);
   }
   NNFAST_INLINE void store(int array, int r, V v) const {
     if (Dense) return Stored<S>::store(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)), v);
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
     char* to = rows.of[array][r] + at * stride;
-    whole<S>(stride, lanes) ? Stored<S>::store(to, v) : store_some<S>(to, stride, v, lanes);
+    if (whole<S>(stride, lanes)) return Stored<S>::store(to, v);
+    if constexpr (!std::is_same_v<S, Half>)
+      if (stride == sizeof(S)) return store_partial(reinterpret_cast<S*>(to), v, lanes);
+    store_some<S>(to, stride, v, lanes);
   }
 };
 
@@ -240,28 +246,23 @@ NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std
   const std::ptrdiff_t whole_count = next_sets<S>(norm) ? count / width * width : 0;
   const Sets<S, 1, false> sets{norm, set, count};
   const RowsOfSets of[kNormalizedArrays] = {sets.rows(0), sets.rows(1), sets.rows(2), sets.rows(3)};
-  const auto rows = [&](std::ptrdiff_t i, auto together) NNFAST_INLINED {
-    RowPointers<together> pointers;
-    for (int a = 0; a < kNormalizedArrays; ++a)
-      unrolled<together>([&](int r) NNFAST_INLINED { pointers.of[a][r] = of[a](i + r); });
-    return pointers;
-  };
-  const auto row_by_row = [&](std::ptrdiff_t row, std::ptrdiff_t row_end, std::ptrdiff_t column)
-                              __attribute__((noinline)) {
-                                for (; row < row_end; ++row) {
-                                  const auto pointers = rows(row, std::integral_constant<int, 1>{});
+  const auto some_columns = [&](const RowPointers<1>& row, std::ptrdiff_t i, std::ptrdiff_t column)
+                                __attribute__((noinline)) {
                                   for (std::ptrdiff_t at = column; at < count; at += width)
-                                    body(Place<S, false, 1>{norm, pointers, at, smaller(count - at, width)}, row);
-                                }
-                              };
+                                    body(Place<S, false, 1>{norm, row, at, smaller(count - at, width)}, i);
+                                };
   std::ptrdiff_t i = first;
   for (; i + kRowsTogether <= last; i += kRowsTogether) {
-    const auto pointers = rows(i, std::integral_constant<int, kRowsTogether>{});
+    RowPointers<kRowsTogether> rows;
+    RowPointers<1> row[kRowsTogether];
+    for (int a = 0; a < kNormalizedArrays; ++a)
+      unrolled<kRowsTogether>([&](int r) NNFAST_INLINED { rows.of[a][r] = row[r].of[a][0] = of[a](i + r); });
     for (std::ptrdiff_t at = 0; at < whole_count; at += width)
-      body(Place<S, true, kRowsTogether>{norm, pointers, at, width}, i);
-    if (whole_count < count) row_by_row(i, i + kRowsTogether, whole_count);
+      body(Place<S, true, kRowsTogether>{norm, rows, at, width}, i);
+    if (whole_count < count)
+      unrolled<kRowsTogether>([&](int r) NNFAST_INLINED { some_columns(row[r], i + r, whole_count); });
   }
-  row_by_row(i, last, 0);
+  for (; i < last; ++i) some_columns({{{of[0](i)}, {of[1](i)}, {of[2](i)}, {of[3](i)}}}, i, 0);
 }
 
 // What the maps want of each set, in T: a row for each kind, in the workspace of the call.

@@ -21,16 +21,15 @@ struct Run {
 // One set, seen from its first member.
 class SetOfMembers {
  public:
-  // Calls, as `run` is: once a set and once a run they cost little, and their code is long.
-  [[gnu::noinline]] SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
+  NNFAST_INLINE SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
     for (int a = 0; a < kNormalizedArrays; ++a)
       if (norm.data[a]) first_[a] = norm.data[a] + offset_of(norm.sets, a, set);
   }
-  [[gnu::noinline]] Run run(std::ptrdiff_t member, std::ptrdiff_t last) const {
-    const std::ptrdiff_t inner = axes_.count > 0 ? axes_.shape[axes_.count - 1] : 1;
+  NNFAST_INLINE Run run(std::ptrdiff_t member, std::ptrdiff_t last) const {
+    if (axes_.count != 1) return run_of_axes(member, last);
     Run run;
-    for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a] + offset_of(axes_, a, member);
-    run.count = smaller(inner - (axes_.count == 1 ? member : member % inner), last - member);
+    for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a] + member * axes_.strides[a][0];
+    run.count = last - member;
     return run;
   }
   // Calls body(run, member) for the runs of members [first, last).
@@ -52,6 +51,14 @@ class SetOfMembers {
  private:
   const Axes& axes_;
   char* first_[kNormalizedArrays] = {};
+
+  [[gnu::noinline]] Run run_of_axes(std::ptrdiff_t member, std::ptrdiff_t last) const {
+    const std::ptrdiff_t inner = axes_.count > 0 ? axes_.shape[axes_.count - 1] : 1;
+    Run run;
+    for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a] + offset_along(axes_, a, member);
+    run.count = smaller(inner - member % inner, last - member);
+    return run;
+  }
 };
 
 NNFAST_INLINE std::ptrdiff_t inner_stride(const Normalization& norm, int array) {

@@ -109,14 +109,16 @@ NNFAST_INLINE void add_up(Vec<double>& sum, Vec<double> term) {
   }
 }
 
-NNFAST_INLINE std::ptrdiff_t offset_of(const Axes& axes, int array, std::ptrdiff_t position) {
-  if (axes.count == 1) return position * axes.strides[array][0];
+[[gnu::noinline]] std::ptrdiff_t offset_along(const Axes& axes, int array, std::ptrdiff_t position) {
   std::ptrdiff_t offset = 0;
   for (int d = axes.count - 1; d >= 0; --d) {
     offset += position % axes.shape[d] * axes.strides[array][d];
     position /= axes.shape[d];
   }
   return offset;
+}
+NNFAST_INLINE std::ptrdiff_t offset_of(const Axes& axes, int array, std::ptrdiff_t position) {
+  return axes.count == 1 ? position * axes.strides[array][0] : offset_along(axes, array, position);
 }
 
 // Whether all lanes of a vector lie next to each other: known when the code is compiled where the stride is.

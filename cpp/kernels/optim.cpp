@@ -4,6 +4,7 @@
 #include "kernels/optim.hpp"
 
 #include "kernels/halves.hpp"
+#include "kernels/unrolled.hpp"
 #include "simd/bits.hpp"
 #include "simd/float_state.hpp"
 #include "simd/reduce.hpp"
@@ -284,27 +285,40 @@ NNFAST_INLINE bool contiguous(const std::ptrdiff_t* strides) {
   return all;
 }
 
+// A vector at a time, at any strides.
+template <template <class> class RuleOf, int States, class T>
+[[gnu::noinline]] void step_strided(const double* numbers, double grad_scale, char* const* arrays,
+                                    const std::ptrdiff_t* strides, std::ptrdiff_t first, std::ptrdiff_t last) {
+  using V = Vec<T>;
+  const RuleOf<V> rule{Numbers<V>(numbers)};
+  const Common<V> common(numbers, grad_scale);
+  for (std::ptrdiff_t i = first; i < last; i += kLanes<V>) {
+    const Place<T, false> place{arrays, strides, i, smaller(last - i, kLanes<V>)};
+    place.write(kParam, updated<States>(rule, common, place, place.read(kParam), common.scale * place.read(kGrad)));
+  }
+}
+
 template <template <class> class RuleOf, int States, class T>
 void step_plain(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                 std::ptrdiff_t n, double*) {
   using V = Vec<T>;
+  constexpr std::ptrdiff_t step = kTogether * kLanes<V>;
   const FlushSubnormalsScope flushing;
-  const RuleOf<V> rule{Numbers<V>(numbers)};
-  const Common<V> common(numbers, grad_scale);
   std::ptrdiff_t i = 0;
-  if (contiguous<T, States>(strides)) {
-    for (; i + kTogether * kLanes<V> <= n; i += kTogether * kLanes<V>) {
+  if (n >= step && contiguous<T, States>(strides)) {
+    const RuleOf<V> rule{Numbers<V>(numbers)};
+    const Common<V> common(numbers, grad_scale);
+    for (; i + step <= n; i += step) {
       V params[kTogether];
-      const auto place = [&](int j) { return Place<T, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
-      for (int j = 0; j < kTogether; ++j)
+      const auto place = [&](int j)
+                             NNFAST_INLINED { return Place<T, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
+      unrolled<kTogether>([&](int j) NNFAST_INLINED {
         params[j] = updated<States>(rule, common, place(j), place(j).read(kParam), common.scale * place(j).read(kGrad));
-      for (int j = 0; j < kTogether; ++j) place(j).write(kParam, params[j]);
+      });
+      unrolled<kTogether>([&](int j) NNFAST_INLINED { place(j).write(kParam, params[j]); });
     }
   }
-  for (; i < n; i += kLanes<V>) {
-    const Place<T, false> place{arrays, strides, i, smaller(n - i, kLanes<V>)};
-    place.write(kParam, updated<States>(rule, common, place, place.read(kParam), common.scale * place.read(kGrad)));
-  }
+  if (i < n) step_strided<RuleOf, States, T>(numbers, grad_scale, arrays, strides, i, n);
 }
 
 // ---- with sums, clipping and the running average ----

@@ -28,10 +28,20 @@ struct Rows {
 
   NNFAST_INLINE char* at(int row, std::ptrdiff_t i) const { return data + row * row_stride + i * stride; }
   NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, T fill) const {
-    return load_strided<V>(at(row, i), stride, count, fill);
+    if constexpr (std::is_same_v<Stride, Next<T>>) {
+      const T* from = reinterpret_cast<const T*>(at(row, i));
+      return count == kLanes<V> ? nnfast::load<V>(from) : load_partial<V>(from, count, fill);
+    } else {
+      return load_strided<V>(at(row, i), stride, count, fill);
+    }
   }
   NNFAST_INLINE void store(int row, std::ptrdiff_t i, V v, std::ptrdiff_t count) const {
-    store_strided(at(row, i), stride, v, count);
+    if constexpr (std::is_same_v<Stride, Next<T>>) {
+      T* to = reinterpret_cast<T*>(at(row, i));
+      count == kLanes<V> ? nnfast::store(to, v) : store_partial(to, v, count);
+    } else {
+      store_strided(at(row, i), stride, v, count);
+    }
   }
 };
 

@@ -111,6 +111,15 @@ NNFAST_INLINE void fence() {
 #endif
 }
 
+// -1 in the lanes [first, last).
+template <class V>
+NNFAST_INLINE Mask<V> lanes_between(std::ptrdiff_t first, std::ptrdiff_t last) {
+  using I = Mask<V>;
+  I lane;
+  for (int i = 0; i < kLanes<V>; ++i) lane[i] = i;
+  return (lane >= broadcast<I>(static_cast<Element<I>>(first))) & (lane < broadcast<I>(static_cast<Element<I>>(last)));
+}
+
 // The lanes [first, last) of the vector at `from`, the others `fill`; memory outside of them is not touched.
 template <class V>
 NNFAST_INLINE V load_lanes(const Element<V>* from, std::ptrdiff_t first, std::ptrdiff_t last, Element<V> fill) {
@@ -124,18 +133,14 @@ NNFAST_INLINE V load_lanes(const Element<V>* from, std::ptrdiff_t first, std::pt
                                                static_cast<const void*>(from)));
   }
 #elif defined(__AVX2__)
-  using I = Mask<V>;
-  I lane;
-  for (int i = 0; i < kLanes<V>; ++i) lane[i] = i;
-  const I there =
-      (lane >= broadcast<I>(static_cast<Element<I>>(first))) & (lane < broadcast<I>(static_cast<Element<I>>(last)));
+  const Mask<V> there = lanes_between<V>(first, last);
+  V v;
   if constexpr (sizeof(Element<V>) == 4) {
-    const V v = _mm256_maskload_ps(from, bit_cast<__m256i>(there));
-    return there ? v : broadcast<V>(fill);
+    v = _mm256_maskload_ps(from, bit_cast<__m256i>(there));
   } else {
-    const V v = _mm256_maskload_pd(from, bit_cast<__m256i>(there));
-    return there ? v : broadcast<V>(fill);
+    v = _mm256_maskload_pd(from, bit_cast<__m256i>(there));
   }
+  return there ? v : broadcast<V>(fill);
 #else
   V v = broadcast<V>(fill);
   for (std::ptrdiff_t i = first; i < last; ++i) v[i] = from[i];
@@ -157,6 +162,13 @@ NNFAST_INLINE void store_partial(Element<V>* to, V v, std::ptrdiff_t count) {
   } else {
     _mm512_mask_storeu_epi64(to, static_cast<__mmask8>((1u << count) - 1), bit_cast<__m512i>(v));
   }
+#elif defined(__AVX2__)
+  const auto there = bit_cast<__m256i>(lanes_between<V>(0, count));
+  if constexpr (sizeof(Element<V>) == 4) {
+    _mm256_maskstore_ps(to, there, v);
+  } else {
+    _mm256_maskstore_pd(to, there, v);
+  }
 #else
   for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = v[i];
 #endif
@@ -176,15 +188,19 @@ NNFAST_INLINE void store_element(char* to, T value) {
 }
 
 // A vector at a byte stride, or of fewer elements than it has lanes. Calls: there is much of it, and it would stand in
-// every loop, where most arrays need none of it.
+// every loop. Loops that are to be fast have none of it, since a call takes all registers of vectors.
 template <class V>
 [[gnu::noinline]] V load_apart(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count, Element<V> fill) {
   using T = Element<V>;
   if (stride == static_cast<std::ptrdiff_t>(sizeof(T)))
     return load_partial<V>(reinterpret_cast<const T*>(from), count, fill);
-  alignas(sizeof(V)) T lanes[kLanes<V>];
-  for (int i = 0; i < kLanes<V>; ++i) lanes[i] = i < count ? load_element<T>(from + i * stride) : fill;
-  return load<V>(lanes);
+  V v = broadcast<V>(fill);
+  if (count == kLanes<V>) {
+    for (int i = 0; i < kLanes<V>; ++i) v[i] = load_element<T>(from + i * stride);
+  } else {
+    for (std::ptrdiff_t i = 0; i < count; ++i) v[i] = load_element<T>(from + i * stride);
+  }
+  return v;
 }
 
 template <class V>

@@ -32,7 +32,7 @@ def kernel_objects() -> list[Path]:
     """Of the build that was installed, the newest of each name."""
     root = Path(os.environ.get("NNFAST_BUILD_DIR", ROOT / "build"))
     found = sorted(
-        root.glob("**/CMakeFiles/kernels_*.dir/**/*.o"), key=lambda path: path.stat().st_mtime
+        root.glob("**/CMakeFiles/kernels_*.dir/cpp/**/*.o"), key=lambda path: path.stat().st_mtime
     )
     assert found, f"no kernel objects under {root}: install from this tree (pip install .) first"
     return list({path.parts[-4:]: path for path in found}.values())

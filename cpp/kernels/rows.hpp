@@ -6,6 +6,7 @@
 #include "kernels/matrix.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/reduce.hpp"
+#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
@@ -15,50 +16,73 @@ namespace {
 constexpr int kRowsAtOnce = kVectorBytes == 64 ? 4 : 2;
 
 // The stride of elements that lie next to each other, known when the code is compiled.
-template <class T>
-using Next = std::integral_constant<std::ptrdiff_t, static_cast<std::ptrdiff_t>(sizeof(T))>;
+template <class S>
+using Next = std::integral_constant<std::ptrdiff_t, static_cast<std::ptrdiff_t>(sizeof(S))>;
 
-// Some rows of a matrix; Stride is std::ptrdiff_t or Next.
-template <class T, class Stride>
+// What elements stored as S are computed with.
+template <class S>
+using Computed = Element<typename Stored<S>::V>;
+
+// Some rows of a matrix of S; Stride is std::ptrdiff_t or Next.
+template <class S, class Stride>
 struct Rows {
-  using V = Vec<T>;
+  using V = typename Stored<S>::V;
+  static constexpr bool plain = std::is_same_v<S, Element<V>>;
   char* data;
   std::ptrdiff_t row_stride;
   Stride stride;
 
   NNFAST_INLINE char* at(int row, std::ptrdiff_t i) const { return data + row * row_stride + i * stride; }
-  NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, T fill) const {
-    return load_strided<V>(at(row, i), stride, count, fill);
+  NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, Element<V> fill) const {
+    if constexpr (plain) return load_strided<V>(at(row, i), stride, count, fill);
+    if (count < kLanes<V>) return Stored<S>::load_lanes(at(row, i), stride, 0, count, fill);
+    return stride == Next<S>{} ? Stored<S>::load(at(row, i)) : Stored<S>::load(at(row, i), stride, count);
   }
   NNFAST_INLINE void store(int row, std::ptrdiff_t i, V v, std::ptrdiff_t count) const {
-    store_strided(at(row, i), stride, v, count);
+    if constexpr (plain) return store_strided(at(row, i), stride, v, count);
+    if (count == kLanes<V> && stride == Next<S>{}) return Stored<S>::store(at(row, i), v);
+    Stored<S>::store(at(row, i), stride, v, count);
   }
 };
 
-template <class T>
-NNFAST_INLINE Rows<T, Next<T>> next_to_each_other(const Matrix& m, std::ptrdiff_t row) {
+template <class S>
+NNFAST_INLINE Rows<S, Next<S>> next_to_each_other(const Matrix& m, std::ptrdiff_t row) {
   return {m.data + row * m.row_stride, m.row_stride, {}};
 }
-template <class T>
-NNFAST_INLINE Rows<T, std::ptrdiff_t> apart(const Matrix& m, std::ptrdiff_t row) {
+template <class S>
+NNFAST_INLINE Rows<S, std::ptrdiff_t> apart(const Matrix& m, std::ptrdiff_t row) {
   return {m.data + row * m.row_stride, m.row_stride, m.stride};
+}
+
+// A single element, as it is computed with.
+template <class S>
+NNFAST_INLINE Computed<S> load_value(const char* from) {
+  if constexpr (std::is_same_v<S, Computed<S>>) return load_element<S>(from);
+  return Stored<S>::load(from, 0, 1)[0];
+}
+template <class S>
+NNFAST_INLINE void store_value(char* to, Computed<S> value) {
+  if constexpr (std::is_same_v<S, Computed<S>>) return store_element(to, value);
+  Stored<S>::store(to, 0, broadcast<typename Stored<S>::V>(value), 1);
 }
 
 template <int N>
 using Count = std::integral_constant<int, N>;
 
 // Calls body(Count<R>, rows of each matrix...) for all rows from `begin` to `end`, R at a time.
-template <class T, class Body, class... Matrices>
+template <class S, class Body, class... Matrices>
 NNFAST_INLINE void for_rows(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, const Matrices&... matrices) {
-  constexpr Next<T> next;
+  [[maybe_unused]] constexpr Next<S> next;
   std::ptrdiff_t r = begin;
-  if (((matrices.stride == next) && ...)) {
-    for (; r + kRowsAtOnce <= end; r += kRowsAtOnce)
-      body(Count<kRowsAtOnce>{}, r, next_to_each_other<T>(matrices, r)...);
-    for (; r < end; ++r) body(Count<1>{}, r, next_to_each_other<T>(matrices, r)...);
-  } else {
-    for (; r < end; ++r) body(Count<1>{}, r, apart<T>(matrices, r)...);
+  // Rows of float16 that come here are long: one at a time is as quick, and less code.
+  if constexpr (std::is_same_v<S, Computed<S>>) {
+    if (((matrices.stride == next) && ...)) {
+      for (; r + kRowsAtOnce <= end; r += kRowsAtOnce)
+        body(Count<kRowsAtOnce>{}, r, next_to_each_other<S>(matrices, r)...);
+      for (; r < end; ++r) body(Count<1>{}, r, next_to_each_other<S>(matrices, r)...);
+    }
   }
+  for (; r < end; ++r) body(Count<1>{}, r, apart<S>(matrices, r)...);
 }
 
 // Calls body(i, part, count) for every vector of rows of n elements, in the order of the reductions.

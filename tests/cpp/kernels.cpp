@@ -461,11 +461,11 @@ void with_halves() {
   }
   dropout<T>();
   optimizers<T>();
+  softmax_family<T>();
 }
 
 template <class T>
 void without_halves() {
-  softmax_family<T>();
   maxout<T>();
   losses<T>();
   penalties<T>();

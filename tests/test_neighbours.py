@@ -175,6 +175,23 @@ except KeyboardInterrupt:
     assert printed(code) == "interrupted 1.0"
 
 
+def test_an_interrupt_leaves_a_step_complete() -> None:
+    """The signal comes while the step is under way; it is raised after all of its arrays have been written."""
+    code = """
+import os, signal, threading, numpy as np, nnfast as nf
+p = np.zeros(4_000_000, np.float32)
+opt = nf.optim.SGD([p], lr=1.0, momentum=0.0)
+one = np.full_like(p, -1)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        opt.step([one])
+except KeyboardInterrupt:
+    print(p[0] > 0, (p == p[0]).all())
+"""
+    assert printed(code) == "True True"
+
+
 NO_MEMORY = """
 import resource, numpy as np, nnfast as nf
 x = np.ones(60_000_000, np.float32)

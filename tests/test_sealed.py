@@ -98,3 +98,9 @@ def test_the_module_is_hardened() -> None:
     symbols = said("nm", "-D")
     assert "__stack_chk_fail" in symbols
     assert "__memcpy_chk" in symbols  # FORTIFY
+
+
+def test_the_module_exports_its_initialisation_alone() -> None:
+    """Not the standard library's templates and its pool of waiting threads, which another module may have of its own."""
+    defined = subprocess.check_output(["nm", "-D", "--defined-only", nf._core.__file__], text=True)
+    assert [line.split()[-1] for line in defined.splitlines()] == ["PyInit__core"]

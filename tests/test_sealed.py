@@ -101,6 +101,6 @@ def test_the_module_is_hardened() -> None:
 
 
 def test_the_module_exports_its_initialisation_alone() -> None:
-    """Not the standard library's templates and its pool of waiting threads, which another module may have of its own."""
+    """Not the templates of the standard library and its pool of waiting threads, which others may have too."""
     defined = subprocess.check_output(["nm", "-D", "--defined-only", nf._core.__file__], text=True)
     assert [line.split()[-1] for line in defined.splitlines()] == ["PyInit__core"]

@@ -175,6 +175,21 @@ except KeyboardInterrupt:
     assert printed(code) == "interrupted 1.0"
 
 
+def test_signals_are_for_the_threads_of_others() -> None:
+    """A helper that took one would be kept from its work, and handlers of C may expect the main thread."""
+    code = """
+import os, signal, numpy as np, nnfast as nf
+from nnfast._testing import forced
+with forced(threads=3, grain=1):
+    nf.tanh(np.ones(5000))
+for task in set(os.listdir("/proc/self/task")) - {str(os.getpid())}:
+    with open(f"/proc/self/task/{task}/status") as file:
+        blocked = [int(line.split()[1], 16) for line in file if line.startswith("SigBlk")]
+    print(all(blocked[0] >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)))
+"""
+    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["True"] * 2
+
+
 def test_an_interrupt_leaves_a_step_complete() -> None:
     """The signal comes while the step is under way; it is raised after all of its arrays have been written."""
     code = """

@@ -40,7 +40,7 @@ def arrays(dtype: type = np.float32) -> Arrays:
         "wide": (np.zeros(COLUMNS, wide), np.zeros(COLUMNS, wide)),
         "mean": np.zeros(COLUMNS, wide),
         "var": np.ones(COLUMNS, wide),
-        "labels": np.arange(ROWS),
+        "labels": np.arange(ROWS) % COLUMNS,
         "mask": nf.dropout_mask(SHAPE, rng=0),
     }
 

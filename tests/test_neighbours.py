@@ -87,6 +87,28 @@ print(len(os.listdir("/proc/self/task")) <= 1 + nf.get_num_threads())
     assert printed(code, OPENBLAS_NUM_THREADS="1") == "True"
 
 
+def test_a_list_may_change_while_a_step_reads_its_arrays() -> None:
+    """The gradient that was taken is kept until the step is over, whoever drops it meanwhile."""
+    code = """
+import threading, numpy as np, nnfast as nf
+p = np.zeros(4_000_000, np.float32)
+opt = nf.optim.SGD([p], lr=1.0)
+grads = [np.full_like(p, -1)]
+done = threading.Event()
+def steps():
+    for _ in range(60):
+        opt.step(grads)
+    done.set()
+thread = threading.Thread(target=steps)
+thread.start()
+while not done.is_set():
+    grads[0] = np.full_like(p, -1)
+thread.join()
+print((p == 60).all())
+"""
+    assert printed(code) == "True"
+
+
 # ---- limits and libraries ----
 
 

@@ -388,7 +388,8 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
 // Adds the sums of all images, a parameter each, to those of the first: no memory is asked for once dx is written.
 const double* over_images(Doubles& sums, std::ptrdiff_t channels) {
   const auto n = static_cast<std::size_t>(channels);
-  for (std::size_t i = 0; i < n && i < sums.size(); ++i) sums[i] += 0.0;  // no sum is -0
+  if (sums.empty()) sums.resize(n);                    // no images
+  for (std::size_t i = 0; i < n; ++i) sums[i] += 0.0;  // no sum is -0
   for (std::size_t i = n; i < sums.size(); ++i) sums[i % n] += sums[i];
   return sums.data();
 }

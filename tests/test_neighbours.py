@@ -87,6 +87,28 @@ print(len(os.listdir("/proc/self/task")) <= 1 + nf.get_num_threads())
     assert printed(code, OPENBLAS_NUM_THREADS="1") == "True"
 
 
+def test_a_list_may_change_while_a_step_reads_its_arrays() -> None:
+    """The gradient that was taken is kept until the step is over, whoever drops it meanwhile."""
+    code = """
+import threading, numpy as np, nnfast as nf
+p = np.zeros(4_000_000, np.float32)
+opt = nf.optim.SGD([p], lr=1.0)
+grads = [np.full_like(p, -1)]
+done = threading.Event()
+def steps():
+    for _ in range(60):
+        opt.step(grads)
+    done.set()
+thread = threading.Thread(target=steps)
+thread.start()
+while not done.is_set():
+    grads[0] = np.full_like(p, -1)
+thread.join()
+print((p == 60).all())
+"""
+    assert printed(code) == "True"
+
+
 # ---- limits and libraries ----
 
 
@@ -173,6 +195,38 @@ except KeyboardInterrupt:
     print("interrupted", nf.relu(np.ones(1))[0])
 """
     assert printed(code) == "interrupted 1.0"
+
+
+def test_signals_are_for_the_threads_of_others() -> None:
+    """A helper that took one would be kept from its work, and handlers of C may expect the main thread."""
+    code = """
+import os, signal, numpy as np, nnfast as nf
+from nnfast._testing import forced
+with forced(threads=3, grain=1):
+    nf.tanh(np.ones(5000))
+for task in set(os.listdir("/proc/self/task")) - {str(os.getpid())}:
+    with open(f"/proc/self/task/{task}/status") as file:
+        blocked = [int(line.split()[1], 16) for line in file if line.startswith("SigBlk")]
+    print(all(blocked[0] >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)))
+"""
+    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["True"] * 2
+
+
+def test_an_interrupt_leaves_a_step_complete() -> None:
+    """The signal comes while the step is under way; it is raised after all of its arrays have been written."""
+    code = """
+import os, signal, threading, numpy as np, nnfast as nf
+p = np.zeros(4_000_000, np.float32)
+opt = nf.optim.SGD([p], lr=1.0, momentum=0.0)
+one = np.full_like(p, -1)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        opt.step([one])
+except KeyboardInterrupt:
+    print(p[0] > 0, (p == p[0]).all())
+"""
+    assert printed(code) == "True True"
 
 
 NO_MEMORY = """

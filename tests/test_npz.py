@@ -144,3 +144,20 @@ def test_a_damaged_member_is_no_array(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match="Bad CRC-32"):
         _npz.load(path)
+
+
+def test_what_cannot_be_written_leaves_the_folder_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "a.npz", x=np.ones(3))
+    before = path.read_bytes()
+
+    def fail(file: Any, **arrays: Any) -> None:
+        file.write(b"begun")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="No space left"):
+        written(path, x=np.zeros(3))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

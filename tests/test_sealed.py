@@ -24,6 +24,7 @@ FAMILIES = (
     "penalties",
     "optim",
     "conversion",
+    "sums",
 )
 C_LIBRARY = {"memcpy", "memset", "memmove", "__stack_chk_fail"}
 
@@ -32,7 +33,7 @@ def kernel_objects() -> list[Path]:
     """Of the build that was installed, the newest of each name."""
     root = Path(os.environ.get("NNFAST_BUILD_DIR", ROOT / "build"))
     found = sorted(
-        root.glob("**/CMakeFiles/kernels_*.dir/**/*.o"), key=lambda path: path.stat().st_mtime
+        root.glob("**/CMakeFiles/kernels_*.dir/cpp/**/*.o"), key=lambda path: path.stat().st_mtime
     )
     assert found, f"no kernel objects under {root}: install from this tree (pip install .) first"
     return list({path.parts[-4:]: path for path in found}.values())
@@ -98,3 +99,9 @@ def test_the_module_is_hardened() -> None:
     symbols = said("nm", "-D")
     assert "__stack_chk_fail" in symbols
     assert "__memcpy_chk" in symbols  # FORTIFY
+
+
+def test_the_module_exports_its_initialisation_alone() -> None:
+    """Not the templates of the standard library and its pool of waiting threads, which others may have too."""
+    defined = subprocess.check_output(["nm", "-D", "--defined-only", nf._core.__file__], text=True)
+    assert [line.split()[-1] for line in defined.splitlines()] == ["PyInit__core"]

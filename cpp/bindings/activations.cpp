@@ -8,6 +8,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
 #include "bindings/ufuncs.hpp"
+#include "kernels/sums.hpp"
 #include "runtime/parallel.hpp"
 
 namespace nnfast {
@@ -156,15 +157,22 @@ void prelu_weight_block(const char* dy, const char* x, std::ptrdiff_t rows, std:
   constexpr std::ptrdiff_t kAtOnce = 2048, size = sizeof(T);
   const Elementwise& kernel = kernels().activations->prelu_weight_grad;
   const ElementwiseFn fn = size == 4 ? kernel.f32 : kernel.f64;
-  const std::ptrdiff_t most = std::max<std::ptrdiff_t>(1, kAtOnce / n), strides[3] = {size, size, size};
-  std::vector<T> products(static_cast<std::size_t>(most * n));
-  for (std::ptrdiff_t r = 0; r < rows; r += most) {
-    const std::ptrdiff_t count = std::min(most, rows - r), at = r * n * size;
-    char* arrays[3] = {const_cast<char*>(dy) + at, const_cast<char*>(x) + at, reinterpret_cast<char*>(products.data())};
-    fn(arrays, strides, count * n, false);
-    for (std::ptrdiff_t k = 0; k < count; ++k)
-      for (std::ptrdiff_t i = 0; i < n; ++i)
-        sums[i] += static_cast<double>(products[static_cast<std::size_t>(k * n + i)]);
+  const std::ptrdiff_t strides[3] = {size, size, size};
+  T products[kAtOnce];
+  // Elements [first, first + kAtOnce) of all rows: some rows, or a piece of one.
+  for (std::ptrdiff_t first = 0; first < rows * n; first += kAtOnce) {
+    const std::ptrdiff_t count = std::min(kAtOnce, rows * n - first), at = first * size;
+    char* arrays[3] = {const_cast<char*>(dy) + at, const_cast<char*>(x) + at, reinterpret_cast<char*>(products)};
+    fn(arrays, strides, count, false);
+    for (std::ptrdiff_t k = 0, column = first % n; k < count; column = 0) {
+      const std::ptrdiff_t columns = std::min(n - column, count - k);
+      if constexpr (size == 4) {
+        kernels().sums->add_f32(sums + column, products + k, columns);
+      } else {
+        kernels().sums->add_f64(sums + column, products + k, columns);
+      }
+      k += columns;
+    }
   }
 }
 

@@ -69,6 +69,7 @@ struct Item {
   StridedArrays<Arrays> walk;
   std::ptrdiff_t strides[Arrays];
   bool f64;
+  std::array<Array, Arrays> held;  // another thread may drop them from the lists meanwhile
 };
 
 // Checks everything before anything is written. Arrays of one place have the first one's shape and dtype.
@@ -90,11 +91,11 @@ std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lis
           throw py::value_error(given.name() + " and " + indexed(lists[other].name, i) + " must not share memory");
       arrays[k] = given.array;
     }
-    Item<Arrays> item{strided(arrays), {}, arrays[0].is_float64()};
+    Item<Arrays> item{strided(arrays), {}, arrays[0].is_float64(), std::to_array(arrays)};
     item.walk.sort_axes();
     item.walk.coalesce();
     item.walk.inner_strides(item.strides);
-    if (arrays[0].size() > 0) items.push_back(item);
+    if (arrays[0].size() > 0) items.push_back(std::move(item));
   }
   return items;
 }

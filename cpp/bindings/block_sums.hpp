@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "kernels/sums.hpp"
+#include "runtime/kernel_table.hpp"
 
 namespace nnfast {
 
@@ -16,7 +18,8 @@ class BlockSums {
         rows_(rows),
         block_(std::max({std::ptrdiff_t{1}, kBlockElements / std::max<std::ptrdiff_t>(n, 1),
                          (rows + kMostBlocks - 1) / kMostBlocks})),
-        sums_(static_cast<std::size_t>(blocks() * n)) {}
+        sums_(static_cast<std::size_t>(blocks() * n)),
+        total_(static_cast<std::size_t>(n)) {}
 
   std::ptrdiff_t blocks() const { return (rows_ + block_ - 1) / block_; }
   std::ptrdiff_t elements() const { return block_ * n_; }  // of a block
@@ -25,11 +28,10 @@ class BlockSums {
   double* of(std::ptrdiff_t block) { return sums_.data() + block * n_; }
 
   // The sums of the blocks, in their order, into an array of n floats.
-  void total(const Array& out) const {
-    std::vector<double> sum(static_cast<std::size_t>(n_));
-    for (std::size_t i = 0; i < sums_.size(); ++i) sum[i % sum.size()] += sums_[i];
+  void total(const Array& out) {
+    for (std::ptrdiff_t b = 0; b < blocks(); ++b) kernels().sums->add_f64(total_.data(), of(b), n_);
     npy_intp length = n_;
-    PyObject* from = PyArray_SimpleNewFromData(1, &length, NPY_FLOAT64, sum.data());
+    PyObject* from = PyArray_SimpleNewFromData(1, &length, NPY_FLOAT64, total_.data());
     if (!from) throw py::error_already_set();
     const Array kept(py::reinterpret_steal<py::object>(from));
     if (PyArray_CopyInto(out.get(), kept.get()) != 0) throw py::error_already_set();  // may warn of overflow
@@ -38,7 +40,7 @@ class BlockSums {
  private:
   static constexpr std::ptrdiff_t kBlockElements = 16384, kMostBlocks = 16;
   std::ptrdiff_t n_, rows_, block_;
-  std::vector<double> sums_;
+  std::vector<double> sums_, total_;
 };
 
 }  // namespace nnfast

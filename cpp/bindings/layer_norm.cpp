@@ -10,6 +10,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "kernels/sums.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
@@ -109,14 +110,12 @@ Array place_gradient(py::handle out, const char* name, const Array& x, const std
   return array;
 }
 
-// The sums of the blocks, in their order, into an array of any strides.
+// The sums of the blocks, in their order, into an array of any strides, by way of one of doubles.
 void store_sums(const std::vector<double>& sums, std::ptrdiff_t blocks, std::ptrdiff_t n, std::ptrdiff_t first,
-                const Array& to) {
-  Array total = new_array(to, NPY_FLOAT64);
+                const Array& total, const Array& to) {
   double* values = total.as<double>();
   std::fill_n(values, n, 0.0);
-  for (std::ptrdiff_t b = 0; b < blocks; ++b)
-    for (std::ptrdiff_t i = 0; i < n; ++i) values[i] += sums[static_cast<std::size_t>((2 * b + first) * n + i)];
+  for (std::ptrdiff_t b = 0; b < blocks; ++b) kernels().sums->add_f64(values, sums.data() + (2 * b + first) * n, n);
   if (PyArray_CopyInto(to.get(), total.get()) != 0) throw py::error_already_set();
 }
 
@@ -157,6 +156,7 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const std::ptrdiff_t block = (fewest + kRowsInPass) / kRowsInPass * kRowsInPass;
   const std::ptrdiff_t blocks = (rows + block - 1) / block;
   std::vector<double> sums(static_cast<std::size_t>(2 * blocks * n));
+  const Array total = new_array(dgamma, NPY_FLOAT64);
   const RowKernels& kernel = kernels_of(x.dtype());
   const LayerNormFn fn = centred ? kernel.layer_norm_backward : kernel.rms_norm_backward;
   {
@@ -170,9 +170,9 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
       }
     });
   }
-  store_sums(sums, blocks, n, 0, dgamma);
+  store_sums(sums, blocks, n, 0, total, dgamma);
   if (!centred) return py::make_tuple(dx.object(), dgamma.object());
-  store_sums(sums, blocks, n, 1, dbeta);
+  store_sums(sums, blocks, n, 1, total, dbeta);
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }
 

@@ -12,7 +12,10 @@ bool import_numpy() {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, module) {
+// The GIL is needed, which is what a module says that does not say otherwise: checks read lists and arrays that another
+// thread could change meanwhile, and an Optimizer keeps what it has checked. The kernels run without it. A
+// free-threaded interpreter turns it on, and says so, when this is loaded.
+PYBIND11_MODULE(_core, module, pybind11::multiple_interpreters::not_supported()) {
   if (!import_numpy()) throw pybind11::error_already_set();
   nnfast::bind_runtime(module);
   nnfast::bind_activations(module);

@@ -11,6 +11,7 @@
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
 #include "kernels/elementwise.hpp"
+#include "kernels/sums.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/normalize.hpp"
 
@@ -385,11 +386,13 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   return py::make_tuple(y.object(), mean.object(), inv_std.object());
 }
 
-// A sum over the images, a parameter each.
-std::vector<double> over_images(const std::vector<double>& sums, std::ptrdiff_t channels) {
-  std::vector<double> total(static_cast<std::size_t>(channels));
-  for (std::size_t i = 0; i < sums.size(); ++i) total[i % static_cast<std::size_t>(channels)] += sums[i];
-  return total;
+// Adds the sums of all images, a parameter each, to those of the first: no memory is asked for once dx is written.
+const double* over_images(Doubles& sums, std::ptrdiff_t channels) {
+  const auto n = static_cast<std::size_t>(channels);
+  if (sums.empty()) sums.resize(n);                    // no images
+  for (std::size_t i = 0; i < n; ++i) sums[i] += 0.0;  // no sum is -0
+  for (std::size_t i = n; i < sums.size(); i += n) kernels().sums->add_f64(sums.data(), sums.data() + i, channels);
+  return sums.data();
 }
 
 py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
@@ -425,8 +428,8 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   }
   for (std::size_t i = 0; i < sums.dy_centred.size(); ++i)
     sums.dy_centred[i] *= norm.inv_std[i / static_cast<std::size_t>(norm.segments)];
-  store_doubles(dgamma, over_images(sums.dy_centred, channels).data());
-  store_doubles(dbeta, over_images(sums.dy, channels).data());
+  store_doubles(dgamma, over_images(sums.dy_centred, channels));
+  store_doubles(dbeta, over_images(sums.dy, channels));
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }
 

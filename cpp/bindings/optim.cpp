@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
@@ -116,15 +117,19 @@ class OptimArrays {
   std::size_t size() const { return arrays_[kParam].size(); }
   const Array& param(std::size_t i) const { return arrays_[kParam][i].array; }
 
-  // The pieces of a step; `walks` keeps those that are not contiguous. Nothing has been written when it throws.
-  std::vector<Piece> pieces(PyObject* grads, const Lists& names, std::vector<Walk>& walks) const {
+  // The pieces of a step; `walks` keeps those that are not contiguous, `held` the gradients. Nothing has been written
+  // when it throws.
+  std::vector<Piece> pieces(PyObject* grads, const Lists& names, std::vector<Walk>& walks,
+                            std::vector<Array>& held) const {
     std::vector<Piece> pieces(size());
     walks.reserve(2 * size());
+    held.reserve(size());
     std::ptrdiff_t begin = 0;
     for (std::size_t i = 0; i < size(); ++i) {
       const Named grad = element(grads, "grads", static_cast<std::ptrdiff_t>(i));
       require_like(grad, param(i));
       if (memory_.touches(grad.array)) require_apart_from_all(grad, names);
+      held.push_back(grad.array);
       Piece& piece = pieces[i];
       piece.begin = begin;
       begin += piece.n = param(i).size();
@@ -330,7 +335,7 @@ Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns
   std::vector<std::pair<std::size_t, std::ptrdiff_t>> blocks;  // piece, first element
   for (std::size_t i = 0; i < pieces.size(); ++i)
     for (std::ptrdiff_t first = 0; first < pieces[i].n; first += kOptimBlock) blocks.emplace_back(i, first);
-  Sums of_blocks(sums ? blocks.size() : 0);
+  Sums of_blocks(sums ? blocks.size() : 0), totals(sums ? pieces.size() : 0);
   parallel_for(static_cast<std::ptrdiff_t>(blocks.size()), ns_per_element * kOptimBlock,
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
                  for (std::ptrdiff_t b = begin; b < end; ++b) {
@@ -340,7 +345,6 @@ Sums run_blocks(const std::vector<Piece>& pieces, const OptimFns& fns, double ns
                              sums ? of_blocks[static_cast<std::size_t>(b)].data() : nullptr);
                  }
                });
-  Sums totals(sums ? pieces.size() : 0);
   for (std::size_t b = 0; b < of_blocks.size(); ++b)
     for (int k = 0; k < kOptimSums; ++k) totals[blocks[b].first][k] += of_blocks[b][k];
   return totals;
@@ -389,7 +393,7 @@ class Optimizer {
 
   // Checks params, states (a list of lists) and what else is kept before anything is changed.
   void check(const py::list& params, const py::list& states, py::handle ema, py::handle master) {
-    arrays_.take(lists(params, states, ema, master));
+    take(lists(params, states, ema, master));
   }
 
   // numbers: a row of kOptimNumbers for each group; groups: the row of each parameter, or None for the only one.
@@ -398,10 +402,13 @@ class Optimizer {
                  py::handle master, py::handle numbers_in, py::handle groups, int clip_norm, double max_norm,
                  bool clip_value, bool skip_nonfinite, bool want_sums) {
     const Lists given = lists(params, states, ema, master);
-    if (!arrays_.holds(given)) arrays_.take(given);
-    require_count(grads.size(), "grads", arrays_.size());
+    if (!arrays_->holds(given)) take(given);
+    // Kept to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
+    const std::shared_ptr<const OptimArrays> arrays = arrays_;
+    require_count(grads.size(), "grads", arrays->size());
     std::vector<Walk> walks;
-    std::vector<Piece> pieces = arrays_.pieces(grads.ptr(), given, walks);
+    std::vector<Array> gradients;
+    std::vector<Piece> pieces = arrays->pieces(grads.ptr(), given, walks, gradients);
     const std::vector<double> numbers = rows_of_numbers(numbers_in);
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
@@ -409,19 +416,27 @@ class Optimizer {
       pieces[i].grad_scale = 1;
     }
     const Wanted wanted{static_cast<ClipNorm>(clip_norm), max_norm, clip_value, skip_nonfinite, want_sums};
+    const py::object results = want_sums ? new_sums(pieces.size()) : py::none();
     Sums sums;
     bool done = true;
     {
       py::gil_scoped_release release;
       done = run(pieces, wanted, !ema.is_none(), sums);
     }
-    return py::make_tuple(done, want_sums ? array_of(sums) : py::none());
+    if (want_sums) store(sums, results);
+    return py::make_tuple(done, results);
   }
 
  private:
   int rule_ = -1;
   std::vector<std::string> names_;
-  OptimArrays arrays_;
+  std::shared_ptr<const OptimArrays> arrays_ = std::make_shared<OptimArrays>();
+
+  void take(const Lists& given) {
+    const auto taken = std::make_shared<OptimArrays>();
+    taken->take(given);
+    arrays_ = taken;
+  }
 
   Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master) const {
     Lists given{{params.ptr()}, {"params", "grads"}};
@@ -467,11 +482,12 @@ class Optimizer {
     return true;
   }
 
-  static py::object array_of(const Sums& sums) {
-    const Array array = new_array({static_cast<std::ptrdiff_t>(sums.size()), kOptimSums}, NPY_FLOAT64);
+  static py::object new_sums(std::size_t params) {
+    return new_array({static_cast<std::ptrdiff_t>(params), kOptimSums}, NPY_FLOAT64).object();
+  }
+  static void store(const Sums& sums, const py::object& results) {
     for (std::size_t i = 0; i < sums.size(); ++i)
-      std::copy(sums[i].begin(), sums[i].end(), array.as<double>() + i * kOptimSums);
-    return array.object();
+      std::copy(sums[i].begin(), sums[i].end(), Array(results).as<double>() + i * kOptimSums);
   }
 };
 

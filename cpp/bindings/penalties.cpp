@@ -54,7 +54,7 @@ double run(const std::vector<Item<Arrays>>& items, const Penalty& penalty) {
     magnitudes += sums[2 * b];
     squares += sums[2 * b + 1];
   }
-  return (penalty.l1 ? penalty.l1 * magnitudes : 0) + (penalty.l2 ? penalty.l2 / 2 * squares : 0);
+  return (penalty.l1 != 0 ? penalty.l1 * magnitudes : 0) + (penalty.l2 != 0 ? penalty.l2 / 2 * squares : 0);
 }
 
 // grads: a list of arrays like params, or None.

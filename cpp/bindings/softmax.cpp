@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <vector>
 
 #include "bindings/families.hpp"
 #include "bindings/ufuncs.hpp"
@@ -231,34 +230,35 @@ void backward_loop(char** args, const npy_intp* dims, const npy_intp* steps, voi
                });
 }
 
-// Rows of float16 are computed in float32, so many at a time.
-constexpr std::ptrdiff_t kPieceElements = 8192;
+// Rows of float16 up to this long are widened on the stack, as many at a time as there is room for: nothing that runs
+// on other threads, or under NumPy, may ask for memory and not get it.
+constexpr std::ptrdiff_t kPieceElements = 4096;
 
 // Calls body(first row, rows) for pieces of [begin, end).
 template <class Body>
 void for_row_pieces(std::ptrdiff_t begin, std::ptrdiff_t end, std::ptrdiff_t n, Body body) {
-  const std::ptrdiff_t most = std::max<std::ptrdiff_t>(1, kPieceElements / std::max<std::ptrdiff_t>(n, 1));
+  const std::ptrdiff_t most = kPieceElements / std::max<std::ptrdiff_t>(n, 1);
   for (std::ptrdiff_t row = begin; row < end; row += most) body(row, std::min(most, end - row));
 }
 
 // Rows of float16 in float32, `length` elements each.
 struct WideRows {
   std::ptrdiff_t length;
-  std::vector<float> values;
+  alignas(64) float values[kPieceElements];
 
+  explicit WideRows(std::ptrdiff_t length) : length(length) {}
   Matrix matrix(bool has_axis) {
     const auto size = static_cast<std::ptrdiff_t>(sizeof(float));
-    return {reinterpret_cast<char*>(values.data()), length * size, has_axis ? size : 0};
+    return {reinterpret_cast<char*>(values), length * size, has_axis ? size : 0};
   }
   void read(const char* from, npy_intp row_step, npy_intp step, std::ptrdiff_t rows) {
-    values.resize(static_cast<std::size_t>(rows * length));
     for (std::ptrdiff_t r = 0; r < rows; ++r)
-      kernels().conversion->widen(from + r * row_step, step, values.data() + r * length, length);
+      kernels().conversion->widen(from + r * row_step, step, values + r * length, length);
   }
   unsigned write(char* to, npy_intp row_step, npy_intp step, std::ptrdiff_t rows) const {
     unsigned raised = 0;
     for (std::ptrdiff_t r = 0; r < rows; ++r)
-      raised |= kernels().conversion->narrow(values.data() + r * length, to + r * row_step, step, length);
+      raised |= kernels().conversion->narrow(values + r * length, to + r * row_step, step, length);
     return raised;
   }
 };
@@ -268,15 +268,19 @@ void forward_half_loop(char** args, const npy_intp* dims, const npy_intp* steps,
   const npy_intp n = dims[1];
   if (n == 0 && has_axis) return;
   const npy_intp y_stride = has_axis ? steps[3] : 0;
-  const SoftmaxFn fn = (kernels().softmax->*kernel).f32;
+  const SoftmaxForward& forward = kernels().softmax->*kernel;
   std::atomic<unsigned> raised{0};
   parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                 WideRows x{n, {}}, y{has_axis ? n : 1, {}};
+                 if (n > kPieceElements) {
+                   raised |= forward.f16({args[0] + begin * steps[0], steps[0], steps[2]},
+                                         {args[1] + begin * steps[1], steps[1], y_stride}, end - begin, n);
+                   return;
+                 }
+                 WideRows x(n), y(has_axis ? n : 1);
                  for_row_pieces(begin, end, n, [&](std::ptrdiff_t row, std::ptrdiff_t rows) {
                    x.read(args[0] + row * steps[0], steps[0], steps[2], rows);
-                   y.values.resize(static_cast<std::size_t>(rows * y.length));
-                   fn(x.matrix(true), y.matrix(has_axis), rows, n);
+                   forward.f32(x.matrix(true), y.matrix(has_axis), rows, n);
                    raised |= y.write(args[1] + row * steps[1], steps[1], y_stride, rows);
                  });
                });
@@ -289,16 +293,21 @@ void backward_half_loop(char** args, const npy_intp* dims, const npy_intp* steps
   if (n == 0) return;
   const npy_intp* inner = steps + 3;
   const npy_intp dy_stride = has_axis ? *inner++ : 0;
-  const SoftmaxBackwardFn fn = (kernels().softmax->*kernel).f32;
+  const SoftmaxBackward& backward = kernels().softmax->*kernel;
   std::atomic<unsigned> raised{0};
   parallel_for(dims[0], kNsPerRow + kNsPerElement * static_cast<double>(n),
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                 WideRows dy{has_axis ? n : 1, {}}, saved{n, {}}, dx{n, {}};
+                 if (n > kPieceElements) {
+                   raised |= backward.f16({args[0] + begin * steps[0], steps[0], dy_stride},
+                                          {args[1] + begin * steps[1], steps[1], inner[0]},
+                                          {args[2] + begin * steps[2], steps[2], inner[1]}, end - begin, n);
+                   return;
+                 }
+                 WideRows dy(has_axis ? n : 1), saved(n), dx(n);
                  for_row_pieces(begin, end, n, [&](std::ptrdiff_t row, std::ptrdiff_t rows) {
                    dy.read(args[0] + row * steps[0], steps[0], dy_stride, rows);
                    saved.read(args[1] + row * steps[1], steps[1], inner[0], rows);
-                   dx.values.resize(static_cast<std::size_t>(rows * n));
-                   fn(dy.matrix(has_axis), saved.matrix(true), dx.matrix(true), rows, n);
+                   backward.f32(dy.matrix(has_axis), saved.matrix(true), dx.matrix(true), rows, n);
                    raised |= dx.write(args[2] + row * steps[2], steps[2], inner[1], rows);
                  });
                });

@@ -42,6 +42,16 @@ class RowsAhead {
   std::ptrdiff_t ahead_[R];
 };
 
+// Of rows that are left over the members may lie next to each other.
+template <class S, bool Dense>
+NNFAST_INLINE auto place_stride(const Normalization& norm, int array) {
+  if constexpr (Dense) {
+    return Next<S>{};
+  } else {
+    return AnyStride{inner_stride(norm, array)};
+  }
+}
+
 // A vector of the scales or shifts of places i, i + 1, ...
 template <class T>
 NNFAST_INLINE Vec<T> load_places(const void* values, std::ptrdiff_t i, std::ptrdiff_t count) {
@@ -82,7 +92,7 @@ class SumOfFew {
 template <class S, bool Dense>
 NNFAST_INLINE double sum_of_row(const Normalization& norm, std::ptrdiff_t row) {
   using T = typename Stored<S>::Param;
-  const auto stride = member_stride<S, Dense>(norm, 0);
+  const auto stride = place_stride<S, Dense>(norm, 0);
   SumOfFew<double> sum;
   SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
@@ -98,7 +108,7 @@ NNFAST_INLINE double sum_of_row(const Normalization& norm, std::ptrdiff_t row) {
 template <class S, bool Dense>
 NNFAST_INLINE double squares_of_row(const Normalization& norm, std::ptrdiff_t row, typename Stored<S>::Param origin) {
   using T = typename Stored<S>::Param;
-  const auto stride = member_stride<S, Dense>(norm, 0);
+  const auto stride = place_stride<S, Dense>(norm, 0);
   SumOfFew<T> sum;
   SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
@@ -115,15 +125,15 @@ template <class S>
   using T = typename Stored<S>::Param;
   SumOfFew<double> sum;
   SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) {
-    for_phased_vectors<T>(run.count, member % kReduceBlock,
-                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) {
-                            const auto fill = static_cast<T>(origin);
-                            const auto x = load_member_doubles<S>(run.at[0], inner_stride(norm, 0), i, from, to, fill);
-                            for (int k = 0; k < x.count; ++k) {
-                              const Vec<double> d = x.part[k] - origin;
-                              sum.add(part * x.count + k, d, d);
-                            }
-                          });
+    for_phased_vectors<T>(
+        run.count, member % kReduceBlock, [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) {
+          const auto fill = static_cast<T>(origin);
+          const auto x = load_member_doubles<S>(run.at[0], AnyStride{inner_stride(norm, 0)}, i, from, to, fill);
+          for (int k = 0; k < x.count; ++k) {
+            const Vec<double> d = x.part[k] - origin;
+            sum.add(part * x.count + k, d, d);
+          }
+        });
   });
   return sum.total();
 }
@@ -172,8 +182,8 @@ NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   for (int r = 0; r < R; ++r) statistics<S, Dense, Centred>(layer, row + r);
   RowConstants<V> constants[R];
   for (int r = 0; r < R; ++r) constants[r] = row_constants<V, Centred>(layer, row + r);
-  const auto x_stride = member_stride<S, Dense>(norm, 0);
-  const auto y_stride = member_stride<S, Dense>(norm, 1);
+  const auto x_stride = place_stride<S, Dense>(norm, 0);
+  const auto y_stride = place_stride<S, Dense>(norm, 1);
   const bool scaled = layer.gamma, shifted = layer.beta;
   const RowsAhead<R> x_ahead(norm, row, 0);
   for_runs_of_rows<R>(norm, row, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
@@ -201,8 +211,8 @@ template <class S, bool Dense, bool Centred>
   using T = typename Stored<S>::Param;
   using V = Vec<T>;
   const Normalization& norm = layer.norm;
-  const auto dy_stride = member_stride<S, Dense>(norm, 0);
-  const auto x_stride = member_stride<S, Dense>(norm, 1);
+  const auto dy_stride = place_stride<S, Dense>(norm, 0);
+  const auto x_stride = place_stride<S, Dense>(norm, 1);
   SumOfFew<T> sum, sum_normalised;
   SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
@@ -237,9 +247,9 @@ NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
     constants[r] = row_constants<V, Centred>(layer, row + r);
     means[r] = gradient_means<S, Dense, Centred>(layer, row + r, constants[r]);
   }
-  const auto dy_stride = member_stride<S, Dense>(norm, 0);
-  const auto x_stride = member_stride<S, Dense>(norm, 1);
-  const auto dx_stride = member_stride<S, Dense>(norm, 2);
+  const auto dy_stride = place_stride<S, Dense>(norm, 0);
+  const auto x_stride = place_stride<S, Dense>(norm, 1);
+  const auto dx_stride = place_stride<S, Dense>(norm, 2);
   const RowsAhead<R> dy_ahead(norm, row, 0), x_ahead(norm, row, 1);
   for_runs_of_rows<R>(norm, row, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
     for_run_vectors<V>(runs[0].count, 0, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {

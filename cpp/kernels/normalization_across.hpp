@@ -221,7 +221,7 @@ struct Place {
     if (Dense) return Stored<S>::load(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)));
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
     const char* from = rows.of[array][r] + at * stride;
-    if (whole<S>(stride, lanes)) return Stored<S>::load(from);
+    if (whole<S>(AnyStride{stride}, lanes)) return Stored<S>::load(from);
     if constexpr (!std::is_same_v<S, Half>)
       if (stride == sizeof(S)) return load_partial<V>(reinterpret_cast<const S*>(from), lanes, 0);
     return load_some<S>(from, stride, 0, lanes, 0);
@@ -230,7 +230,7 @@ struct Place {
     if (Dense) return Stored<S>::store(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)), v);
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
     char* to = rows.of[array][r] + at * stride;
-    if (whole<S>(stride, lanes)) return Stored<S>::store(to, v);
+    if (whole<S>(AnyStride{stride}, lanes)) return Stored<S>::store(to, v);
     if constexpr (!std::is_same_v<S, Half>)
       if (stride == sizeof(S)) return store_partial(reinterpret_cast<S*>(to), v, lanes);
     store_some<S>(to, stride, v, lanes);

@@ -21,7 +21,7 @@ struct Run {
 // One set, seen from its first member.
 class SetOfMembers {
  public:
-  NNFAST_INLINE SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
+  [[gnu::noinline]] SetOfMembers(const Normalization& norm, std::ptrdiff_t set) : axes_(norm.members) {
     for (int a = 0; a < kNormalizedArrays; ++a)
       if (norm.data[a]) first_[a] = norm.data[a] + offset_of(norm.sets, a, set);
   }
@@ -40,7 +40,7 @@ class SetOfMembers {
       const std::ptrdiff_t after = member + now.count;
       now.last = after >= last;
       Run next = now;
-      if (!now.last) next = run(after, last);
+      if (!now.last) next = run_of_axes(after, last);
       for (int a = 0; a < kNormalizedArrays; ++a) now.next[a] = next.at[a];
       body(now, member);
       member = after;
@@ -65,11 +65,15 @@ NNFAST_INLINE std::ptrdiff_t inner_stride(const Normalization& norm, int array) 
   return norm.members.count > 0 ? norm.members.strides[array][norm.members.count - 1] : 0;
 }
 
-// Whether the members of a run lie next to each other, in every array there is, and have loops of their own, which
-// those of float16 do not: the code is long, and float16 is there to save memory.
+// Whether members that lie next to each other have loops of their own. Those of float16 have none: the code is long,
+// and float16 is there to save memory.
+template <class S>
+constexpr bool kDenseLoops = !kShort && !std::is_same_v<S, Half>;
+
+// Whether the members of a run lie next to each other, in every array there is, and have such loops.
 template <class S>
 NNFAST_INLINE bool next_members(const Normalization& norm) {
-  if constexpr (kShort || std::is_same_v<S, Half>) return false;
+  if (!kDenseLoops<S>) return false;
   for (int a = 0; a < kNormalizedArrays; ++a)
     if (norm.data[a] && inner_stride(norm, a) != static_cast<std::ptrdiff_t>(sizeof(S))) return false;
   return true;
@@ -80,8 +84,10 @@ template <class S, bool Dense>
 NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
   if constexpr (Dense) {
     return Next<S>{};
-  } else {
+  } else if constexpr (kDenseLoops<S>) {
     return inner_stride(norm, array);
+  } else {
+    return AnyStride{inner_stride(norm, array)};
   }
 }
 

@@ -10,46 +10,74 @@
 namespace nnfast {
 namespace {
 
-template <class T, int R, class XStride, class YStride>
-NNFAST_INLINE void softmax_rows(const Rows<T, XStride>& x, const Rows<T, YStride>& y, std::ptrdiff_t n) {
+// What a kernel for elements stored as S reports: where it rounds them, an overflow.
+template <class S>
+NNFAST_INLINE unsigned reported(const ExceptionScope& exceptions) {
+  if constexpr (Stored<S>::raises == kRaisedNothing) return kRaisedNothing;
+  return exceptions.raised() & Stored<S>::raises;
+}
+
+// finish(r, softmax) of rows. The exponentials wait in y for their sum, unless it has too few digits for them.
+template <class S, int R, class XStride, class YStride, class Finish>
+NNFAST_INLINE void softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride>& y, std::ptrdiff_t n, Finish finish) {
+  using T = Computed<S>;
   using V = Vec<T>;
+  constexpr bool waiting = std::is_same_v<S, T>;
+  const auto exponential = [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); };
   T largest[R];
   row_max(largest, x, n);
   BlockSum<T> sums[R];
-  for_shifted<T, R>(
-      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); },
-      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
-        sums[r].add(e, part);
-        y.store(r, i, e, count);
-      });
+  for_shifted<T, R>(x, n, largest, exponential,
+                    [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
+                      sums[r].add(e, part);
+                      if constexpr (waiting) y.store(r, i, e, count);
+                    });
   V scale[R];
   unrolled<R>([&](int r) NNFAST_INLINED {
     const double total = sums[r].total();
     // The reciprocal of a double is one rounding more, where the bound has no room for it.
     scale[r] = broadcast<V>(static_cast<T>(sizeof(T) == sizeof(double) ? total : 1 / total));
   });
-  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-    unrolled<R>([&](int r) NNFAST_INLINED {
-      const V e = y.load(r, i, count, T{0});
-      y.store(r, i, sizeof(T) == sizeof(double) ? e / scale[r] : e * scale[r], count);
+  const auto store = [&](int r, std::ptrdiff_t i, std::ptrdiff_t count, V e) NNFAST_INLINED {
+    y.store(r, i, finish(r, sizeof(T) == sizeof(double) ? e / scale[r] : e * scale[r]), count);
+  };
+  if constexpr (waiting) {
+    for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+      unrolled<R>([&](int r) NNFAST_INLINED { store(r, i, count, y.load(r, i, count, T{0})); });
     });
-  });
+  } else {
+    for_shifted<T, R>(x, n, largest, exponential,
+                      [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V e)
+                          NNFAST_INLINED { store(r, i, count, e); });
+  }
 }
 
-template <class T>
-void softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+template <class S>
+unsigned softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
   const ExceptionScope exceptions;
-  for_rows<T>(
+  for_rows<S>(
       0, rows,
-      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { softmax_rows<T, count>(from, to, n); }, x,
-      y);
+      [n](auto count, std::ptrdiff_t, auto from, auto to)
+          NNFAST_INLINED { softmax_rows<S, count>(from, to, n, [](int, auto p) NNFAST_INLINED { return p; }); },
+      x, y);
+  return reported<S>(exceptions);
+}
+
+// The sum of lanes that each count up to 2^32.
+template <class I>
+NNFAST_INLINE double sum_of_counts(I counts, std::ptrdiff_t n) {
+  using Count = std::make_unsigned_t<Element<I>>;
+  if (n <= std::ptrdiff_t{0x7fffffff}) return static_cast<double>(sum_of_lanes(counts));
+  double sum = 0;
+  for (int i = 0; i < kLanes<I>; ++i) sum += static_cast<double>(static_cast<Count>(counts[i]));
+  return sum;
 }
 
 // log sum_j e^(x_j - largest) of each row. The terms that are 1 are counted and the others summed apart: where one term
 // is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too
 // large, so that none is subnormal.
-template <class T, int R, class Stride>
-NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<T, Stride>& x, std::ptrdiff_t n, const T (&largest)[R]) {
+template <class T, int R, class S, class Stride>
+NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<S, Stride>& x, std::ptrdiff_t n, const T (&largest)[R]) {
   using V = Vec<T>;
   BlockSum<T> others[R];
   Mask<V> ones[R] = {};
@@ -64,15 +92,16 @@ NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<T, Stride>& x, std::pt
   static_assert(R <= kLanes<Doubles>);
   Doubles counts = broadcast<Doubles>(1), sums{};
   unrolled<R>([&](int r) NNFAST_INLINED {
-    counts[r] = static_cast<double>(sum_of_lanes(ones[r]));
+    counts[r] = sum_of_counts(ones[r], n);
     sums[r] = others[r].total() * 0x1p-64;
   });
   const Doubles result = log_of_sum(counts, sums);
   unrolled<R>([&](int r) NNFAST_INLINED { logs[r] = result[r]; });
 }
 
-template <class T, int R, class XStride, class YStride>
-NNFAST_INLINE void log_softmax_rows(const Rows<T, XStride>& x, const Rows<T, YStride>& y, std::ptrdiff_t n) {
+template <class S, int R, class XStride, class YStride>
+NNFAST_INLINE void log_softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride>& y, std::ptrdiff_t n) {
+  using T = Computed<S>;
   using V = Vec<T>;
   T largest[R];
   double logs[R];
@@ -93,19 +122,21 @@ NNFAST_INLINE void log_softmax_rows(const Rows<T, XStride>& x, const Rows<T, YSt
           NNFAST_INLINED { y.store(r, i, result, count); });
 }
 
-template <class T>
-void log_softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+template <class S>
+unsigned log_softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
   const ExceptionScope exceptions;
-  for_rows<T>(
+  for_rows<S>(
       0, rows,
-      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { log_softmax_rows<T, count>(from, to, n); },
+      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { log_softmax_rows<S, count>(from, to, n); },
       x, y);
+  return reported<S>(exceptions);
 }
 
-template <class T>
-void logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+template <class S>
+unsigned logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using T = Computed<S>;
   const ExceptionScope exceptions;
-  for_rows<T>(
+  for_rows<S>(
       0, rows,
       [=](auto count, std::ptrdiff_t row, auto from) NNFAST_INLINED {
         constexpr int R = count;
@@ -117,16 +148,18 @@ void logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
         for (int r = 0; r < R; ++r) shift[r] = largest[r] == bottom ? T{0} : largest[r];
         log_sums<T, R>(logs, from, n, shift);
         for (int r = 0; r < R; ++r)
-          store_element(y.data + (row + r) * y.row_stride, static_cast<T>(static_cast<double>(largest[r]) + logs[r]));
+          store_value<S>(y.data + (row + r) * y.row_stride, static_cast<T>(static_cast<double>(largest[r]) + logs[r]));
       },
       x);
+  return reported<S>(exceptions);
 }
 
-template <class T>
-void softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+template <class S>
+unsigned softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using T = Computed<S>;
   using V = Vec<T>;
   const ExceptionScope exceptions;
-  for_rows<T>(
+  for_rows<S>(
       0, rows,
       [n](auto group, std::ptrdiff_t, auto dy_rows, auto y_rows, auto dx_rows) NNFAST_INLINED {
         constexpr int R = group;
@@ -146,13 +179,15 @@ void softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::
         });
       },
       dy, y, dx);
+  return reported<S>(exceptions);
 }
 
-template <class T>
-void log_softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+template <class S>
+unsigned log_softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using T = Computed<S>;
   using V = Vec<T>;
   const ExceptionScope exceptions;
-  for_rows<T>(
+  for_rows<S>(
       0, rows,
       [n](auto group, std::ptrdiff_t, auto dy_rows, auto y_rows, auto dx_rows) NNFAST_INLINED {
         constexpr int R = group;
@@ -172,26 +207,24 @@ void log_softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, s
         });
       },
       dy, y, dx);
+  return reported<S>(exceptions);
 }
 
-template <class T>
-void logsumexp_backward(Matrix dy, Matrix x, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
-  using V = Vec<T>;
+template <class S>
+unsigned logsumexp_backward(Matrix dy, Matrix x, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using V = Vec<Computed<S>>;
   const ExceptionScope exceptions;
-  for_rows<T>(
+  for_rows<S>(
       0, rows,
       [=](auto group, std::ptrdiff_t row, auto x_rows, auto dx_rows) NNFAST_INLINED {
         constexpr int R = group;
         V g[R];
         unrolled<R>([&](int r)
-                        NNFAST_INLINED { g[r] = broadcast<V>(load_element<T>(dy.data + (row + r) * dy.row_stride)); });
-        softmax_rows<T, R>(x_rows, dx_rows, n);
-        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-          unrolled<R>([&](int r)
-                          NNFAST_INLINED { dx_rows.store(r, i, g[r] * dx_rows.load(r, i, count, T{0}), count); });
-        });
+                        NNFAST_INLINED { g[r] = broadcast<V>(load_value<S>(dy.data + (row + r) * dy.row_stride)); });
+        softmax_rows<S, R>(x_rows, dx_rows, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
       },
       x, dx);
+  return reported<S>(exceptions);
 }
 
 }  // namespace
@@ -200,12 +233,12 @@ namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
 const SoftmaxKernels softmax = {
-    {nnfast::softmax<float>, nnfast::softmax<double>},
-    {log_softmax<float>, log_softmax<double>},
-    {logsumexp<float>, logsumexp<double>},
-    {softmax_backward<float>, softmax_backward<double>},
-    {log_softmax_backward<float>, log_softmax_backward<double>},
-    {logsumexp_backward<float>, logsumexp_backward<double>},
+    {nnfast::softmax<Half>, nnfast::softmax<float>, nnfast::softmax<double>},
+    {log_softmax<Half>, log_softmax<float>, log_softmax<double>},
+    {logsumexp<Half>, logsumexp<float>, logsumexp<double>},
+    {softmax_backward<Half>, softmax_backward<float>, softmax_backward<double>},
+    {log_softmax_backward<Half>, log_softmax_backward<float>, log_softmax_backward<double>},
+    {logsumexp_backward<Half>, logsumexp_backward<float>, logsumexp_backward<double>},
 };
 
 }  // namespace NNFAST_ISA

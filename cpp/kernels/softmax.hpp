@@ -6,14 +6,17 @@
 namespace nnfast {
 
 // Where a row has one value, as that of logsumexp, its matrix has no stride.
-using SoftmaxFn = void (*)(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n);
-using SoftmaxBackwardFn = void (*)(Matrix dy, Matrix saved, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n);
+// They return what was raised (a set of Raised): overflow, where a float16 is out of range.
+using SoftmaxFn = unsigned (*)(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n);
+using SoftmaxBackwardFn = unsigned (*)(Matrix dy, Matrix saved, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n);
 
+// f16 is for rows too long to be widened in memory: it computes the exponentials twice, as f32 of the widened row
+// would.
 struct SoftmaxForward {
-  SoftmaxFn f32, f64;
+  SoftmaxFn f16, f32, f64;
 };
 struct SoftmaxBackward {
-  SoftmaxBackwardFn f32, f64;
+  SoftmaxBackwardFn f16, f32, f64;
 };
 
 struct SoftmaxKernels {

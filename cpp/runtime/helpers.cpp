@@ -1,17 +1,12 @@
 #include "runtime/helpers.hpp"
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <time.h>
-
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <exception>
+#include <thread>
+
+#include "runtime/system.hpp"
 
 namespace nnfast::helpers {
 namespace {
@@ -28,39 +23,14 @@ constexpr int kBurstCalls = 6;
 // yield to each other one waits for a slice of the other's, and would miss its next job, which waking does not.
 constexpr std::int64_t kCrowdedNs = 100'000'000;
 constexpr int kMaxHelpers = 255;
-constexpr std::uint64_t kSliceNs = 100'000;
 
-std::int64_t now_ns() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
-}
+std::int64_t now_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void pause() {
 #if defined(__x86_64__)
   _mm_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
-#endif
-}
-
-// Asks Linux (6.12 and later) for a short slice for this thread, so that it runs soon after it is woken also where
-// somebody else's worker spins on the processor, as a BLAS's does for milliseconds after a product; in return it is
-// taken off as soon. Without it a helper waits for the end of the other's slice, 4 ms. Elsewhere nothing happens.
-void ask_for_short_slice() {
-#if defined(__linux__) && defined(SYS_sched_setattr)
-  struct {
-    std::uint32_t size, policy;
-    std::uint64_t flags;
-    std::int32_t nice;
-    std::uint32_t priority;
-    std::uint64_t runtime, deadline, period;
-  } attributes{};
-  if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0 || attributes.policy != SCHED_OTHER) return;
-  attributes.size = sizeof attributes;
-  attributes.flags = 0;
-  attributes.runtime = kSliceNs;
-  syscall(SYS_sched_setattr, 0, &attributes, 0);
 #endif
 }
 
@@ -87,7 +57,7 @@ struct alignas(64) Segment {
 
 struct alignas(64) Helper {
   std::atomic<std::uint32_t> asleep{0};
-  pthread_t thread{};
+  std::thread::native_handle_type thread{};
   int kept_off = -1;  // the processor it may not run on, or -1
 };
 
@@ -107,7 +77,7 @@ class Pool {
     if (certain) await_first_taker();
     take_chunks(generation_.load(std::memory_order_relaxed), 0, [&] { return job; });
     for (int spins = 0; finished_.load(std::memory_order_acquire) != job.chunks; ++spins)
-      spins < 1000 ? pause() : static_cast<void>(sched_yield());
+      spins < 1000 ? pause() : std::this_thread::yield();
     last_end_.store(now_ns(), std::memory_order_relaxed);
     busy_.clear(std::memory_order_release);
   }
@@ -129,59 +99,33 @@ class Pool {
   void note_serial_end() { last_end_.store(now_ns(), std::memory_order_relaxed); }
 
  private:
-  struct Start {
-    Pool* pool;
-    int index;
-  };
-
   void start(int wanted) {
     int count = started_.load(std::memory_order_relaxed);
     if (count >= wanted) return;
-    // Signals are the caller's business: Python's handlers belong to its main thread.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    const system::SignalsHeld signals_are_the_callers;
     for (; count < wanted; ++count) {
-      auto* start = new Start{this, count};
-      if (pthread_create(&helpers_[count].thread, &attributes, &Pool::enter, start) != 0) {
-        delete start;  // no more threads to be had: fewer will do
-        break;
+      try {
+        std::thread thread([this, count] { work(count); });
+        helpers_[count].thread = thread.native_handle();
+        thread.detach();
+      } catch (const std::exception&) {
+        break;  // no more threads, or no memory for one: fewer will do
       }
     }
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     started_.store(count, std::memory_order_release);
-  }
-
-  static void* enter(void* argument) {
-    auto* start = static_cast<Start*>(argument);
-    Pool* pool = start->pool;
-    const int index = start->index;
-    delete start;
-    pool->work(index);
-    return nullptr;
   }
 
   // Linux may leave a helper on the processor of the thread that wakes it, for hundreds of calls, where it gets its
   // turn when the job is over. So it may run wherever the caller may, except there. Costs a system call when the caller
   // moves.
-  void keep_off_this_processor([[maybe_unused]] int wanted) {
-#if defined(__linux__)
-    const int cpu = sched_getcpu();
-    cpu_set_t others;
-    bool known = false;
-    for (int i = 0; i < wanted && i < started_.load(std::memory_order_relaxed); ++i) {
-      if (helpers_[i].kept_off == cpu) continue;
-      if (!known && (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof others, &others) != 0)) return;
-      known = true;
-      CPU_CLR(cpu, &others);
-      if (CPU_COUNT(&others) == 0) return;
-      if (pthread_setaffinity_np(helpers_[i].thread, sizeof others, &others) == 0) helpers_[i].kept_off = cpu;
-    }
-#endif
+  void keep_off_this_processor(int wanted) {
+    const int processor = system::this_processor();
+    const int count = std::min(wanted, started_.load(std::memory_order_relaxed));
+    const auto moved = [&](const Helper& helper) { return helper.kept_off != processor; };
+    if (processor < 0 || std::none_of(helpers_, helpers_ + count, moved)) return;
+    const system::ProcessorsBut others(processor);
+    for (int i = 0; i < count; ++i)
+      if (moved(helpers_[i]) && others.keep(helpers_[i].thread)) helpers_[i].kept_off = processor;
   }
 
   void publish(const Job& job, int wanted) {
@@ -212,7 +156,7 @@ class Pool {
 
   void await_first_taker() {
     const std::int64_t until = now_ns() + 2'000'000;
-    while (finished_.load(std::memory_order_relaxed) == 0 && now_ns() < until) sched_yield();
+    while (finished_.load(std::memory_order_relaxed) == 0 && now_ns() < until) std::this_thread::yield();
   }
 
   // Runs what chunks of this generation are left, those of part `own` first. read_job() is called before each is taken.
@@ -240,7 +184,7 @@ class Pool {
   }
 
   void work(int index) {
-    ask_for_short_slice();
+    system::ask_for_short_slice();
     // When this thread has last been taken off its processor while it looked out.
     std::int64_t displaced = now_ns() - kCrowdedNs;
     std::int64_t lookout_end = now_ns() + kLookoutNs;
@@ -250,7 +194,7 @@ class Pool {
         lookout_end = now_ns() + kLookoutNs;
       } else if (now < lookout_end && now - displaced > kCrowdedNs) {
         for (int i = 0; i < 16; ++i) pause();
-        sched_yield();
+        std::this_thread::yield();
         if (now_ns() - now > kLookoutNs) displaced = now;
       } else {
         sleep(index);
@@ -307,7 +251,7 @@ std::atomic<Pool*> pool{nullptr};
 void initialize() {
   pool = new Pool;
   // A forked child has none of the helpers; it gets a pool of its own and starts others when it needs them.
-  pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+  system::in_forked_child([] { pool = new Pool; });
 }
 
 bool worthwhile(int threads, double ns) { return pool.load()->worthwhile(threads, ns); }

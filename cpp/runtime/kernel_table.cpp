@@ -27,6 +27,7 @@ namespace nnfast {
   extern const GatingKernels gating;               \
   extern const BiasKernels bias;                   \
   extern const ConversionKernels conversion;       \
+  extern const SumKernels sums;                    \
   }
 NNFAST_FOR_EACH_ISA(NNFAST_DECLARE)
 #undef NNFAST_DECLARE
@@ -46,7 +47,8 @@ namespace {
               &space::penalties,     \
               &space::gating,        \
               &space::bias,          \
-              &space::conversion},
+              &space::conversion,    \
+              &space::sums},
 constexpr KernelTable tables[] = {NNFAST_FOR_EACH_ISA(NNFAST_TABLE)};
 #undef NNFAST_TABLE
 

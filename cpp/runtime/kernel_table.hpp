@@ -17,6 +17,7 @@ struct PenaltyKernels;
 struct GatingKernels;
 struct BiasKernels;
 struct ConversionKernels;
+struct SumKernels;
 
 struct KernelTable {
   const char* isa;
@@ -32,6 +33,7 @@ struct KernelTable {
   const GatingKernels* gating;
   const BiasKernels* bias;
   const ConversionKernels* conversion;
+  const SumKernels* sums;
 };
 
 // What this build has, the narrowest first.

@@ -1,10 +1,11 @@
 #include "runtime/openmp.hpp"
 
 #include <omp.h>
-#include <pthread.h>
 
 #include <atomic>
 #include <limits>
+
+#include "runtime/system.hpp"
 
 namespace nnfast::openmp {
 namespace {
@@ -16,7 +17,7 @@ int threads_at_start = 0;
 
 void initialize() {
   threads_at_start = omp_get_max_threads();
-  pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  system::in_forked_child([] { forked = true; });
 }
 
 bool available() { return !forked.load(std::memory_order_relaxed) && !omp_in_parallel(); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "simd/half.hpp"
+#include "simd/raised.hpp"
 #include "simd/vector.hpp"
 
 namespace nnfast {
@@ -14,6 +15,7 @@ struct Stored {
   using V = Vec<S>;
   using Param = S;
   static constexpr bool streams = kCanStream;
+  static constexpr unsigned raises = kRaisedNothing;
   NNFAST_INLINE static V load(const char* from) { return nnfast::load<V>(reinterpret_cast<const S*>(from)); }
   NNFAST_INLINE static void store(char* to, V v) { nnfast::store(reinterpret_cast<S*>(to), v); }
   NNFAST_INLINE static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
@@ -38,6 +40,7 @@ struct Stored<Half> {
   using V = Vec<float>;
   using Param = float;
   static constexpr bool streams = false;
+  static constexpr unsigned raises = kRaisedOverflow;  // where the rounded result does
   NNFAST_INLINE static V load(const char* from) { return load_halves(reinterpret_cast<const Half*>(from)); }
   NNFAST_INLINE static void store(char* to, V v) { store_halves(reinterpret_cast<Half*>(to), v); }
   [[gnu::noinline]] static V load(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
@@ -50,8 +53,8 @@ struct Stored<Half> {
     store_halves(halves, v);
     for (std::ptrdiff_t i = 0; i < count; ++i) store_element(to + i * stride, halves[i]);
   }
-  NNFAST_INLINE static V load_lanes(const char* from, std::ptrdiff_t stride, std::ptrdiff_t first, std::ptrdiff_t last,
-                                    float fill) {
+  [[gnu::noinline]] static V load_lanes(const char* from, std::ptrdiff_t stride, std::ptrdiff_t first,
+                                        std::ptrdiff_t last, float fill) {
     V v = broadcast<V>(fill);
     for (std::ptrdiff_t i = first; i < last; ++i) v[i] = widen_half(load_element<Half>(from + i * stride));
     return v;

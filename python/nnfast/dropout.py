@@ -495,11 +495,11 @@ def _keep_by_channel(
     _core.check_mask(mask, x.size)
     _require_disjoint(out, mask, "mask")
     x, y = _core.checked_output(x, out, name)
-    if mode == "inverted":
-        scale = (1 / np.where(p == 1, 1, 1 - p)).astype(_parameter_type(x))
-        with np.errstate(over="ignore"):  # as with one p for all, also where it is dropped
-            x = _core._keep_scaled(x, _along(scale, axis, x.ndim), out=y)
+    scale = (1 / np.where(p == 1, 1, 1 - p)).astype(_parameter_type(x))
     kept: NDArray[Any] = _core.dropout(x, 0.0, 1.0, -0.0, 0.0, 0, 0, mask, y)[0]
+    if mode == "inverted":
+        with np.errstate(over="ignore"):  # as with one p for all
+            _core._keep_scaled(kept, _along(scale, axis, x.ndim), out=kept)
     return kept
 
 

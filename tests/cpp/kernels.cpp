@@ -22,6 +22,7 @@
 #include "kernels/penalties.hpp"
 #include "kernels/random.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/sums.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/normalize.hpp"
@@ -452,6 +453,18 @@ void conversion() {
 }
 
 template <class T>
+void sums() {
+  const std::vector<T> values = numbers<T>(1);
+  std::vector<double> to(kElements, 0.5);
+  if constexpr (sizeof(T) == 4) {
+    kernels().sums->add_f32(to.data(), values.data(), kElements - 1);
+  } else {
+    kernels().sums->add_f64(to.data(), values.data(), kElements - 1);
+  }
+  Hash()(to).print("sums", kName<T>);
+}
+
+template <class T>
 void with_halves() {
   all_elementwise<T>();
   all_biased<T>();
@@ -461,14 +474,15 @@ void with_halves() {
   }
   dropout<T>();
   optimizers<T>();
+  softmax_family<T>();
 }
 
 template <class T>
 void without_halves() {
-  softmax_family<T>();
   maxout<T>();
   losses<T>();
   penalties<T>();
+  sums<T>();
 }
 
 }  // namespace

@@ -156,10 +156,12 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const std::ptrdiff_t rows = layer.norm.set_count, n = layer.norm.member_count;
   const Array inv_std = dense(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(inv_std, {rows}, "saved.inv_std");
+  require_disjoint(dx, "out[0]", inv_std, "saved.inv_std");
   Array mean;
   if (centred) {
     mean = dense(read_as(mean_in, NPY_FLOAT64, "saved.mean"));
     require_shape(mean, {rows}, "saved.mean");
+    require_disjoint(dx, "out[0]", mean, "saved.mean");
   }
   layer.gamma = data_or_null(gamma);
   layer.mean = centred ? mean.as<double>() : nullptr;

@@ -407,6 +407,8 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   require_shape(inv_std, {x.shape(0), groups}, "saved.inv_std");
   const Array dx = output(dx_out, x, "out[0]", "x"), given_gamma = given_array(gamma_in);
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
+  require_disjoint(dx, "out[0]", mean, "saved.mean");
+  require_disjoint(dx, "out[0]", inv_std, "saved.inv_std");
   const auto parameter = [&](py::handle out, const char* name) {
     return output(out, {channels}, parameter_dtype(x), name,
                   {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&given_gamma, "gamma"}});

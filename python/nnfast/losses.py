@@ -108,7 +108,7 @@ def svm_loss(
         If scores are not real numbers, labels not integers, margin is no number, or out has another dtype.
     ValueError
         If a shape does not match, a label is not in [0, C), there is no row or no class, or out is read-only or
-        overlaps scores. Nothing is written then.
+        overlaps its inputs. Nothing is written then.
 
     References
     ----------

@@ -44,7 +44,15 @@ WORDS = (
     "none tanh relu gelu sigmoid inverted vanilla row batch NCHW NHWC horizontal vertical both "
     "probabilities log random norm value global each pytorch keras zeros he x"
 ).split()
-FLAGS = {"training", "bias_correction", "amsgrad", "nesterov", "centered", "skip_nonfinite", "stats"}
+FLAGS = {
+    "training",
+    "bias_correction",
+    "amsgrad",
+    "nesterov",
+    "centered",
+    "skip_nonfinite",
+    "stats",
+}
 INTEGERS = {"offset", "padding", "num_groups", "pieces", "size", "running_var_correction", "n"}
 NUMBERS = (0.5, 0.0, 1.0, 0.1, 2.0, 1e-5, -1.0, 1e300, 5e-324, float("nan"), float("inf"), 3, True)
 

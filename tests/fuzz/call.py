@@ -29,8 +29,8 @@ ALLOWED = (
     Refused,
 )
 ISAS = nf.cpu_info()["supported"]
-# An object with more references is not the call's own, but a constant of the interpreter.
-SHARED = 100
+# Of these there may be one for the whole process.
+SHARED = (str, bytes, int, float, complex, type, type(len), type(None), tuple, np.dtype)
 
 
 class Violation(AssertionError):
@@ -43,8 +43,6 @@ class Caller:
     def __init__(self) -> None:
         self.memory = Memory()
         self.calls = self.returned = 0
-        np.seterr(all="ignore")
-        warnings.simplefilter("ignore")
 
     def run(self, target: Target, data: bytes) -> None:
         """A call, or an object's construction and a few calls of its methods.
@@ -58,8 +56,13 @@ class Caller:
         self.memory.fill(source.below(10))
         frame = Frame.grown(target.name, source, self.memory, huge=target.huge)
         isa = ISAS[-1 - source.below(len(ISAS))]
-        threads, grain = source.pick(((1, 0), (1, 0), (1, 0), (2, 1), (3, 1)))
-        with forced(isa=isa, threads=threads, grain=grain):
+        threads, grain = source.pick(((1, 0),) * 14 + ((2, 1), (3, 1)))
+        with (
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+            forced(isa=isa, threads=threads, grain=grain),
+        ):
+            warnings.simplefilter("ignore")
             if isinstance(target.function, np.ufunc) and target.methods:
                 self._call(frame, _way(source, target), target.parameters, target.name)
             else:
@@ -86,6 +89,7 @@ class Caller:
         except ALLOWED:  # of an object that does not even let itself be made
             return None
         given = [*args, *kwargs.values()]
+        given = [value for value in given if not isinstance(value, SHARED)]
         counts = None if keep is not None else [sys.getrefcount(value) for value in given]
         self.memory.remember()
         self.calls += 1
@@ -99,7 +103,9 @@ class Caller:
             raise Violation(f"{name}: {type(error).__name__}: {error}") from error
         if changed := self.memory.changed(failed=failed):
             what = "after an error" if failed else "outside of what is written"
-            raise Violation(f"{name}: {len(changed)} bytes changed {what}, the first at {changed[0]}")
+            raise Violation(
+                f"{name}: {len(changed)} bytes changed {what}, the first at {changed[0]}"
+            )
         if inspect.isclass(function) or keep is not None:
             return result
         del result
@@ -112,7 +118,7 @@ class Caller:
             return
         gc.collect()
         after = [sys.getrefcount(value) for value in given]
-        if any(new > old for new, old in zip(after, counts, strict=True) if old < SHARED):
+        if any(new > old for new, old in zip(after, counts, strict=True)):
             raise Violation(f"{name}: arguments are held on to: {counts} became {after}")
 
 

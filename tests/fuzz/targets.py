@@ -22,8 +22,6 @@ REDUCE = {
     "prelu_weight_backward",
     "dropout_mask",
     "merge_stats",
-    "statistics",
-    "max_norm_",
 }
 WAYS = ("__call__", "__call__", "__call__", "__call__", "reduce", "accumulate", "outer", "at")
 
@@ -38,8 +36,8 @@ class Target(NamedTuple):
 
     @property
     def huge(self) -> bool:
-        """Whether it refuses more elements than there is memory for."""
-        return not self.methods and self.name.split(".")[-1] not in REDUCE
+        """Whether it is a kernel that refuses more elements than there is memory for."""
+        return not self.methods and "." not in self.name and self.name not in REDUCE
 
 
 def signature(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:

@@ -1,0 +1,48 @@
+"""Whether calls leave memory behind: that of Python's objects, and that of malloc."""
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable
+
+# A leak of one block or byte in every round shows in a few; what grows for a while and then stays, as caches do, is told
+# from it by many.
+FEW, MANY = 12, 400
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        )
+    )
+
+
+def _malloc_bytes() -> int:
+    """In use, by glibc's count; 0 with another C library."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        return 0
+    library.mallinfo2.restype = _Mallinfo2
+    info = library.mallinfo2()
+    return int(info.uordblks + info.hblkhd)
+
+
+def left_behind(repeat: Callable[[], object]) -> tuple[int, int]:
+    """Python's blocks and malloc's bytes that every repetition leaves."""
+    few = _growth(repeat, FEW)
+    return _growth(repeat, MANY) if any(few) else few
+
+
+def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
+    """By round, after what is kept once is there."""
+    for _ in range(3):
+        repeat()
+    gc.collect()
+    blocks, used = sys.getallocatedblocks(), _malloc_bytes()
+    for _ in range(rounds):
+        repeat()
+    gc.collect()
+    grown = sys.getallocatedblocks() - blocks, _malloc_bytes() - used
+    return max(0, grown[0]) // rounds, max(0, grown[1]) // rounds

@@ -2,7 +2,7 @@
 
 PYTHONPATH=tests python -m fuzz replay              the kept inputs, and some for what is new: needs no fuzzer
 PYTHONPATH=tests python -m fuzz leaks               the same again and again: what stays allocated
-PYTHONPATH=tests python -m fuzz run FOLDER [...]    by coverage, into a folder; the rest goes to libFuzzer (-runs=...)
+PYTHONPATH=tests python -m fuzz run FOLDER [...]    by coverage, into a folder; the rest is libFuzzer's
 PYTHONPATH=tests python -m fuzz keep FOLDER         what a folder's inputs add goes into corpus.txt
 PYTHONPATH=tests python -m fuzz one NAME HEX        a single call
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 COMMANDS = ("replay", "leaks", "run", "keep", "one")
 # Above what the process has: an array of any more is refused, not made.
-ROOM = 2 << 30
+ROOM = 1 << 30
 SECONDS = 30
 
 

@@ -41,9 +41,10 @@ DTYPES = {
     **dict.fromkeys(("mean", "inv_std", "inv_rms", "m2"), FLOAT64),
 }
 WORDS = (
-    "none tanh relu gelu sigmoid inverted vanilla row batch NCHW NHWC horizontal vertical both "
-    "probabilities log random norm value global each pytorch keras zeros he x"
-).split()
+    *("none", "tanh", "relu", "gelu", "sigmoid", "inverted", "vanilla", "row", "batch", "NCHW"),
+    *("NHWC", "horizontal", "vertical", "both", "probabilities", "log", "random", "norm", "value"),
+    *("global", "each", "pytorch", "keras", "zeros", "he", "x"),
+)
 FLAGS = {
     "training",
     "bias_correction",
@@ -95,10 +96,15 @@ def one_array(frame: Frame, name: str, written: bool, place: int | None = None) 
     if frame.huge:
         return virtual(frame, shape, dtype)
     made = array(frame, shape, dtype, written=written)
-    if name == "labels" and type(made) is np.ndarray and made.flags.writeable and made.size:
-        if made.dtype.kind in "iu" and frame.source.below(8) < 7:
-            made[...] = np.arange(made.size).reshape(made.shape) % max(1, frame.side)
+    if name == "labels" and frame.source.below(8) < 7:
+        _put_labels(made, frame.side)
     return made
+
+
+def _put_labels(array: Any, classes: int) -> None:
+    """Indices of classes, where the array takes them."""
+    if type(array) is np.ndarray and array.dtype.kind in "iu" and array.flags.writeable:
+        array[...] = np.arange(array.size).reshape(array.shape) % max(1, classes)
 
 
 def _integer(frame: Frame) -> int:

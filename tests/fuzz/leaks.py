@@ -5,8 +5,8 @@ import gc
 import sys
 from collections.abc import Callable
 
-# A leak of one block or byte in every round shows in a few; what grows for a while and then stays, as caches do, is told
-# from it by many.
+# A leak of one block or byte in every round shows in a few; what grows for a while and then stays, as caches do, is
+# told from it by many.
 FEW, MANY = 12, 400
 
 
@@ -14,7 +14,8 @@ class _Mallinfo2(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_size_t)
         for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
         )
     )
 

@@ -426,6 +426,11 @@ def test_binary_tails() -> None:
             "labels must be class indices",
         ),
         (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], ignore_index=2**63),
+            ValueError,
+            r"ignore_index must be in \[-2\*\*63, 2\*\*63\), got 9223372036854775808",
+        ),
+        (
             lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], ignore_index=0.5),
             TypeError,
             "ignore_index must be an int",

@@ -71,6 +71,8 @@ def softmax_cross_entropy(
     smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
     if ignore_index is not None:
         ignore_index = _checks.integer(ignore_index, "ignore_index")
+        if not -(2**63) <= ignore_index < 2**63:
+            raise ValueError(f"ignore_index must be in [-2**63, 2**63), got {ignore_index}")
     return _core.softmax_cross_entropy(logits, labels, smoothing, class_weights, ignore_index, out)
 
 

@@ -43,13 +43,10 @@ class Frame:
             shape = source.pick(HUGE)
             return cls(name, source, memory, shape, source.below(len(shape)), np.dtype("f4"), True)
         ndim = source.pick((2, 2, 2, 1, 4, 3, 0, 5, 12, 33, 64))
-        sides: list[int] = []
-        for _ in range(ndim):
-            side = 1 if len(sides) > 6 else source.pick(SIDES)
-            sides.append(min(side, MOST // max(1, prod(sides))))
+        shape = _sides(source, ndim)
         axis = source.pick((1, -1, 0, 2)) if ndim else 0
         dtype = source.pick(FLOATS)
-        return cls(name, source, memory, tuple(sides), axis, dtype, False)
+        return cls(name, source, memory, shape, axis, dtype, False)
 
     @property
     def side(self) -> int:
@@ -60,6 +57,15 @@ class Frame:
     def elements(self) -> int:
         """Of the call's shape."""
         return prod(self.shape)
+
+
+def _sides(source: Source, ndim: int) -> tuple[int, ...]:
+    """A shape of so many axes, of few elements."""
+    sides: list[int] = []
+    for _ in range(ndim):
+        side = 1 if len(sides) > 6 else source.pick(SIDES)
+        sides.append(min(side, MOST // max(1, prod(sides))))
+    return tuple(sides)
 
 
 def shapes(frame: Frame, usual: int) -> tuple[int, ...]:
@@ -94,7 +100,7 @@ def shapes(frame: Frame, usual: int) -> tuple[int, ...]:
         case 11:
             return shape[:2]
         case _:
-            return tuple(frame.source.pick(SIDES) for _ in range(frame.source.below(5)))
+            return _sides(frame.source, frame.source.below(5))
 
 
 def _strides(frame: Frame, shape: tuple[int, ...], itemsize: int) -> list[int]:

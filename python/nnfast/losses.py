@@ -54,8 +54,8 @@ def softmax_cross_entropy(
     TypeError
         If logits are not real numbers, labels neither integers nor real numbers, or out has another dtype.
     ValueError
-        If a shape does not match, a label is not in [0, C), a weight is negative, there is no row or no class, or out
-        is read-only or overlaps its inputs. Nothing is written then.
+        If a shape does not match, a label is not in [0, C), ignore_index is not that of an int64, a weight is
+        negative, there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
 
     References
     ----------

@@ -85,7 +85,8 @@ def run(folder: Path, options: list[str]) -> None:
     def call(data: bytes) -> None:
         caller.run(*corpus.decoded(data))
 
-    atheris.Setup([sys.argv[0], str(folder), f"-timeout={SECONDS}", "-max_len=160", *options], call)
+    limits = [f"-timeout={SECONDS}", "-max_len=160", "-rss_limit_mb=4096"]
+    atheris.Setup([sys.argv[0], str(folder), *limits, *options], call)
     atheris.Fuzz()
 
 

@@ -19,12 +19,13 @@ def features(target: Target, data: bytes) -> set[object]:
         if event == "exception" and argument[0] is not StopIteration:
             text = re.sub(r"got .*|\(.*?\)|[0-9]+", "", str(argument[1]))[:100]
             found.add((target.name, argument[0].__name__, text))
+        elif event == "line" and "/nnfast/" in frame.f_code.co_filename:
+            found.add((frame.f_code.co_filename, frame.f_lineno))
         return line
 
     def enter(frame: FrameType, event: str, argument: Any) -> Any:
         path = frame.f_code.co_filename
         if "/nnfast/" in path:
-            found.add((path, frame.f_code.co_name))
             return line
         return line if path.endswith("fuzz/call.py") and frame.f_code.co_name == "_call" else None
 

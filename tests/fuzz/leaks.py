@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 
 # A leak of one block or byte in every round shows in a few; what grows for a while and then stays, as caches do, is
-# told from it by many.
-FEW, MANY = 12, 400
+# told from it by many, and by as many again.
+ROUNDS = (12, 400, 3000)
+# What malloc gives is no smaller; below it is what its caches hold.
+LEAST = 16
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -32,8 +34,12 @@ def _malloc_bytes() -> int:
 
 def left_behind(repeat: Callable[[], object]) -> tuple[int, int]:
     """Python's blocks and malloc's bytes that every repetition leaves."""
-    few = _growth(repeat, FEW)
-    return _growth(repeat, MANY) if any(few) else few
+    grown = (0, 0)
+    for rounds in ROUNDS:
+        grown = _growth(repeat, rounds)
+        if not any(grown):
+            break
+    return grown
 
 
 def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
@@ -41,9 +47,10 @@ def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
     for _ in range(3):
         repeat()
     gc.collect()
-    blocks, used = sys.getallocatedblocks(), _malloc_bytes()
+    before = sys.getallocatedblocks(), _malloc_bytes()
     for _ in range(rounds):
         repeat()
     gc.collect()
-    grown = sys.getallocatedblocks() - blocks, _malloc_bytes() - used
-    return max(0, grown[0]) // rounds, max(0, grown[1]) // rounds
+    grown = sys.getallocatedblocks() - before[0], _malloc_bytes() - before[1]
+    blocks, used = max(0, grown[0]) // rounds, max(0, grown[1]) // rounds
+    return blocks, used if used >= LEAST else 0

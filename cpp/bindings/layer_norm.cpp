@@ -58,8 +58,8 @@ void require_axes(const Array& x, const std::vector<int>& which, const char* nam
   int before = -1;
   for (const int axis : which) {
     if (axis <= before || axis >= x.ndim())
-      throw py::value_error(std::string(name) + " must be axes of x with shape " + shape_text(x) + " in their order, got " +
-                            std::to_string(axis));
+      throw py::value_error(std::string(name) + " must be axes of x with shape " + shape_text(x) +
+                            " in their order, got " + std::to_string(axis));
     before = axis;
   }
 }

@@ -136,7 +136,8 @@ def _grown(
     kwargs: dict[str, Any] = {}
     in_place = name.endswith("_")
     for parameter in parameters:
-        optional = parameter.default is not inspect.Parameter.empty
+        # Left out, rng= is fresh entropy, and no call is like another.
+        optional = parameter.default is not parameter.empty and parameter.name != "rng"
         if optional and frame.source.below(3) < (2 if parameter.name != "out" else 1):
             continue
         writes = parameter.name in WRITTEN or (in_place and not args and not kwargs)

@@ -5,11 +5,10 @@ import gc
 import sys
 from collections.abc import Callable
 
-# A leak of one block or byte in every round shows in a few; what grows for a while and then stays, as caches do, is
-# told from it by many, and by as many again.
-ROUNDS = (12, 400, 3000)
-# What malloc gives is no smaller; below it is what its caches hold.
-LEAST = 16
+# A leak shows in every one of some windows; caches grow in one and stay, or shrink in the next. What shows in few
+# rounds is looked at again in more.
+WINDOWS = 5
+ROUNDS = (4, 100)
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -36,21 +35,18 @@ def left_behind(repeat: Callable[[], object]) -> tuple[int, int]:
     """Python's blocks and malloc's bytes that every repetition leaves."""
     grown = (0, 0)
     for rounds in ROUNDS:
-        grown = _growth(repeat, rounds)
-        if not any(grown):
-            break
+        windows = [_growth(repeat, rounds) for _ in range(WINDOWS)]
+        grown = min(blocks for blocks, _ in windows), min(used for _, used in windows)
+        if max(grown) <= 0:
+            return 0, 0
     return grown
 
 
 def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
-    """By round, after what is kept once is there."""
-    for _ in range(3):
-        repeat()
+    """By round, in one window."""
     gc.collect()
-    before = sys.getallocatedblocks(), _malloc_bytes()
+    blocks, used = sys.getallocatedblocks(), _malloc_bytes()
     for _ in range(rounds):
         repeat()
     gc.collect()
-    grown = sys.getallocatedblocks() - before[0], _malloc_bytes() - before[1]
-    blocks, used = max(0, grown[0]) // rounds, max(0, grown[1]) // rounds
-    return blocks, used if used >= LEAST else 0
+    return (sys.getallocatedblocks() - blocks) // rounds, (_malloc_bytes() - used) // rounds

@@ -8,6 +8,7 @@ PYTHONPATH=tests python -m fuzz one NAME HEX        a single call
 """
 
 import faulthandler
+import gc
 import resource
 import sys
 import time
@@ -56,6 +57,7 @@ def leaks() -> None:
     for entry in corpus.kept() + corpus.drawn(2):
         by_target.setdefault(entry[0].name, []).append(entry)
     wrong = []
+    gc.freeze()  # what is there already need not be looked through again and again
     for name, entries in by_target.items():
         blocks, used = left_behind(lambda entries=entries: [caller.run(*e) for e in entries])
         if blocks > 0 or used > 0:

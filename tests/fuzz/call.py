@@ -57,6 +57,8 @@ class Caller:
         frame = Frame.grown(target.name, source, self.memory, huge=target.huge)
         isa = ISAS[-1 - source.below(len(ISAS))]
         threads, grain = source.pick(((1, 0),) * 14 + ((2, 1), (3, 1)))
+        if any(parameter.name == "where" for parameter in target.parameters):
+            threads = 1  # each run of a mask would be shared by itself, thousands of them
         with (
             warnings.catch_warnings(),
             np.errstate(all="ignore"),

@@ -44,7 +44,7 @@ def test_the_kept_inputs(command: str) -> None:
 def test_every_public_function_is_called() -> None:
     functions = {name for name in nf.__all__ if callable(getattr(nf, name))}
     assert functions - LEFT_OUT <= set(targets())
-    # More than half of the kept calls get as far as the kernel.
+    # Enough of the kept calls get as far as the kernel.
     caller = Caller()
     for entry in corpus.kept()[::5]:
         caller.run(*entry)

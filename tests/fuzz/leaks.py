@@ -8,7 +8,7 @@ from collections.abc import Callable
 # A leak shows in every one of some windows; caches grow in one and stay, or shrink in the next. What shows in few
 # rounds is looked at again in more.
 WINDOWS = 4
-ROUNDS = (3, 60)
+ROUNDS = (3, 60, 400)
 
 
 class _Mallinfo2(ctypes.Structure):

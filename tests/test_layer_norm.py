@@ -227,6 +227,32 @@ def test_defaults_and_other_types() -> None:
     assert [a.shape for a in nf.layer_norm_backward(y, y, None, saved)] == [(0, 3), (3,), (3,)]
 
 
+def test_a_record_may_lie_anywhere() -> None:
+    dy, x = np.random.default_rng(0).standard_normal((2, 6, 5))
+    for forward, backward in (
+        (nf.layer_norm, nf.layer_norm_backward),
+        (nf.rms_norm, nf.rms_norm_backward),
+    ):
+        _, saved = forward(x)
+        *statistics, axes = saved
+        expected = backward(dy, x, None, saved)
+        for lying in zip(*(layouts(array).values() for array in statistics), strict=True):
+            for found, wanted in zip(
+                backward(dy, x, None, type(saved)(*lying, axes)), expected, strict=True
+            ):
+                assert_same_bits(found, wanted)
+        for wrong in ((2,), (-1,), (1, 1), (1, 0), (2**31 - 1,)):
+            with pytest.raises(ValueError, match="saved.axes must be axes of x with shape"):
+                backward(dy, x, None, saved._replace(axes=wrong))
+        memory = np.ones(40)
+        dx = memory[:30].reshape(6, 5)
+        overlapping = type(saved)(*(memory[20:26] for _ in statistics), axes)
+        outs = (dx, *(None for _ in expected[1:]))
+        with pytest.raises(ValueError, match=r"out\[0\] and saved.* must not share memory"):
+            backward(dy, x, None, overlapping, out=outs)
+        np.testing.assert_array_equal(memory, 1)
+
+
 def test_errors_change_nothing() -> None:
     x = np.arange(12.0).reshape(4, 3)
     out = np.full((4, 3), 9.0)

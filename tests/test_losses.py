@@ -168,6 +168,12 @@ def test_overlaps_are_refused() -> None:
         nf.softmax_cross_entropy(z, [0, 0, 0], out=shifted)
     with pytest.raises(ValueError, match="out and labels must not share memory"):
         nf.softmax_cross_entropy(Z, z, out=z)
+    # Labels that were checked must not be written over before they are used.
+    labels = memory[:3].view(np.int64)
+    for function in (nf.softmax_cross_entropy, nf.svm_loss):
+        with pytest.raises(ValueError, match="out and labels must not share memory"):
+            function(np.ones((3, 4)), labels, out=memory[:12].reshape(3, 4))
+        np.testing.assert_array_equal(memory, 0)
 
 
 # ---- what class indices may want besides ----
@@ -418,6 +424,11 @@ def test_binary_tails() -> None:
             lambda: nf.softmax_cross_entropy(Z, [0, 1, -1]),
             ValueError,
             "labels must be class indices",
+        ),
+        (
+            lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], ignore_index=2**63),
+            ValueError,
+            r"ignore_index must be in \[-2\*\*63, 2\*\*63\), got 9223372036854775808",
         ),
         (
             lambda: nf.softmax_cross_entropy(Z, [0, 1, 2], ignore_index=0.5),

@@ -101,6 +101,32 @@ def test_constant_groups_and_empty_ones() -> None:
     ]
 
 
+def test_a_record_may_lie_anywhere() -> None:
+    dy, x = np.random.default_rng(0).standard_normal((2, 3, 6, 5))
+    _, saved = nf.group_norm(x, 2)
+    expected = nf.group_norm_backward(dy, x, None, saved)
+    for mean, inv_std in zip(
+        layouts(saved.mean).values(), layouts(saved.inv_std).values(), strict=True
+    ):
+        lying = nf.group_norm_backward(dy, x, None, saved._replace(mean=mean, inv_std=inv_std))
+        for found, wanted in zip(lying, expected, strict=True):
+            assert_same_bits(found, wanted)
+    with pytest.raises(ValueError, match=r"saved.mean must have shape \(N, groups\), got \(6,\)"):
+        nf.group_norm_backward(dy, x, None, saved._replace(mean=saved.mean.ravel()))
+    memory = np.ones(100)
+    overlapping = memory[80:86].reshape(3, 2)
+    for name in ("mean", "inv_std"):
+        with pytest.raises(ValueError, match=rf"out\[0\] and saved.{name} must not share memory"):
+            nf.group_norm_backward(
+                dy,
+                x,
+                None,
+                saved._replace(**{name: overlapping}),
+                out=(memory[:90].reshape(3, 6, 5), None, None),
+            )
+    np.testing.assert_array_equal(memory, 1)
+
+
 def test_group_errors_change_nothing() -> None:
     x = np.arange(24.0).reshape(2, 4, 3)
     out = np.full_like(x, 9)

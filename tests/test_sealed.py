@@ -1,6 +1,7 @@
 """Kernel objects share no symbol: code for AVX-512 must not reach an older machine through the linker."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -84,6 +85,27 @@ def test_a_leak_is_found(tmp_path: Path, source: str) -> None:
         [compiler, "-O0", "-fPIC", "-c", tmp_path / "leak.cpp", "-o", target], check=True
     )
     assert len(leaks(target)) > 1
+
+
+def wide(objects: Path) -> list[str]:
+    """Instructions of AVX and what came after it: three operands, wider registers, masks."""
+    lines = subprocess.check_output(["objdump", "-d", "--no-show-raw-insn", objects], text=True)
+    return re.findall(r"^.*(?:\tv[a-z0-9]+ .*%|%[yz]mm|%k[0-7]\b).*$", lines, re.MULTILINE)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="one instruction set has no wider one")
+def test_the_baseline_runs_on_the_oldest_processor(tmp_path: Path) -> None:
+    baseline = [path for path in kernel_objects() if isa_of(path) == "x86_64_v2"]
+    others = baseline[0].parents[3].glob("runtime.dir/**/*.o")
+    for path in [*baseline, *others]:
+        assert not wide(path), path
+    (tmp_path / "wide.cpp").write_text(
+        "void f(float* x) { for (int i = 0; i < 8; ++i) x[i] += 1; }"
+    )
+    for flags, found in ((["-msse4.2"], False), (["-mavx2"], True)):
+        command = ["g++", "-O3", *flags, "-c", tmp_path / "wide.cpp", "-o", tmp_path / "wide.o"]
+        subprocess.run(command, check=True)
+        assert bool(wide(tmp_path / "wide.o")) == found
 
 
 def test_the_module_is_hardened() -> None:

@@ -81,6 +81,11 @@ Array read_as(py::handle value, int dtype, const char* name) {
   return converted(read_floats_or_halves(value, name), dtype);
 }
 
+Array dense(const Array& array) {
+  if (PyArray_IS_C_CONTIGUOUS(array.get()) && PyArray_ISALIGNED(array.get())) return array;
+  return owned(PyArray_NewCopy(array.get(), NPY_CORDER));
+}
+
 Array written(py::handle value, int dtype, const char* name) {
   if (!PyArray_Check(value.ptr()))
     throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);

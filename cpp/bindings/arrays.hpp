@@ -60,6 +60,8 @@ Array read_floats(py::handle value, const char* name);
 Array read_floats_or_halves(py::handle value, const char* name);
 // The same, converted to one dtype where it has another.
 Array read_as(py::handle value, int dtype, const char* name);
+// The array, or a copy of it, with its elements next to each other in C order.
+Array dense(const Array& array);
 // An argument that is written: an array of exactly this dtype, native, writeable. TypeError and ValueError otherwise.
 Array written(py::handle value, int dtype, const char* name);
 Array new_array(const Array& like, int dtype);

@@ -51,8 +51,18 @@ Array per_place(py::handle value, const Array& x, const std::vector<int>& which,
   if (!right)
     throw py::value_error(std::string(name) + " must have the shape of x along its axes, got " + shape_text(given) +
                           " for x with shape " + shape_text(x));
-  if (PyArray_IS_C_CONTIGUOUS(given.get()) && PyArray_ISALIGNED(given.get())) return given;
-  return Array(py::reinterpret_steal<py::object>(PyArray_NewCopy(given.get(), NPY_CORDER)));
+  return dense(given);
+}
+
+// Axes that come out of a record, which anybody can make.
+void require_axes(const Array& x, const std::vector<int>& which, const char* name) {
+  int before = -1;
+  for (const int axis : which) {
+    if (axis <= before || axis >= x.ndim())
+      throw py::value_error(std::string(name) + " must be axes of x with shape " + shape_text(x) +
+                            " in their order, got " + std::to_string(axis));
+    before = axis;
+  }
 }
 
 const void* data_or_null(const Array& array) { return array ? array.data() : nullptr; }
@@ -125,6 +135,7 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const Array x = read_floats_or_halves(x_in, "x");
   const Array dy = read_as(dy_in, x.dtype(), "dy");
   require_shape(dy, x, "dy", "x");
+  require_axes(x, which, "saved.axes");
   const Array gamma = per_place(gamma_in, x, which, "gamma");
   const Array dx = output(dx_out, x, "out[0]", "x");
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
@@ -142,12 +153,14 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   LayerNorm layer{};
   layer.norm = rows_of({&dy, &x, &dx, nullptr}, which);
   const std::ptrdiff_t rows = layer.norm.set_count, n = layer.norm.member_count;
-  const Array inv_std = read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std");
+  const Array inv_std = dense(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(inv_std, {rows}, "saved.inv_std");
+  require_disjoint(dx, "out[0]", inv_std, "saved.inv_std");
   Array mean;
   if (centred) {
-    mean = read_as(mean_in, NPY_FLOAT64, "saved.mean");
+    mean = dense(read_as(mean_in, NPY_FLOAT64, "saved.mean"));
     require_shape(mean, {rows}, "saved.mean");
+    require_disjoint(dx, "out[0]", mean, "saved.mean");
   }
   layer.gamma = data_or_null(gamma);
   layer.mean = centred ? mean.as<double>() : nullptr;

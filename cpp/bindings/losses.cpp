@@ -111,7 +111,7 @@ py::tuple softmax_cross_entropy(py::handle logits_in, py::handle labels_in, doub
                          dtype_name(given.dtype()));
   }
   const Array dlogits = output(out, logits, "out", "logits");
-  if (targets) require_disjoint(dlogits, "out", targets, "labels");
+  require_disjoint(dlogits, "out", labels ? labels : targets, "labels");
   Wanted wanted;
   wanted.weight = static_cast<double>(rows);
   if (labels) wanted = wanted_of(labels, weights, smoothing, classes, logits.dtype());
@@ -148,6 +148,7 @@ py::tuple svm_loss(py::handle scores_in, py::handle labels_in, double margin, py
     throw py::type_error("labels must be integer class indices, got dtype " + dtype_name(given.dtype()));
   const Array labels = class_indices(given.object(), rows, classes, py::none());
   const Array dscores = output(out, scores, "out", "scores");
+  require_disjoint(dscores, "out", labels, "labels");
   std::vector<double> losses(static_cast<std::size_t>(rows));
   const Hinge loss{
       matrix(scores, 0, 1),          matrix(dscores, 0, 1), labels.as<const std::int64_t>(), classes, margin,

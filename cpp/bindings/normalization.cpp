@@ -404,12 +404,14 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   require_shape(dy, x, "dy", "x");
   const std::ptrdiff_t channels = x.shape(1);
   const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
-  const Array mean = read_as(mean_in, NPY_FLOAT64, "saved.mean"),
-              inv_std = read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std");
+  const Array mean = dense(read_as(mean_in, NPY_FLOAT64, "saved.mean")),
+              inv_std = dense(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(mean, {x.shape(0), groups}, "saved.mean");
   require_shape(inv_std, {x.shape(0), groups}, "saved.inv_std");
   const Array dx = output(dx_out, x, "out[0]", "x"), given_gamma = given_array(gamma_in);
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
+  require_disjoint(dx, "out[0]", mean, "saved.mean");
+  require_disjoint(dx, "out[0]", inv_std, "saved.inv_std");
   const auto parameter = [&](py::handle out, const char* name) {
     return output(out, {channels}, parameter_dtype(x), name,
                   {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&given_gamma, "gamma"}});

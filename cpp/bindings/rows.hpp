@@ -54,8 +54,7 @@ inline void require_rows(const Array& x, const char* name) {
 inline Array read_columns(py::handle value, const Array& x, const char* name) {
   const Array columns = read_as(value, x.dtype(), name);
   require_shape(columns, {x.shape(x.ndim() - 1)}, name);
-  if (PyArray_IS_C_CONTIGUOUS(columns.get())) return columns;
-  return Array(py::reinterpret_steal<py::object>(PyArray_NewCopy(columns.get(), NPY_CORDER)));
+  return dense(columns);
 }
 
 }  // namespace nnfast

@@ -223,7 +223,7 @@ template <class S, bool Dense, bool Centred>
                             }
                             const V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
                             const V x = load_members<S>(run.at[1], x_stride, i, from, to, T{0});
-                            const T* gammas = static_cast<const T*>(layer.gamma) + member + i;
+                            const T* gammas = layer.gamma ? static_cast<const T*>(layer.gamma) + member + i : nullptr;
                             const V g = !layer.gamma             ? dy
                                         : to - from == kLanes<V> ? dy * load<V>(gammas)
                                                                  : dy * load_lanes<V>(gammas, from, to, T{0});

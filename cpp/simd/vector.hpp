@@ -80,16 +80,26 @@ NNFAST_INLINE std::ptrdiff_t smaller(std::ptrdiff_t a, std::ptrdiff_t b) { retur
 
 // ---- loads and stores; no alignment is assumed ----
 
+// The type of a pointer tells a compiler how what it points to is aligned, which untyped ones do not.
+template <class T>
+NNFAST_INLINE T load_bytes(const void* from) {
+  T value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+template <class T>
+NNFAST_INLINE void store_bytes(void* to, T value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
 template <class V>
 NNFAST_INLINE V load(const Element<V>* from) {
-  V v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
+  return load_bytes<V>(from);
 }
 
 template <class V>
 NNFAST_INLINE void store(Element<V>* to, V v) {
-  __builtin_memcpy(to, &v, sizeof v);
+  store_bytes(to, v);
 }
 
 // Past the caches, to a multiple of a vector's size: what is written is not read soon, and its lines need not be
@@ -143,7 +153,7 @@ NNFAST_INLINE V load_lanes(const Element<V>* from, std::ptrdiff_t first, std::pt
   return there ? v : broadcast<V>(fill);
 #else
   V v = broadcast<V>(fill);
-  for (std::ptrdiff_t i = first; i < last; ++i) v[i] = from[i];
+  for (std::ptrdiff_t i = first; i < last; ++i) v[i] = load_bytes<Element<V>>(from + i);
   return v;
 #endif
 }
@@ -170,21 +180,19 @@ NNFAST_INLINE void store_partial(Element<V>* to, V v, std::ptrdiff_t count) {
     _mm256_maskstore_pd(to, there, v);
   }
 #else
-  for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = v[i];
+  for (std::ptrdiff_t i = 0; i < count; ++i) store_bytes<Element<V>>(to + i, v[i]);
 #endif
 }
 
 // One element at a byte stride that need not be a multiple of its size.
 template <class T>
 NNFAST_INLINE T load_element(const char* from) {
-  T value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
+  return load_bytes<T>(from);
 }
 
 template <class T>
 NNFAST_INLINE void store_element(char* to, T value) {
-  __builtin_memcpy(to, &value, sizeof value);
+  store_bytes(to, value);
 }
 
 // A vector at a byte stride, or of fewer elements than it has lanes. Calls: there is much of it, and it would stand in

@@ -54,8 +54,8 @@ def softmax_cross_entropy(
     TypeError
         If logits are not real numbers, labels neither integers nor real numbers, or out has another dtype.
     ValueError
-        If a shape does not match, a label is not in [0, C), a weight is negative, there is no row or no class, or out
-        is read-only or overlaps its inputs. Nothing is written then.
+        If a shape does not match, a label is not in [0, C), ignore_index is not that of an int64, a weight is
+        negative, there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
 
     References
     ----------
@@ -71,6 +71,8 @@ def softmax_cross_entropy(
     smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
     if ignore_index is not None:
         ignore_index = _checks.integer(ignore_index, "ignore_index")
+        if not -(2**63) <= ignore_index < 2**63:
+            raise ValueError(f"ignore_index must be in [-2**63, 2**63), got {ignore_index}")
     return _core.softmax_cross_entropy(logits, labels, smoothing, class_weights, ignore_index, out)
 
 
@@ -108,7 +110,7 @@ def svm_loss(
         If scores are not real numbers, labels not integers, margin is no number, or out has another dtype.
     ValueError
         If a shape does not match, a label is not in [0, C), there is no row or no class, or out is read-only or
-        overlaps scores. Nothing is written then.
+        overlaps its inputs. Nothing is written then.
 
     References
     ----------

@@ -524,6 +524,8 @@ def group_norm_backward(
     """
     if not isinstance(saved, GroupNormSaved):
         raise TypeError(f"saved must be what group_norm returned, got {type(saved).__name__}")
+    if np.ndim(saved.mean) != 2:
+        raise ValueError(f"saved.mean must have shape (N, groups), got {np.shape(saved.mean)}")
     dx, dgamma, dbeta = _checks.outputs(out, ("dx", "dgamma", "dbeta"))
     moved, given_dgamma, given_dbeta = _core.group_norm_backward(
         _channels_second(dy, saved.axis, "dy")[0],
@@ -531,7 +533,7 @@ def group_norm_backward(
         gamma,
         saved.mean,
         saved.inv_std,
-        saved.mean.shape[1],
+        np.shape(saved.mean)[1],
         None if dx is None else _channels_second(dx, saved.axis, "out[0]")[0],
         dgamma,
         dbeta,

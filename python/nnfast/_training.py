@@ -168,10 +168,10 @@ def batches(n: int, size: int) -> list[slice]:
     return [slice(first, last) for first, last in pairwise([0, *ends])]
 
 
-def why_not_finite(x: Array, y: Array, lr: float) -> str:
+def why_not_finite(x: Any, y: Array, lr: float) -> str:
     """The first thing to look at when the loss is no number any more."""
     for name, array in (("X", x), ("y", y)):
-        largest = float(np.abs(array).max())
+        largest = float(np.abs(array).max()) if isinstance(array, np.ndarray) else array.largest()
         if largest > 1e3 and array.dtype.kind == "f":  # classes are numbered
             return f"{name} has values up to {largest:.3g}: standardise it"
     return f"the learning rate, {lr:.3g}, may be too high"

@@ -589,7 +589,7 @@ def test_rotations_need_two_samples(estimator: Estimator) -> None:
         lambda: estimator.components_,
     ):
         with pytest.raises(
-            ValueError, match="has seen 1 sample in partial_fit and needs at least 2"
+            ValueError, match="has seen 1 sample and needs at least 2"
         ):
             use()
     estimator.partial_fit(x[1:])

@@ -1,10 +1,16 @@
 """Checks of Dask arrays; errors name the argument."""
 
+from collections.abc import Callable
 from typing import Any
 
 import dask.array as da
+import numpy as np
+from dask.layers import ArrayBlockIdDep
 
 from nnfast import _arrays
+
+Block = tuple[int, ...]
+"""The number of a chunk along every axis."""
 
 
 def array_of(value: Any, name: str) -> da.Array:
@@ -62,3 +68,28 @@ def require_known(array: da.Array, name: str) -> None:
         raise ValueError(
             f"{name} must have a known shape, got {array.shape}: {name}.compute_chunk_sizes() finds it out"
         )
+
+
+def places_of(array: da.Array) -> list[list[tuple[int, int]]]:
+    """Where chunks begin and end along each axis."""
+    ends = [np.cumsum((0, *lengths)).tolist() for lengths in array.chunks]
+    return [list(zip(along, along[1:], strict=False)) for along in ends]
+
+
+def by_place(
+    function: Callable[..., Any], x: da.Array, *more: Any, dtype: Any, meta: Any
+) -> da.Array:
+    """function(chunks..., number of the chunk along each axis) for all chunks of x.
+
+    Settings are best bound to the function: Dask looks through arguments, for every chunk. And its block_info, with all
+    that it says, costs a chunk five times what its block_id does.
+    """
+    indices = tuple(range(x.ndim))
+    arguments: list[Any] = []
+    for value in (x, *more):
+        arguments += [value, indices if isinstance(value, da.Array) else None]
+    numbers = ArrayBlockIdDep(x.chunks), indices
+    result: da.Array = da.blockwise(
+        function, indices, *arguments, *numbers, dtype=dtype, meta=meta, align_arrays=False
+    )
+    return result

@@ -158,10 +158,29 @@ def applied(estimator: Any, method: str, X: Any) -> da.Array:
 
 
 def learned(seen: Callable[[Any], Any], merge: Callable[[Any, Any], Any], table: Table) -> Any:
-    """What is seen in all pieces, merged in a tree, in one pass over them."""
-    step = delayed(seen, pure=False)
-    (result,) = dask.compute(_tree.lazily([step(chunk) for chunk in table.chunks], merge))
+    """What is seen in all pieces, merged in a tree, in one pass over them; pieces without rows say nothing.
+
+    Raises
+    ------
+    ValueError
+        If there is no row.
+    """
+    step = delayed(partial(_of_some, seen), pure=False)
+    leaves = [step(chunk) for chunk in table.chunks]
+    (result,) = dask.compute(_tree.lazily(leaves, partial(_both_of_some, merge)))
+    if result is None:
+        raise ValueError("X must have at least one row")
     return result
+
+
+def _of_some(seen: Callable[[Any], Any], piece: Any) -> Any:
+    return seen(piece) if len(piece) else None
+
+
+def _both_of_some(merge: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    if a is None or b is None:
+        return b if a is None else a
+    return merge(a, b)
 
 
 def _call(x: Array, estimator: Any, method: str) -> Array:

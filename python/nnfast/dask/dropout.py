@@ -1,6 +1,7 @@
 """Dropout of a Dask array, whose mask is that of the array in one piece, whatever the chunks."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -11,14 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks, _seeds
 from nnfast._seeds import Rng
-from nnfast.dask._chunks import array_of, floating, require_known
+from nnfast.dask._chunks import Block, array_of, by_place, floating, places_of, require_known
 from nnfast.dropout import Mode, dropout_mask
 from nnfast.dropout import dropout as of_array
 from nnfast.dropout import dropout_backward as gradient_of_array
 
 Array = NDArray[Any]
+Shape = tuple[int, ...]
+Places = list[list[tuple[int, int]]]
+"""Where chunks begin and end along every axis."""
 Box = tuple[tuple[int, int], ...]
-"""Where a chunk begins and ends along every axis."""
+"""Where one chunk does."""
 
 
 def dropout(
@@ -74,9 +78,10 @@ def dropout(
     if not training:
         return x.map_blocks(_undropped, p, mode, dtype=x.dtype, meta=x._meta), None
     seed = _seeds.seed_of(rng)
-    y = da.map_blocks(_dropped, x, p, mode, seed, x.shape, dtype=x.dtype, meta=x._meta)
+    settings = {"p": p, "seed": seed, "shape": x.shape, "places": places_of(x)}
+    y = by_place(partial(_dropped, mode=mode, **settings), x, dtype=x.dtype, meta=x._meta)
     bits = np.empty((0,) * x.ndim, bool)
-    return y, da.map_blocks(_kept, x, p, seed, x.shape, dtype=bool, meta=bits)
+    return y, by_place(partial(_kept, **settings), x, dtype=bool, meta=bits)
 
 
 def dropout_backward(
@@ -128,17 +133,17 @@ def dropout_backward(
 
 
 def _dropped(
-    x: Array, p: float, mode: Mode, seed: int, shape: tuple[int, ...], block_info: Any = None
+    x: Array, block: Block, p: float, mode: Mode, seed: int, shape: Shape, places: Places
 ) -> Array:
-    box = _box(block_info)
+    box = _box(places, block)
     length, offsets = _runs(box, shape)
     if length == x.size:  # one run, which dropout knows how to do in one pass
         return of_array(x, p, mode=mode, rng=seed, offset=next(offsets))[0]
     return _selected(x, _mask(box, shape, p, seed), p, mode)
 
 
-def _kept(x: Array, p: float, seed: int, shape: tuple[int, ...], block_info: Any = None) -> Array:
-    return _mask(_box(block_info), shape, p, seed)
+def _kept(x: Array, block: Block, p: float, seed: int, shape: Shape, places: Places) -> Array:
+    return _mask(_box(places, block), shape, p, seed)
 
 
 def _selected(x: Array, kept: Array, p: float, mode: Mode) -> Array:
@@ -153,11 +158,11 @@ def _undropped(x: Array, p: float, mode: Mode) -> Array:
 # ---- where a chunk lies ----
 
 
-def _box(block_info: Any) -> Box:
-    return tuple((int(first), int(last)) for first, last in block_info[0]["array-location"])
+def _box(places: Places, block: Block) -> Box:
+    return tuple(along[i] for along, i in zip(places, block, strict=True))
 
 
-def _mask(box: Box, shape: tuple[int, ...], p: float, seed: int) -> Array:
+def _mask(box: Box, shape: Shape, p: float, seed: int) -> Array:
     """The mask of a box within an array of that shape, True where an element is kept.
 
     The mask is a function of the position: each run of the box has its own piece of it, by its offset.
@@ -171,7 +176,7 @@ def _mask(box: Box, shape: tuple[int, ...], p: float, seed: int) -> Array:
     return kept
 
 
-def _runs(box: Box, shape: tuple[int, ...]) -> tuple[int, Iterator[int]]:
+def _runs(box: Box, shape: Shape) -> tuple[int, Iterator[int]]:
     """A box in C order as runs of the whole array's elements: how long they are, and where they begin."""
     sides = [last - first for first, last in box]
     strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]

@@ -1,5 +1,6 @@
 """Batch normalisation of a Dask array, chunked anywhere: statistics a chunk, merged in a tree."""
 
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -7,9 +8,9 @@ import numpy as np
 from dask import delayed
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _pieces
+from nnfast import _arrays, _pieces
 from nnfast.dask import _tree
-from nnfast.dask._chunks import array_of, floating
+from nnfast.dask._chunks import Block, by_place, floating, places_of
 from nnfast.normalization import BatchNormStats
 from nnfast.normalization import batch_norm as of_array
 from nnfast.normalization import batch_norm_stats as stats_of_array
@@ -79,9 +80,11 @@ def batch_norm(
     of_array(np.empty((0, channels), x.dtype), gamma, beta, *given, eps=eps)
     if not training:
         stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
-        return _by_block(_normalised, x, axis, gamma, beta, stats, eps=eps), None
+        work = partial(_inferred, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
+        return by_place(work, x, dtype=x.dtype, meta=x._meta), None
     merged = delayed(_at_least_two)(batch_norm_stats(x, axis=axis))
-    return _by_block(_normalised, x, axis, gamma, beta, merged, eps=eps), merged
+    work = partial(_normalised, **_settings(x, axis, gamma, eps), beta=beta)
+    return by_place(work, x, merged, dtype=x.dtype, meta=x._meta), merged
 
 
 def batch_norm_backward(
@@ -145,8 +148,9 @@ def batch_norm_backward(
     dgamma, dbeta = (
         da.from_delayed(delayed(_item)(sums, i), (x.shape[axis],), dtype) for i in range(2)
     )
-    dx = _by_block(_input_gradient, x, axis, gamma, sums, stats, eps=eps, more=(dy,))
-    return dx, dgamma, dbeta
+    work = partial(_input_gradient, **_settings(x, axis, gamma, eps))
+    given = delayed(list)([stats, sums])
+    return by_place(work, x, dy, given, dtype=x.dtype, meta=x._meta), dgamma, dbeta
 
 
 def batch_norm_stats(x: da.Array, *, axis: int = 1) -> Any:
@@ -194,9 +198,8 @@ def _channels(x: da.Array, axis: int) -> int:
 
 def _places(x: da.Array, axis: int) -> list[slice]:
     """The channels that each block has."""
-    ends = np.cumsum(x.chunks[axis])
-    slices = [slice(int(e - n), int(e)) for e, n in zip(ends, x.chunks[axis], strict=True)]
-    return [slices[place[axis]] for place in np.ndindex(*x.numblocks)]
+    slices = [slice(*place) for place in places_of(x)[axis]]
+    return [slices[block[axis]] for block in np.ndindex(*x.numblocks)]
 
 
 def _of_channels(parts: list[Any], x: da.Array, axis: int) -> Any:
@@ -215,38 +218,10 @@ def _joined(columns: list[Any]) -> Any:
     return [np.concatenate(values) for values in zip(*columns, strict=True)]
 
 
-def _by_block(
-    function: Any,
-    x: da.Array,
-    axis: int,
-    *values: Any,
-    eps: float,
-    more: tuple[da.Array, ...] = (),
-) -> da.Array:
-    """function(block, ..., place of its channels, values...) for every block of x."""
-    places = da.from_array(np.arange(x.numblocks[axis]), chunks=1)
-    result: da.Array = da.map_blocks(
-        function,
-        x,
-        *more,
-        places.reshape(-1, *(1,) * (x.ndim - 1 - axis)),
-        list(x.chunks[axis]),
-        *values,
-        axis=axis,
-        eps=eps,
-        dtype=x.dtype,
-        meta=x._meta,
-        chunks=x.chunks,
-    )
-    return result
-
-
-def _cut(place: Array, lengths: list[int], values: tuple[Any, ...]) -> list[Any]:
-    """What each of the values says of the channels of a block."""
-    number = int(place.ravel()[0])
-    first = sum(lengths[:number])
-    own = slice(first, first + lengths[number])
-    return [_of_place(value, own) for value in values]
+def _settings(x: da.Array, axis: int, gamma: ArrayLike | None, eps: float) -> dict[str, Any]:
+    """What the work on a block must know besides the block."""
+    places = [slice(*place) for place in places_of(x)[axis]]
+    return {"places": places, "axis": axis, "gamma": gamma, "eps": eps}
 
 
 def _of_place(value: Any, own: slice) -> Any:
@@ -258,10 +233,22 @@ def _of_place(value: Any, own: slice) -> Any:
 
 
 def _normalised(
-    x: Array, place: Array, lengths: list[int], *values: Any, axis: int, eps: float
+    x: Array,
+    stats: BatchNormStats,
+    block: Block,
+    *,
+    places: list[slice],
+    axis: int,
+    gamma: Any,
+    beta: Any,
+    eps: float,
 ) -> Array:
-    gamma, beta, stats = _cut(place, lengths, values)
+    gamma, beta, stats = (_of_place(v, places[block[axis]]) for v in (gamma, beta, stats))
     return _pieces.normalised(x, gamma, beta, stats, eps, axis)[0]
+
+
+def _inferred(x: Array, block: Block, **settings: Any) -> Array:
+    return _normalised(x, block=block, **settings)
 
 
 def _sums(
@@ -273,9 +260,17 @@ def _sums(
 
 
 def _input_gradient(
-    x: Array, dy: Array, place: Array, lengths: list[int], *values: Any, axis: int, eps: float
+    x: Array,
+    dy: Array,
+    given: list[Any],
+    block: Block,
+    *,
+    places: list[slice],
+    axis: int,
+    gamma: Any,
+    eps: float,
 ) -> Array:
-    gamma, sums, stats = _cut(place, lengths, values)
+    gamma, stats, sums = (_of_place(v, places[block[axis]]) for v in (gamma, *given))
     _, saved = _pieces.normalised(x, gamma, None, stats, eps, axis)
     dx = _pieces.sums(dy, x, gamma, saved)[0]
     return _pieces.input_gradient(dx, x, gamma, stats, *sums, eps, axis)

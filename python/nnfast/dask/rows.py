@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 
 import nnfast
 from nnfast import _arrays
-from nnfast.dask._chunks import array_of, floating, require_whole
+from nnfast.dask._chunks import floating, require_whole
 
 _ALONG = """nnfast.{name} of a Dask array, lazily.
 
 Parameters
 ----------
-{first}x : dask.array.Array, one chunk along the axis
+x : dask.array.Array, one chunk along the axis
 axis : int, default -1
 
 Returns
@@ -26,7 +26,7 @@ dask.array.Array
 Raises
 ------
 TypeError
-    If an argument is no Dask array.
+    If an argument is no Dask array, or not of real numbers.
 ValueError
     If there is no such axis, or it is cut into chunks.
 
@@ -40,29 +40,35 @@ Examples
 
 
 def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da.Array]:
-    """The function of that name of nnfast, a generalised ufunc, with the chunks checked."""
+    """The function of that name of nnfast, a generalised ufunc, with the chunks checked.
+
+    By map_blocks: as a generalised ufunc, which works too, Dask makes three tasks of a chunk in place of one.
+    """
     ufunc: np.ufunc = getattr(nnfast, name)
-    # The gradient of logsumexp takes a dy and a y without the axis.
-    whole = "x" if ufunc.signature == "(n)->()" else "y"
+    drops = ufunc.signature == "(n)->()"
 
     def forward(x: da.Array, axis: int = -1) -> da.Array:
-        along = _arrays.axis_of(axis, array_of(x, "x"), "x")
+        x = floating(x, "x")
+        along = _arrays.axis_of(axis, x, "x")
         require_whole(x, (along,), "x")
-        result: da.Array = ufunc(x, axis=along)
+        dropped = [along] if drops else None
+        result: da.Array = x.map_blocks(ufunc, axis=along, dtype=x.dtype, drop_axis=dropped)
         return result
 
     def backward(dy: da.Array, y: da.Array, axis: int = -1) -> da.Array:
-        along = _arrays.axis_of(axis, array_of(dy, "dy"), "dy")
-        require_whole(dy, (along,), "dy")
-        require_whole(array_of(y, "y"), (along,), "y")
-        result: da.Array = ufunc(dy, y, axis=along)
+        dy, y = floating(dy, "dy"), floating(y, "y")
+        if dy.shape != y.shape:
+            raise ValueError(f"dy must have the shape of y, {y.shape}, got {dy.shape}")
+        along = _arrays.axis_of(axis, y, "y")
+        require_whole(y, (along,), "y")
+        dtype = np.result_type(dy, y)
+        result: da.Array = da.map_blocks(ufunc, dy.rechunk(y.chunks), y, axis=along, dtype=dtype)
         return result
 
     function = backward if gradient else forward
     function.__name__ = function.__qualname__ = name
-    first = "dy, " if gradient else ""
-    text = _ALONG.format(name=name, first=first, call="x, x" if gradient else "x", shape=shape)
-    function.__doc__ = text.replace("dy, x :", f"dy, {whole} :") if gradient else text
+    text = _ALONG.format(name=name, call="x, x" if gradient else "x", shape=shape)
+    function.__doc__ = text.replace("x : dask", "dy, y : dask") if gradient else text
     return function
 
 
@@ -109,16 +115,13 @@ def maxout(x: da.Array, pieces: int, axis: int = -1) -> tuple[da.Array, da.Array
     require_whole(x, (axis,), "x")
     # An empty row brings the errors of nnfast's own function, before anything is computed.
     y, _ = nnfast.maxout(np.empty((0, x.shape[axis]), x.dtype), pieces)
-    results: tuple[da.Array, da.Array] = da.apply_gufunc(
-        nnfast.maxout,
-        "(n)->(m),(m)",
-        x,
-        pieces=pieces,
-        axes=[(axis,), (axis,), (axis,)],
-        output_sizes={"m": y.shape[1]},
-        output_dtypes=(x.dtype, np.uint8),
+    chunks = (*x.chunks[:axis], (y.shape[1],), *x.chunks[axis + 1 :])
+    # Two arrays from one pass would be three tasks a chunk; most want y alone.
+    most, which = (
+        x.map_blocks(_part, nnfast.maxout, i, pieces=pieces, axis=axis, dtype=dtype, chunks=chunks)
+        for i, dtype in enumerate((x.dtype, np.dtype(np.uint8)))
     )
-    return results
+    return most, which
 
 
 def layer_norm(
@@ -280,15 +283,16 @@ def _row_norm(
     axes = _arrays.axes_of(axis, x, "x")
     require_whole(x, axes, "x")
     norm(np.zeros([x.shape[a] for a in axes], x.dtype), axis=tuple(range(len(axes))), **settings)
-    return x.map_blocks(_first, norm, axis=axes, **settings, dtype=x.dtype, meta=x._meta)
+    return x.map_blocks(_part, norm, 0, axis=axes, **settings, dtype=x.dtype, meta=x._meta)
 
 
 def _sample_norm(norm: Callable[..., Any], x: da.Array, **settings: Any) -> da.Array:
     x = floating(x, "x")
     require_whole(x, tuple(range(1, x.ndim)), "x")
     norm(np.zeros((1, *x.shape[1:]), x.dtype), **settings)
-    return x.map_blocks(_first, norm, **settings, dtype=x.dtype, meta=x._meta)
+    return x.map_blocks(_part, norm, 0, **settings, dtype=x.dtype, meta=x._meta)
 
 
-def _first(x: Any, norm: Callable[..., Any], **settings: Any) -> Any:
-    return norm(x, **settings)[0]
+def _part(x: Any, function: Callable[..., Any], i: int, **settings: Any) -> Any:
+    """One of the things that a function returns."""
+    return function(x, **settings)[i]

@@ -17,18 +17,19 @@ Array = NDArray[Any]
 
 def normalised(
     x: Array, gamma: Array | None, beta: Array | None, stats: BatchNormStats, eps: float, axis: int
-) -> tuple[Array, BatchNormSaved]:
-    """A piece of y, and what its gradients need; the statistics are those of the whole batch."""
-    return batch_norm(x, gamma, beta, stats.mean, stats.var, eps=eps, axis=axis)
+) -> Array:
+    """A piece of y; the statistics are those of the whole batch."""
+    return batch_norm(x, gamma, beta, stats.mean, stats.var, eps=eps, axis=axis)[0]
 
 
-def sums(dy: Array, x: Array, gamma: Array | None, saved: BatchNormSaved) -> tuple[Array, ...]:
-    """A piece of dx as if the statistics did not depend on x, and its parts of dgamma and dbeta."""
-    return batch_norm_backward(dy, x, gamma, saved)
+def sums(dy: Array, x: Array, stats: BatchNormStats, eps: float, axis: int) -> list[Array]:
+    """What a piece adds to dgamma and dbeta."""
+    saved = BatchNormSaved(stats.mean, 1 / np.sqrt(stats.var + eps), axis, training=False)
+    return list(batch_norm_backward(dy, x, None, saved)[1:])
 
 
 def input_gradient(
-    dx: Array,
+    dy: Array,
     x: Array,
     gamma: Array | None,
     stats: BatchNormStats,
@@ -37,22 +38,20 @@ def input_gradient(
     eps: float,
     axis: int,
 ) -> Array:
-    """A piece of dx, written over that of `sums`; dgamma and dbeta are those of the whole batch.
+    """A piece of dx; dgamma and dbeta are those of the whole batch.
 
-    ``dx - gamma / std * (mean(dy) + (x - mean) / std * mean(dy * (x - mean) / std))``, which is a normalisation of x
-    that is added to dx.
+    ``gamma / std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`` with ``x_hat = (x - mean) / std``: a normalisation of
+    dy, to which one of x is added.
     """
-    rate = -1.0 / (np.sqrt(stats.var + eps) * stats.count)
+    narrow = x.dtype
+    if narrow == np.float16:  # rounded once
+        dy, x = dy.astype(np.float32), x.astype(np.float32)
+    scale = 1 / np.sqrt(stats.var + eps)
     if gamma is not None:
-        rate = rate * gamma
-    return batch_norm(
-        x,
-        rate * dgamma,
-        rate * dbeta,
-        stats.mean,
-        stats.var,
-        eps=eps,
-        axis=axis,
-        add=dx,
-        out=dx,
-    )[0]
+        scale = scale * gamma
+    # Beside a variance of 1 this eps is nothing.
+    tiny, ones = float(np.finfo(x.dtype).smallest_normal), np.ones_like(scale)
+    dx, _ = batch_norm(dy, scale, None, dbeta / stats.count, ones, eps=tiny, axis=axis)
+    rate = scale * (dgamma / -stats.count)
+    batch_norm(x, rate, None, stats.mean, stats.var, eps=eps, axis=axis, add=dx, out=dx)
+    return dx.astype(narrow, copy=False)

@@ -75,17 +75,19 @@ class _Seen(NamedTuple):
     """The sum of outer products of differences from the mean, for who wants it."""
 
 
-def _both(a: _Seen, b: _Seen) -> _Seen:
-    """What two pieces come to together."""
+def _together(*pieces: _Seen) -> _Seen:
+    """What pieces come to together."""
+    first = pieces[0]
     with np.errstate(over="ignore", invalid="ignore"):
-        stats = _with_variance(merge_stats(a.stats, b.stats))
+        stats = _with_variance(merge_stats(*(piece.stats for piece in pieces)))
     scatter = None
-    if a.scatter is not None and b.scatter is not None:
+    if first.scatter is not None:
         # Chan, Golub, LeVeque 1979, as in merge_stats.
-        difference = b.stats.mean - a.stats.mean
-        weight = b.stats.count * (a.stats.count / stats.count)
-        scatter = b.scatter + (a.scatter + weight * np.outer(difference, difference))
-    return _Seen(a.samples + b.samples, stats, a.shape, scatter)
+        scatter = np.zeros_like(first.scatter)
+        for piece in pieces:
+            difference = piece.stats.mean - stats.mean
+            scatter += piece.scatter + piece.stats.count * np.outer(difference, difference)
+    return _Seen(sum(piece.samples for piece in pieces), stats, first.shape, scatter)
 
 
 def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
@@ -144,7 +146,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
     def _learn(self, X: ArrayLike, *, first: bool, **options: Any) -> None:
         seen = self._seen_on_dask(X, first) if is_dask(X) else self._seen(X, first, **options)
         if not first:
-            seen = _both(self._before(), seen)
+            seen = _together(self._before(), seen)
         self._keep(seen)
 
     def _seen_on_dask(self, X: Any, first: bool) -> _Seen:
@@ -152,7 +154,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
         data = on_dask()
         table = data.Table(X)
         self._checked(table.head, reset=first)
-        seen: _Seen = data.learned(partial(_seen_by, clone(self)), _both, table)
+        seen: _Seen = data.learned(partial(_seen_by, clone(self)), _together, table)
         return seen
 
     def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:

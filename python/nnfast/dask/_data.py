@@ -157,7 +157,7 @@ def applied(estimator: Any, method: str, X: Any) -> da.Array:
     return result
 
 
-def learned(seen: Callable[[Any], Any], merge: Callable[[Any, Any], Any], table: Table) -> Any:
+def learned(seen: Callable[[Any], Any], merge: Callable[..., Any], table: Table) -> Any:
     """What is seen in all pieces, merged in a tree, in one pass over them; pieces without rows say nothing.
 
     Raises
@@ -167,7 +167,7 @@ def learned(seen: Callable[[Any], Any], merge: Callable[[Any, Any], Any], table:
     """
     step = delayed(partial(_of_some, seen), pure=False)
     leaves = [step(chunk) for chunk in table.chunks]
-    (result,) = dask.compute(_tree.lazily(leaves, partial(_both_of_some, merge)))
+    (result,) = dask.compute(_tree.lazily(leaves, partial(_all_of_some, merge)))
     if result is None:
         raise ValueError("X must have at least one row")
     return result
@@ -177,10 +177,9 @@ def _of_some(seen: Callable[[Any], Any], piece: Any) -> Any:
     return seen(piece) if len(piece) else None
 
 
-def _both_of_some(merge: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
-    if a is None or b is None:
-        return b if a is None else a
-    return merge(a, b)
+def _all_of_some(merge: Callable[..., Any], *seen: Any) -> Any:
+    some = [each for each in seen if each is not None]
+    return merge(*some) if some else None
 
 
 def _call(x: Array, estimator: Any, method: str) -> Array:

@@ -11,7 +11,7 @@ from nnfast import _pieces, nn
 from nnfast._training import Loss
 from nnfast.nn.regular import Part
 from nnfast.nn.sequential import _leaves
-from nnfast.normalization import BatchNormSaved, BatchNormStats, batch_norm_stats
+from nnfast.normalization import BatchNormStats, batch_norm_stats
 
 Array = NDArray[Any]
 
@@ -144,15 +144,13 @@ class Replica:
         """What the BatchNorm gives by the statistics of the batch."""
         norm, kept = self.norms[k], self._kept[k]
         kept.stats = stats
-        y, kept.saved = _pieces.normalised(
-            kept.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis
-        )
-        return y
+        return _pieces.normalised(kept.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
 
     def sums(self, k: int, dy: Array) -> list[Array]:
         """A shard's gradients by gamma and beta."""
         norm, kept = self.norms[k], self._kept[k]
-        kept.dx, dgamma, dbeta = _pieces.sums(dy, kept.x, norm.gamma, kept.saved)
+        kept.dy = dy
+        dgamma, dbeta = _pieces.sums(dy, kept.x, kept.stats, norm.eps, norm.axis)
         grads = norm.named_grads()
         grads["gamma"][...], grads["beta"][...] = dgamma, dbeta
         return [dgamma, dbeta]
@@ -161,7 +159,7 @@ class Replica:
         """The gradient by the BatchNorm's input, by the sums over the batch."""
         norm, kept = self.norms[k], self._kept[k]
         return _pieces.input_gradient(
-            kept.dx, kept.x, norm.gamma, kept.stats, sums[0], sums[1], norm.eps, norm.axis
+            kept.dy, kept.x, norm.gamma, kept.stats, sums[0], sums[1], norm.eps, norm.axis
         )
 
 
@@ -169,9 +167,8 @@ class _Kept:
     """What a BatchNorm keeps of a shard between two passes."""
 
     x: Array
-    dx: Array
+    dy: Array
     stats: BatchNormStats
-    saved: BatchNormSaved
 
 
 def _loss(loss: Loss, z: Array, shard: Shard) -> tuple[float, Array]:

@@ -8,6 +8,8 @@ import numpy as np
 from nnfast.normalization import BatchNormStats, merge_stats
 
 T = TypeVar("T")
+# Leaves that are merged at once where Dask does it: a merge has the accuracy of one rounding, and a task its price.
+_FAN = 32
 Place = tuple[int, int]
 """The height of a node above the leaves, and its number from the left."""
 
@@ -47,12 +49,11 @@ def root(parts: Iterable[dict[Place, T]], merge: Callable[[T, T], T] = merged) -
     return value
 
 
-def lazily(leaves: list[Any], merge: Callable[[Any, Any], Any] = merged) -> Any:
-    """Delayed leaves, any number of them, merged by a tree of delayed merges."""
+def lazily(leaves: list[Any], merge: Callable[..., Any] = merge_stats) -> Any:
+    """Delayed leaves, any number of them, merged many at once in a tree of delayed merges."""
     from dask import delayed
 
     step = delayed(merge, pure=True)
     while len(leaves) > 1:
-        pairs = [step(a, b) for a, b in zip(leaves[::2], leaves[1::2], strict=False)]
-        leaves = pairs + leaves[len(pairs) * 2 :]
+        leaves = [step(*leaves[i : i + _FAN]) for i in range(0, len(leaves), _FAN)]
     return leaves[0]

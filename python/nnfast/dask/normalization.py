@@ -1,5 +1,6 @@
 """Batch normalisation of a Dask array, chunked anywhere: statistics a chunk, merged in a tree."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _arrays, _pieces
 from nnfast.dask import _tree
 from nnfast.dask._chunks import Block, by_place, floating, places_of
-from nnfast.normalization import BatchNormStats
+from nnfast.normalization import BatchNormStats, merge_stats
 from nnfast.normalization import batch_norm as of_array
 from nnfast.normalization import batch_norm_stats as stats_of_array
 
@@ -140,10 +141,10 @@ def batch_norm_backward(
     blocks = np.array([x.to_delayed().ravel(), dy.to_delayed().ravel()]).T
     places = _places(x, axis)
     parts = [
-        step(a, b, place, gamma, stats, eps, axis)
+        step(a, b, place, stats, eps, axis)
         for (a, b), place in zip(blocks, places, strict=True)
     ]
-    sums = _of_channels(parts, x, axis)
+    sums = _of_channels(parts, x, axis, _added)
     dtype = np.float32 if x.dtype == np.float16 else x.dtype
     dgamma, dbeta = (
         da.from_delayed(delayed(_item)(sums, i), (x.shape[axis],), dtype) for i in range(2)
@@ -202,13 +203,19 @@ def _places(x: da.Array, axis: int) -> list[slice]:
     return [slices[block[axis]] for block in np.ndindex(*x.numblocks)]
 
 
-def _of_channels(parts: list[Any], x: da.Array, axis: int) -> Any:
+def _of_channels(
+    parts: list[Any], x: da.Array, axis: int, merge: Callable[..., Any] = merge_stats
+) -> Any:
     """What blocks have for their channels, merged over blocks of the same channels, and put in a row."""
     grid = np.empty(len(parts), object)
     grid[:] = parts
     grid = np.moveaxis(grid.reshape(x.numblocks), axis, 0)
-    columns = [_tree.lazily(list(same.ravel())) for same in grid]
+    columns = [_tree.lazily(list(same.ravel()), merge) for same in grid]
     return columns[0] if len(columns) == 1 else delayed(_joined, pure=True)(columns)
+
+
+def _added(*sums: list[Array]) -> list[Array]:
+    return [np.sum(parts, axis=0) for parts in zip(*sums, strict=True)]
 
 
 def _joined(columns: list[Any]) -> Any:
@@ -244,7 +251,7 @@ def _normalised(
     eps: float,
 ) -> Array:
     gamma, beta, stats = (_of_place(v, places[block[axis]]) for v in (gamma, beta, stats))
-    return _pieces.normalised(x, gamma, beta, stats, eps, axis)[0]
+    return _pieces.normalised(x, gamma, beta, stats, eps, axis)
 
 
 def _inferred(x: Array, block: Block, **settings: Any) -> Array:
@@ -252,11 +259,9 @@ def _inferred(x: Array, block: Block, **settings: Any) -> Array:
 
 
 def _sums(
-    x: Array, dy: Array, own: slice, gamma: Any, stats: BatchNormStats, eps: float, axis: int
+    x: Array, dy: Array, own: slice, stats: BatchNormStats, eps: float, axis: int
 ) -> list[Array]:
-    gamma, stats = _of_place(gamma, own), _of_place(stats, own)
-    _, saved = _pieces.normalised(x, gamma, None, stats, eps, axis)
-    return list(_pieces.sums(dy, x, gamma, saved)[1:])
+    return _pieces.sums(dy, x, _of_place(stats, own), eps, axis)
 
 
 def _input_gradient(
@@ -271,9 +276,7 @@ def _input_gradient(
     eps: float,
 ) -> Array:
     gamma, stats, sums = (_of_place(v, places[block[axis]]) for v in (gamma, *given))
-    _, saved = _pieces.normalised(x, gamma, None, stats, eps, axis)
-    dx = _pieces.sums(dy, x, gamma, saved)[0]
-    return _pieces.input_gradient(dx, x, gamma, stats, *sums, eps, axis)
+    return _pieces.input_gradient(dy, x, gamma, stats, *sums, eps, axis)
 
 
 def _at_least_two(stats: BatchNormStats) -> BatchNormStats:

@@ -1,6 +1,7 @@
 """What looks along an axis of a Dask array, which must have one chunk along it: softmax and its kin, maxout, norms."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -51,8 +52,13 @@ def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da
         x = floating(x, "x")
         along = _arrays.axis_of(axis, x, "x")
         require_whole(x, (along,), "x")
-        dropped = [along] if drops else None
-        result: da.Array = x.map_blocks(ufunc, axis=along, dtype=x.dtype, drop_axis=dropped)
+        if not drops:
+            result: da.Array = x.map_blocks(ufunc, axis=along, dtype=x.dtype)
+            return result
+        indices = tuple(range(x.ndim))
+        kept = indices[:along] + indices[along + 1 :]
+        work = partial(_of_one, function=partial(ufunc, axis=along))
+        result = da.blockwise(work, kept, x, indices, dtype=x.dtype, meta=x._meta.sum(axis=along))
         return result
 
     def backward(dy: da.Array, y: da.Array, axis: int = -1) -> da.Array:
@@ -118,7 +124,7 @@ def maxout(x: da.Array, pieces: int, axis: int = -1) -> tuple[da.Array, da.Array
     chunks = (*x.chunks[:axis], (y.shape[1],), *x.chunks[axis + 1 :])
     # Two arrays from one pass would be three tasks a chunk; most want y alone.
     most, which = (
-        x.map_blocks(_part, nnfast.maxout, i, pieces=pieces, axis=axis, dtype=dtype, chunks=chunks)
+        x.map_blocks(_part(nnfast.maxout, i, pieces=pieces, axis=axis), dtype=dtype, chunks=chunks)
         for i, dtype in enumerate((x.dtype, np.dtype(np.uint8)))
     )
     return most, which
@@ -283,16 +289,25 @@ def _row_norm(
     axes = _arrays.axes_of(axis, x, "x")
     require_whole(x, axes, "x")
     norm(np.zeros([x.shape[a] for a in axes], x.dtype), axis=tuple(range(len(axes))), **settings)
-    return x.map_blocks(_part, norm, 0, axis=axes, **settings, dtype=x.dtype, meta=x._meta)
+    return x.map_blocks(_part(norm, 0, axis=axes, **settings), dtype=x.dtype, meta=x._meta)
 
 
 def _sample_norm(norm: Callable[..., Any], x: da.Array, **settings: Any) -> da.Array:
     x = floating(x, "x")
     require_whole(x, tuple(range(1, x.ndim)), "x")
     norm(np.zeros((1, *x.shape[1:]), x.dtype), **settings)
-    return x.map_blocks(_part, norm, 0, **settings, dtype=x.dtype, meta=x._meta)
+    return x.map_blocks(_part(norm, 0, **settings), dtype=x.dtype, meta=x._meta)
 
 
-def _part(x: Any, function: Callable[..., Any], i: int, **settings: Any) -> Any:
-    """One of the things that a function returns."""
-    return function(x, **settings)[i]
+def _of_one(chunks: list[Any], function: Callable[[Any], Any]) -> Any:
+    """A function of the chunks along an axis, of which there is one."""
+    return function(chunks[0])
+
+
+def _part(function: Callable[..., Any], i: int, **settings: Any) -> Callable[[Any], Any]:
+    """A function of a chunk that gives one of the things that a function gives; Dask looks through no settings then."""
+    return partial(_item, function=partial(function, **settings), i=i)
+
+
+def _item(x: Any, function: Callable[..., Any], i: int) -> Any:
+    return function(x)[i]

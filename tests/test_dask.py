@@ -125,7 +125,9 @@ def test_gradients_along_an_axis(name: str) -> None:
 
 @pytest.mark.parametrize("function", [f for f, _ in ALONG], ids=range(len(ALONG)))
 def test_a_chunked_axis_is_refused(function: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=r"x must have one chunk along axis 1, got 3: x.rechunk\(\{1: -1\}\)"):
+    with pytest.raises(
+        ValueError, match=r"x must have one chunk along axis 1, got 3: x.rechunk\(\{1: -1\}\)"
+    ):
         function(da.from_array(X, chunks=(24, 4, 10)))
 
 
@@ -166,7 +168,12 @@ def test_dropout_is_that_of_the_array_in_one_piece(chunks: Any, p: float) -> Non
 
 
 def test_dropout_of_any_axes_and_dtype() -> None:
-    for shape, chunks in [((40,), 7), ((6, 9), (4, 9)), ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5)), ((0, 3), 2)]:
+    for shape, chunks in [
+        ((40,), 7),
+        ((6, 9), (4, 9)),
+        ((2, 3, 4, 5, 6), (1, 2, 3, 4, 5)),
+        ((0, 3), 2),
+    ]:
         for dtype in (np.float16, np.float64):
             x = normal(*shape, dtype=dtype)
             y, mask = nf.dask.dropout(da.from_array(x, chunks=chunks), 0.5, rng=1, mode="vanilla")
@@ -192,7 +199,9 @@ def test_errors_of_dropout() -> None:
         nf.dask.dropout(x, 1.5)
     with pytest.raises(ValueError, match="mode must be one of|mode must be"):
         nf.dask.dropout(x, mode="other")
-    with pytest.raises(ValueError, match="x must have a known shape, got .nan, 12, 10.: x.compute_chunk_sizes"):
+    with pytest.raises(
+        ValueError, match="x must have a known shape, got .nan, 12, 10.: x.compute_chunk_sizes"
+    ):
         nf.dask.dropout(x[x[:, 0, 0] > 7])
     with pytest.raises(TypeError, match="mask must have dtype bool, got float32"):
         nf.dask.dropout_backward(x, x)
@@ -220,7 +229,9 @@ def test_batch_norm_is_that_of_the_array_in_one_piece(chunks: Any, dtype: Any, a
     whole = nf.batch_norm_stats(x, axis=axis)
     assert got.count == whole.count
     assert_ulp(got.mean.astype(dtype), whole.mean.astype(dtype), 2)
-    if dtype == np.float64:  # in which the statistics of an array in one piece are 8 last places from exact ones
+    if (
+        dtype == np.float64
+    ):  # in which the statistics of an array in one piece are 8 last places from exact ones
         np.testing.assert_allclose(got.var, whole.var, rtol=16 * np.finfo(float).eps)
     else:
         assert_ulp(got.var.astype(dtype), whole.var.astype(dtype), 2)
@@ -279,7 +290,9 @@ TRANSFORMERS = [
 ]
 
 
-@pytest.mark.parametrize(("transformer", "x"), TRANSFORMERS, ids=lambda v: str(v)[:30].split("\n")[0])
+@pytest.mark.parametrize(
+    ("transformer", "x"), TRANSFORMERS, ids=lambda v: str(v)[:30].split("\n")[0]
+)
 def test_transformers_learn_and_map(transformer: Any, x: Array) -> None:
     expected = transformer.fit(x)
     mean, mapped = expected.mean_, expected.transform(x)
@@ -347,9 +360,7 @@ def test_pieces_of_unknown_length_and_none() -> None:
     ]:
         scaler = StandardScaler().fit(given)
         np.testing.assert_allclose(scaler.mean_, expected.mean(axis=0), rtol=1e-14)
-        np.testing.assert_array_equal(
-            scaler.transform(given).compute(), scaler.transform(expected)
-        )
+        np.testing.assert_array_equal(scaler.transform(given).compute(), scaler.transform(expected))
     with pytest.raises(ValueError, match="X must have at least one row"):
         StandardScaler().fit(x[x[:, 0] > np.inf])
 
@@ -394,7 +405,7 @@ assert "dask.array" in sys.modules and "distributed" not in sys.modules
 
 
 def test_a_chunk_costs_no_more_than_one_of_numpys() -> None:
-    """At most 50 µs above what Dask takes for a chunk of a NumPy ufunc: of this thread, in turns, the least of several."""
+    """At most 50 µs above what Dask takes for a chunk of a NumPy ufunc; of this thread, in turns, the least of some."""
     n = 400
     x = da.zeros((n, 16), chunks=(1, 16), dtype=np.float32)
     mean, var = np.zeros(16), np.ones(16)

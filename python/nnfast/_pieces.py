@@ -18,7 +18,9 @@ Array = NDArray[Any]
 def normalised(
     x: Array, gamma: Array | None, beta: Array | None, stats: BatchNormStats, eps: float, axis: int
 ) -> Array:
-    """A piece of y; the statistics are those of the whole batch."""
+    """A piece of y; the statistics are those of the whole batch. Without a number for one, there is none in y."""
+    if np.isnan(stats.var).any():  # which batch_norm takes for a mistake
+        return np.full_like(x, np.nan)
     return batch_norm(x, gamma, beta, stats.mean, stats.var, eps=eps, axis=axis)[0]
 
 

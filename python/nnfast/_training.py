@@ -108,9 +108,7 @@ class Training:
         else:
             self._rate = schedule
 
-    def epochs(
-        self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool
-    ) -> Iterator[Epoch]:
+    def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
         """An epoch over contiguous x and y whenever the next is asked for."""
         rows = InMemory(x) if isinstance(x, np.ndarray) else x
         parts = batches(len(x), batch_size)

@@ -85,6 +85,7 @@ def _together(*pieces: _Seen) -> _Seen:
         # Chan, Golub, LeVeque 1979, as in merge_stats.
         scatter = np.zeros_like(first.scatter)
         for piece in pieces:
+            assert piece.scatter is not None  # as the first's
             difference = piece.stats.mean - stats.mean
             scatter += piece.scatter + piece.stats.count * np.outer(difference, difference)
     return _Seen(sum(piece.samples for piece in pieces), stats, first.shape, scatter)
@@ -92,7 +93,8 @@ def _together(*pieces: _Seen) -> _Seen:
 
 def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
     """What X comes to; the transformer, which other threads may have too, stays as it is."""
-    return clone(transformer)._seen(X, first=True)
+    seen: _Seen = clone(transformer)._seen(X, first=True)
+    return seen
 
 
 def _with_variance(stats: BatchNormStats) -> BatchNormStats:
@@ -541,9 +543,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
     def _axes(self) -> _Axes:
         if self._found is None:
             if self.n_samples_seen_ < 2:
-                raise ValueError(
-                    f"{type(self).__name__} has seen 1 sample and needs at least 2"
-                )
+                raise ValueError(f"{type(self).__name__} has seen 1 sample and needs at least 2")
             self._found = self._maps(*_eigen(self._scatter / self.n_samples_seen_))
         return self._found
 

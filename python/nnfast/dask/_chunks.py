@@ -1,6 +1,7 @@
 """Checks of Dask arrays; errors name the argument."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
@@ -35,7 +36,9 @@ def floating(value: Any, name: str) -> da.Array:
         If it is something else, or not of real numbers.
     """
     array = array_of(value, name)
-    dtype = _arrays.floating(array._meta[:0] if array.ndim else array._meta, name, halves=True).dtype
+    dtype = _arrays.floating(
+        array._meta[:0] if array.ndim else array._meta, name, halves=True
+    ).dtype
     return array.astype(dtype)
 
 
@@ -73,7 +76,7 @@ def require_known(array: da.Array, name: str) -> None:
 def places_of(array: da.Array) -> list[list[tuple[int, int]]]:
     """Where chunks begin and end along each axis."""
     ends = [np.cumsum((0, *lengths)).tolist() for lengths in array.chunks]
-    return [list(zip(along, along[1:], strict=False)) for along in ends]
+    return [list(pairwise(along)) for along in ends]
 
 
 def by_place(

@@ -33,18 +33,10 @@ class Table:
             self.chunks: list[Any] = list(X.to_delayed().ravel())
             self.head: Any = np.zeros((1, *X.shape[1:]), X.dtype)
             self.length: float = X.shape[0]
-            self.array = X
             return
         self.chunks = list(X)
         (self.head,) = dask.compute(delayed(_few_rows)(self.chunks[0]))
-        like = np.asarray(self.head)
         self.length = float("nan")
-        self.array = da.concatenate(
-            [
-                da.from_delayed(delayed(np.asarray)(chunk), (np.nan, *like.shape[1:]), like.dtype)
-                for chunk in self.chunks
-            ]
-        )
 
 
 def in_memory(y: Any) -> Any:
@@ -142,14 +134,23 @@ def applied(estimator: Any, method: str, X: Any) -> da.Array:
     like = np.asarray(getattr(estimator, method)(table.head))[:0]
     frozen = copy(estimator)
     frozen.__dict__.pop("_training", None)
-    x = table.array
+    given = delayed(deepcopy(frozen), pure=False)
+    if isinstance(X, da.Array):
+        return _mapped(X, given, method, like)
+    step = delayed(_call, pure=False)
+    parts = [step(chunk, given, method) for chunk in table.chunks]
+    shape = (np.nan, *like.shape[1:])
+    result: da.Array = da.concatenate([da.from_delayed(each, shape, meta=like) for each in parts])
+    return result
+
+
+def _mapped(x: da.Array, estimator: Any, method: str, like: Array) -> da.Array:
     result: da.Array = da.map_blocks(
         _call,
         x,
-        delayed(deepcopy(frozen), pure=False),
+        estimator,
         method,
         name=f"{method}-{uuid4().hex}",
-        dtype=like.dtype,
         meta=like,
         chunks=(x.chunks[0], *((n,) for n in like.shape[1:])),
         drop_axis=list(range(like.ndim, x.ndim)),
@@ -182,9 +183,10 @@ def _all_of_some(merge: Callable[..., Any], *seen: Any) -> Any:
     return merge(*some) if some else None
 
 
-def _call(x: Array, estimator: Any, method: str) -> Array:
+def _call(x: Any, estimator: Any, method: str) -> Array:
     if not len(x):  # scikit-learn refuses to look at nothing
-        row = np.zeros((1, *x.shape[1:]), x.dtype)
+        like = np.asarray(x)
+        row = np.zeros((1, *like.shape[1:]), like.dtype)
         return np.asarray(getattr(estimator, method)(row))[:0]
     return np.asarray(getattr(estimator, method)(x))
 

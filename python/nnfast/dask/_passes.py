@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from copy import deepcopy
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ def shards_of(net: nn.Sequential, loss: Loss, x: Array, targets: Array) -> list[
     weights = _weights(loss, targets)
     total = weights.sum()
     shards = []
-    for first, last in zip(ends, ends[1:], strict=False):
+    for first, last in pairwise(ends):
         own = slice(first, last)
         share = float(weights[own].sum() / total) if total else 0.0
         shards.append(Shard(x[own], targets[own], share, first, seeds))
@@ -61,7 +62,9 @@ def check_network(net: nn.Sequential) -> None:
     """
     for layer in _leaves(net):
         inner = list(_within(layer))
-        odd = [each for each in inner if isinstance(each, nn.BatchNorm | nn.Dropout)]
+        odd: list[nn.Layer] = [
+            each for each in inner if isinstance(each, nn.BatchNorm | nn.Dropout)
+        ]
         odd += [
             each
             for each in (layer, *inner)
@@ -90,16 +93,15 @@ def passes(
         stats = yield [r.statistics(k, x) for r, x in zip(replicas, values, strict=True)]
         values = [r.normalised(k, stats) for r in replicas]
     values = [r.forward(len(norms), x) for r, x in zip(replicas, values, strict=True)]
-    losses, values = zip(
-        *(_loss(loss, z, shard) for z, shard in zip(values, shards, strict=True)), strict=True
-    )
+    pairs = [_loss(loss, z, shard) for z, shard in zip(values, shards, strict=True)]
+    values = [dz for _, dz in pairs]
     for k in reversed(norms):
         values = [r.backward(k + 1, dy) for r, dy in zip(replicas, values, strict=True)]
         sums = yield [r.sums(k, dy) for r, dy in zip(replicas, values, strict=True)]
         values = [r.input_gradient(k, sums) for r in replicas]
     for replica, dy in zip(replicas, values, strict=True):
         replica.backward(0, dy)
-    yield [[value, *replica.grads] for value, replica in zip(losses, replicas, strict=True)]
+    yield [[value, *r.grads] for (value, _), r in zip(pairs, replicas, strict=True)]
 
 
 class Replica:

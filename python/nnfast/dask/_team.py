@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -71,7 +73,7 @@ class Actor(Member):
 
 
 class Team:
-    """Rows on the disks of workers, and steps over batches of them; without a client, on this machine's in this process.
+    """Rows on the disks of workers, and steps over batches of them; without a client, all in this process.
 
     All that a training learns is held here, by who asks: the network and the optimizer. So a worker that is lost costs
     the step that it was in, which is done again by the others, and its rows, which are computed again.
@@ -95,17 +97,10 @@ class Team:
 
     def close(self) -> None:
         """Have all files removed."""
-        answers = []
-        for member in self._members.values():
-            try:
-                answers.append(member.ask("close"))
-            except Exception:  # it is gone, and its files with it
-                continue
-        for answer in answers:
-            try:
+        answers = self._ask("close", dict.fromkeys(self._members, ()))
+        for answer in answers.values():
+            with suppress(Exception):  # who is gone has no files any more
                 answer()
-            except Exception:
-                continue
         self._members.clear()
 
     def recruit(self) -> None:
@@ -124,16 +119,19 @@ class Team:
         client: Any = self._client
         waiting = {
             name: client.submit(
-                Trainer, self._run, workers=[name], allow_other_workers=False, actor=True, pure=False
+                Trainer,
+                self._run,
+                workers=[name],
+                allow_other_workers=False,
+                actor=True,
+                pure=False,
             )
             for name in names
         }
         found: dict[str | None, Member] = {}
         while waiting:
-            try:
+            with suppress(TimeoutError):
                 wait(list(waiting.values()), timeout=_POLL)
-            except TimeoutError:
-                pass
             there = set(client.nthreads())
             for name, future in list(waiting.items()):
                 if future.status == "finished":
@@ -190,7 +188,8 @@ class Team:
         def answer() -> Array:
             nonlocal asked
             try:
-                return asked()
+                rows: Array = asked()
+                return rows
             except Lost as loss:
                 self._do_without(loss.names)
                 return self._lasting(lambda: self._ask_rows(index, width, dtype)())
@@ -209,17 +208,17 @@ class Team:
         """What comes back from each wait of a step, merged."""
         names = list(self._members)[: len(shards)]
         pupils = [name for name in names if self._members[name].taught is not net]
-        self._all("learn", {name: (net, loss) for name in pupils})
+        self._all("learn", dict.fromkeys(pupils, (net, loss)))
         for name in pupils:
             self._members[name].taught = net
         ends = [len(shards) * i // len(names) for i in range(len(names) + 1)]
         parts = {
             name: (net.params, {i: shards[i] for i in range(first, last)})
-            for name, first, last in zip(names, ends, ends[1:], strict=False)
+            for name, (first, last) in zip(names, pairwise(ends), strict=True)
         }
         results = [_tree.root(self._all("begin", parts))]
         for _ in range(2 * len(norms_of(net))):
-            results.append(_tree.root(self._all("go_on", {name: (results[-1],) for name in names})))
+            results.append(_tree.root(self._all("go_on", dict.fromkeys(names, (results[-1],)))))
         return results
 
     def _ask_rows(self, index: Array, width: int, dtype: Any) -> Answer:

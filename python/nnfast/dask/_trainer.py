@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -115,9 +116,9 @@ def _read(path: str, rows: Array, out: Array) -> None:
     begins = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     size = out.strides[0]
     with open(path, "rb", buffering=0) as file:
-        for first, last in zip(begins, begins[1:], strict=False):
+        for first, last in pairwise(begins):
             file.seek(int(rows[first]) * size)
-            memory = memoryview(out[first:last]).cast("B")
+            memory = out[first:last].data.cast("B")
             while memory:
                 memory = memory[_read_some(file, memory, path) :]
 
@@ -132,7 +133,9 @@ def _read_some(file: Any, memory: memoryview, path: str) -> int:
 def _folder(run: str) -> str:
     """Where this process keeps the rows of a training; a worker's own folder goes when it goes."""
     worker = _worker()
-    return os.path.join(worker.local_directory if worker else tempfile.gettempdir(), f"nnfast-{run}")
+    return os.path.join(
+        worker.local_directory if worker else tempfile.gettempdir(), f"nnfast-{run}"
+    )
 
 
 def _worker() -> Any:

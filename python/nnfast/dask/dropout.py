@@ -8,7 +8,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nnfast import _checks, _seeds
 from nnfast._seeds import Rng
@@ -180,12 +180,16 @@ def _runs(box: Box, shape: Shape) -> tuple[int, Iterator[int]]:
     """A box in C order as runs of the whole array's elements: how long they are, and where they begin."""
     sides = [last - first for first, last in box]
     strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    split = len(shape)  # the axes from here on are in the run: those that the box has whole, and one more
+    split = len(
+        shape
+    )  # the axes from here on are in the run: those that the box has whole, and one more
     while split > 0:
         split -= 1
         if sides[split] != shape[split]:
             break
-    within = sum(first * stride for (first, _), stride in list(zip(box, strides, strict=True))[split:])
+    within = sum(
+        first * stride for (first, _), stride in list(zip(box, strides, strict=True))[split:]
+    )
     places = product(*(range(first, last) for first, last in box[:split]))
     offsets = (
         within + sum(i * stride for i, stride in zip(place, strides, strict=False))

@@ -141,8 +141,7 @@ def batch_norm_backward(
     blocks = np.array([x.to_delayed().ravel(), dy.to_delayed().ravel()]).T
     places = _places(x, axis)
     parts = [
-        step(a, b, place, stats, eps, axis)
-        for (a, b), place in zip(blocks, places, strict=True)
+        step(a, b, place, stats, eps, axis) for (a, b), place in zip(blocks, places, strict=True)
     ]
     sums = _of_channels(parts, x, axis, _added)
     dtype = np.float32 if x.dtype == np.float16 else x.dtype
@@ -276,7 +275,8 @@ def _input_gradient(
     eps: float,
 ) -> Array:
     gamma, stats, sums = (_of_place(v, places[block[axis]]) for v in (gamma, *given))
-    return _pieces.input_gradient(dy, x, gamma, stats, *sums, eps, axis)
+    dgamma, dbeta = sums
+    return _pieces.input_gradient(dy, x, gamma, stats, dgamma, dbeta, eps, axis)
 
 
 def _at_least_two(stats: BatchNormStats) -> BatchNormStats:

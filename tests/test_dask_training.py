@@ -1,7 +1,9 @@
 """Estimators on Dask: the loss curve of one process on any number of workers, lost ones and small ones included."""
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -298,6 +300,17 @@ def test_data_larger_than_the_memory_of_a_worker() -> None:
         right = (net.predict(z) == y).mean().compute()
         assert right > 0.9
         assert pids(client) == before
+
+
+def test_the_page_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs/dask.md").read_text()
+    names: dict[str, Any] = {}
+    try:
+        for block in re.findall(r"```python\n(.*?)```", page, re.S):
+            exec(block, names)
+    finally:
+        names["client"].close()
+    assert names["accuracy"] > 0.8
 
 
 # ---- threads ----

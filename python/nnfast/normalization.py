@@ -331,7 +331,7 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
 
 
 def _total(terms: Iterable[NDArray[np.float64]]) -> Any:
-    """Their sum, to which what each addition loses (Knuth's two-sum) is added at the end: any number rounds like one."""
+    """Their sum, to which what each addition loses (Knuth's two-sum) is added: any number rounds like one."""
     total: Any = 0.0
     lost: Any = 0.0
     for term in terms:

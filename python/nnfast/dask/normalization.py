@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -60,7 +61,7 @@ def batch_norm(
         If x is no Dask array, or something is not of real numbers.
     ValueError
         If a shape does not match, eps is not positive, or there are running statistics in training or none in
-        inference; when it is computed, if there are fewer than two values a channel in training.
+        inference, or fewer than two values a channel in training.
 
     Examples
     --------
@@ -83,7 +84,9 @@ def batch_norm(
         stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
         work = partial(_inferred, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
         return by_place(work, x, dtype=x.dtype, meta=x._meta), None
-    merged = delayed(_at_least_two)(batch_norm_stats(x, axis=axis))
+    if prod(x.shape) < 2 * channels:
+        raise ValueError(f"x must have two values a channel or more in training, got {x.shape}")
+    merged = batch_norm_stats(x, axis=axis)
     work = partial(_normalised, **_settings(x, axis, gamma, eps), beta=beta)
     return by_place(work, x, merged, dtype=x.dtype, meta=x._meta), merged
 
@@ -277,12 +280,6 @@ def _input_gradient(
     gamma, stats, sums = (_of_place(v, places[block[axis]]) for v in (gamma, *given))
     dgamma, dbeta = sums
     return _pieces.input_gradient(dy, x, gamma, stats, dgamma, dbeta, eps, axis)
-
-
-def _at_least_two(stats: BatchNormStats) -> BatchNormStats:
-    if stats.count < 2:
-        raise ValueError(f"x must have two values a channel or more in training, got {stats.count}")
-    return stats
 
 
 def _item(values: Any, i: int) -> Any:

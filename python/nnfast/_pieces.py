@@ -45,6 +45,8 @@ def input_gradient(
     ``gamma / std * (dy - mean(dy) - x_hat * mean(dy * x_hat))`` with ``x_hat = (x - mean) / std``: a normalisation of
     dy, to which one of x is added.
     """
+    if np.isnan(stats.var).any():
+        return np.full_like(x, np.nan)
     narrow = x.dtype
     if narrow == np.float16:  # rounded once
         dy, x = dy.astype(np.float32), x.astype(np.float32)

@@ -108,9 +108,13 @@ class Team:
         if self._client is None:
             self._members.setdefault(None, Here(self._run))
             return
-        self._client.wait_for_workers(1, timeout=_PATIENCE)
-        new = [name for name in self._client.nthreads() if name not in self._members]
-        self._members |= self._actors(new)
+        for _ in range(_MOST_LOSSES):
+            self._client.wait_for_workers(1, timeout=_PATIENCE)
+            new = [name for name in self._client.nthreads() if name not in self._members]
+            self._members |= self._actors(new)
+            if self._members:
+                return
+        raise RuntimeError(f"no worker lived long enough, {_MOST_LOSSES} times, to begin with")
 
     def _actors(self, names: list[str]) -> dict[str | None, Member]:
         """Trainers in workers, in those of them that do not go away meanwhile."""
@@ -135,7 +139,8 @@ class Team:
             there = set(client.nthreads())
             for name, future in list(waiting.items()):
                 if future.status == "finished":
-                    found[name] = Actor(future)
+                    with suppress(Exception):  # it went away this moment
+                        found[name] = Actor(future)
                 if future.status != "pending" or name not in there:
                     del waiting[name]
         return found

@@ -127,8 +127,11 @@ class NNEstimator(BaseEstimator):
         Parameters
         ----------
         X : array_like, shape (n_samples, n_features)
-            Best standardised: ``make_pipeline(StandardScaler(), ...)``.
+            Best standardised: ``make_pipeline(StandardScaler(), ...)``. A Dask array, or a list of delayed pieces, is
+            trained on by the workers of the Dask client in use, with the batches and, to rounding, the losses that it
+            would have in memory: docs/dask.md. Predictions of one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+            Of Dask too, if X is; it is held in memory.
 
         Returns
         -------

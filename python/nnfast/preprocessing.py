@@ -16,6 +16,8 @@ pipelines and in searches over their parameters, learn from data in pieces (``pa
 but for rounding), and have an inverse. What they learn is float64, from the one-pass kernels of ``nf.batch_norm_stats``
 and ``nf.merge_stats``; float32 and float64 data keep their dtype, everything else becomes float64.
 
+Dask arrays, and lists of delayed pieces, are learned from in one pass and transformed lazily.
+
 NaN, infinities, sparse matrices and data without samples are errors. An error changes nothing of what was learned.
 
 This module needs scikit-learn: ``pip install 'nnfast[sklearn]'``.

@@ -246,6 +246,14 @@ def test_batch_norm_is_that_of_the_array_in_one_piece(chunks: Any, dtype: Any, a
         assert (abs(a - b) <= 4 * np.finfo(dtype).eps * scale).all()
 
 
+def test_merging_any_number_of_pieces_rounds_like_one() -> None:
+    x = normal(500, 6, dtype=np.float64)
+    mean, var = exact(x.T)
+    merged = nf.merge_stats(*(nf.batch_norm_stats(row) for row in x[:, None]))
+    assert_ulp(merged.mean, mean, 2)
+    assert_ulp(merged.var, var, 2)
+
+
 def test_batch_norm_far_from_zero() -> None:
     x = normal(400, 6, dtype=np.float64) + 1e8
     for chunks in [(400, 6), (7, 6), (100, 4)]:

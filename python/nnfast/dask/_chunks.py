@@ -6,12 +6,9 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.layers import ArrayBlockIdDep
+from dask.layers import ArrayBlockwiseDep
 
 from nnfast import _arrays
-
-Block = tuple[int, ...]
-"""The number of a chunk along every axis."""
 
 
 def array_of(value: Any, name: str) -> da.Array:
@@ -79,20 +76,26 @@ def places_of(array: da.Array) -> list[list[tuple[int, int]]]:
     return [list(pairwise(along)) for along in ends]
 
 
+class _Numbers(ArrayBlockwiseDep):  # type: ignore[misc]  # Dask is not typed here
+    """The number of each chunk along every axis."""
+
+    def __getitem__(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        return index
+
+
 def by_place(
     function: Callable[..., Any], x: da.Array, *more: Any, dtype: Any, meta: Any
 ) -> da.Array:
-    """function(chunks..., number of the chunk along each axis) for all chunks of x.
+    """function(chunk, its number along every axis, chunks of more ...) for all chunks of x.
 
-    Settings are best bound to the function: Dask looks through arguments, for every chunk. And its block_info, with all
-    that it says, costs a chunk five times what its block_id does.
+    What map_blocks does for a function with a block_id, at half the price. Settings are best bound to the function:
+    Dask looks through what is given as an argument, for every chunk.
     """
     indices = tuple(range(x.ndim))
-    arguments: list[Any] = []
-    for value in (x, *more):
+    arguments: list[Any] = [x, indices, _Numbers(x.chunks), indices]
+    for value in more:
         arguments += [value, indices if isinstance(value, da.Array) else None]
-    numbers = ArrayBlockIdDep(x.chunks), indices
     result: da.Array = da.blockwise(
-        function, indices, *arguments, *numbers, dtype=dtype, meta=meta, align_arrays=False
+        function, indices, *arguments, dtype=dtype, meta=meta, align_arrays=False
     )
     return result

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnfast import _checks, _seeds
 from nnfast._seeds import Rng
-from nnfast.dask._chunks import Block, array_of, by_place, floating, places_of, require_known
+from nnfast.dask._chunks import array_of, by_place, floating, places_of, require_known
 from nnfast.dropout import Mode, dropout_mask
 from nnfast.dropout import dropout as of_array
 from nnfast.dropout import dropout_backward as gradient_of_array
@@ -133,17 +133,17 @@ def dropout_backward(
 
 
 def _dropped(
-    x: Array, block: Block, p: float, mode: Mode, seed: int, shape: Shape, places: Places
+    x: Array, number: Shape, p: float, mode: Mode, seed: int, shape: Shape, places: Places
 ) -> Array:
-    box = _box(places, block)
+    box = _box(places, number)
     length, offsets = _runs(box, shape)
     if length == x.size:  # one run, which dropout knows how to do in one pass
         return of_array(x, p, mode=mode, rng=seed, offset=next(offsets))[0]
     return _selected(x, _mask(box, shape, p, seed), p, mode)
 
 
-def _kept(x: Array, block: Block, p: float, seed: int, shape: Shape, places: Places) -> Array:
-    return _mask(_box(places, block), shape, p, seed)
+def _kept(x: Array, number: Shape, p: float, seed: int, shape: Shape, places: Places) -> Array:
+    return _mask(_box(places, number), shape, p, seed)
 
 
 def _selected(x: Array, kept: Array, p: float, mode: Mode) -> Array:
@@ -158,8 +158,8 @@ def _undropped(x: Array, p: float, mode: Mode) -> Array:
 # ---- where a chunk lies ----
 
 
-def _box(places: Places, block: Block) -> Box:
-    return tuple(along[i] for along, i in zip(places, block, strict=True))
+def _box(places: Places, number: Shape) -> Box:
+    return tuple(along[i] for along, i in zip(places, number, strict=True))
 
 
 def _mask(box: Box, shape: Shape, p: float, seed: int) -> Array:

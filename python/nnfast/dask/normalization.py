@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _pieces
 from nnfast.dask import _tree
-from nnfast.dask._chunks import Block, by_place, floating, places_of
+from nnfast.dask._chunks import by_place, floating, places_of
 from nnfast.normalization import BatchNormStats, merge_stats
 from nnfast.normalization import batch_norm as of_array
 from nnfast.normalization import batch_norm_stats as stats_of_array
@@ -82,7 +82,7 @@ def batch_norm(
     of_array(np.empty((0, channels), x.dtype), gamma, beta, *given, eps=eps)
     if not training:
         stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
-        work = partial(_inferred, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
+        work = partial(_normalised, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
         return by_place(work, x, dtype=x.dtype, meta=x._meta), None
     if prod(x.shape) < 2 * channels:
         raise ValueError(f"x must have two values a channel or more in training, got {x.shape}")
@@ -243,8 +243,8 @@ def _of_place(value: Any, own: slice) -> Any:
 
 def _normalised(
     x: Array,
+    number: tuple[int, ...],
     stats: BatchNormStats,
-    block: Block,
     *,
     places: list[slice],
     axis: int,
@@ -252,12 +252,9 @@ def _normalised(
     beta: Any,
     eps: float,
 ) -> Array:
-    gamma, beta, stats = (_of_place(v, places[block[axis]]) for v in (gamma, beta, stats))
+    if len(places) > 1:
+        gamma, beta, stats = (_of_place(v, places[number[axis]]) for v in (gamma, beta, stats))
     return _pieces.normalised(x, gamma, beta, stats, eps, axis)
-
-
-def _inferred(x: Array, block: Block, **settings: Any) -> Array:
-    return _normalised(x, block=block, **settings)
 
 
 def _sums(
@@ -268,16 +265,16 @@ def _sums(
 
 def _input_gradient(
     x: Array,
+    number: tuple[int, ...],
     dy: Array,
     given: list[Any],
-    block: Block,
     *,
     places: list[slice],
     axis: int,
     gamma: Any,
     eps: float,
 ) -> Array:
-    gamma, stats, sums = (_of_place(v, places[block[axis]]) for v in (gamma, *given))
+    gamma, stats, sums = (_of_place(v, places[number[axis]]) for v in (gamma, *given))
     dgamma, dbeta = sums
     return _pieces.input_gradient(dy, x, gamma, stats, dgamma, dbeta, eps, axis)
 

@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 @contextmanager
 def cluster(workers: int, **options: Any) -> Iterator[Client]:
     """A client of as many workers of one thread, each a process."""
-    given: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None} | options
+    given: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": ":0"} | options
     with LocalCluster(n_workers=workers, processes=True, **given) as local, Client(local) as client:
         yield client
 

@@ -588,9 +588,7 @@ def test_rotations_need_two_samples(estimator: Estimator) -> None:
         lambda: estimator.inverse_transform(x),
         lambda: estimator.components_,
     ):
-        with pytest.raises(
-            ValueError, match="has seen 1 sample in partial_fit and needs at least 2"
-        ):
+        with pytest.raises(ValueError, match="has seen 1 sample and needs at least 2"):
             use()
     estimator.partial_fit(x[1:])
     assert_close(estimator.transform(x), clone(estimator).fit(x).transform(x), tolerance=1e-12)

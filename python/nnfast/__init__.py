@@ -126,6 +126,7 @@ if TYPE_CHECKING:
     from nnfast import augmentation as augmentation
     from nnfast import averaging as averaging
     from nnfast import checks as checks
+    from nnfast import dask as dask
     from nnfast import estimators as estimators
     from nnfast import init as init
     from nnfast import monitor as monitor
@@ -141,6 +142,7 @@ _LAZY = (
     "augmentation",
     "averaging",
     "checks",
+    "dask",
     "estimators",
     "init",
     "monitor",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnfast import _checks, init, nn
+from nnfast._dask import is_dask
 from nnfast._perceptron import MakesLayer, check_activation, network
-from nnfast._sklearn import DTYPES, unchanged_on_error
+from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
 from nnfast._training import (
     Epoch,
     HowToOptimize,
@@ -125,8 +127,11 @@ class NNEstimator(BaseEstimator):
         Parameters
         ----------
         X : array_like, shape (n_samples, n_features)
-            Best standardised: ``make_pipeline(StandardScaler(), ...)``.
+            Best standardised: ``make_pipeline(StandardScaler(), ...)``. A Dask array, or a list of delayed pieces, is
+            trained on by the workers of the Dask client in use, with the batches and, to rounding, the losses that it
+            would have in memory: docs/dask.md. Predictions of one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+            Of Dask too, if X is; it is held in memory.
 
         Returns
         -------
@@ -148,6 +153,10 @@ class NNEstimator(BaseEstimator):
         self._check_parameters()
         again = self.warm_start and hasattr(self, "net_")
         x, targets = self._read(X, y, first=not again)
+        with _held(x):
+            self._fit_rows(x, targets, again)
+
+    def _fit_rows(self, x: Array, targets: Array, again: bool) -> None:
         rng = self._generator()
         weights = self.net_.state_dict() if again else None
         held_out = None
@@ -169,7 +178,8 @@ class NNEstimator(BaseEstimator):
             x, targets = self._read(X, y, first=first, piece=piece)
             if first:
                 self._begin(x, targets, self._generator())
-            epoch = next(self._epochs(x, targets))
+            with _held(x):
+                epoch = next(self._epochs(x, targets))
             self._check_loss(epoch, x, targets)
             self._check_weights(x, targets)
             self._end_epoch(epoch, None)
@@ -262,21 +272,20 @@ class NNEstimator(BaseEstimator):
     def _split(self, x: Array, targets: Array, rng: np.random.Generator) -> list[Array]:
         """Both in a share to train on and one to stop by."""
         try:
-            parts: list[Array] = train_test_split(
-                x,
-                targets,
+            indices: list[Array] = train_test_split(
+                np.arange(len(x)),
                 test_size=self.validation_fraction,
                 stratify=self._stratified_by(targets),
                 random_state=int(rng.integers(2**31)),
             )
-            if len(parts[1]) < 2:
+            if len(indices[1]) < 2:
                 raise ValueError("a single one has no score")
         except ValueError as error:
             raise ValueError(
                 "early_stopping needs more samples for its share of "
                 f"validation_fraction={self.validation_fraction:g}: {error}"
             ) from None
-        return parts
+        return [_of(array, index) for array in (x, targets) for index in indices]
 
     # ---- what settings come to ----
 
@@ -308,15 +317,39 @@ class NNEstimator(BaseEstimator):
     def _validated(self, X: ArrayLike, y: Any, *, first: bool, **options: Any) -> tuple[Array, Any]:
         """X, contiguous, in the dtype of the network, and y."""
         dtype = DTYPES if first else self.net_._dtype
+        if is_dask(X) or is_dask(y):
+            y = on_dask().in_memory(y)
+        if is_dask(X):
+            return self._validated_on_dask(X, y, dtype, first, **options)
         x, y = validate_data(
             self, X, y, reset=first, dtype=dtype, order="C", multi_output=True, **options
         )
         return x, y.toarray() if hasattr(y, "toarray") else y
 
+    def _validated_on_dask(
+        self, X: Any, y: Any, dtype: Any, first: bool, y_numeric: bool = False
+    ) -> tuple[Any, Array]:
+        """Rows that workers hold, as X, and y."""
+        data = on_dask()
+        table = data.Table(X)
+        like = validate_data(self, table.head, reset=first, dtype=dtype)
+        targets = data.checked_targets(self, y, y_numeric)
+        return data.SpreadRows(table, len(targets), like), targets
+
     def _outputs(self, X: ArrayLike) -> Array:
         """What the network gives, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
         return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
+
+
+def _of(array: Any, index: Array) -> Any:
+    """Some rows, wherever they are."""
+    return array[index] if isinstance(array, np.ndarray) else array.of(index)
+
+
+def _held(x: Any) -> AbstractContextManager[Any]:
+    """What holds the rows while there is training: nothing is needed for an array in memory."""
+    return nullcontext() if isinstance(x, np.ndarray) else x
 
 
 def outputs(net: nn.Sequential, x: Array) -> Array:

@@ -7,13 +7,14 @@ from copy import copy
 from functools import partial
 from itertools import pairwise
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import _checks, nn, optim, schedules
 from nnfast._optimizer import Optimizer
+from nnfast.nn.layer import Buffer
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[float, Array]]
@@ -45,6 +46,42 @@ class Epoch(NamedTuple):
     seconds: float
 
 
+class Rows(Protocol):
+    """The rows to train on: where batches come from, and who computes the gradients of one."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
+        """A batch for each part of the order; it is valid until the next."""
+
+    def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
+        """The loss of a batch, and its gradients in the network's own arrays."""
+
+
+class InMemory:
+    """The rows of an array."""
+
+    def __init__(self, x: Array) -> None:
+        self._x = x
+        self._memory = Buffer()
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
+        # Always a copy, so that the network does not keep the caller's x.
+        for part in parts:
+            out = self._memory.take((part.stop - part.start, self._x.shape[1]), self._x.dtype)
+            # "raise" would gather into a copy of `out` first.
+            yield np.take(self._x, order[part], axis=0, out=out, mode="clip")
+
+    def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
+        z = net.forward(batch, training=True)
+        value, dz = loss(z, targets, out=z)
+        net.backward(dz)
+        return value
+
+
 class Training:
     """A network, and what trains it an epoch at a time; it goes on where it stopped.
 
@@ -71,22 +108,18 @@ class Training:
         else:
             self._rate = schedule
 
-    def epochs(self, x: Array, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
+    def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
         """An epoch over contiguous x and y whenever the next is asked for."""
+        rows = InMemory(x) if isinstance(x, np.ndarray) else x
         parts = batches(len(x), batch_size)
-        # Always a copy, so that the network does not keep the caller's x.
-        memory = np.empty((max(part.stop - part.start for part in parts), x.shape[1]), x.dtype)
         order = np.arange(len(x))
         while True:
             begin = perf_counter()
             if shuffle:
                 order = self._rng.permutation(len(x))
             targets, total = y[order], 0.0
-            for part in parts:
-                n = part.stop - part.start
-                # "raise" would gather into a copy of `out` first.
-                batch = np.take(x, order[part], axis=0, out=memory[:n], mode="clip")
-                total += n * self._step(batch, targets[part])
+            for part, batch in zip(parts, rows.batches(order, parts), strict=True):
+                total += (part.stop - part.start) * self._step(rows, batch, targets[part])
             yield Epoch(total / len(x), float(self.optimizer.lr), perf_counter() - begin)
 
     def end_epoch(self, loss: float, score: float | None) -> None:
@@ -96,12 +129,10 @@ class Training:
             assert metric is not None  # check_schedule
             self.optimizer.lr = self._plateau.update(metric)
 
-    def _step(self, x: Array, targets: Array) -> float:
+    def _step(self, rows: Rows, batch: Array, targets: Array) -> float:
         if self._rate is not None:
             self.optimizer.lr = self._rate(self.optimizer.step_count)
-        z = self.net.forward(x, training=True)
-        loss, dz = self._loss(z, targets, out=z)
-        self.net.backward(dz)
+        loss = rows.gradients(self.net, self._loss, batch, targets)
         self.optimizer.step(self._grads)
         return loss
 
@@ -135,10 +166,10 @@ def batches(n: int, size: int) -> list[slice]:
     return [slice(first, last) for first, last in pairwise([0, *ends])]
 
 
-def why_not_finite(x: Array, y: Array, lr: float) -> str:
+def why_not_finite(x: Any, y: Array, lr: float) -> str:
     """The first thing to look at when the loss is no number any more."""
     for name, array in (("X", x), ("y", y)):
-        largest = float(np.abs(array).max())
+        largest = float(np.abs(array).max()) if isinstance(array, np.ndarray) else array.largest()
         if largest > 1e3 and array.dtype.kind == "f":  # classes are numbered
             return f"{name} has values up to {largest:.3g}: standardise it"
     return f"the learning rate, {lr:.3g}, may be too high"

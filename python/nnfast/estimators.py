@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 
 from nnfast import _checks
 from nnfast._perceptron import MakesLayer
+from nnfast._sklearn import lazy_on_dask
 from nnfast._training import HowToOptimize, HowToSchedule, Loss
 from nnfast.activations import logsigmoid, sigmoid
 from nnfast.init import Initialiser
@@ -263,6 +264,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         """
         return self._partial_fit(X, y, Piece(classes))
 
+    @lazy_on_dask
     def predict(self, X: ArrayLike) -> Array:
         """The likeliest class of each sample; with many labels, which of them are likelier than not.
 
@@ -280,6 +282,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         y: Array = self.classes_[z.argmax(axis=1)]
         return y
 
+    @lazy_on_dask
     def predict_proba(self, X: ArrayLike) -> Array:
         """The probability of each class, or with many labels of each label.
 
@@ -295,6 +298,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         p: Array = sigmoid(z, out=z) if self._encoder is None else softmax(z, out=z)
         return p
 
+    @lazy_on_dask
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Their logarithms, exact also where the probabilities are 0.
 
@@ -310,6 +314,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         log_p: Array = logsigmoid(z, out=z) if self._encoder is None else log_softmax(z, out=z)
         return log_p
 
+    @lazy_on_dask
     def decision_function(self, X: ArrayLike) -> Array:
         """The logits; of two classes the difference of theirs, positive for the second.
 
@@ -528,6 +533,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         """
         return self._partial_fit(X, y, Piece())
 
+    @lazy_on_dask
     def predict(self, X: ArrayLike) -> Array:
         """y of each sample.
 

@@ -1,5 +1,6 @@
 """Batch normalisation, its statistics over pieces of a batch, and its folding into a layer's weights."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -324,9 +325,21 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
     means = np.array([piece.mean for piece in pieces])
     # About the first mean, so that a large one costs no digits.
     origin = next(piece.mean for piece in pieces if piece.count)
-    mean = origin + (counts * (means - origin)).sum(axis=0) / count
-    m2 = sum(piece.m2 for piece in pieces) + (counts * (means - mean) ** 2).sum(axis=0)
+    mean = origin + _total(counts * (means - origin)) / count
+    m2 = _total([*(piece.m2 for piece in pieces), *(counts * (means - mean) ** 2)])
     return BatchNormStats(count, mean, m2)
+
+
+def _total(terms: Iterable[NDArray[np.float64]]) -> Any:
+    """Their sum, to which what each addition loses (Knuth's two-sum) is added: any number rounds like one."""
+    total: Any = 0.0
+    lost: Any = 0.0
+    for term in terms:
+        sum_ = total + term
+        added = sum_ - total
+        lost += (total - (sum_ - added)) + (term - added)
+        total = sum_
+    return total + lost
 
 
 def fold_batch_norm(

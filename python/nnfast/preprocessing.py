@@ -16,6 +16,8 @@ pipelines and in searches over their parameters, learn from data in pieces (``pa
 but for rounding), and have an inverse. What they learn is float64, from the one-pass kernels of ``nf.batch_norm_stats``
 and ``nf.merge_stats``; float32 and float64 data keep their dtype, everything else becomes float64.
 
+Dask arrays, and lists of delayed pieces, are learned from in one pass and transformed lazily.
+
 NaN, infinities, sparse matrices and data without samples are errors. An error changes nothing of what was learned.
 
 This module needs scikit-learn: ``pip install 'nnfast[sklearn]'``.
@@ -31,13 +33,15 @@ Examples
 (200, 20)
 """
 
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks
-from nnfast._sklearn import DTYPES, unchanged_on_error
+from nnfast._dask import is_dask
+from nnfast._sklearn import DTYPES, lazy_on_dask, on_dask, unchanged_on_error
 from nnfast.augmentation import Layout
 from nnfast.normalization import BatchNormStats, batch_norm, batch_norm_stats, merge_stats
 
@@ -47,6 +51,7 @@ try:
         ClassNamePrefixFeaturesOutMixin,
         OneToOneFeatureMixin,
         TransformerMixin,
+        clone,
     )
     from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 except ImportError as error:
@@ -61,8 +66,48 @@ Floats = NDArray[np.float64]
 _ROUNDING = float(np.finfo(np.float64).eps)
 
 
+class _Seen(NamedTuple):
+    """What a piece of the training data comes to."""
+
+    samples: int
+    stats: BatchNormStats
+    shape: tuple[int, ...]
+    """In which the statistics are shown."""
+    scatter: Floats | None = None
+    """The sum of outer products of differences from the mean, for who wants it."""
+
+
+def _together(*pieces: _Seen) -> _Seen:
+    """What pieces come to together."""
+    first = pieces[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        stats = _with_variance(merge_stats(*(piece.stats for piece in pieces)))
+    scatter = None
+    if first.scatter is not None:
+        # Chan, Golub, LeVeque 1979, as in merge_stats.
+        scatter = np.zeros_like(first.scatter)
+        for piece in pieces:
+            assert piece.scatter is not None  # as the first's
+            difference = piece.stats.mean - stats.mean
+            scatter += piece.scatter + piece.stats.count * np.outer(difference, difference)
+    return _Seen(sum(piece.samples for piece in pieces), stats, first.shape, scatter)
+
+
+def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
+    """What X comes to; the transformer, which other threads may have too, stays as it is."""
+    seen: _Seen = clone(transformer)._seen(X, first=True)
+    return seen
+
+
+def _with_variance(stats: BatchNormStats) -> BatchNormStats:
+    """The statistics, if they are numbers."""
+    if not np.isfinite(stats.m2).all():
+        raise ValueError("X must have a variance that float64 can hold")
+    return stats
+
+
 class _Transformer(TransformerMixin, BaseEstimator):
-    """Learning in one piece or several: what differs is `_learn`, which sets everything learned."""
+    """Learning in one piece or several: what differs is what is seen in one, and what is kept of all."""
 
     n_samples_seen_: int
     mean_: Floats
@@ -102,16 +147,35 @@ class _Transformer(TransformerMixin, BaseEstimator):
             self._learn(X, first=not hasattr(self, "_stats"))
         return self
 
-    def _learn(self, X: ArrayLike, *, first: bool) -> None:
+    def _learn(self, X: ArrayLike, *, first: bool, **options: Any) -> None:
+        seen = self._seen_on_dask(X, first) if is_dask(X) else self._seen(X, first, **options)
+        if not first:
+            seen = _together(self._before(), seen)
+        self._keep(seen)
+
+    def _seen_on_dask(self, X: Any, first: bool) -> _Seen:
+        """The same for a Dask array, in one pass."""
+        data = on_dask()
+        table = data.Table(X)
+        self._checked(table.head, reset=first)
+        seen: _Seen = data.learned(partial(_seen_by, clone(self)), _together, table)
+        return seen
+
+    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
+        """X as an array."""
         raise NotImplementedError
 
-    def _with(self, stats: BatchNormStats, *, first: bool) -> BatchNormStats:
-        """These statistics, merged with those before."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            merged = stats if first else merge_stats(self._stats, stats)
-        if not np.isfinite(merged.m2).all():
-            raise ValueError("X must have a variance that float64 can hold")
-        return merged
+    def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
+        """What X by itself comes to; first: with nothing before it that it must go with."""
+        raise NotImplementedError
+
+    def _before(self) -> _Seen:
+        """What was kept."""
+        raise NotImplementedError
+
+    def _keep(self, seen: _Seen) -> None:
+        """Set everything learned."""
+        raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -128,6 +192,7 @@ class _Scaler(_Transformer):
     with_std: bool
     copy: bool
 
+    @lazy_on_dask
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Subtract the mean and divide by the scale.
 
@@ -145,6 +210,7 @@ class _Scaler(_Transformer):
         mean, scale = self._used()
         return self._mapped(x, mean=mean, scale=1 / scale)
 
+    @lazy_on_dask
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """Multiply by the scale and add the mean.
 
@@ -162,14 +228,18 @@ class _Scaler(_Transformer):
         mean, scale = self._used()
         return self._mapped(x, scale=scale, shift=mean)
 
-    def _learn(self, X: ArrayLike, *, first: bool) -> None:
-        x = self._checked(X, reset=first)
+    def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
+        x = self._checked(X, reset=first, **options)
         flat, axis = self._flat(x)
-        stats = self._with(batch_norm_stats(flat, axis=axis), first=first)
-        self.n_samples_seen_ = len(x) + (0 if first else self.n_samples_seen_)
-        self._stats = stats
-        shape = self._shape_of_statistics(x)
-        self.mean_, self.var_ = stats.mean.reshape(shape), stats.var.reshape(shape)
+        stats = _with_variance(batch_norm_stats(flat, axis=axis))
+        return _Seen(len(x), stats, self._shape_of_statistics(x))
+
+    def _before(self) -> _Seen:
+        return _Seen(self.n_samples_seen_, self._stats, self.mean_.shape)
+
+    def _keep(self, seen: _Seen) -> None:
+        self.n_samples_seen_, self._stats = seen.samples, seen.stats
+        self.mean_, self.var_ = (a.reshape(seen.shape) for a in (seen.stats.mean, seen.stats.var))
         self.scale_ = _scale(self.mean_, self.var_)
 
     def _used(self) -> tuple[Floats, Floats]:
@@ -181,9 +251,6 @@ class _Scaler(_Transformer):
     def _mapped(self, x: NDArray[Any], **numbers: Floats) -> NDArray[Any]:
         flat, axis = self._flat(x)
         return _affine(flat, axis=axis, out=None if self.copy else flat, **numbers).reshape(x.shape)
-
-    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
-        raise NotImplementedError
 
     def _checked_back(self, X: ArrayLike, **options: Any) -> NDArray[Any]:
         raise NotImplementedError
@@ -423,6 +490,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
             self._axes()
         return self
 
+    @lazy_on_dask
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Subtract the mean and apply the map.
 
@@ -439,6 +507,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         y: NDArray[Any] = _affine(x, mean=self.mean_) @ self._axes().forward.T.astype(x.dtype)
         return y
 
+    @lazy_on_dask
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """Undo the map, as far as it kept everything, and add the mean.
 
@@ -456,26 +525,27 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         y = x @ axes.backward.T.astype(x.dtype)
         return _affine(y, shift=self.mean_, out=y)
 
-    def _learn(self, X: ArrayLike, *, first: bool, **options: Any) -> None:
-        x = _table(self, X, reset=first, **options)
+    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
+        return _table(self, X, reset=reset, **options)
+
+    def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
+        x = self._checked(X, reset=first, **options)
         self._check_parameters(x.shape[1])
-        piece = batch_norm_stats(x)
-        stats = self._with(piece, first=first)
-        scatter = _scatter(x, piece.mean)
-        if not first:
-            # Chan, Golub, LeVeque 1979, as in merge_stats.
-            difference = piece.mean - self._stats.mean
-            weight = piece.count * (self._stats.count / stats.count)
-            scatter += self._scatter + weight * np.outer(difference, difference)
-        self.n_samples_seen_, self.mean_ = stats.count, stats.mean
-        self._stats, self._scatter, self._found = stats, scatter, None
+        stats = _with_variance(batch_norm_stats(x))
+        return _Seen(len(x), stats, stats.mean.shape, _scatter(x, stats.mean))
+
+    def _before(self) -> _Seen:
+        return _Seen(self.n_samples_seen_, self._stats, self.mean_.shape, self._scatter)
+
+    def _keep(self, seen: _Seen) -> None:
+        assert seen.scatter is not None  # _seen has it
+        self.n_samples_seen_, self.mean_ = seen.samples, seen.stats.mean
+        self._stats, self._scatter, self._found = seen.stats, seen.scatter, None
 
     def _axes(self) -> _Axes:
         if self._found is None:
             if self.n_samples_seen_ < 2:
-                raise ValueError(
-                    f"{type(self).__name__} has seen 1 sample in partial_fit and needs at least 2"
-                )
+                raise ValueError(f"{type(self).__name__} has seen 1 sample and needs at least 2")
             self._found = self._maps(*_eigen(self._scatter / self.n_samples_seen_))
         return self._found
 

@@ -91,7 +91,8 @@ class BiasedReLUDropout(_AfterProduct):
         z = self._dense._product(x)
         drop = self._dropout
         self._mask = self._bits.take(((z.size + 7) // 8,), np.uint8)
-        bias_relu_dropout(z, self._bias, drop.p, rng=drop._rng, out=(z, self._mask))
+        seed, offset = drop._place(z)
+        bias_relu_dropout(z, self._bias, drop.p, rng=seed, offset=offset, out=(z, self._mask))
         return z
 
     def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 from collections.abc import Iterator
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,7 +15,12 @@ from nnfast._seeds import Rng
 from nnfast.dropout import Mask, Mode, dropout, scale_of
 from nnfast.nn.layer import Array, Buffer, KernelLayer, Layer, Shape, batch_of, generator_of
 from nnfast.nn.stages import stage_of
-from nnfast.normalization import BatchNormSaved, batch_norm, batch_norm_backward
+from nnfast.normalization import (
+    BatchNormSaved,
+    BatchNormStats,
+    batch_norm,
+    batch_norm_backward,
+)
 from nnfast.structured_dropout import stochastic_depth, stochastic_depth_backward
 
 
@@ -189,8 +194,26 @@ class BatchNorm(KernelLayer):
             out=x if own else None,
         )[0]
 
+    def _move_running(self, batch: BatchNormStats) -> None:
+        """What a batch does to the running statistics that lies in pieces, of which each saw its own."""
+        rate = self.momentum
+        if self._batches is not None:
+            self._batches += 1
+            rate = 1 / int(self._batches)
+        assert rate is not None  # the batches are counted then
+        unbiased = batch.m2 / (batch.count - self.running_var_correction)
+        for running, value in ((self._mean, batch.mean), (self._var, unbiased)):
+            running[...] = (1 - rate) * running.astype(np.float64) + rate * value
+
     def _settings(self) -> str:
         return f"{self.n}" + (f", axis={self.axis}" if self.axis != 1 else "")
+
+
+class Part(NamedTuple):
+    """What dropout must know of a batch that it sees a part of, to drop what it would drop of the whole."""
+
+    seed: int
+    rows_before: int
 
 
 class Dropout(KernelLayer):
@@ -227,6 +250,8 @@ class Dropout(KernelLayer):
 
     _in_place = True
 
+    _part: Part | None = None
+
     def __init__(self, p: float = 0.5, *, mode: Mode = "inverted", rng: Rng = None) -> None:
         super().__init__()
         self.p = _checks.real_in(p, 0, 1, "p")
@@ -239,8 +264,8 @@ class Dropout(KernelLayer):
 
     def _train(self, x: Array, own: bool) -> Array:
         self._mask = self._bits.take(((x.size + 7) // 8,), np.uint8)
-        seed = int(self._rng.bit_generator.random_raw())
-        _core.dropout_mask(x.size, self.p, 1, seed, 0, self._mask)
+        seed, offset = self._place(x)
+        _core.dropout_mask(x.size, self.p, 1, seed, offset, self._mask)
         return self._kept(x, x if own else self._y.take(x.shape, x.dtype))
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
@@ -248,6 +273,16 @@ class Dropout(KernelLayer):
 
     def _infer(self, x: Array, own: bool) -> Array:
         return dropout(x, self.p, training=False, mode=self.mode, out=x if own else None)[0]
+
+    def _place(self, x: Array) -> tuple[int, int]:
+        """The seed of the mask, and where x begins in what the mask is for."""
+        if self._part is None:
+            return self._draw(), 0
+        return self._part.seed, self._part.rows_before * (x.size // len(x))
+
+    def _draw(self) -> int:
+        """The next seed."""
+        return int(self._rng.bit_generator.random_raw())
 
     def _kept(self, x: Array, out: Array) -> Array:
         """What dropout does to x with a mask, and its gradient to dy."""

@@ -1,0 +1,13 @@
+"""Whether an array is Dask's, asked without loading Dask: whoever has such an array has loaded it."""
+
+import sys
+from typing import Any
+
+
+def is_dask(value: Any) -> bool:
+    """Whether it is a Dask array, or a list of delayed pieces of one."""
+    if isinstance(value, (list, tuple)):
+        delayed = sys.modules.get("dask.delayed")
+        return bool(delayed and value) and isinstance(value[0], delayed.Delayed)  # type: ignore[union-attr]
+    array = sys.modules.get("dask.array")
+    return array is not None and isinstance(value, array.Array)

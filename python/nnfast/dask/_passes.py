@@ -1,0 +1,197 @@
+"""A training step over parts of a batch, by the statistics and the dropout masks of the whole."""
+
+from collections.abc import Generator, Iterator
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast import _pieces, nn
+from nnfast._training import Loss
+from nnfast.nn.regular import Part
+from nnfast.nn.sequential import _leaves
+from nnfast.normalization import BatchNormStats, batch_norm_stats
+
+Array = NDArray[Any]
+
+# Rows below which a shard is not halved: the matrix products of fewer are slow.
+_ROWS = 32
+
+
+class Shard(NamedTuple):
+    """A part of a batch; which there are follows from the batch alone, not from who computes them."""
+
+    x: Array
+    targets: Array
+    share: float
+    """What its mean loss counts in that of the batch."""
+    rows_before: int
+    seeds: list[int]
+    """Of the masks of the dropout layers."""
+
+
+def shards_of(net: nn.Sequential, loss: Loss, x: Array, targets: Array) -> list[Shard]:
+    """A batch in a power of two of parts, and the random numbers of a step."""
+    count = 1 << (max(1, len(x) // _ROWS).bit_length() - 1)
+    seeds = [layer._draw() for layer in _leaves(net) if isinstance(layer, nn.Dropout)]
+    ends = [len(x) * i // count for i in range(count + 1)]
+    weights = _weights(loss, targets)
+    total = weights.sum()
+    shards = []
+    for first, last in pairwise(ends):
+        own = slice(first, last)
+        share = float(weights[own].sum() / total) if total else 0.0
+        shards.append(Shard(x[own], targets[own], share, first, seeds))
+    return shards
+
+
+def norms_of(net: nn.Sequential) -> list[nn.BatchNorm]:
+    """The layers at which a step waits for the whole batch."""
+    return [layer for layer in _leaves(net) if isinstance(layer, nn.BatchNorm)]
+
+
+def check_network(net: nn.Sequential) -> None:
+    """Refuse layers that would see more than their own rows, or draw by themselves, where nobody can help them.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    for layer in _leaves(net):
+        inner = list(_within(layer))
+        odd: list[nn.Layer] = [
+            each for each in inner if isinstance(each, nn.BatchNorm | nn.Dropout)
+        ]
+        odd += [
+            each
+            for each in (layer, *inner)
+            if isinstance(each, nn.DropConnect | nn.StochasticDepth)
+        ]
+        if odd:
+            raise ValueError(
+                f"activation must make a layer that needs no other rows and no random numbers to train on Dask, "
+                f"got {odd[0]!r}"
+            )
+
+
+def passes(
+    replicas: list["Replica"], shards: list[Shard], loss: Loss
+) -> Generator[list[Any], Any, None]:
+    """Forward and backward over shards, each in a replica of its own.
+
+    What is yielded is a value for each shard, and comes back merged over the whole batch: BatchNorm's statistics on
+    the way forward, its sums on the way back, and at the end the loss and all gradients.
+    """
+    both = list(zip(replicas, shards, strict=True))
+    norms = range(len(replicas[0].norms))
+    values = [replica.begin(shard) for replica, shard in both]
+    for k in norms:
+        values = [r.forward(k, x) for r, x in zip(replicas, values, strict=True)]
+        stats = yield [r.statistics(k, x) for r, x in zip(replicas, values, strict=True)]
+        values = [r.normalised(k, stats) for r in replicas]
+    values = [r.forward(len(norms), x) for r, x in zip(replicas, values, strict=True)]
+    pairs = [_loss(loss, z, shard) for z, shard in zip(values, shards, strict=True)]
+    values = [dz for _, dz in pairs]
+    for k in reversed(norms):
+        values = [r.backward(k + 1, dy) for r, dy in zip(replicas, values, strict=True)]
+        sums = yield [r.sums(k, dy) for r, dy in zip(replicas, values, strict=True)]
+        values = [r.input_gradient(k, sums) for r in replicas]
+    for replica, dy in zip(replicas, values, strict=True):
+        replica.backward(0, dy)
+    yield [[value, *r.grads] for (value, _), r in zip(pairs, replicas, strict=True)]
+
+
+class Replica:
+    """A network with the parameters of another and gradients of its own, in parts that end at a BatchNorm."""
+
+    def __init__(self, net: nn.Sequential) -> None:
+        copy = deepcopy(net, {id(param): param for param in net.params})
+        leaves = _leaves(copy)
+        cuts = [i for i, layer in enumerate(leaves) if isinstance(layer, nn.BatchNorm)]
+        between = zip([-1, *cuts], [*cuts, len(leaves)], strict=True)
+        self._parts = [_sequence(leaves[first + 1 : last]) for first, last in between]
+        self._dropouts = [layer for layer in leaves if isinstance(layer, nn.Dropout)]
+        self.norms = norms_of(copy)
+        self.grads = copy.grads
+        self._kept: list[_Kept] = [_Kept() for _ in self.norms]
+
+    def begin(self, shard: Shard) -> Array:
+        """Take in a shard."""
+        for layer, seed in zip(self._dropouts, shard.seeds, strict=True):
+            layer._part = Part(seed, shard.rows_before)
+        return shard.x
+
+    def forward(self, part: int, x: Array) -> Array:
+        """What a part gives."""
+        layers = self._parts[part]
+        return x if layers is None else layers.forward(x, training=True)
+
+    def backward(self, part: int, dy: Array) -> Array:
+        """The gradient by what a part was given, the first's excepted: nobody wants it."""
+        layers = self._parts[part]
+        if layers is None:
+            return dy
+        dx = layers.backward(dy, input_gradient=part > 0)
+        return dy if dx is None else dx
+
+    def statistics(self, k: int, x: Array) -> BatchNormStats:
+        """Those of a shard, before the BatchNorm of that number."""
+        self._kept[k].x = x
+        return batch_norm_stats(x, axis=self.norms[k].axis)
+
+    def normalised(self, k: int, stats: BatchNormStats) -> Array:
+        """What the BatchNorm gives by the statistics of the batch."""
+        norm, kept = self.norms[k], self._kept[k]
+        kept.stats = stats
+        return _pieces.normalised(kept.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
+
+    def sums(self, k: int, dy: Array) -> list[Array]:
+        """A shard's gradients by gamma and beta."""
+        norm, kept = self.norms[k], self._kept[k]
+        kept.dy = dy
+        dgamma, dbeta = _pieces.sums(dy, kept.x, kept.stats, norm.eps, norm.axis)
+        grads = norm.named_grads()
+        grads["gamma"][...], grads["beta"][...] = dgamma, dbeta
+        return [dgamma, dbeta]
+
+    def input_gradient(self, k: int, sums: list[Array]) -> Array:
+        """The gradient by the BatchNorm's input, by the sums over the batch."""
+        norm, kept = self.norms[k], self._kept[k]
+        return _pieces.input_gradient(
+            kept.dy, kept.x, norm.gamma, kept.stats, sums[0], sums[1], norm.eps, norm.axis
+        )
+
+
+class _Kept:
+    """What a BatchNorm keeps of a shard between two passes."""
+
+    x: Array
+    dy: Array
+    stats: BatchNormStats
+
+
+def _loss(loss: Loss, z: Array, shard: Shard) -> tuple[float, Array]:
+    """The part of the batch's loss, and of its gradient."""
+    if not shard.share:  # all its classes count nothing
+        return 0.0, np.zeros_like(z)
+    value, dz = loss(z, shard.targets, out=z)
+    return value * shard.share, np.multiply(dz, shard.share, out=dz)
+
+
+def _weights(loss: Loss, targets: Array) -> Array:
+    """What each row counts."""
+    classes = getattr(loss, "keywords", {}).get("class_weights")
+    return np.ones(len(targets)) if classes is None else np.asarray(classes)[targets]
+
+
+def _sequence(layers: list[nn.Layer]) -> nn.Sequential | None:
+    return nn.Sequential(*layers) if layers else None
+
+
+def _within(layer: nn.Layer) -> Iterator[nn.Layer]:
+    for child in layer._children():
+        yield child
+        yield from _within(child)

@@ -1,0 +1,148 @@
+"""What a worker does in a training: it holds rows on its disk, and takes its part of each step."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast import nn
+from nnfast._training import Loss
+from nnfast.dask import _tree
+from nnfast.dask._passes import Replica, Shard, passes
+from nnfast.runtime import num_threads
+
+Array = NDArray[Any]
+Nodes = dict[_tree.Place, Any]
+
+
+class Piece(NamedTuple):
+    """Rows in a file."""
+
+    where: str | None
+    """The address of the worker that has the file; None for this process."""
+    path: str
+    length: int
+    largest: float
+
+
+class Failed(NamedTuple):
+    """An error in what a worker was told to do: told from the errors of a worker that is gone."""
+
+    error: Exception
+
+
+def spooled(rows: Any, check: Callable[[Any], Array], run: str) -> Piece:
+    """A chunk of rows, checked and written to a file: rows of any order are read from there one by one.
+
+    Files, and not memory, as the rows of a worker may be more than it can hold; and read, not mapped, as mapped pages
+    count as the worker's own memory, which Dask would pause it for.
+    """
+    x = np.ascontiguousarray(check(rows)) if len(rows) else np.empty((0, 1))
+    folder = _folder(run)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, uuid4().hex)
+    x.tofile(path)
+    worker = _worker()
+    largest = float(np.abs(x).max()) if x.size else 0.0
+    return Piece(worker.address if worker else None, path, len(x), largest)
+
+
+class Trainer:
+    """An actor's work. No method raises: an error comes back as Failed."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        worker = _worker()
+        self._threads = worker.state.nthreads if worker else None
+        self._replicas: list[Replica] = []
+
+    def do(self, name: str, *args: Any) -> Any:
+        """What a method below returns, or Failed."""
+        try:
+            with self._limited(), np.errstate(over="ignore", invalid="ignore"):
+                return getattr(self, f"_{name}")(*args)
+        except Exception as error:
+            return Failed(error)
+
+    def _limited(self) -> AbstractContextManager[None]:
+        """As many threads as Dask gives the worker; it runs one task of a training at a time."""
+        return nullcontext() if self._threads is None else num_threads(self._threads)
+
+    def _learn(self, net: nn.Sequential, loss: Loss) -> None:
+        """What is to be trained."""
+        self._net, self._loss = net, loss
+        self._replicas = []
+
+    def _begin(self, params: list[Array], shards: dict[int, Shard]) -> Nodes:
+        """Begin a step over shards of a batch, by their numbers; a step that was not ended is forgotten."""
+        for param, value in zip(self._net.params, params, strict=True):
+            param[...] = value
+        while len(self._replicas) < len(shards):
+            self._replicas.append(Replica(self._net))
+        self._numbers = list(shards)
+        self._pass = passes(self._replicas[: len(shards)], list(shards.values()), self._loss)
+        return self._reduced(next(self._pass))
+
+    def _go_on(self, merged: Any) -> Nodes:
+        """The next values, for what those before came to over the whole batch."""
+        return self._reduced(self._pass.send(merged))
+
+    def _reduced(self, values: list[Any]) -> Nodes:
+        leaves = zip(self._numbers, values, strict=True)
+        return _tree.reduced({(0, number): value for number, value in leaves})
+
+    def _rows(self, wanted: list[tuple[str, Array]], width: int, dtype: Any) -> Array:
+        """Rows of files, one file after the other."""
+        out = np.empty((sum(len(rows) for _, rows in wanted), width), dtype)
+        first = 0
+        for path, rows in wanted:
+            _read(path, rows, out[first : first + len(rows)])
+            first += len(rows)
+        return out
+
+    def _close(self) -> None:
+        shutil.rmtree(_folder(self._run), ignore_errors=True)
+
+
+def _read(path: str, rows: Array, out: Array) -> None:
+    """Rows of a file; neighbours that follow each other in one go."""
+    begins = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+    size = out.strides[0]
+    with open(path, "rb", buffering=0) as file:
+        for first, last in pairwise(begins):
+            file.seek(int(rows[first]) * size)
+            memory = out[first:last].data.cast("B")
+            while memory:
+                memory = memory[_read_some(file, memory, path) :]
+
+
+def _read_some(file: Any, memory: memoryview, path: str) -> int:
+    count: int = file.readinto(memory)
+    if not count:
+        raise OSError(f"{path} ended too early")
+    return count
+
+
+def _folder(run: str) -> str:
+    """Where this process keeps the rows of a training; a worker's own folder goes when it goes."""
+    worker = _worker()
+    return os.path.join(
+        worker.local_directory if worker else tempfile.gettempdir(), f"nnfast-{run}"
+    )
+
+
+def _worker() -> Any:
+    """The worker whose process this is, if it is one's."""
+    try:
+        from distributed import get_worker
+
+        return get_worker()
+    except (ImportError, ValueError):
+        return None

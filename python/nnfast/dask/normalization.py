@@ -1,0 +1,283 @@
+"""Batch normalisation of a Dask array, chunked anywhere: statistics a chunk, merged in a tree."""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask import delayed
+from numpy.typing import ArrayLike, NDArray
+
+from nnfast import _arrays, _pieces
+from nnfast.dask import _tree
+from nnfast.dask._chunks import by_place, floating, places_of
+from nnfast.normalization import BatchNormStats, merge_stats
+from nnfast.normalization import batch_norm as of_array
+from nnfast.normalization import batch_norm_stats as stats_of_array
+
+Array = NDArray[Any]
+
+
+def batch_norm(
+    x: da.Array,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    *,
+    training: bool = False,
+    eps: float = 1e-5,
+    axis: int = 1,
+) -> tuple[da.Array, Any]:
+    """nnfast.batch_norm of a Dask array, lazily, by the statistics of the whole array.
+
+    Parameters
+    ----------
+    x : dask.array.Array of float16, float32 or float64, at least two axes
+        Chunked anywhere, along the channels too.
+    gamma, beta : array_like, shape (C,), optional
+        Scale and shift; ones and zeros if None.
+    running_mean, running_var : array_like, shape (C,), optional
+        What inference takes. Training takes none, as nothing lazy writes: the statistics that it returns say how they
+        move.
+    training : bool, default False
+        Whether mean and variance are those of x.
+    eps : float, default 1e-5
+    axis : int, default 1
+        That of the channels.
+
+    Returns
+    -------
+    y : dask.array.Array of x's shape and chunks
+        Within 2 ULP of nnfast.batch_norm of the whole array.
+    stats : Delayed, or None in inference
+        Becomes the BatchNormStats of x; batch_norm_backward takes it as it is.
+
+    Raises
+    ------
+    TypeError
+        If x is no Dask array, or something is not of real numbers.
+    ValueError
+        If a shape does not match, eps is not positive, or there are running statistics in training or none in
+        inference, or fewer than two values a channel in training.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np, nnfast as nf
+    >>> x = da.from_array(np.array([[1.0, 5.0], [3.0, 5.0]]), chunks=1)
+    >>> y, stats = nf.dask.batch_norm(x, training=True, eps=1e-12)
+    >>> y.compute().round(6), stats.compute().mean
+    (array([[-1.,  0.],
+           [ 1.,  0.]]), array([2., 5.]))
+    """
+    x = floating(x, "x")
+    axis = _channels(x, axis)
+    channels = x.shape[axis]
+    if training and (running_mean is not None or running_var is not None):
+        raise ValueError("running_mean and running_var must be None in training, which is lazy")
+    given = (np.zeros(channels), np.ones(channels)) if training else (running_mean, running_var)
+    # Nothing is computed yet, but the errors of nnfast's own function are raised.
+    of_array(np.empty((0, channels), x.dtype), gamma, beta, *given, eps=eps)
+    if not training:
+        stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
+        work = partial(_normalised, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
+        return by_place(work, x, dtype=x.dtype, meta=x._meta), None
+    if prod(x.shape) < 2 * channels:
+        raise ValueError(f"x must have two values a channel or more in training, got {x.shape}")
+    merged = batch_norm_stats(x, axis=axis)
+    work = partial(_normalised, **_settings(x, axis, gamma, eps), beta=beta)
+    return by_place(work, x, merged, dtype=x.dtype, meta=x._meta), merged
+
+
+def batch_norm_backward(
+    dy: da.Array,
+    x: da.Array,
+    gamma: ArrayLike | None,
+    stats: Any,
+    *,
+    eps: float = 1e-5,
+    axis: int = 1,
+) -> tuple[da.Array, da.Array, da.Array]:
+    """Gradients of batch_norm in training, lazily.
+
+    Parameters
+    ----------
+    dy : dask.array.Array, of x's shape
+        Gradient of the loss by y.
+    x : dask.array.Array
+    gamma : array_like, shape (C,), or None
+        Both as given to batch_norm, eps and axis too.
+    stats : Delayed or BatchNormStats
+        From batch_norm.
+    eps : float, default 1e-5
+    axis : int, default 1
+
+    Returns
+    -------
+    dx : dask.array.Array of x's shape and chunks
+    dgamma, dbeta : dask.array.Array, shape (C,)
+
+    Raises
+    ------
+    TypeError
+        If dy or x is no Dask array, or something is not of real numbers.
+    ValueError
+        If a shape does not match.
+
+    Examples
+    --------
+    >>> import dask.array as da, nnfast as nf
+    >>> x = da.random.default_rng(0).normal(size=(6, 4), chunks=(2, 3))
+    >>> y, stats = nf.dask.batch_norm(x, training=True)
+    >>> dx, dgamma, dbeta = nf.dask.batch_norm_backward(da.ones_like(x), x, None, stats)
+    >>> dbeta.compute()
+    array([6., 6., 6., 6.])
+    """
+    x, dy = floating(x, "x"), floating(dy, "dy")
+    axis = _channels(x, axis)
+    if dy.shape != x.shape:
+        raise ValueError(f"dy must have the shape of x, {x.shape}, got {dy.shape}")
+    dy = dy.rechunk(x.chunks)
+    step = delayed(_sums, pure=True)
+    blocks = np.array([x.to_delayed().ravel(), dy.to_delayed().ravel()]).T
+    places = _places(x, axis)
+    parts = [
+        step(a, b, place, stats, eps, axis) for (a, b), place in zip(blocks, places, strict=True)
+    ]
+    sums = _of_channels(parts, x, axis, _added)
+    dtype = np.float32 if x.dtype == np.float16 else x.dtype
+    dgamma, dbeta = (
+        da.from_delayed(delayed(_item)(sums, i), (x.shape[axis],), dtype) for i in range(2)
+    )
+    work = partial(_input_gradient, **_settings(x, axis, gamma, eps))
+    given = delayed(list)([stats, sums])
+    return by_place(work, x, dy, given, dtype=x.dtype, meta=x._meta), dgamma, dbeta
+
+
+def batch_norm_stats(x: da.Array, *, axis: int = 1) -> Any:
+    """nnfast.batch_norm_stats of a Dask array, lazily.
+
+    Parameters
+    ----------
+    x : dask.array.Array of float16, float32 or float64, at least two axes
+    axis : int, default 1
+        That of the channels.
+
+    Returns
+    -------
+    Delayed
+        Becomes a BatchNormStats. Which bits it has follows from the chunks alone, not from who computes them.
+
+    Raises
+    ------
+    TypeError
+        If x is no Dask array, or not of real numbers.
+    ValueError
+        If x has fewer than two axes, or none of that number.
+
+    Examples
+    --------
+    >>> import dask.array as da, nnfast as nf
+    >>> nf.dask.batch_norm_stats(da.arange(6, chunks=2).reshape(3, 2)).compute()
+    BatchNormStats(count=3, mean=array([2., 3.]), m2=array([8., 8.]))
+    """
+    x = floating(x, "x")
+    axis = _channels(x, axis)
+    step = delayed(stats_of_array, pure=True)
+    parts = [step(block, axis=axis) for block in x.to_delayed().ravel()]
+    return _of_channels(parts, x, axis)
+
+
+def _channels(x: da.Array, axis: int) -> int:
+    if x.ndim < 2:
+        raise ValueError(f"x must have at least two axes, got shape {x.shape}")
+    return _arrays.axis_of(axis, x, "x")
+
+
+# ---- values for each channel, of blocks of an array in C order ----
+
+
+def _places(x: da.Array, axis: int) -> list[slice]:
+    """The channels that each block has."""
+    slices = [slice(*place) for place in places_of(x)[axis]]
+    return [slices[block[axis]] for block in np.ndindex(*x.numblocks)]
+
+
+def _of_channels(
+    parts: list[Any], x: da.Array, axis: int, merge: Callable[..., Any] = merge_stats
+) -> Any:
+    """What blocks have for their channels, merged over blocks of the same channels, and put in a row."""
+    grid = np.empty(len(parts), object)
+    grid[:] = parts
+    grid = np.moveaxis(grid.reshape(x.numblocks), axis, 0)
+    columns = [_tree.lazily(list(same.ravel()), merge) for same in grid]
+    return columns[0] if len(columns) == 1 else delayed(_joined, pure=True)(columns)
+
+
+def _added(*sums: list[Array]) -> list[Array]:
+    return [np.sum(parts, axis=0) for parts in zip(*sums, strict=True)]
+
+
+def _joined(columns: list[Any]) -> Any:
+    if isinstance(columns[0], BatchNormStats):
+        means, m2s = [c.mean for c in columns], [c.m2 for c in columns]
+        return BatchNormStats(columns[0].count, np.concatenate(means), np.concatenate(m2s))
+    return [np.concatenate(values) for values in zip(*columns, strict=True)]
+
+
+def _settings(x: da.Array, axis: int, gamma: ArrayLike | None, eps: float) -> dict[str, Any]:
+    """What the work on a block must know besides the block."""
+    places = [slice(*place) for place in places_of(x)[axis]]
+    return {"places": places, "axis": axis, "gamma": gamma, "eps": eps}
+
+
+def _of_place(value: Any, own: slice) -> Any:
+    if isinstance(value, BatchNormStats):
+        return BatchNormStats(value.count, value.mean[own], value.m2[own])
+    if isinstance(value, list):
+        return [_of_place(each, own) for each in value]
+    return None if value is None else np.asarray(value)[own]
+
+
+def _normalised(
+    x: Array,
+    number: tuple[int, ...],
+    stats: BatchNormStats,
+    *,
+    places: list[slice],
+    axis: int,
+    gamma: Any,
+    beta: Any,
+    eps: float,
+) -> Array:
+    if len(places) > 1:
+        gamma, beta, stats = (_of_place(v, places[number[axis]]) for v in (gamma, beta, stats))
+    return _pieces.normalised(x, gamma, beta, stats, eps, axis)
+
+
+def _sums(
+    x: Array, dy: Array, own: slice, stats: BatchNormStats, eps: float, axis: int
+) -> list[Array]:
+    return _pieces.sums(dy, x, _of_place(stats, own), eps, axis)
+
+
+def _input_gradient(
+    x: Array,
+    number: tuple[int, ...],
+    dy: Array,
+    given: list[Any],
+    *,
+    places: list[slice],
+    axis: int,
+    gamma: Any,
+    eps: float,
+) -> Array:
+    gamma, stats, sums = (_of_place(v, places[number[axis]]) for v in (gamma, *given))
+    dgamma, dbeta = sums
+    return _pieces.input_gradient(dy, x, gamma, stats, dgamma, dbeta, eps, axis)
+
+
+def _item(values: Any, i: int) -> Any:
+    return values[i]

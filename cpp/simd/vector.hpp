@@ -15,7 +15,11 @@
 #include <arm_neon.h>
 #endif
 
+#if defined(__x86_64__) && !defined(__FMA__)
+#define NNFAST_INLINE inline  // the compiler's choice: see kShort
+#else
 #define NNFAST_INLINE __attribute__((always_inline)) inline
+#endif
 // The same of a lambda: [&](int i) NNFAST_INLINED { ... }
 #define NNFAST_INLINED __attribute__((always_inline))
 

@@ -410,8 +410,10 @@ assert "dask.array" in sys.modules and "distributed" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_chunk_costs_no_more_than_one_of_numpys() -> None:
-    """At most 50 µs above what Dask takes for a chunk of a NumPy ufunc; of this thread, in turns, the least of some."""
+def test_a_chunk_costs_no_more_than_two_of_numpys() -> None:
+    """Of this thread, in turns, the least of some: 0 to 38 µs above Dask's 106 for a chunk of a NumPy ufunc, when this
+    was written.
+    """
     n = 400
     x = da.zeros((n, 16), chunks=(1, 16), dtype=np.float32)
     mean, var = np.zeros(16), np.ones(16)
@@ -433,5 +435,4 @@ def test_a_chunk_costs_no_more_than_one_of_numpys() -> None:
             begin = time.thread_time()
             lazy.compute(scheduler="sync")
             least[name] = min(least[name], (time.thread_time() - begin) / n * 1e6)
-    above = {name: least[name] - least["numpy"] for name in calls}
-    assert max(above.values()) <= 50, above
+    assert max(least.values()) <= 2 * least["numpy"], least

@@ -356,6 +356,23 @@ NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
       if (const std::ptrdiff_t count = part_count<T>(n - i, part)) body(i + part * kLanes<Vec<T>>, part, count);
 }
 
+// The arrays from an element on; one of them may be exchanged for another.
+struct Window {
+  char* at[kOptimArrays];
+  std::ptrdiff_t strides[kOptimArrays];
+  Window(char* const* arrays, const std::ptrdiff_t* of, std::ptrdiff_t begin) {
+    for (int k = 0; k < kOptimArrays; ++k) {
+      at[k] = arrays[k] ? arrays[k] + begin * of[k] : nullptr;
+      strides[k] = of[k];
+    }
+  }
+  template <class T>
+  void set(int k, T* values) {
+    at[k] = reinterpret_cast<char*>(values);
+    strides[k] = sizeof(T);
+  }
+};
+
 // A step by the plain form, some elements at a time, between the passes over what it is given and what it leaves.
 template <class T>
 [[gnu::noinline]] void step_with_sums(OptimFn plain, const double* numbers, double grad_scale, char* const* arrays,
@@ -369,26 +386,20 @@ template <class T>
   const Common<V> common(numbers, grad_scale);
   for (std::ptrdiff_t begin = 0; begin < n; begin += most) {
     const std::ptrdiff_t count = smaller(n - begin, most);
-    char* at[kOptimArrays];
-    std::ptrdiff_t steps[kOptimArrays];
-    for (int k = 0; k < kOptimArrays; ++k) {
-      at[k] = arrays[k] ? arrays[k] + begin * strides[k] : nullptr;
-      steps[k] = strides[k];
-    }
+    Window window(arrays, strides, begin);
     const auto place = [&](std::ptrdiff_t i, std::ptrdiff_t some)
-                           NNFAST_INLINED { return Place<T, false>{at, steps, i, some}; };
+                           NNFAST_INLINED { return Place<T, false>{window.at, window.strides, i, some}; };
     for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
       const V g = place(i, some).read(kGrad), p = place(i, some).read(kParam);
       store_strided(reinterpret_cast<char*>(grads + i), sizeof(T), common.clipped(common.scale * g), some);
       store_strided(reinterpret_cast<char*>(before + i), sizeof(T), p, some);
       if (sums) gradients.add(g, part);
     });
-    at[kGrad] = reinterpret_cast<char*>(grads);
-    steps[kGrad] = sizeof(T);
-    plain(numbers, numbers[kSign], at, steps, count, nullptr);  // the sign, which is in grads, once more: none
+    window.set(kGrad, grads);
+    plain(numbers, numbers[kSign], window.at, window.strides, count, nullptr);  // the sign is in grads: twice is none
     for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
       const V p = place(i, some).read(kParam);
-      if (at[kEma]) place(i, some).write(kEma, common.averaged(place(i, some).read(kEma), p));
+      if (window.at[kEma]) place(i, some).write(kEma, common.averaged(place(i, some).read(kEma), p));
       if (!sums) return;
       const V change = p - load_strided<V>(reinterpret_cast<char*>(before + i), sizeof(T), some, T{0});
       updates.add_product(change, change, part);
@@ -425,20 +436,14 @@ void of_halves(const double* numbers, double grad_scale, char* const* arrays, co
   float grads[kOptimBlock];  // as many as sums are taken of
   for (std::ptrdiff_t begin = 0; begin < n; begin += kOptimBlock) {
     const std::ptrdiff_t count = smaller(n - begin, kOptimBlock);
-    char* at[kOptimArrays];
-    std::ptrdiff_t steps[kOptimArrays];
-    for (int k = 0; k < kOptimArrays; ++k) {
-      at[k] = arrays[k] ? arrays[k] + begin * strides[k] : nullptr;
-      steps[k] = strides[k];
-    }
-    widen_halves(at[kGrad], steps[kGrad], grads, count);
-    at[kGrad] = reinterpret_cast<char*>(grads);
-    steps[kGrad] = sizeof(float);
-    char* const param = at[kParam];
-    at[kParam] = at[kMaster];
-    steps[kParam] = steps[kMaster];
-    of_floats(numbers, grad_scale, at, steps, count, sums);
-    if (param) narrow_floats(at[kMaster], steps[kMaster], param, strides[kParam], count);
+    Window window(arrays, strides, begin);
+    widen_halves(window.at[kGrad], strides[kGrad], grads, count);
+    window.set(kGrad, grads);
+    char* const param = window.at[kParam];
+    window.at[kParam] = window.at[kMaster];
+    window.strides[kParam] = strides[kMaster];
+    of_floats(numbers, grad_scale, window.at, window.strides, count, sums);
+    if (param) narrow_floats(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
   }
 }
 

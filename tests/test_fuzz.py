@@ -123,8 +123,9 @@ def test_reading_past_the_memory_is_a_crash() -> None:
 
 def test_a_leak_is_found() -> None:
     kept: list[Any] = []
-    assert left_behind(lambda: kept.append(object()))[0] >= 1
+    # More than what others let go of meanwhile.
+    assert left_behind(lambda: kept.extend(object() for _ in range(32)))[0] >= 16
     malloc = ctypes.CDLL(None).malloc
     if hasattr(ctypes.CDLL(None), "mallinfo2"):
-        assert left_behind(lambda: malloc(24))[1] >= 24
+        assert left_behind(lambda: malloc(2400))[1] >= 1200
     assert left_behind(lambda: np.ones(100)) == (0, 0)

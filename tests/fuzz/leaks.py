@@ -38,8 +38,8 @@ def left_behind(repeat: Callable[[], object]) -> tuple[int, int]:
         windows = [_growth(repeat, rounds) for _ in range(WINDOWS)]
         grown = min(blocks for blocks, _ in windows), min(used for _, used in windows)
         if max(grown) <= 0:
-            return 0, 0
-    return grown
+            break
+    return max(grown[0], 0), max(grown[1], 0)
 
 
 def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
@@ -49,4 +49,5 @@ def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
     for _ in range(rounds):
         repeat()
     gc.collect()
-    return (sys.getallocatedblocks() - blocks) // rounds, (_malloc_bytes() - used) // rounds
+    grown = sys.getallocatedblocks() - blocks, _malloc_bytes() - used
+    return round(grown[0] / rounds), round(grown[1] / rounds)

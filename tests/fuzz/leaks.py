@@ -49,5 +49,4 @@ def _growth(repeat: Callable[[], object], rounds: int) -> tuple[int, int]:
     for _ in range(rounds):
         repeat()
     gc.collect()
-    grown = sys.getallocatedblocks() - blocks, _malloc_bytes() - used
-    return round(grown[0] / rounds), round(grown[1] / rounds)
+    return (sys.getallocatedblocks() - blocks) // rounds, (_malloc_bytes() - used) // rounds

@@ -1,5 +1,5 @@
-// Runs of float16 as runs of float32 and back. Kernels whose time is not the memory's have no loops over float16 of
-// their own: they are given float32, some elements at a time, which stay in the first cache.
+// Runs of float16 as runs of float32 and back. Elementwise kernels, biases' gradients and optimizers have no loops over
+// float16: those of float32 are given some elements at a time, which stay in the first cache.
 #pragma once
 
 #include "simd/stored.hpp"

@@ -42,14 +42,10 @@ class RowsAhead {
   std::ptrdiff_t ahead_[R];
 };
 
-// Of rows that are left over the members may lie next to each other.
+// Rows that are left over come to the loop of those apart, however they lie.
 template <class S, bool Dense>
 NNFAST_INLINE auto place_stride(const Normalization& norm, int array) {
-  if constexpr (Dense) {
-    return Next<S>{};
-  } else {
-    return AnyStride{inner_stride(norm, array)};
-  }
+  return member_stride<S, Dense, false>(norm, array);
 }
 
 // A vector of the scales or shifts of places i, i + 1, ...
@@ -128,7 +124,7 @@ template <class S>
     for_phased_vectors<T>(
         run.count, member % kReduceBlock, [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) {
           const auto fill = static_cast<T>(origin);
-          const auto x = load_member_doubles<S>(run.at[0], AnyStride{inner_stride(norm, 0)}, i, from, to, fill);
+          const auto x = load_member_doubles<S>(run.at[0], place_stride<S, false>(norm, 0), i, from, to, fill);
           for (int k = 0; k < x.count; ++k) {
             const Vec<double> d = x.part[k] - origin;
             sum.add(part * x.count + k, d, d);

@@ -79,12 +79,13 @@ NNFAST_INLINE bool next_members(const Normalization& norm) {
   return true;
 }
 
-// The stride of a run's members: known when the code is compiled where they lie next to each other.
-template <class S, bool Dense>
+// The stride of a run's members: known when the code is compiled where they lie next to each other. Sorted: those that
+// do have a loop of their own, and do not come to the other.
+template <class S, bool Dense, bool Sorted = kDenseLoops<S>>
 NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
   if constexpr (Dense) {
     return Next<S>{};
-  } else if constexpr (kDenseLoops<S>) {
+  } else if constexpr (Sorted) {
     return inner_stride(norm, array);
   } else {
     return AnyStride{inner_stride(norm, array)};

@@ -297,7 +297,8 @@ constexpr bool kFused = true;
 constexpr bool kFused = false;
 #endif
 
-// Whether code is to be short rather than fast. x86-64-v2 is there so that machines of before 2013 compute at all.
+// Whether code is to be short rather than fast. x86-64-v2 is for processors without AVX2, of before 2013 for the most
+// part: a third slower in the mean than it could be, at a fifth of the code.
 constexpr bool kShort = !kFused;
 
 // a * b + c, rounded once where the machine can (every instruction set but x86-64-v2).

@@ -132,7 +132,7 @@ py::tuple softmax_cross_entropy(py::handle logits_in, py::handle labels_in, doub
   const CrossEntropyFn fn = logits.is_float64() ? kernel.softmax_cross_entropy_f64 : kernel.softmax_cross_entropy_f32;
   {
     py::gil_scoped_release release;
-    parallel_for(rows, 60 + 0.8 * static_cast<double>(classes),
+    parallel_for(rows, 38 + 0.55 * static_cast<double>(classes),
                  [&](std::ptrdiff_t begin, std::ptrdiff_t end) { fn(loss, begin, end); });
   }
   // Where no row counts there is no loss.

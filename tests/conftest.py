@@ -1,6 +1,6 @@
 """What all tests share: the ways of running a kernel, and Hypothesis without a clock."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.util import find_spec
 
 import pytest
@@ -25,21 +25,32 @@ ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
 @pytest.fixture(
     params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module"
 )
-def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+def engine(request: pytest.FixtureRequest) -> str:
     """Run the test with every instruction set of the machine and 1, 2 and 7 threads, the arrays shared at a grain of 1.
 
     The value is the instruction set's name.
     """
-    isa, threads = request.param
-    with forced(isa=isa, threads=threads, grain=1):
-        yield isa
+    isa: str = request.param[0]
+    return isa
 
 
 @pytest.fixture(params=ISAS, scope="module")
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+def isa(request: pytest.FixtureRequest) -> str:
     """Run the test with every instruction set of the machine."""
-    with forced(isa=request.param):
-        yield request.param
+    isa: str = request.param
+    return isa
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Force what `engine` or `isa` says for the test alone.
+
+    Hypothesis wants fixtures that outlive a test, and those are still alive in tests that do not ask for them.
+    """
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    isa, threads = params.get("engine", (params.get("isa"), None))
+    with forced(isa=isa, threads=threads, grain=1 if threads else None):
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

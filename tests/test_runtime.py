@@ -58,10 +58,10 @@ def test_cpu_info() -> None:
     assert info["chosen"] in info["supported"]
 
 
-@pytest.mark.parametrize("isa", BUILT)
-def test_isa_is_capped(isa: str) -> None:
-    chosen = printed("import nnfast; print(nnfast.cpu_info()['chosen'])", NNFAST_ISA=isa)
-    at_most = [name for name in nf.cpu_info()["supported"] if BUILT.index(name) <= BUILT.index(isa)]
+@pytest.mark.parametrize("cap", BUILT)
+def test_isa_is_capped(cap: str) -> None:
+    chosen = printed("import nnfast; print(nnfast.cpu_info()['chosen'])", NNFAST_ISA=cap)
+    at_most = [name for name in nf.cpu_info()["supported"] if BUILT.index(name) <= BUILT.index(cap)]
     assert chosen == at_most[-1]
 
 
@@ -154,6 +154,13 @@ def test_environment() -> None:
     assert printed(COUNT, OMP_NUM_THREADS="5") == "5"
     assert printed(COUNT, OMP_NUM_THREADS="4,2") == "4"
     assert printed(COUNT, OMP_NUM_THREADS="what") == printed(COUNT)
+    assert printed(COUNT, OMP_NUM_THREADS="²") == printed(COUNT)
+
+
+@pytest.mark.parametrize("variable", ["NNFAST_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize("number", ["2147483648", "9" * 5000], ids=["int", "digits"])
+def test_huge_thread_counts_are_capped(variable: str, number: str) -> None:
+    assert printed(COUNT, **{variable: number}) == str(2**16)
 
 
 def test_affinity() -> None:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -147,9 +148,22 @@ void transform(const Array& array, F f) {
   array.is_float64() ? transform_as<double>(array, f) : transform_as<float>(array, f);
 }
 
-void update_running(const Array& array, const double* batch, double momentum, double factor) {
-  if (array)
-    transform(array, [=](double old, std::ptrdiff_t c) { return (1 - momentum) * old + momentum * factor * batch[c]; });
+// Returns whether an element became infinite: finite values have overflowed, as infinite ones have NaN for a variance.
+bool update_running(const Array& array, const double* batch, double momentum, double factor) {
+  if (!array) return false;
+  bool overflowed = false;
+  transform(array, [&](double old, std::ptrdiff_t c) {
+    const double updated = (1 - momentum) * old + momentum * factor * batch[c];
+    const double limit = array.is_float64() ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+    overflowed |= std::abs(updated) > limit && std::abs(old) <= limit;
+    return updated;
+  });
+  return overflowed;
+}
+
+// What numpy.errstate(over=...) says to do about an overflow in the function of that name.
+void report_overflow(const char* function) {
+  if (PyUFunc_GiveFloatingpointErrors(function, NPY_FPE_OVERFLOW) != 0) throw py::error_already_set();
 }
 
 void store_doubles(const Array& array, const double* values) {
@@ -275,7 +289,7 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
   if (training) {
     const double n = static_cast<double>(rows);
     update_running(running_mean, statistics.mean, momentum, 1);
-    update_running(running_var, statistics.variance, momentum, n / (n - correction));
+    if (update_running(running_var, statistics.variance, momentum, n / (n - correction))) report_overflow("batch_norm");
   }
   return result.tuple();
 }
@@ -347,9 +361,16 @@ py::tuple batch_norm_stats(py::handle x_in, int axis) {
   const SetStatistics statistics{mean.as<double>(), m2.as<double>(), nullptr};
   if (rows > 0) {
     const Normalization norm = channels_of({&x, nullptr, nullptr, nullptr}, channel, false);
-    py::gil_scoped_release release;
-    set_moments(kernels_of(x.dtype()), norm, statistics);
-    for (std::ptrdiff_t c = 0; c < channels; ++c) statistics.variance[c] *= static_cast<double>(rows);
+    bool overflowed = false;
+    {
+      py::gil_scoped_release release;
+      set_moments(kernels_of(x.dtype()), norm, statistics);
+      for (std::ptrdiff_t c = 0; c < channels; ++c) {
+        statistics.variance[c] *= static_cast<double>(rows);
+        overflowed |= std::isinf(statistics.variance[c]);
+      }
+    }
+    if (overflowed) report_overflow("batch_norm_stats");
   } else {
     std::fill_n(statistics.mean, channels, 0.0);
     std::fill_n(statistics.variance, channels, 0.0);

@@ -149,6 +149,9 @@ template <class S, bool Dense, bool Centred>
     constexpr double least = 0x1p-90, most = 0x1p120;
     if (!(variance + norm.eps > least && variance < most)) [[unlikely]]
       variance = squares_in_double<S>(norm, row, static_cast<double>(held)) / n - off * off;
+  } else if (!is_finite(variance)) [[unlikely]] {
+    return store_downscaled_moments(norm, row, Centred, Centred ? layer.mean + row : nullptr, nullptr,
+                                    layer.inv_std + row);
   }
   if (Centred) layer.mean[row] = mean;
   layer.inv_std[row] = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + norm.eps);

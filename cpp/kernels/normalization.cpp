@@ -4,9 +4,9 @@
 //   dx = (gamma dy - offset - (x - mean) slope) / sqrt(variance + eps), with the sums over the set
 //   offset = sum gamma dy / n,  slope = sum gamma dy (x - mean) / (n (variance + eps))
 //
-// Sums are taken in double of x less one of the set's own values, which is exactly 0 where all are the same, and loses
-// nothing that matters: sum (x - x0)^2 is at most n times the sum about the mean. Where that is too much, the caller
-// takes them again about the mean. Their order depends on the number of members alone.
+// Sums are taken in double of x less an origin out of the set's own values, which is exactly 0 where all are the same,
+// and loses nothing that matters: sum (x - origin)^2 is at most n times the sum about the mean. Where that is too much,
+// the caller takes them again about the mean. Their order depends on the number of members alone.
 #include "kernels/normalization.hpp"
 
 #include "kernels/normalization_across.hpp"
@@ -16,14 +16,30 @@
 namespace nnfast {
 namespace {
 
+// Of float64 the mean of so many first members: an origin nearer the mean of all, since what is lost where
+// sum (x - origin)^2 / n is less (mean - origin)^2 counts in all the digits that there are. A power of two, so that
+// equal values have exactly that mean.
+constexpr std::ptrdiff_t kOriginMembers = 4;
+
+NNFAST_INLINE double mean_of_first(const Normalization& norm, std::ptrdiff_t set) {
+  const std::ptrdiff_t count = norm.member_count >= kOriginMembers ? kOriginMembers : 1;
+  const char* first = norm.data[0] + offset_of(norm.sets, 0, set);
+  double sum = 0;
+  for (std::ptrdiff_t i = 0; i < count; ++i) sum += load_element<double>(first + offset_of(norm.members, 0, i));
+  return sum / static_cast<double>(count);
+}
+
 template <class S>
-void first_members(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
+void origins(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
+  const ExceptionScope exceptions;
   for (std::ptrdiff_t s = set; s < set_end; ++s) {
     const char* at = norm.data[0] + offset_of(norm.sets, 0, s);
     if constexpr (sizeof(S) == sizeof(Half)) {
       values[s - set] = static_cast<double>(widen_half(load_element<Half>(at)));
+    } else if constexpr (sizeof(S) == sizeof(float)) {
+      values[s - set] = static_cast<double>(load_element<float>(at));
     } else {
-      values[s - set] = static_cast<double>(load_element<S>(at));
+      values[s - set] = mean_of_first(norm, s);
     }
   }
 }
@@ -124,6 +140,12 @@ bool finish_moments(const Normalization& norm, const double* sums, const double*
     const Mask<D> moves = moments.far & (nearer != from);
     store_partial(origin + s, moves ? nearer : from, count);
     moved |= moves;
+    if constexpr (sizeof(T) == sizeof(double)) {
+      for (std::ptrdiff_t i = 0; i < count; ++i)
+        if (!is_finite(moments.variance[i])) [[unlikely]]
+          store_downscaled_moments(norm, s + i, true, &to.mean[s + i], &to.variance[s + i],
+                                   to.inv_std ? &to.inv_std[s + i] : nullptr);
+    }
   }
   bool any = false;
   for (int i = 0; i < kLanes<D>; ++i) any |= moved[i] != 0;
@@ -140,7 +162,7 @@ void invert(const double* variance, double eps, double* inv_std, std::ptrdiff_t 
 
 template <class S>
 constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
-                                    first_members<S>,
+                                    origins<S>,
                                     moments<S>,
                                     finish_moments<S>,
                                     forward_constants<S>,

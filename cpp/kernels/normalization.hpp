@@ -69,8 +69,8 @@ using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::pt
 
 struct SetKernels {
   std::ptrdiff_t computed_size;  // of an element as it is computed with
-  // The first member of each set, of data[0].
-  void (*first_members)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
+  // What the moments of each set are taken about: its first member, or the mean of a few.
+  void (*origins)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
   SetSumsFn moments;  // of x - origin: itself and its square
   bool (*finish_moments)(const Normalization& norm, const double* sums, const double* squares, double* origin,
                          const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end);

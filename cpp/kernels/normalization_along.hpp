@@ -188,6 +188,48 @@ void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
   total.store(sums, sums_stride);
 }
 
+// ---- float64 values whose squares overflow ----
+
+// Their moments are taken of the values times this power of two: squares of the largest can then be summed, and what
+// underflows does not count beside them. One loop for all layouts and instruction sets, as such sets are rare.
+constexpr double kDownscale = 0x1p-560;
+
+struct Moment {
+  double mean, variance;  // biased
+};
+[[gnu::noinline]] Moment downscaled_moments(const Normalization& norm, std::ptrdiff_t set) {
+  const auto n = static_cast<double>(norm.member_count);
+  Moment moment{};
+  for (int round = 0; round < 2; ++round) {  // about 0, then about the mean
+    Pair<double> sum{}, squares{};
+    SetOfMembers(norm, set).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t) {
+      for (std::ptrdiff_t i = 0; i < run.count; ++i) {
+        const double d = load_element<double>(run.at[0] + i * inner_stride(norm, 0)) * kDownscale - moment.mean;
+        sum = two_sum(sum.hi, d + sum.lo);
+        squares = two_sum(squares.hi, d * d + squares.lo);
+      }
+    });
+    const double shift = sum.hi / n, variance = squares.hi / n - shift * shift;
+    moment = {moment.mean + shift, variance < 0 ? 0 : variance};
+  }
+  return moment;
+}
+
+// Whether it is neither infinite nor NaN.
+NNFAST_INLINE bool is_finite(double value) { return value - value == 0; }
+
+// Mean, variance and 1 / sqrt(variance + eps) of such a set into what is not null. The variance is infinite where a
+// double cannot hold it; its inverse root is right all the same. Without a mean (rms_norm) it is about 0. Where a value
+// is infinite or NaN they are NaN.
+[[gnu::noinline]] void store_downscaled_moments(const Normalization& norm, std::ptrdiff_t set, bool centred,
+                                                double* mean, double* variance, double* inv_std) {
+  Moment moment = downscaled_moments(norm, set);
+  if (!centred) moment.variance += moment.mean * moment.mean;
+  if (mean) *mean = moment.mean / kDownscale;
+  if (variance) *variance = moment.variance / kDownscale / kDownscale;
+  if (inv_std) *inv_std = kDownscale / __builtin_sqrt(moment.variance + norm.eps * kDownscale * kDownscale);
+}
+
 template <class S, bool Dense, bool Masked>
 void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
                          double* sums, std::ptrdiff_t sums_stride) {

@@ -126,10 +126,10 @@ std::vector<TwoSums> shared_sums(SetSumsFn sums_of, const Normalization& norm, d
   return results;
 }
 
-// Moments about the first member, and, where that turns out to lie too far off, once more about the mean.
+// Moments about the origin that a few members give, and, where that turns out to lie too far off, once more about the mean.
 void moments_of_unit(const SetKernels& kernels, const Normalization& norm, Index set, Index set_end, double* origin,
                      const SetStatistics& to) {
-  kernels.first_members(norm, set, set_end, origin + set);
+  kernels.origins(norm, set, set_end, origin + set);
   for (int round = 0; round < 2; ++round) {
     const TwoSums sums = chunk_sums(kernels.moments, norm, set, set_end, 0, norm.member_count);
     if (!kernels.finish_moments(norm, &sums[0], &sums[kSetTile], origin, to, set, set_end)) break;
@@ -137,7 +137,7 @@ void moments_of_unit(const SetKernels& kernels, const Normalization& norm, Index
 }
 
 void shared_moments(const SetKernels& kernels, const Normalization& norm, double* origin, const SetStatistics& to) {
-  kernels.first_members(norm, 0, norm.set_count, origin);
+  kernels.origins(norm, 0, norm.set_count, origin);
   for (int round = 0; round < 2; ++round) {
     const std::vector<TwoSums> all = shared_sums(kernels.moments, norm, kSumsNs);
     bool moved = false;

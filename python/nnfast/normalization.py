@@ -256,7 +256,7 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
     Returns
     -------
     BatchNormStats
-        In float64.
+        In float64; m2 is infinite, with NumPy's overflow warning, where float64 cannot hold it.
 
     Raises
     ------
@@ -336,10 +336,12 @@ def _total(terms: Iterable[NDArray[np.float64]]) -> Any:
     lost: Any = 0.0
     for term in terms:
         sum_ = total + term
-        added = sum_ - total
-        lost += (total - (sum_ - added)) + (term - added)
+        with np.errstate(invalid="ignore"):
+            added = sum_ - total
+            lost += (total - (sum_ - added)) + (term - added)
         total = sum_
-    return total + lost
+    # An infinite total has lost NaN.
+    return np.where(np.isfinite(total), total + lost, total)
 
 
 def fold_batch_norm(

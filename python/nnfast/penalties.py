@@ -189,13 +189,26 @@ def max_norm_(
     axes = _arrays.axes_of(axis, weight, "weight")
     # By the thread that scales: from one core's cache to another's the lines that it has written take longer.
     with num_threads(1):
-        norms = np.sqrt(_sums_of_squares(weight, axes))
+        norms = _norms(weight, axes)
     with np.errstate(invalid="ignore"):
         over = norms > limit
         factors = np.where(over, limit / np.where(over, norms, 1), 1)
     if over.any():
         weight *= factors.astype(weight.dtype)
     return weight
+
+
+def _norms(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Euclidean norms over axes, which are kept with length 1, in float64."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.sqrt(_sums_of_squares(weight, axes))
+    if weight.dtype == np.float64 and not np.isfinite(norms).all():
+        # Squares overflow from 1e154 on; those of quotients by the largest value do not.
+        largest = np.abs(weight).max(axis=axes, keepdims=True, initial=0)
+        scale = np.where(np.isfinite(norms) | (largest == 0), 1, largest)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = scale * np.sqrt(np.square(weight / scale).sum(axis=axes, keepdims=True))
+    return norms
 
 
 def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:

@@ -99,6 +99,12 @@ def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
     return seen
 
 
+def _stats_of(x: Floats, axis: int) -> BatchNormStats:
+    """Those of the channels, which have a variance."""
+    with np.errstate(over="ignore"):  # an error says it better
+        return _with_variance(batch_norm_stats(x, axis=axis))
+
+
 def _with_variance(stats: BatchNormStats) -> BatchNormStats:
     """The statistics, if they are numbers."""
     if not np.isfinite(stats.m2).all():
@@ -231,7 +237,7 @@ class _Scaler(_Transformer):
     def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
         x = self._checked(X, reset=first, **options)
         flat, axis = self._flat(x)
-        stats = _with_variance(batch_norm_stats(flat, axis=axis))
+        stats = _stats_of(flat, axis)
         return _Seen(len(x), stats, self._shape_of_statistics(x))
 
     def _before(self) -> _Seen:
@@ -531,7 +537,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
     def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
         x = self._checked(X, reset=first, **options)
         self._check_parameters(x.shape[1])
-        stats = _with_variance(batch_norm_stats(x))
+        stats = _stats_of(x, 1)
         return _Seen(len(x), stats, stats.mean.shape, _scatter(x, stats.mean))
 
     def _before(self) -> _Seen:

@@ -49,7 +49,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> nf.set_num_threads(before)
     """
-    _core.set_num_threads(_threads(n))
+    _core.set_num_threads(_capped(_checks.integer_from(n, 1, "n")))
 
 
 def get_num_threads() -> int:
@@ -92,7 +92,7 @@ class num_threads:
     """
 
     def __init__(self, n: int) -> None:
-        self._n = _threads(n)
+        self._n = _capped(_checks.integer_from(n, 1, "n"))
         self._outer: list[int] = []
 
     def __enter__(self) -> None:
@@ -107,16 +107,25 @@ class num_threads:
         _core._set_thread_override(self._outer.pop())
 
 
-def _threads(n: int) -> int:
-    if _checks.integer(n, "n") < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    return min(n, 2**16)  # more than any kernel will ever start
+def _capped(n: int) -> int:
+    """n, or more than any kernel will ever start, which fits into a C int."""
+    return min(n, 2**16)
+
+
+def _positive(text: str) -> int | None:
+    """The positive integer that the text is, capped; None if it is something else."""
+    digits = text.strip().lstrip("0")
+    if not (digits.isascii() and digits.isdecimal()):
+        return None
+    # int() refuses numbers of thousands of digits.
+    return _capped(int(digits[:10]))
 
 
 def _from_variable(value: str, name: str) -> int:
-    if not value.strip().isdigit() or int(value) < 1:
+    number = _positive(value)
+    if number is None:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return int(value)
+    return number
 
 
 def _cgroup_quota(root: str = "/") -> int | None:
@@ -161,15 +170,14 @@ def _read(root: str, path: str) -> str | None:
 def _default_threads() -> int:
     if own := os.environ.get("NNFAST_NUM_THREADS"):
         return _from_variable(own, "NNFAST_NUM_THREADS")
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
-        return int(first)
+    if first := _positive(os.environ.get("OMP_NUM_THREADS", "").split(",")[0]):
+        return first
     try:
         processors = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
         processors = os.cpu_count() or 1
     quota = _cgroup_quota()
-    return min(processors, quota) if quota else processors
+    return _capped(min(processors, quota) if quota else processors)
 
 
 _core.set_num_threads(_default_threads())

@@ -508,6 +508,15 @@ def test_overflow_is_raised_where_the_result_overflows(engine: str, dtype: type)
             nf.tanh_backward(np.full(40, np.inf, dtype), np.ones(40, dtype))
 
 
+@every_activation
+@both_dtypes
+def test_the_side_not_taken_does_not_overflow(engine: str, f: Case, dtype: type) -> None:
+    x, dy = np.full((2, 40), [[1e30], [np.finfo(dtype).max / 4]], dtype)
+    with np.errstate(all="raise"):
+        dx = f.backward_at(dy, x)
+    assert np.isfinite(dx).all()
+
+
 # ---- prelu's slope ----
 
 WEIGHT_SHAPES = [

@@ -285,6 +285,7 @@ def test_errors_of_batch_norm() -> None:
 
 # ---- preprocessing ----
 
+
 def table(seed: int) -> Array:
     """Correlated columns, the same bits whatever the BLAS."""
     columns = normal(500, 6, dtype=np.float64, seed=seed)

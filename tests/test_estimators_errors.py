@@ -114,7 +114,15 @@ def test_settings_are_checked(
         ),
         (
             lambda: NNClassifier().partial_fit(X, Y, [0, 1, 2]).partial_fit(X, Y + 1),
-            "y contains previously unseen labels: ",
+            r"y must be of classes_, \[0, 1, 2\], got 3",
+        ),
+        (
+            lambda: NNClassifier(max_iter=1, warm_start=True).fit(X, Y).fit(X, Y % 2),
+            r"y must have all of classes_, \[0, 1, 2\], for warm_start, got none of 2",
+        ),
+        (
+            lambda: NNClassifier(class_weight={0: 1, 7: 2}).fit(X, Y),
+            r"class_weight must have classes of y, \[0, 1, 2\], got 7",
         ),
         (
             lambda: NNClassifier(max_iter=1).fit(X, Y).partial_fit(X, Y, [0, 1, 2, 3]),
@@ -141,8 +149,8 @@ def test_settings_are_checked(
             "early_stopping needs more samples .*: a single one has no score",
         ),
         (
-            lambda: NNClassifier(early_stopping=True).fit(X[:3], [0, 0, 1]),
-            "early_stopping needs more samples .* least populated class",
+            lambda: NNClassifier(early_stopping=True).fit(X[:3], ["cat", "cat", "dog"]),
+            "early_stopping needs more samples .* least populated class.*dog",
         ),
     ],
 )

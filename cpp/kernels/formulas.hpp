@@ -64,12 +64,12 @@ struct LeakyRelu {
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x, V slope) {
-    return x * (x > 0 ? broadcast<V>(1) : slope);
+    return x * selected(x > 0 ? broadcast<V>(1) : slope);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y, V slope) {
     const V factor = y > 0 ? broadcast<V>(1) : slope;
-    return dy * (y == y ? factor : y);
+    return dy * selected(y == y ? factor : y);
   }
 };
 
@@ -81,7 +81,7 @@ struct PReluWeight {
   static constexpr unsigned raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V apply(V dy, V x) {
-    return dy * (x > 0 ? V{} : x);
+    return dy * selected(x > 0 ? V{} : x);
   }
 };
 
@@ -103,7 +103,7 @@ struct Hardsigmoid {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
-    return dy * (abs(x) < 3 ? sixth<V>().hi : (x == x ? V{} : x));
+    return dy * selected(abs(x) < 3 ? sixth<V>().hi : (x == x ? V{} : x));
   }
 };
 
@@ -124,7 +124,7 @@ struct Hardswish {
     const V half = broadcast<V>(static_cast<Element<V>>(0.5));
     const Pair<V> third = two_product(x, 2 * sixth<V>().hi);
     const V middle = (third.hi + half) + fma(x, 2 * sixth<V>().lo, third.lo);
-    return dy * (x >= 3 ? broadcast<V>(1) : (x > -3 ? middle : (x == x ? V{} : x)));
+    return dy * selected(x >= 3 ? broadcast<V>(1) : (x > -3 ? middle : (x == x ? V{} : x)));
   }
 };
 
@@ -141,7 +141,7 @@ struct Elu {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y, V alpha) {
-    return dy * (y > 0 ? broadcast<V>(1) : y + alpha);
+    return dy * selected(y > 0 ? broadcast<V>(1) : y + alpha);
   }
 };
 
@@ -155,7 +155,7 @@ struct Celu {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y, V alpha) {
-    return dy * (y > 0 ? broadcast<V>(1) : (y + alpha) / alpha);
+    return dy * selected(y > 0 ? broadcast<V>(1) : (y + alpha) / alpha);
   }
 };
 
@@ -180,7 +180,7 @@ struct Selu {
   NNFAST_INLINE static V backward(V dy, V y) {
     using C = Constants<Element<V>>;
     const V below = y + C::selu_lambda_alpha_hi + C::selu_lambda_alpha_lo;
-    return dy * (y > 0 ? broadcast<V>(C::selu_lambda_hi) : below);
+    return dy * selected(y > 0 ? broadcast<V>(C::selu_lambda_hi) : below);
   }
 };
 
@@ -506,7 +506,7 @@ struct Softsign {
     constexpr auto far = static_cast<Element<V>>(sizeof(Element<V>) == 4 ? 0x1p60 : 0x1p500);
     const V size = abs(x);
     const Pair<V> sum = two_sum(broadcast<V>(1), min(broadcast<V>(far), size));
-    return dy * (size > far ? V{} : divide(Pair<V>{broadcast<V>(1), V{}}, multiply(sum, sum)));
+    return dy * selected(size > far ? V{} : divide(Pair<V>{broadcast<V>(1), V{}}, multiply(sum, sum)));
   }
 };
 

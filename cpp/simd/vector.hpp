@@ -79,6 +79,18 @@ NNFAST_INLINE V broadcast(Element<V> value) {
   return value - V{};  // value - 0 keeps -0.0, where 0 + value would not
 }
 
+// A factor that was selected, as a value of its own: Clang would multiply both sides of the select, and the side that is
+// not taken may overflow.
+template <class V>
+NNFAST_INLINE V selected(V factor) {
+#if defined(__clang__) && defined(__x86_64__)
+  asm("" : "+v"(factor));
+#elif defined(__clang__)
+  asm("" : "+w"(factor));
+#endif
+  return factor;
+}
+
 // The standard library's functions are not for kernels: they would be shared between instruction sets.
 NNFAST_INLINE std::ptrdiff_t smaller(std::ptrdiff_t a, std::ptrdiff_t b) { return a < b ? a : b; }
 

@@ -384,6 +384,15 @@ class NNClassifier(ClassifierMixin, NNEstimator):
             classes is None or np.array_equal(np.unique(classes), self.classes_)
         ):
             raise ValueError(f"classes must be those of the first call, {self.classes_}")
+        found = np.unique(y)
+        if unknown := sorted(set(found.tolist()) - set(self.classes_.tolist()), key=str):
+            raise ValueError(f"y must be of classes_, {self.classes_.tolist()}, got {unknown[0]!r}")
+        if piece is None and len(found) < self.n_outputs_:
+            missing = sorted(set(self.classes_.tolist()) - set(found.tolist()), key=str)
+            raise ValueError(
+                f"y must have all of classes_, {self.classes_.tolist()}, for warm_start, "
+                f"got none of {missing[0]!r}"
+            )
         assert self._encoder is not None
         labels: Array = self._encoder.transform(y)
         return labels
@@ -394,13 +403,24 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         weights = None
         if self.class_weight is not None:
             y = self.classes_[targets]
+            self._check_weighted_classes()
             weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return partial(
             softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=weights
         )
 
+    def _check_weighted_classes(self) -> None:
+        """A ValueError if class_weight has a class that there is not."""
+        if isinstance(self.class_weight, Mapping):
+            unknown = [c for c in self.class_weight if c not in set(self.classes_.tolist())]
+            if unknown:
+                raise ValueError(
+                    f"class_weight must have classes of y, {self.classes_.tolist()}, got {unknown[0]!r}"
+                )
+
     def _stratified_by(self, targets: Array) -> Array | None:
-        return None if self._encoder is None else targets
+        # The classes themselves, which errors then name.
+        return None if self._encoder is None else self.classes_[targets]
 
     def _validation_score(self, z: Array, targets: Array) -> float:
         if self._encoder is None:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nnfast as nf
-from bench.formulas import FORMULAS, SLOPES, Float64, Mpfr
 from bench.ulp import ulp_error
 from nnfast.activations import TABLE, Activation
+from tests.reference.activations import FORMULAS, SLOPES, Float64, Mpfr
 
 Array = NDArray[Any]
 CHUNK = 2**24

@@ -7,8 +7,14 @@ import numpy as np
 
 import nnfast as nf
 from bench.case import Array, Case, Forms
+from tests.reference.normalization import (
+    EPS,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 
-EPS = 1e-5
 WIDTH = 768
 
 
@@ -29,34 +35,6 @@ def rms_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
 def backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
     arrays = rms_inputs(n, rng)
     return {"dy": rng.standard_normal(arrays["x"].shape)} | arrays
-
-
-def layer_norm(x: Array, gamma: Array, beta: Array) -> Array:
-    mean, var = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
-    return gamma * (x - mean) / np.sqrt(var + EPS) + beta
-
-
-def layer_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    inv_std = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + EPS)
-    normalised = (x - x.mean(axis=-1, keepdims=True)) * inv_std
-    scaled = gamma * dy
-    means = (
-        scaled.mean(axis=-1, keepdims=True),
-        (scaled * normalised).mean(axis=-1, keepdims=True),
-    )
-    dx = inv_std * (scaled - means[0] - normalised * means[1])
-    return dx, (dy * normalised).sum(axis=0), dy.sum(axis=0)
-
-
-def rms_norm(x: Array, gamma: Array) -> Array:
-    return gamma * x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + EPS)
-
-
-def rms_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array]:
-    inv_rms = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + EPS)
-    normalised, scaled = x * inv_rms, gamma * dy
-    dx = inv_rms * (scaled - normalised * (scaled * normalised).mean(axis=-1, keepdims=True))
-    return dx, (dy * normalised).sum(axis=0)
 
 
 def forms(function: Callable[..., Any]) -> Callable[..., Forms]:

@@ -7,8 +7,9 @@ import numpy as np
 
 import nnfast as nf
 from bench.case import Array, Case, Forms, square
+from tests.reference import normalization as reference
 
-EPS, MOMENTUM = 1e-5, 0.1
+MOMENTUM = 0.1
 Inputs = Callable[[int, np.random.Generator], dict[str, Array]]
 
 
@@ -59,72 +60,37 @@ def backward_inputs(make: Inputs) -> Inputs:
     return backward
 
 
-def over_batch(x: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """All axes but the channels', and the shape in which a channel's value meets x."""
-    return (0, *range(2, x.ndim)), (1, -1, *(1,) * (x.ndim - 2))
-
-
 def batch_norm(
     x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array
 ) -> Array:
-    axes, shape = over_batch(x)
+    """As people write it, running statistics included."""
+    axes, _ = reference.per_channel(x)
     mean, var, n = x.mean(axis=axes), x.var(axis=axes), x.size // x.shape[1]
     running_mean += MOMENTUM * (mean - running_mean)
     running_var += MOMENTUM * (var * (n / (n - 1)) - running_var)
-    centred = x - mean.reshape(shape)
-    return gamma.reshape(shape) * centred / np.sqrt(var.reshape(shape) + EPS) + beta.reshape(shape)
+    return reference.batch_norm_inference(x, gamma, beta, mean, var)
 
 
 def inference(
     x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array
 ) -> Array:
-    return gamma * (x - running_mean) / np.sqrt(running_var + EPS) + beta
+    return reference.batch_norm_inference(x, gamma, beta, running_mean, running_var)
 
 
-def batch_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    axes, shape = over_batch(x)
-    n, mean = x.size // x.shape[1], x.mean(axis=axes)
-    inv_std = 1 / np.sqrt(x.var(axis=axes) + EPS)
-    normalised = (x - mean.reshape(shape)) * inv_std.reshape(shape)
-    dgamma, dbeta = (dy * normalised).sum(axis=axes), dy.sum(axis=axes)
-    inner = n * dy - dbeta.reshape(shape) - normalised * dgamma.reshape(shape)
-    return (gamma * inv_std / n).reshape(shape) * inner, dgamma, dbeta
+def group_norm(x: Array, gamma: Array, beta: Array) -> Array:
+    return reference.group_norm(x, GROUPS, gamma, beta)
 
 
-def batch_norm_stats(x: Array) -> tuple[Array, Array]:
-    mean = x.mean(axis=0)
-    return mean, ((x - mean) ** 2).sum(axis=0)
-
-
-def group_norm(x: Array, gamma: Array, beta: Array, groups: int = GROUPS) -> Array:
-    sets = x.reshape(len(x), groups, -1)
-    mean, var = sets.mean(axis=-1, keepdims=True), sets.var(axis=-1, keepdims=True)
-    normalised = ((sets - mean) / np.sqrt(var + EPS)).reshape(x.shape)
-    return normalised * gamma[:, None, None] + beta[:, None, None]
-
-
-def group_norm_backward(
-    dy: Array, x: Array, gamma: Array, groups: int = GROUPS
-) -> tuple[Array, Array, Array]:
-    sets = x.reshape(len(x), groups, -1)
-    inv_std = 1 / np.sqrt(sets.var(axis=-1, keepdims=True) + EPS)
-    normalised = (sets - sets.mean(axis=-1, keepdims=True)) * inv_std
-    scaled = (dy * gamma[:, None, None]).reshape(sets.shape)
-    means = (
-        scaled.mean(axis=-1, keepdims=True),
-        (scaled * normalised).mean(axis=-1, keepdims=True),
-    )
-    dx = inv_std * (scaled - means[0] - normalised * means[1])
-    dgamma = (dy * normalised.reshape(x.shape)).sum(axis=(0, 2, 3))
-    return dx.reshape(x.shape), dgamma, dy.sum(axis=(0, 2, 3))
+def group_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array, Array]:
+    return reference.group_norm_backward(dy, x, GROUPS, gamma)
 
 
 def instance_norm(x: Array, gamma: Array, beta: Array) -> Array:
-    return group_norm(x, gamma, beta, x.shape[1])
+    return reference.group_norm(x, x.shape[1], gamma, beta)
 
 
 def instance_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Array, Array]:
-    return group_norm_backward(dy, x, gamma, x.shape[1])
+    return reference.group_norm_backward(dy, x, x.shape[1], gamma)
 
 
 def forms(training: bool) -> object:
@@ -201,17 +167,22 @@ CASES = [
     Case("batch_norm", OF_MATRIX, batch_norm, forms(training=True)),
     Case("batch_norm images", OF_IMAGES, batch_norm, forms(training=True)),
     Case("batch_norm inference", OF_MATRIX, inference, forms(training=False)),
-    Case("batch_norm_backward", backward_inputs(OF_MATRIX), batch_norm_backward, backward_forms),
+    Case(
+        "batch_norm_backward",
+        backward_inputs(OF_MATRIX),
+        reference.batch_norm_backward,
+        backward_forms,
+    ),
     Case(
         "batch_norm_backward images",
         backward_inputs(OF_IMAGES),
-        batch_norm_backward,
+        reference.batch_norm_backward,
         backward_forms,
     ),
     Case(
         "batch_norm_stats",
         lambda n, rng: {"x": OF_MATRIX(n, rng)["x"]},
-        batch_norm_stats,
+        reference.batch_norm_stats,
         stats_forms,
     ),
     Case("group_norm", OF_GROUPS, group_norm, group_forms(in_groups)),

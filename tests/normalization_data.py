@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-EPS = 1e-5
 
 
 def case(n: int, c: int, dtype: type, seed: int = 0) -> tuple[Array, Array, Array, Array]:

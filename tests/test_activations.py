@@ -11,13 +11,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import nnfast as nf
-from bench.formulas import FORMULAS, SLOPES, Float64, Mpfr
 from conftest import FMA_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import activations
 from nnfast._testing import forced
 from nnfast.activations import Activation
+from tests.reference.activations import FORMULAS, SLOPES, Float64, Mpfr
 from ulp import assert_ulp, ulp_error
 
 Array = NDArray[Any]

@@ -27,10 +27,10 @@ from bench import (
     timing,
 )
 from bench.case import Case, Problem, normal
-from bench.formulas import FORMULAS, SLOPES, Mpfr
 from bench.plan import Plan
 from bench.timing import Budget
 from bench.verdict import interval, judge
+from tests.reference.activations import FORMULAS, SLOPES, Mpfr
 
 ROOT = Path(__file__).parents[1]
 TINY = Plan((1000,), (1000,), ("float32", "float64"), (1,), 2, 0.0, 10, 3, 3, 1, 1)

@@ -15,7 +15,7 @@ from dropout_data import both_dtypes, every_dtype, floats, numbers, probabilitie
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
-from philox import inverted_scale, keep, pack, unpack
+from tests.reference.philox import inverted_scale, keep, pack, unpack
 
 Array = NDArray[Any]
 

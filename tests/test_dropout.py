@@ -15,7 +15,7 @@ from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import _core
 from nnfast._testing import forced
-from philox import (
+from tests.reference.philox import (
     WORD,
     halves,
     inverted_scale,

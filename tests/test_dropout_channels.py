@@ -13,7 +13,7 @@ import nnfast as nf
 from dropout_data import every_dtype, floats, numbers, offsets, probabilities, seeds, twins
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
-from philox import inverted_scale, keep, kept_reference, pack, scaled, unpack
+from tests.reference.philox import inverted_scale, keep, kept_reference, pack, scaled, unpack
 
 Array = NDArray[Any]
 both_modes = pytest.mark.parametrize("mode", ["inverted", "vanilla"])

@@ -25,7 +25,7 @@ from dropout_data import (
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
-from philox import inverted_scale, keep, kept_reference, pack, unpack
+from tests.reference.philox import inverted_scale, keep, kept_reference, pack, unpack
 
 Array = NDArray[Any]
 

@@ -11,12 +11,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import nnfast as nf
-from bench.formulas import FORMULAS, SLOPES, Float64
 from conftest import FMA_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import gating
 from nnfast._testing import forced
+from tests.reference.activations import FORMULAS, SLOPES, Float64
 from ulp import ulp_error
 
 Array = NDArray[Any]

@@ -13,9 +13,10 @@ from conftest import FMA_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
+from tests.reference import normalization as reference
+from tests.reference.normalization import EPS
 
 Array = NDArray[Any]
-EPS = 1e-5
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -27,15 +28,8 @@ def case(rows: int, n: int, dtype: type, seed: int = 0) -> tuple[Array, Array, A
     return tuple(a.astype(dtype) for a in (x, gamma, beta, rng.standard_normal((rows, n))))  # type: ignore[return-value]
 
 
-def reference(x: Array, gamma: Array, beta: Array) -> Array:
-    wide = x.astype(np.longdouble)
-    mean, var = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
-    return (wide - mean) / np.sqrt(var + EPS) * gamma + beta
-
-
-def rms_reference(x: Array, gamma: Array) -> Array:
-    wide = x.astype(np.longdouble)
-    return wide / np.sqrt((wide**2).mean(-1, keepdims=True) + EPS) * gamma
+def exact(x: Array, gamma: Array, beta: Array) -> Array:
+    return reference.layer_norm(x.astype(np.longdouble), gamma, beta)
 
 
 def everything(x: Array, gamma: Array, beta: Array, dy: Array, axis: Any = -1) -> list[Array]:
@@ -64,31 +58,27 @@ def test_values_and_gradients(engine: str, rows: int, n: int, seed: int, dtype: 
     x, gamma, beta, dy = case(rows, n, dtype, seed)
     y, mean, _, dx, dgamma, dbeta, z, _, dx_rms, dgamma_rms = everything(x, gamma, beta, dy)
     eps = np.finfo(dtype).eps
-    larger = np.maximum(np.abs(reference(x, gamma, beta)), np.abs(beta))
+    larger = np.maximum(np.abs(exact(x, gamma, beta)), np.abs(beta))
     # Of float64 the mean has a rounding too.
     lost = np.abs(x).max() * np.abs(gamma) * eps * 300 if dtype == np.float64 else 0
-    assert np.all(np.abs(y - reference(x, gamma, beta)) <= 4 * eps * larger + lost)
-    np.testing.assert_allclose(z, rms_reference(x, gamma).astype(float), 4 * eps)
+    assert np.all(np.abs(y - exact(x, gamma, beta)) <= 4 * eps * larger + lost)
+    np.testing.assert_allclose(
+        z, reference.rms_norm(x.astype(np.longdouble), gamma).astype(float), 4 * eps
+    )
     np.testing.assert_allclose(mean, x.mean(-1, dtype=np.longdouble).astype(float), 1e-15, 1e-15)
-    # The formulas of the papers in float64.
-    wide, g = x.astype(float), gamma * dy.astype(float)
-    centred = wide - wide.mean(-1, keepdims=True)
-    inv_std = 1 / np.sqrt(wide.var(-1, keepdims=True) + EPS)
-    hat = centred * inv_std
+    wide, wide_dy, g = x.astype(float), dy.astype(float), gamma * dy.astype(float)
+    hat, inv_std = reference.normalized(wide, -1)
+    exact_dx, exact_dgamma, exact_dbeta = reference.layer_norm_backward(wide_dy, wide, gamma)
     scale = 16 * eps * inv_std * np.abs(g).max(initial=1) * (1 + np.abs(hat).max(initial=0) ** 2)
-    exact = inv_std * (g - g.mean(-1, keepdims=True) - hat * (g * hat).mean(-1, keepdims=True))
-    assert np.all(np.abs(dx - exact) <= scale + 300 * eps * np.abs(x).max() * inv_std**2)
-    np.testing.assert_allclose(
-        dgamma, (dy * hat).sum(0), 1e-5, 40 * eps * rows + 1e-6 * (eps > 1e-8)
-    )
-    np.testing.assert_allclose(dbeta, dy.sum(0, dtype=float), 4 * eps, 4 * eps * rows)
-    inv_rms = 1 / np.sqrt((wide**2).mean(-1, keepdims=True) + EPS)
-    hat = wide * inv_rms
-    exact = inv_rms * (g - hat * (g * hat).mean(-1, keepdims=True))
-    assert np.all(np.abs(dx_rms - exact) <= 16 * eps * inv_rms * np.abs(g).max(initial=1) * 20)
-    np.testing.assert_allclose(
-        dgamma_rms, (dy * hat).sum(0), 1e-5, 40 * eps * rows + 1e-6 * (eps > 1e-8)
-    )
+    assert np.all(np.abs(dx - exact_dx) <= scale + 300 * eps * np.abs(x).max() * inv_std**2)
+    rounding = 40 * eps * rows + 1e-6 * (eps > 1e-8)
+    np.testing.assert_allclose(dgamma, exact_dgamma, 1e-5, rounding)
+    np.testing.assert_allclose(dbeta, exact_dbeta, 4 * eps, 4 * eps * rows)
+    exact_dx, exact_dgamma = reference.rms_norm_backward(wide_dy, wide, gamma)
+    _, inv_rms = reference.rms_normalized(wide)
+    scale = 16 * eps * inv_rms * np.abs(g).max(initial=1) * 20
+    assert np.all(np.abs(dx_rms - exact_dx) <= scale)
+    np.testing.assert_allclose(dgamma_rms, exact_dgamma, 1e-5, rounding)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -177,13 +167,13 @@ def test_hard_rows(isa: str, dtype: type) -> None:
     x, gamma, _, _ = case(7, 300, dtype)
     for shift, scale in ((1e4, 1), (0, 1e30), (0, 1e-3)):
         moved = (x * dtype(scale) + dtype(shift)).astype(dtype)
-        exact = reference(moved, gamma, np.zeros(300)).astype(float)
+        expected = exact(moved, gamma, np.zeros(300)).astype(float)
         eps = np.finfo(dtype).eps
         # The mean is a double: to float32 that is exact, to float64 it has a rounding.
         wide = moved.astype(float)
         lost = np.abs(gamma * wide.mean(-1, keepdims=True)) / wide.std(-1, keepdims=True)
-        bound = 4 * eps * np.abs(exact) + (2.0**-48 if dtype == np.float32 else eps) * lost
-        assert np.all(np.abs(nf.layer_norm(moved, gamma)[0] - exact) <= bound)
+        bound = 4 * eps * np.abs(expected) + (2.0**-48 if dtype == np.float32 else eps) * lost
+        assert np.all(np.abs(nf.layer_norm(moved, gamma)[0] - expected) <= bound)
     x[2, 3], x[4, 5] = np.nan, np.inf
     with np.errstate(all="raise"):
         y, _ = nf.layer_norm(x, gamma)

@@ -11,18 +11,17 @@ from optim_rules import (
     TABLE,
     Array,
     Rule,
-    State,
     draw,
     every_dtype,
     every_rule,
     followed,
     kept_params,
     label,
-    rectification,
     rounding_of_step,
     start,
     train,
 )
+from tests.reference.optim import State, rectification
 
 every_row = pytest.mark.parametrize("row", range(len(TABLE)), ids=map(label, TABLE))
 

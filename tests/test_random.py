@@ -21,7 +21,7 @@ from conftest import FMA_ISAS, ISAS, THREADS
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
 from nnfast.random import Philox
-from philox import stream_word, stream_words
+from tests.reference.philox import stream_word, stream_words
 from ulp import assert_ulp
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from philox import kept_reference, pack
+from tests.reference.philox import kept_reference, pack
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import nnfast as nf
 from dropout_data import both_dtypes, every_dtype, floats, numbers, probabilities, seeds, twins
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
-from philox import inverted_scale, keep, pack, unpack
+from tests.reference.philox import inverted_scale, keep, pack, unpack
 
 Array = NDArray[Any]
 

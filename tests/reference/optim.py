@@ -1,0 +1,274 @@
+"""What a step of each optimizer subtracts from the parameter, as the systems that define it write it.
+
+Each is a function (gradient, state, step from 1 on, hyperparameters by name) with the defaults of its own system.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+State = dict[str, Any]
+Betas = tuple[float, float]
+
+
+def average(s: State, name: str, term: Array, decay: float) -> Any:
+    s[name] = decay * s.get(name, 0) + (1 - decay) * term
+    return s[name]
+
+
+def adams(s: State, g: Array, betas: Betas) -> tuple[Any, Any]:
+    return average(s, "m", g, betas[0]), average(s, "v", g * g, betas[1])
+
+
+def largest(s: State, v: Any) -> Any:
+    s["largest"] = np.maximum(s.get("largest", 0), v)
+    return s["largest"]
+
+
+def sgd(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    momentum: float = 0,
+    dampening: float = 0,
+    nesterov: bool = False,
+) -> Any:
+    if not momentum:
+        return lr * g
+    s["v"] = momentum * s["v"] + (1 - dampening) * g if t > 1 else g
+    return lr * (g + momentum * s["v"] if nesterov else s["v"])
+
+
+def sgd_of_velocity(
+    g: Array, s: State, t: int, lr: float = 1e-2, momentum: float = 0, nesterov: bool = False
+) -> Any:
+    """The velocity is a step and not a gradient, as in Keras and in CS231n."""
+    before = s.get("v", 0)
+    v = s["v"] = momentum * before - lr * g
+    return momentum * before - (1 + momentum) * v if nesterov else -v
+
+
+def adagrad(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    lr_decay: float = 0,
+    initial_accumulator_value: float = 0,
+    eps: float = 1e-10,
+) -> Any:
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    return lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
+
+
+def adagrad_eps_inside(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    initial_accumulator_value: float = 0.1,
+    eps: float = 1e-7,
+) -> Any:
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    return lr * g / np.sqrt(s["sum"] + eps)
+
+
+def adadelta(
+    g: Array, s: State, t: int, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6
+) -> Any:
+    d = np.sqrt(s.get("u", 0) + eps) / np.sqrt(average(s, "v", g * g, rho) + eps) * g
+    average(s, "u", d * d, rho)
+    return lr * d
+
+
+def variance(s: State, g: Array, alpha: float, centered: bool) -> Any:
+    v = average(s, "v", g * g, alpha)
+    return v - average(s, "m", g, alpha) ** 2 if centered else v
+
+
+def rmsprop(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0,
+    centered: bool = False,
+) -> Any:
+    s["b"] = momentum * s.get("b", 0) + g / (np.sqrt(variance(s, g, alpha, centered)) + eps)
+    return lr * s["b"]
+
+
+def rmsprop_eps_inside(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    alpha: float = 0.9,
+    eps: float = 1e-8,
+    momentum: float = 0,
+    centered: bool = False,
+) -> Any:
+    s["b"] = momentum * s.get("b", 0) + lr * g / np.sqrt(variance(s, g, alpha, centered) + eps)
+    return s["b"]
+
+
+def adam(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    amsgrad: bool = False,
+) -> Any:
+    m, v = adams(s, g, betas)
+    v = largest(s, v) if amsgrad else v
+    return lr * m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+
+
+def keras_adam(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-7,
+    amsgrad: bool = False,
+) -> Any:
+    m, v = adams(s, g, betas)
+    v = largest(s, v) if amsgrad else v
+    alpha = lr * np.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t)
+    return alpha * m / (np.sqrt(v) + eps)
+
+
+def optax_adam(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    amsgrad: bool = False,
+) -> Any:
+    m, v = adams(s, g, betas)
+    v_hat = v / (1 - betas[1] ** t)
+    v_hat = largest(s, v_hat) if amsgrad else v_hat
+    return lr * m / (1 - betas[0] ** t) / (np.sqrt(v_hat) + eps)
+
+
+def adamax(
+    g: Array, s: State, t: int, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+) -> Any:
+    m = average(s, "m", g, betas[0])
+    s["u"] = np.maximum(betas[1] * s.get("u", 0), np.abs(g) + eps)
+    return lr / (1 - betas[0] ** t) * m / s["u"]
+
+
+def keras_adamax(
+    g: Array, s: State, t: int, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-7
+) -> Any:
+    m = average(s, "m", g, betas[0])
+    s["u"] = np.maximum(betas[1] * s.get("u", 0), np.abs(g))
+    return lr * m / ((1 - betas[0] ** t) * (s["u"] + eps))
+
+
+def nadam(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 2e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    momentum_decay: float = 4e-3,
+) -> Any:
+    m, v = adams(s, g, betas)
+    mu = betas[0] * (1 - 0.96 ** (momentum_decay * np.arange(1, t + 2)) / 2)
+    m_hat = mu[t] * m / (1 - mu.prod()) + (1 - mu[t - 1]) * g / (1 - mu[:t].prod())
+    return lr * m_hat / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+
+
+def optax_nadam(
+    g: Array, s: State, t: int, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+) -> Any:
+    m, v = adams(s, g, betas)
+    beta = betas[0]
+    m_hat = beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)
+    return lr * m_hat / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+
+
+def rectification(t: int, beta: float) -> tuple[float, float]:
+    """ρ and r of step t."""
+    limit = 2 / (1 - beta) - 1
+    rho = limit - 2 * t * beta**t / (1 - beta**t)
+    above, below = (rho - 4) * (rho - 2) * limit, (limit - 4) * (limit - 2) * rho
+    return rho, np.sqrt(above / below) if rho >= 5 else 1.0
+
+
+def radam(
+    g: Array, s: State, t: int, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+) -> Any:
+    m, v = adams(s, g, betas)
+    rho, r = rectification(t, betas[1])
+    adaptive = np.sqrt(1 - betas[1] ** t) / (np.sqrt(v) + eps) if rho > 5 else 1.0
+    return lr * r * m / (1 - betas[0] ** t) * adaptive
+
+
+def optax_radam(
+    g: Array, s: State, t: int, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+) -> Any:
+    m, v = adams(s, g, betas)
+    rho, r = rectification(t, betas[1])
+    adaptive = 1 / (np.sqrt(v / (1 - betas[1] ** t)) + eps) if rho >= 5 else 1.0
+    return lr * r * m / (1 - betas[0] ** t) * adaptive
+
+
+def lion(g: Array, s: State, t: int, lr: float = 1e-4, betas: Betas = (0.9, 0.99)) -> Any:
+    direction = np.sign(betas[0] * s.get("m", 0) + (1 - betas[0]) * g)
+    average(s, "m", g, betas[1])
+    return lr * direction
+
+
+# Class, convention, formula, weight decay by default, and whether that is decoupled.
+Row = tuple[str, str, Callable[..., Any], float, bool]
+ROWS: list[Row] = [
+    ("SGD", "torch", sgd, 0, False),
+    ("SGD", "keras", sgd_of_velocity, 0, True),
+    ("SGD", "optax", sgd, 0, False),
+    ("SGD", "cs231n", partial(sgd_of_velocity, momentum=0.9), 0, False),
+    ("Adagrad", "torch", adagrad, 0, False),
+    ("Adagrad", "keras", partial(adagrad_eps_inside, lr=1e-3), 0, True),
+    ("Adagrad", "optax", adagrad_eps_inside, 0, False),
+    ("Adagrad", "cs231n", partial(adagrad, eps=1e-8), 0, False),
+    ("Adadelta", "torch", adadelta, 0, False),
+    ("Adadelta", "keras", partial(adadelta, lr=1e-3, rho=0.95, eps=1e-7), 0, True),
+    ("Adadelta", "optax", adadelta, 0, False),
+    ("RMSprop", "torch", rmsprop, 0, False),
+    ("RMSprop", "keras", partial(rmsprop_eps_inside, lr=1e-3, eps=1e-7), 0, True),
+    ("RMSprop", "optax", rmsprop_eps_inside, 0, False),
+    ("RMSprop", "cs231n", rmsprop, 0, False),
+    ("Adam", "torch", adam, 0, False),
+    ("Adam", "keras", keras_adam, 0, True),
+    ("Adam", "optax", optax_adam, 0, False),
+    ("Adam", "cs231n", adam, 0, False),
+    ("AdamW", "torch", adam, 1e-2, True),
+    ("AdamW", "keras", keras_adam, 4e-3, True),
+    ("AdamW", "optax", optax_adam, 1e-4, True),
+    ("Adamax", "torch", adamax, 0, False),
+    ("Adamax", "keras", keras_adamax, 0, True),
+    ("Adamax", "optax", adamax, 0, False),
+    ("NAdam", "torch", nadam, 0, False),
+    ("NAdam", "keras", partial(nadam, lr=1e-3, eps=1e-7, momentum_decay=1.0), 0, True),
+    ("NAdam", "optax", optax_nadam, 0, False),
+    ("RAdam", "torch", radam, 0, False),
+    ("RAdam", "optax", optax_radam, 0, False),
+    ("Lion", "torch", lion, 0, True),
+    ("Lion", "keras", partial(lion, lr=1e-3), 0, True),
+    ("Lion", "optax", lion, 1e-3, True),
+]

@@ -20,8 +20,8 @@ template <class S>
 void first_members(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
   for (std::ptrdiff_t s = set; s < set_end; ++s) {
     const char* at = norm.data[0] + offset_of(norm.sets, 0, s);
-    if constexpr (sizeof(S) == sizeof(Half)) {
-      values[s - set] = static_cast<double>(widen_half(load_element<Half>(at)));
+    if constexpr (sizeof(S) == sizeof(Float16)) {
+      values[s - set] = static_cast<double>(widen_float16(load_element<Float16>(at)));
     } else {
       values[s - set] = static_cast<double>(load_element<S>(at));
     }
@@ -154,7 +154,7 @@ constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
 namespace NNFAST_ISA {
 
 extern const NormalizationKernels normalization;
-const NormalizationKernels normalization = {set_kernels<Half>, set_kernels<float>, set_kernels<double>, invert};
+const NormalizationKernels normalization = {set_kernels<Float16>, set_kernels<float>, set_kernels<double>, invert};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -10,6 +10,7 @@ import nnfast as nf
 from bench import (
     accuracy,
     calls,
+    costs,
     course,
     peers,
     plots,
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     lessons.add_argument("--quick", action="store_true", help="small sizes; docs stay as they are")
     lessons.add_argument("--only", nargs="+", metavar="NAME", help="lessons")
     commands.add_parser("calls", help="what a call and the import cost")
+    commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
     networks = commands.add_parser("estimators", help="NNClassifier beside MLPClassifier")
@@ -122,6 +124,8 @@ def main() -> None:
             course.main(options.only or [], options.quick)
         case "calls":
             calls.main()
+        case "costs":
+            costs.main()
         case "shapes":
             shapes.main()
         case "threading":

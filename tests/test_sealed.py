@@ -12,21 +12,7 @@ import pytest
 import nnfast as nf
 
 ROOT = Path(__file__).parents[1]
-FAMILIES = (
-    "activations",
-    "gating",
-    "bias",
-    "softmax",
-    "losses",
-    "normalization",
-    "layer_norm",
-    "dropout",
-    "random",
-    "penalties",
-    "optim",
-    "conversion",
-    "sums",
-)
+FAMILIES = re.findall(r"^  X\((\w+),", (ROOT / "cpp/kernels/families.def").read_text(), re.M)
 C_LIBRARY = {"memcpy", "memset", "memmove", "__stack_chk_fail"}
 
 

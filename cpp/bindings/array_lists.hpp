@@ -1,9 +1,7 @@
-// Lists of arrays that are walked together, an array of each list at a time: parameters, gradients and state.
+// Lists of arrays, an array of each list at a time: parameters, gradients and state.
 #pragma once
 
-#include <array>
 #include <string>
-#include <vector>
 
 #include "bindings/arrays.hpp"
 
@@ -55,49 +53,6 @@ inline void require_like(const Named& given, const Array& param) { require_like(
 inline void require_writeable(const Named& given) {
   if (!PyArray_ISWRITEABLE(given.array.get()))
     throw py::value_error(given.name() + " must be writeable, but is read-only");
-}
-
-struct NamedList {
-  const char* name;
-  const py::list& arrays;
-  bool written;
-};
-
-// The arrays of one place in the lists.
-template <int Arrays>
-struct Item {
-  StridedArrays<Arrays> walk;
-  std::ptrdiff_t strides[Arrays];
-  bool f64;
-  std::array<Array, Arrays> held;  // another thread may drop them from the lists meanwhile
-};
-
-// Checks everything before anything is written. Arrays of one place have the first one's shape and dtype.
-template <int Arrays>
-std::vector<Item<Arrays>> checked_items(const std::array<NamedList, Arrays>& lists) {
-  const std::size_t count = lists[0].arrays.size();
-  for (const NamedList& list : lists) require_count(list.arrays.size(), list.name, count);
-  std::vector<Item<Arrays>> items;
-  items.reserve(count);
-  for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(count); ++i) {
-    Array arrays[Arrays];
-    for (int k = 0; k < Arrays; ++k) {
-      const Named given = element(lists[k].arrays.ptr(), lists[k].name, i);
-      if (k == 0) require_floats(given);
-      require_like(given, k > 0 ? arrays[0] : given.array);  // the first is of native byte order
-      if (lists[k].written) require_writeable(given);
-      for (int other = 0; other < k; ++other)
-        if (share_memory(given.array, arrays[other]))
-          throw py::value_error(given.name() + " and " + indexed(lists[other].name, i) + " must not share memory");
-      arrays[k] = given.array;
-    }
-    Item<Arrays> item{strided(arrays), {}, arrays[0].is_float64(), std::to_array(arrays)};
-    item.walk.sort_axes();
-    item.walk.coalesce();
-    item.walk.inner_strides(item.strides);
-    if (arrays[0].size() > 0) items.push_back(std::move(item));
-  }
-  return items;
 }
 
 }  // namespace nnfast

@@ -72,16 +72,16 @@ Array read_floats(py::handle value, const char* name) {
   throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_text(array));
 }
 
-Array read_floats_or_halves(py::handle value, const char* name) {
+Array read_floats_or_float16(py::handle value, const char* name) {
   const Array array = any_array(value);
   return array.dtype() == NPY_HALF ? converted(array, NPY_HALF) : read_floats(array.object(), name);
 }
 
 Array read_as(py::handle value, int dtype, const char* name) {
-  return converted(read_floats_or_halves(value, name), dtype);
+  return converted(read_floats_or_float16(value, name), dtype);
 }
 
-Array dense(const Array& array) {
+Array contiguous(const Array& array) {
   if (PyArray_IS_C_CONTIGUOUS(array.get()) && PyArray_ISALIGNED(array.get())) return array;
   return owned(PyArray_NewCopy(array.get(), NPY_CORDER));
 }
@@ -152,6 +152,22 @@ Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dt
   for (const auto& [other, other_name] : others)
     if (*other) require_disjoint(array, name, *other, other_name);
   return array;
+}
+
+void require_rows(const Array& x, const char* name) {
+  if (x.ndim() == 0) throw py::value_error(std::string(name) + " must have at least one axis, got a scalar");
+}
+
+Array read_columns(py::handle value, const Array& x, const char* name) {
+  const Array columns = read_as(value, x.dtype(), name);
+  require_shape(columns, {x.shape(x.ndim() - 1)}, name);
+  return contiguous(columns);
+}
+
+void store_doubles(const Array& to, const std::vector<double>& values) {
+  npy_intp length = static_cast<npy_intp>(values.size());
+  const Array from = owned(PyArray_SimpleNewFromData(1, &length, NPY_FLOAT64, const_cast<double*>(values.data())));
+  if (PyArray_CopyInto(to.get(), from.get()) != 0) throw py::error_already_set();
 }
 
 Matrix matrix(const Array& array, int row_axis, int axis) {

@@ -1,4 +1,4 @@
-// Checked views of the arrays a function is given. Errors name the argument, what it got and what was wanted.
+// Checked views of the arrays a function is given. Errors name the argument, what it must be and what it got.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -11,6 +11,8 @@
 
 #include "bindings/numpy_api.hpp"
 #include "kernels/matrix.hpp"
+#include "kernels/per_dtype.hpp"
+#include "ops/row_arrays.hpp"
 #include "runtime/strided.hpp"
 
 namespace nnfast {
@@ -31,6 +33,10 @@ class Array {
   std::ptrdiff_t stride(int axis) const { return PyArray_STRIDE(get(), axis); }
   std::ptrdiff_t size() const { return PyArray_SIZE(get()); }
   int dtype() const { return PyArray_TYPE(get()); }
+  // Of an array of float16, float32 or float64.
+  Dtype floating() const {
+    return dtype() == NPY_HALF ? Dtype::f16 : (dtype() == NPY_FLOAT32 ? Dtype::f32 : Dtype::f64);
+  }
   bool is_float64() const { return dtype() == NPY_FLOAT64; }
   char* data() const { return PyArray_BYTES(get()); }
   template <class T>
@@ -57,11 +63,11 @@ Array any_array(py::handle value);
 // float16 and short integers become float32, other integers float64, as NumPy's own functions have it.
 Array read_floats(py::handle value, const char* name);
 // The same where there is a kernel for float16.
-Array read_floats_or_halves(py::handle value, const char* name);
+Array read_floats_or_float16(py::handle value, const char* name);
 // The same, converted to one dtype where it has another.
 Array read_as(py::handle value, int dtype, const char* name);
-// The array, or a copy of it, with its elements next to each other in C order.
-Array dense(const Array& array);
+// The array, or a copy of it that is contiguous in C order.
+Array contiguous(const Array& array);
 // An argument that is written: an array of exactly this dtype, native, writeable. TypeError and ValueError otherwise.
 Array written(py::handle value, int dtype, const char* name);
 Array new_array(const Array& like, int dtype);
@@ -103,5 +109,28 @@ StridedArrays<Arrays> strided(const Array (&arrays)[Arrays]) {
   result.coalesce();
   return result;
 }
+
+// Arrays of the first one's axes, but for the last, as rows; n elements of each row.
+template <int Arrays>
+RowArrays<Arrays> row_arrays(const Array (&arrays)[Arrays], std::ptrdiff_t n) {
+  RowArrays<Arrays> result;
+  const int last = arrays[0].ndim() - 1;
+  result.n = n;
+  result.outer.ndim = last;
+  for (int a = 0; a < Arrays; ++a) {
+    result.outer.data[a] = arrays[a].data();
+    result.strides[a] = arrays[a].stride(last);
+    for (int d = 0; d < last; ++d) result.outer.strides[a][d] = arrays[a].stride(d);
+  }
+  for (int d = 0; d < last; ++d) result.outer.shape[d] = arrays[0].shape(d);
+  result.outer.coalesce();
+  return result;
+}
+
+void require_rows(const Array& x, const char* name);
+// One value for each column of x's rows, contiguous and of x's dtype.
+Array read_columns(py::handle value, const Array& x, const char* name);
+// Into an array of any strides and floating dtype, which may warn of an overflow.
+void store_doubles(const Array& to, const std::vector<double>& values);
 
 }  // namespace nnfast

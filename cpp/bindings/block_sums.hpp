@@ -29,7 +29,8 @@ class BlockSums {
 
   // The sums of the blocks, in their order, into an array of n floats.
   void total(const Array& out) {
-    for (std::ptrdiff_t b = 0; b < blocks(); ++b) kernels().sums->add_f64(total_.data(), of(b), n_);
+    for (std::ptrdiff_t b = 0; b < blocks(); ++b)
+      kernels().sums->add_rows.f64(reinterpret_cast<const char*>(of(b)), 0, sizeof(double), 1, n_, total_.data());
     npy_intp length = n_;
     PyObject* from = PyArray_SimpleNewFromData(1, &length, NPY_FLOAT64, total_.data());
     if (!from) throw py::error_already_set();

@@ -4,7 +4,6 @@
 
 #include "bindings/block_sums.hpp"
 #include "bindings/families.hpp"
-#include "bindings/rows.hpp"
 #include "bindings/ufuncs.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
@@ -58,7 +57,8 @@ void run(const Array& from, const Array& to, const Array& mask, const DropoutMas
   const DropoutKernels& kernel = *kernels().dropout;
   const DropoutApplyFn apply = by_dtype(kernel.apply, from.dtype());
   const double cost = kApplyNs + (make ? kMaskNs : 0);
-  const bool stream = from.data() != to.data() && streams(PyArray_NBYTES(to.get()), cost);
+  const bool stream =
+      from.data() != to.data() && streams(PyArray_NBYTES(to.get()), Cost{"dropout", cost, kMemoryBound});
   auto* bits = mask.as<std::uint8_t>();
   const bool dense = strides[0] == PyArray_ITEMSIZE(from.get());
   const std::ptrdiff_t chunk = make ? kChunk : from.size();
@@ -88,7 +88,7 @@ void run(const Array& from, const Array& to, const Array& mask, const DropoutMas
 // x is masked with new bits, or with `mask`. Returns y and the mask.
 py::tuple dropout(py::handle x_in, double p, double scale, double shift, double dropped, py::handle seed,
                   std::uint64_t offset, py::handle mask_in, py::handle out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   const bool make = mask_in.is_none();
   const Array mask = make ? new_array({mask_bytes(x.size())}, NPY_UINT8) : checked_mask(mask_in, x.size());
   const Array y = output(out, x, "out", "x");
@@ -99,7 +99,7 @@ py::tuple dropout(py::handle x_in, double p, double scale, double shift, double 
 }
 
 py::object dropout_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle out) {
-  const Array dy = read_floats_or_halves(dy_in, "dy");
+  const Array dy = read_floats_or_float16(dy_in, "dy");
   const Array mask = checked_mask(mask_in, dy.size());
   const Array dx = output(out, dy, "out", "dy");
   require_disjoint(dx, "out", mask, "mask");
@@ -144,7 +144,7 @@ py::object dropout_mask(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, py
 // Rows x, y and a bias for each of their columns. Bits are 1 where x + bias is positive and kept.
 py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, double scale, py::handle seed,
                             std::uint64_t offset, py::handle mask_in, py::handle out, py::handle mask_out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   require_rows(x, "x");
   const Array bias = read_columns(bias_in, x, "bias");
   const bool make = mask_in.is_none();
@@ -176,7 +176,7 @@ py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, doubl
               std::memcpy(bits, given.as<std::uint8_t>() + first / 8, bytes);
             }
             std::ptrdiff_t position = 0;
-            rows.for_pieces(first, last, [&](char* const* at, std::ptrdiff_t column, std::ptrdiff_t count) {
+            rows.for_parts(first, last, [&](char* const* at, std::ptrdiff_t column, std::ptrdiff_t count) {
               fn({scale, -0.0, 0}, {bits, position, at[0], at[1], rows.strides[0], rows.strides[1], count, false},
                  bias.data() + column * size, bits);
               position += count;
@@ -191,7 +191,7 @@ py::tuple bias_relu_dropout(py::handle x_in, py::handle bias_in, double p, doubl
 
 py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle dx_out,
                                      py::handle dbias_out) {
-  const Array dy = read_floats_or_halves(dy_in, "dy");
+  const Array dy = read_floats_or_float16(dy_in, "dy");
   require_rows(dy, "dy");
   const Array mask = checked_mask(mask_in, dy.size());
   const Array dx = output(dx_out, dy, "out", "dy");
@@ -226,7 +226,7 @@ py::tuple bias_relu_dropout_backward(py::handle dy_in, py::handle mask_in, doubl
 
 // x as a float array, and `out` checked against it or a new array: what inference multiplies by NumPy's own means.
 py::tuple checked_output(py::handle x_in, py::handle out, const char* name) {
-  const Array x = read_floats_or_halves(x_in, name);
+  const Array x = read_floats_or_float16(x_in, name);
   return py::make_tuple(x.object(), output(out, x, "out", name).object());
 }
 
@@ -242,8 +242,8 @@ void bind_dropout(py::module_& module) {
   module.def("bias_relu_dropout_backward", &bias_relu_dropout_backward);
   module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"), py::arg("name") = "x");
   module.def("check_mask", [](py::handle mask, std::ptrdiff_t elements) { checked_mask(mask, elements); });
-  module.attr("_keep_scaled") =
-      make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, kScaledNs});
+  module.attr("_keep_scaled") = make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0,
+                                            Cost{"keep_scaled", kScaledNs, kMemoryBound}});
 }
 
 }  // namespace nnfast

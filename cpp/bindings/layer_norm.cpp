@@ -51,7 +51,7 @@ Array per_place(py::handle value, const Array& x, const std::vector<int>& which,
   if (!right)
     throw py::value_error(std::string(name) + " must have the shape of x along its axes, got " + shape_text(given) +
                           " for x with shape " + shape_text(x));
-  return dense(given);
+  return contiguous(given);
 }
 
 // Axes that come out of a record, which anybody can make.
@@ -70,7 +70,7 @@ const void* data_or_null(const Array& array) { return array ? array.data() : nul
 // Returns y, the mean of every row (None without) and 1 / sqrt(variance + eps), both flat.
 py::tuple layer_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, const std::vector<int>& which,
                      double eps, bool centred, py::handle out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   require_eps(eps);
   const Array gamma = per_place(gamma_in, x, which, "gamma"), beta = per_place(beta_in, x, which, "beta");
   const Array y = output(out, x, "out", "x");
@@ -125,14 +125,16 @@ void store_sums(const std::vector<double>& sums, std::ptrdiff_t blocks, std::ptr
                 const Array& total, const Array& to) {
   double* values = total.as<double>();
   std::fill_n(values, n, 0.0);
-  for (std::ptrdiff_t b = 0; b < blocks; ++b) kernels().sums->add_f64(values, sums.data() + (2 * b + first) * n, n);
+  for (std::ptrdiff_t b = 0; b < blocks; ++b)
+    kernels().sums->add_rows.f64(reinterpret_cast<const char*>(sums.data() + (2 * b + first) * n), 0, sizeof(double), 1,
+                                 n, values);
   if (PyArray_CopyInto(to.get(), total.get()) != 0) throw py::error_already_set();
 }
 
 py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
                               py::handle inv_std_in, const std::vector<int>& which, bool centred, py::handle dx_out,
                               py::handle dgamma_out, py::handle dbeta_out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   const Array dy = read_as(dy_in, x.dtype(), "dy");
   require_shape(dy, x, "dy", "x");
   require_axes(x, which, "saved.axes");
@@ -153,12 +155,12 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   LayerNorm layer{};
   layer.norm = rows_of({&dy, &x, &dx, nullptr}, which);
   const std::ptrdiff_t rows = layer.norm.set_count, n = layer.norm.member_count;
-  const Array inv_std = dense(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
+  const Array inv_std = contiguous(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(inv_std, {rows}, "saved.inv_std");
   require_disjoint(dx, "out[0]", inv_std, "saved.inv_std");
   Array mean;
   if (centred) {
-    mean = dense(read_as(mean_in, NPY_FLOAT64, "saved.mean"));
+    mean = contiguous(read_as(mean_in, NPY_FLOAT64, "saved.mean"));
     require_shape(mean, {rows}, "saved.mean");
     require_disjoint(dx, "out[0]", mean, "saved.mean");
   }

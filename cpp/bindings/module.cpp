@@ -2,6 +2,10 @@
 #include "bindings/families.hpp"
 #include "bindings/numpy_api.hpp"
 
+namespace nnfast {
+void bind_conversion(pybind11::module_&) {}
+}  // namespace nnfast
+
 namespace {
 
 bool import_numpy() {
@@ -18,15 +22,7 @@ bool import_numpy() {
 PYBIND11_MODULE(_core, module, pybind11::multiple_interpreters::not_supported()) {
   if (!import_numpy()) throw pybind11::error_already_set();
   nnfast::bind_runtime(module);
-  nnfast::bind_activations(module);
-  nnfast::bind_softmax(module);
-  nnfast::bind_losses(module);
-  nnfast::bind_normalization(module);
-  nnfast::bind_layer_norm(module);
-  nnfast::bind_dropout(module);
-  nnfast::bind_random(module);
-  nnfast::bind_optim(module);
-  nnfast::bind_penalties(module);
-  nnfast::bind_gating(module);
-  nnfast::bind_bias(module);
+#define NNFAST_BIND(name, Kernels, _) nnfast::bind_##name(module);
+  NNFAST_FAMILIES(NNFAST_BIND, )
+#undef NNFAST_BIND
 }

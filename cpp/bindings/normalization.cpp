@@ -11,10 +11,10 @@
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
-#include "kernels/elementwise.hpp"
 #include "kernels/sums.hpp"
+#include "ops/costs.hpp"
+#include "ops/normalization.hpp"
 #include "runtime/kernel_table.hpp"
-#include "runtime/normalize.hpp"
 
 namespace nnfast {
 namespace {
@@ -31,7 +31,7 @@ bool streams_past_caches(const Normalization& norm, const Array& x) {
   bool apart = true;
   for (int a = 0; a < kNormalizedArrays; ++a)
     for (int b = 0; b < a; ++b) apart &= !norm.data[a] || norm.data[a] != norm.data[b];
-  return apart && streams(PyArray_NBYTES(x.get()), 0);
+  return apart && streams(PyArray_NBYTES(x.get()), Cost{"normalization", 0, kMemoryBound});
 }
 
 // Lanes go where the values of x lie closer together; with a mask, whose layout must be known from the shape alone,
@@ -231,7 +231,7 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
                      py::handle running_var_in, bool training, double momentum, double eps, int axis, int correction,
                      bool relu, py::handle add_in, py::handle out, py::handle reuse_mean, py::handle reuse_inv_std,
                      py::handle reuse_mask) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel), rows = require_rows(x, channel, training);
   require_eps(eps);
@@ -308,7 +308,7 @@ Array checked_bits(py::handle mask_in, const Normalization& norm) {
 py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
                               py::handle inv_std_in, int axis, bool training, py::handle mask_in, bool add,
                               py::handle dx_out, py::handle dgamma_out, py::handle dbeta_out, py::handle dadd_out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   const Array dy = read_as(dy_in, x.dtype(), "dy");
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel);
@@ -353,7 +353,7 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
 
 // Count, mean and sum of squares about it, a channel each.
 py::tuple batch_norm_stats(py::handle x_in, int axis) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel);
   const std::ptrdiff_t rows = channels ? x.size() / channels : 0;
@@ -388,7 +388,7 @@ void require_groups(const Array& x, std::ptrdiff_t groups) {
 // x: (N, C, ...).
 py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in, py::handle beta_in, double eps,
                      py::handle out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   require_groups(x, groups);
   require_eps(eps);
   const std::ptrdiff_t channels = x.shape(1);
@@ -412,21 +412,23 @@ const double* over_images(Doubles& sums, std::ptrdiff_t channels) {
   const auto n = static_cast<std::size_t>(channels);
   if (sums.empty()) sums.resize(n);                    // no images
   for (std::size_t i = 0; i < n; ++i) sums[i] += 0.0;  // no sum is -0
-  for (std::size_t i = n; i < sums.size(); i += n) kernels().sums->add_f64(sums.data(), sums.data() + i, channels);
+  for (std::size_t i = n; i < sums.size(); i += n)
+    kernels().sums->add_rows.f64(reinterpret_cast<const char*>(sums.data() + i), 0, sizeof(double), 1, channels,
+                                 sums.data());
   return sums.data();
 }
 
 py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
                               py::handle inv_std_in, std::ptrdiff_t groups, py::handle dx_out, py::handle dgamma_out,
                               py::handle dbeta_out) {
-  const Array x = read_floats_or_halves(x_in, "x");
+  const Array x = read_floats_or_float16(x_in, "x");
   const Array dy = read_as(dy_in, x.dtype(), "dy");
   require_groups(x, groups);
   require_shape(dy, x, "dy", "x");
   const std::ptrdiff_t channels = x.shape(1);
   const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
-  const Array mean = dense(read_as(mean_in, NPY_FLOAT64, "saved.mean")),
-              inv_std = dense(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
+  const Array mean = contiguous(read_as(mean_in, NPY_FLOAT64, "saved.mean")),
+              inv_std = contiguous(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(mean, {x.shape(0), groups}, "saved.mean");
   require_shape(inv_std, {x.shape(0), groups}, "saved.inv_std");
   const Array dx = output(dx_out, x, "out[0]", "x"), given_gamma = given_array(gamma_in);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bindings/families.hpp"
+#include "ops/costs.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
@@ -53,6 +54,13 @@ py::dict build_info() {
   return info;
 }
 
+// ns and whether it is memory-bound, by name.
+py::dict costs() {
+  py::dict costs;
+  for (const Cost& cost : kCosts) costs[cost.name] = py::make_tuple(cost.ns, cost.memory_bound);
+  return costs;
+}
+
 }  // namespace
 
 void bind_runtime(py::module_& module) {
@@ -62,6 +70,7 @@ void bind_runtime(py::module_& module) {
   module.def("threading", &threading_name);
   module.def("cpu_info", &cpu_info);
   module.def("build_info", &build_info);
+  module.def("_costs", &costs);
   module.def("set_num_threads", [](int n) { set_thread_limit(n); }, py::arg("n"));
   module.def("get_num_threads", &thread_limit);
   module.def("_set_thread_override", [](int n) { return set_thread_override(n); }, py::arg("n"));

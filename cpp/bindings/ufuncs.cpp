@@ -1,23 +1,19 @@
 #include "bindings/ufuncs.hpp"
 
-#include <atomic>
 #include <cfenv>
-
-#include "runtime/parallel.hpp"
 
 namespace nnfast {
 namespace py = pybind11;
 namespace {
 
-constexpr int kMaxArrays = 5;
 constexpr int kMaxLoops = 3;
 
 struct LoopData {
   PickElementwise pick;
   int index;
   int inputs;
-  ElementwiseFn Elementwise::* dtype;
-  double ns_per_element;
+  Dtype dtype;
+  Cost cost;
 };
 
 // NumPy keeps pointers to these, so they live as long as the process.
@@ -25,41 +21,15 @@ struct UfuncStorage {
   LoopData loops[kMaxLoops];
   void* data[kMaxLoops];
   PyUFuncGenericFunction functions[kMaxLoops];
-  char types[kMaxLoops * kMaxArrays];
+  char types[kMaxLoops * kMaxElementwiseArrays];
   std::string doc;
 };
-
-// reduce and accumulate hand the loop an output whose element is the next one's first input.
-bool feeds_itself(char* const* args, const npy_intp* steps, int inputs) {
-  const bool reduces = steps[inputs] == 0 && args[0] == args[inputs];
-  const bool accumulates = args[0] + steps[0] == args[inputs] && steps[0] == steps[inputs];
-  return inputs > 1 && (reduces || accumulates);
-}
 
 void elementwise_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* data) {
   const auto& loop = *static_cast<const LoopData*>(data);
   const Elementwise& kernel = loop.pick(kernels(), loop.index);
-  const ElementwiseFn fn = kernel.*loop.dtype;
-  const npy_intp n = dims[0];
-  const int arrays = loop.inputs + 1;
-  unsigned all_raised = 0;
-  if (feeds_itself(args, steps, loop.inputs)) {
-    char* at[kMaxArrays];
-    for (npy_intp i = 0; i < n; ++i) {
-      for (int k = 0; k < arrays; ++k) at[k] = args[k] + i * steps[k];
-      all_raised |= fn(at, steps, 1, false);
-    }
-  } else {
-    std::atomic<unsigned> raised{0};
-    const bool stream = streams(n * steps[loop.inputs], loop.ns_per_element);
-    parallel_for(n, loop.ns_per_element, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      char* at[kMaxArrays];
-      for (int k = 0; k < arrays; ++k) at[k] = args[k] + begin * steps[k];
-      if (const unsigned flags = fn(at, steps, end - begin, stream)) raised.fetch_or(flags, std::memory_order_relaxed);
-    });
-    all_raised = raised.load(std::memory_order_relaxed);
-  }
-  if (all_raised) raise(all_raised);
+  if (const unsigned raised = run_elementwise(kernel[loop.dtype], loop.inputs, args, steps, dims[0], loop.cost))
+    raise(raised);
 }
 
 py::object checked(PyObject* ufunc) {
@@ -82,14 +52,14 @@ void report(const char* function, unsigned raised) {
 
 py::object make_ufunc(const UfuncSpec& spec) {
   // NumPy takes the first loop that the inputs can be cast to safely.
-  constexpr ElementwiseFn Elementwise::* dtypes[kMaxLoops] = {&Elementwise::f16, &Elementwise::f32, &Elementwise::f64};
+  constexpr Dtype dtypes[kMaxLoops] = {Dtype::f16, Dtype::f32, Dtype::f64};
   constexpr char types[kMaxLoops] = {NPY_HALF, NPY_FLOAT32, NPY_FLOAT64};
   constexpr char param_types[kMaxLoops] = {NPY_FLOAT32, NPY_FLOAT32, NPY_FLOAT64};
   auto* storage = new UfuncStorage;
   storage->doc = spec.doc;
   const int arrays = spec.inputs + 1;
   for (int loop = 0; loop < kMaxLoops; ++loop) {
-    storage->loops[loop] = {spec.pick, spec.index, spec.inputs, dtypes[loop], spec.ns_per_element};
+    storage->loops[loop] = {spec.pick, spec.index, spec.inputs, dtypes[loop], spec.cost};
     storage->data[loop] = &storage->loops[loop];
     storage->functions[loop] = elementwise_loop;
     for (int a = 0; a < arrays; ++a) {

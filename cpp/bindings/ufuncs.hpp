@@ -6,12 +6,12 @@
 #include <string>
 
 #include "bindings/numpy_api.hpp"
-#include "kernels/elementwise.hpp"
+#include "ops/elementwise.hpp"
 #include "runtime/kernel_table.hpp"
 
 namespace nnfast {
 
-// What np.errstate wants done about a set of Raised, for functions that are no ufuncs: nothing, a warning or an error.
+// Reports a set of Raised as np.errstate says: not at all, by a warning or an error. For functions that are no ufuncs.
 void report(const char* function, unsigned raised);
 
 // Finds a kernel in the table in use: the instruction set is chosen when the loop runs.
@@ -20,11 +20,11 @@ using PickElementwise = const Elementwise& (*)(const KernelTable&, int index);
 struct UfuncSpec {
   const char* name;  // must outlive the ufunc
   std::string doc;
-  int inputs;  // in all
-  int params;  // of them, the last, which are float32 where the others are float16
+  int inputs;  // including the parameters
+  int params;  // the last inputs, which are float32 where the others are float16
   PickElementwise pick;
   int index;
-  double ns_per_element;
+  Cost cost;
 };
 
 // A ufunc with loops for float16, float32 and float64.
@@ -33,7 +33,7 @@ pybind11::object make_ufunc(const UfuncSpec& spec);
 struct GufuncSpec {
   const char *name, *doc, *signature;  // must outlive the ufunc
   int inputs;
-  bool flag;  // what the loops are given as data, a null pointer or not
+  bool flag;  // passed to the loops as data: a null pointer or not
   PyUFuncGenericFunction f16, f32, f64;
 };
 

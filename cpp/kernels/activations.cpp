@@ -29,7 +29,7 @@ struct Backward {
 
 // ---- maxout (Goodfellow et al. 2013): the largest of every `pieces` neighbours ----
 
-// The larger of both, NaN before anything, the first of equals; `which` is told when it is the candidate.
+// The larger of both, a NaN before any number, the first of equals; `which` becomes `piece` where it is the candidate.
 template <class V>
 NNFAST_INLINE void keep_better(V& best, Mask<V>& which, V candidate, int piece) {
   const Mask<V> better = (candidate > best) | ((candidate != candidate) & (best == best));
@@ -43,12 +43,12 @@ void maxout_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t 
   for (std::ptrdiff_t j = 0; j < groups; j += kLanes<V>) {
     const std::ptrdiff_t count = groups - j < kLanes<V> ? groups - j : kLanes<V>;
     const char* x = row.x + j * pieces * row.x_stride;
-    V best = load_strided<V>(x, pieces * row.x_stride, count, T{0});
+    V best = load_elements<T>(x, pieces * row.x_stride, 0, count);
     Mask<V> which{};
     for (std::ptrdiff_t piece = 1; piece < pieces; ++piece)
-      keep_better(best, which, load_strided<V>(x + piece * row.x_stride, pieces * row.x_stride, count, T{0}),
+      keep_better(best, which, load_elements<T>(x + piece * row.x_stride, pieces * row.x_stride, 0, count),
                   static_cast<int>(piece));
-    store_strided(row.y + j * row.y_stride, row.y_stride, best, count);
+    store_elements<T>(row.y, row.y_stride, j, best, count);
     for (std::ptrdiff_t i = 0; i < count; ++i)
       store_element(row.which + (j + i) * row.which_stride, static_cast<std::uint8_t>(which[i]));
   }
@@ -84,7 +84,7 @@ struct Interleaving {
   }
 };
 
-// Whole vectors of groups whose arrays are contiguous; returns how many groups they are.
+// Whole vectors of groups whose arrays are contiguous; returns how many groups.
 template <class T, int Pieces>
 std::ptrdiff_t maxout_contiguous(const MaxoutRow& row, std::ptrdiff_t groups) {
   using V = Vec<T>;
@@ -152,7 +152,7 @@ MaxoutRow behind(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pie
           row.which_stride};
 }
 
-// The usual numbers of pieces have code of their own; all others, and what is not contiguous, go element by element.
+// 2 to 4 pieces of contiguous arrays have code of their own; all else goes element by element.
 template <class T>
 void maxout(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
   std::ptrdiff_t done = 0;
@@ -181,13 +181,11 @@ namespace NNFAST_ISA {
 
 extern const ActivationKernels activations;
 const ActivationKernels activations = {
-#define NNFAST_FORWARD(formula, name, params, cost, backward_cost) \
-  elementwise_entry<Forward<formula>, 1 + params, params>,
+#define NNFAST_FORWARD(formula, name, params) elementwise_entry<Forward<formula>, 1 + params, params>,
     {NNFAST_ACTIVATIONS(NNFAST_FORWARD)},
-#define NNFAST_BACKWARD(formula, name, params, cost, backward_cost) \
-  elementwise_entry<Backward<formula>, 2 + params, params>,
-    {NNFAST_ACTIVATIONS(NNFAST_BACKWARD)}, elementwise_entry<PReluWeight, 2, 0>,
-    {maxout<float>, maxout<double>},       {maxout_backward<float>, maxout_backward<double>},
+#define NNFAST_BACKWARD(formula, name, params) elementwise_entry<Backward<formula>, 2 + params, params>,
+    {NNFAST_ACTIVATIONS(NNFAST_BACKWARD)},    elementwise_entry<PReluWeight, 2, 0>,
+    {nullptr, maxout<float>, maxout<double>}, {nullptr, maxout_backward<float>, maxout_backward<double>},
 };
 
 }  // namespace NNFAST_ISA

@@ -5,40 +5,36 @@
 
 #include "kernels/elementwise.hpp"
 
-// X(formula in formulas.hpp, name, whether its gradient is by y, ns an element on one core, the same of its gradient)
-#define NNFAST_BIASED(X)                \
-  X(Relu, "bias_relu", true, 0.12, 0.2) \
-  X(Gelu, "bias_gelu", false, 1.2, 1.4) \
-  X(Silu, "bias_silu", false, 0.6, 0.9) \
-  X(Tanh, "bias_tanh", true, 0.5, 0.2)
+// X(formula in formulas.hpp, name, whether its gradient takes y instead of x)
+#define NNFAST_BIASED(X)      \
+  X(Relu, "bias_relu", true)  \
+  X(Gelu, "bias_gelu", false) \
+  X(Silu, "bias_silu", false) \
+  X(Tanh, "bias_tanh", true)
 
 namespace nnfast {
 
 enum class Biased : int {
-#define NNFAST_ENUM(formula, name, by_y, cost, backward_cost) formula,
+#define NNFAST_ENUM(formula, name, takes_y) formula,
   NNFAST_BIASED(NNFAST_ENUM)
 #undef NNFAST_ENUM
       Count
 };
 
-// Rows of dy and of what is saved, and where dx goes: byte strides between rows and within them. `bias`, next to each
-// other and of the rows' type, is added to what is saved, or null.
+// Rows of dy, of what was saved, and of dx: byte strides between rows and within them. `bias`, contiguous and of the
+// rows' dtype, is added to what was saved, or null.
 struct BiasBackward {
   const char *dy, *saved, *bias;
   char* dx;
   std::ptrdiff_t dy_row, dy_stride, saved_row, saved_stride, dx_row, dx_stride;
-  double* sums;  // a column of dx is added to each
+  double* sums;  // to each, a column of dx is added
 };
 // `rows` rows of n elements.
 using BiasBackwardFn = unsigned (*)(const BiasBackward& arrays, std::ptrdiff_t rows, std::ptrdiff_t n);
 
-struct BiasGradient {
-  BiasBackwardFn f16, f32, f64;
-};
-
 struct BiasKernels {
   Elementwise forward[static_cast<int>(Biased::Count)];  // x, bias -> act(x + bias)
-  BiasGradient backward[static_cast<int>(Biased::Count)];
+  PerDtype<BiasBackwardFn> backward[static_cast<int>(Biased::Count)];
 };
 
 }  // namespace nnfast

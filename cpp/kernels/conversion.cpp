@@ -1,6 +1,6 @@
 #include "kernels/conversion.hpp"
 
-#include "kernels/halves.hpp"
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
 
 namespace nnfast {
@@ -8,12 +8,12 @@ namespace {
 
 void widen(const char* halves, std::ptrdiff_t stride, float* to, std::ptrdiff_t n) {
   const ExceptionScope exceptions;
-  widen_halves(halves, stride, to, n);
+  widen_run(halves, stride, to, n);
 }
 
 unsigned narrow(const float* from, char* halves, std::ptrdiff_t stride, std::ptrdiff_t n) {
   const ExceptionScope exceptions;
-  narrow_floats(reinterpret_cast<const char*>(from), sizeof(float), halves, stride, n);
+  narrow_run(reinterpret_cast<const char*>(from), sizeof(float), halves, stride, n);
   return exceptions.raised() & kRaisedOverflow;
 }
 

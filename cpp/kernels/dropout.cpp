@@ -7,10 +7,10 @@
 
 #include "kernels/elementwise_loop.hpp"
 #include "simd/bits.hpp"
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
 #include "simd/philox.hpp"
 #include "simd/reduce.hpp"
-#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
@@ -287,9 +287,9 @@ namespace NNFAST_ISA {
 extern const DropoutKernels dropout;
 const DropoutKernels dropout = {
     dropout_mask,
-    {dropout_apply<Half>, dropout_apply<float>, dropout_apply<double>},
-    {bias_relu_dropout<Half>, bias_relu_dropout<float>, bias_relu_dropout<double>},
-    {dropout_sums<Half>, dropout_sums<float>, dropout_sums<double>},
+    {dropout_apply<Float16>, dropout_apply<float>, dropout_apply<double>},
+    {bias_relu_dropout<Float16>, bias_relu_dropout<float>, bias_relu_dropout<double>},
+    {dropout_sums<Float16>, dropout_sums<float>, dropout_sums<double>},
     dropout_fence,
     elementwise_entry<KeepScaled, 2, 1>,
 };

@@ -1,14 +1,14 @@
-// The loops that carry a formula over arrays: contiguous, with repeated parameters, and at any strides. All of them put
-// the same vectors through the same formula, so the bits of an element do not depend on which loop met it. Arrays of
-// float16 go through the loops of float32.
+// The loops that apply a formula to arrays: contiguous, with repeated parameters, and at any strides. All of them put
+// the same vectors through the same formula, so the bits of an element do not depend on the loop. Arrays of float16 go
+// through the loops of float32.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
 #include "kernels/elementwise.hpp"
-#include "kernels/halves.hpp"
 #include "kernels/unrolled.hpp"
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
 
 namespace nnfast {
@@ -19,7 +19,7 @@ NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
   return Kernel::apply(inputs[I]...);
 }
 
-// A result that is no input, whose lines are at hand, and can be aligned.
+// Whether the result is no input, whose lines are in the cache, and can be aligned.
 template <class T, int Varying>
 NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptrdiff_t n) {
   if (n < 2 * kLanes<Vec<T>> || reinterpret_cast<std::uintptr_t>(out) % sizeof(T) != 0) return false;
@@ -28,8 +28,8 @@ NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptr
   return true;
 }
 
-// Any elements at any strides, a vector at a time: the ends of what lies next to each other too, at the cost of a call
-// instead of the formula's code at each of them.
+// Any elements at any strides, a vector at a time; the tails of contiguous elements too, at the cost of a call instead
+// of the formula's code at each of them.
 template <class Kernel, class T, int Inputs>
 [[gnu::noinline]] void strided_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t begin,
                                     std::ptrdiff_t end) {
@@ -37,21 +37,20 @@ template <class Kernel, class T, int Inputs>
   for (std::ptrdiff_t i = begin; i < end; i += kLanes<V>) {
     const std::ptrdiff_t count = smaller(end - i, kLanes<V>);
     V inputs[Inputs];
-    for (int k = 0; k < Inputs; ++k) inputs[k] = load_strided<V>(arrays[k] + i * strides[k], strides[k], count, T{0});
+    for (int k = 0; k < Inputs; ++k) inputs[k] = load_elements<T>(arrays[k], strides[k], i, count);
     const V result = apply<Kernel>(inputs, std::make_index_sequence<Inputs>{});
-    store_strided(arrays[Inputs] + i * strides[Inputs], strides[Inputs], result, count);
+    store_elements<T>(arrays[Inputs], strides[Inputs], i, result, count);
   }
 }
 
-// Elements that lie next to each other. Inputs: how many there are in all; Repeated: how many of the last, which are
-// parameters, are the same for every element.
+// Contiguous elements. Inputs: how many there are in all; Repeated: how many of the last, which are parameters, are the
+// same for every element.
 template <class Kernel, class T, int Inputs, int Repeated>
-NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
-                                   bool stream_results) {
+NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool stream_results) {
   using V = Vec<T>;
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   constexpr int varying = Inputs - Repeated;
-  constexpr std::ptrdiff_t step = kAtOnce * kLanes<V>;
+  constexpr std::ptrdiff_t step = kUnroll * kLanes<V>;
   const auto some = [&](std::ptrdiff_t begin, std::ptrdiff_t end)
                         NNFAST_INLINED { strided_loop<Kernel, T, Inputs>(arrays, strides, begin, end); };
   std::ptrdiff_t i = 0;
@@ -68,20 +67,20 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
       if (past) some(0, i = (static_cast<std::ptrdiff_t>(sizeof(V)) - past) / size);
     }
     for (; i + step <= n; i += step) {
-      V several[kAtOnce][Inputs];
-      V results[kAtOnce];
-      unrolled<kAtOnce>([&](int u) NNFAST_INLINED {
+      V several[kUnroll][Inputs];
+      V results[kUnroll];
+      unrolled<kUnroll>([&](int u) NNFAST_INLINED {
         for (int k = 0; k < Inputs; ++k)
           several[u][k] =
               k < varying ? load<V>(reinterpret_cast<const T*>(from[k] + (i + u * kLanes<V>)*size)) : repeated[k];
       });
-      unrolled<kAtOnce>(
+      unrolled<kUnroll>(
           [&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
       const auto to = [&](int u) NNFAST_INLINED { return reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size); };
       if (streaming) {
-        unrolled<kAtOnce>([&](int u) NNFAST_INLINED { stream(to(u), results[u]); });
+        unrolled<kUnroll>([&](int u) NNFAST_INLINED { stream(to(u), results[u]); });
       } else {
-        unrolled<kAtOnce>([&](int u) NNFAST_INLINED { store(to(u), results[u]); });
+        unrolled<kUnroll>([&](int u) NNFAST_INLINED { store(to(u), results[u]); });
       }
     }
     if (streaming) fence();
@@ -113,39 +112,39 @@ unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::pt
 }
 
 // The same of float16 with parameters of float32, by the loop over float32. `data`: the inputs that are no parameters.
-[[gnu::noinline, maybe_unused]] unsigned by_floats(ElementwiseFn of_floats, int inputs, int data, char* const* arrays,
-                                                   const std::ptrdiff_t* strides, std::ptrdiff_t n) {
+[[gnu::noinline, maybe_unused]] unsigned in_float32(ElementwiseFn of_float32, int inputs, int data, char* const* arrays,
+                                                    const std::ptrdiff_t* strides, std::ptrdiff_t n) {
   constexpr int most = 4;
   const ExceptionScope exceptions;  // of the rounded results
   unsigned raised = 0;
-  float values[most][kWidenedAtOnce];
-  for (std::ptrdiff_t begin = 0; begin < n; begin += kWidenedAtOnce) {
-    const std::ptrdiff_t count = smaller(n - begin, kWidenedAtOnce);
+  float values[most][kWidenedChunk];
+  for (std::ptrdiff_t begin = 0; begin < n; begin += kWidenedChunk) {
+    const std::ptrdiff_t count = smaller(n - begin, kWidenedChunk);
     char* at[most + 1];
     std::ptrdiff_t steps[most + 1];
     for (int k = 0; k < inputs; ++k) {
       at[k] = arrays[k] + begin * strides[k];
       steps[k] = strides[k];
       if (k >= data) continue;
-      widen_halves(at[k], strides[k], values[k], count);
+      widen_run(at[k], strides[k], values[k], count);
       at[k] = reinterpret_cast<char*>(values[k]);
       steps[k] = sizeof(float);
     }
     at[inputs] = at[0];
     steps[inputs] = sizeof(float);
-    raised |= of_floats(at, steps, count, false);
-    narrow_floats(at[0], sizeof(float), arrays[inputs] + begin * strides[inputs], strides[inputs], count);
+    raised |= of_float32(at, steps, count, false);
+    narrow_run(at[0], sizeof(float), arrays[inputs] + begin * strides[inputs], strides[inputs], count);
   }
   return raised | (exceptions.raised() & kRaisedOverflow);
 }
 
 template <class Kernel, int Inputs, int Params>
-unsigned elementwise_of_halves(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool) {
-  return by_floats(elementwise<Kernel, float, Inputs, Params>, Inputs, Inputs - Params, arrays, strides, n);
+unsigned elementwise_float16(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool) {
+  return in_float32(elementwise<Kernel, float, Inputs, Params>, Inputs, Inputs - Params, arrays, strides, n);
 }
 
 template <class Kernel, int Inputs, int Params>
-constexpr Elementwise elementwise_entry = {elementwise_of_halves<Kernel, Inputs, Params>,
+constexpr Elementwise elementwise_entry = {elementwise_float16<Kernel, Inputs, Params>,
                                            elementwise<Kernel, float, Inputs, Params>,
                                            elementwise<Kernel, double, Inputs, Params>};
 

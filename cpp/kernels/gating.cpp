@@ -1,5 +1,5 @@
-// Gated linear units (Dauphin et al. 2017; Shazeer 2020): y = a act(b). The gradient by a is dy act(b), the same
-// formula; that by b is dy a act'(b).
+// Gated linear units (Dauphin et al. 2017; Shazeer 2020): y = a act(b). The gradient with respect to a is dy act(b),
+// the same formula; with respect to b it is dy a act'(b).
 #include "kernels/gating.hpp"
 
 #include "kernels/elementwise_loop.hpp"
@@ -24,7 +24,7 @@ struct GateBackward {
   NNFAST_INLINE static V apply(V dy, V a, V b) {
     return dy * a * slope(b);
   }
-  // That of the logistic function by what it was given; the others' gradients start from there.
+  // Sigmoid's gradient takes its output; here its input is what is saved.
   template <class V>
   NNFAST_INLINE static V slope(V b) {
     if constexpr (std::is_same_v<Formula, Sigmoid>) {
@@ -41,9 +41,9 @@ namespace NNFAST_ISA {
 
 extern const GatingKernels gating;
 const GatingKernels gating = {
-#define NNFAST_FORWARD(formula, name, cost, backward_cost) elementwise_entry<Gated<formula>, 2, 0>,
+#define NNFAST_FORWARD(formula, name) elementwise_entry<Gated<formula>, 2, 0>,
     {NNFAST_GATES(NNFAST_FORWARD)},
-#define NNFAST_BACKWARD(formula, name, cost, backward_cost) elementwise_entry<GateBackward<formula>, 3, 0>,
+#define NNFAST_BACKWARD(formula, name) elementwise_entry<GateBackward<formula>, 3, 0>,
     {NNFAST_GATES(NNFAST_BACKWARD)},
 };
 

@@ -3,16 +3,16 @@
 
 #include "kernels/elementwise.hpp"
 
-// X(the gate's formula in formulas.hpp, name, ns an element on one core, the same of the gate's gradient)
-#define NNFAST_GATES(X)       \
-  X(Sigmoid, "glu", 0.6, 0.7) \
-  X(Gelu, "geglu", 1.3, 1.5)  \
-  X(Silu, "swiglu", 0.6, 1.0)
+// X(the gate's formula in formulas.hpp, name)
+#define NNFAST_GATES(X) \
+  X(Sigmoid, "glu")     \
+  X(Gelu, "geglu")      \
+  X(Silu, "swiglu")
 
 namespace nnfast {
 
 enum class Gate : int {
-#define NNFAST_ENUM(formula, name, cost, backward_cost) formula,
+#define NNFAST_ENUM(formula, name) formula,
   NNFAST_GATES(NNFAST_ENUM)
 #undef NNFAST_ENUM
       Count

@@ -304,7 +304,7 @@ constexpr RowKernels row_kernels = {forward<S, true>, forward<S, false>, backwar
 namespace NNFAST_ISA {
 
 extern const LayerNormKernels layer_norm;
-const LayerNormKernels layer_norm = {row_kernels<Half>, row_kernels<float>, row_kernels<double>};
+const LayerNormKernels layer_norm = {row_kernels<Float16>, row_kernels<float>, row_kernels<double>};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -34,8 +34,8 @@ void origins(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_e
   const ExceptionScope exceptions;
   for (std::ptrdiff_t s = set; s < set_end; ++s) {
     const char* at = norm.data[0] + offset_of(norm.sets, 0, s);
-    if constexpr (sizeof(S) == sizeof(Half)) {
-      values[s - set] = static_cast<double>(widen_half(load_element<Half>(at)));
+    if constexpr (sizeof(S) == sizeof(Float16)) {
+      values[s - set] = static_cast<double>(widen_float16(load_element<Float16>(at)));
     } else if constexpr (sizeof(S) == sizeof(float)) {
       values[s - set] = static_cast<double>(load_element<float>(at));
     } else {
@@ -176,7 +176,7 @@ constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
 namespace NNFAST_ISA {
 
 extern const NormalizationKernels normalization;
-const NormalizationKernels normalization = {set_kernels<Half>, set_kernels<float>, set_kernels<double>, invert};
+const NormalizationKernels normalization = {set_kernels<Float16>, set_kernels<float>, set_kernels<double>, invert};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

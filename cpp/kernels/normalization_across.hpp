@@ -5,8 +5,8 @@
 #include "kernels/normalization_maps.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/bits.hpp"
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
-#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {
@@ -222,7 +222,7 @@ struct Place {
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
     const char* from = rows.of[array][r] + at * stride;
     if (whole<S>(AnyStride{stride}, lanes)) return Stored<S>::load(from);
-    if constexpr (!std::is_same_v<S, Half>)
+    if constexpr (!std::is_same_v<S, Float16>)
       if (stride == sizeof(S)) return load_partial<V>(reinterpret_cast<const S*>(from), lanes, 0);
     return load_some<S>(from, stride, 0, lanes, 0);
   }
@@ -231,7 +231,7 @@ struct Place {
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
     char* to = rows.of[array][r] + at * stride;
     if (whole<S>(AnyStride{stride}, lanes)) return Stored<S>::store(to, v);
-    if constexpr (!std::is_same_v<S, Half>)
+    if constexpr (!std::is_same_v<S, Float16>)
       if (stride == sizeof(S)) return store_partial(reinterpret_cast<S*>(to), v, lanes);
     store_some<S>(to, stride, v, lanes);
   }

@@ -5,7 +5,7 @@
 #include "kernels/normalization_maps.hpp"
 #include "kernels/rows.hpp"
 #include "simd/bits.hpp"
-#include "simd/stored.hpp"
+#include "simd/elements.hpp"
 
 namespace nnfast {
 namespace {
@@ -68,7 +68,7 @@ NNFAST_INLINE std::ptrdiff_t inner_stride(const Normalization& norm, int array) 
 // Whether members that lie next to each other have loops of their own. Those of float16 have none: the code is long,
 // and float16 is there to save memory.
 template <class S>
-constexpr bool kDenseLoops = !kShort && !std::is_same_v<S, Half>;
+constexpr bool kDenseLoops = !kShort && !std::is_same_v<S, Float16>;
 
 // Whether the members of a run lie next to each other, in every array there is, and have such loops.
 template <class S>

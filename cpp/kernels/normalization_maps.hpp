@@ -8,8 +8,8 @@
 #pragma once
 
 #include "kernels/normalization.hpp"
+#include "simd/elements.hpp"
 #include "simd/reduce.hpp"
-#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {

@@ -1,34 +1,55 @@
-// Optimizers: each rule is a struct whose update() is the formula over vectors, with the numbers of the step as
-// vectors too. Forms and names are PyTorch's; where other systems put a number elsewhere, there is one more number.
-// Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
+// Optimizers: each rule is a struct whose update() is the formula over vectors, with the hyperparameters of the step as
+// vectors too. Forms and names are PyTorch's; where other systems put a number elsewhere, there is one hyperparameter
+// more. Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
-#include "kernels/halves.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/bits.hpp"
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
 #include "simd/reduce.hpp"
 
 namespace nnfast {
 namespace {
 
-// Hands out a rule's own numbers, one after the other.
-template <class V>
-class Numbers {
- public:
-  NNFAST_INLINE explicit Numbers(const double* numbers) : next_(numbers + kRuleNumbers) {}
-  NNFAST_INLINE V operator()() { return broadcast<V>(static_cast<Element<V>>(*next_++)); }
-  NNFAST_INLINE bool flag() { return *next_++ != 0; }
+// Where a rule's hyperparameter is, by its name in NNFAST_OPTIM_RULES: another name does not compile.
+template <OptimRule rule>
+struct HyperparameterIndex {
+  int index;
+  consteval HyperparameterIndex(const char* name) : index(kSharedHyperparameters) {
+    for (const char* candidate : kOptimRules[static_cast<int>(rule)].hyperparameters) {
+      if (!candidate) break;
+      if (equal(name, candidate)) return;
+      ++index;
+    }
+    throw "the rule has no hyperparameter of this name";
+  }
 
  private:
-  const double* next_;
+  static consteval bool equal(const char* a, const char* b) {
+    for (; *a && *a == *b; ++a) ++b;
+    return *a == *b;
+  }
+};
+
+// The hyperparameters of a rule, each in all lanes of a vector.
+template <class V, OptimRule rule>
+class Hyperparameters {
+ public:
+  NNFAST_INLINE Hyperparameters(const double* values) : values_(values) {}
+  NNFAST_INLINE V operator()(HyperparameterIndex<rule> at) const {
+    return broadcast<V>(static_cast<Element<V>>(values_[at.index]));
+  }
+  NNFAST_INLINE bool flag(HyperparameterIndex<rule> at) const { return values_[at.index] != 0; }
+
+ private:
+  const double* values_;
 };
 
 // average = decay average + gain term
 template <class V>
 struct RunningAverage {
   V decay, gain;
-  NNFAST_INLINE explicit RunningAverage(Numbers<V>& numbers) : decay(numbers()), gain(numbers()) {}
   NNFAST_INLINE void operator()(V& average, V term) const { average = fma(decay, average, gain * term); }
   NNFAST_INLINE void squares(V& average, V term) const { average = fma(decay, average, gain * term * term); }
 };
@@ -43,21 +64,25 @@ NNFAST_INLINE V maximum(V a, V b) {
 template <class V>
 struct Sgd {
   V lr;
-  NNFAST_INLINE explicit Sgd(Numbers<V> n) : lr(n()) {}
+  NNFAST_INLINE explicit Sgd(Hyperparameters<V, OptimRule::Sgd> h) : lr(h("lr")) {}
   NNFAST_INLINE void update(V& p, V g, V*) const { p = fma(-lr, g, p); }
 };
 
-// v = momentum v + gain g,  p -= outer v, or outer (momentum v + inner g) with Nesterov's
+// v = momentum v + gradient_gain g,  p -= lr v, or lr (momentum v + nesterov_gain g) with Nesterov's
 template <class V>
 struct SgdMomentum {
-  V outer, momentum, gain, inner;
+  V lr, momentum, gradient_gain, nesterov_gain;
   bool nesterov;
-  NNFAST_INLINE explicit SgdMomentum(Numbers<V> n)
-      : outer(n()), momentum(n()), gain(n()), inner(n()), nesterov(n.flag()) {}
+  NNFAST_INLINE explicit SgdMomentum(Hyperparameters<V, OptimRule::SgdMomentum> h)
+      : lr(h("lr")),
+        momentum(h("momentum")),
+        gradient_gain(h("gradient_gain")),
+        nesterov_gain(h("nesterov_gain")),
+        nesterov(h.flag("nesterov")) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V& v = state[0];  // zero before the first step
-    v = fma(momentum, v, gain * g);
-    p = fma(-outer, nesterov ? fma(momentum, v, inner * g) : v, p);
+    v = fma(momentum, v, gradient_gain * g);
+    p = fma(-lr, nesterov ? fma(momentum, v, nesterov_gain * g) : v, p);
   }
 };
 
@@ -65,7 +90,8 @@ struct SgdMomentum {
 template <class V>
 struct Adagrad {
   V lr, eps, eps_inside;
-  NNFAST_INLINE explicit Adagrad(Numbers<V> n) : lr(n()), eps(n()), eps_inside(n()) {}
+  NNFAST_INLINE explicit Adagrad(Hyperparameters<V, OptimRule::Adagrad> h)
+      : lr(h("lr")), eps(h("eps")), eps_inside(h("eps_inside")) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V& s = state[0];
     s = fma(g, g, s);
@@ -78,7 +104,8 @@ template <class V>
 struct Adadelta {
   V lr, eps;
   RunningAverage<V> average;
-  NNFAST_INLINE explicit Adadelta(Numbers<V> n) : lr(n()), eps(n()), average(n) {}
+  NNFAST_INLINE explicit Adadelta(Hyperparameters<V, OptimRule::Adadelta> h)
+      : lr(h("lr")), eps(h("eps")), average{h("decay"), h("gain")} {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V &v = state[0], &u = state[1];
     average.squares(v, g);
@@ -88,47 +115,52 @@ struct Adadelta {
   }
 };
 
-// v: average of g^2, less the square of g's average if centred;  d = g / (sqrt(v + eps_inside) + eps),
-// p -= outer d, or b = momentum b + gain d and p -= outer b                    (Hinton 2012; Graves 2013)
-template <class V, bool Centered, bool Momentum>
+// v: average of g^2, less the square of g's average if centered;  d = g / (sqrt(v + eps_inside) + eps),
+// p -= lr d, or b = momentum b + momentum_gain d and p -= lr b                 (Hinton 2012; Graves 2013)
+template <class V, OptimRule rule, bool Centered, bool Momentum>
 struct RmsPropRule {
-  V outer, eps, eps_inside;
+  V lr, eps, eps_inside;
   RunningAverage<V> average;
-  V momentum, gain;
-  NNFAST_INLINE explicit RmsPropRule(Numbers<V> n)
-      : outer(n()), eps(n()), eps_inside(n()), average(n), momentum(n()), gain(n()) {}
+  V momentum{}, momentum_gain{};
+  NNFAST_INLINE explicit RmsPropRule(Hyperparameters<V, rule> h)
+      : lr(h("lr")), eps(h("eps")), eps_inside(h("eps_inside")), average{h("decay"), h("gain")} {
+    if constexpr (Momentum) {
+      momentum = h("momentum");
+      momentum_gain = h("momentum_gain");
+    }
+  }
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V v = state[0];
     average.squares(v, g);
     state[0] = v;
     if (Centered) {
       average(state[1], g);
-      // Of a constant gradient both are the same but for their roundings.
+      // For a constant gradient both are the same but for their roundings.
       v = max(V{}, fma(-state[1], state[1], v));
     }
     V d = g / (sqrt(v + eps_inside) + eps);
     if (Momentum) {
       V& b = state[Centered ? 2 : 1];
-      d = b = fma(momentum, b, gain * d);
+      d = b = fma(momentum, b, momentum_gain * d);
     }
-    p = fma(-outer, d, p);
+    p = fma(-lr, d, p);
   }
 };
 template <class V>
-struct RmsProp : RmsPropRule<V, false, false> {
-  using RmsPropRule<V, false, false>::RmsPropRule;
+struct RmsProp : RmsPropRule<V, OptimRule::RmsProp, false, false> {
+  using RmsPropRule<V, OptimRule::RmsProp, false, false>::RmsPropRule;
 };
 template <class V>
-struct RmsPropMomentum : RmsPropRule<V, false, true> {
-  using RmsPropRule<V, false, true>::RmsPropRule;
+struct RmsPropMomentum : RmsPropRule<V, OptimRule::RmsPropMomentum, false, true> {
+  using RmsPropRule<V, OptimRule::RmsPropMomentum, false, true>::RmsPropRule;
 };
 template <class V>
-struct RmsPropCentered : RmsPropRule<V, true, false> {
-  using RmsPropRule<V, true, false>::RmsPropRule;
+struct RmsPropCentered : RmsPropRule<V, OptimRule::RmsPropCentered, true, false> {
+  using RmsPropRule<V, OptimRule::RmsPropCentered, true, false>::RmsPropRule;
 };
 template <class V>
-struct RmsPropCenteredMomentum : RmsPropRule<V, true, true> {
-  using RmsPropRule<V, true, true>::RmsPropRule;
+struct RmsPropCenteredMomentum : RmsPropRule<V, OptimRule::RmsPropCenteredMomentum, true, true> {
+  using RmsPropRule<V, OptimRule::RmsPropCenteredMomentum, true, true>::RmsPropRule;
 };
 
 // m, v: averages of g and g^2,  p -= lr m / (sqrt(v) correction + eps)          (Kingma, Ba 2015)
@@ -136,7 +168,12 @@ template <class V>
 struct Adam {
   V lr, eps, correction;
   RunningAverage<V> first, second;
-  NNFAST_INLINE explicit Adam(Numbers<V> n) : lr(n()), eps(n()), correction(n()), first(n), second(n) {}
+  NNFAST_INLINE explicit Adam(Hyperparameters<V, OptimRule::Adam> h)
+      : lr(h("lr")),
+        eps(h("eps")),
+        correction(h("correction")),
+        first{h("decay1"), h("gain1")},
+        second{h("decay2"), h("gain2")} {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V &m = state[0], &v = state[1];
     first(m, g);
@@ -150,56 +187,72 @@ template <class V>
 struct AmsGrad {
   V lr, eps, correction;
   RunningAverage<V> first, second;
-  V own_correction;
-  NNFAST_INLINE explicit AmsGrad(Numbers<V> n)
-      : lr(n()), eps(n()), correction(n()), first(n), second(n), own_correction(n()) {}
+  V max_correction;
+  NNFAST_INLINE explicit AmsGrad(Hyperparameters<V, OptimRule::AmsGrad> h)
+      : lr(h("lr")),
+        eps(h("eps")),
+        correction(h("correction")),
+        first{h("decay1"), h("gain1")},
+        second{h("decay2"), h("gain2")},
+        max_correction(h("max_correction")) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V &m = state[0], &v = state[1], &largest = state[2];
     first(m, g);
     second.squares(v, g);
-    largest = maximum(largest, v * own_correction);
+    largest = maximum(largest, v * max_correction);
     p = fma(-lr, m / fma(sqrt(largest), correction, eps), p);
   }
 };
 
-// m: average of g,  u = max(decay u, |g| + eps_inside),  p -= lr m / (u + eps)  (Kingma, Ba 2015)
+// m: average of g,  u = max(decay2 u, |g| + eps_inside),  p -= lr m / (u + eps)  (Kingma, Ba 2015)
 template <class V>
 struct Adamax {
   V lr, eps, eps_inside;
   RunningAverage<V> first;
-  V decay;
-  NNFAST_INLINE explicit Adamax(Numbers<V> n) : lr(n()), eps(n()), eps_inside(n()), first(n), decay(n()) {}
+  V decay2;
+  NNFAST_INLINE explicit Adamax(Hyperparameters<V, OptimRule::Adamax> h)
+      : lr(h("lr")), eps(h("eps")), eps_inside(h("eps_inside")), first{h("decay1"), h("gain1")}, decay2(h("decay2")) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V &m = state[0], &u = state[1];
     first(m, g);
-    u = maximum(decay * u, abs(g) + eps_inside);
+    u = maximum(decay2 * u, abs(g) + eps_inside);
     p = fma(-lr, m / (u + eps), p);
   }
 };
 
-// m, v as Adam,  p -= (by_gradient g + by_average m) / (sqrt(v) correction + eps)            (Dozat 2016)
+// m, v as Adam,  p -= (gradient_lr g + average_lr m) / (sqrt(v) correction + eps)            (Dozat 2016)
 template <class V>
 struct Nadam {
-  V by_gradient, by_average, eps, correction;
+  V gradient_lr, average_lr, eps, correction;
   RunningAverage<V> first, second;
-  NNFAST_INLINE explicit Nadam(Numbers<V> n)
-      : by_gradient(n()), by_average(n()), eps(n()), correction(n()), first(n), second(n) {}
+  NNFAST_INLINE explicit Nadam(Hyperparameters<V, OptimRule::Nadam> h)
+      : gradient_lr(h("gradient_lr")),
+        average_lr(h("average_lr")),
+        eps(h("eps")),
+        correction(h("correction")),
+        first{h("decay1"), h("gain1")},
+        second{h("decay2"), h("gain2")} {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V &m = state[0], &v = state[1];
     first(m, g);
     second.squares(v, g);
-    p -= fma(by_gradient, g, by_average * m) / fma(sqrt(v), correction, eps);
+    p -= fma(gradient_lr, g, average_lr * m) / fma(sqrt(v), correction, eps);
   }
 };
 
-// m, v as Adam,  p -= lr m / (sqrt(v) correction + eps), or lr m while v is not to be trusted (Liu et al. 2020)
+// m, v as Adam,  p -= lr m / (sqrt(v) correction + eps), or lr m until v is reliable (Liu et al. 2020)
 template <class V>
 struct Radam {
   V lr, eps, correction;
   RunningAverage<V> first, second;
   bool rectified;
-  NNFAST_INLINE explicit Radam(Numbers<V> n)
-      : lr(n()), eps(n()), correction(n()), first(n), second(n), rectified(n.flag()) {}
+  NNFAST_INLINE explicit Radam(Hyperparameters<V, OptimRule::Radam> h)
+      : lr(h("lr")),
+        eps(h("eps")),
+        correction(h("correction")),
+        first{h("decay1"), h("gain1")},
+        second{h("decay2"), h("gain2")},
+        rectified(h.flag("rectified")) {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V &m = state[0], &v = state[1];
     first(m, g);
@@ -212,29 +265,30 @@ struct Radam {
 template <class V>
 struct Lion {
   V lr;
-  RunningAverage<V> step, kept;
-  NNFAST_INLINE explicit Lion(Numbers<V> n) : lr(n()), step(n), kept(n) {}
+  RunningAverage<V> step, average;
+  NNFAST_INLINE explicit Lion(Hyperparameters<V, OptimRule::Lion> h)
+      : lr(h("lr")), step{h("step_decay"), h("step_gain")}, average{h("decay"), h("gain")} {}
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V direction = state[0];
     step(direction, g);
     const V one = broadcast<V>(1);
     p = fma(-lr, direction > 0 ? one : (direction < 0 ? -one : direction), p);
-    kept(state[0], g);
+    average(state[0], g);
   }
 };
 
-// ---- what comes before and after every rule ----
+// ---- what all rules share ----
 
 template <class V>
 struct Common {
   V scale, weight_decay, shrink, clip, ema_gain;
-  NNFAST_INLINE Common(const double* numbers, double grad_scale)
-      : scale(number(numbers[kSign] * grad_scale)),
-        weight_decay(number(numbers[kWeightDecay])),
-        shrink(number(numbers[kShrink])),
-        clip(number(numbers[kClip])),
-        ema_gain(number(1 - numbers[kEmaDecay])) {}
-  // An average of what does not change stays what it is.
+  NNFAST_INLINE Common(const double* hyperparameters, double grad_scale)
+      : scale(number(hyperparameters[kSign] * grad_scale)),
+        weight_decay(number(hyperparameters[kWeightDecay])),
+        shrink(number(hyperparameters[kShrink])),
+        clip(number(hyperparameters[kClip])),
+        ema_gain(number(1 - hyperparameters[kEmaDecay])) {}
+  // The average of a constant stays exactly that.
   NNFAST_INLINE V averaged(V average, V p) const { return fma(ema_gain, p - average, average); }
   NNFAST_INLINE V clipped(V g) const { return min(clip, max(-clip, g)); }
 
@@ -242,41 +296,41 @@ struct Common {
   NNFAST_INLINE static V number(double value) { return broadcast<V>(static_cast<Element<V>>(value)); }
 };
 
-// One vector of the arrays of a parameter: where it is read and written, `count` elements of it at byte strides. Where
-// every array is contiguous and the vector full there is nothing to ask.
-template <class T, bool Full>
-struct Place {
+// Elements at, at + 1, ... of a parameter's arrays: a whole vector where Whole, of contiguous arrays, or `count`.
+template <class T, bool Whole>
+struct ParameterElements {
   using V = Vec<T>;
   char* const* arrays;
   const std::ptrdiff_t* strides;
   std::ptrdiff_t at, count;
 
-  NNFAST_INLINE V read(int k) const {
-    if (Full) return load<V>(reinterpret_cast<const T*>(arrays[k]) + at);
-    return load_strided<V>(arrays[k] + at * strides[k], strides[k], count, T{0});
+  NNFAST_INLINE V load(int k) const {
+    if (Whole) return load_elements<T>(arrays[k], Contiguous<T>{}, at, kLanes<V>);
+    return load_elements<T>(arrays[k], strides[k], at, count);
   }
-  NNFAST_INLINE void write(int k, V v) const {
-    if (Full) return store(reinterpret_cast<T*>(arrays[k]) + at, v);
-    store_strided(arrays[k] + at * strides[k], strides[k], v, count);
+  NNFAST_INLINE void store(int k, V v) const {
+    if (Whole) return store_elements<T>(arrays[k], Contiguous<T>{}, at, v, kLanes<V>);
+    store_elements<T>(arrays[k], strides[k], at, v, count);
   }
 };
 
 // Writes the state; returns the parameter. g: its gradient, scaled and clipped.
-template <int States, class Rule, class T, bool Full, class V>
-NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Place<T, Full>& place, V p, V g) {
+template <int States, class Rule, class T, bool Whole, class V>
+NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const ParameterElements<T, Whole>& elements, V p,
+                        V g) {
   V state[States + 1];
-  for (int k = 0; k < States; ++k) state[k] = place.read(kState0 + k);
+  for (int k = 0; k < States; ++k) state[k] = elements.load(kState0 + k);
   g = fma(common.weight_decay, p, g);
   p *= common.shrink;
   rule.update(p, g, state);
-  for (int k = 0; k < States; ++k) place.write(kState0 + k, state[k]);
+  for (int k = 0; k < States; ++k) elements.store(kState0 + k, state[k]);
   return p;
 }
 
-// The cores of a matrix product all hold the parameters they have read, so that a store there waits until the others
-// have let go of the line. The parameters of so many vectors are stored in a row: they wait together, and no other
-// store between them.
-constexpr int kTogether = 4;
+// After a matrix product the caches of all cores hold the parameters, so that a store there waits for the other cores.
+// The unroll factor, after which parameters are stored one after another: they wait together, with no other store
+// between.
+constexpr int kUnrolledSteps = 4;
 
 template <class T, int States>
 NNFAST_INLINE bool contiguous(const std::ptrdiff_t* strides) {
@@ -287,45 +341,48 @@ NNFAST_INLINE bool contiguous(const std::ptrdiff_t* strides) {
 
 // A vector at a time, at any strides.
 template <template <class> class RuleOf, int States, class T>
-[[gnu::noinline]] void step_strided(const double* numbers, double grad_scale, char* const* arrays,
+[[gnu::noinline]] void step_strided(const double* hyperparameters, double grad_scale, char* const* arrays,
                                     const std::ptrdiff_t* strides, std::ptrdiff_t first, std::ptrdiff_t last) {
   using V = Vec<T>;
-  const RuleOf<V> rule{Numbers<V>(numbers)};
-  const Common<V> common(numbers, grad_scale);
+  const RuleOf<V> rule(hyperparameters);
+  const Common<V> common(hyperparameters, grad_scale);
   for (std::ptrdiff_t i = first; i < last; i += kLanes<V>) {
-    const Place<T, false> place{arrays, strides, i, smaller(last - i, kLanes<V>)};
-    place.write(kParam, updated<States>(rule, common, place, place.read(kParam), common.scale * place.read(kGrad)));
+    const ParameterElements<T, false> elements{arrays, strides, i, smaller(last - i, kLanes<V>)};
+    elements.store(kParam,
+                   updated<States>(rule, common, elements, elements.load(kParam), common.scale * elements.load(kGrad)));
   }
 }
 
 template <template <class> class RuleOf, int States, class T>
-void step_plain(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+void step_plain(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                 std::ptrdiff_t n, double*) {
   using V = Vec<T>;
-  constexpr std::ptrdiff_t step = kTogether * kLanes<V>;
+  constexpr std::ptrdiff_t step = kUnrolledSteps * kLanes<V>;
   const FlushSubnormalsScope flushing;
   std::ptrdiff_t i = 0;
   if (n >= step && contiguous<T, States>(strides)) {
-    const RuleOf<V> rule{Numbers<V>(numbers)};
-    const Common<V> common(numbers, grad_scale);
+    const RuleOf<V> rule(hyperparameters);
+    const Common<V> common(hyperparameters, grad_scale);
     for (; i + step <= n; i += step) {
-      V params[kTogether];
-      const auto place = [&](int j)
-                             NNFAST_INLINED { return Place<T, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>}; };
-      unrolled<kTogether>([&](int j) NNFAST_INLINED {
-        params[j] = updated<States>(rule, common, place(j), place(j).read(kParam), common.scale * place(j).read(kGrad));
+      V params[kUnrolledSteps];
+      const auto elements = [&](int j) NNFAST_INLINED {
+        return ParameterElements<T, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>};
+      };
+      unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED {
+        params[j] = updated<States>(rule, common, elements(j), elements(j).load(kParam),
+                                    common.scale * elements(j).load(kGrad));
       });
-      unrolled<kTogether>([&](int j) NNFAST_INLINED { place(j).write(kParam, params[j]); });
+      unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED { elements(j).store(kParam, params[j]); });
     }
   }
-  if (i < n) step_strided<RuleOf, States, T>(numbers, grad_scale, arrays, strides, i, n);
+  if (i < n) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, i, n);
 }
 
 // ---- with sums, clipping and the running average ----
 
-// What is summed of gradients.
+// Squares of gradients, and how many are not finite.
 template <class T>
-class GradientSums {
+class GradientStatistics {
  public:
   using V = Vec<T>;
   NNFAST_INLINE void add(V g, int part) {
@@ -348,7 +405,7 @@ class GradientSums {
   int nans_ = 0, infinities_ = 0;
 };
 
-// Calls body(i, part, count) for the vectors of n elements, by the blocks that sums are taken in.
+// Calls body(i, part, count) for the vectors of n elements, by the blocks of the reductions.
 template <class T, class Body>
 NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
   for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
@@ -356,7 +413,7 @@ NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
       if (const std::ptrdiff_t count = part_count<T>(n - i, part)) body(i + part * kLanes<Vec<T>>, part, count);
 }
 
-// The arrays from an element on; one of them may be exchanged for another.
+// The arrays from an element on; one of them may be replaced by another.
 struct Window {
   char* at[kOptimArrays];
   std::ptrdiff_t strides[kOptimArrays];
@@ -373,35 +430,38 @@ struct Window {
   }
 };
 
-// A step by the plain form, some elements at a time, between the passes over what it is given and what it leaves.
+// The plain step, some elements at a time, between a pass over its inputs and one over its results.
 template <class T>
-[[gnu::noinline]] void step_with_sums(OptimFn plain, const double* numbers, double grad_scale, char* const* arrays,
-                                      const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums) {
+[[gnu::noinline]] void step_with_sums(OptimFn plain, const double* hyperparameters, double grad_scale,
+                                      char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
+                                      double* sums) {
   using V = Vec<T>;
-  constexpr std::ptrdiff_t most = 1024;  // of which the first cache keeps all arrays
+  constexpr std::ptrdiff_t most = 1024;  // all arrays of it stay in the first-level cache
   T grads[most], before[most];
-  GradientSums<T> gradients;
+  GradientStatistics<T> gradients;
   BlockSum<T> updates, params;
   const FlushSubnormalsScope flushing;
-  const Common<V> common(numbers, grad_scale);
+  const Common<V> common(hyperparameters, grad_scale);
   for (std::ptrdiff_t begin = 0; begin < n; begin += most) {
     const std::ptrdiff_t count = smaller(n - begin, most);
     Window window(arrays, strides, begin);
-    const auto place = [&](std::ptrdiff_t i, std::ptrdiff_t some)
-                           NNFAST_INLINED { return Place<T, false>{window.at, window.strides, i, some}; };
+    const auto elements = [&](std::ptrdiff_t i, std::ptrdiff_t some) NNFAST_INLINED {
+      return ParameterElements<T, false>{window.at, window.strides, i, some};
+    };
     for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
-      const V g = place(i, some).read(kGrad), p = place(i, some).read(kParam);
-      store_strided(reinterpret_cast<char*>(grads + i), sizeof(T), common.clipped(common.scale * g), some);
-      store_strided(reinterpret_cast<char*>(before + i), sizeof(T), p, some);
+      const V g = elements(i, some).load(kGrad), p = elements(i, some).load(kParam);
+      store_elements<T>(reinterpret_cast<char*>(grads), Contiguous<T>{}, i, common.clipped(common.scale * g), some);
+      store_elements<T>(reinterpret_cast<char*>(before), Contiguous<T>{}, i, p, some);
       if (sums) gradients.add(g, part);
     });
     window.set(kGrad, grads);
-    plain(numbers, numbers[kSign], window.at, window.strides, count, nullptr);  // the sign is in grads: twice is none
+    plain(hyperparameters, hyperparameters[kSign], window.at, window.strides, count,
+          nullptr);  // the sign is in grads: twice is none
     for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
-      const V p = place(i, some).read(kParam);
-      if (window.at[kEma]) place(i, some).write(kEma, common.averaged(place(i, some).read(kEma), p));
+      const V p = elements(i, some).load(kParam);
+      if (window.at[kEma]) elements(i, some).store(kEma, common.averaged(elements(i, some).load(kEma), p));
       if (!sums) return;
-      const V change = p - load_strided<V>(reinterpret_cast<char*>(before + i), sizeof(T), some, T{0});
+      const V change = p - load_elements<T>(reinterpret_cast<char*>(before), Contiguous<T>{}, i, some);
       updates.add_product(change, change, part);
       params.add_product(p, p, part);
     });
@@ -413,37 +473,38 @@ template <class T>
 }
 
 template <template <class> class RuleOf, int States, class T>
-void step_full(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+void step_full(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                std::ptrdiff_t n, double* sums) {
-  step_with_sums<T>(step_plain<RuleOf, States, T>, numbers, grad_scale, arrays, strides, n, sums);
+  step_with_sums<T>(step_plain<RuleOf, States, T>, hyperparameters, grad_scale, arrays, strides, n, sums);
 }
 
 template <class T>
 void gradient_sums(const double*, double, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
                    double* sums) {
   const ExceptionScope exceptions;
-  GradientSums<T> gradients;
-  for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count)
-                      NNFAST_INLINED { gradients.add(Place<T, false>{arrays, strides, i, count}.read(kGrad), part); });
+  GradientStatistics<T> gradients;
+  for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    gradients.add(ParameterElements<T, false>{arrays, strides, i, count}.load(kGrad), part);
+  });
   gradients.add_to(sums);
 }
 
-// float16 gradients go to float32, the master is what the kernel of float32 updates, and the parameter its rounding.
-template <OptimFn of_floats>
-void of_halves(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
-               std::ptrdiff_t n, double* sums) {
+// The float16 variant: widens the gradients, updates the master in float32, and rounds it to the parameter.
+template <OptimFn of_float32>
+void of_float16(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+                std::ptrdiff_t n, double* sums) {
   const ExceptionScope exceptions;
-  float grads[kOptimBlock];  // as many as sums are taken of
+  float grads[kOptimBlock];
   for (std::ptrdiff_t begin = 0; begin < n; begin += kOptimBlock) {
     const std::ptrdiff_t count = smaller(n - begin, kOptimBlock);
     Window window(arrays, strides, begin);
-    widen_halves(window.at[kGrad], strides[kGrad], grads, count);
+    widen_run(window.at[kGrad], strides[kGrad], grads, count);
     window.set(kGrad, grads);
     char* const param = window.at[kParam];
     window.at[kParam] = window.at[kMaster];
     window.strides[kParam] = strides[kMaster];
-    of_floats(numbers, grad_scale, window.at, window.strides, count, sums);
-    if (param) narrow_floats(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
+    of_float32(hyperparameters, grad_scale, window.at, window.strides, count, sums);
+    if (param) narrow_run(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
   }
 }
 
@@ -453,13 +514,13 @@ namespace NNFAST_ISA {
 
 extern const OptimKernels optim;
 const OptimKernels optim = {
-#define NNFAST_PLAIN(rule, name, states, cost) \
-  {of_halves<step_plain<rule, states, float>>, step_plain<rule, states, float>, step_plain<rule, states, double>},
+#define NNFAST_PLAIN(rule, name, states, ...) \
+  {of_float16<step_plain<rule, states, float>>, step_plain<rule, states, float>, step_plain<rule, states, double>},
     {NNFAST_OPTIM_RULES(NNFAST_PLAIN)},
-#define NNFAST_FULL(rule, name, states, cost) \
-  {of_halves<step_full<rule, states, float>>, step_full<rule, states, float>, step_full<rule, states, double>},
+#define NNFAST_FULL(rule, name, states, ...) \
+  {of_float16<step_full<rule, states, float>>, step_full<rule, states, float>, step_full<rule, states, double>},
     {NNFAST_OPTIM_RULES(NNFAST_FULL)},
-    {of_halves<gradient_sums<float>>, gradient_sums<float>, gradient_sums<double>},
+    {of_float16<gradient_sums<float>>, gradient_sums<float>, gradient_sums<double>},
 };
 
 }  // namespace NNFAST_ISA

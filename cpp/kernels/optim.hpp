@@ -1,68 +1,80 @@
-// The family of optimizers: one update rule each, over one run of elements of every array it keeps.
+// The family of optimizers: one update rule each, over one run of elements of every array of its state.
 #pragma once
 
 #include <cstddef>
 
-// X(rule in optim.cpp, name, arrays of state, ns an element on one core)
-#define NNFAST_OPTIM_RULES(X)                                     \
-  X(Sgd, "sgd", 0, 0.1)                                           \
-  X(SgdMomentum, "sgd_momentum", 1, 0.15)                         \
-  X(Adagrad, "adagrad", 1, 0.3)                                   \
-  X(Adadelta, "adadelta", 2, 0.5)                                 \
-  X(RmsProp, "rmsprop", 1, 0.3)                                   \
-  X(RmsPropMomentum, "rmsprop_momentum", 2, 0.35)                 \
-  X(RmsPropCentered, "rmsprop_centered", 2, 0.35)                 \
-  X(RmsPropCenteredMomentum, "rmsprop_centered_momentum", 3, 0.4) \
-  X(Adam, "adam", 2, 0.35)                                        \
-  X(AmsGrad, "amsgrad", 3, 0.4)                                   \
-  X(Adamax, "adamax", 2, 0.3)                                     \
-  X(Nadam, "nadam", 2, 0.35)                                      \
-  X(Radam, "radam", 2, 0.35)                                      \
-  X(Lion, "lion", 1, 0.15)
+#include "kernels/per_dtype.hpp"
+
+// X(rule in optim.cpp, name, state arrays, its hyperparameters...): corrections and products that depend on the step
+// alone are hyperparameters too, which the caller computes in double. Costs are in ops/costs.hpp.
+#define NNFAST_OPTIM_RULES(X)                                                                                        \
+  X(Sgd, "sgd", 0, "lr")                                                                                             \
+  X(SgdMomentum, "sgd_momentum", 1, "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov")                  \
+  X(Adagrad, "adagrad", 1, "lr", "eps", "eps_inside")                                                                \
+  X(Adadelta, "adadelta", 2, "lr", "eps", "decay", "gain")                                                           \
+  X(RmsProp, "rmsprop", 1, "lr", "eps", "eps_inside", "decay", "gain")                                               \
+  X(RmsPropMomentum, "rmsprop_momentum", 2, "lr", "eps", "eps_inside", "decay", "gain", "momentum", "momentum_gain") \
+  X(RmsPropCentered, "rmsprop_centered", 2, "lr", "eps", "eps_inside", "decay", "gain")                              \
+  X(RmsPropCenteredMomentum, "rmsprop_centered_momentum", 3, "lr", "eps", "eps_inside", "decay", "gain", "momentum", \
+    "momentum_gain")                                                                                                 \
+  X(Adam, "adam", 2, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2")                                \
+  X(AmsGrad, "amsgrad", 3, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "max_correction")        \
+  X(Adamax, "adamax", 2, "lr", "eps", "eps_inside", "decay1", "gain1", "decay2")                                     \
+  X(Nadam, "nadam", 2, "gradient_lr", "average_lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2")       \
+  X(Radam, "radam", 2, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified")                 \
+  X(Lion, "lion", 1, "lr", "step_decay", "step_gain", "decay", "gain")
 
 namespace nnfast {
 
 enum class OptimRule : int {
-#define NNFAST_ENUM(rule, name, states, cost) rule,
+#define NNFAST_ENUM(rule, name, states, ...) rule,
   NNFAST_OPTIM_RULES(NNFAST_ENUM)
 #undef NNFAST_ENUM
       Count
 };
 
-// The arrays of one parameter: those a rule or a call has no use for are null. Of float16 parameters and gradients
-// `master` is the parameter, in float32 as is the state, and the parameter is its rounding.
+// The arrays of one parameter: those that a rule or a call does not use are null. For float16 parameters and gradients
+// `master` is the parameter in float32, as is the state, and the parameter is its rounding.
 enum OptimArray : int { kParam, kGrad, kState0, kState1, kState2, kEma, kMaster, kOptimArrays };
 
-// The numbers of a step that all rules share; a rule's own follow, in the order of its constructor in optim.cpp.
-enum OptimNumber : int {
-  kSign,         // -1 to climb
-  kClip,         // gradients are cut to [-clip, clip]
+// The hyperparameters that all rules share come first; those of the rule follow.
+enum SharedHyperparameter : int {
+  kSign,         // -1 to maximize
+  kClip,         // gradients are clipped to [-clip, clip]
   kWeightDecay,  // times the parameter is added to the gradient
   kShrink,       // the parameter is multiplied by it first
   kEmaDecay,     // of the running average of the parameter
-  kRuleNumbers,
-  kOptimNumbers = 16
+  kSharedHyperparameters
+};
+constexpr int kMaxRuleHyperparameters = 8, kMaxHyperparameters = kSharedHyperparameters + kMaxRuleHyperparameters;
+
+struct OptimRuleInfo {
+  const char* name;
+  int states;
+  const char* hyperparameters[kMaxRuleHyperparameters];  // null after the last
+};
+constexpr const char* kSharedHyperparameterNames[] = {"sign", "clip_value", "weight_decay", "shrink", "ema_decay"};
+constexpr OptimRuleInfo kOptimRules[] = {
+#define NNFAST_ROW(rule, name, states, ...) {name, states, {__VA_ARGS__}},
+    NNFAST_OPTIM_RULES(NNFAST_ROW)
+#undef NNFAST_ROW
 };
 
-// Sums over a run of elements that are added to, each with what lies in a double: of squares of the gradient as it was
-// given, of the change of the parameter, and of the parameter; and how many gradients are NaN and infinite.
+// Sums over a run of elements, in double: squares of the gradient as it was given, of the change of the parameter, and
+// of the parameter; and how many gradients are NaN and infinite.
 enum OptimSum : int { kGradSquares, kUpdateSquares, kParamSquares, kNaNs, kInfinities, kOptimSums };
 
-// Elements whose sums are taken on their own.
+// Elements of a block of the sums.
 constexpr std::ptrdiff_t kOptimBlock = 4096;
 
-// n elements at byte strides. grad_scale multiplies the gradients. The plain form knows neither clipping nor `sums` (or
-// null), nor the average.
-using OptimFn = void (*)(const double* numbers, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
-                         std::ptrdiff_t n, double* sums);
-
-struct OptimFns {
-  OptimFn f16, f32, f64;
-};
+// n elements at byte strides. grad_scale multiplies the gradients. Adds to `sums`, or null. The plain form has neither
+// clipping nor sums nor the average.
+using OptimFn = void (*)(const double* hyperparameters, double grad_scale, char* const* arrays,
+                         const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
 
 struct OptimKernels {
-  OptimFns plain[static_cast<int>(OptimRule::Count)], full[static_cast<int>(OptimRule::Count)];
-  OptimFns gradients;  // only the sums that are of gradients; arrays: as above
+  PerDtype<OptimFn> plain[static_cast<int>(OptimRule::Count)], full[static_cast<int>(OptimRule::Count)];
+  PerDtype<OptimFn> gradients;  // only the sums of gradients
 };
 
 }  // namespace nnfast

@@ -1,6 +1,7 @@
-// l1 sum |w| + l2/2 sum w^2, and what it adds to the gradient: l1 sign(w) + l2 w.
+// l1 sum |w| + l2/2 sum w^2, and its gradient: l1 sign(w) + l2 w.
 #include "kernels/penalties.hpp"
 
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
 #include "simd/reduce.hpp"
 
@@ -13,20 +14,19 @@ void penalty(const Penalty& penalty, const char* weights, std::ptrdiff_t weight_
   using V = Vec<T>;
   const ExceptionScope exceptions;
   const V l1 = broadcast<V>(static_cast<T>(penalty.l1)), l2 = broadcast<V>(static_cast<T>(penalty.l2));
-  const bool pulls = penalty.l2 != 0;
+  const bool has_l2 = penalty.l2 != 0;
   BlockSum<T> magnitudes, squares;
   for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock) {
     for (int part = 0; part < kReduceParts<T>; ++part) {
       const std::ptrdiff_t at = i + part * kLanes<V>, count = part_count<T>(n - i, part);
-      const V w = load_strided<V>(weights + at * weight_stride, weight_stride, count, T{0});
+      const V w = load_elements<T>(weights, weight_stride, at, count);
       magnitudes.add(abs(w), part);
       squares.add_product(w, w, part);
       if (!gradients) continue;
-      char* to = gradients + at * gradient_stride;
-      const V g = load_strided<V>(to, gradient_stride, count, T{0});
+      const V g = load_elements<T>(gradients, gradient_stride, at, count);
       const V sign = w > 0 ? l1 : (w < 0 ? -l1 : w);  // w is 0 there, or NaN
-      // An infinite weight is pulled by what there is, not by 0 times infinity.
-      store_strided(to, gradient_stride, g + (pulls ? fma(l2, w, sign) : sign), count);
+      // With l2 = 0 an infinite weight would be multiplied by 0.
+      store_elements<T>(gradients, gradient_stride, at, g + (has_l2 ? fma(l2, w, sign) : sign), count);
     }
   }
   sums[0] = magnitudes.total();
@@ -38,7 +38,7 @@ void penalty(const Penalty& penalty, const char* weights, std::ptrdiff_t weight_
 namespace NNFAST_ISA {
 
 extern const PenaltyKernels penalties;
-const PenaltyKernels penalties = {penalty<float>, penalty<double>};
+const PenaltyKernels penalties = {{nullptr, penalty<float>, penalty<double>}};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

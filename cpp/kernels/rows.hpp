@@ -5,8 +5,8 @@
 
 #include "kernels/matrix.hpp"
 #include "kernels/unrolled.hpp"
+#include "simd/elements.hpp"
 #include "simd/reduce.hpp"
-#include "simd/stored.hpp"
 
 namespace nnfast {
 namespace {

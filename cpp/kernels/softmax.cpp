@@ -233,12 +233,12 @@ namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
 const SoftmaxKernels softmax = {
-    {nnfast::softmax<Half>, nnfast::softmax<float>, nnfast::softmax<double>},
-    {log_softmax<Half>, log_softmax<float>, log_softmax<double>},
-    {logsumexp<Half>, logsumexp<float>, logsumexp<double>},
-    {softmax_backward<Half>, softmax_backward<float>, softmax_backward<double>},
-    {log_softmax_backward<Half>, log_softmax_backward<float>, log_softmax_backward<double>},
-    {logsumexp_backward<Half>, logsumexp_backward<float>, logsumexp_backward<double>},
+    {nnfast::softmax<Float16>, nnfast::softmax<float>, nnfast::softmax<double>},
+    {log_softmax<Float16>, log_softmax<float>, log_softmax<double>},
+    {logsumexp<Float16>, logsumexp<float>, logsumexp<double>},
+    {softmax_backward<Float16>, softmax_backward<float>, softmax_backward<double>},
+    {log_softmax_backward<Float16>, log_softmax_backward<float>, log_softmax_backward<double>},
+    {logsumexp_backward<Float16>, logsumexp_backward<float>, logsumexp_backward<double>},
 };
 
 }  // namespace NNFAST_ISA

@@ -1,18 +1,27 @@
 #include "kernels/sums.hpp"
 
+#include "simd/elements.hpp"
 #include "simd/float_state.hpp"
 #include "simd/reduce.hpp"
 
 namespace nnfast {
 namespace {
 
-template <class T>
-void add(double* to, const T* values, std::ptrdiff_t n) {
-  using V = Vec<T>;
+template <class S>
+void add_rows(const char* values, std::ptrdiff_t row_stride, std::ptrdiff_t stride, std::ptrdiff_t rows,
+              std::ptrdiff_t n, double* to) {
+  constexpr std::ptrdiff_t lanes = kLanes<typename Stored<S>::V>;
   const ExceptionScope exceptions;
-  std::ptrdiff_t i = 0;
-  for (; i + kLanes<V> <= n; i += kLanes<V>) add_doubles(to + i, load<V>(values + i), kLanes<V>);
-  if (i < n) add_doubles(to + i, load_partial<V>(values + i, n - i, T{0}), n - i);
+  const bool contiguous = stride == static_cast<std::ptrdiff_t>(sizeof(S));
+  for (std::ptrdiff_t r = 0; r < rows; ++r, values += row_stride) {
+    std::ptrdiff_t i = 0;
+    if (contiguous)
+      for (; i + lanes <= n; i += lanes) add_doubles(to + i, Stored<S>::load(values + i * stride), lanes);
+    for (; i < n; i += lanes) {
+      const std::ptrdiff_t count = smaller(lanes, n - i);
+      add_doubles(to + i, Stored<S>::load(values + i * stride, stride, count), count);
+    }
+  }
 }
 
 }  // namespace
@@ -20,7 +29,7 @@ void add(double* to, const T* values, std::ptrdiff_t n) {
 namespace NNFAST_ISA {
 
 extern const SumKernels sums;
-const SumKernels sums = {add<float>, add<double>};
+const SumKernels sums = {{add_rows<Float16>, add_rows<float>, add_rows<double>}};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -1,14 +1,18 @@
-// The family of sums that are kept in double: columns of rows, and what was found block by block.
+// The family of sums of columns, taken in double.
 #pragma once
 
 #include <cstddef>
 
+#include "kernels/per_dtype.hpp"
+
 namespace nnfast {
 
+// Adds `rows` rows of n values, at byte strides, to n doubles.
+using AddRowsFn = void (*)(const char* values, std::ptrdiff_t row_stride, std::ptrdiff_t stride, std::ptrdiff_t rows,
+                           std::ptrdiff_t n, double* to);
+
 struct SumKernels {
-  // Adds n values next to each other to as many doubles.
-  void (*add_f32)(double* to, const float* values, std::ptrdiff_t n);
-  void (*add_f64)(double* to, const double* values, std::ptrdiff_t n);
+  PerDtype<AddRowsFn> add_rows;
 };
 
 }  // namespace nnfast

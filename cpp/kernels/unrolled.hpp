@@ -1,4 +1,4 @@
-// Several vectors at a time.
+// Loops that are unrolled by hand.
 #pragma once
 
 #include <utility>
@@ -8,12 +8,11 @@
 namespace nnfast {
 namespace {
 
-// Vectors that go through a formula together. A formula is a chain of operations that wait for each other; of four
-// chains the compiler weaves one stream, if all inputs are loaded before the first result is stored.
-constexpr int kAtOnce = kShort ? 1 : 4;
+// The unroll factor of formulas. A formula is a chain of operations that wait for each other; the compiler interleaves
+// four chains if all inputs are loaded before the first result is stored.
+constexpr int kUnroll = kShort ? 1 : 4;
 
-// body(0), ..., body(N - 1), each with its number known before anything else is decided, so that arrays it indexes are
-// registers.
+// body(0), ..., body(N - 1), each inlined with a constant, so that arrays it indexes are registers.
 template <int N, class Body>
 NNFAST_INLINE void unrolled(Body body) {
   [&]<int... u>(std::integer_sequence<int, u...>)

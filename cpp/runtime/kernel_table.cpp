@@ -13,44 +13,22 @@
 
 namespace nnfast {
 
-#define NNFAST_DECLARE(space, name)                \
-  namespace space {                                \
-  extern const ActivationKernels activations;      \
-  extern const SoftmaxKernels softmax;             \
-  extern const LossKernels losses;                 \
-  extern const NormalizationKernels normalization; \
-  extern const LayerNormKernels layer_norm;        \
-  extern const DropoutKernels dropout;             \
-  extern const RandomKernels random;               \
-  extern const OptimKernels optim;                 \
-  extern const PenaltyKernels penalties;           \
-  extern const GatingKernels gating;               \
-  extern const BiasKernels bias;                   \
-  extern const ConversionKernels conversion;       \
-  extern const SumKernels sums;                    \
+#define NNFAST_DECLARE(name, Kernels, _) extern const Kernels name;
+#define NNFAST_DECLARE_ALL(space, isa) \
+  namespace space {                    \
+  NNFAST_FAMILIES(NNFAST_DECLARE, )    \
   }
-NNFAST_FOR_EACH_ISA(NNFAST_DECLARE)
+NNFAST_FOR_EACH_ISA(NNFAST_DECLARE_ALL)
+#undef NNFAST_DECLARE_ALL
 #undef NNFAST_DECLARE
 
 namespace {
 
-#define NNFAST_TABLE(space, name)    \
-  KernelTable{name,                  \
-              &space::activations,   \
-              &space::softmax,       \
-              &space::losses,        \
-              &space::normalization, \
-              &space::layer_norm,    \
-              &space::dropout,       \
-              &space::random,        \
-              &space::optim,         \
-              &space::penalties,     \
-              &space::gating,        \
-              &space::bias,          \
-              &space::conversion,    \
-              &space::sums},
+#define NNFAST_ADDRESS(name, Kernels, space) &space::name,
+#define NNFAST_TABLE(space, isa) KernelTable{isa, NNFAST_FAMILIES(NNFAST_ADDRESS, space)},
 constexpr KernelTable tables[] = {NNFAST_FOR_EACH_ISA(NNFAST_TABLE)};
 #undef NNFAST_TABLE
+#undef NNFAST_ADDRESS
 
 std::atomic<const KernelTable*> current{&tables[0]};
 

@@ -3,37 +3,19 @@
 
 #include <span>
 
+#include "kernels/families.def"
+
 namespace nnfast {
 
-struct ActivationKernels;
-struct SoftmaxKernels;
-struct LossKernels;
-struct NormalizationKernels;
-struct LayerNormKernels;
-struct DropoutKernels;
-struct RandomKernels;
-struct OptimKernels;
-struct PenaltyKernels;
-struct GatingKernels;
-struct BiasKernels;
-struct ConversionKernels;
-struct SumKernels;
+#define NNFAST_DECLARE(name, Kernels, _) struct Kernels;
+NNFAST_FAMILIES(NNFAST_DECLARE, )
+#undef NNFAST_DECLARE
 
 struct KernelTable {
   const char* isa;
-  const ActivationKernels* activations;
-  const SoftmaxKernels* softmax;
-  const LossKernels* losses;
-  const NormalizationKernels* normalization;
-  const LayerNormKernels* layer_norm;
-  const DropoutKernels* dropout;
-  const RandomKernels* random;
-  const OptimKernels* optim;
-  const PenaltyKernels* penalties;
-  const GatingKernels* gating;
-  const BiasKernels* bias;
-  const ConversionKernels* conversion;
-  const SumKernels* sums;
+#define NNFAST_MEMBER(name, Kernels, _) const Kernels* name;
+  NNFAST_FAMILIES(NNFAST_MEMBER, )
+#undef NNFAST_MEMBER
 };
 
 // What this build has, the narrowest first.

@@ -20,6 +20,9 @@ Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
 Numbers = tuple[float, ...]
 
+# What _group_numbers returns before a rule's own, in the order of cpp/kernels/optim.hpp.
+_SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
+
 _NO_CLIP, _CLIP_EACH, _CLIP_GLOBAL = range(3)
 
 
@@ -108,7 +111,7 @@ class Optimizer(Resumable):
     def _make_state(self) -> None:
         self.step_count = 0
         self.skipped_count = 0
-        self._core = _core.Optimizer(self._made, list(self._state_names))
+        self._core = self._new_core()
         self._check_kinds()
         halves = any(p.dtype == np.float16 for p in self.params)
         self._master: list[NDArray[Any] | None] | None = None
@@ -121,13 +124,17 @@ class Optimizer(Resumable):
             self.ema = [self._ema_start(p) for p in self.params]
         self._core.check(self.params, self._states(), self.ema, self._master)
 
+    def _new_core(self) -> _core.Optimizer:
+        hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
+        return _core.Optimizer(self._made, list(self._state_names), hyperparameters)
+
     def __getstate__(self) -> dict[str, Any]:
         # For copies and pickles. What is left out is found again in the next step.
         return {name: value for name, value in vars(self).items() if name != "_core"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._core = _core.Optimizer(self._made, list(self._state_names))
+        self._core = self._new_core()
 
     def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
         """Update the parameters by their gradients.
@@ -218,8 +225,12 @@ class Optimizer(Resumable):
         group = self.groups[self._group_of[i]] if self._group_of else {}
         return group.get(name, getattr(self, name))
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        """Names of what _numbers returns, as cpp/kernels/optim.hpp has them."""
+        raise NotImplementedError
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
-        """The rule's own numbers at step t, in the order of its constructor in cpp/kernels/optim.cpp."""
+        """The rule's hyperparameters at step t."""
         raise NotImplementedError
 
     def _rule_scalars(self) -> dict[str, list[float]]:

@@ -212,10 +212,10 @@ def leaky_relu_backward(
     return _call("_leaky_relu_backward", (dy, y), (slope,), kwargs)
 
 
-def _per_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
-    """The ufunc, or, of plain arrays with a slope for each channel, the same by all threads."""
+def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
+    """The ufunc or, of contiguous arrays with a weight for each channel, the same on all threads."""
     if keywords.keys() <= {"out"}:
-        result = _core.per_channel(backward, arrays, weight, keywords.get("out"))
+        result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
             return result
     return _ufuncs["_prelu_backward" if backward else "_prelu"](*arrays, weight, **keywords)
@@ -223,12 +223,12 @@ def _per_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[
 
 @_documented
 def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
-    return _per_channel(False, [x], weight, kwargs)
+    return _by_channel(False, [x], weight, kwargs)
 
 
 @_documented
 def prelu_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
-    return _per_channel(True, [dy, x], weight, kwargs)
+    return _by_channel(True, [dy, x], weight, kwargs)
 
 
 @_documented

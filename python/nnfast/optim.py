@@ -146,6 +146,11 @@ class SGD(Optimizer):
             return "sgd_momentum", ("momentum_buffer",)
         return "sgd", ()
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        if self._made == "sgd":
+            return ("lr",)
+        return "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov"
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         if self._made == "sgd":
             return (lr,)
@@ -246,6 +251,9 @@ class Adagrad(Optimizer):
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adagrad", ("sum",)
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "lr", "eps", "eps_inside"
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         eps = settings["eps"]
         inside = self.convention in ("keras", "optax")
@@ -320,6 +328,9 @@ class Adadelta(Optimizer):
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adadelta", ("square_avg", "acc_delta")
+
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "lr", "eps", "decay", "gain"
 
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         rho = settings["rho"]
@@ -425,12 +436,18 @@ class RMSprop(Optimizer):
             return f"{name}_momentum", (*states, "momentum_buffer")
         return name, tuple(states)
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        names = "lr", "eps", "eps_inside", "decay", "gain"
+        return (*names, "momentum", "momentum_gain") if self._made.endswith("momentum") else names
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
-        alpha, eps, momentum = settings["alpha"], settings["eps"], settings["momentum"]
+        alpha, eps = settings["alpha"], settings["eps"]
         inside = self.convention in ("keras", "optax")
         places = (0.0, eps) if inside else (eps, 0.0)
-        outer, gain = (1.0, lr) if inside and self._made.endswith("momentum") else (lr, 1.0)
-        return outer, *places, alpha, 1 - alpha, momentum, gain
+        if not self._made.endswith("momentum"):
+            return lr, *places, alpha, 1 - alpha
+        outer, gain = (1.0, lr) if inside else (lr, 1.0)
+        return outer, *places, alpha, 1 - alpha, settings["momentum"], gain
 
 
 class Adam(Optimizer):
@@ -522,15 +539,21 @@ class Adam(Optimizer):
             return "amsgrad", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
         return "adam", ("exp_avg", "exp_avg_sq")
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        names = "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
+        return (*names, "max_correction") if self._made == "amsgrad" else names
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
-        correction, own = left2**-0.5, 1.0
+        correction, max_correction = left2**-0.5, 1.0
         if self.convention == "keras":
             lr, correction = lr * sqrt(left2), 1.0
         elif self.convention == "optax" and self.amsgrad:
-            correction, own = 1.0, 1 / left2
-        return lr / left1, settings["eps"], correction, beta1, 1 - beta1, beta2, 1 - beta2, own
+            correction, max_correction = 1.0, 1 / left2
+        decays = beta1, 1 - beta1, beta2, 1 - beta2
+        own = (max_correction,) if self._made == "amsgrad" else ()
+        return lr / left1, settings["eps"], correction, *decays, *own
 
 
 class AdamW(Adam):
@@ -664,6 +687,9 @@ class Adamax(Optimizer):
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adamax", ("exp_avg", "exp_inf")
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "lr", "eps", "eps_inside", "decay1", "gain1", "decay2"
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         beta1, beta2 = settings["betas"]
         eps = settings["eps"]
@@ -752,6 +778,9 @@ class NAdam(Optimizer):
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "nadam", ("exp_avg", "exp_avg_sq")
+
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "gradient_lr", "average_lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
 
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         beta1, beta2 = settings["betas"]
@@ -848,6 +877,9 @@ class RAdam(Optimizer):
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "radam", ("exp_avg", "exp_avg_sq")
 
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified"
+
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
@@ -936,6 +968,9 @@ class Lion(Optimizer):
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "lion", ("exp_avg",)
+
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "lr", "step_decay", "step_gain", "decay", "gain"
 
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         beta1, beta2 = settings["betas"]

@@ -23,9 +23,9 @@
 #include "kernels/random.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/sums.hpp"
+#include "ops/normalization.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/kernel_table.hpp"
-#include "runtime/normalize.hpp"
 
 using namespace nnfast;
 
@@ -166,24 +166,28 @@ void elementwise(const Elementwise& kernel, const std::string& name, int inputs,
 }
 
 template <class T>
-void all_elementwise() {
+void activations() {
   const KernelTable& table = kernels();
-#define NNFAST_RUN(formula, name, params, cost, backward_cost)                                        \
+#define NNFAST_RUN(formula, name, params)                                                             \
   elementwise<T>(table.activations->forward[static_cast<int>(Activation::formula)], name, 1, params); \
   elementwise<T>(table.activations->backward[static_cast<int>(Activation::formula)], name "_backward", 2, params);
   NNFAST_ACTIVATIONS(NNFAST_RUN)
 #undef NNFAST_RUN
-#define NNFAST_RUN(formula, name, cost, backward_cost)                                \
+  elementwise<T>(table.activations->prelu_weight_grad, "prelu_weight_grad", 2, 0);
+}
+
+template <class T>
+void gating() {
+  const KernelTable& table = kernels();
+#define NNFAST_RUN(formula, name)                                                     \
   elementwise<T>(table.gating->forward[static_cast<int>(Gate::formula)], name, 2, 0); \
   elementwise<T>(table.gating->gate_backward[static_cast<int>(Gate::formula)], name "_gate_backward", 3, 0);
   NNFAST_GATES(NNFAST_RUN)
 #undef NNFAST_RUN
-  elementwise<T>(table.activations->prelu_weight_grad, "prelu_weight_grad", 2, 0);
-  elementwise<T>(table.dropout->keep_scaled, "keep_scaled", 1, 1);
 }
 
 template <class T>
-void biased(int index, const char* name, bool by_y) {
+void biased(int index, const char* name, bool takes_y) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   std::vector<T> x = numbers<T>(1), dy = tame<T>(2), bias = tame<T>(3, kColumns), y(kElements), dx(kElements);
   const BiasKernels& kernel = *kernels().bias;
@@ -194,8 +198,8 @@ void biased(int index, const char* name, bool by_y) {
   }
   std::vector<double> sums(kColumns);
   const BiasBackward backward{bytes(dy),
-                              bytes(by_y ? y : x),
-                              by_y ? nullptr : bytes(bias),
+                              bytes(takes_y ? y : x),
+                              takes_y ? nullptr : bytes(bias),
                               bytes(dx),
                               kColumns * size,
                               size,
@@ -210,7 +214,7 @@ void biased(int index, const char* name, bool by_y) {
 
 template <class T>
 void all_biased() {
-#define NNFAST_RUN(formula, name, by_y, cost, backward_cost) biased<T>(static_cast<int>(Biased::formula), name, by_y);
+#define NNFAST_RUN(formula, name, takes_y) biased<T>(static_cast<int>(Biased::formula), name, takes_y);
   NNFAST_BIASED(NNFAST_RUN)
 #undef NNFAST_RUN
 }
@@ -376,6 +380,7 @@ void dropout() {
     of_dtype<T>(kernel.apply_sums)({1.5, -0.0, 0}, run, sums.data());
   }
   Hash()(bits)(y)(x)(sums).print("dropout", kName<T>);
+  elementwise<T>(kernel.keep_scaled, "keep_scaled", 1, 1);
 }
 
 void random_numbers() {
@@ -394,10 +399,10 @@ void random_numbers() {
   run(kernel.normal_f64, "normal", double{});
 }
 
-// Three steps of a rule; its own numbers are not those of a user, but those of every rule.
+// Three steps of a rule; every hyperparameter of its own is 0.5.
 template <class T>
-void optimizer(const OptimFns& fns, const std::string& name, bool full) {
-  double of_step[kOptimNumbers];
+void optimizer(const PerDtype<OptimFn>& fns, const std::string& name, bool full) {
+  double of_step[kMaxHyperparameters];
   for (double& number : of_step) number = 0.5;
   of_step[kSign] = full ? -1 : 1;
   of_step[kClip] = full ? 3 : INFINITY;
@@ -427,7 +432,7 @@ void optimizer(const OptimFns& fns, const std::string& name, bool full) {
 template <class T>
 void optimizers() {
   const OptimKernels& kernel = *kernels().optim;
-#define NNFAST_RUN(rule, name, states, cost)                                  \
+#define NNFAST_RUN(rule, name, states, ...)                                   \
   optimizer<T>(kernel.plain[static_cast<int>(OptimRule::rule)], name, false); \
   optimizer<T>(kernel.full[static_cast<int>(OptimRule::rule)], name " with sums", true);
   NNFAST_OPTIM_RULES(NNFAST_RUN)
@@ -456,33 +461,59 @@ template <class T>
 void sums() {
   const std::vector<T> values = numbers<T>(1);
   std::vector<double> to(kElements, 0.5);
-  if constexpr (sizeof(T) == 4) {
-    kernels().sums->add_f32(to.data(), values.data(), kElements - 1);
-  } else {
-    kernels().sums->add_f64(to.data(), values.data(), kElements - 1);
-  }
+  of_dtype<T>(kernels().sums->add_rows)(reinterpret_cast<const char*>(values.data()), 0, sizeof(T), 1, kElements - 1,
+                                        to.data());
   Hash()(to).print("sums", kName<T>);
 }
 
-template <class T>
-void with_halves() {
-  all_elementwise<T>();
-  all_biased<T>();
-  for (const bool either : {false, true}) {
-    normalization<T>(either);
-    layer_norm<T>(either);
-  }
-  dropout<T>();
-  optimizers<T>();
-  softmax_family<T>();
+// Calls body with a value of each dtype.
+template <class Body>
+void for_floats(Body body) {
+  body(float{});
+  body(double{});
+}
+template <class Body>
+void for_all(Body body) {
+  body(Half{});
+  for_floats(body);
 }
 
-template <class T>
-void without_halves() {
-  maxout<T>();
-  losses<T>();
-  penalties<T>();
-  sums<T>();
+// A function for each family of families.def: a family without one does not link.
+void run_activations() {
+  for_all([](auto type) { activations<decltype(type)>(); });
+  for_floats([](auto type) { maxout<decltype(type)>(); });
+}
+void run_gating() {
+  for_all([](auto type) { gating<decltype(type)>(); });
+}
+void run_bias() {
+  for_all([](auto type) { all_biased<decltype(type)>(); });
+}
+void run_softmax() {
+  for_all([](auto type) { softmax_family<decltype(type)>(); });
+}
+void run_losses() {
+  for_floats([](auto type) { losses<decltype(type)>(); });
+}
+void run_normalization() {
+  for (const bool across : {false, true}) for_all([=](auto type) { normalization<decltype(type)>(across); });
+}
+void run_layer_norm() {
+  for (const bool centred : {false, true}) for_all([=](auto type) { layer_norm<decltype(type)>(centred); });
+}
+void run_dropout() {
+  for_all([](auto type) { dropout<decltype(type)>(); });
+}
+void run_random() { random_numbers(); }
+void run_optim() {
+  for_all([](auto type) { optimizers<decltype(type)>(); });
+}
+void run_penalties() {
+  for_floats([](auto type) { penalties<decltype(type)>(); });
+}
+void run_conversion() { conversion(); }
+void run_sums() {
+  for_floats([](auto type) { sums<decltype(type)>(); });
 }
 
 }  // namespace
@@ -491,12 +522,8 @@ int main() {
   for (const KernelTable& table : built_kernels()) {
     if (!cpu_supports(table.isa)) continue;
     choose_kernels(table.isa);
-    with_halves<Half>();
-    with_halves<float>();
-    with_halves<double>();
-    without_halves<float>();
-    without_halves<double>();
-    random_numbers();
-    conversion();
+#define NNFAST_RUN(name, Kernels, _) run_##name();
+    NNFAST_FAMILIES(NNFAST_RUN, )
+#undef NNFAST_RUN
   }
 }

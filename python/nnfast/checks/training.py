@@ -71,7 +71,7 @@ class Trainee:
         self._names = optimizer._names
         params = self.net.params
         memo: dict[int, Any] = {id(p): params[place_of[id(p)]] for p in optimizer.params}
-        memo[id(optimizer._core)] = _core.Optimizer(optimizer._made, list(optimizer._state_names))
+        memo[id(optimizer._core)] = optimizer._new_core()
         self.optimizer = copy.deepcopy(optimizer, memo)
 
     def set_rate(self, rate: float) -> None:

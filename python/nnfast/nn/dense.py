@@ -82,8 +82,7 @@ class Dense(KernelLayer):
         self._learn(weight=self._weight)
         if self._bias is not None:
             self._learn(bias=self._bias)
-        self._tile, self._ones = Buffer(), _Ones()
-        self._dz = Buffer()  # only for a dy that may not be written
+        self._tile = Buffer()
         self._x = self._used = self._weight
 
     @property
@@ -113,10 +112,7 @@ class Dense(KernelLayer):
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
         if self._bias is not None:
-            out = dy if own else self._dz.take(dy.shape, dy.dtype)
-            # With nothing dropped, dy goes through it unchanged: it is the sum that is wanted.
-            bits, grad = self._ones.bits(dy.size), self._own_grads["bias"]
-            _core.bias_relu_dropout_backward(dy, bits, 1.0, out, grad)
+            _core.column_sums(dy, self._own_grads["bias"])
         return self._product_backward(dy, wanted)
 
     def _add_bias(self, z: Array, bias: Array) -> None:
@@ -237,20 +233,6 @@ class DropConnect(Dense):
 
     def _settings(self) -> str:
         return f"{super()._settings()}, p={self.p:g}"
-
-
-class _Ones:
-    """Masks that keep everything."""
-
-    def __init__(self) -> None:
-        self._bits = np.empty(0, np.uint8)
-
-    def bits(self, elements: int) -> Array:
-        """The mask for so many elements."""
-        wanted = (elements + 7) // 8
-        if self._bits.size < wanted:
-            self._bits = np.full(wanted, 255, np.uint8)
-        return self._bits if self._bits.size == wanted else self._bits[:wanted]
 
 
 def _first_weight(

@@ -1,4 +1,4 @@
-#include "runtime/normalize.hpp"
+#include "ops/normalization.hpp"
 
 #include <algorithm>
 #include <array>

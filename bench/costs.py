@@ -1,0 +1,184 @@
+"""What kernels cost an element, beside the figures of cpp/ops/costs.hpp."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import nnfast as nf
+from bench.timing import in_turn
+from nnfast import _core, activations, bias, gating
+
+# Elements of the two runs whose difference is measured, so that what a call costs is left out. Arrays of both stay in the
+# second-level cache, of 1 MB or more on what x86-64-v3 runs on.
+SMALL, LARGE = 4096, 20480
+COLUMNS = 64
+# Costs that are measured together with another.
+ADDED_TO = {"gradient_norms": "sgd", "step_sums": "sgd"}
+
+
+Call = Callable[[], object]
+# A call over arrays of about so many elements.
+Case = Callable[[int], Call]
+
+
+def main() -> None:
+    """Print all; fail where one is off by more than half."""
+    figures = _core._costs()
+    cases = all_cases()
+    if missing := figures.keys() ^ cases.keys():
+        raise SystemExit(f"bench/costs.py and costs.hpp must have the same names: {missing}")
+    wrong = []
+    print(f"{'':28}{'measured':>9}{'figure':>9}{'ratio':>7}   ns an element")
+    with nf.threads(1):
+        for name, (figure, _) in figures.items():
+            measured = ns_per_element(cases[name])
+            if name in ADDED_TO:
+                measured -= ns_per_element(cases[ADDED_TO[name]])
+            ratio = measured / figure
+            off = not 0.5 <= ratio <= 1.5
+            wrong += [name] * off
+            print(f"{name:28}{measured:9.3f}{figure:9.3f}{ratio:7.2f}{'   off' if off else ''}")
+    if wrong:
+        raise SystemExit(f"{len(wrong)} of {len(figures)} are off by more than half: {', '.join(wrong)}")
+
+
+def ns_per_element(case: Case) -> float:
+    """The slope between two sizes; the least of several, since others only add to a time."""
+    small, large = case(SMALL), case(LARGE)
+    slopes = []
+    with np.errstate(all="ignore"):
+        for _ in range(7):
+            low, high = in_turn([small, large], rounds=9, number=8)
+            slopes.append((high - low) / (LARGE - SMALL))
+    return float(np.median(slopes))
+
+
+def all_cases() -> dict[str, Case]:
+    """A case for each name of costs.hpp."""
+    ufuncs = {**activations._ufuncs, **gating._ufuncs}
+    cases = {name.removeprefix("_"): of_ufunc(ufunc) for name, ufunc in ufuncs.items()}
+    return {**cases, **of_layouts(), **of_biases(), **of_random(), **of_optimizers()}
+
+
+def floats(*shape: int) -> Any:
+    """Between 0 and 1, which suits every input."""
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def of_ufunc(ufunc: np.ufunc) -> Case:
+    """Parameters are arrays too: numbers would take the same loop."""
+
+    def case(n: int) -> Call:
+        arrays = [floats(n) for _ in range(ufunc.nin)]
+        out = np.empty(n, np.float32)
+        return lambda: ufunc(*arrays, out=out)
+
+    return case
+
+
+def rows(n: int) -> Any:
+    """A matrix of n elements."""
+    return floats(n // COLUMNS, COLUMNS)
+
+
+def of_layouts() -> dict[str, Case]:
+    """What is more than a loop: channels, columns, lists."""
+
+    def prelu_channels(n: int) -> Call:
+        x, weight, out = rows(n), floats(COLUMNS), rows(n)
+        return lambda: _core.prelu_by_channel(False, [x], weight, out)
+
+    def prelu_weight_rows(n: int) -> Call:
+        dy, x = rows(n).T, rows(n).T
+        return lambda: _core.prelu_weight_backward(dy, x, 1)
+
+    def prelu_weight_strided(n: int) -> Call:
+        dy, x = floats(4, n // 4), floats(4, n // 4)
+        return lambda: _core.prelu_weight_backward(dy, x, 1)
+
+    def maxout(n: int) -> Call:
+        x, y, which = floats(n), floats(n // 2), np.empty(n // 2, np.uint8)
+        return lambda: _core.maxout(x, y, which, 2)
+
+    def column_sums(n: int) -> Call:
+        x, out = rows(n), floats(COLUMNS)
+        return lambda: _core.column_sums(x, out)
+
+    def elastic_net(n: int) -> Call:
+        params, grads = [floats(n)], [floats(n)]
+        return lambda: _core.elastic_net(params, 1e-3, 1e-3, grads)
+
+    return {case.__name__: case for case in (
+        prelu_channels, prelu_weight_rows, prelu_weight_strided, maxout, column_sums, elastic_net
+    )}
+
+
+def of_biases() -> dict[str, Case]:
+    """Forward and backward of each."""
+
+    def forward(index: int) -> Case:
+        def case(n: int) -> Call:
+            x, b, out = rows(n), floats(COLUMNS), rows(n)
+            return lambda: _core.bias_forward(index, x, b, out)
+
+        return case
+
+    def backward(index: int) -> Case:
+        def case(n: int) -> Call:
+            dy, saved, b, dx, dbias = rows(n), rows(n), floats(COLUMNS), rows(n), floats(COLUMNS)
+            return lambda: _core.bias_backward(index, dy, saved, b, dx, dbias)
+
+        return case
+
+    cases = {}
+    for name, index in bias._INDEX.items():
+        cases[name.removeprefix("_")] = forward(index)
+        cases[name.removeprefix("_") + "_backward"] = backward(index)
+    return cases
+
+
+def of_random() -> dict[str, Case]:
+    """Kinds of number of 32 and 64 bits."""
+    dtypes = {"bits_32": "u4", "bits_64": "u8"}
+    dtypes |= {f"{kind}_f{8 * size}": f"f{size}" for kind in ("uniform", "normal") for size in (4, 8)}
+    kinds = ("bits", "uniform", "normal")
+
+    def fill(kind: int, dtype: str) -> Case:
+        def case(n: int) -> Call:
+            out = np.empty(n, dtype)
+            return lambda: _core.fill_random(kind, out, 1, 0, 0.0, 1.0)
+
+        return case
+
+    return {name: fill(kinds.index(name.split("_")[0]), dtype) for name, dtype in dtypes.items()}
+
+
+def of_optimizers() -> dict[str, Case]:
+    """A step of each rule; of the sums before and in it, what they add to one."""
+    made: dict[str, tuple[type[nf.optim.Optimizer], dict[str, Any]]] = {
+        "sgd": (nf.optim.SGD, {}),
+        "sgd_momentum": (nf.optim.SGD, {"momentum": 0.9}),
+        "adagrad": (nf.optim.Adagrad, {}),
+        "adadelta": (nf.optim.Adadelta, {}),
+        "rmsprop": (nf.optim.RMSprop, {}),
+        "rmsprop_momentum": (nf.optim.RMSprop, {"momentum": 0.9}),
+        "rmsprop_centered": (nf.optim.RMSprop, {"centered": True}),
+        "rmsprop_centered_momentum": (nf.optim.RMSprop, {"centered": True, "momentum": 0.9}),
+        "adam": (nf.optim.Adam, {}),
+        "amsgrad": (nf.optim.Adam, {"amsgrad": True}),
+        "adamax": (nf.optim.Adamax, {}),
+        "nadam": (nf.optim.NAdam, {}),
+        "radam": (nf.optim.RAdam, {}),
+        "lion": (nf.optim.Lion, {}),
+    }
+
+    def step(rule: Any, settings: dict[str, Any], stats: bool = False) -> Case:
+        def case(n: int) -> Call:
+            optimizer, grads = rule([floats(n)], lr=1e-6, **settings), [floats(n)]
+            return lambda: optimizer.step(grads, stats=stats)
+
+        return case
+
+    cases = {name: step(rule, settings) for name, (rule, settings) in made.items()}
+    return {**cases, "gradient_norms": step(nf.optim.SGD, {"clip_norm": 1.0}), "step_sums": step(nf.optim.SGD, {}, True)}

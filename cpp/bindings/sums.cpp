@@ -1,0 +1,29 @@
+#include "ops/sums.hpp"
+
+#include "bindings/arrays.hpp"
+#include "bindings/families.hpp"
+
+namespace nnfast {
+namespace {
+
+// The sums of x over all axes but the last, taken in double.
+py::object sums_of_columns(py::handle x_in, py::handle out) {
+  const Array x = read_floats_or_float16(x_in, "x");
+  require_rows(x, "x");
+  const std::ptrdiff_t n = x.shape(x.ndim() - 1);
+  const Array result = output(out, {n}, x.dtype(), "out", {{&x, "x"}});
+  const auto rows = row_arrays({x}, n);
+  std::vector<double> sums(static_cast<std::size_t>(n));
+  {
+    py::gil_scoped_release release;
+    column_sums(x.floating(), rows, sums.data());
+  }
+  store_doubles(result, sums);
+  return result.object();
+}
+
+}  // namespace
+
+void bind_sums(py::module_& module) { module.def("column_sums", &sums_of_columns, py::arg("x"), py::arg("out")); }
+
+}  // namespace nnfast

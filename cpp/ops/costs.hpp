@@ -1,0 +1,129 @@
+// What kernels cost. From it parallel_for decides how many threads pay off, and so only its order of magnitude matters:
+// `python -m bench costs` measures each and fails where one is off by more than the factor it allows.
+#pragma once
+
+#include <cstddef>
+#include <iterator>
+#include <string_view>
+
+namespace nnfast {
+
+struct Cost {
+  const char* name;
+  // Nanoseconds an element of float32, on one core of x86-64-v3, arrays in the second-level cache.
+  double ns;
+  // Waits for memory where arrays are larger than the caches: then results are stored past them.
+  bool memory_bound = false;
+};
+
+constexpr bool kMemoryBound = true;
+
+constexpr Cost kCosts[] = {
+    // Activations, and their gradients.
+    {"relu", 0.09, kMemoryBound},
+    {"relu_backward", 0.14, kMemoryBound},
+    {"relu6", 0.09, kMemoryBound},
+    {"relu6_backward", 0.14, kMemoryBound},
+    {"hardtanh", 0.09, kMemoryBound},
+    {"hardtanh_backward", 0.14, kMemoryBound},
+    {"leaky_relu", 0.09, kMemoryBound},
+    {"leaky_relu_backward", 0.14, kMemoryBound},
+    {"prelu", 0.09, kMemoryBound},
+    {"prelu_backward", 0.14, kMemoryBound},
+    {"hardsigmoid", 0.09, kMemoryBound},
+    {"hardsigmoid_backward", 0.14, kMemoryBound},
+    {"hardswish", 0.22, kMemoryBound},
+    {"hardswish_backward", 0.14, kMemoryBound},
+    {"elu", 0.4},
+    {"elu_backward", 0.1, kMemoryBound},
+    {"celu", 0.4},
+    {"celu_backward", 0.1, kMemoryBound},
+    {"selu", 0.4},
+    {"selu_backward", 0.1, kMemoryBound},
+    {"sigmoid", 0.4},
+    {"sigmoid_backward", 0.1, kMemoryBound},
+    {"logsigmoid", 0.7},
+    {"logsigmoid_backward", 0.4},
+    {"softplus", 0.7},
+    {"softplus_backward", 0.4},
+    {"tanh", 0.4},
+    {"tanh_backward", 0.1, kMemoryBound},
+    {"tanhshrink", 0.6},
+    {"tanhshrink_backward", 0.4},
+    {"silu", 0.4},
+    {"silu_backward", 0.4},
+    {"mish", 0.7},
+    {"mish_backward", 0.7},
+    {"softsign", 0.25, kMemoryBound},
+    {"softsign_backward", 0.25, kMemoryBound},
+    {"gelu", 0.8},
+    {"gelu_backward", 0.8},
+    {"gelu_tanh", 0.7},
+    {"gelu_tanh_backward", 0.7},
+    {"prelu_channels", 0.12, kMemoryBound},  // one weight a channel
+    {"prelu_weight_rows", 0.6},              // the gradient with respect to the weights, of rows of them
+    {"prelu_weight_strided", 1.5},           // the same of any other layout
+    {"maxout", 0.15},                        // an element of x
+
+    // Gated linear units, an element of y; and the gradient with respect to the gates alone.
+    {"glu", 0.6},
+    {"glu_gate_backward", 0.7},
+    {"geglu", 1.3},
+    {"geglu_gate_backward", 1.5},
+    {"swiglu", 0.6},
+    {"swiglu_gate_backward", 1.0},
+
+    // Activations of x + bias.
+    {"bias_relu", 0.12, kMemoryBound},
+    {"bias_relu_backward", 0.2},
+    {"bias_gelu", 1.2},
+    {"bias_gelu_backward", 1.4},
+    {"bias_silu", 0.6},
+    {"bias_silu_backward", 0.9},
+    {"bias_tanh", 0.5},
+    {"bias_tanh_backward", 0.2},
+    {"column_sums", 0.1},
+
+    // Random numbers.
+    {"bits_32", 0.25},
+    {"bits_64", 0.5},
+    {"uniform_f32", 0.3},
+    {"uniform_f64", 0.6},
+    {"normal_f32", 0.8},
+    {"normal_f64", 3.0},
+
+    // Rules of optimizers, an element of a parameter.
+    {"sgd", 0.1},
+    {"sgd_momentum", 0.15},
+    {"adagrad", 0.3},
+    {"adadelta", 0.5},
+    {"rmsprop", 0.3},
+    {"rmsprop_momentum", 0.35},
+    {"rmsprop_centered", 0.35},
+    {"rmsprop_centered_momentum", 0.4},
+    {"adam", 0.35},
+    {"amsgrad", 0.4},
+    {"adamax", 0.3},
+    {"nadam", 0.35},
+    {"radam", 0.35},
+    {"lion", 0.15},
+    {"gradient_norms", 0.1},  // before a step that clips
+    {"step_sums", 0.2},       // what statistics of a step add to its rule
+
+    {"elastic_net", 0.25},
+};
+
+// The entry of a name, without the underscore of names that only Python sees; there must be one.
+consteval Cost cost_of(std::string_view name) {
+  if (name.starts_with("_")) name.remove_prefix(1);
+  for (const Cost& cost : kCosts)
+    if (name == cost.name) return cost;
+  throw "costs.hpp has no entry of this name";
+}
+
+// Whether results of so many bytes go past the caches, of which they would be more than fit.
+constexpr bool streams(std::ptrdiff_t bytes, const Cost& cost) {
+  return cost.memory_bound && bytes >= std::ptrdiff_t{16} << 20;
+}
+
+}  // namespace nnfast

@@ -1,0 +1,16 @@
+// Elementwise kernels on as many threads as pay off.
+#pragma once
+
+#include "kernels/elementwise.hpp"
+#include "ops/costs.hpp"
+
+namespace nnfast {
+
+// One loop of a ufunc: n elements of `inputs` arrays and of the output, the last of `arrays`, at byte strides. Returns
+// what was raised.
+unsigned run_elementwise(ElementwiseFn fn, int inputs, char* const* arrays, const std::ptrdiff_t* strides,
+                         std::ptrdiff_t n, const Cost& cost);
+
+constexpr int kMaxElementwiseArrays = 5;
+
+}  // namespace nnfast

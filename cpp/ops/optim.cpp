@@ -1,0 +1,138 @@
+#include "ops/optim.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "ops/blocked_sums.hpp"
+#include "ops/costs.hpp"
+#include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
+
+namespace nnfast {
+namespace {
+
+constexpr Cost kRuleCosts[] = {
+#define NNFAST_COST(rule, name, states, ...) cost_of(name),
+    NNFAST_OPTIM_RULES(NNFAST_COST)
+#undef NNFAST_COST
+};
+
+// Calls fn on the elements [first, last) of a parameter.
+void run_range(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
+  char* arrays[kOptimArrays];
+  std::ptrdiff_t strides[kOptimArrays];
+  if (parameter.in_memory_order) {
+    parameter.in_memory_order->inner_strides(strides);
+    parameter.in_memory_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
+      for (int k = 0; k < kOptimArrays; ++k) arrays[k] = parameter.data[k] ? at[k] : nullptr;
+      fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, count, sums);
+    });
+    return;
+  }
+  const std::ptrdiff_t size = size_of(parameter.dtype), state_size = size_of(parameter_dtype(parameter.dtype));
+  for (int k = 0; k < kOptimArrays; ++k) {
+    strides[k] = k == kParam || k == kGrad ? size : state_size;
+    arrays[k] = parameter.data[k] ? parameter.data[k] + first * strides[k] : nullptr;
+  }
+  fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, last - first, sums);
+}
+
+// The sums of a block of gradients, in C order whatever their layout: clipping multiplies by what comes of them.
+void sum_gradients(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last,
+                   double* sums) {
+  if (!parameter.in_c_order) return run_range(parameter, fn, first, last, sums);
+  alignas(double) char block[kOptimBlock * sizeof(double)];
+  const std::ptrdiff_t size = size_of(parameter.dtype);
+  std::ptrdiff_t steps[kOptimArrays], strides[kOptimArrays] = {};
+  parameter.in_c_order->inner_strides(steps);
+  parameter.in_c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+    for (std::ptrdiff_t i = 0; i < count; ++i)
+      std::memcpy(block + (position - first + i) * size, at[kGrad] + i * steps[kGrad], static_cast<std::size_t>(size));
+  });
+  char* arrays[kOptimArrays] = {};
+  arrays[kGrad] = block;
+  strides[kGrad] = size;
+  fn(parameter.hyperparameters, 1, arrays, strides, last - first, sums);
+}
+
+// All elements of all parameters are one range, so that threads share the list evenly whatever its arrays' sizes.
+void run_plain(const std::vector<OptimParameter>& parameters, const PerDtype<OptimFn>& kernel, double ns) {
+  if (parameters.empty()) return;
+  parallel_for(
+      parameters.back().begin + parameters.back().n, ns,
+      [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        auto p = std::upper_bound(parameters.begin(), parameters.end(), begin,
+                                  [](std::ptrdiff_t at, const OptimParameter& other) { return at < other.begin; });
+        for (--p; p != parameters.end() && p->begin < end; ++p) {
+          const std::ptrdiff_t first = std::max<std::ptrdiff_t>(begin - p->begin, 0);
+          const std::ptrdiff_t last = std::min(end - p->begin, p->n);
+          if (first < last) run_range(*p, kernel[p->dtype], first, last, nullptr);
+        }
+      },
+      16);
+}
+
+using RunBlock = void (*)(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last,
+                          double* sums);
+
+// By blocks. The sums of a parameter depend neither on threads nor on the other parameters.
+OptimSumsList run_blocks(const std::vector<OptimParameter>& parameters, const PerDtype<OptimFn>& kernel, double ns,
+                         bool sums, RunBlock run_block) {
+  const std::vector<ListBlock> blocks =
+      blocks_of(parameters, kOptimBlock, [](const OptimParameter& parameter) { return parameter.n; });
+  BlockedSums of_blocks(static_cast<std::ptrdiff_t>(blocks.size()), 1, sums ? kOptimSums : 0);
+  OptimSumsList totals(sums ? parameters.size() : 0);
+  of_blocks.run(ns * kOptimBlock, [&](std::ptrdiff_t b, std::ptrdiff_t, double* of_block) {
+    const ListBlock& block = blocks[static_cast<std::size_t>(b)];
+    const OptimParameter& parameter = parameters[block.array];
+    run_block(parameter, kernel[parameter.dtype], block.first, block.last, sums ? of_block : nullptr);
+  });
+  for (std::size_t b = 0; sums && b < blocks.size(); ++b)
+    of_blocks.add_block(static_cast<std::ptrdiff_t>(b), totals[blocks[b].array].data());
+  return totals;
+}
+
+bool all_finite(const OptimSumsList& sums) {
+  return std::all_of(sums.begin(), sums.end(),
+                     [](const auto& of_parameter) { return of_parameter[kNaNs] + of_parameter[kInfinities] == 0; });
+}
+
+// The factor of torch.nn.utils.clip_grad_norm_: at most 1, and a little less than would be exact.
+double clip_factor(double squares, double max_norm) {
+  const double factor = max_norm / (std::sqrt(squares) + 1e-6);
+  return factor < 1 ? factor : (factor == factor ? 1 : factor);
+}
+
+void clip(std::vector<OptimParameter>& parameters, const OptimSumsList& sums, const OptimOptions& options) {
+  double all = 0;
+  for (const auto& of_parameter : sums) all += of_parameter[kGradSquares];
+  const bool global = options.clip_norm == ClipNorm::global;
+  for (std::size_t i = 0; i < parameters.size(); ++i)
+    parameters[i].grad_scale = clip_factor(global ? all : sums[i][kGradSquares], options.max_norm);
+}
+
+}  // namespace
+
+bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
+                OptimSumsList& sums) {
+  constexpr Cost kGradientNorms = cost_of("gradient_norms"), kStepSums = cost_of("step_sums");
+  const OptimKernels& kernel = *kernels().optim;
+  const int index = static_cast<int>(rule);
+  const double ns = kRuleCosts[index].ns;
+  if (options.clip_norm != ClipNorm::none || options.skip_nonfinite) {
+    sums = run_blocks(parameters, kernel.gradients, kGradientNorms.ns, true, sum_gradients);
+    if (options.skip_nonfinite && !all_finite(sums)) return false;
+    if (options.clip_norm != ClipNorm::none) clip(parameters, sums, options);
+  }
+  if (options.ema || options.clip_value || options.sums) {
+    OptimSumsList found =
+        run_blocks(parameters, kernel.full[index], ns + (options.sums ? kStepSums.ns : 0), options.sums, run_range);
+    if (options.sums) sums = std::move(found);
+  } else {
+    run_plain(parameters, kernel.plain[index], ns);
+  }
+  return true;
+}
+
+}  // namespace nnfast

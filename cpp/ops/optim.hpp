@@ -1,0 +1,38 @@
+// A step of an optimizer over a list of parameters.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "kernels/optim.hpp"
+#include "runtime/strided.hpp"
+
+namespace nnfast {
+
+// One parameter in a step: where its arrays lie, and what is done to them.
+struct OptimParameter {
+  char* data[kOptimArrays];
+  std::ptrdiff_t begin, n;  // its first element's position in the whole list, and how many elements it has
+  // Null where all arrays are contiguous; else with axes in the order of the parameter's memory, and in C order.
+  const StridedArrays<kOptimArrays>*in_memory_order, *in_c_order;
+  Dtype dtype;
+  const double* hyperparameters;
+  double grad_scale;
+};
+
+enum class ClipNorm : int { none, each, global };
+
+struct OptimOptions {
+  ClipNorm clip_norm;
+  double max_norm;
+  bool clip_value, skip_nonfinite, sums, ema;
+};
+
+// Of each parameter.
+using OptimSumsList = std::vector<std::array<double, kOptimSums>>;
+
+// Returns whether the step was made, and in `sums` those that options ask for.
+bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
+                OptimSumsList& sums);
+
+}  // namespace nnfast

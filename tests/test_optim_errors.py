@@ -231,7 +231,10 @@ def test_groups_stay_as_many() -> None:
         (ones(4, 1), ValueError, r"grads\[1\] must have shape \(2, 2\), got \(4, 1\)"),
         (ones(2, 2, dtype="f"), TypeError, r"grads\[1\] must have dtype float64, got float32"),
         (ones(2, 2, dtype=">f8"), TypeError, r"grads\[1\] must have dtype float64, got >f8"),
-        ([[1.0, 1], [1, 1]], TypeError, r"grads\[1\] must be a numpy.ndarray, got list"),
+        ([[1.0, 1], [1]], TypeError, r"grads\[1\] must be an array of real numbers, got \[\[1.0, 1"),
+        ([[1.0, 1]], ValueError, r"grads\[1\] must have shape \(2, 2\), got \(1, 2\)"),
+        (np.float32(1), TypeError, r"grads\[1\] must have dtype float64, got float32"),
+        ("1", TypeError, r"grads\[1\] must be a numpy.ndarray, got str"),
         (None, TypeError, r"grads\[1\] must be a numpy.ndarray, got NoneType"),
     ],
 )
@@ -267,6 +270,46 @@ def test_gradients_may_be_read_only_or_of_one_number() -> None:
     w = np.zeros((2, 3))
     nf.optim.SGD([w], lr=1.0).step([np.broadcast_to(2.0, (2, 3))])
     assert_same_bits(w, np.full((2, 3), -2.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "grad", [lambda s: 2 * s, lambda s: 2, lambda s: 2.0, lambda s: s.dtype.type(2)]
+)
+def test_numbers_are_gradients_of_parameters_without_axes(dtype: type, grad: Any) -> None:
+    scale = np.ones((), dtype)
+    optimizer = nf.optim.SGD({"scale": scale}, lr=0.25)
+    optimizer.step({"scale": grad(scale)})
+    assert_same_bits(scale, np.full((), 0.5, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lists_are_gradients_of_the_parameters_dtype(dtype: type) -> None:
+    w = np.ones((2, 2), dtype)
+    nf.optim.SGD([w], lr=1.0).step([[[1, 2.5], (0, -1)]])
+    assert_same_bits(w, np.array([[0, -1.5], [1, 2]], dtype))
+
+
+def test_errors_call_arrays_by_their_keys() -> None:
+    params = {"w": ones(3), "scale": ones(1)}
+    optimizer = nf.optim.Adam(params, ema_decay=0.5)
+    for scale, error, message in (
+        (ones(2), ValueError, r"grads\['scale'\] must have shape \(1,\), got \(2,\)"),
+        (ones(1, dtype="f"), TypeError, r"grads\['scale'\] must have dtype float64, got float32"),
+        ("1", TypeError, r"grads\['scale'\] must be a numpy.ndarray, got str"),
+        (optimizer.ema[1], ValueError, r"grads\['scale'\] and ema\['scale'\] must not share"),
+    ):
+        with pytest.raises(error, match=message):
+            optimizer.step({"w": ones(3), "scale": scale})
+    optimizer.state["exp_avg"][1] = ones(1, dtype="f")
+    with pytest.raises(TypeError, match=r"exp_avg\['scale'\] must have dtype float64"):
+        optimizer.step({"w": ones(3), "scale": ones(1)})
+    with pytest.raises(TypeError, match=r"params\['scale'\] must be a numpy.ndarray, got list"):
+        nf.optim.SGD({"w": ones(3), "scale": [1.0]})
+    with pytest.raises(TypeError, match=r"params\['scale'\] must be a numpy.ndarray, got list"):
+        nf.penalties.l2({"w": ones(3), "scale": [1.0]}, 0.1)
+    with pytest.raises(ValueError, match=r"grads\['scale'\] must have shape \(1,\), got \(2,\)"):
+        nf.penalties.l2(params, 0.1, grads={"w": ones(3), "scale": ones(2)})
 
 
 # ---- memory ----

@@ -7,23 +7,52 @@
 
 namespace nnfast {
 
-inline std::string indexed(const char* list, std::ptrdiff_t i) {
-  return std::string(list) + "[" + std::to_string(i) + "]";
+// What errors call the arrays of a list: by the keys that the user's have, a list, or else (null) by their positions.
+struct ListName {
+  const char* name;
+  PyObject* keys = nullptr;
+  std::string of(std::ptrdiff_t i) const {
+    const std::string key = keys ? std::string(py::repr(PyList_GET_ITEM(keys, i))) : std::to_string(i);
+    return std::string(name) + "[" + key + "]";
+  }
+};
+
+// The keys in a list of as many, or null for None.
+inline PyObject* keys_or_null(py::handle keys, std::size_t count) {
+  return PyList_Check(keys.ptr()) && PyList_GET_SIZE(keys.ptr()) == static_cast<Py_ssize_t>(count) ? keys.ptr()
+                                                                                                    : nullptr;
 }
 
 // An array of a list, with its name for errors: made into text only when there is one.
 struct Named {
-  const char* list;
+  ListName list;
   std::ptrdiff_t index;
   Array array;
-  std::string name() const { return indexed(list, index); }
+  std::string name() const { return list.of(index); }
 };
 
-inline Named element(PyObject* list, const char* name, std::ptrdiff_t i) {
+inline Named element(PyObject* list, const ListName& name, std::ptrdiff_t i) {
   const py::handle value = PyList_GET_ITEM(list, i);
   if (!PyArray_Check(value.ptr()))
-    throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+    throw py::type_error(name.of(i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
   return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
+}
+
+// As element, of arrays that are only read, which may be any array-like: numbers and sequences, which have no dtype, take
+// this one.
+inline Named read_element(PyObject* list, const ListName& name, std::ptrdiff_t i, int dtype) {
+  const py::handle value = PyList_GET_ITEM(list, i);
+  PyObject* object = value.ptr();
+  if (PyArray_Check(object)) return element(list, name, i);
+  if (PyArray_IsScalar(object, Generic) || py::hasattr(value, "__array__")) return {name, i, any_array(value)};
+  if (!PyList_Check(object) && !PyTuple_Check(object) && !PyFloat_Check(object) && !PyLong_Check(object))
+    return element(list, name, i);  // which says what it must be
+  PyObject* array = PyArray_FromAny(object, PyArray_DescrFromType(dtype), 0, 0, NPY_ARRAY_FORCECAST, nullptr);
+  if (!array) {
+    PyErr_Clear();
+    throw py::type_error(name.of(i) + " must be an array of real numbers, got " + std::string(py::repr(value)));
+  }
+  return {name, i, Array(py::reinterpret_steal<py::object>(array))};
 }
 
 inline void require_count(std::size_t arrays, const char* name, std::size_t params) {

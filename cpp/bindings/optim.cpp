@@ -49,7 +49,7 @@ class WrittenMemory {
 // Lists of arrays that belong to an optimizer, by the name errors call them.
 struct Lists {
   PyObject* lists[kOptimArrays];
-  const char* names[kOptimArrays];
+  ListName names[kOptimArrays];
 };
 
 // The parameters of an optimizer and their state. Checked once, and again when an array is another.
@@ -95,7 +95,7 @@ class OptimArrays {
     held.reserve(size());
     std::ptrdiff_t begin = 0;
     for (std::size_t i = 0; i < size(); ++i) {
-      const Named grad = element(grads, "grads", static_cast<std::ptrdiff_t>(i));
+      const Named grad = read_element(grads, names.names[kGrad], static_cast<std::ptrdiff_t>(i), param(i).dtype());
       require_like(grad, param(i));
       if (memory_.touches(grad.array)) require_apart_from_all(grad, names);
       held.push_back(grad.array);
@@ -144,8 +144,8 @@ class OptimArrays {
   WrittenMemory memory_;
 
   void take_list(const Lists& given, int k) {
-    const char* name = given.names[k];
-    require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name, static_cast<std::size_t>(count_));
+    const ListName& name = given.names[k];
+    require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name.name, static_cast<std::size_t>(count_));
     for (Py_ssize_t i = 0; i < count_; ++i) {
       if (k == kMaster && param(i).dtype() != NPY_HALF && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
         arrays_[k].emplace_back();
@@ -209,8 +209,8 @@ class OptimArrays {
           auto [x, y] = std::minmax(order[a], order[b], [](const Entry& p, const Entry& q) {
             return std::pair(p.list, p.index) < std::pair(q.list, q.index);
           });
-          throw py::value_error(indexed(names.names[x.list], static_cast<std::ptrdiff_t>(x.index)) + " and " +
-                                indexed(names.names[y.list], static_cast<std::ptrdiff_t>(y.index)) +
+          throw py::value_error(names.names[x.list].of(static_cast<std::ptrdiff_t>(x.index)) + " and " +
+                                names.names[y.list].of(static_cast<std::ptrdiff_t>(y.index)) +
                                 " must not share memory");
         }
     }
@@ -220,7 +220,7 @@ class OptimArrays {
     for (int k = 0; k < kOptimArrays; ++k)
       for (std::size_t i = 0; i < arrays_[k].size(); ++i)
         if (arrays_[k][i].array && share_memory(grad.array, arrays_[k][i].array))
-          throw py::value_error(grad.name() + " and " + indexed(names.names[k], static_cast<std::ptrdiff_t>(i)) +
+          throw py::value_error(grad.name() + " and " + names.names[k].of(static_cast<std::ptrdiff_t>(i)) +
                                 " must not share memory");
   }
 
@@ -274,17 +274,18 @@ class Optimizer {
                             joined(given) + ")");
   }
 
-  // Checks params, states (a list of lists), ema and master before anything is changed.
-  void check(const py::list& params, const py::list& states, py::handle ema, py::handle master) {
-    take(lists(params, states, ema, master));
+  // Checks params, states (a list of lists), ema and master before anything is changed. keys: what errors call the
+  // arrays by, a list of as many or None.
+  void check(const py::list& params, const py::list& states, py::handle ema, py::handle master, py::handle keys) {
+    take(lists(params, states, ema, master, keys));
   }
 
   // hyperparameters: a row for each group; groups: the row of each parameter, or None for the only one. Returns whether
   // the step was made, and the sums of each parameter or None.
   py::tuple step(const py::list& params, const py::list& grads, const py::list& states, py::handle ema,
                  py::handle master, py::handle hyperparameters, py::handle groups, int clip_norm, double max_norm,
-                 bool clip_value, bool skip_nonfinite, bool want_sums) {
-    const Lists given = lists(params, states, ema, master);
+                 bool clip_value, bool skip_nonfinite, bool want_sums, py::handle keys) {
+    const Lists given = lists(params, states, ema, master, keys);
     if (!arrays_->holds(given)) take(given);
     // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
     const std::shared_ptr<const OptimArrays> arrays = arrays_;
@@ -321,16 +322,20 @@ class Optimizer {
     arrays_ = taken;
   }
 
-  Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master) const {
-    Lists given{{params.ptr()}, {"params", "grads"}};
-    for (std::size_t k = 0; k < state_names_.size(); ++k) {
-      given.lists[kState0 + k] = PyList_GET_ITEM(states.ptr(), k);
-      given.names[kState0 + k] = state_names_[k].c_str();
-    }
-    given.lists[kEma] = ema.is_none() ? nullptr : ema.ptr();
-    given.names[kEma] = "ema";
-    given.lists[kMaster] = master.is_none() ? nullptr : master.ptr();
-    given.names[kMaster] = "master";
+  Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master,
+              py::handle keys) const {
+    PyObject* key_list = keys_or_null(keys, params.size());
+    Lists given{};
+    const auto take = [&](int k, PyObject* list, const char* name) {
+      given.lists[k] = list;
+      given.names[k] = {name, key_list};
+    };
+    take(kParam, params.ptr(), "params");
+    take(kGrad, nullptr, "grads");
+    for (std::size_t k = 0; k < state_names_.size(); ++k)
+      take(kState0 + static_cast<int>(k), PyList_GET_ITEM(states.ptr(), k), state_names_[k].c_str());
+    take(kEma, ema.is_none() ? nullptr : ema.ptr(), "ema");
+    take(kMaster, master.is_none() ? nullptr : master.ptr(), "master");
     for (PyObject* list : given.lists)
       if (list && !PyList_Check(list)) throw py::type_error("state must be lists of arrays");
     return given;

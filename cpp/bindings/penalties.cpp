@@ -7,14 +7,15 @@ namespace nnfast {
 namespace {
 
 // The arrays of both lists at i, checked. `held`: another thread may drop them from the lists meanwhile.
-PenalizedArray checked(const py::list& params, const py::list* grads, std::ptrdiff_t i, std::vector<Array>& held) {
-  const Named param = element(params.ptr(), "params", i);
+PenalizedArray checked(const py::list& params, const py::list* grads, PyObject* keys, std::ptrdiff_t i,
+                       std::vector<Array>& held) {
+  const Named param = element(params.ptr(), {"params", keys}, i);
   require_floats(param);
   require_like(param, param.array);  // refuses foreign byte order
   held.push_back(param.array);
   Array arrays[2] = {param.array, param.array};
   if (grads) {
-    const Named grad = element(grads->ptr(), "grads", i);
+    const Named grad = element(grads->ptr(), {"grads", keys}, i);
     require_like(grad, param.array);
     require_writeable(grad);
     if (share_memory(grad.array, param.array))
@@ -31,17 +32,19 @@ PenalizedArray checked(const py::list& params, const py::list* grads, std::ptrdi
   return {param.array.floating(), walk};
 }
 
-// grads: a list of arrays like params, or None. Everything is checked before anything is written.
-double penalty_of(const py::list& params, double l1, double l2, py::handle grads_in) {
+// grads: a list of arrays like params, or None; keys: what errors call the arrays by, or None. Everything is checked
+// before anything is written.
+double penalty_of(const py::list& params, double l1, double l2, py::handle grads_in, py::handle keys_in) {
   py::list grads;
   if (!grads_in.is_none()) {
     grads = py::reinterpret_borrow<py::list>(grads_in);
     require_count(grads.size(), "grads", params.size());
   }
+  PyObject* keys = keys_or_null(keys_in, params.size());
   std::vector<PenalizedArray> arrays;
   std::vector<Array> held;
   for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(params.size()); ++i)
-    arrays.push_back(checked(params, grads_in.is_none() ? nullptr : &grads, i, held));
+    arrays.push_back(checked(params, grads_in.is_none() ? nullptr : &grads, keys, i, held));
   py::gil_scoped_release release;
   return elastic_net({l1, l2}, arrays);
 }

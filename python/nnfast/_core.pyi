@@ -189,7 +189,11 @@ def fill_random(
 def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.uint32]: ...
 def column_sums(x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]: ...
 def elastic_net(
-    params: list[NDArray[Any]], l1: float, l2: float, grads: list[NDArray[Any]] | None
+    params: list[NDArray[Any]],
+    l1: float,
+    l2: float,
+    grads: list[NDArray[Any]] | None,
+    keys: list[str] | None,
 ) -> float: ...
 
 class Optimizer:
@@ -202,11 +206,12 @@ class Optimizer:
         states: list[list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
+        keys: list[str] | None,
     ) -> None: ...
     def step(
         self,
         params: list[NDArray[Any]],
-        grads: list[NDArray[Any]],
+        grads: list[Any],
         states: list[list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
@@ -217,6 +222,7 @@ class Optimizer:
         clip_value: bool,
         skip_nonfinite: bool,
         sums: bool,
+        keys: list[str] | None,
     ) -> tuple[bool, NDArray[np.float64] | None]: ...
 
 def cpu_info() -> dict[str, Any]: ...

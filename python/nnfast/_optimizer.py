@@ -122,7 +122,7 @@ class Optimizer(Resumable):
         self._ema_weight = 1.0  # of what the average began with
         if self.ema_decay is not None:
             self.ema = [self._ema_start(p) for p in self.params]
-        self._core.check(self.params, self._states(), self.ema, self._master)
+        self._core.check(self.params, self._states(), self.ema, self._master, self._names)
 
     def _new_core(self) -> _core.Optimizer:
         hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
@@ -143,7 +143,8 @@ class Optimizer(Resumable):
         ----------
         grads : sequence or mapping of ndarrays
             As params were given: as many, in the same order or under the same names (of groups, one after the other),
-            of the same shapes and dtypes.
+            of the same shapes and dtypes. They are only read: NumPy scalars serve parameters of shape (), numbers and
+            lists of numbers take the parameter's dtype.
         stats : bool, default False
             Whether to return norms and counts, which the same pass finds.
 
@@ -154,7 +155,7 @@ class Optimizer(Resumable):
         Raises
         ------
         TypeError
-            If a gradient is not an array of its parameter's dtype.
+            If a gradient is not an array_like of its parameter's dtype.
         ValueError
             If shapes or counts differ, a parameter has become read-only, or arrays share memory. Nothing is changed
             then.
@@ -174,6 +175,7 @@ class Optimizer(Resumable):
             self._clip_value != inf,
             self.skip_nonfinite,
             stats,
+            self._names,
         )
         if done:
             self._done(t)
@@ -320,9 +322,11 @@ class Optimizer(Resumable):
     # ---- arrays ----
 
     def _check_kinds(self) -> None:
-        for i, param in enumerate(self.params):
+        for key, param in zip(self._names or range(len(self.params)), self.params, strict=True):
             if not isinstance(param, np.ndarray):
-                raise TypeError(f"params[{i}] must be a numpy.ndarray, got {type(param).__name__}")
+                raise TypeError(
+                    f"params[{key!r}] must be a numpy.ndarray, got {type(param).__name__}"
+                )
 
     def _states(self) -> list[list[NDArray[Any]]]:
         """By name: a dict that the caller made may have another order."""

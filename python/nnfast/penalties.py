@@ -229,6 +229,6 @@ def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.
 def _elastic_net(
     params: Arrays, l1_strength: float, l2_strength: float, grads: Arrays | None
 ) -> float:
-    arrays = values(params, "params")
-    slopes = None if grads is None else values_like(grads, names_of(params), "grads")
-    return _core.elastic_net(arrays, l1_strength, l2_strength, slopes)
+    arrays, keys = values(params, "params"), names_of(params)
+    slopes = None if grads is None else values_like(grads, keys, "grads")
+    return _core.elastic_net(arrays, l1_strength, l2_strength, slopes, keys)

@@ -47,7 +47,9 @@ def state_of(text: NDArray[Any], name: str, wanted: str | None = None) -> dict[s
         tried.state = state
         found: dict[str, Any] = tried.state
     except Exception:  # NumPy raises what it finds
-        raise ValueError(f"{name} must be the state of a generator, got {str(text)[:40]!r}") from None
+        raise ValueError(
+            f"{name} must be the state of a generator, got {str(text)[:40]!r}"
+        ) from None
     if wanted is not None and kind != wanted:
         raise ValueError(f"{name} must be the state of a {wanted}, got that of a {kind}")
     return found

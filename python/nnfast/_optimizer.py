@@ -415,7 +415,8 @@ class Optimizer(Resumable):
 
     def _take_groups(self, given: Any, required: bool) -> None:
         """Set the groups' own settings, in new dicts."""
-        counts = [self._group_of.count(i) for i in range(len(self.groups))] if self._group_of else None
+        of = self._group_of
+        counts = None if of is None else [of.count(i) for i in range(len(self.groups))]
         if given is None and not required:
             return
         groups = [dict(group) for group in given] if given is not None else None

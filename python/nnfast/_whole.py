@@ -7,6 +7,7 @@ wherever the array is met, that comes back as the array.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
@@ -42,39 +43,28 @@ def _only_of(array: NDArray[Any]) -> _Only:
     return found
 
 
-def packed(value: Any, _seen: dict[int, Any] | None = None) -> Any:
-    """The value with an _Only for each array in it and in the dicts, lists and tuples of it.
-
-    What has no array in it is the object that it was: it may be shared, too.
-    """
-    if isinstance(value, np.ndarray):
-        return _only_of(value)
-    if type(value) not in (dict, list, tuple):
-        return value
-    seen = {} if _seen is None else _seen
-    if id(value) not in seen:
-        seen[id(value)] = value  # for one that contains itself
-        seen[id(value)] = _packed_parts(value, seen)
-    return seen[id(value)]
-
-
-def _packed_parts(value: Any, seen: dict[int, Any]) -> Any:
-    parts = list(value.values()) if isinstance(value, dict) else list(value)
-    made = [packed(part, seen) for part in parts]
-    if all(new is old for new, old in zip(made, parts, strict=True)):
-        return value
-    return dict(zip(value, made, strict=True)) if isinstance(value, dict) else type(value)(made)
+def packed(value: Any) -> Any:
+    """The value with an _Only for each array in it and in the dicts, lists and tuples of it."""
+    return _mapped(value, lambda v: _only_of(v) if isinstance(v, np.ndarray) else v, {})
 
 
 def unpacked(value: Any) -> Any:
-    """What was packed, where nobody has unpickled it."""
-    if isinstance(value, _Only):
-        return value.array
-    if type(value) is dict:
-        return {name: unpacked(part) for name, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(unpacked, value))
-    return value
+    """What was packed, where nobody has pickled it."""
+    return _mapped(value, lambda v: v.array if isinstance(v, _Only) else v, {})
+
+
+def _mapped(value: Any, change: Callable[[Any], Any], seen: dict[int, Any]) -> Any:
+    """The value with all that is in it changed; what has nothing to change is the object that it was: it may be shared."""
+    if type(value) not in (dict, list, tuple):
+        return change(value)
+    if id(value) not in seen:
+        seen[id(value)] = value  # for one that contains itself
+        parts = list(value.values()) if isinstance(value, dict) else list(value)
+        made = [_mapped(part, change, seen) for part in parts]
+        if any(new is not old for new, old in zip(made, parts, strict=True)):
+            again: Any = dict(zip(value, made, strict=True)) if type(value) is dict else made
+            seen[id(value)] = tuple(made) if type(value) is tuple else again
+    return seen[id(value)]
 
 
 class Whole:

@@ -155,12 +155,13 @@ class Probe:
         with np.errstate(all="ignore"):
             _, dscores = self.loss(net.forward(self.x, training=True), self.y)
             dx = input_gradient(net, dscores)
-        held.check()
         found = dict(net.named_grads())
         if dx is not None:
             found[INPUT] = dx
         wanted = [name for name in self.arrays if name in found or name != INPUT]
-        return {name: _like(self.arrays[name], name, found) for name in wanted}
+        gradients = {name: _like(self.arrays[name], name, found) for name in wanted}
+        held.check()
+        return gradients
 
 
 def _like(array: Array, name: str, found: dict[str, Array]) -> Array:

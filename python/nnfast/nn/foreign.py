@@ -20,7 +20,9 @@ class Held:
         self._compare("named_params", self._params, self._layer.named_params(), "weight")
         self._compare("named_grads", self._grads, self._layer.named_grads(), "dweight")
 
-    def _compare(self, method: str, then: dict[str, Array], now: dict[str, Array], example: str) -> None:
+    def _compare(
+        self, method: str, then: dict[str, Array], now: dict[str, Array], example: str
+    ) -> None:
         if then.keys() != now.keys():
             names = sorted(then.keys() ^ now.keys())
             raise ValueError(

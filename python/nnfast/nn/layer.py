@@ -174,7 +174,19 @@ class KernelLayer(Layer):
 
     _OF_THE_BATCH = frozenset({"_expected", "_largest", "_mask", "_saved", "_used", "_which", "_x"})
     """What is not copied and pickled: the last batch's, which may be large and is nobody's business."""
-    _LEFT_OUT = frozenset({"_weight", "_bias", "_gamma", "_beta", "_mean", "_var", "_batches", "_alpha", *_NETWORK_0_1})
+    _LEFT_OUT = frozenset(
+        {
+            "_weight",
+            "_bias",
+            "_gamma",
+            "_beta",
+            "_mean",
+            "_var",
+            "_batches",
+            "_alpha",
+            *_NETWORK_0_1,
+        }
+    )
     """What pickles of version 0.1 hold besides: further references to arrays, each of which has only one place now."""
 
     _dtype: np.dtype[Any] | None

@@ -293,7 +293,7 @@ class Dropout(KernelLayer):
 
     @property
     def mode(self) -> Mode:
-        """"inverted" or "vanilla", as the layer was made."""
+        """ "inverted" or "vanilla", as the layer was made."""
         found: Mode = vars(self)["mode"]
         return found
 
@@ -394,7 +394,7 @@ class StochasticDepth(KernelLayer):
 
     @property
     def mode(self) -> Literal["row", "batch"]:
-        """"row" or "batch", as the layer was made."""
+        """ "row" or "batch", as the layer was made."""
         found: Literal["row", "batch"] = vars(self)["mode"]
         return found
 

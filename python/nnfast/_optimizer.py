@@ -419,7 +419,11 @@ class Optimizer(Resumable):
         counts = None if of is None else [of.count(i) for i in range(len(self.groups))]
         if given is None and not required:
             return
-        groups = [dict(group) for group in given] if given is not None else None
+        if given is not None and not (
+            isinstance(given, list) and all(isinstance(group, dict) for group in given)
+        ):
+            raise TypeError(f"state['settings']: groups must be a list of objects, got {given!r}")
+        groups = None if given is None else [dict(group) for group in given]
         found = None if groups is None else [group.pop("params", None) for group in groups]
         if found != counts:
             raise ValueError(

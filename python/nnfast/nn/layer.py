@@ -324,18 +324,23 @@ class KernelLayer(Layer):
         TypeError
             If value is not of real numbers, or of integers where the array is.
         ValueError
-            If its shape differs, or the array is read-only. Nothing is changed then.
+            If its shape differs, a count is negative, or the array is read-only. Nothing is changed then.
         """
         array = self._own_params[name] if name in self._own_params else self._own_statistics[name]
         if value is array:  # as after layer.weight -= 0.1
             return
-        given = np.asarray(value)
+        try:
+            given = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must have shape {array.shape}: {error}") from None
         kinds = "biu" if array.dtype.kind == "i" else "biuf"
         if given.dtype.kind not in kinds:
             wanted = "integers" if array.dtype.kind == "i" else "real numbers"
             raise TypeError(f"{name} must be an array of {wanted}, got dtype {given.dtype}")
         if given.shape != array.shape:
             raise ValueError(f"{name} must have shape {array.shape}, got {given.shape}")
+        if array.dtype.kind == "i" and (given < 0).any():
+            raise ValueError(f"{name} must not be negative, got {given}")
         _arrays.check_writeable(array, name)
         array[...] = given
 

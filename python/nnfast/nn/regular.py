@@ -153,8 +153,6 @@ class BatchNorm(KernelLayer):
                 raise ValueError(
                     f"num_batches_tracked must be None where momentum is a number, got {value!r}"
                 )
-        elif (np.asarray(value) < 0).any():
-            raise ValueError(f"num_batches_tracked must not be negative, got {value!r}")
         else:
             self._write("num_batches_tracked", value)  # type: ignore[arg-type]
 

@@ -466,7 +466,7 @@ def everything(optimizer: Any) -> dict[str, Array]:
     """All arrays and numbers that a step changes, as copies."""
     params = {f"params.{i}": p.copy() for i, p in enumerate(optimizer.params)}
     state = optimizer.state_dict()
-    del state["settings"]
+    del state["settings"]  # which no step changes
     return {**params, **state}
 
 

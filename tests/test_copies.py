@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-
 import nnfast as nf
 from layouts import assert_same_bits
 from networks import Doubled, everything, numbers

@@ -362,14 +362,26 @@ class Optimizer(Resumable):
     # ---- settings in a state ----
 
     def _saved_settings(self) -> dict[str, Any]:
-        own = (*self.defaults["torch"], *_SWITCHES_OF_ALL, "convention", "ema_decay")
-        found = {name: getattr(self, name) for name in own} | self._clips()
+        """As they are; what the next step will refuse, as the last one had it."""
+        groups = self.groups or [{}]
+        checked = [
+            {name: self._valid(i, name, own) for name in self.defaults["torch"]}
+            for i, own in enumerate(groups)
+        ]
+        top = {name: self._valid(0, name, {}) for name in self.defaults["torch"]}
+        found = top | {name: getattr(self, name) for name in _OPTIONS_SAVED} | self._clips()
         if self._group_of is not None:
-            counts = (self._group_of.count(i) for i in range(len(self.groups)))
             found["groups"] = [
-                {"params": n, **group} for n, group in zip(counts, self.groups, strict=True)
+                {"params": self._group_of.count(i), **{name: checked[i][name] for name in group}}
+                for i, group in enumerate(self.groups)
             ]
         return found
+
+    def _valid(self, index: int, name: str, group: Mapping[str, Any]) -> Any:
+        try:
+            return _check_setting(name, group.get(name, getattr(self, name)))
+        except (TypeError, ValueError):
+            return self._checked[index][name]
 
     def _checked_settings(self, given: dict[str, Any]) -> Any:
         # Tried out on another that has all else in common, so that an error changes nothing.
@@ -396,7 +408,7 @@ class Optimizer(Resumable):
         return tried
 
     def _take_settings(self, checked: Any) -> None:
-        own = (*self.defaults["torch"], *_SWITCHES_OF_ALL, "convention", "ema_decay")
+        own = (*self.defaults["torch"], *_OPTIONS_SAVED)
         for name in (*own, "_clip_value", "_clip_kind", "_clip_limit"):
             setattr(self, name, getattr(checked, name))
         for group, saved in zip(self.groups, checked.groups, strict=True):
@@ -439,6 +451,7 @@ class Optimizer(Resumable):
 
 
 _SWITCHES_OF_ALL = ("maximize", "skip_nonfinite", "ema_bias_correction")
+_OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", "ema_decay")
 _CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
 
 

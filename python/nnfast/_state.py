@@ -110,7 +110,7 @@ class Resumable(Whole):
         found = {self._kind: np.array(type(self).__name__), **self._scalars()}
         settings = self._saved_settings()
         if settings:
-            found[_SETTINGS] = np.array(json.dumps(settings, default=_plain))
+            found[_SETTINGS] = np.array(json.dumps(settings))
         return found | {name: array.copy() for name, array in self._kept().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, keep_settings: bool = False) -> None:
@@ -191,11 +191,6 @@ class Resumable(Whole):
 
 
 _SETTINGS = "settings"
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy's or another library as one of Python's."""
-    return value.item() if hasattr(value, "item") else float(value)
 
 
 def _read(text: NDArray[Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def unpacked(value: Any) -> Any:
 
 
 def _mapped(value: Any, change: Callable[[Any], Any], seen: dict[int, Any]) -> Any:
-    """The value with all that is in it changed; what has nothing to change is the object that it was: it may be shared."""
+    """The value with all that is in it changed. What has nothing to change is the same object: it may be shared."""
     if type(value) not in (dict, list, tuple):
         return change(value)
     if id(value) not in seen:

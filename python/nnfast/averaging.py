@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _array_lists, _arrays, _checks, _npz
 from nnfast._array_lists import Arrays
-from nnfast._optimizer import kept_dtype, unit_interval
 from nnfast._generators import is_text
+from nnfast._optimizer import kept_dtype, unit_interval
 from nnfast._state import Copies, Resumable, by_name, count_in, refuse_copies, share_in
 from nnfast._whole import Whole
 from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
@@ -284,7 +284,7 @@ class EMA(_Average):
         self.update_count, self._weight = given["update_count"], given["weight"]
 
     def _saved_settings(self) -> dict[str, Any]:
-        return {"decay": self.decay}
+        return {"decay": unit_interval(self.decay, "decay")}
 
     def _checked_settings(self, given: dict[str, Any]) -> Any:
         if given.keys() != {"decay"}:
@@ -531,8 +531,8 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
     Returns
     -------
     mean : list or dict of ndarrays
-        As the checkpoints are, of their dtypes, without the states of generators. Added up in float64, which one copy of all parameters takes, and
-        rounded once.
+        As the checkpoints are, of their dtypes, without the states of generators. Added up in float64, which one copy
+        of all parameters takes, and rounded once.
 
     Raises
     ------

@@ -153,6 +153,10 @@ def bytes_of(value: Any) -> bytes:
     """Arrays and numbers in comparable form."""
     import numpy as np
 
+    if isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join(map(bytes_of, value)) + b"]"
     if not isinstance(value, np.ndarray | np.generic):
         return repr(value).encode()
     array = np.asarray(value)

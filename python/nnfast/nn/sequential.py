@@ -5,7 +5,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,8 @@ from nnfast.nn import fused
 from nnfast.nn.foreign import Held, foreign_of
 from nnfast.nn.layer import Array, KernelLayer, Layer, Shape
 from nnfast.nn.stages import ForeignStage, Stage, runs_as_written
+
+T = TypeVar("T")
 
 
 class _Step(NamedTuple):
@@ -370,11 +372,11 @@ class Sequential(KernelLayer):
 
     # ---- what the methods above are made of ----
 
-    def _named(self, arrays_of: Callable[[Layer], dict[str, Array]]) -> dict[str, Array]:
+    def _named(self, found_in: Callable[[Layer], dict[str, T]]) -> dict[str, T]:
         return {
-            f"{i}.{name}": array
+            f"{i}.{name}": found
             for i, layer in enumerate(self.layers)
-            for name, array in arrays_of(layer).items()
+            for name, found in found_in(layer).items()
         }
 
     def _kept(self) -> dict[str, Array]:

@@ -125,6 +125,8 @@ class NNEstimator(BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train a new network, or with ``warm_start=True`` the present one anew.
 
+        Ctrl-C ends the training with a UserWarning, and the network and its history stay as they are then.
+
         Parameters
         ----------
         X : array_like, shape (n_samples, n_features)
@@ -361,7 +363,7 @@ def _until_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         warnings.warn(
-            "Training interrupted by user: the network is as it was then", UserWarning, stacklevel=2
+            "Training interrupted by user: the network is as it was then", UserWarning, stacklevel=5
         )
 
 

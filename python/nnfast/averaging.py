@@ -3,7 +3,8 @@
 Parameters are float16, float32 or float64 arrays in a list or a dict. An average is made for arrays of their shapes,
 told of them by ``update(params)`` whenever the training loop likes, and tried out where they are: inside ``with
 average.applied(params):`` the arrays hold the average, afterwards what they held before, to the bit. It is saved and
-taken back as an optimizer's state is: state_dict, load_state_dict, save, load.
+taken back as an optimizer's state is: state_dict, load_state_dict, save, load. What is applied or copied is written to
+the network's own arrays, ``net.named_params()``: a state_dict is of copies, and refused.
 
 Where layers are batch-normalised, averaged weights need statistics of their own: BatchNormRecomputer.
 """

@@ -114,7 +114,7 @@ class Dense(KernelLayer):
 
     def _train(self, x: Array, own: bool) -> Array:
         z = self._product(x)
-        bias = self.bias
+        bias = self._own_params.get("bias")
         if bias is not None:
             self._add_bias(self._flat(z), bias)
         return z
@@ -125,7 +125,7 @@ class Dense(KernelLayer):
         return z if bias is None else np.add(z, bias, out=z)
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        if self.bias is not None:
+        if "bias" in self._own_params:
             out = dy if own else self._dz.take(dy.shape, dy.dtype)
             # With nothing dropped, dy goes through it unchanged: it is the sum that is wanted.
             bits, grad = self._ones.bits(dy.size), self._own_grads["bias"]
@@ -168,7 +168,7 @@ class Dense(KernelLayer):
         return dx if self._x.ndim == 2 else dx.reshape(self._x.shape)
 
     def _training_weight(self) -> Array:
-        return self.weight
+        return self._own_params["weight"]
 
     def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
         np.matmul(xt, dz, out=out)

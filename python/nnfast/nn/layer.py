@@ -144,8 +144,8 @@ class Probability:
 
     def __get__(self, layer: Any, owner: type) -> float:
         try:
-            found: float = vars(layer)["p"]
-        except (KeyError, TypeError):  # not set yet, or asked of the class
+            found: float = layer.__dict__["p"]
+        except (AttributeError, KeyError):  # asked of the class, or not set yet
             raise AttributeError(f"{owner.__name__} has no p") from None
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+import math
 from collections.abc import Iterator
 from math import prod
 from typing import Literal, NamedTuple
@@ -185,19 +186,20 @@ class BatchNorm(KernelLayer):
     def _normalised(self, x: Array, activation: str | None) -> Array:
         """y in training, perhaps with the activation that follows."""
         self._x = x
+        params, statistics = self._own_params, self._own_statistics
         y, self._saved = batch_norm(
             x,
-            self.gamma,
-            self.beta,
-            self.running_mean,
-            self.running_var,
+            params["gamma"],
+            params["beta"],
+            statistics["running_mean"],
+            statistics["running_var"],
             training=True,
             momentum=self.momentum,
             eps=self.eps,
             axis=self.axis,
             activation=activation,
             running_var_correction=self.running_var_correction,
-            num_batches_tracked=self.num_batches_tracked,
+            num_batches_tracked=statistics.get("num_batches_tracked"),
             reuse=self._largest,
             out=self._y.take(x.shape, x.dtype),
         )
@@ -206,12 +208,13 @@ class BatchNorm(KernelLayer):
         return y
 
     def _inferred(self, x: Array, own: bool, activation: str | None) -> Array:
+        params, statistics = self._own_params, self._own_statistics
         return batch_norm(
             x,
-            self.gamma,
-            self.beta,
-            self.running_mean,
-            self.running_var,
+            params["gamma"],
+            params["beta"],
+            statistics["running_mean"],
+            statistics["running_var"],
             eps=self.eps,
             axis=self.axis,
             activation=activation,
@@ -278,6 +281,8 @@ class Dropout(KernelLayer):
     _part: Part | None = None
     _fixed_scale: float | None = None
     """What checks have in place of the scale that follows from p."""
+    _scale_of_p: tuple[float, float] = (math.nan, 1.0)
+    """p, and the scale that follows from it."""
     p = Probability()
 
     def __init__(self, p: float = 0.5, *, mode: Mode = "inverted", rng: Rng = None) -> None:
@@ -315,7 +320,12 @@ class Dropout(KernelLayer):
         return self._part.seed, self._part.rows_before * (x.size // len(x))
 
     def _training_scale(self) -> float:
-        return scale_of(self.p, self.mode) if self._fixed_scale is None else self._fixed_scale
+        if self._fixed_scale is not None:
+            return self._fixed_scale
+        p = self.p
+        if self._scale_of_p[0] != p:
+            self._scale_of_p = p, scale_of(p, self.mode)
+        return self._scale_of_p[1]
 
     def _draw(self) -> int:
         """The next seed."""

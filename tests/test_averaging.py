@@ -385,7 +385,9 @@ def test_optimizers_states_have_the_names_they_had() -> None:
     assert list(optimizer.state_dict()) == [
         "optimizer",
         "step_count",
+        "skipped_count",
         "ema_weight",
+        "settings",
         "exp_avg.w",
         "exp_avg.b",
         "exp_avg_sq.w",

@@ -247,7 +247,8 @@ def test_in_float32_the_step_is_long_and_so_is_the_tolerance() -> None:
 
 def test_memory_that_holds_anything_is_copied() -> None:
     layer = nn.DropConnect(6, 3, rng=0)
-    layer._dropped.view(np.uint32)[...] = 0x7FA00000  # signalling NaN, as unwritten memory may be
+    # Signalling NaN, as unwritten memory may be.
+    layer.memory = np.full(3, 0x7FA00000, np.uint32).view(np.float32)
     assert gradient_check(layer, X, LABELS).step == 1e-5
 
 

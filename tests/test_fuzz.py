@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from fuzz import corpus
+from fuzz import corpus, sequences
 from fuzz.call import Caller, Violation
 from fuzz.leaks import left_behind
+from fuzz.sequences import Machine, bytes_of
+from fuzz.source import Source
 from fuzz.targets import LEFT_OUT, Target, signature, targets
 
 TESTS = Path(__file__).parent
@@ -102,6 +104,71 @@ def test_a_fault_is_found(function: Callable[..., Any], message: str) -> None:
     with pytest.raises(Violation, match=message):
         Caller().run(planted(function), b"")
     _held.clear()
+
+
+# ---- and of sequences of calls ----
+
+
+class Counter(Machine):
+    """Counts, as a plain object does."""
+
+    def __init__(self, source: Source, folder: Path, forgets: bool = False) -> None:
+        super().__init__(source, folder)
+        self.forgets = forgets
+        self.shared = np.zeros(1)
+        self.pair = [self.shared, self.shared]
+
+    def objects(self) -> Any:
+        return self.pair
+
+    def take(self, objects: Any) -> None:
+        self.pair = objects
+
+    def state(self) -> dict[str, bytes]:
+        return {"count": bytes_of(self.pair[1])}
+
+    def train(self) -> None:
+        self.pair[0] += 1
+
+    def do_count(self) -> None:
+        self.train()
+        if self.forgets:
+            raise ValueError("counted all the same")
+
+
+@pytest.mark.parametrize(
+    ("forgets", "data", "message"),
+    [
+        # By joblib the two arrays become two: the first counts, the second is looked at.
+        (False, b"", "after training on after by_joblib count changed"),
+        (True, b"", "do_count raised ValueError"),
+    ],
+)
+def test_a_fault_of_a_sequence_is_found(
+    forgets: bool, data: bytes, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Violation, match=message):
+        Counter(Source(data), tmp_path, forgets).run()
+
+
+def test_every_machine_and_action_is_among_the_kept_sequences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: set[str] = set()
+    run = Machine._done
+
+    def noted(self: Machine, action: Any) -> bool:
+        returned = run(self, action)
+        if returned:
+            done.add(f"{type(self).__name__}.{action.__name__}")
+        return returned
+
+    monkeypatch.setattr(Machine, "_done", noted)
+    for name, data in corpus.kept_sequences():
+        sequences.run(name, data)
+    there = {name.partition(".")[0] for name in done}
+    assert {name.lower() for name in there} == set(sequences.machines())
+    assert len(done) > 40
 
 
 def test_reading_past_the_memory_is_a_crash() -> None:

@@ -1,8 +1,9 @@
 """What NNClassifier and NNRegressor share: settings checked, a network made and trained, scored and asked."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
@@ -124,6 +125,8 @@ class NNEstimator(BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train a new network, or with ``warm_start=True`` the present one anew.
 
+        Ctrl-C ends the training with a UserWarning, and the network and its history stay as they are then.
+
         Parameters
         ----------
         X : array_like, shape (n_samples, n_features)
@@ -206,13 +209,14 @@ class NNEstimator(BaseEstimator):
         if self.early_stopping:
             self.history_["validation_score"] = []
         self.n_iter_ = 0
+        self.loss_ = math.nan  # of no epoch yet, should the first be interrupted
         self.__dict__.pop("best_validation_score_", None)
 
     def _train(self, x: Array, targets: Array, held_out: tuple[Array, Array] | None) -> None:
         """Epochs until there are enough; the best of them where a share was held out."""
         patience = Patience(self.tol, self.n_iter_no_change)
         best = score = None
-        with progress(self.verbose, self.max_iter) as show:
+        with _until_interrupted(), progress(self.verbose, self.max_iter) as show:
             for epoch in islice(self._epochs(x, targets), self.max_iter):
                 self._check_loss(epoch, x, targets)
                 if held_out is not None:
@@ -350,6 +354,17 @@ def _of(array: Any, index: Array) -> Any:
 def _held(x: Any) -> AbstractContextManager[Any]:
     """What holds the rows while there is training: nothing is needed for an array in memory."""
     return nullcontext() if isinstance(x, np.ndarray) else x
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the training, not the program: what was learned is kept, with a warning, as scikit-learn does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warnings.warn(
+            "Training interrupted by user: the network is as it was then", UserWarning, stacklevel=5
+        )
 
 
 def outputs(net: nn.Sequential, x: Array) -> Array:

@@ -16,8 +16,8 @@ Arrays = dict[str, NDArray[Any]]
 Check = Callable[[Arrays], object]
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-# Bytes of a member that are read to look at it, as names and numbers are; and of an element.
-_SMALL = 4096
+# Bytes of a member that are read to look at it, as names and numbers are; and of an element: text is one.
+_SMALL, _ELEMENT = 4096, 1 << 20
 # How much larger the arrays of a file may be that nobody checks; weights do not compress like the zeros of a bomb.
 _MOST_COMPRESSED = 16
 
@@ -107,7 +107,7 @@ def _outline(archive: ZipFile, info: ZipInfo) -> NDArray[Any]:
             raise ValueError(f"{info.filename} is of version {version}")
         shape, _, dtype = _HEADERS[version](file)
         header = file.tell()
-    if dtype.hasobject or dtype.itemsize > _SMALL:
+    if dtype.hasobject or dtype.itemsize > _ELEMENT:
         raise ValueError(f"{info.filename} has elements of dtype {dtype}")
     if info.file_size != header + prod(shape) * dtype.itemsize:
         raise ValueError(f"{info.filename} has {info.file_size} bytes, which is not what it says")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nnfast import _array_lists, _checks
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
-from nnfast._state import Resumable, by_name
+from nnfast._state import Resumable, by_name, count_in, refuse_copies, share_in
 
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
@@ -84,6 +84,7 @@ class Optimizer(Resumable):
     """The base of all rules; not to be made itself."""
 
     _kind = "optimizer"
+    _optional = frozenset({"skipped_count"})
 
     lr: float
     weight_decay: float
@@ -130,10 +131,10 @@ class Optimizer(Resumable):
 
     def __getstate__(self) -> dict[str, Any]:
         # For copies and pickles. What is left out is found again in the next step.
-        return {name: value for name, value in vars(self).items() if name != "_core"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_core"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        super().__setstate__(state)
         self._core = self._new_core()
 
     def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
@@ -353,15 +354,129 @@ class Optimizer(Resumable):
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
         found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
+        found["skipped_count"] = self.skipped_count
         if self.ema_decay is not None:
             found["ema_weight"] = self._ema_weight
         return {name: np.array(value) for name, value in found.items()}
 
+    def _check_scalars(self, given: dict[str, Any]) -> None:
+        for name, value in given.items():
+            if name.endswith("_count"):
+                count_in(value, name)
+            else:
+                for each in value if isinstance(value, list) else [value]:
+                    share_in(each, name)
+
     def _take_scalars(self, given: dict[str, Any]) -> None:
         self.step_count = given["step_count"]
+        self.skipped_count = given.get("skipped_count", self.skipped_count)
         self._ema_weight = given.get("ema_weight", self._ema_weight)
         for name in self._rule_scalars():
             setattr(self, f"_{name}", given[name])
+
+    # ---- settings in a state ----
+
+    def _saved_settings(self) -> dict[str, Any]:
+        """As they are; what the next step will refuse, as the last one had it."""
+        groups = self.groups or [{}]
+        checked = [
+            {name: self._valid(i, name, own) for name in self.defaults["torch"]}
+            for i, own in enumerate(groups)
+        ]
+        top = {name: self._valid(0, name, {}) for name in self.defaults["torch"]}
+        found = top | {name: getattr(self, name) for name in _OPTIONS_SAVED} | self._clips()
+        if self._group_of is not None:
+            found["groups"] = [
+                {"params": self._group_of.count(i), **{name: checked[i][name] for name in group}}
+                for i, group in enumerate(self.groups)
+            ]
+        return found
+
+    def _valid(self, index: int, name: str, group: Mapping[str, Any]) -> Any:
+        try:
+            return _check_setting(name, group.get(name, getattr(self, name)))
+        except (TypeError, ValueError):
+            return self._checked[index][name]
+
+    def _checked_settings(self, given: dict[str, Any]) -> Any:
+        # Tried out on another that has all else in common, so that an error changes nothing.
+        tried = object.__new__(type(self))
+        vars(tried).update(vars(self))
+        tried._take_groups(given.pop("groups", None), bool(given))
+        given = {**self._saved_settings(), **given}
+        given.pop("groups", None)
+        for name, value in given.items():
+            if name in self.defaults["torch"]:
+                setattr(tried, name, _check_saved(name, value))
+            elif name not in Options.__annotations__:
+                raise ValueError(f"state['settings'] has {name!r}")
+        switches = {name: _check_saved(name, given[name]) for name in _SWITCHES_OF_ALL}
+        others = {name: given[name] for name in (*_CLIPS, "ema_decay")}
+        tried._take_options(cast(Options, switches | others))
+        if (tried.ema_decay is None) != (self.ema_decay is None):
+            raise ValueError(f"state['settings'] must have ema_decay, got {tried.ema_decay}")
+        tried.convention = given["convention"]
+        settings_of(type(self), tried.convention, {})
+        rule, _ = tried._rule()
+        if self._made not in (rule, f"{rule}_momentum"):
+            raise ValueError(f"state['settings'] must be those of {self._made}, got {rule}")
+        return tried
+
+    def _take_settings(self, checked: Any) -> None:
+        own = (*self.defaults["torch"], *_OPTIONS_SAVED)
+        for name in (*own, "_clip_value", "_clip_kind", "_clip_limit"):
+            setattr(self, name, getattr(checked, name))
+        for group, saved in zip(self.groups, checked.groups, strict=True):
+            group.clear()
+            group.update(saved)
+        self._checked = [self._settings(group) for group in self.groups or ({},)]
+        self._seen = [self._values_of(settings) for settings in self._checked]
+
+    def _clips(self) -> dict[str, float | None]:
+        """The limits as the arguments that they were given by."""
+        return {
+            "clip_value": None if self._clip_value == inf else self._clip_value,
+            "clip_norm": self._clip_limit if self._clip_kind == _CLIP_EACH else None,
+            "clip_global_norm": self._clip_limit if self._clip_kind == _CLIP_GLOBAL else None,
+        }
+
+    def _take_groups(self, given: Any, required: bool) -> None:
+        """Set the groups' own settings, in new dicts."""
+        of = self._group_of
+        counts = None if of is None else [of.count(i) for i in range(len(self.groups))]
+        if given is None and not required:
+            return
+        if given is not None and not (
+            isinstance(given, list) and all(isinstance(group, dict) for group in given)
+        ):
+            raise TypeError(f"state['settings']: groups must be a list of objects, got {given!r}")
+        groups = None if given is None else [dict(group) for group in given]
+        found = None if groups is None else [group.pop("params", None) for group in groups]
+        if found != counts:
+            raise ValueError(
+                "state must have settings for as many groups of as many parameters as params has, "
+                f"{counts}, got {found}; keep_settings=True leaves all settings as they are"
+            )
+        for i, group in enumerate(groups or []):
+            for name, value in group.items():
+                if name not in self.defaults["torch"]:
+                    raise ValueError(f"state['settings']: groups[{i}] has {name!r}")
+                group[name] = _check_saved(name, value)
+        self.groups = groups or []
+
+
+_SWITCHES_OF_ALL = ("maximize", "skip_nonfinite", "ema_bias_correction")
+_OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", "ema_decay")
+_CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
+
+
+def _check_saved(name: str, value: Any) -> Any:
+    """A setting out of a state."""
+    if name in _SWITCHES or name in _SWITCHES_OF_ALL:
+        if not isinstance(value, bool):
+            raise TypeError(f"state['settings']: {name} must be a bool, got {value!r}")
+        return value
+    return _check_setting(name, value, "state['settings']")
 
 
 def kept_dtype(param: NDArray[Any]) -> Any:
@@ -377,6 +492,7 @@ def _flattened(
     params: Params,
 ) -> tuple[list[NDArray[Any]], list[str] | None, list[int] | None, list[dict[str, Any]]]:
     """The arrays, their names, the group of each, and what groups set."""
+    refuse_copies(params, "params")
     given = _groups(params)
     if given is None:
         plain = cast(Arrays, params)
@@ -388,6 +504,7 @@ def _flattened(
     for i, group in enumerate(given):
         if "params" not in group:
             raise ValueError(f'params[{i}] must have "params"')
+        refuse_copies(group["params"], f"params[{i}]['params']")
         found = _array_lists.values(group["params"], f"params[{i}]['params']")
         arrays += found
         names += _array_lists.names_of(group["params"]) or []

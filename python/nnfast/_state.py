@@ -1,5 +1,6 @@
 """State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import _npz
+from nnfast._whole import Whole
 
 # ---- checks ----
 
@@ -46,7 +48,20 @@ def by_name(
     }
 
 
-class Resumable:
+class Copies(dict[str, NDArray[Any]]):
+    """What state_dict gives: arrays that nobody else has, so that there is no use in writing to them."""
+
+
+def refuse_copies(params: Any, name: str) -> None:
+    """A ValueError if these are copies from state_dict, where arrays are wanted to be written to."""
+    if isinstance(params, Copies):
+        raise ValueError(
+            f"{name} must be the arrays of the network themselves, as net.named_params() has them, "
+            "got the copies of a state_dict: what is written to them changes nothing"
+        )
+
+
+class Resumable(Whole):
     """What has state to be saved; not to be made itself."""
 
     # What kind of thing the class is: under this its name is saved, which must be the same where the state is taken.
@@ -64,38 +79,69 @@ class Resumable:
         """Set the numbers of the state."""
         raise NotImplementedError
 
+    def _check_scalars(self, given: dict[str, Any]) -> None:
+        """A ValueError if a number of the state is out of its range."""
+        raise NotImplementedError
+
+    # Numbers that version 0.1 did not save.
+    _optional: ClassVar[frozenset[str]] = frozenset()
+
+    def _saved_settings(self) -> dict[str, Any]:
+        """What the caller set, as JSON can hold it; nothing, if there is nothing to set."""
+        return {}
+
+    def _checked_settings(self, given: dict[str, Any]) -> Any:
+        """Saved settings, as _take_settings takes them; an error if something does not fit."""
+        raise NotImplementedError
+
+    def _take_settings(self, checked: Any) -> None:
+        """Set what was saved."""
+        raise NotImplementedError
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """All that a run needs to go on with the same bits, as arrays: copies, with names such as ``exp_avg.0``.
 
         Returns
         -------
         state : dict of str to ndarray
-            Without the parameters and the settings, which are the caller's. Names end in the parameter's name where
-            params is a mapping, in its place otherwise.
+            Without the parameters, which are the caller's. Names end in the parameter's name where params is a mapping,
+            in its place otherwise. The settings, such as lr, are text under the name ``settings``: JSON.
         """
         found = {self._kind: np.array(type(self).__name__), **self._scalars()}
+        settings = self._saved_settings()
+        if settings:
+            found[_SETTINGS] = np.array(json.dumps(settings))
         return found | {name: array.copy() for name, array in self._kept().items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, keep_settings: bool = False) -> None:
         """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
 
         Parameters
         ----------
         state : mapping of str to ndarray
+            Without settings, as version 0.1 saved it, these stay as they are.
+        keep_settings : bool, default False
+            Whether all settings stay as they are, such as an lr that the run is to go on with.
 
         Raises
         ------
         TypeError
             If an array has another dtype.
         ValueError
-            If the state is another class's, lacks something, has something more, or a shape differs, or an array to be
-            written is read-only.
+            If the state is another class's, lacks something, has something more, or a shape differs, a number is out
+            of its range, or an array to be written is read-only.
         """
         given = {name: np.asarray(value) for name, value in state.items()}
         self._check_state(given)
+        settings = None
+        if not keep_settings and _SETTINGS in given:
+            settings = self._checked_settings(_read(given[_SETTINGS]))
         for name, array in self._kept().items():
             array[...] = given[name]
-        self._take_scalars({name: given[name].tolist() for name in self._scalars()})
+        scalars = self._scalars().keys() & given.keys()
+        self._take_scalars({name: given[name].tolist() for name in scalars})
+        if settings is not None:
+            self._take_settings(settings)
 
     def _check_state(self, given: Mapping[str, NDArray[Any]]) -> None:
         kept, scalars = self._kept(), self._scalars()
@@ -103,8 +149,13 @@ class Resumable:
             raise ValueError(
                 f"state must be of {type(self).__name__}, got {given.get(self._kind)!s}"
             )
-        check_names(given, {self._kind, *scalars, *kept})
-        check_arrays(given, kept | scalars)
+        has_settings = bool(self._saved_settings())
+        found = {n: value for n, value in given.items() if not (has_settings and n == _SETTINGS)}
+        for name in self._optional - found.keys():
+            scalars.pop(name, None)
+        check_names(found, {self._kind, *scalars, *kept})
+        check_arrays(found, kept | scalars)
+        self._check_scalars({name: found[name].tolist() for name in scalars})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
@@ -120,12 +171,14 @@ class Resumable:
         """
         _npz.save(path, self.state_dict())
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: str | os.PathLike[str], *, keep_settings: bool = False) -> None:
         """Take back what save wrote.
 
         Parameters
         ----------
         path : path-like
+        keep_settings : bool, default False
+            As of load_state_dict.
 
         Raises
         ------
@@ -134,4 +187,34 @@ class Resumable:
         TypeError, ValueError
             As load_state_dict, or if it is no such file.
         """
-        self.load_state_dict(_npz.load(path, self._check_state))
+        self.load_state_dict(_npz.load(path, self._check_state), keep_settings=keep_settings)
+
+
+_SETTINGS = "settings"
+
+
+def _read(text: NDArray[Any]) -> dict[str, Any]:
+    """The settings in a state."""
+    try:
+        found = json.loads(str(text[()]))
+        if not isinstance(found, dict):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"state['{_SETTINGS}'] must be an object in JSON, got {str(text[()])[:40]!r}"
+        ) from None
+    return found
+
+
+def count_in(value: Any, name: str) -> int:
+    """A count in a state: a ValueError if it is negative."""
+    if value < 0:
+        raise ValueError(f"state[{name!r}] must not be negative, got {value}")
+    return int(value)
+
+
+def share_in(value: Any, name: str) -> float:
+    """A share in a state: a ValueError if it is not in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"state[{name!r}] must be in [0, 1], got {value}")
+    return float(value)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
@@ -99,7 +99,6 @@ class Training:
     ) -> None:
         self.net, self.optimizer = net, optimizer
         self._loss, self._rng = loss, rng
-        self._grads = [grad for pairs in _by_decay(net) for _, grad in pairs]
         self._rate: FunctionOfStep | None = None
         self._plateau: schedules.ReduceOnPlateau | None = None
         if isinstance(schedule, schedules.ReduceOnPlateau):
@@ -107,6 +106,19 @@ class Training:
             optimizer.lr = schedule.lr
         else:
             self._rate = schedule
+
+    @cached_property
+    def _grads(self) -> list[Array]:
+        return [grad for pairs in _by_decay(self.net) for _, grad in pairs]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_grads"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # In what joblib wrote of version 0.1, the optimizer's arrays are not those of the network.
+        vars(self).pop("_grads", None)
+        self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
 
     def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
         """An epoch over contiguous x and y whenever the next is asked for."""

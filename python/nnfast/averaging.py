@@ -3,7 +3,8 @@
 Parameters are float16, float32 or float64 arrays in a list or a dict. An average is made for arrays of their shapes,
 told of them by ``update(params)`` whenever the training loop likes, and tried out where they are: inside ``with
 average.applied(params):`` the arrays hold the average, afterwards what they held before, to the bit. It is saved and
-taken back as an optimizer's state is: state_dict, load_state_dict, save, load.
+taken back as an optimizer's state is: state_dict, load_state_dict, save, load. What is applied or copied is written to
+the network's own arrays, ``net.named_params()``: a state_dict is of copies, and refused.
 
 Where layers are batch-normalised, averaged weights need statistics of their own: BatchNormRecomputer.
 """
@@ -18,8 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _array_lists, _arrays, _checks, _npz
 from nnfast._array_lists import Arrays
+from nnfast._generators import is_text
 from nnfast._optimizer import kept_dtype, unit_interval
-from nnfast._state import Resumable, by_name
+from nnfast._state import Copies, Resumable, by_name, count_in, refuse_copies, share_in
+from nnfast._whole import Whole
 from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
 from nnfast.optim import SGD
 from nnfast.softmax import log_softmax
@@ -37,6 +40,7 @@ class _Average(Resumable):
     update_count: int
 
     def __init__(self, params: Arrays, name: str = "params") -> None:
+        params = _without_text(params)
         self._name, self._names = name, _array_lists.names_of(params)
         arrays = _array_lists.values(params, name)
         for i, array in enumerate(arrays):
@@ -73,7 +77,8 @@ class _Average(Resumable):
         TypeError
             If an array has another dtype.
         ValueError
-            If there was no update yet, an array has another shape or is read-only. Nothing is written then.
+            If there was no update yet, an array has another shape or is read-only, or params is a state_dict, whose
+            arrays are copies. Nothing is written then.
         """
         for i, array in enumerate(self._to_write(params)):
             self._write(i, array)
@@ -94,7 +99,8 @@ class _Average(Resumable):
         TypeError
             If an array has another dtype.
         ValueError
-            If there was no update yet, an array has another shape or is read-only. Nothing is written then.
+            If there was no update yet, an array has another shape or is read-only, or params is a state_dict, whose
+            arrays are copies. Nothing is written then.
         """
         arrays = self._to_write(params)
         before = [array.copy() for array in arrays]
@@ -123,7 +129,7 @@ class _Average(Resumable):
 
     def _checked(self, params: Arrays, name: str = "params") -> list[NDArray[Any]]:
         """The arrays in their order, if they are such as the average was made for."""
-        arrays = _array_lists.values_like(params, self._names, name, self._name)
+        arrays = _array_lists.values_like(_without_text(params), self._names, name, self._name)
         if len(arrays) != len(self._forms):
             raise ValueError(f"{name} must have {len(self._forms)} arrays, got {len(arrays)}")
         for i, (array, (shape, dtype)) in enumerate(zip(arrays, self._forms, strict=True)):
@@ -137,6 +143,7 @@ class _Average(Resumable):
 
     def _to_write(self, params: Arrays) -> list[NDArray[Any]]:
         self._check_updated()
+        refuse_copies(params, "params")
         arrays = self._checked(params)
         for i, array in enumerate(arrays):
             _arrays.check_writeable(array, self._label("params", i))
@@ -148,6 +155,17 @@ class _Average(Resumable):
     def _check_updated(self) -> None:
         if self.update_count == 0:
             raise ValueError("there is no average before the first update")
+
+
+def _without_text(params: Arrays) -> Arrays:
+    """The arrays of a network's state_dict without the states of its generators, which have no average."""
+    if not isinstance(params, Copies):
+        return params
+    return {
+        name: array
+        for name, array in params.items()
+        if not (is_text(array) and name.endswith("rng"))
+    }
 
 
 class EMA(_Average):
@@ -245,6 +263,11 @@ class EMA(_Average):
         self._weight = weight
         self.update_count += 1
 
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        # In what joblib wrote of version 0.1 these are two lists of arrays.
+        self._ascent.params = list(self._ema)
+
     def _write(self, i: int, out: NDArray[Any]) -> None:
         np.copyto(out, self._ema[i], casting="same_kind")
 
@@ -254,8 +277,23 @@ class EMA(_Average):
     def _scalars(self) -> dict[str, NDArray[Any]]:
         return {"update_count": np.array(self.update_count), "weight": np.array(self._weight)}
 
+    def _check_scalars(self, given: dict[str, Any]) -> None:
+        count_in(given["update_count"], "update_count")
+        share_in(given["weight"], "weight")
+
     def _take_scalars(self, given: dict[str, Any]) -> None:
         self.update_count, self._weight = given["update_count"], given["weight"]
+
+    def _saved_settings(self) -> dict[str, Any]:
+        return {"decay": unit_interval(self.decay, "decay")}
+
+    def _checked_settings(self, given: dict[str, Any]) -> Any:
+        if given.keys() != {"decay"}:
+            raise ValueError(f"state['settings'] must have decay, got {', '.join(given)}")
+        return unit_interval(given["decay"], "state['settings']['decay']")
+
+    def _take_settings(self, checked: Any) -> None:
+        self.decay = checked
 
 
 class _Sums(_Average):
@@ -278,6 +316,9 @@ class _Sums(_Average):
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
         return {"update_count": np.array(self.update_count)}
+
+    def _check_scalars(self, given: dict[str, Any]) -> None:
+        count_in(given["update_count"], "update_count")
 
     def _take_scalars(self, given: dict[str, Any]) -> None:
         self.update_count = given["update_count"]
@@ -349,7 +390,7 @@ class SWA(_Sums):
 # ---- batch normalisation ----
 
 
-class BatchNormRecomputer:
+class BatchNormRecomputer(Whole):
     """The statistics of a batch-normalised layer over whole data, from one pass over its batches.
 
     After weights were averaged, or otherwise changed, the running statistics are another network's. Here they become
@@ -491,8 +532,8 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
     Returns
     -------
     mean : list or dict of ndarrays
-        As the checkpoints are, of their dtypes. Added up in float64, which one copy of all parameters takes, and
-        rounded once.
+        As the checkpoints are, of their dtypes, without the states of generators. Added up in float64, which one copy
+        of all parameters takes, and rounded once.
 
     Raises
     ------
@@ -528,9 +569,9 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
 def _opened(checkpoint: Checkpoint, name: str) -> Arrays:
     """The arrays of a checkpoint."""
     if not isinstance(checkpoint, str | os.PathLike):
-        return checkpoint
+        return _without_text(checkpoint)
     try:
-        return _npz.load(checkpoint)
+        return _without_text(Copies(_npz.load(checkpoint)))
     except ValueError as error:
         raise ValueError(f"{name} must be an .npz file of arrays: {error}") from error
 

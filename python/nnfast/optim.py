@@ -29,6 +29,9 @@ ema_bias_correction : bool, default True
 convention : "torch", "keras", "optax" or "cs231n", default "torch"
     Whose defaults are meant, and whose place of eps, learning rate and corrections, so that results can be matched.
 
+What ``state_dict`` and ``save`` give has the settings, too, those of groups included; ``load_state_dict`` and ``load``
+restore them, unless ``keep_settings=True`` leaves all as they are.
+
 Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
 """
 

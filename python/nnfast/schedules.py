@@ -169,6 +169,14 @@ def _cosine(start: float, end: float, step: float, n: float) -> float:
 _CURVES = {"cos": _cosine, "linear": _line}
 
 
+def _compounded(lr: float, gamma: float, n: int) -> float:
+    """lr gamma^n, infinite where that is too large for a float."""
+    try:
+        return lr * gamma**n
+    except OverflowError:
+        return math.inf if lr else 0.0
+
+
 def _rate(schedule: FunctionOfStep, step: int) -> float:
     """What a caller's function says, which may be anything."""
     return _checks.real(schedule(step), "schedule(step)")
@@ -280,7 +288,7 @@ class Step(Schedule):
     gamma: float = field(default=0.1, metadata=_ABOVE_0)
 
     def _at(self, step: int) -> float:
-        return self.lr * self.gamma ** (step // self.step_size)
+        return _compounded(self.lr, self.gamma, step // self.step_size)
 
 
 @dataclass(frozen=True)
@@ -315,7 +323,7 @@ class MultiStep(Schedule):
     gamma: float = field(default=0.1, metadata=_ABOVE_0)
 
     def _at(self, step: int) -> float:
-        return self.lr * self.gamma ** bisect_right(self.milestones, step)
+        return _compounded(self.lr, self.gamma, bisect_right(self.milestones, step))
 
 
 @dataclass(frozen=True)
@@ -349,7 +357,7 @@ class Exponential(Schedule):
     gamma: float = field(metadata=_ABOVE_0)
 
     def _at(self, step: int) -> float:
-        return self.lr * self.gamma**step
+        return _compounded(self.lr, self.gamma, step)
 
 
 @dataclass(frozen=True)

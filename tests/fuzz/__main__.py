@@ -5,16 +5,19 @@ PYTHONPATH=tests python -m fuzz leaks               the same again and again: wh
 PYTHONPATH=tests python -m fuzz run FOLDER [...]    by coverage, into a folder; the rest is libFuzzer's
 PYTHONPATH=tests python -m fuzz keep FOLDER         what a folder's inputs add goes into corpus.txt
 PYTHONPATH=tests python -m fuzz one NAME HEX        a single call
+PYTHONPATH=tests python -m fuzz sequences SECONDS [SEED]     sequences of calls on objects that keep state, drawn
+PYTHONPATH=tests python -m fuzz sequence NAME HEX   a single sequence
+PYTHONPATH=tests python -m fuzz keep-sequences N    of N drawn ones those that add something, into sequences.txt
 """
 
 import faulthandler
 import gc
+import random
 import resource
 import sys
 import time
 from pathlib import Path
 
-COMMANDS = ("replay", "leaks", "run", "keep", "one")
 # Above what the process has: an array of any more is refused, not made.
 ROOM = 1 << 30
 SECONDS = 30
@@ -29,7 +32,7 @@ def limit_memory() -> None:
 
 def replay() -> None:
     """Every kept input once, and a few drawn ones."""
-    from fuzz import corpus
+    from fuzz import corpus, sequences
     from fuzz.call import Caller
 
     limit_memory()
@@ -40,6 +43,13 @@ def replay() -> None:
             caller.run(target, data)
         except BaseException:
             print(f"python -m fuzz one {target.name} {data.hex()}", file=sys.stderr)
+            raise
+    for name, data in corpus.kept_sequences():
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        try:
+            sequences.run(name, data)
+        except BaseException:
+            print(f"python -m fuzz sequence {name} {data.hex()}", file=sys.stderr)
             raise
     faulthandler.cancel_dump_traceback_later()
     print(f"{caller.calls} calls, {caller.returned} returned, {time.monotonic() - begin:.1f} s")
@@ -111,6 +121,50 @@ def keep(folder: Path) -> None:
     print(f"{len(chosen)} of {len(entries)} kept")
 
 
+def draw_sequences(seconds: float, seed: int) -> None:
+    """Random ones until the time is over; each kind of failure is shown once."""
+    from fuzz import sequences
+
+    rng, begin = random.Random(seed), time.monotonic()
+    count, returned, failures = 0, 0, set()
+    while time.monotonic() - begin < seconds:
+        name, data = rng.choice(sequences.SHARES), rng.randbytes(rng.randrange(8, 90))
+        faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
+        try:
+            returned += sequences.run(name, data)
+        except Exception as error:
+            kind = name, type(error), str(error)[:80]
+            if kind not in failures:
+                print(f"python -m fuzz sequence {name} {data.hex()}\n{error!r}", flush=True)
+            failures.add(kind)
+        count += 1
+        if count % 1000 == 0:
+            print(f"{count} sequences, {time.monotonic() - begin:.0f} s", flush=True)
+    faulthandler.cancel_dump_traceback_later()
+    print(f"{count} sequences, {returned} calls returned, {len(failures)} kinds of failures")
+    sys.exit(bool(failures))
+
+
+def keep_sequences(count: int) -> None:
+    """Those that reach a line that none before does."""
+    from fuzz import corpus, sequences
+    from fuzz.features import lines
+
+    rng = random.Random(0)
+    drawn = [
+        (rng.choice(sequences.SHARES), rng.randbytes(rng.randrange(8, 90))) for _ in range(count)
+    ]
+    seen: set[object] = set()
+    chosen = []
+    for name, data in corpus.kept_sequences() + drawn:
+        new = lines(sequences.run, name, data) - seen
+        if new:
+            chosen.append((name, data))
+            seen |= new
+    corpus.write_sequences(chosen)
+    print(f"{len(chosen)} kept")
+
+
 def main() -> None:
     """One of the commands."""
     faulthandler.enable()
@@ -128,6 +182,14 @@ def main() -> None:
             from fuzz.targets import targets
 
             Caller().run(targets()[name], bytes.fromhex(data))
+        case ["sequences", seconds, *seed]:
+            draw_sequences(float(seconds), int(*seed) if seed else 0)
+        case ["sequence", name, data]:
+            from fuzz import sequences
+
+            sequences.run(name, bytes.fromhex(data))
+        case ["keep-sequences", count]:
+            keep_sequences(int(count))
         case _:
             sys.exit(__doc__)
 

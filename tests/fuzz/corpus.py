@@ -7,6 +7,7 @@ from pathlib import Path
 from fuzz.targets import Target, targets
 
 PATH = Path(__file__).parent / "corpus.txt"
+SEQUENCES = PATH.with_name("sequences.txt")
 Entry = tuple[Target, bytes]
 
 
@@ -47,3 +48,16 @@ def encoded(entry: Entry) -> bytes:
     """An entry as a fuzzer's input."""
     target, data = entry
     return list(targets()).index(target.name).to_bytes(2, "little") + data
+
+
+def kept_sequences() -> list[tuple[str, bytes]]:
+    """Those of fuzz.sequences: a machine's name and bytes."""
+    lines = SEQUENCES.read_text().splitlines() if SEQUENCES.exists() else []
+    pairs = (line.split() for line in lines)
+    return [(name, bytes.fromhex(data)) for name, data in pairs]
+
+
+def write_sequences(entries: Iterable[tuple[str, bytes]]) -> None:
+    """Keep these."""
+    lines = sorted({f"{name} {data.hex()}\n" for name, data in entries})
+    SEQUENCES.write_text("".join(lines))

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -9,6 +10,26 @@ from fuzz.call import Caller
 from fuzz.targets import Target
 
 _caller = Caller()
+
+
+def lines(call: Callable[..., Any], *arguments: Any) -> set[object]:
+    """Lines of nnfast that a call reaches."""
+    found: set[object] = set()
+
+    def line(frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            found.add((frame.f_code.co_filename, frame.f_lineno))
+        return line
+
+    def enter(frame: FrameType, event: str, argument: Any) -> Any:
+        return line if "/nnfast/" in frame.f_code.co_filename else None
+
+    sys.settrace(enter)
+    try:
+        call(*arguments)
+    finally:
+        sys.settrace(None)
+    return found
 
 
 def features(target: Target, data: bytes) -> set[object]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast.nn import DropConnect, Dropout, Layer, Sequential, StochasticDepth
+from nnfast.nn.foreign import Held
 
 Array = NDArray[Any]
 Loss = Callable[[Any, Any], tuple[float, Any]]
@@ -71,7 +72,7 @@ def without_dropout(net: Layer) -> Layer:
         todo += layer._children()
         if isinstance(layer, Dropout):
             # Vanilla dropout keeps the scale that it has when it drops nothing, in inference.
-            layer._scale = 1 - layer.p if layer.mode == "vanilla" else 1.0
+            layer._fixed_scale = 1 - layer.p if layer.mode == "vanilla" else 1.0
         if isinstance(layer, Dropout | DropConnect | StochasticDepth):
             layer.p = 0.0
     return copied
@@ -146,9 +147,11 @@ class Probe:
         Raises
         ------
         ValueError
-            If one is missing or has another shape.
+            If one is missing or has another shape, or a layer of the user's own assigns new arrays to its parameters
+            or gradients.
         """
         net = self.replica()
+        held = Held(net, type(net).__name__)
         with np.errstate(all="ignore"):
             _, dscores = self.loss(net.forward(self.x, training=True), self.y)
             dx = input_gradient(net, dscores)
@@ -156,7 +159,9 @@ class Probe:
         if dx is not None:
             found[INPUT] = dx
         wanted = [name for name in self.arrays if name in found or name != INPUT]
-        return {name: _like(self.arrays[name], name, found) for name in wanted}
+        gradients = {name: _like(self.arrays[name], name, found) for name in wanted}
+        held.check()
+        return gradients
 
 
 def _like(array: Array, name: str, found: dict[str, Array]) -> Array:

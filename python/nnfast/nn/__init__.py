@@ -12,6 +12,12 @@ no random number and returns a new array.
 
 Parameters are float32 or float64; inputs are converted to their dtype. Errors name the argument and change nothing.
 
+Networks, optimizers and averages may be copied, pickled, and dumped by joblib: arrays that are one stay one, so that
+``net, opt = joblib.load(path)`` train on with the same bits where opt was given ``net.params`` and both were dumped
+together. Of bare arrays joblib makes several, ``joblib.dump((arrays, opt), path)``: for these there are save and
+load_state_dict. Arrays that arrive read-only, as in the workers of ``n_jobs=2``, are copied. ``net.save(path)`` and
+``opt.save(path)`` need no pickle, and hold all that a run goes on from but the Generators that you gave to layers.
+
 Examples
 --------
 >>> import numpy as np, nnfast as nf

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 import nnfast
 from nnfast import _arrays, _checks
@@ -261,15 +261,24 @@ class ELU(Activation):
         self, alpha: float = 1.0, *, learn_alpha: bool = False, dtype: DTypeLike = np.float32
     ) -> None:
         super().__init__(dtype if learn_alpha else None, alpha=alpha)
-        self._alpha: Array | None = None
         if learn_alpha:
-            self._alpha = np.full(1, alpha, self._dtype)
-            self._learn(alpha=self._alpha)
+            self._learn(alpha=np.full(1, alpha, self._dtype))
 
     @property
     def alpha(self) -> Array | float:
         """The parameter, or the number."""
-        return self._args[0] if self._alpha is None else self._alpha
+        learned = self._learned
+        return self._args[0] if learned is None else learned
+
+    @alpha.setter
+    def alpha(self, value: ArrayLike) -> None:
+        if self._learned is None:
+            raise AttributeError("alpha must be learned to be set: make another ELU")
+        self._write("alpha", value)
+
+    @property
+    def _learned(self) -> Array | None:
+        return self._own_params.get("alpha")
 
     def _train(self, x: Array, own: bool) -> Array:
         self._read_alpha()
@@ -284,20 +293,23 @@ class ELU(Activation):
             self._args = before
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        if self._alpha is not None:
+        learned = self._learned
+        if learned is not None:
             # Where PReLU's input is y, its slope's gradient is the sum of dy min(y, 0).
-            sums = prelu_weight_backward(dy, self._saved, self._alpha)
+            sums = prelu_weight_backward(dy, self._saved, learned)
             np.divide(sums, self._args[0], out=self._own_grads["alpha"])
         return super()._backward(dy, own, wanted)
 
     def _read_alpha(self) -> None:
-        if self._alpha is not None:
-            self._args = (_checks.positive(self._alpha[0], "alpha"),)
+        learned = self._learned
+        if learned is not None:
+            self._args = (_checks.positive(learned[0], "alpha"),)
 
     def _settings(self) -> str:
-        if self._alpha is None:
+        learned = self._learned
+        if learned is None:
             return super()._settings()
-        return f"alpha={self._alpha[0]:g}, learn_alpha=True"
+        return f"alpha={learned[0]:g}, learn_alpha=True"
 
 
 class PReLU(Activation):
@@ -352,13 +364,16 @@ class PReLU(Activation):
         self.n, self.axis = _checks.integer_from(n, 1, "n"), _checks.integer(axis, "axis")
         slopes = np.full(self.n, _checks.real(init, "init"))
         super().__init__(dtype, weight=slopes[:1])
-        self._weight: Array = slopes.astype(self._dtype)
-        self._learn(weight=self._weight)
+        self._learn(weight=slopes.astype(self._dtype))
 
     @property
     def weight(self) -> Array:
         """The slopes, shape (n,)."""
-        return self._weight
+        return self._own_params["weight"]
+
+    @weight.setter
+    def weight(self, value: ArrayLike) -> None:
+        self._write("weight", value)
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         axes = len(input_shape)
@@ -384,8 +399,8 @@ class PReLU(Activation):
     def _slopes(self, axes: int) -> Array:
         """The slopes in a shape that broadcasts to x's."""
         if self.n == 1:
-            return self._weight.reshape((1,) * min(axes, 1))
-        return self._weight.reshape(-1, *(1,) * (axes - 1 - self.axis % axes))
+            return self.weight.reshape((1,) * min(axes, 1))
+        return self.weight.reshape(-1, *(1,) * (axes - 1 - self.axis % axes))
 
     def _settings(self) -> str:
         return f"{self.n}"

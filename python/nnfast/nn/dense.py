@@ -2,14 +2,16 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from nnfast import _checks, init
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape, generator_of
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Probability, Shape
 
 # Elements of a bias that is repeated for several rows, and of a sum for which that does not pay.
 _TILE, _SMALL = 16384, 512
@@ -35,7 +37,7 @@ class Dense(KernelLayer):
     ----------
     weight : ndarray, shape (n_in, n_out)
     bias : ndarray, shape (n_out,), or None
-        Written in place, ``layer.weight[...] = w``; named so in named_params.
+        Written in place, ``layer.weight[...] = w`` or ``layer.weight = w``; named so in named_params.
 
     Raises
     ------
@@ -77,23 +79,32 @@ class Dense(KernelLayer):
         super().__init__(dtype)
         self.n_in = _checks.integer_from(n_in, 1, "n_in")
         self.n_out = _checks.integer_from(n_out, 1, "n_out")
-        self._weight = _first_weight((self.n_in, self.n_out), dtype, init, rng)
-        self._bias = np.zeros(self.n_out, self._dtype) if bias else None
-        self._learn(weight=self._weight)
-        if self._bias is not None:
-            self._learn(bias=self._bias)
+        self._learn(weight=_first_weight((self.n_in, self.n_out), dtype, init, rng))
+        if bias:
+            self._learn(bias=np.zeros(self.n_out, self._dtype))
         self._tile = Buffer()
-        self._x = self._used = self._weight
+        self._x = self._used = self.weight
 
     @property
     def weight(self) -> Array:
         """The weights, shape (n_in, n_out)."""
-        return self._weight
+        return self._own_params["weight"]
+
+    @weight.setter
+    def weight(self, value: ArrayLike) -> None:
+        self._write("weight", value)
 
     @property
     def bias(self) -> Array | None:
         """The bias, shape (n_out,), or None."""
-        return self._bias
+        return self._own_params.get("bias")
+
+    @bias.setter
+    def bias(self, value: ArrayLike | None) -> None:
+        if self.bias is not None:
+            self._write("bias", value)  # type: ignore[arg-type]
+        elif value is not None:
+            raise ValueError(f"bias must be None in a layer without one, got {value!r}")
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         if len(input_shape) < 2 or input_shape[-1] != self.n_in:
@@ -102,16 +113,18 @@ class Dense(KernelLayer):
 
     def _train(self, x: Array, own: bool) -> Array:
         z = self._product(x)
-        if self._bias is not None:
-            self._add_bias(self._flat(z), self._bias)
+        bias = self._own_params.get("bias")
+        if bias is not None:
+            self._add_bias(self._flat(z), bias)
         return z
 
     def _infer(self, x: Array, own: bool) -> Array:
         z = self._inferred_product(x)
-        return z if self._bias is None else np.add(z, self._bias, out=z)
+        bias = self.bias
+        return z if bias is None else np.add(z, bias, out=z)
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        if self._bias is not None:
+        if "bias" in self._own_params:
             _core.column_sums(dy, self._own_grads["bias"])
         return self._product_backward(dy, wanted)
 
@@ -137,7 +150,7 @@ class Dense(KernelLayer):
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
     def _inferred_product(self, x: Array) -> Array:
-        z: Array = self._flat(x) @ self._weight
+        z: Array = self._flat(x) @ self.weight
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
     def _product_backward(self, dz: Array, wanted: bool) -> Array | None:
@@ -151,7 +164,7 @@ class Dense(KernelLayer):
         return dx if self._x.ndim == 2 else dx.reshape(self._x.shape)
 
     def _training_weight(self) -> Array:
-        return self._weight
+        return self._own_params["weight"]
 
     def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
         np.matmul(xt, dz, out=out)
@@ -161,7 +174,7 @@ class Dense(KernelLayer):
         return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
     def _settings(self) -> str:
-        return f"{self.n_in}, {self.n_out}" + ("" if self._bias is not None else ", bias=False")
+        return f"{self.n_in}, {self.n_out}" + ("" if self.bias is not None else ", bias=False")
 
 
 class DropConnect(Dense):
@@ -202,6 +215,8 @@ class DropConnect(Dense):
     True
     """
 
+    p = Probability()
+
     def __init__(
         self,
         n_in: int,
@@ -213,23 +228,29 @@ class DropConnect(Dense):
         init: str | init.Initialiser = "he",
         rng: Rng = None,
     ) -> None:
-        self.p = _checks.real_in(p, 0, 1, "p")
-        self._rng = generator_of(rng)
+        self.p = p
+        self._draw_from(rng)
         super().__init__(n_in, n_out, bias=bias, dtype=dtype, init=init, rng=rng)
-        self._kept = np.empty((self._weight.size + 7) // 8, np.uint8)
-        self._dropped = np.empty_like(self._weight)
+        self._bits, self._dropped = Buffer(), Buffer()
+        self._mask, self._scale = np.empty(0, np.uint8), 1.0
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        # In version 0.1 the two were arrays.
+        self._bits, self._dropped = Buffer(), Buffer()
 
     def _training_weight(self) -> Array:
         seed = int(self._rng.bit_generator.random_raw())
-        _core.dropout_mask(self._weight.size, self.p, 1, seed, 0, self._kept)
-        return _core.dropout_backward(self._weight, self._kept, self._scale(), self._dropped)
+        weight = self.weight
+        self._mask = self._bits.take(((weight.size + 7) // 8,), np.uint8)
+        self._scale = scale_of(self.p, "inverted")  # backward takes the same, whatever becomes of p
+        _core.dropout_mask(weight.size, self.p, 1, seed, 0, self._mask)
+        out = self._dropped.take(weight.shape, weight.dtype)
+        return _core.dropout_backward(weight, self._mask, self._scale, out)
 
     def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
         super()._weight_gradient(xt, dz, out)
-        _core.dropout_backward(out, self._kept, self._scale(), out)
-
-    def _scale(self) -> float:
-        return scale_of(self.p, "inverted")
+        _core.dropout_backward(out, self._mask, self._scale, out)
 
     def _settings(self) -> str:
         return f"{super()._settings()}, p={self.p:g}"

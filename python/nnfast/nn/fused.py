@@ -14,7 +14,7 @@ from nnfast import bias
 from nnfast.dropout import Mask, bias_relu_dropout, bias_relu_dropout_backward
 from nnfast.nn import activations
 from nnfast.nn.dense import Dense
-from nnfast.nn.layer import Array, Buffer, Forgetful, Layer
+from nnfast.nn.layer import Array, Buffer, Layer
 from nnfast.nn.regular import BatchNorm, Dropout
 from nnfast.nn.stages import Stage, runs_as_written, stage_of
 
@@ -27,7 +27,7 @@ _BIASED: dict[type[activations.Activation], tuple[_Function, _Function]] = {
 }
 
 
-class _AfterProduct(Forgetful):
+class _AfterProduct:
     """A dense layer whose bias is added together with what follows; the bases of two stages."""
 
     _in_place = _is_view = False
@@ -92,11 +92,12 @@ class BiasedReLUDropout(_AfterProduct):
         drop = self._dropout
         self._mask = self._bits.take(((z.size + 7) // 8,), np.uint8)
         seed, offset = drop._place(z)
-        bias_relu_dropout(z, self._bias, drop.p, rng=seed, offset=offset, out=(z, self._mask))
+        self._p = drop.p  # backward takes the same, whatever becomes of it
+        bias_relu_dropout(z, self._bias, self._p, rng=seed, offset=offset, out=(z, self._mask))
         return z
 
     def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
-        bias_relu_dropout_backward(dy, self._mask, self._dropout.p, out=out)
+        bias_relu_dropout_backward(dy, self._mask, self._p, out=out)
 
     def _infer(self, x: Array, own: bool) -> Array:
         z = self._dense._inferred_product(x)

@@ -9,21 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from nnfast import _arrays, _seeds
+from nnfast import _arrays, _checks, _seeds
 from nnfast._seeds import Rng
+from nnfast._whole import Whole
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
+# Of layers and networks in pickles of version 0.1.
+_STATISTICS_0_1 = {
+    "running_mean": "_mean",
+    "running_var": "_var",
+    "num_batches_tracked": "_batches",
+}
+_NETWORK_0_1 = (
+    "_all_params",
+    "_all_grads",
+    "_training_steps",
+    "_inference_steps",
+    "_backward_steps",
+)
 # Shapes whose check is remembered. Only a network that sees more than this checks again.
 _MOST_SHAPES = 64
 
 
-class Layer:
+class Layer(Whole):
     """The base of all layers, and of yours.
 
     A layer of your own overrides forward and backward, output_shape if it changes shapes, and, if it learns something,
-    named_params and named_grads: the same arrays at every call, the gradients in place of the last ones.
+    named_params and named_grads, under the same names: the same arrays at every call. So backward writes the gradients
+    in place, ``self.dw[...] = x.T @ dy``; a network refuses to train a layer that assigns new arrays. If it draws
+    random numbers of its own, named_generators has them saved.
 
     Examples
     --------
@@ -61,6 +77,10 @@ class Layer:
         """What is kept besides the parameters and belongs into a saved network."""
         return {}
 
+    def named_generators(self) -> dict[str, np.random.Generator]:
+        """The generators that are the layer's alone: their states belong into a saved network, too."""
+        return {}
+
     @property
     def params(self) -> list[Array]:
         """The parameters, for an optimizer."""
@@ -69,7 +89,7 @@ class Layer:
     @property
     def grads(self) -> list[Array]:
         """Their gradients, in the same order."""
-        return list(self.named_grads().values())
+        return grads_like(self.named_params(), self.named_grads())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings()})"
@@ -119,17 +139,21 @@ class Buffer:
         return Buffer, ()
 
 
-class Forgetful:
-    """What is copied and pickled without the arrays of the last batch, which may be large and are nobody's business."""
+class Probability:
+    """The attribute p of a layer: a float in [0, 1]."""
 
-    _OF_THE_BATCH = frozenset({"_expected", "_largest", "_mask", "_saved", "_used", "_which", "_x"})
+    def __get__(self, layer: Any, owner: type) -> float:
+        try:
+            found: float = layer.__dict__["p"]
+        except (AttributeError, KeyError):  # asked of the class, or not set yet
+            raise AttributeError(f"{owner.__name__} has no p") from None
+        return found
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__
-        return {name: value for name, value in state.items() if name not in self._OF_THE_BATCH}
+    def __set__(self, layer: Any, value: float) -> None:
+        vars(layer)["p"] = _checks.real_in(value, 0, 1, "p")
 
 
-class KernelLayer(Forgetful, Layer):
+class KernelLayer(Layer):
     """A layer over nnfast's kernels.
 
     It answers forward and backward by three methods that check nothing, which a network calls by itself:
@@ -148,14 +172,35 @@ class KernelLayer(Forgetful, Layer):
     _is_view = False
     """Whether y is x's memory in any case, and dx that of dy."""
 
+    _OF_THE_BATCH = frozenset({"_expected", "_largest", "_mask", "_saved", "_used", "_which", "_x"})
+    """What is not copied and pickled: the last batch's, which may be large and is nobody's business."""
+    _LEFT_OUT = frozenset(
+        {
+            "_weight",
+            "_bias",
+            "_gamma",
+            "_beta",
+            "_mean",
+            "_var",
+            "_batches",
+            "_alpha",
+            *_NETWORK_0_1,
+        }
+    )
+    """What pickles of version 0.1 hold besides: further references to arrays, each of which has only one place now."""
+
     _dtype: np.dtype[Any] | None
     _expected: tuple[Shape, np.dtype[Any]] | None = None
     """Of y, where backward may come."""
+    _rng: np.random.Generator
+    _rng_is_own = False
+    """Whether nobody else draws from _rng; if the generator was given, it is the caller's."""
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self._dtype = None if dtype is None else float_dtype(dtype)
         self._own_params: dict[str, Array] = {}
         self._own_grads: dict[str, Array] = {}
+        self._own_statistics: dict[str, Array] = {}
         self._y, self._dx = Buffer(), Buffer()
         self._known: set[tuple[Shape, bool]] = set()
         self._expected = None
@@ -223,6 +268,40 @@ class KernelLayer(Forgetful, Layer):
     def named_grads(self) -> dict[str, Array]:
         return dict(self._own_grads)
 
+    def named_statistics(self) -> dict[str, Array]:
+        return dict(self._own_statistics)
+
+    def named_generators(self) -> dict[str, np.random.Generator]:
+        return {"rng": self._rng} if self._rng_is_own else {}
+
+    def __getstate__(self) -> Any:
+        state = super().__getstate__()
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        kept = {
+            # A copy that shares the arrays of the layer has memory of its own, too.
+            name: Buffer() if isinstance(value, Buffer) else value
+            for name, value in attributes.items()
+            if name not in self._OF_THE_BATCH
+        }
+        return kept if slots is None else (kept, slots)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        own = vars(self)
+        if "_own_statistics" not in own:  # of version 0.1
+            self._own_statistics = {
+                name: own[before]
+                for name, before in _STATISTICS_0_1.items()
+                if own.get(before) is not None
+            }
+        for name in self._LEFT_OUT & own.keys():
+            del own[name]
+
+    def _draw_from(self, rng: Rng) -> None:
+        """Set the generator: the one that is given, or one that begins with the seed, so that steps differ."""
+        self._rng_is_own = not isinstance(rng, np.random.Generator)
+        self._rng = _seeds.generator_of(rng) if self._rng_is_own else rng  # type: ignore[assignment]
+
     def _train(self, x: Array, own: bool) -> Array:
         raise NotImplementedError
 
@@ -236,6 +315,34 @@ class KernelLayer(Forgetful, Layer):
         """Gives the layer parameters and their gradients."""
         self._own_params |= params
         self._own_grads |= {name: np.zeros_like(value) for name, value in params.items()}
+
+    def _write(self, name: str, value: ArrayLike) -> None:
+        """Set a parameter or statistic, in place.
+
+        Raises
+        ------
+        TypeError
+            If value is not of real numbers, or of integers where the array is.
+        ValueError
+            If its shape differs, a count is negative, or the array is read-only. Nothing is changed then.
+        """
+        array = self._own_params[name] if name in self._own_params else self._own_statistics[name]
+        if value is array:  # as after layer.weight -= 0.1
+            return
+        try:
+            given = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must have shape {array.shape}: {error}") from None
+        kinds = "biu" if array.dtype.kind == "i" else "biuf"
+        if given.dtype.kind not in kinds:
+            wanted = "integers" if array.dtype.kind == "i" else "real numbers"
+            raise TypeError(f"{name} must be an array of {wanted}, got dtype {given.dtype}")
+        if given.shape != array.shape:
+            raise ValueError(f"{name} must have shape {array.shape}, got {given.shape}")
+        if array.dtype.kind == "i" and (given < 0).any():
+            raise ValueError(f"{name} must not be negative, got {given}")
+        _arrays.check_writeable(array, name)
+        array[...] = given
 
     def _taken(self, value: ArrayLike, name: str) -> Array:
         """As an array of the dtype that the layer computes in."""
@@ -274,9 +381,11 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return made
 
 
-def generator_of(rng: Rng) -> np.random.Generator:
-    """The Generator that is given, or one that begins with the seed: a layer's numbers differ from step to step."""
-    return rng if isinstance(rng, np.random.Generator) else _seeds.generator_of(rng)
+def grads_like(params: dict[str, Array], grads: dict[str, Array]) -> list[Array]:
+    """The gradients in the order of the parameters, whose names they have, or those that there are in their own."""
+    if params.keys() == grads.keys():
+        return [grads[name] for name in params]
+    return list(grads.values())
 
 
 def batch_of(shape: Shape, axes: int, wanted: str) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+import math
 from collections.abc import Iterator
 from math import prod
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from nnfast import _checks
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import Mask, Mode, dropout, scale_of
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Layer, Shape, batch_of, generator_of
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Layer, Probability, Shape, batch_of
 from nnfast.nn.stages import stage_of
 from nnfast.normalization import (
     BatchNormSaved,
@@ -47,9 +48,10 @@ class BatchNorm(KernelLayer):
     gamma, beta : ndarray, shape (n,)
         Learned; they begin with ones and zeros.
     running_mean, running_var : ndarray, shape (n,)
-        They begin with zeros and ones. Written in place.
+        They begin with zeros and ones.
     num_batches_tracked : ndarray of int64, shape (), or None
-        Batches seen in training, where momentum is None.
+        Batches seen in training, where momentum is None. All are written in place, ``layer.gamma[...] = g`` or
+        ``layer.gamma = g``.
 
     Raises
     ------
@@ -96,41 +98,64 @@ class BatchNorm(KernelLayer):
                 f"running_var_correction must be 0 or 1, got {running_var_correction!r}"
             )
         self.running_var_correction = running_var_correction
-        self._gamma, self._beta = np.ones(self.n, self._dtype), np.zeros(self.n, self._dtype)
-        self._mean, self._var = np.zeros(self.n, self._dtype), np.ones(self.n, self._dtype)
-        self._batches = np.zeros((), np.int64) if momentum is None else None
-        self._learn(gamma=self._gamma, beta=self._beta)
-        self._x = self._gamma
+        zeros, ones = np.zeros(self.n, self._dtype), np.ones(self.n, self._dtype)
+        self._learn(gamma=ones.copy(), beta=zeros.copy())
+        self._own_statistics = {"running_mean": zeros, "running_var": ones}
+        if momentum is None:
+            self._own_statistics["num_batches_tracked"] = np.zeros((), np.int64)
+        self._x = ones
         self._largest_size = 0
 
     @property
     def gamma(self) -> Array:
         """The scale, shape (n,)."""
-        return self._gamma
+        return self._own_params["gamma"]
+
+    @gamma.setter
+    def gamma(self, value: ArrayLike) -> None:
+        self._write("gamma", value)
 
     @property
     def beta(self) -> Array:
         """The shift, shape (n,)."""
-        return self._beta
+        return self._own_params["beta"]
+
+    @beta.setter
+    def beta(self, value: ArrayLike) -> None:
+        self._write("beta", value)
 
     @property
     def running_mean(self) -> Array:
         """The mean that inference takes, shape (n,)."""
-        return self._mean
+        return self._own_statistics["running_mean"]
+
+    @running_mean.setter
+    def running_mean(self, value: ArrayLike) -> None:
+        self._write("running_mean", value)
 
     @property
     def running_var(self) -> Array:
         """The variance that inference takes, shape (n,)."""
-        return self._var
+        return self._own_statistics["running_var"]
+
+    @running_var.setter
+    def running_var(self, value: ArrayLike) -> None:
+        self._write("running_var", value)
 
     @property
     def num_batches_tracked(self) -> Array | None:
         """The number of batches seen in training, where momentum is None."""
-        return self._batches
+        return self._own_statistics.get("num_batches_tracked")
 
-    def named_statistics(self) -> dict[str, Array]:
-        found = {"running_mean": self._mean, "running_var": self._var}
-        return found if self._batches is None else found | {"num_batches_tracked": self._batches}
+    @num_batches_tracked.setter
+    def num_batches_tracked(self, value: ArrayLike | None) -> None:
+        if self.num_batches_tracked is None:
+            if value is not None:
+                raise ValueError(
+                    f"num_batches_tracked must be None where momentum is a number, got {value!r}"
+                )
+        else:
+            self._write("num_batches_tracked", value)  # type: ignore[arg-type]
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         axes = len(input_shape)
@@ -155,25 +180,26 @@ class BatchNorm(KernelLayer):
         dx = dy if own else self._dx.take(dy.shape, dy.dtype)
         grads = self._own_grads
         out = (dx, grads["gamma"], grads["beta"])
-        batch_norm_backward(dy, self._x, self._gamma, self._saved, out=out)
+        batch_norm_backward(dy, self._x, self.gamma, self._saved, out=out)
         return dx
 
     def _normalised(self, x: Array, activation: str | None) -> Array:
         """y in training, perhaps with the activation that follows."""
         self._x = x
+        params, statistics = self._own_params, self._own_statistics
         y, self._saved = batch_norm(
             x,
-            self._gamma,
-            self._beta,
-            self._mean,
-            self._var,
+            params["gamma"],
+            params["beta"],
+            statistics["running_mean"],
+            statistics["running_var"],
             training=True,
             momentum=self.momentum,
             eps=self.eps,
             axis=self.axis,
             activation=activation,
             running_var_correction=self.running_var_correction,
-            num_batches_tracked=self._batches,
+            num_batches_tracked=statistics.get("num_batches_tracked"),
             reuse=self._largest,
             out=self._y.take(x.shape, x.dtype),
         )
@@ -182,12 +208,13 @@ class BatchNorm(KernelLayer):
         return y
 
     def _inferred(self, x: Array, own: bool, activation: str | None) -> Array:
+        params, statistics = self._own_params, self._own_statistics
         return batch_norm(
             x,
-            self._gamma,
-            self._beta,
-            self._mean,
-            self._var,
+            params["gamma"],
+            params["beta"],
+            statistics["running_mean"],
+            statistics["running_var"],
             eps=self.eps,
             axis=self.axis,
             activation=activation,
@@ -197,12 +224,13 @@ class BatchNorm(KernelLayer):
     def _move_running(self, batch: BatchNormStats) -> None:
         """What a batch does to the running statistics that lies in pieces, of which each saw its own."""
         rate = self.momentum
-        if self._batches is not None:
-            self._batches += 1
-            rate = 1 / int(self._batches)
+        tracked = self.num_batches_tracked
+        if tracked is not None:
+            tracked += 1
+            rate = 1 / int(tracked)
         assert rate is not None  # the batches are counted then
         unbiased = batch.m2 / (batch.count - self.running_var_correction)
-        for running, value in ((self._mean, batch.mean), (self._var, unbiased)):
+        for running, value in ((self.running_mean, batch.mean), (self.running_var, unbiased)):
             running[...] = (1 - rate) * running.astype(np.float64) + rate * value
 
     def _settings(self) -> str:
@@ -251,21 +279,32 @@ class Dropout(KernelLayer):
     _in_place = True
 
     _part: Part | None = None
+    _fixed_scale: float | None = None
+    """What checks have in place of the scale that follows from p."""
+    _scale_of_p: tuple[float, float] = (math.nan, 1.0)
+    """p, and the scale that follows from it."""
+    p = Probability()
 
     def __init__(self, p: float = 0.5, *, mode: Mode = "inverted", rng: Rng = None) -> None:
         super().__init__()
-        self.p = _checks.real_in(p, 0, 1, "p")
-        self.mode: Mode = mode
-        _checks.one_of(mode, ("inverted", "vanilla"), "mode")
-        self._rng = generator_of(rng)
+        self.p = p
+        vars(self)["mode"] = _checks.one_of(mode, ("inverted", "vanilla"), "mode")
+        self._draw_from(rng)
         self._bits = Buffer()
         self._mask: Mask = np.empty(0, np.uint8)
-        self._scale = scale_of(self.p, mode)
+        self._scale = 1.0
+
+    @property
+    def mode(self) -> Mode:
+        """ "inverted" or "vanilla", as the layer was made."""
+        found: Mode = vars(self)["mode"]
+        return found
 
     def _train(self, x: Array, own: bool) -> Array:
         self._mask = self._bits.take(((x.size + 7) // 8,), np.uint8)
         seed, offset = self._place(x)
         _core.dropout_mask(x.size, self.p, 1, seed, offset, self._mask)
+        self._scale = self._training_scale()  # backward takes the same, whatever becomes of p
         return self._kept(x, x if own else self._y.take(x.shape, x.dtype))
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
@@ -279,6 +318,14 @@ class Dropout(KernelLayer):
         if self._part is None:
             return self._draw(), 0
         return self._part.seed, self._part.rows_before * (x.size // len(x))
+
+    def _training_scale(self) -> float:
+        if self._fixed_scale is not None:
+            return self._fixed_scale
+        p = self.p
+        if self._scale_of_p[0] != p:
+            self._scale_of_p = p, scale_of(p, self.mode)
+        return self._scale_of_p[1]
 
     def _draw(self) -> int:
         """The next seed."""
@@ -332,6 +379,8 @@ class StochasticDepth(KernelLayer):
     (array([1., 3.]), array([2.]))
     """
 
+    p = Probability()
+
     def __init__(
         self,
         branch: Layer,
@@ -345,12 +394,17 @@ class StochasticDepth(KernelLayer):
         self._branch = stage_of(branch)
         super().__init__(self._branch._dtype)
         self.branch = branch
-        self.p = _checks.real_in(p, 0, 1, "p")
-        self.mode: Literal["row", "batch"] = mode
-        _checks.one_of(mode, ("row", "batch"), "mode")
-        self._rng = generator_of(rng)
+        self.p = p
+        vars(self)["mode"] = _checks.one_of(mode, ("row", "batch"), "mode")
+        self._draw_from(rng)
         self._mask: Mask = np.empty(0, np.uint8)
         self._dbranch = Buffer()
+
+    @property
+    def mode(self) -> Literal["row", "batch"]:
+        """ "row" or "batch", as the layer was made."""
+        found: Literal["row", "batch"] = vars(self)["mode"]
+        return found
 
     def named_params(self) -> dict[str, Array]:
         return {f"branch.{name}": value for name, value in self.branch.named_params().items()}
@@ -360,6 +414,10 @@ class StochasticDepth(KernelLayer):
 
     def named_statistics(self) -> dict[str, Array]:
         return {f"branch.{name}": value for name, value in self.branch.named_statistics().items()}
+
+    def named_generators(self) -> dict[str, np.random.Generator]:
+        within = self.branch.named_generators()
+        return super().named_generators() | {f"branch.{name}": rng for name, rng in within.items()}
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         batch_of(input_shape, 1, "(N, ...)")
@@ -371,14 +429,15 @@ class StochasticDepth(KernelLayer):
     def _train(self, x: Array, own: bool) -> Array:
         added = self._branch._train(x, False)
         y = self._y.take(x.shape, x.dtype)
-        _, mask = stochastic_depth(added, self.p, mode=self.mode, rng=self._rng, out=y)
+        self._p_then = self.p  # backward takes the same, whatever becomes of p
+        _, mask = stochastic_depth(added, self._p_then, mode=self.mode, rng=self._rng, out=y)
         assert mask is not None  # it is training
         self._mask = mask
         return np.add(x, y, out=y)
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
         dadded = self._dbranch.take(dy.shape, dy.dtype)
-        stochastic_depth_backward(dy, self._mask, self.p, mode=self.mode, out=dadded)
+        stochastic_depth_backward(dy, self._mask, self._p_then, mode=self.mode, out=dadded)
         through = self._branch._backward(dadded, True, wanted)
         if not wanted:
             return None

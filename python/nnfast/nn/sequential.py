@@ -4,15 +4,19 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnfast import _arrays, _npz, _state
+from nnfast import _arrays, _generators, _npz, _state
 from nnfast.nn import fused
+from nnfast.nn.foreign import Held, foreign_of
 from nnfast.nn.layer import Array, KernelLayer, Layer, Shape
 from nnfast.nn.stages import ForeignStage, Stage, runs_as_written
+
+T = TypeVar("T")
 
 
 class _Step(NamedTuple):
@@ -21,6 +25,17 @@ class _Step(NamedTuple):
     stage: Stage
     own: bool
     wanted: bool = True
+
+
+class _Plan(NamedTuple):
+    """What a network finds out about its layers once, as every step asks for it."""
+
+    params: list[Array]
+    grads: list[Array]
+    training: list[_Step]
+    inference: list[_Step]
+    backward: dict[bool, list[_Step]]
+    foreign: list[Held]
 
 
 class Sequential(KernelLayer):
@@ -80,16 +95,30 @@ class Sequential(KernelLayer):
         _check_once(layers)
         leaves = [leaf for layer in layers for leaf in _leaves(layer)]
         super().__init__(_one_dtype(leaves))
-        self.layers = layers
-        # Found once: a step asks for them.
-        self._all_params = [param for layer in leaves for param in layer.params]
-        self._all_grads = [grad for layer in leaves for grad in layer.grads]
+        vars(self)["layers"] = layers
+        # Here, so that the arrays that a layer of the user's own has now are those that it is to keep.
+        stages = [step.stage for step in self._plan.training]
+        self._is_view = not _planned_inference(stages)[1]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, as given."""
+        found: tuple[Layer, ...] = vars(self)["layers"]
+        return found
+
+    @cached_property
+    def _plan(self) -> _Plan:
+        leaves = [leaf for layer in self.layers for leaf in _leaves(layer)]
         parts = fused.stages_of(leaves)
         stages = [stage for stage, _ in parts]
-        self._training_steps = _planned(stages)
-        self._inference_steps, new = _planned_inference(stages)
-        self._is_view = not new
-        self._backward_steps = _planned_back(stages, _first_that_learns(parts))
+        return _Plan(
+            params=[param for layer in leaves for param in layer.params],
+            grads=[grad for layer in leaves for grad in layer.grads],
+            training=_planned(stages),
+            inference=_planned_inference(stages)[0],
+            backward=_planned_back(stages, _first_that_learns(parts)),
+            foreign=foreign_of(self.layers),
+        )
 
     def backward(self, dy: ArrayLike, *, input_gradient: bool = False) -> Array | None:
         """The gradients by all parameters, into grads, of the last forward with training=True.
@@ -113,7 +142,8 @@ class Sequential(KernelLayer):
         TypeError
             If dy is not of real numbers.
         ValueError
-            If dy has not the shape of y. Nothing is changed then.
+            If dy has not the shape of y; nothing is changed then. If a layer of your own has assigned new arrays in
+            place of its parameters or gradients, which no optimizer would see.
 
         Examples
         --------
@@ -123,7 +153,9 @@ class Sequential(KernelLayer):
         >>> net.backward(y, input_gradient=True).shape
         (4, 3)
         """
-        return self._backward(self._gradient(dy), False, input_gradient)
+        dx = self._backward(self._gradient(dy), False, input_gradient)
+        self._check_foreign()
+        return dx
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         """The shape of y for that of x.
@@ -146,12 +178,14 @@ class Sequential(KernelLayer):
     @property
     def params(self) -> list[Array]:
         """The parameters, for an optimizer."""
-        return self._all_params.copy()
+        self._check_foreign()
+        return self._plan.params.copy()
 
     @property
     def grads(self) -> list[Array]:
         """Their gradients, in the same order."""
-        return self._all_grads.copy()
+        self._check_foreign()
+        return self._plan.grads.copy()
 
     def named_params(self) -> dict[str, Array]:
         """The parameters under names such as "0.weight".
@@ -172,8 +206,15 @@ class Sequential(KernelLayer):
         """The running statistics under names such as "1.running_mean"."""
         return self._named(lambda layer: layer.named_statistics())
 
+    def named_generators(self) -> dict[str, np.random.Generator]:
+        """The generators of layers that have one of their own, under names such as "3.rng"."""
+        return self._named(lambda layer: layer.named_generators())
+
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters and running statistics, by name.
+        """Copies of the parameters and running statistics, and the states of the layers' own generators, by name.
+
+        Training goes on from them with the same bits. A layer has a generator of its own where ``rng=`` was not a
+        Generator, which is the caller's to save; its state is text, an array without axes.
 
         Examples
         --------
@@ -181,7 +222,8 @@ class Sequential(KernelLayer):
         >>> list(nf.nn.Sequential(nf.nn.PReLU(), nf.nn.BatchNorm(1)).state_dict())
         ['0.weight', '1.gamma', '1.beta', '1.running_mean', '1.running_var']
         """
-        return {name: array.copy() for name, array in self._kept().items()}
+        arrays = {name: array.copy() for name, array in self._kept().items()}
+        return _state.Copies(arrays | self._generator_texts())
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
@@ -189,28 +231,41 @@ class Sequential(KernelLayer):
         Parameters
         ----------
         state : mapping of str to ndarray
+            Where a generator's state is missing, as in what version 0.1 saved, the layer's stays as it is. The states
+            of generators that are not the layers' own are left alone.
 
         Raises
         ------
         TypeError
             If an array has another dtype.
         ValueError
-            If something is missing or too much, or a shape differs.
+            If something is missing or too much, a shape differs, or a count is negative.
         """
         given = {name: np.asarray(value) for name, value in state.items()}
         self._check_state(given)
+        states = _generator_states(given, self.named_generators())
         for name, array in self._kept().items():
             array[...] = given[name]
+        for rng, found in states:
+            rng.bit_generator.state = found
 
     def _check_state(self, given: Mapping[str, Array]) -> None:
         kept = self._kept()
-        _state.check_names(given, set(kept))
+        arrays = {name: value for name, value in given.items() if not _generators.is_text(value)}
+        texts = given.keys() - arrays.keys()
+        _state.check_names(arrays, set(kept))
+        unknown = sorted(texts - self.named_generators().keys())
+        if unknown := [name for name in unknown if not name.endswith("rng")]:
+            raise ValueError(f"state has {unknown[0]}")
         _state.check_arrays(given, kept)
+        for name, array in kept.items():
+            if array.dtype.kind == "i" and (given[name] < 0).any():
+                raise ValueError(f"state[{name!r}] must not be negative, got {given[name]}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and running statistics to an ``.npz`` file, without pickle.
+        """Write state_dict to an ``.npz`` file, without pickle.
 
-        They go to a temporary file that then takes the name.
+        The arrays go to a temporary file that then takes the name.
 
         Parameters
         ----------
@@ -221,7 +276,7 @@ class Sequential(KernelLayer):
         OSError
             If it cannot be written; a file of that name is left as it was.
         """
-        _npz.save(path, self._kept())
+        _npz.save(path, self._kept() | self._generator_texts())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take back what save wrote, into a network of the same layers; nothing is changed if something does not fit.
@@ -295,33 +350,51 @@ class Sequential(KernelLayer):
 
     # ---- passes ----
 
+    @property
+    def _training_steps(self) -> list[_Step]:
+        return self._plan.training
+
     def _train(self, x: Array, own: bool) -> Array:
         for stage, own, _ in self._training_steps:
             x = stage._train(x, own)
         return x
 
     def _infer(self, x: Array, own: bool) -> Array:
-        for stage, own, _ in self._inference_steps:
+        for stage, own, _ in self._plan.inference:
             x = stage._infer(x, own)
         return x
 
     def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
         dx: Any = dy
-        for stage, own, wanted_there in self._backward_steps[wanted]:
+        for stage, own, wanted_there in self._plan.backward[wanted]:
             dx = stage._backward(dx, own, wanted_there)
         return dx if wanted else None
 
     # ---- what the methods above are made of ----
 
-    def _named(self, arrays_of: Callable[[Layer], dict[str, Array]]) -> dict[str, Array]:
+    def _named(self, found_in: Callable[[Layer], dict[str, T]]) -> dict[str, T]:
         return {
-            f"{i}.{name}": array
+            f"{i}.{name}": found
             for i, layer in enumerate(self.layers)
-            for name, array in arrays_of(layer).items()
+            for name, found in found_in(layer).items()
         }
 
     def _kept(self) -> dict[str, Array]:
         return self.named_params() | self.named_statistics()
+
+    def _generator_texts(self) -> dict[str, Array]:
+        return {name: _generators.text_of(rng) for name, rng in self.named_generators().items()}
+
+    def _check_foreign(self) -> None:
+        for held in self._plan.foreign:
+            held.check()
+
+    def __getstate__(self) -> Any:
+        # The plan is made again: of what has only one place, nothing can come apart.
+        state = super().__getstate__()
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        attributes.pop("_plan", None)
+        return attributes if slots is None else (attributes, slots)
 
     def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
         for i, layer in enumerate(self.layers):
@@ -338,6 +411,20 @@ class Sequential(KernelLayer):
         if type(self).backward is Sequential.backward:
             return self.backward(dy, input_gradient=True)
         return self.backward(dy)
+
+
+def _generator_states(
+    given: Mapping[str, Array], generators: Mapping[str, np.random.Generator]
+) -> list[tuple[np.random.Generator, dict[str, Any]]]:
+    """What generators become; all texts are read, also those that are nobody's."""
+    found = []
+    for name, text in given.items():
+        if _generators.is_text(text):
+            rng = generators.get(name)
+            wanted = None if rng is None else type(rng.bit_generator).__name__
+            state = _generators.state_of(text, f"state[{name!r}]", wanted)
+            found += [(rng, state)] if rng is not None else []
+    return found
 
 
 def _leaves(layer: Layer) -> list[Layer]:

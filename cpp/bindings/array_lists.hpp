@@ -25,6 +25,7 @@ inline Named element(PyObject* list, const char* name, std::ptrdiff_t i) {
   const py::handle value = PyList_GET_ITEM(list, i);
   if (!PyArray_Check(value.ptr()))
     throw py::type_error(indexed(name, i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+  if (!PyArray_CheckExact(value.ptr())) require_readable(value, indexed(name, i).c_str());
   return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
 }
 

@@ -206,7 +206,7 @@ def random_noise(
     std = _checks.not_negative(std, "std")
     if std == np.inf:
         raise ValueError("std must be finite, got inf")
-    x = np.asarray(x)
+    x = _arrays.plain(x, "x")
     if x.dtype.kind != "f" or x.dtype.itemsize > 8:
         raise TypeError(f"x must be an array of float16, float32 or float64, got dtype {x.dtype}")
     x = _arrays.floating(x, "x", halves=True)
@@ -309,7 +309,7 @@ def random_erasing(
 def _images(x: ArrayLike, layout: Layout) -> NDArray[Any]:
     """x as an array of four axes of numbers; checks the layout too."""
     _checks.one_of(layout, ("NCHW", "NHWC"), "layout")
-    array = np.asarray(x)
+    array = _arrays.plain(x, "x")
     if array.dtype.kind not in "biufc":
         raise TypeError(f"x must be an array of numbers, got dtype {array.dtype}")
     if array.ndim != 4:
@@ -420,7 +420,7 @@ def _fill(value: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any] | Non
         if dtype.kind != "f":
             raise TypeError(f'value "random" needs x of a floating dtype, got {dtype}')
         return None
-    numbers = np.asarray(value)
+    numbers = _arrays.plain(value, "value")
     if numbers.dtype.kind not in "biuf":
         raise TypeError(f'value must be a number, one a channel or "random", got {value!r}')
     if numbers.shape not in ((), (channels,)):

@@ -600,7 +600,7 @@ def instance_norm(
     (array([[[-1.,  1.],
             [-1.,  1.]]]), array([[2., 7.]]))
     """
-    array = np.asarray(x) if not hasattr(x, "shape") else x
+    array = _arrays.plain(x, "x")
     axis = _arrays.axis_of(axis, array, "x")
     groups = max(1, array.shape[axis])
     return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
@@ -652,7 +652,7 @@ def instance_norm_backward(
 
 def _channels_second(value: Any, axis: int, name: str) -> tuple[NDArray[Any], int]:
     """A view with the channels' axis behind the first, and that axis counted from the front."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _arrays.plain(value, name)
     axis = _arrays.axis_of(axis, array, name)
     if axis == 0:
         raise ValueError("axis must not be the first, which is the samples'")

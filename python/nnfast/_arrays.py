@@ -28,6 +28,11 @@ def scalar_for(value: Any, array: Any) -> Any:
     return np.float32(value) if narrow else value
 
 
+def has_axes(value: Any) -> bool:
+    """Whether it is an array, or a list, and no number."""
+    return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
+
+
 def check_unmasked(value: Any, name: str) -> None:
     """Refuse a masked array: what it masks would take part.
 
@@ -59,8 +64,11 @@ def check_readable(value: Any, name: str) -> None:
     graph = getattr(value, "__dask_graph__", None)
     if graph is not None and graph() is not None:
         kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
+        of_table = hasattr(value, "to_dask_array")
+        how = f" with {name}.to_dask_array(lengths=True)" if of_table else ""
         raise TypeError(
-            f"{name} must be in memory, got a lazy {kind}: use nnfast.dask, or pass {name}.compute()"
+            f"{name} must be in memory, got a lazy {kind}: use nnfast.dask{how}, "
+            f"or pass {name}.compute()"
         )
 
 

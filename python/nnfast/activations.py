@@ -218,6 +218,7 @@ def _per_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[
         result = _core.per_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
             return result
+    _arrays.check_unmasked(weight, "weight")
     weight = _labels.values_of(weight)  # by position, as NumPy broadcasts
     return _ufuncs["_prelu_backward" if backward else "_prelu"](*arrays, weight, **keywords)
 
@@ -322,7 +323,7 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
     array([-6., -8.])
     """
     x, dy = _arrays.floating(x, "x"), _arrays.floating(dy, "dy")
-    shape = _arrays.plain(weight, "weight").shape
+    shape = _arrays.floating(weight, "weight").shape
     if dy.shape != x.shape:
         raise ValueError(f"dy must have the shape of x, {x.shape}, got {dy.shape}")
     padded = (1,) * (x.ndim - len(shape)) + shape

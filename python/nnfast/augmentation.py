@@ -208,7 +208,10 @@ def random_noise(
         raise ValueError("std must be finite, got inf")
     x = _arrays.plain(x, "x")
     if x.dtype.kind != "f" or x.dtype.itemsize > 8:
-        raise TypeError(f"x must be an array of float16, float32 or float64, got dtype {x.dtype}")
+        raise TypeError(
+            f"x must be an array of float16, float32 or float64, got dtype {x.dtype}"
+            f"{_arrays.advice(x, 'x')}"
+        )
     x = _arrays.floating(x, "x", halves=True)
     y = _output(out, x)
     noise = _normals(_seeds.seed_of(rng), x.shape, x.dtype)
@@ -311,7 +314,9 @@ def _images(x: ArrayLike, layout: Layout) -> NDArray[Any]:
     _checks.one_of(layout, ("NCHW", "NHWC"), "layout")
     array = _arrays.plain(x, "x")
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"x must be an array of numbers, got dtype {array.dtype}")
+        raise TypeError(
+            f"x must be an array of numbers, got dtype {array.dtype}{_arrays.advice(array, 'x')}"
+        )
     if array.ndim != 4:
         raise ValueError(f"x must have shape ({', '.join(layout)}), got {array.shape}")
     return array
@@ -422,7 +427,10 @@ def _fill(value: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any] | Non
         return None
     numbers = _arrays.plain(value, "value")
     if numbers.dtype.kind not in "biuf":
-        raise TypeError(f'value must be a number, one a channel or "random", got {value!r}')
+        raise TypeError(
+            f'value must be a number, one a channel or "random", got {value!r}'
+            f"{_arrays.advice(numbers, 'value')}"
+        )
     if numbers.shape not in ((), (channels,)):
         raise ValueError(
             f"value must be a number or {channels}, one a channel, got shape {numbers.shape}"

@@ -16,7 +16,6 @@ from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
 Mask = NDArray[np.uint8]
-_MANY = (np.ndarray, list, tuple)
 
 # What alpha_dropout puts in the place of a dropped element: the limit of SELU at minus infinity, -lambda alpha.
 _SELU_LEAST = -1.7580993408473768
@@ -89,7 +88,7 @@ def dropout(
     # What most calls give is asked for first: a call on a small array is as long as its checks.
     if mode != "inverted":
         _check_mode(mode)
-    if type(p) is not float and isinstance(p, _MANY) and np.ndim(p):
+    if type(p) is not float and _arrays.has_axes(p):
         return _dropout_by_channel(x, p, training, mode, rng, mask, offset, axis, out)
     p = _checks.real_in(p, 0, 1, "p")
     if not training:
@@ -142,7 +141,7 @@ def dropout_backward(
     array([2., 0., 2., 0.])
     """
     _check_mode(mode)
-    if isinstance(p, _MANY) and np.ndim(p):
+    if _arrays.has_axes(p):
         dy = _arrays.floating(dy, "dy", halves=True)
         return _keep_by_channel(dy, "dy", _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
     p = _checks.real_in(p, 0, 1, "p")
@@ -196,7 +195,7 @@ def dropout_mask(
     if any(side < 0 for side in sides):
         raise ValueError(f"shape must not be negative, got {shape}")
     inner = 1
-    if isinstance(p, _MANY) and np.ndim(p):
+    if _arrays.has_axes(p):
         like = np.broadcast_to(np.float32(0), sides)
         p = _channel_p(p, like, "an array", axis)
         inner = prod(sides[_arrays.axis_of(axis, like, "an array") + 1 :])

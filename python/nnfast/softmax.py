@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _labels
+from nnfast import _arrays, _checks, _dask, _labels
 from nnfast._load import _core
 
 Axis = int | tuple[int, ...] | None
-_ndarray = np.ndarray  # found faster than an attribute
+
+# What most calls give is found out in the fewest steps: a call on a small array is as long as its checks.
+_ndarray = np.ndarray
+_LAST = -1
 
 # Private generalised ufuncs, which see neither masks nor labels, and one axis alone.
 _softmax: np.ufunc = _core.softmax
@@ -59,10 +62,14 @@ def softmax(
     >>> nf.softmax(np.zeros((2, 4)), axis=None)[0]
     array([0.125, 0.125, 0.125, 0.125])
     """
-    if type(x) is _ndarray and type(axis) is int and not kwargs:
-        if axis == -1:  # a keyword costs as much as a small array
-            return _softmax(x) if out is None else _softmax(x, out=out)
-        return _softmax(x, axis=axis, out=out)
+    if type(x) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _softmax(x)
+            if type(axis) is int:
+                return _softmax(x, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _softmax(x, axis=axis, out=out)
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -106,10 +113,14 @@ def softmax_backward(
     >>> nf.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
     array([ 0.25, -0.25])
     """
-    if type(y) is _ndarray and type(dy) is _ndarray and type(axis) is int and not kwargs:
-        if axis == -1:
-            return _softmax_backward(dy, y) if out is None else _softmax_backward(dy, y, out=out)
-        return _softmax_backward(dy, y, axis=axis, out=out)
+    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _softmax_backward(dy, y)
+            if type(axis) is int:
+                return _softmax_backward(dy, y, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _softmax_backward(dy, y, axis=axis, out=out)
     return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -148,10 +159,14 @@ def log_softmax(
     >>> nf.log_softmax(np.array([0.0, 1000.0, -np.inf]))
     array([-1000.,     0.,   -inf])
     """
-    if type(x) is _ndarray and type(axis) is int and not kwargs:
-        if axis == -1:  # a keyword costs as much as a small array
-            return _log_softmax(x) if out is None else _log_softmax(x, out=out)
-        return _log_softmax(x, axis=axis, out=out)
+    if type(x) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _log_softmax(x)
+            if type(axis) is int:
+                return _log_softmax(x, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _log_softmax(x, axis=axis, out=out)
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -195,10 +210,14 @@ def log_softmax_backward(
     >>> nf.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
     array([ 0.5, -0.5])
     """
-    if type(y) is _ndarray and type(dy) is _ndarray and type(axis) is int and not kwargs:
-        if axis == -1:
-            return _log_softmax_backward(dy, y) if out is None else _log_softmax_backward(dy, y, out=out)
-        return _log_softmax_backward(dy, y, axis=axis, out=out)
+    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _log_softmax_backward(dy, y)
+            if type(axis) is int:
+                return _log_softmax_backward(dy, y, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _log_softmax_backward(dy, y, axis=axis, out=out)
     return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -243,10 +262,13 @@ def logsumexp(
     >>> nf.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]])) - [1000, 0]
     array([0.69314718, 3.        ])
     """
-    if type(x) is _ndarray and type(axis) is int and not kwargs:
-        if axis == -1 and not keepdims:
-            return _logsumexp(x) if out is None else _logsumexp(x, out=out)
-        return _logsumexp(x, axis=axis, keepdims=keepdims, out=out)
+    if type(x) is _ndarray and not kwargs and type(axis) is int:
+        if out is None:
+            if axis is _LAST and not keepdims:
+                return _logsumexp(x)
+            return _logsumexp(x, axis=axis, keepdims=keepdims)
+        if type(out) is _ndarray:
+            return _logsumexp(x, axis=axis, keepdims=keepdims, out=out)
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
@@ -292,9 +314,11 @@ def logsumexp_backward(
     >>> nf.logsumexp_backward(2.0, np.array([1.0, 1.0]))
     array([1., 1.])
     """
-    if type(x) is _ndarray and type(dy) is _ndarray and type(axis) is int and axis == -1:
-        if dy.ndim < x.ndim and not kwargs and not keepdims:
-            return _logsumexp_backward(dy, x) if out is None else _logsumexp_backward(dy, x, out=out)
+    if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim:
+        if out is None and not kwargs and not keepdims:
+            return _logsumexp_backward(dy, x)
+        if type(out) is _ndarray and not kwargs and not keepdims:
+            return _logsumexp_backward(dy, x, out=out)
     if "axes" in kwargs:  # which say where the axis of each array is
         return _logsumexp_backward(dy, x, out=out, **kwargs)
     _require_plain((dy, x), ("dy", "x"), out)
@@ -365,9 +389,14 @@ def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any
 
 
 def _require_plain(arrays: tuple[Any, ...], names: tuple[str, ...], out: Any) -> None:
-    """No masks, whose elements would take part in the sums; Dask's arrays are welcome."""
-    for array, name in zip((*arrays, out), (*names, "out"), strict=True):
-        _arrays.check_unmasked(array, name)
+    """No masks, whose elements would take part in the sums; Dask's arrays are welcome, its tables are not."""
+    for array, name in zip(arrays, names, strict=True):
+        if not (_dask.is_dask(array) or _labels.is_xarray(array)):
+            _arrays.check_readable(array, name)
+    target = out[0] if type(out) is tuple and len(out) == 1 else out
+    _arrays.check_unmasked(target, "out")
+    if target is not None and not isinstance(target, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(target).__name__}")
 
 
 def _unlabelled(value: Any) -> Any:
@@ -419,8 +448,6 @@ def _given(y: Any, out: Any, kwargs: dict[str, Any]) -> Any:
     if out is None:
         return y
     target = out[0] if isinstance(out, tuple) else out
-    if not isinstance(target, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(target).__name__}")
     if target.shape != np.shape(y):
         raise ValueError(f"out must have shape {np.shape(y)}, got {target.shape}")
     _arrays.check_writeable(target, "out")

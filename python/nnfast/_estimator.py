@@ -13,10 +13,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nnfast import _checks, init, nn
+from nnfast import _arrays, _checks, init, nn
 from nnfast._dask import is_dask
 from nnfast._perceptron import MakesLayer, check_activation, network
-from nnfast._sklearn import DTYPES, on_dask, readable, unchanged_on_error
+from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
 from nnfast._training import (
     Epoch,
     HowToOptimize,
@@ -321,7 +321,8 @@ class NNEstimator(BaseEstimator):
             y = on_dask().in_memory(y)
         if is_dask(X):
             return self._validated_on_dask(X, y, dtype, first, **options)
-        X, y = readable(X, "X"), readable(y, "y")
+        _arrays.check_readable(X, "X")
+        _arrays.check_readable(y, "y")
         x, y = validate_data(
             self, X, y, reset=first, dtype=dtype, order="C", multi_output=True, **options
         )
@@ -340,7 +341,7 @@ class NNEstimator(BaseEstimator):
     def _outputs(self, X: ArrayLike) -> Array:
         """What the network gives, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = readable(X, "X")
+        _arrays.check_readable(X, "X")
         return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
 
 

@@ -8,31 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nnfast import _arrays
 from nnfast._dask import is_dask
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 DTYPES = (np.float64, np.float32)
 """What estimators compute in; others become the first."""
-
-
-def readable(value: Any, name: str) -> Any:
-    """What scikit-learn's checks may be given: no masks, nothing lazy, and float32 as what it is.
-
-    Raises
-    ------
-    TypeError
-        If it is masked or lazy.
-    """
-    _arrays.check_readable(value, name)
-    if isinstance(value, np.ndarray):
-        return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
-    # scikit-learn takes the dtype of an array that is not NumPy's, as PyTorch's, for another than NumPy's.
-    other = hasattr(value, "__array__") and not (
-        hasattr(value, "iloc") or hasattr(value, "columns")
-    )
-    return np.asarray(value) if other else value
 
 
 @contextmanager

@@ -39,9 +39,9 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks
+from nnfast import _arrays, _checks
 from nnfast._dask import is_dask
-from nnfast._sklearn import DTYPES, lazy_on_dask, on_dask, readable, unchanged_on_error
+from nnfast._sklearn import DTYPES, lazy_on_dask, on_dask, unchanged_on_error
 from nnfast.augmentation import Layout
 from nnfast.normalization import BatchNormStats, batch_norm, batch_norm_stats, merge_stats
 
@@ -414,8 +414,9 @@ class ImageScaler(_Scaler):
     def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
         _checks.one_of(self.per, ("channel", "pixel"), "per")
         _checks.one_of(self.layout, ("NCHW", "NHWC"), "layout")
+        _arrays.check_readable(X, "X")
         x: NDArray[Any] = check_array(
-            readable(X, "X"),
+            X,
             dtype=DTYPES,
             ensure_2d=False,
             allow_nd=True,
@@ -766,14 +767,14 @@ class Whitening(_Rotation):
 
 def _table(estimator: object, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
     """X as an array (n_samples, n_features), its features learned or checked."""
-    X = readable(X, "X")
+    _arrays.check_readable(X, "X")
     x: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=DTYPES, **options)
     return x
 
 
 def _columns(estimator: object, X: ArrayLike, count: int, **options: Any) -> NDArray[Any]:
     """X as an array (n_samples, count), whose columns may be called anything."""
-    X = readable(X, "X")
+    _arrays.check_readable(X, "X")
     x: NDArray[Any] = check_array(X, dtype=DTYPES, estimator=estimator, input_name="X", **options)
     if x.shape[1] != count:
         raise ValueError(

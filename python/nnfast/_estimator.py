@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nnfast import _arrays, _checks, init, nn
+from nnfast import _arrays, _checks, _seeds, init, nn
 from nnfast._dask import is_dask
 from nnfast._perceptron import MakesLayer, check_activation, network
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
@@ -303,12 +303,17 @@ class NNEstimator(BaseEstimator):
 
     def _generator(self) -> np.random.Generator:
         """What weights, validation shares, batches and dropout are drawn from."""
+        given = self.random_state
+        if isinstance(
+            given, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence
+        ):
+            return _seeds.generator_of(given)
         try:
-            state = check_random_state(self.random_state)
+            state = check_random_state(given)
         except ValueError:
             raise ValueError(
-                "random_state must be an int, a numpy.random.RandomState or None, "
-                f"got {self.random_state!r}"
+                "random_state must be an int, a numpy.random.RandomState, Generator, BitGenerator or "
+                f"SeedSequence, numpy.random or None, got {given!r}"
             ) from None
         return np.random.default_rng(state.randint(2**31 - 1))
 

@@ -46,7 +46,7 @@ def random_flip(
     direction : "horizontal" or "vertical"
         Horizontally left and right change places, vertically top and bottom.
     layout : "NCHW" or "NHWC"
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws. An int in [0, 2**64) or a SeedSequence gives the same draws at every call; a Generator is
         advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
     out : ndarray of x's dtype and shape, optional
@@ -108,7 +108,7 @@ def random_crop(
     padding : int, default 0
         Zeros on each of the four sides of an image.
     layout : "NCHW" or "NHWC"
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws, as for random_flip.
     out : ndarray of x's dtype, shape (N, C, height, width) or (N, height, width, C), optional
         Takes the result; shares no memory with x.
@@ -173,7 +173,7 @@ def random_noise(
         float16 is computed in float32 and rounded once. (Images of integers are to be scaled to floats first.)
     std : float
         Standard deviation of the noise, the same for all elements.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the noise, as for random_flip. The noise of an element follows from the seed and its place in C order,
         whatever the strides of x; float64 has other noise than float32 and float16.
     out : ndarray of x's dtype and shape, optional
@@ -253,7 +253,7 @@ def random_erasing(
         (for images of a floating dtype). Integer images take what they can hold exactly. The noise in an image follows
         from the seed and what was erased of the images before it.
     layout : "NCHW" or "NHWC"
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws, as for random_flip.
     out : ndarray of x's dtype and shape, optional
         Takes the result; ``out=x`` is allowed.

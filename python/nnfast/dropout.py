@@ -46,9 +46,10 @@ def dropout(
     mode : "inverted" or "vanilla"
         Inverted dropout scales what it keeps by ``1 / (1 - p)`` in training; vanilla dropout scales by ``1 - p`` in
         inference instead.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask. An int in [0, 2**64) or a SeedSequence gives the same mask at every call; a Generator is
-        advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
+        advanced by one raw draw of its bit generator, which is the seed, as a BitGenerator is; a RandomState, or the
+        module numpy.random for its global one, by a random integer of 64 bits; None takes fresh entropy.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask to use instead of a random one, packed as below.
     offset : int, default 0
@@ -165,7 +166,7 @@ def dropout_mask(
         Of the array that is to be masked.
     p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
         Probability of dropping an element.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     offset : int, default 0
     axis : int, default 1
         As of dropout.
@@ -230,7 +231,7 @@ def alpha_dropout(
         Probability of dropping an element. 1 gives zeros.
     training : bool, default True
         In inference y is x.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
     offset : int, default 0
         All three as of dropout.
@@ -330,7 +331,7 @@ def bias_relu_dropout(
         Probability of dropping an element; what is kept is scaled by ``1 / (1 - p)``.
     training : bool, default True
         In inference it is bias_relu.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask of dropout's to use instead of a random one. It is not changed.
     offset : int, default 0

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 
 from nnfast import _checks
 from nnfast._perceptron import MakesLayer
+from nnfast._seeds import Rng
 from nnfast._sklearn import lazy_on_dask
 from nnfast._training import HowToOptimize, HowToSchedule, Loss
 from nnfast.activations import logsigmoid, sigmoid
@@ -123,9 +124,9 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         That share.
     warm_start : bool, default False
         Whether fit begins with the weights of the last fit, which had layers of the same sizes; with a new optimizer.
-    random_state : int, numpy.random.RandomState or None, default None
-        What weights, validation share, batches and dropout are drawn from. An int gives the same bits at every fit, for
-        any number of nnfast's threads.
+    random_state : int, numpy.random.RandomState, Generator, BitGenerator, SeedSequence or None, default None
+        What weights, validation share, batches and dropout are drawn from. An int or a SeedSequence gives the same
+        bits at every fit, for any number of nnfast's threads.
     verbose : bool, default False
         Whether a progress bar shows the numbers of the last epoch.
 
@@ -208,7 +209,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: Rng = None,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -482,7 +483,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: Rng = None,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes

@@ -145,7 +145,7 @@ def gradient_check(
         Coordinates of each array that are looked at, drawn at random.
     tolerance : float, default 1e-4
         Relative error from which a coordinate is wrong.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None, default 0
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default 0
         For the coordinates: by default the same at every call.
 
     Returns

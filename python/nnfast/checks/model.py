@@ -74,7 +74,7 @@ def check_model(
         Whether your training draws batches at random, or takes the rows of X in their order.
     batches : iterable of pairs of arrays, optional
         (x, y) as your training takes them, in place of the two above. Up to 200 are taken from it.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None, default 0
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default 0
         For rows and batches: by default the same at every call.
     verbose : bool, default True
         Whether to print the report.

@@ -72,6 +72,8 @@ def checks() -> list[Any]:
         for kind, estimator in (("default", make()), ("batch_norm", make(**small)))
         for number, (instance, check) in enumerate(estimator_checks_generator(estimator))
         if "check_array_api_input" not in str(check)
+        # In batches, and with a mask for each row, rows of weight 0 are not the same as none.
+        and not (kind == "batch_norm" and "check_sample_weight_equivalence" in str(check))
     ]
 
 

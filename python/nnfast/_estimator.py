@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from nnfast import _arrays, _checks, _seeds, init, nn
+from nnfast import _arrays, _checks, _seeds, _weights, init, nn
 from nnfast._dask import is_dask
 from nnfast._perceptron import MakesLayer, check_activation, network
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
@@ -85,14 +85,15 @@ class NNEstimator(BaseEstimator):
         """X and y as the training takes them; first: with nothing learned before that they must go with."""
         raise NotImplementedError
 
-    def _loss(self, targets: Array) -> Loss:
+    def _loss(self, targets: Array, weights: Array | None) -> Loss:
+        """The loss, which takes WeightedTargets where there are weights of samples."""
         raise NotImplementedError
 
     def _stratified_by(self, targets: Array) -> Array | None:
         """What a validation share has in the same parts."""
         raise NotImplementedError
 
-    def _validation_score(self, z: Array, targets: Array) -> float:
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
@@ -121,7 +122,7 @@ class NNEstimator(BaseEstimator):
 
     # ---- learning ----
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train a new network, or with ``warm_start=True`` the present one anew.
 
         Parameters
@@ -132,6 +133,9 @@ class NNEstimator(BaseEstimator):
             would have in memory: docs/dask.md. Predictions of one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
             Of Dask too, if X is; it is held in memory.
+        sample_weight : array_like, shape (n_samples,), optional
+            What each sample counts in the loss, not negative: the mean of a batch divides by the sum of its weights.
+            They multiply those of classes, and weigh the validation score; None is 1 for each. Not where X is Dask's.
 
         Returns
         -------
@@ -140,19 +144,20 @@ class NNEstimator(BaseEstimator):
         Raises
         ------
         TypeError
-            If X is sparse, or a setting of a wrong type.
+            If X is sparse, masked or a table of Dask's, or a setting of a wrong type.
         ValueError
-            If X or y does not fit, a setting is out of range, or the loss is no number any more. What was learned
-            before stays as it was.
+            If X, y or sample_weight does not fit, a setting is out of range, or the loss is no number any more. What
+            was learned before stays as it was.
         """
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
-            self._fit(X, y)
+            self._fit(X, y, sample_weight)
         return self
 
-    def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
+    def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         self._check_parameters()
         again = self.warm_start and hasattr(self, "net_")
         x, targets = self._read(X, y, first=not again)
+        targets = _with_weights(x, targets, sample_weight)
         with _held(x):
             self._fit_rows(x, targets, again)
 
@@ -168,7 +173,9 @@ class NNEstimator(BaseEstimator):
             self._take_weights(weights)
         self._train(x, targets, held_out)
 
-    def _partial_fit(self, X: ArrayLike, y: ArrayLike, piece: Piece) -> Self:
+    def _partial_fit(
+        self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
+    ) -> Self:
         """An epoch."""
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
             self._check_parameters()
@@ -176,6 +183,7 @@ class NNEstimator(BaseEstimator):
                 raise ValueError("early_stopping must be False for partial_fit")
             first = not hasattr(self, "net_")
             x, targets = self._read(X, y, first=first, piece=piece)
+            targets = _with_weights(x, targets, sample_weight)
             if first:
                 self._begin(x, targets, self._generator())
             with _held(x):
@@ -201,7 +209,8 @@ class NNEstimator(BaseEstimator):
         )
         steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
         schedule = schedule_of(self.schedule, optimizer.lr, steps)
-        self._training = Training(self.net_, self._loss(targets), optimizer, schedule, rng)
+        loss = self._loss(*_weights.split(targets))
+        self._training = Training(self.net_, loss, optimizer, schedule, rng)
         self.history_ = {name: [] for name in Epoch._fields}
         if self.early_stopping:
             self.history_["validation_score"] = []
@@ -216,7 +225,8 @@ class NNEstimator(BaseEstimator):
             for epoch in islice(self._epochs(x, targets), self.max_iter):
                 self._check_loss(epoch, x, targets)
                 if held_out is not None:
-                    score = self._validation_score(outputs(self.net_, held_out[0]), held_out[1])
+                    z = outputs(self.net_, held_out[0])
+                    score = self._validation_score(z, *_weights.split(held_out[1]))
                 self._end_epoch(epoch, score)
                 show(**{name: values[-1] for name, values in self.history_.items()})
                 if patience.is_best(-epoch.loss if score is None else score) and score is not None:
@@ -258,7 +268,9 @@ class NNEstimator(BaseEstimator):
             self._stop("the weights became infinite", x, targets)
 
     def _stop(self, what: str, x: Array, targets: Array) -> None:
-        raise ValueError(f"{what}: {why_not_finite(x, targets, self._training.optimizer.lr)}")
+        raise ValueError(
+            f"{what}: {why_not_finite(x, _weights.split(targets)[0], self._training.optimizer.lr)}"
+        )
 
     def _take_weights(self, weights: dict[str, Array]) -> None:
         """Those of the network before."""
@@ -275,7 +287,7 @@ class NNEstimator(BaseEstimator):
             indices: list[Array] = train_test_split(
                 np.arange(len(x)),
                 test_size=self.validation_fraction,
-                stratify=self._stratified_by(targets),
+                stratify=self._stratified_by(_weights.split(targets)[0]),
                 random_state=int(rng.integers(2**31)),
             )
             if len(indices[1]) < 2:
@@ -304,9 +316,7 @@ class NNEstimator(BaseEstimator):
     def _generator(self) -> np.random.Generator:
         """What weights, validation shares, batches and dropout are drawn from."""
         given = self.random_state
-        if isinstance(
-            given, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence
-        ):
+        if isinstance(given, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
             return _seeds.generator_of(given)
         try:
             state = check_random_state(given)
@@ -350,9 +360,22 @@ class NNEstimator(BaseEstimator):
         return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
 
 
+def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
+    """The targets, and beside them the weights of the samples, checked."""
+    if sample_weight is None:
+        return targets
+    if not isinstance(x, np.ndarray):
+        raise ValueError("sample_weight must be None where X is Dask's")
+    _arrays.check_readable(sample_weight, "sample_weight")
+    weights = _check_sample_weight(sample_weight, x, dtype=np.float64)
+    if (weights < 0).any() or not weights.any():
+        raise ValueError("sample_weight must not be negative or all 0")
+    return _weights.WeightedTargets(targets, weights)
+
+
 def _of(array: Any, index: Array) -> Any:
     """Some rows, wherever they are."""
-    return array[index] if isinstance(array, np.ndarray) else array.of(index)
+    return array.of(index) if hasattr(array, "of") else array[index]
 
 
 def _held(x: Any) -> AbstractContextManager[Any]:

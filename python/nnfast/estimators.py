@@ -32,6 +32,7 @@ from nnfast._perceptron import MakesLayer
 from nnfast._seeds import Rng
 from nnfast._sklearn import lazy_on_dask
 from nnfast._training import HowToOptimize, HowToSchedule, Loss
+from nnfast._weights import weighted
 from nnfast.activations import logsigmoid, sigmoid
 from nnfast.init import Initialiser
 from nnfast.losses import (
@@ -161,7 +162,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
     Notes
     -----
-    float32 data are computed with in float32, others in float64. There are no sample weights. What a network of
+    float32 data are computed with in float32, others in float64. What a network of
     BatchNorm predicts depends on running statistics, of which a training of a few steps has seen little.
 
     References
@@ -234,7 +235,13 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """An epoch over X and y, with the network and optimizer of the calls before: k calls are k epochs of fit.
 
         Settings other than batch_size and shuffle are those of the first call, or of fit.
@@ -245,6 +252,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         y : array_like, shape (n_samples,) or (n_samples, n_labels)
         classes : array_like, shape (n_classes,), optional
             All that will come. The first call needs it, but with many labels.
+        sample_weight : array_like, shape (n_samples,), optional
+            As of fit.
 
         Returns
         -------
@@ -263,7 +272,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         >>> net.partial_fit([[0.0], [1.0]], ["no", "no"], classes=["no", "yes"]).n_iter_
         1
         """
-        return self._partial_fit(X, y, Piece(classes))
+        return self._partial_fit(X, y, Piece(classes), sample_weight)
 
     @lazy_on_dask
     def predict(self, X: ArrayLike) -> Array:
@@ -389,24 +398,28 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         labels: Array = self._encoder.transform(y)
         return labels
 
-    def _loss(self, targets: Array) -> Loss:
+    def _loss(self, targets: Array, weights: Array | None) -> Loss:
         if self._encoder is None:
-            return binary_cross_entropy_with_logits
-        weights = None
+            loss = binary_cross_entropy_with_logits
+            return loss if weights is None else weighted(loss)
+        of_classes = None
         if self.class_weight is not None:
             y = self.classes_[targets]
-            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        return partial(
-            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=weights
-        )
+            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        smoothed = partial(softmax_cross_entropy, label_smoothing=self.label_smoothing)
+        if weights is None:
+            return partial(smoothed, class_weights=of_classes)
+        return weighted(smoothed, of_classes)
 
     def _stratified_by(self, targets: Array) -> Array | None:
         return None if self._encoder is None else targets
 
-    def _validation_score(self, z: Array, targets: Array) -> float:
-        if self._encoder is None:
-            return float(((z > 0) == (targets > 0.5)).all(axis=1).mean())
-        return float((z.argmax(axis=1) == targets).mean())
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
+        many = self._encoder is None
+        right = ((z > 0) == (targets > 0.5)).all(axis=1) if many else z.argmax(axis=1) == targets
+        if weights is not None and not weights.any():
+            return float("nan")
+        return float(np.average(right, weights=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -507,7 +520,9 @@ class NNRegressor(RegressorMixin, NNEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """An epoch over X and y, with the network and optimizer of the calls before: k calls are k epochs of fit.
 
         Settings other than batch_size and shuffle are those of the first call, or of fit.
@@ -516,6 +531,8 @@ class NNRegressor(RegressorMixin, NNEstimator):
         ----------
         X : array_like, shape (n_samples, n_features)
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array_like, shape (n_samples,), optional
+            As of fit.
 
         Returns
         -------
@@ -532,7 +549,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         >>> nf.estimators.NNRegressor(random_state=0).partial_fit([[0.0], [1.0]], [0.0, 2.0]).n_iter_
         1
         """
-        return self._partial_fit(X, y, Piece())
+        return self._partial_fit(X, y, Piece(), sample_weight)
 
     @lazy_on_dask
     def predict(self, X: ArrayLike) -> Array:
@@ -566,14 +583,17 @@ class NNRegressor(RegressorMixin, NNEstimator):
             )
         return x, targets
 
-    def _loss(self, targets: Array) -> Loss:
-        return _LOSSES[self.loss]
+    def _loss(self, targets: Array, weights: Array | None) -> Loss:
+        loss = _LOSSES[self.loss]
+        return loss if weights is None else weighted(loss)
 
     def _stratified_by(self, targets: Array) -> Array | None:
         return None
 
-    def _validation_score(self, z: Array, targets: Array) -> float:
-        return float(r2_score(targets, z)) if np.isfinite(z).all() else float("nan")
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
+        if not np.isfinite(z).all() or (weights is not None and not weights.any()):
+            return float("nan")
+        return float(r2_score(targets, z, sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

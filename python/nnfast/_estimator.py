@@ -1,6 +1,7 @@
 """What NNClassifier and NNRegressor share: settings checked, a network made and trained, scored and asked."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -37,6 +39,31 @@ Array = NDArray[Any]
 
 # Rows that go through the network together in prediction.
 _ROWS = 4096
+# A training has gone astray where the loss is so many times what it was in the first epoch, or so large.
+_ASTRAY, _HUGE = 1e6, 1e30
+# Fewer epochs than these are an experiment, not a training.
+_EPOCHS_FOR_A_HINT = 10
+
+
+_SGD = "pass optimizer='momentum' or 'nesterov', or functools.partial(nf.optim.SGD, momentum=...)"
+_ADAM = "pass optimizer=functools.partial(nf.optim.Adam, {}=...)"
+# What scikit-learn's MLPClassifier, and PyTorch's users, call it.
+_NAMES_OF_OTHERS = {
+    "solver": "pass optimizer=; 'sgd' of scikit-learn is 'nesterov', and there is no 'lbfgs'",
+    "alpha": "pass weight_decay=, which is alpha divided by the size of the batch",
+    "learning_rate": "pass learning_rate_init= for the rate, schedule= for how it falls, which for 'adaptive' is an "
+    "nf.schedules.ReduceOnPlateau",
+    "power_t": "pass schedule=, such as nf.schedules.InverseTime",
+    "momentum": _SGD,
+    "nesterovs_momentum": _SGD,
+    "beta_1": _ADAM.format("betas"),
+    "beta_2": _ADAM.format("betas"),
+    "epsilon": _ADAM.format("eps"),
+    "max_fun": "it belongs to 'lbfgs', which there is not",
+    "lr": "pass learning_rate_init=",
+    "epochs": "pass max_iter=",
+    "rng": "pass random_state=",
+}
 
 
 class Piece(NamedTuple):
@@ -76,6 +103,34 @@ class NNEstimator(BaseEstimator):
     n_features_in_: int
     n_outputs_: int
     _training: Training
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        # Not in __init__, whose parameters scikit-learn reads.
+        own = cls._get_param_names()
+        for name in settings:
+            if name not in own and name in _NAMES_OF_OTHERS:
+                raise TypeError(
+                    f"{cls.__name__} has no argument {name!r}: {_NAMES_OF_OTHERS[name]}"
+                )
+        made: Self = super().__new__(cls)
+        return made
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by their names, as every estimator of scikit-learn's has it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        own = self._get_param_names()
+        for name in params:
+            if name not in own and name in _NAMES_OF_OTHERS:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}: {_NAMES_OF_OTHERS[name]}"
+                )
+        super().set_params(**params)
+        return self
 
     # ---- what differs ----
 
@@ -150,18 +205,21 @@ class NNEstimator(BaseEstimator):
             was learned before stays as it was.
         """
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
-            self._fit(X, y, sample_weight)
+            advice = self._fit(X, y, sample_weight)
+        if advice:
+            warnings.warn(advice, ConvergenceWarning, stacklevel=2)
         return self
 
-    def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
+    def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> str:
+        """What fit does; the text of a warning, or nothing."""
         self._check_parameters()
         again = self.warm_start and hasattr(self, "net_")
         x, targets = self._read(X, y, first=not again)
         targets = _with_weights(x, targets, sample_weight)
         with _held(x):
-            self._fit_rows(x, targets, again)
+            return self._fit_rows(x, targets, again)
 
-    def _fit_rows(self, x: Array, targets: Array, again: bool) -> None:
+    def _fit_rows(self, x: Array, targets: Array, again: bool) -> str:
         rng = self._generator()
         weights = self.net_.state_dict() if again else None
         held_out = None
@@ -172,6 +230,7 @@ class NNEstimator(BaseEstimator):
         if weights is not None:
             self._take_weights(weights)
         self._train(x, targets, held_out)
+        return self._advice(x, _weights.split(targets)[0])
 
     def _partial_fit(
         self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
@@ -237,6 +296,17 @@ class NNEstimator(BaseEstimator):
         if best is not None:
             self.net_.load_state_dict(best)
         self._check_weights(x, targets)
+
+    def _advice(self, x: Array, targets: Array) -> str:
+        """What to change where the training led away from what was to be learned; nothing where it did not."""
+        if self.loss_ > _ASTRAY * max(self.history_["loss"][0], 1.0) or self.loss_ > _HUGE:
+            why = why_not_finite(x, targets, self._training.optimizer.lr)
+            return f"the training ended at a loss of {self.loss_:.3g}: {why}"
+        return self._hint(x, targets) if self.n_iter_ >= _EPOCHS_FOR_A_HINT else ""
+
+    def _hint(self, x: Array, targets: Array) -> str:
+        """What to change where nothing was learned."""
+        return ""
 
     def _epochs(self, x: Array, targets: Array) -> Iterator[Epoch]:
         size = self._batch_size(len(x))

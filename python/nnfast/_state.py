@@ -1,6 +1,5 @@
 """State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -106,12 +105,12 @@ class Resumable:
         check_names(given, {self._kind, *scalars, *kept})
         check_arrays(given, kept | scalars)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: _npz.File) -> None:
         """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------
@@ -120,12 +119,12 @@ class Resumable:
         """
         _npz.save(path, self.state_dict())
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: _npz.File) -> None:
         """Take back what save wrote.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------

@@ -52,7 +52,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets, type_of_target
     from sklearn.utils.validation import column_or_1d
 
-    from nnfast._estimator import Array, NNEstimator, Piece
+    from nnfast._estimator import _ROWS, Array, NNEstimator, Piece, outputs
 except ImportError as error:
     raise ImportError(
         "nnfast.estimators needs scikit-learn 1.6 or newer: pip install 'nnfast[sklearn]'"
@@ -159,6 +159,11 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         NaN or infinite.
     sklearn.exceptions.NotFittedError
         From predictions, if nothing was learned yet.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        From fit, where it ends at a loss that is huge, or a million times that of the first epoch.
 
     Notes
     -----
@@ -457,6 +462,11 @@ class NNRegressor(RegressorMixin, NNEstimator):
     TypeError, ValueError, sklearn.exceptions.NotFittedError
         As NNClassifier.
 
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        From fit, as NNClassifier, and where ten epochs or more end at R² below 0 on what was learned from.
+
     References
     ----------
     Pedregosa et al., "Scikit-learn: machine learning in Python", 2011, for the names.
@@ -589,6 +599,23 @@ class NNRegressor(RegressorMixin, NNEstimator):
 
     def _stratified_by(self, targets: Array) -> Array | None:
         return None
+
+    def _hint(self, x: Array, targets: Array) -> str:
+        """For an R² below 0 on what was learned from: a constant would have done better."""
+        if not isinstance(x, np.ndarray):
+            return ""
+        z, y = outputs(self.net_, x[:_ROWS]), targets[:_ROWS]
+        score = float(r2_score(y, z)) if len(y) > 1 and np.isfinite(z).all() else 0.0
+        if score >= 0:
+            return ""
+        mean, std = float(np.abs(y.mean(axis=0)).max()), float(y.std())
+        advice = "try another learning_rate_init, or more epochs (max_iter, n_iter_no_change)"
+        if mean > 3 * std or not 1e-2 < std < 1e2:
+            advice = (
+                f"y has a mean of {mean:.3g} and a standard deviation of {std:.3g}: standardise it, as "
+                "TransformedTargetRegressor(net, transformer=StandardScaler()) does"
+            )
+        return f"the training stopped at R² = {score:.2g} on its own data, below that of a constant: {advice}"
 
     def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
         if not np.isfinite(z).all() or (weights is not None and not weights.any()):

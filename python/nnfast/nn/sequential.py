@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -207,14 +206,14 @@ class Sequential(KernelLayer):
         _state.check_names(given, set(kept))
         _state.check_arrays(given, kept)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: _npz.File) -> None:
         """Write parameters and running statistics to an ``.npz`` file, without pickle.
 
         They go to a temporary file that then takes the name.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------
@@ -223,12 +222,12 @@ class Sequential(KernelLayer):
         """
         _npz.save(path, self._kept())
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: _npz.File) -> None:
         """Take back what save wrote, into a network of the same layers; nothing is changed if something does not fit.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------

@@ -77,6 +77,7 @@ def checks() -> list[Any]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("instance", "check"), checks())
 def test_scikit_learns_checks(instance: Estimator, check: Callable[[Estimator], None]) -> None:
     check(instance)
@@ -84,9 +85,12 @@ def test_scikit_learns_checks(instance: Estimator, check: Callable[[Estimator], 
 
 def test_scikit_learns_checks_where_arrays_of_other_libraries_are_allowed() -> None:
     code = """
+import warnings
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from nnfast.estimators import NNClassifier, NNRegressor
+warnings.simplefilter("ignore", ConvergenceWarning)
 for estimator in (NNClassifier(), NNRegressor()):
     check_estimator(estimator, on_skip="warn")
 """

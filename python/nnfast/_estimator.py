@@ -40,7 +40,7 @@ Array = NDArray[Any]
 # Rows that go through the network together in prediction.
 _ROWS = 4096
 # A training has gone astray where the loss is so many times what it was in the first epoch, or so large.
-_ASTRAY, _HUGE = 1e6, 1e30
+_ASTRAY, _HUGE = 1e12, 1e30
 # Fewer epochs than these are an experiment, not a training.
 _EPOCHS_FOR_A_HINT = 10
 
@@ -148,7 +148,7 @@ class NNEstimator(BaseEstimator):
         """What a validation share has in the same parts."""
         raise NotImplementedError
 
-    def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
@@ -299,10 +299,12 @@ class NNEstimator(BaseEstimator):
 
     def _advice(self, x: Array, targets: Array) -> str:
         """What to change where the training led away from what was to be learned; nothing where it did not."""
-        if self.loss_ > _ASTRAY * max(self.history_["loss"][0], 1.0) or self.loss_ > _HUGE:
+        astray = self.loss_ > _ASTRAY * max(self.history_["loss"][0], 1.0) or self.loss_ > _HUGE
+        if astray and not self.early_stopping:  # which keeps an epoch before
             why = why_not_finite(x, targets, self._training.optimizer.lr)
             return f"the training ended at a loss of {self.loss_:.3g}: {why}"
-        return self._hint(x, targets) if self.n_iter_ >= _EPOCHS_FOR_A_HINT else ""
+        experiment = self.n_iter_ < _EPOCHS_FOR_A_HINT or self.n_iter_no_change == math.inf
+        return "" if experiment else self._hint(x, targets)
 
     def _hint(self, x: Array, targets: Array) -> str:
         """What to change where nothing was learned."""

@@ -163,7 +163,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
-        From fit, where it ends at a loss that is huge, or a million times that of the first epoch.
+        From fit, where it ends at a loss that is huge, or 1e12 times that of the first epoch.
 
     Notes
     -----
@@ -419,7 +419,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     def _stratified_by(self, targets: Array) -> Array | None:
         return None if self._encoder is None else targets
 
-    def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
         many = self._encoder is None
         right = ((z > 0) == (targets > 0.5)).all(axis=1) if many else z.argmax(axis=1) == targets
         if weights is not None and not weights.any():
@@ -606,18 +606,21 @@ class NNRegressor(RegressorMixin, NNEstimator):
             return ""
         z, y = outputs(self.net_, x[:_ROWS]), targets[:_ROWS]
         score = float(r2_score(y, z)) if len(y) > 1 and np.isfinite(z).all() else 0.0
-        if score >= 0:
+        if score > -1e-3:  # below 0 by more than rounding
             return ""
         mean, std = float(np.abs(y.mean(axis=0)).max()), float(y.std())
-        advice = "try another learning_rate_init, or more epochs (max_iter, n_iter_no_change)"
         if mean > 3 * std or not 1e-2 < std < 1e2:
             advice = (
                 f"y has a mean of {mean:.3g} and a standard deviation of {std:.3g}: standardise it, as "
                 "TransformedTargetRegressor(net, transformer=StandardScaler()) does"
             )
+        elif self.loss == "mse":  # the others do not aim at R²
+            advice = "try another learning_rate_init, or more epochs (max_iter, n_iter_no_change)"
+        else:
+            return ""
         return f"the training stopped at R² = {score:.2g} on its own data, below that of a constant: {advice}"
 
-    def _validation_score(self, z: Array, targets: Array, weights: Array | None) -> float:
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
         if not np.isfinite(z).all() or (weights is not None and not weights.any()):
             return float("nan")
         return float(r2_score(targets, z, sample_weight=weights))

@@ -358,6 +358,13 @@ def test_masked_parameters_and_gradients_are_refused() -> None:
         opt.step([masked])
     with pytest.raises(TypeError, match=r"params\['w'\] must be an array without a mask"):
         nf.averaging.SWA({"w": masked}).update({"w": masked})
+    net = nf.nn.Dense(6, 6)
+    for keeper in (nf.nn.Sequential(net), nf.optim.Adam(net.params)):
+        state = {name: np.ma.masked_array(value) for name, value in keeper.state_dict().items()}
+        with pytest.raises(TypeError, match=r"state\['.*'\] must be an array without a mask"):
+            keeper.load_state_dict(state)
+    with pytest.raises(TypeError, match="num_batches_tracked must be an array without a mask"):
+        nf.batch_norm(X, training=True, num_batches_tracked=np.ma.masked_array(3))
     with pytest.raises(TypeError, match="mask must be an array without a mask"):
         nf.dropout(X, mask=np.ma.masked_array(np.zeros(3, np.uint8), True))
     with pytest.raises(TypeError, match="running_mean must be an array without a mask"):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _npz
+from nnfast import _arrays, _npz
 
 # ---- checks ----
 
@@ -90,7 +90,7 @@ class Resumable:
             If the state is another class's, lacks something, has something more, or a shape differs, or an array to be
             written is read-only.
         """
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: _arrays.plain(value, f"state[{name!r}]") for name, value in state.items()}
         self._check_state(given)
         for name, array in self._kept().items():
             array[...] = given[name]

@@ -170,6 +170,7 @@ def _require_saved(value: object, name: str) -> None:
 
 
 def _batch_counter(counter: Any) -> NDArray[np.integer]:
+    _arrays.check_unmasked(counter, "num_batches_tracked")
     if not isinstance(counter, np.ndarray) or counter.dtype.kind not in "iu" or counter.shape != ():
         raise TypeError("num_batches_tracked must be an ndarray of integers of shape ()")
     if not counter.flags.writeable:

@@ -196,7 +196,7 @@ class Sequential(KernelLayer):
         ValueError
             If something is missing or too much, or a shape differs.
         """
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: _arrays.plain(value, f"state[{name!r}]") for name, value in state.items()}
         self._check_state(given)
         for name, array in self._kept().items():
             array[...] = given[name]

@@ -72,9 +72,12 @@ def checks() -> list[Any]:
         for kind, estimator in (("default", make()), ("batch_norm", make(**small)))
         for number, (instance, check) in enumerate(estimator_checks_generator(estimator))
         if "check_array_api_input" not in str(check)
+        # In batches, and with a mask for each row, rows of weight 0 are not the same as none.
+        and not (kind == "batch_norm" and "check_sample_weight_equivalence" in str(check))
     ]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("instance", "check"), checks())
 def test_scikit_learns_checks(instance: Estimator, check: Callable[[Estimator], None]) -> None:
     check(instance)
@@ -82,9 +85,12 @@ def test_scikit_learns_checks(instance: Estimator, check: Callable[[Estimator], 
 
 def test_scikit_learns_checks_where_arrays_of_other_libraries_are_allowed() -> None:
     code = """
+import warnings
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from nnfast.estimators import NNClassifier, NNRegressor
+warnings.simplefilter("ignore", ConvergenceWarning)
 for estimator in (NNClassifier(), NNRegressor()):
     check_estimator(estimator, on_skip="warn")
 """

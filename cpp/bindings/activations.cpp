@@ -41,23 +41,23 @@ py::object prelu_by_channel(bool backward, const py::list& inputs, py::handle we
   constexpr std::ptrdiff_t kSmall = 4096;
   constexpr int kIndex = static_cast<int>(Activation::PRelu);
   const int count = static_cast<int>(inputs.size());
-  const auto usable = [](py::handle value) { return PyArray_Check(value.ptr()); };
+  const auto usable = [](py::handle value) { return PyArray_CheckExact(value.ptr()); };
   Array arrays[3];
   for (int a = 0; a < count; ++a) {
     if (!usable(inputs[a])) return py::none();
-    arrays[a] = any_array(inputs[a]);
+    arrays[a] = any_array(inputs[a], "x");
   }
   const Array& x = arrays[0];
   const int dtype = x.dtype();
   if (x.size() < kSmall || (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) || !usable(weight_in)) return py::none();
-  const Array weight = any_array(weight_in);
+  const Array weight = any_array(weight_in, "weight");
   ChannelShape shape;
   if (!is_contiguous(weight, dtype) || !find_channels(x, weight, shape)) return py::none();
   for (int a = 0; a < count; ++a)
     if (!is_contiguous(arrays[a], dtype) || !PyArray_SAMESHAPE(arrays[a].get(), x.get())) return py::none();
   if (!out.is_none()) {
     if (!usable(out)) return py::none();
-    const Array y = any_array(out);
+    const Array y = any_array(out, "out");
     if (!is_contiguous(y, dtype) || !PyArray_ISWRITEABLE(y.get()) || !PyArray_SAMESHAPE(y.get(), x.get()))
       return py::none();
     if (share_memory(y, weight)) return py::none();

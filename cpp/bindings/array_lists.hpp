@@ -35,6 +35,7 @@ inline Named element(PyObject* list, const ListName& name, std::ptrdiff_t i) {
   const py::handle value = PyList_GET_ITEM(list, i);
   if (!PyArray_Check(value.ptr()))
     throw py::type_error(name.of(i) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+  if (!PyArray_CheckExact(value.ptr())) require_readable(value, name.of(i).c_str());
   return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
 }
 
@@ -44,7 +45,7 @@ inline Named read_element(PyObject* list, const ListName& name, std::ptrdiff_t i
   const py::handle value = PyList_GET_ITEM(list, i);
   PyObject* object = value.ptr();
   if (PyArray_Check(object)) return element(list, name, i);
-  if (PyArray_IsScalar(object, Generic) || py::hasattr(value, "__array__")) return {name, i, any_array(value)};
+  if (PyArray_IsScalar(object, Generic) || py::hasattr(value, "__array__")) return {name, i, any_array(value, name.of(i).c_str())};
   if (!PyList_Check(object) && !PyTuple_Check(object) && !PyFloat_Check(object) && !PyLong_Check(object))
     return element(list, name, i);  // which says what it must be
   PyObject* array = PyArray_FromAny(object, PyArray_DescrFromType(dtype), 0, 0, NPY_ARRAY_FORCECAST, nullptr);

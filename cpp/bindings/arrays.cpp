@@ -19,6 +19,19 @@ Array converted(const Array& array, int dtype) {
 
 std::string dtype_text(const Array& array) { return py::str(array.object().attr("dtype")); }
 
+// What to pass in place of an array of a dtype that is no number's.
+std::string advice(const Array& array, const char* name) {
+  return py::module_::import("nnfast._arrays").attr("advice")(array.object(), name).cast<std::string>();
+}
+
+Array floats(const Array& array, const char* name) {
+  const int dtype = array.dtype();
+  for (const int to : {NPY_FLOAT32, NPY_FLOAT64})
+    if (PyArray_CanCastSafely(dtype, to)) return converted(array, to);
+  throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_text(array) +
+                       advice(array, name));
+}
+
 std::string shape_text(const npy_intp* shape, int ndim) {
   std::string text = "(";
   for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
@@ -59,22 +72,23 @@ bool share_memory(const Array& a, const Array& b) {
   return py::module_::import("numpy").attr("may_share_memory")(a.object(), b.object(), 1000).cast<bool>();
 }
 
-Array any_array(py::handle value) {
+void require_readable(py::handle value, const char* name) {
+  PyObject* object = value.ptr();
+  if (PyArray_CheckExact(object) || PyList_CheckExact(object) || PyTuple_CheckExact(object)) return;
+  py::module_::import("nnfast._arrays").attr("check_readable")(value, name);
+}
+
+Array any_array(py::handle value, const char* name) {
+  require_readable(value, name);
   if (PyArray_Check(value.ptr())) return Array(py::reinterpret_borrow<py::object>(value));
   return owned(PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr));
 }
 
-Array read_floats(py::handle value, const char* name) {
-  const Array array = any_array(value);
-  const int dtype = array.dtype();
-  for (const int to : {NPY_FLOAT32, NPY_FLOAT64})
-    if (PyArray_CanCastSafely(dtype, to)) return converted(array, to);
-  throw py::type_error(std::string(name) + " must be an array of real numbers, got dtype " + dtype_text(array));
-}
+Array read_floats(py::handle value, const char* name) { return floats(any_array(value, name), name); }
 
 Array read_floats_or_float16(py::handle value, const char* name) {
-  const Array array = any_array(value);
-  return array.dtype() == NPY_HALF ? converted(array, NPY_HALF) : read_floats(array.object(), name);
+  const Array array = any_array(value, name);
+  return array.dtype() == NPY_HALF ? converted(array, NPY_HALF) : floats(array, name);
 }
 
 Array read_as(py::handle value, int dtype, const char* name) {
@@ -89,6 +103,7 @@ Array contiguous(const Array& array) {
 Array written(py::handle value, int dtype, const char* name) {
   if (!PyArray_Check(value.ptr()))
     throw py::type_error(std::string(name) + " must be a numpy.ndarray, got " + Py_TYPE(value.ptr())->tp_name);
+  require_readable(value, name);
   Array array(py::reinterpret_borrow<py::object>(value));
   if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
     throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " + dtype_text(array));

@@ -57,8 +57,10 @@ auto by_dtype(const Kernels& kernels, int dtype) {
 std::string dtype_name(int dtype);
 std::string shape_text(const Array& array);
 
-// An array as it is, or NumPy's array of anything else.
-Array any_array(py::handle value);
+// TypeError for what cannot be read as an ndarray, masked and lazy arrays (nnfast._arrays.check_readable).
+void require_readable(py::handle value, const char* name);
+// An argument that is only read: an array as it is, or NumPy's array of anything else.
+Array any_array(py::handle value, const char* name);
 // An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are;
 // float16 and short integers become float32, other integers float64, as NumPy's own functions have it.
 Array read_floats(py::handle value, const char* name);

@@ -19,6 +19,7 @@ constexpr std::ptrdiff_t kChunk = 8 * kMaskBlock;
 std::ptrdiff_t mask_bytes(std::ptrdiff_t elements) { return (elements + 7) / 8; }
 
 Array checked_mask(py::handle value, std::ptrdiff_t elements, const char* name = "mask") {
+  require_readable(value, name);
   const Array mask(py::reinterpret_borrow<py::object>(value));
   if (!PyArray_Check(value.ptr()) || mask.dtype() != NPY_UINT8)
     throw py::type_error(std::string(name) + " must be a uint8 array of packed bits, got " +

@@ -97,7 +97,7 @@ py::tuple softmax_cross_entropy(py::handle logits_in, py::handle labels_in, doub
   const std::ptrdiff_t rows = logits.shape(0), classes = logits.shape(1);
   const Array weights = class_weights_of(weights_in, classes);
 
-  const Array given = any_array(labels_in);
+  const Array given = any_array(labels_in, "labels");
   Array labels, targets;
   if (PyTypeNum_ISINTEGER(given.dtype()) && given.ndim() != 2) {
     labels = class_indices(given.object(), rows, classes, ignored);
@@ -143,7 +143,7 @@ py::tuple svm_loss(py::handle scores_in, py::handle labels_in, double margin, py
   const Array scores = read_floats(scores_in, "scores");
   require_scores(scores, "scores");
   const std::ptrdiff_t rows = scores.shape(0), classes = scores.shape(1);
-  const Array given = any_array(labels_in);
+  const Array given = any_array(labels_in, "labels");
   if (!PyTypeNum_ISINTEGER(given.dtype()))
     throw py::type_error("labels must be integer class indices, got dtype " + dtype_name(given.dtype()));
   const Array labels = class_indices(given.object(), rows, classes, py::none());

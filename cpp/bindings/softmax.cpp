@@ -14,190 +14,7 @@ namespace {
 constexpr double kNsPerElement = 0.5;
 constexpr double kNsPerRow = 12;
 
-constexpr const char* kSoftmaxDoc = R"(
-Softmax along an axis: ``exp(x - max(x)) / sum(exp(x - max(x)))``.
-
-Parameters
-----------
-x : array_like of float16, float32 or float64, shape (..., n)
-    Infinite values are limits: softmax([1, inf]) = [0, 1]. A row of -inf gives NaN, as does a row with a NaN.
-axis : int, default -1
-    The axis to sum along.
-out, dtype, casting, order, subok, keepdims, axes
-    As for every NumPy generalised ufunc.
-
-Returns
--------
-y : ndarray of x's shape and dtype
-    In [0, 1]; rows sum to 1 within rounding. The sum is taken in float64, in an order that depends on n alone.
-
-Raises
-------
-TypeError
-    If an array is not of real numbers, or out cannot take the dtype.
-ValueError
-    If shapes do not match, the axis does not exist, or out is read-only.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.softmax(np.log([1.0, 2.0, 5.0]))
-array([0.125, 0.25 , 0.625])
-)";
-
-constexpr const char* kSoftmaxBackwardDoc = R"(
-Gradient of softmax: ``y * (dy - sum(dy * y))`` along an axis.
-
-Parameters
-----------
-dy : array_like of float16, float32 or float64, shape (..., n)
-    Gradient of the loss by y.
-y : array_like, shape (..., n)
-    What softmax returned.
-axis : int, default -1
-out, dtype, casting, order, subok, keepdims, axes
-    As for every NumPy generalised ufunc; ``out=dy`` is allowed.
-
-Returns
--------
-dx : ndarray of the broadcast shape
-
-Raises
-------
-TypeError
-    If an array is not of real numbers, or out cannot take the dtype.
-ValueError
-    If shapes do not match, the axis does not exist, or out is read-only.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
-array([ 0.25, -0.25])
-)";
-
-constexpr const char* kLogSoftmaxDoc = R"(
-Logarithm of softmax along an axis: ``x - max(x) - log(sum(exp(x - max(x))))``.
-
-Parameters
-----------
-x : array_like of float16, float32 or float64, shape (..., n)
-    Infinite values are limits: log_softmax([1, inf]) = [-inf, 0]. A row of -inf gives NaN, as does a row with a NaN.
-axis : int, default -1
-    The axis to sum along.
-out, dtype, casting, order, subok, keepdims, axes
-    As for every NumPy generalised ufunc.
-
-Returns
--------
-y : ndarray of x's shape and dtype
-    Never above 0, within 2 ULP also where one element has nearly all the weight.
-
-Raises
-------
-TypeError
-    If an array is not of real numbers, or out cannot take the dtype.
-ValueError
-    If shapes do not match, the axis does not exist, or out is read-only.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.log_softmax(np.array([0.0, 1000.0, -np.inf]))
-array([-1000.,     0.,   -inf])
-)";
-
-constexpr const char* kLogSoftmaxBackwardDoc = R"(
-Gradient of log_softmax: ``dy - exp(y) * sum(dy)`` along an axis.
-
-Parameters
-----------
-dy : array_like of float16, float32 or float64, shape (..., n)
-    Gradient of the loss by y.
-y : array_like, shape (..., n)
-    What log_softmax returned.
-axis : int, default -1
-out, dtype, casting, order, subok, keepdims, axes
-    As for every NumPy generalised ufunc; ``out=dy`` is allowed.
-
-Returns
--------
-dx : ndarray of the broadcast shape
-
-Raises
-------
-TypeError
-    If an array is not of real numbers, or out cannot take the dtype.
-ValueError
-    If shapes do not match, the axis does not exist, or out is read-only.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
-array([ 0.5, -0.5])
-)";
-
-constexpr const char* kLogSumExpDoc = R"(
-Logarithm of the sum of exponentials along an axis: ``max(x) + log(sum(exp(x - max(x))))``.
-
-Parameters
-----------
-x : array_like of float16, float32 or float64, shape (..., n)
-    A row of -inf, or of no elements, gives -inf; one with inf gives inf; NaN gives NaN.
-axis : int, default -1
-    The axis to sum along; it goes.
-out, dtype, casting, order, subok, keepdims, axes
-    As for every NumPy generalised ufunc.
-
-Returns
--------
-y : ndarray of x's dtype, shape (...)
-    The sum is taken in float64.
-
-Raises
-------
-TypeError
-    If an array is not of real numbers, or out cannot take the dtype.
-ValueError
-    If shapes do not match, the axis does not exist, or out is read-only.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]])) - [1000, 0]
-array([0.69314718, 3.        ])
-)";
-
-constexpr const char* kLogSumExpBackwardDoc = R"(
-Gradient of logsumexp: ``dy * softmax(x)`` along an axis.
-
-Parameters
-----------
-dy : array_like of float16, float32 or float64, shape (...)
-    Gradient of the loss by y.
-x : array_like, shape (..., n)
-    What logsumexp was given.
-axes, out, dtype, casting, order, subok
-    As for every NumPy generalised ufunc; along another axis than the last, ``axes=[(), axis, axis]``.
-
-Returns
--------
-dx : ndarray of x's shape
-
-Raises
-------
-TypeError
-    If an array is not of real numbers, or out cannot take the dtype.
-ValueError
-    If shapes do not match, the axis does not exist, or out is read-only.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.logsumexp_backward(2.0, np.array([1.0, 1.0]))
-array([1., 1.])
-)";
+constexpr const char* kDoc = "The generalised ufunc under the function of this name in nnfast.softmax.";
 
 // Rows of x to rows of y, which have one element each where it has no axis.
 template <SoftmaxForward SoftmaxKernels::* kernel, bool F64>
@@ -318,22 +135,22 @@ void backward_half_loop(char** args, const npy_intp* dims, const npy_intp* steps
 
 void bind_softmax(pybind11::module_& module) {
   using K = SoftmaxKernels;
-  const auto forward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f16,
-                           PyUFuncGenericFunction f32, PyUFuncGenericFunction f64) {
-    add_gufunc(module, {name, doc, axis ? "(n)->(n)" : "(n)->()", 1, axis, f16, f32, f64});
+  const auto forward = [&](const char* name, bool axis, PyUFuncGenericFunction f16, PyUFuncGenericFunction f32,
+                           PyUFuncGenericFunction f64) {
+    add_gufunc(module, {name, kDoc, axis ? "(n)->(n)" : "(n)->()", 1, axis, f16, f32, f64});
   };
-  const auto backward = [&](const char* name, const char* doc, bool axis, PyUFuncGenericFunction f16,
-                            PyUFuncGenericFunction f32, PyUFuncGenericFunction f64) {
-    add_gufunc(module, {name, doc, axis ? "(n),(n)->(n)" : "(),(n)->(n)", 2, axis, f16, f32, f64});
+  const auto backward = [&](const char* name, bool axis, PyUFuncGenericFunction f16, PyUFuncGenericFunction f32,
+                            PyUFuncGenericFunction f64) {
+    add_gufunc(module, {name, kDoc, axis ? "(n),(n)->(n)" : "(),(n)->(n)", 2, axis, f16, f32, f64});
   };
-#define NNFAST_ADD(way, name, doc, axis) \
-  way(#name, doc, axis, way##_half_loop<&K::name>, way##_loop<&K::name, false>, way##_loop<&K::name, true>)
-  NNFAST_ADD(forward, softmax, kSoftmaxDoc, true);
-  NNFAST_ADD(forward, log_softmax, kLogSoftmaxDoc, true);
-  NNFAST_ADD(forward, logsumexp, kLogSumExpDoc, false);
-  NNFAST_ADD(backward, softmax_backward, kSoftmaxBackwardDoc, true);
-  NNFAST_ADD(backward, log_softmax_backward, kLogSoftmaxBackwardDoc, true);
-  NNFAST_ADD(backward, logsumexp_backward, kLogSumExpBackwardDoc, false);
+#define NNFAST_ADD(way, name, axis) \
+  way(#name, axis, way##_half_loop<&K::name>, way##_loop<&K::name, false>, way##_loop<&K::name, true>)
+  NNFAST_ADD(forward, softmax, true);
+  NNFAST_ADD(forward, log_softmax, true);
+  NNFAST_ADD(forward, logsumexp, false);
+  NNFAST_ADD(backward, softmax_backward, true);
+  NNFAST_ADD(backward, log_softmax_backward, true);
+  NNFAST_ADD(backward, logsumexp_backward, false);
 #undef NNFAST_ADD
 }
 

@@ -32,8 +32,35 @@ void elementwise_loop(char** args, const npy_intp* dims, const npy_intp* steps, 
     raise(raised);
 }
 
+// In place of NumPy's error, which tells of casting rules: which dtype there is no loop for, and what to pass.
+void explain(const char* ufunc, PyArrayObject** inputs, int count) {
+  for (int k = 0; k < count; ++k) {
+    if (PyArray_CanCastSafely(PyArray_TYPE(inputs[k]), NPY_FLOAT64)) continue;
+    PyErr_Clear();
+    if (*ufunc == '_') ++ufunc;  // under a function of that name
+    try {
+      const py::handle array(reinterpret_cast<PyObject*>(inputs[k]));
+      const py::object advice = py::module_::import("nnfast._arrays").attr("advice")(array, "x");
+      const py::str dtype(array.attr("dtype"));
+      PyErr_Format(PyExc_TypeError, "%s: arrays must be of float16, float32, float64 or integers, got dtype %S%S",
+                   ufunc, dtype.ptr(), advice.ptr());
+    } catch (py::error_already_set& error) {
+      error.restore();
+    }
+    return;
+  }
+}
+
+int resolve(PyUFuncObject* ufunc, NPY_CASTING casting, PyArrayObject** operands, PyObject* types,
+            PyArray_Descr** dtypes) {
+  const int failed = PyUFunc_DefaultTypeResolver(ufunc, casting, operands, types, dtypes);
+  if (failed && !types && PyErr_ExceptionMatches(PyExc_TypeError)) explain(ufunc->name, operands, ufunc->nin);
+  return failed;
+}
+
 py::object checked(PyObject* ufunc) {
   if (!ufunc) throw py::error_already_set();
+  reinterpret_cast<PyUFuncObject*>(ufunc)->type_resolver = resolve;
   return py::reinterpret_steal<py::object>(ufunc);
 }
 

@@ -1,5 +1,6 @@
 """Checks of arrays for functions along an axis; errors name the argument."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ Shape = int | tuple[int, ...] | None
 Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 
 _OWN = (np.ndarray, np.generic, int, float, list, tuple)
+_NEVER_LAZY = (np.generic, int, float, list, tuple, type(None))
 
 
 def is_foreign(value: Any) -> bool:
@@ -26,15 +28,73 @@ def scalar_for(value: Any, array: Any) -> Any:
     return np.float32(value) if narrow else value
 
 
+def has_axes(value: Any) -> bool:
+    """Whether it is an array, or a list, and no number."""
+    return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
+
+
+def check_unmasked(value: Any, name: str) -> None:
+    """Refuse a masked array: what it masks would take part.
+
+    Raises
+    ------
+    TypeError
+        If it is one.
+    """
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        raise TypeError(
+            f"{name} must be an array without a mask, got a MaskedArray: pass {name}.filled(value)"
+        )
+
+
+def check_readable(value: Any, name: str) -> None:
+    """Refuse an array that cannot be read as an ndarray: its mask would be ignored, or Dask would compute it at once.
+
+    The one check of whatever is read that is no plain ndarray; bindings/arrays.cpp calls it, too.
+
+    Raises
+    ------
+    TypeError
+        If it is a masked array, or an array or table of Dask's, or has one inside, as xarray's may.
+    """
+    if type(value) is np.ndarray or isinstance(value, _NEVER_LAZY):
+        return
+    check_unmasked(value, name)
+    graph = getattr(value, "__dask_graph__", None)
+    if graph is not None and graph() is not None:
+        kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
+        of_table = hasattr(value, "to_dask_array")
+        how = f" with {name}.to_dask_array(lengths=True)" if of_table else ""
+        raise TypeError(
+            f"{name} must be in memory, got a lazy {kind}: use nnfast.dask{how}, "
+            f"or pass {name}.compute()"
+        )
+
+
+def plain(value: ArrayLike, name: str) -> NDArray[Any]:
+    """An argument that is only read, as an ndarray; pandas' and xarray's by position, without their labels.
+
+    Raises
+    ------
+    TypeError
+        If it is masked or lazy.
+    """
+    if type(value) is np.ndarray:
+        return value
+    check_readable(value, name)
+    return np.asarray(value)
+
+
 def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[Any]:
     """The array in float32 or float64, or float16 where `halves` are welcome.
 
     Raises
     ------
     TypeError
-        If it is not of real numbers.
+        If it is masked or lazy, or not of real numbers.
     """
-    array = np.asarray(value)
+    array = plain(value, name)
     kept = (np.float16, np.float32, np.float64) if halves else (np.float32, np.float64)
     if array.dtype.type in kept and array.dtype.isnative:
         return array
@@ -46,7 +106,18 @@ def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[An
     ):
         if np.can_cast(array.dtype, dtype):
             return array.astype(dtype)
-    raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    raise TypeError(
+        f"{name} must be an array of real numbers, got dtype {array.dtype}{advice(array, name)}"
+    )
+
+
+def advice(array: NDArray[Any], name: str) -> str:
+    """What to pass in place of an array of a dtype that is no number's."""
+    if array.dtype in (object, np.longdouble):
+        return f": pass {name}.astype(float)"
+    if array.dtype.names:
+        return f": pass a field, such as {name}[{array.dtype.names[0]!r}]"
+    return ""
 
 
 def check_floats(array: Any, name: str, *, halves: bool = False) -> None:
@@ -57,6 +128,7 @@ def check_floats(array: Any, name: str, *, halves: bool = False) -> None:
     TypeError
         If it is something else.
     """
+    check_unmasked(array, name)
     if isinstance(array, np.ndarray):
         if array.dtype in (np.float32, np.float64) or (halves and array.dtype == np.float16):
             return
@@ -131,6 +203,7 @@ def output(
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    check_unmasked(out, "out")
     if out.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if out.shape != shape:
@@ -178,6 +251,7 @@ def target(
         return np.empty(sides or (), made)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    check_unmasked(out, "out")
     if out.dtype.type not in dtypes or not out.dtype.isnative:
         raise TypeError(f"out must have dtype {_names(dtypes)}, got {out.dtype}")
     if sides is not None and out.shape != sides:

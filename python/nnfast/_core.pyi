@@ -193,7 +193,7 @@ def elastic_net(
     l1: float,
     l2: float,
     grads: list[NDArray[Any]] | None,
-    keys: list[str] | None,
+    keys: list[Any] | None,
 ) -> float: ...
 
 class Optimizer:
@@ -206,7 +206,7 @@ class Optimizer:
         states: list[list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
-        keys: list[str] | None,
+        keys: list[Any] | None,
     ) -> None: ...
     def step(
         self,
@@ -222,7 +222,7 @@ class Optimizer:
         clip_value: bool,
         skip_nonfinite: bool,
         sums: bool,
-        keys: list[str] | None,
+        keys: list[Any] | None,
     ) -> tuple[bool, NDArray[np.float64] | None]: ...
 
 def cpu_info() -> dict[str, Any]: ...

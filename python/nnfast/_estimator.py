@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from nnfast import _checks, init, nn
+from nnfast import _arrays, _checks, _seeds, _weights, init, nn
 from nnfast._dask import is_dask
 from nnfast._perceptron import MakesLayer, check_activation, network
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
@@ -38,6 +39,31 @@ Array = NDArray[Any]
 
 # Rows that go through the network together in prediction.
 _ROWS = 4096
+# A training has gone astray where the loss is so many times what it was in the first epoch, or so large.
+_ASTRAY, _HUGE = 1e12, 1e30
+# Fewer epochs than these are an experiment, not a training.
+_EPOCHS_FOR_A_HINT = 10
+
+
+_SGD = "pass optimizer='momentum' or 'nesterov', or functools.partial(nf.optim.SGD, momentum=...)"
+_ADAM = "pass optimizer=functools.partial(nf.optim.Adam, {}=...)"
+# What scikit-learn's MLPClassifier, and PyTorch's users, call it.
+_NAMES_OF_OTHERS = {
+    "solver": "pass optimizer=; 'sgd' of scikit-learn is 'nesterov', and there is no 'lbfgs'",
+    "alpha": "pass weight_decay=, which is alpha divided by the size of the batch",
+    "learning_rate": "pass learning_rate_init= for the rate, schedule= for how it falls, which for 'adaptive' is an "
+    "nf.schedules.ReduceOnPlateau",
+    "power_t": "pass schedule=, such as nf.schedules.InverseTime",
+    "momentum": _SGD,
+    "nesterovs_momentum": _SGD,
+    "beta_1": _ADAM.format("betas"),
+    "beta_2": _ADAM.format("betas"),
+    "epsilon": _ADAM.format("eps"),
+    "max_fun": "it belongs to 'lbfgs', which there is not",
+    "lr": "pass learning_rate_init=",
+    "epochs": "pass max_iter=",
+    "rng": "pass random_state=",
+}
 
 
 class Piece(NamedTuple):
@@ -78,6 +104,34 @@ class NNEstimator(BaseEstimator):
     n_outputs_: int
     _training: Training
 
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        # Not in __init__, whose parameters scikit-learn reads.
+        own = cls._get_param_names()
+        for name in settings:
+            if name not in own and name in _NAMES_OF_OTHERS:
+                raise TypeError(
+                    f"{cls.__name__} has no argument {name!r}: {_NAMES_OF_OTHERS[name]}"
+                )
+        made: Self = super().__new__(cls)
+        return made
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by their names, as every estimator of scikit-learn's has it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        own = self._get_param_names()
+        for name in params:
+            if name not in own and name in _NAMES_OF_OTHERS:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}: {_NAMES_OF_OTHERS[name]}"
+                )
+        super().set_params(**params)
+        return self
+
     # ---- what differs ----
 
     def _read(
@@ -86,14 +140,15 @@ class NNEstimator(BaseEstimator):
         """X and y as the training takes them; first: with nothing learned before that they must go with."""
         raise NotImplementedError
 
-    def _loss(self, targets: Array) -> Loss:
+    def _loss(self, targets: Array, weights: Array | None) -> Loss:
+        """The loss, which takes WeightedTargets where there are weights of samples."""
         raise NotImplementedError
 
     def _stratified_by(self, targets: Array) -> Array | None:
         """What a validation share has in the same parts."""
         raise NotImplementedError
 
-    def _validation_score(self, z: Array, targets: Array) -> float:
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
@@ -122,7 +177,7 @@ class NNEstimator(BaseEstimator):
 
     # ---- learning ----
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train a new network, or with ``warm_start=True`` the present one anew.
 
         Ctrl-C ends the training with a UserWarning, and the network and its history stay as they are then.
@@ -135,6 +190,9 @@ class NNEstimator(BaseEstimator):
             would have in memory: docs/dask.md. Predictions of one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
             Of Dask too, if X is; it is held in memory.
+        sample_weight : array_like, shape (n_samples,), optional
+            What each sample counts in the loss, not negative: the mean of a batch divides by the sum of its weights.
+            They multiply those of classes, and weigh the validation score; None is 1 for each. Not where X is Dask's.
 
         Returns
         -------
@@ -143,23 +201,27 @@ class NNEstimator(BaseEstimator):
         Raises
         ------
         TypeError
-            If X is sparse, or a setting of a wrong type.
+            If X is sparse, masked or a table of Dask's, or a setting of a wrong type.
         ValueError
-            If X or y does not fit, a setting is out of range, or the loss is no number any more. What was learned
-            before stays as it was.
+            If X, y or sample_weight does not fit, a setting is out of range, or the loss is no number any more. What
+            was learned before stays as it was.
         """
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
-            self._fit(X, y)
+            advice = self._fit(X, y, sample_weight)
+        if advice:
+            warnings.warn(advice, ConvergenceWarning, stacklevel=2)
         return self
 
-    def _fit(self, X: ArrayLike, y: ArrayLike) -> None:
+    def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> str:
+        """What fit does; the text of a warning, or nothing."""
         self._check_parameters()
         again = self.warm_start and hasattr(self, "net_")
         x, targets = self._read(X, y, first=not again)
+        targets = _with_weights(x, targets, sample_weight)
         with _held(x):
-            self._fit_rows(x, targets, again)
+            return self._fit_rows(x, targets, again)
 
-    def _fit_rows(self, x: Array, targets: Array, again: bool) -> None:
+    def _fit_rows(self, x: Array, targets: Array, again: bool) -> str:
         rng = self._generator()
         weights = self.net_.state_dict() if again else None
         held_out = None
@@ -170,8 +232,11 @@ class NNEstimator(BaseEstimator):
         if weights is not None:
             self._take_weights(weights)
         self._train(x, targets, held_out)
+        return self._advice(x, _weights.split(targets)[0])
 
-    def _partial_fit(self, X: ArrayLike, y: ArrayLike, piece: Piece) -> Self:
+    def _partial_fit(
+        self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
+    ) -> Self:
         """An epoch."""
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
             self._check_parameters()
@@ -179,6 +244,7 @@ class NNEstimator(BaseEstimator):
                 raise ValueError("early_stopping must be False for partial_fit")
             first = not hasattr(self, "net_")
             x, targets = self._read(X, y, first=first, piece=piece)
+            targets = _with_weights(x, targets, sample_weight)
             if first:
                 self._begin(x, targets, self._generator())
             with _held(x):
@@ -204,7 +270,8 @@ class NNEstimator(BaseEstimator):
         )
         steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
         schedule = schedule_of(self.schedule, optimizer.lr, steps)
-        self._training = Training(self.net_, self._loss(targets), optimizer, schedule, rng)
+        loss = self._loss(*_weights.split(targets))
+        self._training = Training(self.net_, loss, optimizer, schedule, rng)
         self.history_ = {name: [] for name in Epoch._fields}
         if self.early_stopping:
             self.history_["validation_score"] = []
@@ -220,7 +287,8 @@ class NNEstimator(BaseEstimator):
             for epoch in islice(self._epochs(x, targets), self.max_iter):
                 self._check_loss(epoch, x, targets)
                 if held_out is not None:
-                    score = self._validation_score(outputs(self.net_, held_out[0]), held_out[1])
+                    z = outputs(self.net_, held_out[0])
+                    score = self._validation_score(z, *_weights.split(held_out[1]))
                 self._end_epoch(epoch, score)
                 show(**{name: values[-1] for name, values in self.history_.items()})
                 if patience.is_best(-epoch.loss if score is None else score) and score is not None:
@@ -231,6 +299,19 @@ class NNEstimator(BaseEstimator):
         if best is not None:
             self.net_.load_state_dict(best)
         self._check_weights(x, targets)
+
+    def _advice(self, x: Array, targets: Array) -> str:
+        """What to change where the training led away from what was to be learned; nothing where it did not."""
+        astray = self.loss_ > _ASTRAY * max(self.history_["loss"][0], 1.0) or self.loss_ > _HUGE
+        if astray and not self.early_stopping:  # which keeps an epoch before
+            why = why_not_finite(x, targets, self._training.optimizer.lr)
+            return f"the training ended at a loss of {self.loss_:.3g}: {why}"
+        experiment = self.n_iter_ < _EPOCHS_FOR_A_HINT or self.n_iter_no_change == math.inf
+        return "" if experiment else self._hint(x, targets)
+
+    def _hint(self, x: Array, targets: Array) -> str:
+        """What to change where nothing was learned."""
+        return ""
 
     def _epochs(self, x: Array, targets: Array) -> Iterator[Epoch]:
         size = self._batch_size(len(x))
@@ -262,7 +343,9 @@ class NNEstimator(BaseEstimator):
             self._stop("the weights became infinite", x, targets)
 
     def _stop(self, what: str, x: Array, targets: Array) -> None:
-        raise ValueError(f"{what}: {why_not_finite(x, targets, self._training.optimizer.lr)}")
+        raise ValueError(
+            f"{what}: {why_not_finite(x, _weights.split(targets)[0], self._training.optimizer.lr)}"
+        )
 
     def _take_weights(self, weights: dict[str, Array]) -> None:
         """Those of the network before."""
@@ -279,7 +362,7 @@ class NNEstimator(BaseEstimator):
             indices: list[Array] = train_test_split(
                 np.arange(len(x)),
                 test_size=self.validation_fraction,
-                stratify=self._stratified_by(targets),
+                stratify=self._stratified_by(_weights.split(targets)[0]),
                 random_state=int(rng.integers(2**31)),
             )
             if len(indices[1]) < 2:
@@ -307,12 +390,15 @@ class NNEstimator(BaseEstimator):
 
     def _generator(self) -> np.random.Generator:
         """What weights, validation shares, batches and dropout are drawn from."""
+        given = self.random_state
+        if isinstance(given, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
+            return _seeds.generator_of(given)
         try:
-            state = check_random_state(self.random_state)
+            state = check_random_state(given)
         except ValueError:
             raise ValueError(
-                "random_state must be an int, a numpy.random.RandomState or None, "
-                f"got {self.random_state!r}"
+                "random_state must be an int, a numpy.random.RandomState, Generator, BitGenerator or "
+                f"SeedSequence, numpy.random or None, got {given!r}"
             ) from None
         return np.random.default_rng(state.randint(2**31 - 1))
 
@@ -325,6 +411,8 @@ class NNEstimator(BaseEstimator):
             y = on_dask().in_memory(y)
         if is_dask(X):
             return self._validated_on_dask(X, y, dtype, first, **options)
+        _arrays.check_readable(X, "X")
+        _arrays.check_readable(y, "y")
         x, y = validate_data(
             self, X, y, reset=first, dtype=dtype, order="C", multi_output=True, **options
         )
@@ -343,12 +431,26 @@ class NNEstimator(BaseEstimator):
     def _outputs(self, X: ArrayLike) -> Array:
         """What the network gives, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
+        _arrays.check_readable(X, "X")
         return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
+
+
+def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
+    """The targets, and beside them the weights of the samples, checked."""
+    if sample_weight is None:
+        return targets
+    if not isinstance(x, np.ndarray):
+        raise ValueError("sample_weight must be None where X is Dask's")
+    _arrays.check_readable(sample_weight, "sample_weight")
+    weights = _check_sample_weight(sample_weight, x, dtype=np.float64)
+    if (weights < 0).any() or not weights.any():
+        raise ValueError("sample_weight must not be negative or all 0")
+    return _weights.WeightedTargets(targets, weights)
 
 
 def _of(array: Any, index: Array) -> Any:
     """Some rows, wherever they are."""
-    return array[index] if isinstance(array, np.ndarray) else array.of(index)
+    return array.of(index) if hasattr(array, "of") else array[index]
 
 
 def _held(x: Any) -> AbstractContextManager[Any]:

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from io import TextIOBase
 from math import prod
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 Check = Callable[[Arrays], object]
+File = str | os.PathLike[str] | IO[bytes]
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # Bytes of a member that are read to look at it, as names and numbers are; and of an element: text is one.
@@ -22,21 +25,26 @@ _SMALL, _ELEMENT = 4096, 1 << 20
 _MOST_COMPRESSED = 16
 
 
-def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays: to a temporary file that then takes the name.
+def save(path: File, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays: to a temporary file that then takes the name, or into a binary file that is open.
 
     Raises
     ------
     OSError
         If it cannot be written; a file of that name is left as it was.
+    TypeError
+        If it is neither a path nor a binary file.
     """
+    named: dict[str, Any] = dict(arrays)
+    if not isinstance(path, str | os.PathLike):
+        np.savez(_binary(path, "write"), **named)
+        return
     path = Path(path)
     # Not tempfile's, which nobody else may read.
     temporary = path.with_name(f"{path.name}.{token_hex(4)}.part")
     file = open(temporary, "xb")  # noqa: SIM115 -- what follows removes what this makes
     try:
         with file:
-            named: dict[str, Any] = dict(arrays)
             np.savez(file, **named)
         os.replace(temporary, path)
     except BaseException:
@@ -44,12 +52,12 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]]) -> No
         raise
 
 
-def load(path: str | os.PathLike[str], check: Check | None = None) -> Arrays:
+def load(path: File, check: Check | None = None) -> Arrays:
     """The arrays of a file.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like, or binary file that can be sought
     check : function, optional
         Is given all arrays first, of which only the smallest have been read: the others have their shapes and dtypes,
         but no memory. What it raises ends it. Without it the arrays may not be much larger than the file.
@@ -58,16 +66,18 @@ def load(path: str | os.PathLike[str], check: Check | None = None) -> Arrays:
     ------
     OSError
         If it cannot be read.
+    TypeError
+        If it is neither a path nor a binary file.
     ValueError
         If it is no such file.
     """
     try:
         # Whoever opens a file closes it, also where it is no archive.
-        with open(path, "rb") as opened, ZipFile(opened) as archive:
+        with _opened(path) as opened, ZipFile(opened) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             outlines = {name: _outline(archive, info) for name, info in members.items()}
             if check is None:
-                _check_size(outlines, os.fstat(opened.fileno()).st_size)
+                _check_size(outlines, opened.seek(0, os.SEEK_END))
             else:
                 _checked(check, outlines)
             return {name: _array(archive, info) for name, info in members.items()}
@@ -75,8 +85,22 @@ def load(path: str | os.PathLike[str], check: Check | None = None) -> Arrays:
         raise refused.error from None
     except (BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise ValueError(
-            f"{os.fspath(path)!r} is no .npz file of arrays without pickle: {error}"
+            f"{str(path)!r} is no .npz file of arrays without pickle: {error}"
         ) from error
+
+
+def _opened(path: File) -> AbstractContextManager[IO[bytes]]:
+    if isinstance(path, str | os.PathLike):
+        return open(path, "rb")
+    return nullcontext(_binary(path, "read"))
+
+
+def _binary(file: Any, method: str) -> IO[bytes]:
+    """The file, if it is a binary one."""
+    if not hasattr(file, method) or isinstance(file, TextIOBase):
+        raise TypeError(f"path must be a path or a binary file, got {type(file).__name__}")
+    opened: IO[bytes] = file
+    return opened
 
 
 class _Refused(Exception):

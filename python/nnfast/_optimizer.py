@@ -22,6 +22,7 @@ Numbers = tuple[float, ...]
 
 # What _group_numbers returns before a rule's own, in the order of cpp/kernels/optim.hpp.
 _SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
+_SUMS = 5  # of squares and counts, for each parameter
 
 _NO_CLIP, _CLIP_EACH, _CLIP_GLOBAL = range(3)
 
@@ -145,7 +146,7 @@ class Optimizer(Resumable):
         grads : sequence or mapping of ndarrays
             As params were given: as many, in the same order or under the same names (of groups, one after the other),
             of the same shapes and dtypes. They are only read: NumPy scalars serve parameters of shape (), numbers and
-            lists of numbers take the parameter's dtype.
+            lists of numbers take the parameter's dtype. None leaves its parameter, with its state, as it is.
         stats : bool, default False
             Whether to return norms and counts, which the same pass finds.
 
@@ -163,26 +164,90 @@ class Optimizer(Resumable):
         """
         arrays = _array_lists.values_like(grads, self._names, "grads")
         t = self.step_count + 1
-        done, sums = self._core.step(
-            self.params,
-            arrays,
-            self._states(),
-            self.ema,
-            self._master,
-            self._all_numbers(t),
-            self._group_of,
-            self._clip_kind,
-            self._clip_limit,
-            self._clip_value != inf,
-            self.skip_nonfinite,
-            stats,
-            self._names,
-        )
+        try:
+            done, sums = self._run(t, arrays, stats, None)
+        except TypeError:  # nothing has been written
+            if all(grad is not None for grad in arrays):
+                raise
+            done, sums = self._run_given(t, arrays, stats)
         if done:
             self._done(t)
         else:
             self.skipped_count += 1
         return _stats(sums, not done) if sums is not None else None
+
+    def _run(
+        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None
+    ) -> tuple[bool, NDArray[np.float64] | None]:
+        """A step of all parameters, or of the chosen ones with a gradient for each."""
+
+        def some(values: Any) -> Any:
+            return values if chosen is None or values is None else [values[i] for i in chosen]
+
+        return self._core.step(
+            some(self.params),
+            grads,
+            self._states() if chosen is None else [some(state) for state in self._states()],
+            some(self.ema),
+            some(self._master),
+            self._all_numbers(t),
+            some(self._group_of),
+            self._clip_kind,
+            self._clip_limit,
+            self._clip_value != inf,
+            self.skip_nonfinite,
+            stats,
+            self._names if chosen is None else [(self._names or range(len(self.params)))[i] for i in chosen],
+        )
+
+    def _run_given(
+        self, t: int, grads: list[Any], stats: bool
+    ) -> tuple[bool, NDArray[np.float64] | None]:
+        """A step of the parameters that have a gradient; of the others the averages alone are updated."""
+        if len(grads) != len(self.params):
+            raise ValueError(
+                f"grads must have one array for each of the {len(self.params)} parameters, got {len(grads)}"
+            )
+        chosen = [i for i, grad in enumerate(grads) if grad is not None]
+        done, sums = self._run(t, [grads[i] for i in chosen], stats, chosen)
+        left = sorted(set(range(len(grads))) - set(chosen))
+        if done and self.ema is not None and self.ema_decay is not None:
+            for i in left:
+                average = self.ema[i]
+                average += average.dtype.type(1 - self.ema_decay) * (self.params[i] - average)
+        if sums is not None:
+            given, sums = sums, np.zeros((len(grads), _SUMS))
+            sums[chosen] = given
+            for i in left:
+                sums[i, 2] = np.square(self.params[i], dtype=np.float64).sum()
+        return done, sums
+
+    def __repr__(self) -> str:
+        count = sum(param.size for param in self.params)
+        groups = f" in {len(self.groups)} groups" if len(self.groups) > 1 else ""
+        shown = {"lr": self.lr}
+        shown |= {name: getattr(self, name) for name in self.defaults["torch"]}
+        shown |= self._options_in_use()
+        settings = "".join(
+            f", {name}={value!r}" for name, value in shown.items() if value is not None
+        )
+        return (
+            f"{type(self).__name__}({len(self.params)} arrays of {count:,} parameters{groups}{settings}, "
+            f"step_count={self.step_count})"
+        )
+
+    def _options_in_use(self) -> dict[str, Any]:
+        """What was asked for besides the rule."""
+        clip = {_CLIP_EACH: "clip_norm", _CLIP_GLOBAL: "clip_global_norm"}.get(self._clip_kind)
+        found: dict[str, Any] = {} if clip is None else {clip: self._clip_limit}
+        if self._clip_value != inf:
+            found["clip_value"] = self._clip_value
+        for name in ("maximize", "skip_nonfinite", "ema_decay"):
+            if getattr(self, name):
+                found[name] = getattr(self, name)
+        if self.convention != "torch":
+            found["convention"] = self.convention
+        return found
 
     def averaged_params(self) -> Any:
         """The running average of the parameters (EMA), as copies in the form that params were given in.

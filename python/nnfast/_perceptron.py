@@ -61,6 +61,10 @@ def network(
 
 def check_activation(activation: Any) -> None:
     """A name, or a function."""
+    if isinstance(activation, nn.Layer):
+        raise TypeError(
+            f"activation must be a name or a function that makes a layer, got {activation!r}"
+        )
     if not callable(activation):
         _checks.one_of(activation, ACTIVATIONS, "activation")
 

@@ -3,18 +3,22 @@
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable
-from typing import TypeAlias
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Rng: TypeAlias = "int | np.random.Generator | np.random.SeedSequence | None"
+Rng: TypeAlias = """
+int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | np.random.RandomState | ModuleType | None
+"""
 
 
 def seed_of(rng: Rng) -> int:
     """A seed in [0, 2**64).
 
-    An int is the seed; a SeedSequence gives its first 64 bits of state, and is not changed by it; a Generator is
-    advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
+    An int is the seed; a SeedSequence gives its first 64 bits of state, and is not changed by it; a Generator or a
+    BitGenerator is advanced by one raw draw, which is the seed; a RandomState, or the module numpy.random for its
+    global one, by one random integer of 64 bits; None takes fresh entropy.
 
     Raises
     ------
@@ -24,20 +28,34 @@ def seed_of(rng: Rng) -> int:
         If it is an int out of range.
     """
     if type(rng) is not int:
-        if isinstance(rng, np.random.Generator):
-            return int(rng.bit_generator.random_raw())
+        draw = _draw_of(rng)
+        if draw is not None:
+            return int(draw())
         if rng is None:
             rng = np.random.SeedSequence()
         if isinstance(rng, np.random.SeedSequence):
             return int(rng.generate_state(1, np.uint64)[0])
         if isinstance(rng, bool) or not isinstance(rng, np.integer):
             raise TypeError(
-                "rng must be an int, a numpy.random.Generator, a SeedSequence or None, "
-                f"got {type(rng).__name__}"
+                "rng must be an int, a numpy.random.Generator, BitGenerator, SeedSequence or RandomState, "
+                f"numpy.random or None, got {type(rng).__name__}"
             )
     if not 0 <= rng < 2**64:
         raise ValueError(f"rng must be in [0, 2**64), got {rng}")
     return int(rng)
+
+
+def _draw_of(rng: Any) -> Callable[[], int] | None:
+    """What draws a seed from something that is advanced by it; None of others."""
+    if rng is None or isinstance(rng, int | np.integer):
+        return None
+    bits = rng.bit_generator if isinstance(rng, np.random.Generator) else rng
+    if isinstance(bits, np.random.BitGenerator):
+        draw: Callable[[], int] = bits.random_raw
+        return draw
+    if rng is np.random or isinstance(rng, np.random.RandomState):
+        return lambda: int(rng.randint(0, 2**64, dtype=np.uint64))
+    return None
 
 
 def seed_or_draw(rng: Rng) -> int | Callable[[], int]:
@@ -50,10 +68,7 @@ def seed_or_draw(rng: Rng) -> int | Callable[[], int]:
     """
     if type(rng) is int:
         return seed_of(rng)
-    if rng is not None and isinstance(rng, np.random.Generator):
-        draw: Callable[[], int] = rng.bit_generator.random_raw
-        return draw
-    return lambda: seed_of(rng)
+    return _draw_of(rng) or (lambda: seed_of(rng))
 
 
 def generator_of(rng: Rng) -> np.random.Generator:

@@ -1,14 +1,13 @@
 """State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _npz
+from nnfast import _arrays, _npz
 from nnfast._whole import Whole
 
 # ---- checks ----
@@ -131,7 +130,7 @@ class Resumable(Whole):
             If the state is another class's, lacks something, has something more, or a shape differs, a number is out
             of its range, or an array to be written is read-only.
         """
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: _arrays.plain(value, f"state[{name!r}]") for name, value in state.items()}
         self._check_state(given)
         settings = None
         if not keep_settings and _SETTINGS in given:
@@ -157,12 +156,12 @@ class Resumable(Whole):
         check_arrays(found, kept | scalars)
         self._check_scalars({name: found[name].tolist() for name in scalars})
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: _npz.File) -> None:
         """Write state_dict to an ``.npz`` file, without pickle: to a temporary file that then takes the name.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------
@@ -171,12 +170,12 @@ class Resumable(Whole):
         """
         _npz.save(path, self.state_dict())
 
-    def load(self, path: str | os.PathLike[str], *, keep_settings: bool = False) -> None:
+    def load(self, path: _npz.File, *, keep_settings: bool = False) -> None:
         """Take back what save wrote.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
         keep_settings : bool, default False
             As of load_state_dict.
 

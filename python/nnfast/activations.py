@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _docs
+from nnfast import _arrays, _checks, _docs, _labels
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
@@ -218,6 +218,8 @@ def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[s
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
             return result
+    _arrays.check_unmasked(weight, "weight")
+    weight = _labels.values_of(weight)  # by position, as NumPy broadcasts
     return _ufuncs["_prelu_backward" if backward else "_prelu"](*arrays, weight, **keywords)
 
 
@@ -320,7 +322,8 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
     >>> nf.prelu_weight_backward(np.ones((2, 2)), x, np.array([0.25, 0.5]))
     array([-6., -8.])
     """
-    x, dy, shape = np.asarray(x), np.asarray(dy), np.shape(weight)
+    x, dy = _arrays.floating(x, "x"), _arrays.floating(dy, "dy")
+    shape = _arrays.floating(weight, "weight").shape
     if dy.shape != x.shape:
         raise ValueError(f"dy must have the shape of x, {x.shape}, got {dy.shape}")
     padded = (1,) * (x.ndim - len(shape)) + shape
@@ -432,6 +435,7 @@ def maxout_backward(
     dy = _arrays.floating(dy, "dy", halves=True)
     axis = _arrays.axis_of(axis, dy, "dy")
     _pieces(pieces)
+    _arrays.check_unmasked(which, "which")
     if not isinstance(which, np.ndarray):
         raise TypeError(f"which must be a numpy.ndarray, got {type(which).__name__}")
     if which.dtype != np.uint8:

@@ -46,7 +46,7 @@ def random_flip(
     direction : "horizontal" or "vertical"
         Horizontally left and right change places, vertically top and bottom.
     layout : "NCHW" or "NHWC"
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws. An int in [0, 2**64) or a SeedSequence gives the same draws at every call; a Generator is
         advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
     out : ndarray of x's dtype and shape, optional
@@ -108,7 +108,7 @@ def random_crop(
     padding : int, default 0
         Zeros on each of the four sides of an image.
     layout : "NCHW" or "NHWC"
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws, as for random_flip.
     out : ndarray of x's dtype, shape (N, C, height, width) or (N, height, width, C), optional
         Takes the result; shares no memory with x.
@@ -173,7 +173,7 @@ def random_noise(
         float16 is computed in float32 and rounded once. (Images of integers are to be scaled to floats first.)
     std : float
         Standard deviation of the noise, the same for all elements.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the noise, as for random_flip. The noise of an element follows from the seed and its place in C order,
         whatever the strides of x; float64 has other noise than float32 and float16.
     out : ndarray of x's dtype and shape, optional
@@ -206,9 +206,12 @@ def random_noise(
     std = _checks.not_negative(std, "std")
     if std == np.inf:
         raise ValueError("std must be finite, got inf")
-    x = np.asarray(x)
+    x = _arrays.plain(x, "x")
     if x.dtype.kind != "f" or x.dtype.itemsize > 8:
-        raise TypeError(f"x must be an array of float16, float32 or float64, got dtype {x.dtype}")
+        raise TypeError(
+            f"x must be an array of float16, float32 or float64, got dtype {x.dtype}"
+            f"{_arrays.advice(x, 'x')}"
+        )
     x = _arrays.floating(x, "x", halves=True)
     y = _output(out, x)
     noise = _normals(_seeds.seed_of(rng), x.shape, x.dtype)
@@ -250,7 +253,7 @@ def random_erasing(
         (for images of a floating dtype). Integer images take what they can hold exactly. The noise in an image follows
         from the seed and what was erased of the images before it.
     layout : "NCHW" or "NHWC"
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws, as for random_flip.
     out : ndarray of x's dtype and shape, optional
         Takes the result; ``out=x`` is allowed.
@@ -309,9 +312,11 @@ def random_erasing(
 def _images(x: ArrayLike, layout: Layout) -> NDArray[Any]:
     """x as an array of four axes of numbers; checks the layout too."""
     _checks.one_of(layout, ("NCHW", "NHWC"), "layout")
-    array = np.asarray(x)
+    array = _arrays.plain(x, "x")
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"x must be an array of numbers, got dtype {array.dtype}")
+        raise TypeError(
+            f"x must be an array of numbers, got dtype {array.dtype}{_arrays.advice(array, 'x')}"
+        )
     if array.ndim != 4:
         raise ValueError(f"x must have shape ({', '.join(layout)}), got {array.shape}")
     return array
@@ -420,9 +425,12 @@ def _fill(value: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any] | Non
         if dtype.kind != "f":
             raise TypeError(f'value "random" needs x of a floating dtype, got {dtype}')
         return None
-    numbers = np.asarray(value)
+    numbers = _arrays.plain(value, "value")
     if numbers.dtype.kind not in "biuf":
-        raise TypeError(f'value must be a number, one a channel or "random", got {value!r}')
+        raise TypeError(
+            f'value must be a number, one a channel or "random", got {value!r}'
+            f"{_arrays.advice(numbers, 'value')}"
+        )
     if numbers.shape not in ((), (channels,)):
         raise ValueError(
             f"value must be a number or {channels}, one a channel, got shape {numbers.shape}"

@@ -12,6 +12,7 @@ Where layers are batch-normalised, averaged weights need statistics of their own
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -47,6 +48,14 @@ class _Average(Resumable):
             _arrays.check_floats(array, self._label(name, i), halves=True)
         self._forms = [(array.shape, array.dtype) for array in arrays]
         self.update_count = 0
+
+    def __repr__(self) -> str:
+        count = sum(prod(shape) for shape, _ in self._forms)
+        decay = f", decay={self.decay!r}" if hasattr(self, "decay") else ""
+        return (
+            f"{type(self).__name__}({len(self._forms)} arrays of {count:,} parameters{decay}, "
+            f"update_count={self.update_count})"
+        )
 
     def averages(self) -> Any:
         """The averages, as new arrays in the form that params were given in.
@@ -517,7 +526,7 @@ class BatchNormRecomputer(Whole):
 
 # ---- averages of what is there ----
 
-Checkpoint = str | os.PathLike[str] | Arrays
+Checkpoint = _npz.File | Arrays
 
 
 def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
@@ -525,7 +534,7 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
 
     Parameters
     ----------
-    checkpoints : iterable of path-likes, sequences of ndarrays or mappings of ndarrays
+    checkpoints : iterable of path-likes, binary files, sequences of ndarrays or mappings of ndarrays
         ``.npz`` files, read without pickle one after the other, or arrays of float16, float32 or float64; all with the
         same names, shapes and dtypes. A generator may make them one at a time.
 
@@ -568,8 +577,12 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
 
 def _opened(checkpoint: Checkpoint, name: str) -> Arrays:
     """The arrays of a checkpoint."""
-    if not isinstance(checkpoint, str | os.PathLike):
+    if isinstance(checkpoint, Mapping | Sequence) and not isinstance(checkpoint, str):
         return _without_text(checkpoint)
+    if not isinstance(checkpoint, str | os.PathLike) and not hasattr(checkpoint, "read"):
+        raise TypeError(
+            f"{name} must be a path, a binary file or arrays, got {type(checkpoint).__name__}"
+        )
     try:
         return _without_text(Copies(_npz.load(checkpoint)))
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks
+from nnfast import _arrays, _checks, _labels
 from nnfast._arrays import Outputs
 from nnfast._load import _core
 
@@ -132,8 +132,8 @@ def _documented(function: Function) -> Function:
 
 
 def _forward(name: str, x: ArrayLike, bias: ArrayLike, out: NDArray[Any] | None) -> Any:
-    if _arrays.is_foreign(x):
-        return _ufuncs[name](x, bias)
+    if _arrays.is_foreign(x):  # the bias belongs to columns by their position, not by their labels
+        return _ufuncs[name](x, _labels.values_of(bias))
     return _core.bias_forward(_INDEX[name], x, bias, out)
 
 

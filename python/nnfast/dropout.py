@@ -16,7 +16,6 @@ from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
 Mask = NDArray[np.uint8]
-_MANY = (np.ndarray, list, tuple)
 
 # What alpha_dropout puts in the place of a dropped element: the limit of SELU at minus infinity, -lambda alpha.
 _SELU_LEAST = -1.7580993408473768
@@ -47,9 +46,10 @@ def dropout(
     mode : "inverted" or "vanilla"
         Inverted dropout scales what it keeps by ``1 / (1 - p)`` in training; vanilla dropout scales by ``1 - p`` in
         inference instead.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask. An int in [0, 2**64) or a SeedSequence gives the same mask at every call; a Generator is
-        advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
+        advanced by one raw draw of its bit generator, which is the seed, as a BitGenerator is; a RandomState, or the
+        module numpy.random for its global one, by a random integer of 64 bits; None takes fresh entropy.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask to use instead of a random one, packed as below.
     offset : int, default 0
@@ -89,7 +89,7 @@ def dropout(
     # What most calls give is asked for first: a call on a small array is as long as its checks.
     if mode != "inverted":
         _check_mode(mode)
-    if type(p) is not float and isinstance(p, _MANY) and np.ndim(p):
+    if type(p) is not float and _arrays.has_axes(p):
         return _dropout_by_channel(x, p, training, mode, rng, mask, offset, axis, out)
     p = _checks.real_in(p, 0, 1, "p")
     if not training:
@@ -142,7 +142,7 @@ def dropout_backward(
     array([2., 0., 2., 0.])
     """
     _check_mode(mode)
-    if isinstance(p, _MANY) and np.ndim(p):
+    if _arrays.has_axes(p):
         dy = _arrays.floating(dy, "dy", halves=True)
         return _keep_by_channel(dy, "dy", _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
     p = _checks.real_in(p, 0, 1, "p")
@@ -166,7 +166,7 @@ def dropout_mask(
         Of the array that is to be masked.
     p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
         Probability of dropping an element.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     offset : int, default 0
     axis : int, default 1
         As of dropout.
@@ -196,7 +196,7 @@ def dropout_mask(
     if any(side < 0 for side in sides):
         raise ValueError(f"shape must not be negative, got {shape}")
     inner = 1
-    if isinstance(p, _MANY) and np.ndim(p):
+    if _arrays.has_axes(p):
         like = np.broadcast_to(np.float32(0), sides)
         p = _channel_p(p, like, "an array", axis)
         inner = prod(sides[_arrays.axis_of(axis, like, "an array") + 1 :])
@@ -231,7 +231,7 @@ def alpha_dropout(
         Probability of dropping an element. 1 gives zeros.
     training : bool, default True
         In inference y is x.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
     offset : int, default 0
         All three as of dropout.
@@ -331,7 +331,7 @@ def bias_relu_dropout(
         Probability of dropping an element; what is kept is scaled by ``1 / (1 - p)``.
     training : bool, default True
         In inference it is bias_relu.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask of dropout's to use instead of a random one. It is not changed.
     offset : int, default 0

@@ -29,8 +29,10 @@ from numpy.typing import ArrayLike
 
 from nnfast import _checks
 from nnfast._perceptron import MakesLayer
+from nnfast._seeds import Rng
 from nnfast._sklearn import lazy_on_dask
 from nnfast._training import HowToOptimize, HowToSchedule, Loss
+from nnfast._weights import weighted
 from nnfast.activations import logsigmoid, sigmoid
 from nnfast.init import Initialiser
 from nnfast.losses import (
@@ -50,7 +52,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets, type_of_target
     from sklearn.utils.validation import column_or_1d
 
-    from nnfast._estimator import Array, NNEstimator, Piece
+    from nnfast._estimator import _ROWS, Array, NNEstimator, Piece, outputs
 except ImportError as error:
     raise ImportError(
         "nnfast.estimators needs scikit-learn 1.6 or newer: pip install 'nnfast[sklearn]'"
@@ -123,9 +125,9 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         That share.
     warm_start : bool, default False
         Whether fit begins with the weights of the last fit, which had layers of the same sizes; with a new optimizer.
-    random_state : int, numpy.random.RandomState or None, default None
-        What weights, validation share, batches and dropout are drawn from. An int gives the same bits at every fit, for
-        any number of nnfast's threads.
+    random_state : int, numpy.random.RandomState, Generator, BitGenerator, SeedSequence or None, default None
+        What weights, validation share, batches and dropout are drawn from. An int or a SeedSequence gives the same
+        bits at every fit, for any number of nnfast's threads.
     verbose : bool, default False
         Whether a progress bar shows the numbers of the last epoch.
 
@@ -158,9 +160,14 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     sklearn.exceptions.NotFittedError
         From predictions, if nothing was learned yet.
 
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        From fit, where it ends at a loss that is huge, or 1e12 times that of the first epoch.
+
     Notes
     -----
-    float32 data are computed with in float32, others in float64. There are no sample weights. What a network of
+    float32 data are computed with in float32, others in float64. What a network of
     BatchNorm predicts depends on running statistics, of which a training of a few steps has seen little.
 
     References
@@ -208,7 +215,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: Rng = None,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -233,7 +240,13 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """An epoch over X and y, with the network and optimizer of the calls before: k calls are k epochs of fit.
 
         Settings other than batch_size and shuffle are those of the first call, or of fit.
@@ -244,6 +257,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         y : array_like, shape (n_samples,) or (n_samples, n_labels)
         classes : array_like, shape (n_classes,), optional
             All that will come. The first call needs it, but with many labels.
+        sample_weight : array_like, shape (n_samples,), optional
+            As of fit.
 
         Returns
         -------
@@ -262,7 +277,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         >>> net.partial_fit([[0.0], [1.0]], ["no", "no"], classes=["no", "yes"]).n_iter_
         1
         """
-        return self._partial_fit(X, y, Piece(classes))
+        return self._partial_fit(X, y, Piece(classes), sample_weight)
 
     @lazy_on_dask
     def predict(self, X: ArrayLike) -> Array:
@@ -397,17 +412,19 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         labels: Array = self._encoder.transform(y)
         return labels
 
-    def _loss(self, targets: Array) -> Loss:
+    def _loss(self, targets: Array, weights: Array | None) -> Loss:
         if self._encoder is None:
-            return binary_cross_entropy_with_logits
-        weights = None
+            loss = binary_cross_entropy_with_logits
+            return loss if weights is None else weighted(loss)
+        of_classes = None
         if self.class_weight is not None:
             y = self.classes_[targets]
             self._check_weighted_classes()
-            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        return partial(
-            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=weights
-        )
+            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        smoothed = partial(softmax_cross_entropy, label_smoothing=self.label_smoothing)
+        if weights is None:
+            return partial(smoothed, class_weights=of_classes)
+        return weighted(smoothed, of_classes)
 
     def _check_weighted_classes(self) -> None:
         """A ValueError if class_weight has a class that there is not."""
@@ -422,10 +439,12 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         # The classes themselves, which errors then name.
         return None if self._encoder is None else self.classes_[targets]
 
-    def _validation_score(self, z: Array, targets: Array) -> float:
-        if self._encoder is None:
-            return float(((z > 0) == (targets > 0.5)).all(axis=1).mean())
-        return float((z.argmax(axis=1) == targets).mean())
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
+        many = self._encoder is None
+        right = ((z > 0) == (targets > 0.5)).all(axis=1) if many else z.argmax(axis=1) == targets
+        if weights is not None and not weights.any():
+            return float("nan")
+        return float(np.average(right, weights=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -462,6 +481,11 @@ class NNRegressor(RegressorMixin, NNEstimator):
     ------
     TypeError, ValueError, sklearn.exceptions.NotFittedError
         As NNClassifier.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        From fit, as NNClassifier, and where ten epochs or more end at R² below 0 on what was learned from.
 
     References
     ----------
@@ -502,7 +526,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: Rng = None,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -526,7 +550,9 @@ class NNRegressor(RegressorMixin, NNEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """An epoch over X and y, with the network and optimizer of the calls before: k calls are k epochs of fit.
 
         Settings other than batch_size and shuffle are those of the first call, or of fit.
@@ -535,6 +561,8 @@ class NNRegressor(RegressorMixin, NNEstimator):
         ----------
         X : array_like, shape (n_samples, n_features)
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array_like, shape (n_samples,), optional
+            As of fit.
 
         Returns
         -------
@@ -551,7 +579,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         >>> nf.estimators.NNRegressor(random_state=0).partial_fit([[0.0], [1.0]], [0.0, 2.0]).n_iter_
         1
         """
-        return self._partial_fit(X, y, Piece())
+        return self._partial_fit(X, y, Piece(), sample_weight)
 
     @lazy_on_dask
     def predict(self, X: ArrayLike) -> Array:
@@ -585,14 +613,37 @@ class NNRegressor(RegressorMixin, NNEstimator):
             )
         return x, targets
 
-    def _loss(self, targets: Array) -> Loss:
-        return _LOSSES[self.loss]
+    def _loss(self, targets: Array, weights: Array | None) -> Loss:
+        loss = _LOSSES[self.loss]
+        return loss if weights is None else weighted(loss)
 
     def _stratified_by(self, targets: Array) -> Array | None:
         return None
 
-    def _validation_score(self, z: Array, targets: Array) -> float:
-        return float(r2_score(targets, z)) if np.isfinite(z).all() else float("nan")
+    def _hint(self, x: Array, targets: Array) -> str:
+        """For an R² below 0 on what was learned from: a constant would have done better."""
+        if not isinstance(x, np.ndarray):
+            return ""
+        z, y = outputs(self.net_, x[:_ROWS]), targets[:_ROWS]
+        score = float(r2_score(y, z)) if len(y) > 1 and np.isfinite(z).all() else 0.0
+        if score > -1e-3:  # below 0 by more than rounding
+            return ""
+        mean, std = float(np.abs(y.mean(axis=0)).max()), float(y.std())
+        if mean > 3 * std or not 1e-2 < std < 1e2:
+            advice = (
+                f"y has a mean of {mean:.3g} and a standard deviation of {std:.3g}: standardise it, as "
+                "TransformedTargetRegressor(net, transformer=StandardScaler()) does"
+            )
+        elif self.loss == "mse":  # the others do not aim at R²
+            advice = "try another learning_rate_init, or more epochs (max_iter, n_iter_no_change)"
+        else:
+            return ""
+        return f"the training stopped at R² = {score:.2g} on its own data, below that of a constant: {advice}"
+
+    def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
+        if not np.isfinite(z).all() or (weights is not None and not weights.any()):
+            return float("nan")
+        return float(r2_score(targets, z, sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays
+from nnfast import _arrays, _dask, _labels
 from nnfast._load import _core
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -21,8 +21,8 @@ _FORWARD = """{title}: ``a * {act}(b)``, a and b the first and the second half o
 Parameters
 ----------
 x : array_like of float16, float32 or float64, shape (..., 2 * n, ...)
-    Other types are converted as NumPy's ufuncs do. Lazy and labelled arrays (Dask, xarray) are given to a ufunc and
-    come back as what they are.
+    Other types are converted as NumPy's ufuncs do. A Dask array gives a lazy one, a DataArray one without coordinates
+    along the axis, and pandas' arrays, whose labels fit no half, an ndarray.
 axis : int, default -1
 out : ndarray of x's dtype, shape (..., n, ...), optional
 
@@ -34,7 +34,7 @@ y : ndarray, shape (..., n, ...)
 Raises
 ------
 TypeError
-    If x is not of real numbers or out has another dtype.
+    If x is not of real numbers or a masked array, or out has another dtype.
 ValueError
     If the axis has an odd length, or out has another shape, is read-only or overlaps x.
 
@@ -67,7 +67,7 @@ dx : ndarray, shape (..., 2 * n, ...)
 Raises
 ------
 TypeError
-    If an array is not of real numbers or out has another dtype.
+    If an array is not of real numbers or a masked array, or out has another dtype.
 ValueError
     If shapes do not match, or out is read-only or overlaps an input.
 
@@ -141,7 +141,11 @@ def swiglu_backward(
 
 
 def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
-    if _arrays.is_foreign(x):
+    if _labels.is_xarray(x):
+        axis, half = _half(x, axis)
+        y = _forward(name, x.data, axis, out)
+        return y if out is not None else _half_of(x, axis, half).copy(data=y)
+    if _dask.is_dask(x):
         a, b = _halves(x, axis)
         return _ufuncs[name](a, b)
     x = _arrays.floating(x, "x", halves=True)
@@ -152,8 +156,14 @@ def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
 
 
 def _backward(name: str, dy: Any, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
-    if _arrays.is_foreign(x):
+    if _labels.is_xarray(x):
+        dx = _backward(name, _labels.values_of(dy), x.data, axis, out)
+        return dx if out is not None else x.copy(data=dx)
+    if _dask.is_dask(x):
+        dy = _labels.values_of(dy)
         a, b = _halves(x, axis)
+        if dy.shape != a.shape:
+            raise ValueError(f"dy must have shape {a.shape}, got {dy.shape}")
         gradients = [_ufuncs[name](dy, b), _ufuncs[f"{name}_gate_backward"](dy, a, b)]
         return np.concatenate(gradients, axis=axis)
     x = _arrays.floating(x, "x", halves=True)
@@ -168,7 +178,7 @@ def _backward(name: str, dy: Any, x: Any, axis: int, out: NDArray[Any] | None) -
     return dx
 
 
-def _half(x: NDArray[Any], axis: int) -> tuple[int, int]:
+def _half(x: Any, axis: int) -> tuple[int, int]:
     axis = _arrays.axis_of(axis, x, "x")
     if x.shape[axis] % 2:
         raise ValueError(f"x must have an even length along axis {axis}, got shape {x.shape}")
@@ -176,7 +186,14 @@ def _half(x: NDArray[Any], axis: int) -> tuple[int, int]:
 
 
 def _halves(x: Any, axis: int) -> tuple[Any, Any]:
-    """Both halves of an array that is not NumPy's, by its own indexing."""
+    """Both halves of a Dask array, by its own indexing."""
     axis, half = _half(x, axis)
     before = (slice(None),) * axis
     return x[(*before, slice(None, half))], x[(*before, slice(half, None))]
+
+
+def _half_of(x: Any, axis: int, half: int) -> Any:
+    """The first half of a DataArray, without the coordinates along the axis, which would name the first half alone."""
+    dim = x.dims[axis]
+    along = [name for name, coordinate in x.coords.items() if dim in coordinate.dims]
+    return x.isel({dim: slice(half)}).drop_vars(along)

@@ -32,7 +32,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nnfast import _arrays, _checks
+from nnfast import _arrays, _checks, _seeds
 from nnfast._arrays import Shape
 from nnfast.random import Philox
 
@@ -58,7 +58,7 @@ Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 Initialiser: TypeAlias = Callable[..., NDArray[Any]]
 Layout = Literal["dense", "conv"]
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
-Rng: TypeAlias = "int | np.random.Generator | np.random.SeedSequence | Philox | None"
+Rng: TypeAlias = "_seeds.Rng | Philox"
 
 _GAINS = {
     "linear": 1.0,
@@ -190,7 +190,7 @@ def uniform(
         Finite; ``low + (high - low) u`` may round to high.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers. An int in [0, 2**64) or a SeedSequence gives the same at every call; a Generator is
         advanced by one raw draw of its bit generator, which is the seed; a Philox stream moves on by what is drawn;
         None takes fresh entropy.
@@ -242,7 +242,7 @@ def normal(
         Finite; std is not negative.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -300,7 +300,7 @@ def truncated_normal(
         Bounds, in standard deviations from the mean. Finite, in any place.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -383,7 +383,7 @@ def xavier_uniform(
         What the axes are; None says dense for two axes and conv for more.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -441,7 +441,7 @@ def xavier_normal(
         What the axes are; None says dense for two axes and conv for more.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -504,7 +504,7 @@ def he_uniform(
         What the axes are; None says dense for two axes and conv for more.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -568,7 +568,7 @@ def he_normal(
         What the axes are; None says dense for two axes and conv for more.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -621,7 +621,7 @@ def lecun_uniform(
         What the axes are; None says dense for two axes and conv for more.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -671,7 +671,7 @@ def lecun_normal(
         What the axes are; None says dense for two axes and conv for more.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.
@@ -729,7 +729,7 @@ def orthogonal(
         Not negative; the function of this name knows it for an activation.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given. float32 is the float64 result, rounded.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence, nnfast.random.Philox or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         Source of the numbers, as for uniform. What LAPACK makes of them may differ from machine to machine by rounding.
     out : ndarray of one of these dtypes, optional
         Takes the result, at any strides.

@@ -78,7 +78,8 @@ def layer_norm(
     (array([[-1.,  1.],
            [ 0.,  0.]]), array([2., 5.]))
     """
-    axes = _arrays.axes_of(axis, x if hasattr(x, "ndim") else np.asarray(x), "x")
+    x = _arrays.plain(x, "x")
+    axes = _arrays.axes_of(axis, x, "x")
     y, mean, inv_std = _core.layer_norm(
         x, gamma, beta, list(axes), _checks.real(eps, "eps"), True, out
     )
@@ -192,10 +193,10 @@ def rms_norm(
     >>> nf.rms_norm(np.array([3.0, 4.0, 0.0, 0.0]))[0].round(6)
     array([1.2, 1.6, 0. , 0. ])
     """
-    array = x if hasattr(x, "ndim") else np.asarray(x)
-    axes = _arrays.axes_of(axis, array, "x")
+    x = _arrays.floating(x, "x", halves=True)
+    axes = _arrays.axes_of(axis, x, "x")
     if eps is None:
-        wide = getattr(array, "dtype", None) not in (np.float16, np.float32)
+        wide = x.dtype not in (np.float16, np.float32)
         eps = float(np.finfo(np.float64 if wide else np.float32).eps)
     y, _, inv_rms = _core.layer_norm(
         x, gamma, None, list(axes), _checks.real(eps, "eps"), False, out

@@ -170,6 +170,7 @@ def _require_saved(value: object, name: str) -> None:
 
 
 def _batch_counter(counter: Any) -> NDArray[np.integer]:
+    _arrays.check_unmasked(counter, "num_batches_tracked")
     if not isinstance(counter, np.ndarray) or counter.dtype.kind not in "iu" or counter.shape != ():
         raise TypeError("num_batches_tracked must be an ndarray of integers of shape ()")
     if not counter.flags.writeable:
@@ -602,7 +603,7 @@ def instance_norm(
     (array([[[-1.,  1.],
             [-1.,  1.]]]), array([[2., 7.]]))
     """
-    array = np.asarray(x) if not hasattr(x, "shape") else x
+    array = _arrays.plain(x, "x")
     axis = _arrays.axis_of(axis, array, "x")
     groups = max(1, array.shape[axis])
     return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
@@ -654,7 +655,7 @@ def instance_norm_backward(
 
 def _channels_second(value: Any, axis: int, name: str) -> tuple[NDArray[Any], int]:
     """A view with the channels' axis behind the first, and that axis counted from the front."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = _arrays.plain(value, name)
     axis = _arrays.axis_of(axis, array, name)
     if axis == 0:
         raise ValueError("axis must not be the first, which is the samples'")

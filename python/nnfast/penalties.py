@@ -189,12 +189,12 @@ def max_norm_(
     axes = _arrays.axes_of(axis, weight, "weight")
     # By the thread that scales: from one core's cache to another's the lines that it has written take longer.
     with num_threads(1):
-        norms = _norms(weight, axes)
+        norms = _norms(np.asarray(weight), axes)
     with np.errstate(invalid="ignore"):
         over = norms > limit
         factors = np.where(over, limit / np.where(over, norms, 1), 1)
     if over.any():
-        weight *= factors.astype(weight.dtype)
+        np.multiply(weight, factors.astype(weight.dtype), out=weight)
     return weight
 
 

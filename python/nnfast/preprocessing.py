@@ -39,7 +39,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks
+from nnfast import _arrays, _checks
 from nnfast._dask import is_dask
 from nnfast._sklearn import DTYPES, lazy_on_dask, on_dask, unchanged_on_error
 from nnfast.augmentation import Layout
@@ -420,6 +420,7 @@ class ImageScaler(_Scaler):
     def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
         _checks.one_of(self.per, ("channel", "pixel"), "per")
         _checks.one_of(self.layout, ("NCHW", "NHWC"), "layout")
+        _arrays.check_readable(X, "X")
         x: NDArray[Any] = check_array(
             X,
             dtype=DTYPES,
@@ -772,12 +773,14 @@ class Whitening(_Rotation):
 
 def _table(estimator: object, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
     """X as an array (n_samples, n_features), its features learned or checked."""
+    _arrays.check_readable(X, "X")
     x: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=DTYPES, **options)
     return x
 
 
 def _columns(estimator: object, X: ArrayLike, count: int, **options: Any) -> NDArray[Any]:
     """X as an array (n_samples, count), whose columns may be called anything."""
+    _arrays.check_readable(X, "X")
     x: NDArray[Any] = check_array(X, dtype=DTYPES, estimator=estimator, input_name="X", **options)
     if x.shape[1] != count:
         raise ValueError(

@@ -31,9 +31,9 @@ class Philox:
 
     Parameters
     ----------
-    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None, default None
-        Of the stream: an int in [0, 2**64), or the first 64 bits of a SeedSequence's state, or one raw draw of a
-        Generator's bit generator, or fresh entropy.
+    seed : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default None
+        Of the stream: an int in [0, 2**64), the first 64 bits of a SeedSequence's state, one raw draw of a Generator's
+        bit generator or of a BitGenerator, one random integer of a RandomState, or fresh entropy.
     offset : int in [0, 2**63), default 0
         The place to begin at, in words.
 

@@ -1,25 +1,455 @@
-"""Softmax, its logarithm and logsumexp with their gradients: generalised ufuncs over an axis (the last by default)."""
+"""Softmax, its logarithm and logsumexp with their gradients, along one axis, several or all."""
+
+from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from nnfast import _arrays, _checks, _dask, _labels
 from nnfast._load import _core
 
-log_softmax: np.ufunc = _core.log_softmax
-log_softmax_backward: np.ufunc = _core.log_softmax_backward
-logsumexp: np.ufunc = _core.logsumexp
-logsumexp_backward: np.ufunc = _core.logsumexp_backward
-softmax: np.ufunc = _core.softmax
-softmax_backward: np.ufunc = _core.softmax_backward
+Axis = int | tuple[int, ...] | None
 
-# doctest does not look into ufuncs by itself.
-__test__ = {
-    ufunc.__name__: ufunc.__doc__
-    for ufunc in (
-        log_softmax,
-        log_softmax_backward,
-        logsumexp,
-        logsumexp_backward,
-        softmax,
-        softmax_backward,
-    )
-}
+# What most calls give is found out in the fewest steps: a call on a small array is as long as its checks.
+_ndarray = np.ndarray
+_LAST = -1
+
+# Private generalised ufuncs, which see neither masks nor labels, and one axis alone.
+_softmax: np.ufunc = _core.softmax
+_softmax_backward: np.ufunc = _core.softmax_backward
+_log_softmax: np.ufunc = _core.log_softmax
+_log_softmax_backward: np.ufunc = _core.log_softmax_backward
+_logsumexp: np.ufunc = _core.logsumexp
+_logsumexp_backward: np.ufunc = _core.logsumexp_backward
+
+
+def softmax(
+    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+) -> Any:
+    """Softmax along one axis or several: ``exp(x - max(x)) / sum(exp(x - max(x)))``.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (..., n)
+        Infinite values are limits: softmax([1, inf]) = [0, 1]. A row of -inf gives NaN, as does a row with a NaN.
+        pandas' and xarray's arrays give arrays of their kind with the same labels, Dask's lazy ones.
+    axis : int, tuple of ints or None, default -1
+        What is summed along; None is all of x. A Dask array has one chunk along it.
+    out : ndarray of x's shape, optional
+        Takes y; ``out=x`` is allowed.
+    dtype, casting, order, subok
+        As for every NumPy ufunc.
+
+    Returns
+    -------
+    y : ndarray of x's shape and dtype
+        In [0, 1]; sums along the axis are 1 within rounding. The sum is taken in float64, in an order that depends on n
+        alone.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, x is a masked array, or out cannot take the dtype.
+    ValueError
+        If shapes do not match, the axis does not exist, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.softmax(np.log([1.0, 2.0, 5.0]))
+    array([0.125, 0.25 , 0.625])
+    >>> nf.softmax(np.zeros((2, 4)), axis=None)[0]
+    array([0.125, 0.125, 0.125, 0.125])
+    """
+    if type(x) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _softmax(x)
+            if type(axis) is int:
+                return _softmax(x, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _softmax(x, axis=axis, out=out)
+    return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
+
+
+def softmax_backward(
+    dy: ArrayLike,
+    y: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Gradient of softmax: ``y * (dy - sum(dy * y))`` along its axes.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64, shape (..., n)
+        Gradient of the loss with respect to y.
+    y : array_like, shape (..., n)
+        What softmax returned.
+    axis : int, tuple of ints or None, default -1
+        As given to softmax.
+    out : ndarray of the broadcast shape, optional
+        Takes dx; ``out=dy`` is allowed.
+    dtype, casting, order, subok
+        As for every NumPy ufunc.
+
+    Returns
+    -------
+    dx : ndarray of the broadcast shape
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers or a masked array, or out cannot take the dtype.
+    ValueError
+        If shapes do not match, the axis does not exist, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
+    array([ 0.25, -0.25])
+    """
+    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _softmax_backward(dy, y)
+            if type(axis) is int:
+                return _softmax_backward(dy, y, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _softmax_backward(dy, y, axis=axis, out=out)
+    return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
+
+
+def log_softmax(
+    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+) -> Any:
+    """Logarithm of softmax along one axis or several: ``x - max(x) - log(sum(exp(x - max(x))))``.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (..., n)
+        Infinite values are limits: log_softmax([1, inf]) = [-inf, 0]. A row of -inf gives NaN, as does a row with a
+        NaN. pandas' and xarray's arrays give arrays of their kind with the same labels, Dask's lazy ones.
+    axis : int, tuple of ints or None, default -1
+        What is summed along; None is all of x. A Dask array has one chunk along it.
+    out : ndarray of x's shape, optional
+        Takes y; ``out=x`` is allowed.
+    dtype, casting, order, subok
+        As for every NumPy ufunc.
+
+    Returns
+    -------
+    y : ndarray of x's shape and dtype
+        Never above 0, within 2 ULP also where one element has nearly all the weight.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, x is a masked array, or out cannot take the dtype.
+    ValueError
+        If shapes do not match, the axis does not exist, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.log_softmax(np.array([0.0, 1000.0, -np.inf]))
+    array([-1000.,     0.,   -inf])
+    """
+    if type(x) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _log_softmax(x)
+            if type(axis) is int:
+                return _log_softmax(x, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _log_softmax(x, axis=axis, out=out)
+    return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
+
+
+def log_softmax_backward(
+    dy: ArrayLike,
+    y: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Gradient of log_softmax: ``dy - exp(y) * sum(dy)`` along its axes.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64, shape (..., n)
+        Gradient of the loss with respect to y.
+    y : array_like, shape (..., n)
+        What log_softmax returned.
+    axis : int, tuple of ints or None, default -1
+        As given to log_softmax.
+    out : ndarray of the broadcast shape, optional
+        Takes dx; ``out=dy`` is allowed.
+    dtype, casting, order, subok
+        As for every NumPy ufunc.
+
+    Returns
+    -------
+    dx : ndarray of the broadcast shape
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers or a masked array, or out cannot take the dtype.
+    ValueError
+        If shapes do not match, the axis does not exist, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
+    array([ 0.5, -0.5])
+    """
+    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST:
+                return _log_softmax_backward(dy, y)
+            if type(axis) is int:
+                return _log_softmax_backward(dy, y, axis=axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _log_softmax_backward(dy, y, axis=axis, out=out)
+    return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
+
+
+def logsumexp(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    out: NDArray[Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Logarithm of the sum of exponentials along one axis or several: ``max(x) + log(sum(exp(x - max(x))))``.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (..., n)
+        A row of -inf, or of no elements, gives -inf; one with inf gives inf; NaN gives NaN. A DataFrame gives a Series
+        and a DataArray one with the axes that are left, Dask's arrays lazy ones.
+    axis : int, tuple of ints or None, default -1
+        What is summed along; None is all of x. A Dask array has one chunk along it.
+    keepdims : bool, default False
+        Whether the axes stay, with length 1; a pandas object then gives an ndarray.
+    out : ndarray of y's shape, optional
+    dtype, casting, order, subok
+        As for every NumPy ufunc.
+
+    Returns
+    -------
+    y : ndarray or scalar of x's dtype, shape (...)
+        The sum is taken in float64.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, x is a masked array, or out cannot take the dtype.
+    ValueError
+        If shapes do not match, the axis does not exist, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]])) - [1000, 0]
+    array([0.69314718, 3.        ])
+    """
+    if type(x) is _ndarray and not kwargs and type(axis) is int:
+        if out is None:
+            if axis is _LAST and not keepdims:
+                return _logsumexp(x)
+            return _logsumexp(x, axis=axis, keepdims=keepdims)
+        if type(out) is _ndarray:
+            return _logsumexp(x, axis=axis, keepdims=keepdims, out=out)
+    return _reduced(x, axis, bool(keepdims), out, kwargs)
+
+
+def logsumexp_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    out: NDArray[Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Gradient of logsumexp: ``dy * softmax(x)`` along its axes.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64, shape (...)
+        Gradient of the loss with respect to y; it broadcasts to y's shape.
+    x : array_like, shape (..., n)
+        What logsumexp was given.
+    axis : int, tuple of ints or None, default -1
+    keepdims : bool, default False
+        Both as given to logsumexp.
+    out : ndarray of x's shape, optional
+        Takes dx.
+    dtype, casting, order, subok
+        As for every NumPy ufunc.
+
+    Returns
+    -------
+    dx : ndarray of x's shape
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers or a masked array, or out cannot take the dtype.
+    ValueError
+        If shapes do not match, the axis does not exist, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.logsumexp_backward(2.0, np.array([1.0, 1.0]))
+    array([1., 1.])
+    """
+    if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim:
+        if out is None and not kwargs and not keepdims:
+            return _logsumexp_backward(dy, x)
+        if type(out) is _ndarray and not kwargs and not keepdims:
+            return _logsumexp_backward(dy, x, out=out)
+    if "axes" in kwargs:  # which say where the axis of each array is
+        return _logsumexp_backward(dy, x, out=out, **kwargs)
+    _require_plain((dy, x), ("dy", "x"), out)
+    up, values = _unlabelled(dy), _unlabelled(x)
+    axes = _axes(axis, values, "x")
+    up = _without_axes(up, values, axes, bool(keepdims))
+    if len(axes) == 1:
+        places = [(), axes[0], axes[0]]
+        dx = _logsumexp_backward(up, values, axes=places, out=out, **kwargs)
+    else:
+        flat = _logsumexp_backward(up, _flattened(values, axes), **kwargs)
+        dx = _given(_restored(flat, values.shape, axes), out, kwargs)
+    return dx if out is not None else _labels.labelled_like(dx, x)
+
+
+# ---- what is no plain ndarray along one axis ----
+
+
+def _same_shape(
+    ufunc: np.ufunc,
+    arrays: tuple[Any, ...],
+    names: tuple[str, ...],
+    axis: Axis,
+    out: Any,
+    kwargs: dict[str, Any],
+) -> Any:
+    """A generalised ufunc whose result has the shape of its inputs, which broadcast, along any axes."""
+    if "keepdims" in kwargs:
+        raise TypeError(f"{ufunc.__name__} has no argument 'keepdims': its result has x's axes")
+    if "axes" in kwargs:
+        return ufunc(*arrays, out=out, **kwargs)
+    _require_plain(arrays, names, out)
+    values = [_unlabelled(array) for array in arrays]
+    if type(axis) is int:
+        y = ufunc(*values, axis=axis, out=out, **kwargs)
+    else:
+        if len(values) > 1:
+            values = list(np.broadcast_arrays(*values))
+        axes = _axes(axis, values[-1], names[-1])
+        flat = ufunc(*(_flattened(value, axes) for value in values), **kwargs)
+        y = _given(_restored(flat, values[-1].shape, axes), out, kwargs)
+    labelled = out is None and y.shape == values[-1].shape
+    return _labels.labelled_like(y, arrays[-1]) if labelled else y
+
+
+def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any]) -> Any:
+    """logsumexp along any axes of any array."""
+    if "axes" in kwargs:
+        return _logsumexp(x, keepdims=keepdims, out=out, **kwargs)
+    _require_plain((x,), ("x",), out)
+    if _labels.is_xarray(x):
+        if out is not None:
+            raise TypeError("out must be None for an xarray.DataArray: pass x.values")
+        axes = _axes(axis, x, "x")
+        return x.reduce(logsumexp, axis=axes, keepdims=keepdims, keep_attrs=True, **kwargs)
+    values = _unlabelled(x)
+    axes = _axes(axis, values, "x")
+    if len(axes) == 1:
+        y = _logsumexp(values, axis=axes[0], keepdims=keepdims, out=out, **kwargs)
+    else:
+        y = _logsumexp(_flattened(values, axes), **kwargs)
+        if keepdims:
+            y = np.reshape(y, [1 if d in axes else n for d, n in enumerate(values.shape)])
+        y = _given(y, out, kwargs)
+    if out is None and _labels.is_pandas(x) and x.ndim == 2 and len(axes) == 1 and not keepdims:
+        return x._constructor_sliced(y, index=x.index if axes == (1,) else x.columns)
+    return y
+
+
+def _require_plain(arrays: tuple[Any, ...], names: tuple[str, ...], out: Any) -> None:
+    """No masks, whose elements would take part in the sums; Dask's arrays are welcome, its tables are not."""
+    for array, name in zip(arrays, names, strict=True):
+        if not (_dask.is_dask(array) or _labels.is_xarray(array)):
+            _arrays.check_readable(array, name)
+    target = out[0] if type(out) is tuple and len(out) == 1 else out
+    _arrays.check_unmasked(target, "out")
+    if target is not None and not isinstance(target, np.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(target).__name__}")
+
+
+def _unlabelled(value: Any) -> Any:
+    """Values without labels: Dask's array or NumPy's, of which matrices, which have two axes for ever, are no more."""
+    value = _labels.values_of(value)
+    if isinstance(value, np.ndarray) and not isinstance(value, np.matrix):
+        return value
+    return value if _arrays.is_foreign(value) else np.asarray(value)
+
+
+def _axes(axis: Axis, array: Any, name: str) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(array.ndim))
+    if type(axis) is not tuple:
+        _checks.integer(axis, "axis")
+    return _arrays.axes_of(axis, array, name)
+
+
+def _flattened(array: Any, axes: tuple[int, ...]) -> Any:
+    """The axes as one, the last."""
+    rest = [d for d in range(array.ndim) if d not in axes]
+    moved = np.transpose(array, (*rest, *axes))
+    return moved.reshape((*(array.shape[d] for d in rest), prod(array.shape[d] for d in axes)))
+
+
+def _restored(flat: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    """The last axis as those that it was made of."""
+    rest = [d for d in range(len(shape)) if d not in axes]
+    order = (*rest, *axes)
+    moved = flat.reshape(tuple(shape[d] for d in order))
+    return np.transpose(moved, [order.index(d) for d in range(len(shape))])
+
+
+def _without_axes(dy: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """dy without axes of length 1 that were kept, and never with more axes than y, which would broadcast x."""
+    if keepdims:
+        if np.ndim(dy) != x.ndim or any(dy.shape[d] != 1 for d in axes):
+            kept = tuple(1 if d in axes else n for d, n in enumerate(x.shape))
+            raise ValueError(f"dy must have shape {kept} where keepdims is True, got {dy.shape}")
+        return dy.reshape([n for d, n in enumerate(dy.shape) if d not in axes])
+    rest = tuple(n for d, n in enumerate(x.shape) if d not in axes)
+    if np.ndim(dy) > len(rest):
+        raise ValueError(f"dy must broadcast to the shape of y, {rest}, got {np.shape(dy)}")
+    return dy
+
+
+def _given(y: Any, out: Any, kwargs: dict[str, Any]) -> Any:
+    """A result, put into `out` where there is one."""
+    if out is None:
+        return y
+    target = out[0] if isinstance(out, tuple) else out
+    if target.shape != np.shape(y):
+        raise ValueError(f"out must have shape {np.shape(y)}, got {target.shape}")
+    _arrays.check_writeable(target, "out")
+    np.copyto(target, y, casting=kwargs.get("casting", "same_kind"))
+    return target

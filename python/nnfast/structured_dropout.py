@@ -35,7 +35,7 @@ p : float in [0, 1], default 0.5
     Probability of dropping a map. 0 is the identity, 1 gives zeros.
 training : bool, default True
     In inference y is x.
-rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     Source of the mask, as of dropout.
 mask : ndarray of uint8, shape (ceil(N C / 8),), optional
     A mask to use instead of a random one.
@@ -309,7 +309,7 @@ def stochastic_depth(
         Whether each sample is dropped by itself, or all of them together.
     training : bool, default True
         In inference y is x.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask, as of dropout.
     mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch, optional
         A mask to use instead of a random one.
@@ -411,7 +411,7 @@ def drop_connect(
         Probability of dropping a weight; what is kept is scaled by ``1 / (1 - p)``.
     training : bool, default True
         In inference no weight is dropped.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask, as of dropout.
     mask : ndarray of uint8, shape (ceil(weight.size / 8),), optional
         A mask to use instead of a random one.

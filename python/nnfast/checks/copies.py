@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nnfast import _arrays
 from nnfast.nn import DropConnect, Dropout, Layer, Sequential, StochasticDepth
 from nnfast.nn.foreign import Held
 
@@ -34,9 +35,11 @@ def data_of(net: Layer, X: ArrayLike, y: ArrayLike, loss: Loss) -> tuple[Array, 
         raise TypeError(f"net must be a Layer, got {type(net).__name__}")
     if not callable(loss):
         raise TypeError(f"loss must be a function, got {type(loss).__name__}")
-    x, targets = np.asarray(X), np.asarray(y)
+    x, targets = _arrays.plain(X, "X"), _arrays.plain(y, "y")
     if x.dtype.kind not in "biuf":
-        raise TypeError(f"X must be an array of real numbers, got dtype {x.dtype}")
+        raise TypeError(
+            f"X must be an array of real numbers, got dtype {x.dtype}{_arrays.advice(x, 'X')}"
+        )
     if not x.ndim or not targets.ndim or len(x) != len(targets) or not len(x):
         raise ValueError(
             "X and y must have as many rows as each other, one at least, "

@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from nnfast import _checks, _seeds
 from nnfast._seeds import Rng
 from nnfast.checks.copies import Array, Loss, Probe, data_of, place
+from nnfast.checks.function import Function, FunctionProbe
 from nnfast.losses import softmax_cross_entropy
 from nnfast.nn import Layer, Sequential
 
@@ -116,36 +117,41 @@ class GradientCheck:
 
 
 def gradient_check(
-    net: Layer,
-    X: ArrayLike,
-    y: ArrayLike,
+    net: Layer | Function,
+    X: Any,
+    y: Any,
     *,
     loss: Loss = softmax_cross_entropy,
     samples: int = 10,
     tolerance: float = 1e-4,
     rng: Rng = 0,
 ) -> GradientCheck:
-    """Compare the gradients of backward with centred differences, ``(loss(w + h) - loss(w - h)) / 2h``.
+    """Compare gradients with centred differences, ``(loss(w + h) - loss(w - h)) / 2h``.
+
+    ``gradient_check(net, X, y)`` checks what the backward of a network gives, ``gradient_check(f, x, gradient)`` what
+    is claimed for a plain function.
 
     A copy of the network is evaluated in training, every time from the same state: dropout draws the same masks,
     BatchNorm takes the statistics of the batch, and the network itself is left as it is.
 
     Parameters
     ----------
-    net : Layer
-        A Sequential, or a layer; those of your own, too.
-    X : array_like, shape (N, ...)
-        A few samples: 10 to 20 do, and give fewer kinks than many. If they are floats, the gradient by X is checked,
+    net : Layer or function
+        A Sequential, or a layer; those of your own, too. Or a function of x that gives a number.
+    X : array_like, shape (N, ...), or what the function takes
+        For a function an array of any shape, or a list or dict of arrays, which it is given in float64. For a network a
+        few samples: 10 to 20 do, and give fewer kinks than many. If they are floats, the gradient by X is checked,
         too.
-    y : array_like, shape (N, ...)
-        What loss takes.
+    y : array_like, shape (N, ...), or the gradient
+        What loss takes. For a function the gradient at x: an array of x's shape, or a list or dict of them as x is one,
+        or a function of x that gives it.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(scores, y)`` gives its value and the gradient by the scores.
+        ``loss(scores, y)`` gives its value and the gradient by the scores. Of no use to a function.
     samples : int, default 10
         Coordinates of each array that are looked at, drawn at random.
     tolerance : float, default 1e-4
         Relative error from which a coordinate is wrong.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None, default 0
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default 0
         For the coordinates: by default the same at every call.
 
     Returns
@@ -156,7 +162,8 @@ def gradient_check(
     Raises
     ------
     TypeError
-        If net is no Layer, loss no function, or X not of real numbers.
+        If net is neither a Layer nor a function, loss no function, X not of real numbers, or the gradient of a function
+        not of X's form.
     ValueError
         If X and y have not as many rows, there is nothing to check, a gradient is missing or has another shape than its
         parameter, or the loss is no number or another one the second time: then a layer draws from what its copies
@@ -195,19 +202,28 @@ def gradient_check(
     >>> check = nf.checks.gradient_check(net, x, labels)
     >>> check.wrong, round(check.error, 3)
     (['0.weight', '0.bias', 'X'], 0.5)
+    >>> x = np.array([0.5, -1.0, 2.0])
+    >>> nf.checks.gradient_check(lambda x: np.sin(x).sum(), x, np.cos(x)).passed
+    True
     """
-    x, targets = data_of(net, X, y, loss)
     samples = _checks.integer_from(samples, 1, "samples")
     tolerance = _checks.positive(tolerance, "tolerance")
-    generator = _seeds.generator_of(rng)
-    check = checked(Probe(net, x, targets, loss), samples, tolerance, generator)
+    probe: Probe | FunctionProbe
+    if callable(net) and not isinstance(net, Layer):
+        if loss is not softmax_cross_entropy:
+            raise ValueError("loss must be left out for a function, which gives a number itself")
+        probe = FunctionProbe(net, X, y)
+    else:
+        x, targets = data_of(net, X, y, loss)
+        probe = Probe(net, x, targets, loss)
+    check = checked(probe, samples, tolerance, _seeds.generator_of(rng))
     if not check.arrays:
         raise ValueError("there is nothing to check: no parameters, and no gradient by X")
     return check
 
 
 def checked(
-    probe: Probe, samples: int, tolerance: float, rng: np.random.Generator
+    probe: Probe | FunctionProbe, samples: int, tolerance: float, rng: np.random.Generator
 ) -> GradientCheck:
     """The gradient check of what a probe evaluates; without arrays if there is nothing to check."""
     if not math.isfinite(probe.first):
@@ -215,6 +231,8 @@ def checked(
     if not probe.repeats():
         raise ValueError(
             "the loss must be the same at every evaluation, but a layer draws from what its copies share"
+            if isinstance(probe, Probe)
+            else "the function must give the same number at every evaluation"
         )
     gradients = probe.gradients()
     if not gradients:
@@ -271,7 +289,9 @@ class _Coordinate(NamedTuple):
 class _Differences:
     """Derivatives by one coordinate, with the step and the tolerance that the rounding of the loss allows."""
 
-    def __init__(self, probe: Probe, tolerance: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, probe: Probe | FunctionProbe, tolerance: float, rng: np.random.Generator
+    ) -> None:
         self._probe = probe
         self._noise = _noise(probe, rng)
         relative = self._noise / abs(probe.first) if probe.first else 0.0
@@ -367,7 +387,7 @@ def _relative(a: float, n: float, least: float) -> float:
     return abs(a - n) / size if size else 0.0
 
 
-def _noise(probe: Probe, rng: np.random.Generator) -> float:
+def _noise(probe: Probe | FunctionProbe, rng: np.random.Generator) -> float:
     """The standard deviation of the loss's rounding, by third differences, in which what is smooth cancels."""
     arrays = list(probe.arrays.values())
     apart = _APART_SINGLE if _is_single(probe) else _APART
@@ -386,8 +406,10 @@ def _noise(probe: Probe, rng: np.random.Generator) -> float:
     return max(found, eps * abs(probe.first) / 2)
 
 
-def _is_single(probe: Probe) -> bool:
+def _is_single(probe: Probe | FunctionProbe) -> bool:
     """Whether a layer computes in float32 whatever it is given: what it gives has no more digits."""
+    if isinstance(probe, FunctionProbe):
+        return probe.is_single()
     todo = [probe.replica()]
     x = probe.x * (1 + 1e-9) if probe.x.dtype.kind == "f" else probe.x
     with np.errstate(all="ignore"):

@@ -278,7 +278,7 @@ def overfit_tiny(
         Steps of Adam over all of these rows, at most.
     rates : sequence of floats, default (1e-2, 1e-3, 1e-1)
         Adam's learning rates, each tried from the same beginning until one will do.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None, default 0
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default 0
         For the rows: by default the same at every call.
 
     Returns

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnfast import _checks, _seeds
+from nnfast import _arrays, _checks, _seeds
 from nnfast._optimizer import Optimizer
 from nnfast._seeds import Rng
 from nnfast.checks.copies import Array, Loss, Probe, data_of, some_rows, without_dropout
@@ -74,7 +74,7 @@ def check_model(
         Whether your training draws batches at random, or takes the rows of X in their order.
     batches : iterable of pairs of arrays, optional
         (x, y) as your training takes them, in place of the two above. Up to 200 are taken from it.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None, default 0
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default 0
         For rows and batches: by default the same at every call.
     verbose : bool, default True
         Whether to print the report.
@@ -171,7 +171,8 @@ def _first_of(batches: Iterable[Batch]) -> list[Batch]:
     for i, batch in enumerate(islice(batches, _BATCHES)):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise TypeError(f"batches must give pairs of x and y, but not so at {i}")
-        found.append((np.asarray(batch[0]), np.asarray(batch[1])))
+        x, y = (_arrays.plain(part, f"batches[{i}][{k}]") for k, part in enumerate(batch))
+        found.append((x, y))
     if not found:
         raise ValueError("batches must not be empty")
     return found

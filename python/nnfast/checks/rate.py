@@ -168,7 +168,7 @@ def learning_rate_range(
         From one to the other; at least 2.
     batch_size : int, default 32
         Batches are drawn at random, and what does not fill one is left out in each epoch.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None, default 0
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None, default 0
         For the batches: by default the same at every call.
 
     Returns

@@ -45,7 +45,7 @@ def dropout(
         In inference nothing is dropped.
     mode : "inverted" or "vanilla"
         As of nnfast.dropout.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Read when dropout is called: every computation of y has the same mask.
 
     Returns

@@ -41,23 +41,23 @@ Examples
 
 
 def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da.Array]:
-    """The function of that name of nnfast, a generalised ufunc, with the chunks checked.
+    """The function of that name of nnfast, with the chunks checked.
 
-    By map_blocks: as a generalised ufunc, which works too, Dask makes three tasks of a chunk in place of one.
+    By map_blocks: of a generalised ufunc, which works too, Dask makes three tasks of a chunk in place of one.
     """
-    ufunc: np.ufunc = getattr(nnfast, name)
-    drops = ufunc.signature == "(n)->()"
+    whole: Callable[..., Any] = getattr(nnfast, name)
+    drops = name == "logsumexp"
 
     def forward(x: da.Array, axis: int = -1) -> da.Array:
         x = floating(x, "x")
         along = _arrays.axis_of(axis, x, "x")
         require_whole(x, (along,), "x")
         if not drops:
-            result: da.Array = x.map_blocks(ufunc, axis=along, dtype=x.dtype)
+            result: da.Array = x.map_blocks(whole, axis=along, dtype=x.dtype)
             return result
         indices = tuple(range(x.ndim))
         kept = indices[:along] + indices[along + 1 :]
-        work = partial(_of_one, function=partial(ufunc, axis=along))
+        work = partial(_of_one, function=partial(whole, axis=along))
         result = da.blockwise(work, kept, x, indices, dtype=x.dtype, meta=x._meta.sum(axis=along))
         return result
 
@@ -68,7 +68,7 @@ def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da
         along = _arrays.axis_of(axis, y, "y")
         require_whole(y, (along,), "y")
         dtype = np.result_type(dy, y)
-        result: da.Array = da.map_blocks(ufunc, dy.rechunk(y.chunks), y, axis=along, dtype=dtype)
+        result: da.Array = da.map_blocks(whole, dy.rechunk(y.chunks), y, axis=along, dtype=dtype)
         return result
 
     function = backward if gradient else forward

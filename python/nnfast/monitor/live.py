@@ -32,8 +32,15 @@ class Line:
 
 
 def _wanted(stream: TextIO | None, on: bool | None) -> bool:
-    """A program without a console has no stream."""
-    return stream is not None and (stream.isatty() if on is None else on)
+    """By default in a terminal and in a notebook; a program without a console has no stream."""
+    if stream is None:
+        return False
+    return stream.isatty() or _is_of_notebook(stream) if on is None else on
+
+
+def _is_of_notebook(stream: TextIO) -> bool:
+    """Whether it is that of a Jupyter kernel, which is no terminal but writes over a line as one does."""
+    return type(stream).__module__.partition(".")[0] == "ipykernel"
 
 
 def _columns(stream: TextIO) -> int | None:

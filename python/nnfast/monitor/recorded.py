@@ -177,12 +177,12 @@ class Recorded:
         """
         pictures.save(pictures.histograms(self._history), path)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: _npz.File) -> None:
         """Write all that was recorded to an ``.npz`` file, without pickle.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------
@@ -202,12 +202,12 @@ class Recorded:
         """
         _npz.save(path, history.to_arrays(self._history))
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: _npz.File) -> None:
         """Take what save wrote in place of what was recorded: to go on with it, or to draw it.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------
@@ -231,12 +231,10 @@ class Recorded:
         try:
             loaded = history.from_arrays(arrays)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)!r} is no file of a Recorder: {error}") from error
+            raise ValueError(f"{str(path)!r} is no file of a Recorder: {error}") from error
         own = self._history.names
         if own and loaded.names and own != loaded.names:
-            raise ValueError(
-                f"{os.fspath(path)!r} must have the parameters {own}, got {loaded.names}"
-            )
+            raise ValueError(f"{str(path)!r} must have the parameters {own}, got {loaded.names}")
         if own and not loaded.names:
             loaded.names, loaded.are_weights = own, self._history.are_weights
         self._take(loaded)

@@ -36,8 +36,9 @@ class Recorder(Recorded):
     opt : nnfast.optim optimizer, optional
         Whose order the parameters have in StepStats; without it, that of ``net.params``.
     live : bool, optional
-        Whether to keep a line in the terminal up to date: the mean loss since it was last written, the median ratio of
-        update to weight, and the numbers of the last epoch. By default, where stream is a terminal.
+        Whether to keep a line in the terminal, or below a notebook's cell, up to date: the mean loss since it was last
+        written, the median ratio of update to weight, and the numbers of the last epoch. By default, where stream is a
+        terminal or a notebook's.
     stream : text file, default sys.stderr
         Where that line goes. It is written at most four times a second.
 
@@ -261,6 +262,18 @@ class Recorder(Recorded):
         True
         """
         self._line.write(self._text(), end="\n")
+
+    def __repr__(self) -> str:
+        told = self._history
+        parts = [f"{self.step_count:,} steps", f"{len(told.epoch_steps):,} epochs"]
+        if told.losses:
+            parts.append(f"last loss {told.losses[-1]:.4g}")
+        parts += [f"{name} {number:.4g}" for name, number in self._last_epoch.items()]
+        if told.looks:
+            parts.append(f"{len(told.looks):,} looks")
+        if told.first_nonfinite is not None:
+            parts.append(str(told.first_nonfinite))
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def __enter__(self) -> Self:
         return self

@@ -30,7 +30,7 @@ class Dense(KernelLayer):
         Of the parameters, and of y.
     init : str or function, default "he"
         First weights: a name that nnfast.init.by_name knows, or a function ``f(shape, dtype=..., rng=...)``.
-    rng : int, numpy.random.Generator, nnfast.random.Philox, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
         What the weights are drawn from, as nnfast.init says: one Generator serves a whole network.
 
     Attributes
@@ -187,7 +187,7 @@ class DropConnect(Dense):
         Probability of dropping a weight; what is kept is scaled by ``1 / (1 - p)``. One mask serves the batch.
     bias, dtype, init
         As of Dense.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         For the first weights, which are those of a Dense with the same, and for the masks.
 
     Attributes

@@ -57,6 +57,10 @@ class Layer(Whole):
         """y for x; with training=True also what backward needs is kept."""
         raise NotImplementedError(f"{type(self).__name__} must have forward")
 
+    def __call__(self, x: ArrayLike, training: bool = False) -> Array:
+        """What forward gives: ``net(x)`` is ``net.forward(x)``."""
+        return self.forward(x, training=True) if training else self.forward(x)
+
     def backward(self, dy: ArrayLike) -> Array | None:
         """The gradient by x for the gradient by y, of the last forward with training=True."""
         raise NotImplementedError(f"{type(self).__name__} must have backward")

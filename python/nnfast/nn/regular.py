@@ -252,7 +252,7 @@ class Dropout(KernelLayer):
     p : float in [0, 1], default 0.5
     mode : "inverted" or "vanilla", default "inverted"
         Whether what is kept is scaled by ``1 / (1 - p)`` in training, or everything by ``1 - p`` in inference.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Of an int a Generator is made once, so that every step has another mask. A Generator is drawn from as nf.dropout
         does, once in a step.
 
@@ -352,7 +352,7 @@ class StochasticDepth(KernelLayer):
         Probability of skipping it; otherwise it is scaled by ``1 / (1 - p)``. Inference adds it as it is.
     mode : "row" or "batch", default "row"
         Whether each sample skips it by itself, or all of them together.
-    rng : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         As of Dropout.
 
     Attributes

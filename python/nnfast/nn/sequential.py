@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -241,7 +240,7 @@ class Sequential(KernelLayer):
         ValueError
             If something is missing or too much, a shape differs, or a count is negative.
         """
-        given = {name: np.asarray(value) for name, value in state.items()}
+        given = {name: _arrays.plain(value, f"state[{name!r}]") for name, value in state.items()}
         self._check_state(given)
         states = _generator_states(given, self.named_generators())
         for name, array in self._kept().items():
@@ -262,14 +261,14 @@ class Sequential(KernelLayer):
             if array.dtype.kind == "i" and (given[name] < 0).any():
                 raise ValueError(f"state[{name!r}] must not be negative, got {given[name]}")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: _npz.File) -> None:
         """Write state_dict to an ``.npz`` file, without pickle.
 
         The arrays go to a temporary file that then takes the name.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------
@@ -278,12 +277,12 @@ class Sequential(KernelLayer):
         """
         _npz.save(path, self._kept() | self._generator_texts())
 
-    def load(self, path: str | os.PathLike[str]) -> None:
+    def load(self, path: _npz.File) -> None:
         """Take back what save wrote, into a network of the same layers; nothing is changed if something does not fit.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, or binary file
 
         Raises
         ------

@@ -9,8 +9,8 @@ import nnfast as nf
 from bench.timing import in_turn
 from nnfast import _core, activations, bias, gating
 
-# Elements of the two runs whose difference is measured, so that what a call costs is left out. Arrays of both stay in the
-# second-level cache, of 1 MB or more on what x86-64-v3 runs on.
+# Elements of the two runs whose difference is measured, so that the cost of a call is left out. Both stay in
+# the second-level cache.
 SMALL, LARGE = 4096, 20480
 COLUMNS = 64
 # Costs that are measured together with another.
@@ -40,7 +40,9 @@ def main() -> None:
             wrong += [name] * off
             print(f"{name:28}{measured:9.3f}{figure:9.3f}{ratio:7.2f}{'   off' if off else ''}")
     if wrong:
-        raise SystemExit(f"{len(wrong)} of {len(figures)} are off by more than half: {', '.join(wrong)}")
+        raise SystemExit(
+            f"{len(wrong)} of {len(figures)} are off by more than half: {', '.join(wrong)}"
+        )
 
 
 def ns_per_element(case: Case) -> float:
@@ -109,9 +111,17 @@ def of_layouts() -> dict[str, Case]:
         params, grads = [floats(n)], [floats(n)]
         return lambda: _core.elastic_net(params, 1e-3, 1e-3, grads)
 
-    return {case.__name__: case for case in (
-        prelu_channels, prelu_weight_rows, prelu_weight_strided, maxout, column_sums, elastic_net
-    )}
+    return {
+        case.__name__: case
+        for case in (
+            prelu_channels,
+            prelu_weight_rows,
+            prelu_weight_strided,
+            maxout,
+            column_sums,
+            elastic_net,
+        )
+    }
 
 
 def of_biases() -> dict[str, Case]:
@@ -141,7 +151,9 @@ def of_biases() -> dict[str, Case]:
 def of_random() -> dict[str, Case]:
     """Kinds of number of 32 and 64 bits."""
     dtypes = {"bits_32": "u4", "bits_64": "u8"}
-    dtypes |= {f"{kind}_f{8 * size}": f"f{size}" for kind in ("uniform", "normal") for size in (4, 8)}
+    dtypes |= {
+        f"{kind}_f{8 * size}": f"f{size}" for kind in ("uniform", "normal") for size in (4, 8)
+    }
     kinds = ("bits", "uniform", "normal")
 
     def fill(kind: int, dtype: str) -> Case:
@@ -181,4 +193,8 @@ def of_optimizers() -> dict[str, Case]:
         return case
 
     cases = {name: step(rule, settings) for name, (rule, settings) in made.items()}
-    return {**cases, "gradient_norms": step(nf.optim.SGD, {"clip_norm": 1.0}), "step_sums": step(nf.optim.SGD, {}, True)}
+    return {
+        **cases,
+        "gradient_norms": step(nf.optim.SGD, {"clip_norm": 1.0}),
+        "step_sums": step(nf.optim.SGD, {}, True),
+    }

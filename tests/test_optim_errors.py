@@ -9,6 +9,7 @@ import pytest
 
 import nnfast as nf
 from layouts import assert_same_bits
+from nnfast import _core
 from optim_rules import (
     Array,
     Rule,
@@ -494,3 +495,31 @@ def test_an_array_that_overlaps_itself(strides: tuple[int, int]) -> None:
     optimizer = nf.optim.Adam([ones(3, 3)])
     optimizer.state["exp_avg"][0] = view
     refused(optimizer, [ones(3, 3)], r"exp_avg\[0\] must not", {"params.0": ones(3, 3)})
+
+
+# ---- hyperparameters of rules, by name ----
+
+
+def test_a_rule_must_declare_its_hyperparameters_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["sign", "clip_value", "weight_decay", "shrink", "ema_decay", "lr", "eps", "eps_inside"]
+    _core.Optimizer("adagrad", ["sum"], names)
+    swapped = [*names[:-2], "eps_inside", "eps"]
+    for wrong in (swapped, names[:-1], [*names, "decay"], names[5:]):
+        with pytest.raises(ValueError, match=r"rule adagrad must be \(sign.*eps_inside\), got \("):
+            _core.Optimizer("adagrad", ["sum"], wrong)
+    with pytest.raises(ValueError, match="state_names must be 1 names for rule adagrad, got 0"):
+        _core.Optimizer("adagrad", [], names)
+    monkeypatch.setattr(nf.optim.Adagrad, "_hyperparameters", lambda self: ("eps", "lr"))
+    with pytest.raises(ValueError, match=r"rule adagrad must be .*, got \(.*ema_decay, eps, lr\)"):
+        nf.optim.Adagrad([ones(3)])
+
+
+def test_a_rule_must_return_as_many_hyperparameters_as_it_declares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    param = ones(3)
+    optimizer = nf.optim.SGD([param], lr=0.5)
+    monkeypatch.setattr(nf.optim.SGD, "_numbers", lambda self, t, lr, settings, group: (lr, 0.0))
+    with pytest.raises(ValueError, match=r"hyperparameters\[0\] must be \(sign.*lr\), got 7 num"):
+        optimizer.step([ones(3)])
+    np.testing.assert_array_equal(param, 1)

@@ -59,10 +59,10 @@ std::string shape_text(const Array& array);
 
 // TypeError for what cannot be read as an ndarray, masked and lazy arrays (nnfast._arrays.check_readable).
 void require_readable(py::handle value, const char* name);
-// An argument that is only read: an array as it is, or NumPy's array of anything else.
+// An argument that is only read: an array itself, or NumPy's array of anything else.
 Array any_array(py::handle value, const char* name);
-// An argument that is only read: any array-like of real numbers. float32 and float64 arrays are taken as they are;
-// float16 and short integers become float32, other integers float64, as NumPy's own functions have it.
+// An argument that is only read: any array-like of real numbers. float32 and float64 arrays are not copied; float16 and
+// short integers become float32, other integers float64, as in NumPy's functions.
 Array read_floats(py::handle value, const char* name);
 // The same where there is a kernel for float16.
 Array read_floats_or_float16(py::handle value, const char* name);
@@ -92,7 +92,7 @@ void require_disjoint(const Array& a, const char* a_name, const Array& b, const 
 
 // `out` if it is not None, checked against `like` (dtype and shape), else a new array.
 Array output(py::handle out, const Array& like, const char* name, const char* like_name);
-// The same for a result of a shape of its own, which must not share memory with anything else.
+// The same for a result of another shape, which must not share memory with any of `others`.
 using Apart = std::pair<const Array*, const char*>;
 Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
              std::initializer_list<Apart> others);

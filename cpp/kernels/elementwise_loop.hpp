@@ -46,7 +46,8 @@ template <class Kernel, class T, int Inputs>
 // Contiguous elements. Inputs: how many there are in all; Repeated: how many of the last, which are parameters, are the
 // same for every element.
 template <class Kernel, class T, int Inputs, int Repeated>
-NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool stream_results) {
+NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
+                                   bool stream_results) {
   using V = Vec<T>;
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   constexpr int varying = Inputs - Repeated;

@@ -22,7 +22,7 @@ struct HyperparameterIndex {
       if (equal(name, candidate)) return;
       ++index;
     }
-    throw "the rule has no hyperparameter of this name";
+    __builtin_unreachable();  // is no constant: the rule has no hyperparameter of this name
   }
 
  private:

@@ -13,7 +13,7 @@ namespace {
 template <class T>
 using Bits = Vec<std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
 
-// 0 <= u < 1, by the bits that fit: 24 of a word, 53 of two.
+// 0 <= u < 1, from the bits that fit: 24 of a word, 53 of two.
 NNFAST_INLINE Vec<float> unit(Vec<std::uint32_t> bits) {
   return __builtin_convertvector(bit_cast<Vec<std::int32_t>>(bits >> 8), Vec<float>) * 0x1p-24f;
 }
@@ -81,7 +81,7 @@ struct Normal {
   }
 };
 
-// Whole blocks go to where they belong at once; of the first and the last, and with a stride, what is wanted of them.
+// Whole blocks are written directly; of the first and the last block, and with a stride, single elements.
 template <class Kind>
 void fill(const RandomStream& stream, std::ptrdiff_t begin, std::ptrdiff_t end, char* to, std::ptrdiff_t stride) {
   using T = typename Kind::Type;

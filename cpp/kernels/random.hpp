@@ -1,4 +1,4 @@
-// The family of random numbers: streams of Philox words, and what is made of them.
+// The family of random numbers: streams of Philox words, and numbers computed from them.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@ namespace nnfast {
 //
 //   bits     the words themselves
 //   uniform  low + (high - low) u, u = 0, 1, ... 2^24 - 1 of 2^24, or of 2^53: the upper bits of the element
-//   normal   mean + std z, by Box and Muller: of a block's elements those of the first half give a radius, those of the
-//            second half an angle, and the two products stand where radius and angle came from
+//   normal   mean + std z, by Box and Muller: an element of a block's first half gives the radius, one of its second half
+//            the angle, and the two products replace both
 struct RandomStream {
   std::uint64_t seed;
   std::uint32_t stream;
@@ -24,7 +24,7 @@ struct RandomStream {
 using RandomFn = void (*)(const RandomStream& stream, std::ptrdiff_t begin, std::ptrdiff_t end, char* to,
                           std::ptrdiff_t stride);
 
-// Elements of a block of the stream, if they have 32 bits; ranges that begin at its multiples waste no work.
+// Elements of 32 bits in a block of the stream; ranges that begin at its multiples waste no work.
 constexpr std::ptrdiff_t kRandomBlock = 64;
 
 struct RandomKernels {

@@ -47,8 +47,8 @@ NNFAST_INLINE V select(std::uint32_t bits, V a, V b) {
   return lanes_of<V>(bits) ? a : b;
 }
 
-// The bits at `position` and after it, in the low bits of the result: `count` of them, at most 16; of what is above
-// nothing is known. No byte without one of them is read.
+// The bits at `position` and after it, in the low bits of the result: `count` of them, at most 16. The higher bits are
+// unspecified. No byte without one of them is read.
 NNFAST_INLINE std::uint32_t bits_at(const std::uint8_t* bits, std::ptrdiff_t position, std::ptrdiff_t count) {
   const std::uint8_t* from = bits + (position >> 3);
   const auto offset = position & 7;
@@ -58,8 +58,8 @@ NNFAST_INLINE std::uint32_t bits_at(const std::uint8_t* bits, std::ptrdiff_t pos
   return word >> offset;
 }
 
-// Writes the low `count` bits, at most 16, at `position`; up to three bytes are written, of which the bits beside them
-// stay as they are.
+// Writes the low `count` bits, at most 16, at `position`; of the up to three bytes that are written, all other bits keep
+// their values.
 NNFAST_INLINE void put_bits(std::uint8_t* bits, std::ptrdiff_t position, std::uint32_t value, std::ptrdiff_t count) {
   std::uint8_t* to = bits + (position >> 3);
   const auto offset = position & 7;
@@ -74,7 +74,7 @@ NNFAST_INLINE void put_bits(std::uint8_t* bits, std::ptrdiff_t position, std::ui
   }
 }
 
-// Writes bits one after the other from the beginning of a byte. finish() writes what is left and no byte more.
+// Writes consecutive bits from the beginning of a byte. finish() writes the rest, and no byte beyond it.
 class BitWriter {
  public:
   NNFAST_INLINE explicit BitWriter(std::uint8_t* to) : to_(to) {}
@@ -98,7 +98,7 @@ class BitWriter {
   std::ptrdiff_t filled_ = 0;
 };
 
-// Reads them back, four bytes at a time: whoever stores bits leaves room for that at the end.
+// Reads consecutive bits, four bytes at a time: the memory of the bits must have room for that at the end.
 class BitReader {
  public:
   NNFAST_INLINE explicit BitReader(const std::uint8_t* from) : from_(from) {}

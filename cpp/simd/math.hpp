@@ -91,7 +91,7 @@ NNFAST_INLINE V high_part(Pair<V> x) {
 }
 
 // x, a vector or a pair, at least 2 exp_min, at most -exp_min, or NaN; its lo may be many ulps of 1. m.lo is not small:
-// m is meant to be added up.
+// the caller adds hi and lo.
 template <class V, class X>
 NNFAST_INLINE Exponential<V> exp_unsummed(X x) {
   const Reduced<V> reduced = reduce_by_ln2(high_part(x));
@@ -109,7 +109,7 @@ NNFAST_INLINE Exponential<V> exp_pair(X x) {
   return {e.n, fast_two_sum(e.m.hi, e.m.lo)};
 }
 
-// e^x - 1 for x <= 0; NaN stays NaN. lo may be a fiftieth of hi: it is meant to be added up.
+// e^x - 1 for x <= 0; NaN stays NaN. lo may be a fiftieth of hi: the caller adds them.
 template <class V>
 NNFAST_INLINE Pair<V> expm1_unsummed(V x) {
   const Reduced<V> reduced = reduce_by_ln2(max(broadcast<V>(Constants<Element<V>>::expm1_min), x));

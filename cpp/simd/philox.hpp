@@ -1,9 +1,9 @@
 // Philox4x32-10, the counter-based random bits of Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3" (2011): four words are a function of a counter and a key alone, so any element's bits can be had directly.
+// 1, 2, 3" (2011): four words are a function of a counter and a key alone, so the bits of any element can be computed directly.
 //
-// A stream is the sequence of words w[0], w[1], ... of a key and a stream number, the third word of the counter. They
-// go by blocks of 16 counters, 64 words: w[64 b + 16 j + c] is word j of counter 16 b + c. So a block is four vectors
-// of 16 words as they come, and nothing is shuffled.
+// A stream is the sequence of words w[0], w[1], ... of a key and a stream number, the third word of the counter. A
+// block is 16 counters, 64 words: w[64 b + 16 j + c] is word j of counter 16 b + c. So a block is four vectors of 16
+// words as they are computed, and nothing is shuffled.
 #pragma once
 
 #include "simd/vector.hpp"
@@ -15,7 +15,7 @@ using Words = Vec<std::uint32_t>;
 constexpr int kCountersInBlock = 16;
 constexpr int kWordsInBlock = 4 * kCountersInBlock;
 
-// What rounds add to the words: a key a round, in lanes of 64 bits whose upper halves do not matter.
+// The keys of the rounds, in lanes of 64 bits whose upper halves are ignored.
 struct PhiloxKey {
   Vec<std::uint64_t> k0[10], k1[10];
   NNFAST_INLINE explicit PhiloxKey(std::uint64_t key) {
@@ -24,7 +24,7 @@ struct PhiloxKey {
       k0[round] = Vec<std::uint64_t>{} + low;
       k1[round] = Vec<std::uint64_t>{} + high;
     }
-    // They stay in memory, where an operation finds them at no cost: there are more of them than registers.
+    // In memory, where an operation reads them at no cost: there are more of them than registers.
     asm volatile("" : "+m"(*this));
   }
 };
@@ -47,9 +47,8 @@ struct PhiloxWords {
   Words word[4];  // lane i: the words of counter i
 };
 
-// Counters first, first + 1, ..., one a lane. They go in two halves, those of even and of odd lanes, as the lower
-// halves of 64-bit lanes: a product then has its two words where the next round wants them, and what is above is not
-// looked at.
+// Counters first, first + 1, ..., one a lane. Even and odd lanes are computed separately, in the lower halves of 64-bit
+// lanes: a product then has its two words where the next round needs them, and the upper halves are ignored.
 NNFAST_INLINE PhiloxWords philox(const PhiloxKey& key, std::uint64_t first, std::uint32_t stream) {
   using Pairs = Vec<std::uint64_t>;
   Pairs c[2][4];

@@ -1,5 +1,5 @@
-// Sums whose order does not depend on the width of a vector: 16 running sums in double, element i goes to sum i mod 16,
-// and the sums are added as a binary tree. Of doubles what the roundings lose is summed too.
+// Reductions whose order does not depend on the vector width: 16 partial sums in double, element i goes to sum i mod 16,
+// and the sums are added as a binary tree. For float64 the rounding errors are summed too.
 #pragma once
 
 #include "simd/pair.hpp"
@@ -27,7 +27,7 @@ struct Halves {
   VecN<Element<V>, kLanes<V> / 2> low, high;
 };
 
-// By name where there are names: a cast makes GCC go through memory.
+// By an intrinsic where there is one: a cast makes GCC go through memory.
 template <class V>
 NNFAST_INLINE Halves<V> halves(V v) {
 #if defined(__AVX512DQ__)
@@ -52,7 +52,7 @@ NNFAST_INLINE V joined(Halves<V> half) {
   return bit_cast<V>(half);
 }
 
-// The compiler would go by pieces of four.
+// By an intrinsic: the compiler would convert four lanes at a time.
 NNFAST_INLINE Vec<double> to_double(VecN<float, kLanes<Vec<double>>> v) {
 #if defined(__AVX512F__)
   return _mm512_cvtps_pd(v);

@@ -197,9 +197,7 @@ def elastic_net(
 ) -> float: ...
 
 class Optimizer:
-    def __init__(
-        self, rule: str, state_names: list[str], hyperparameters: list[str]
-    ) -> None: ...
+    def __init__(self, rule: str, state_names: list[str], hyperparameters: list[str]) -> None: ...
     def check(
         self,
         params: list[NDArray[Any]],

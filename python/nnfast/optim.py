@@ -783,7 +783,16 @@ class NAdam(Optimizer):
         return "nadam", ("exp_avg", "exp_avg_sq")
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        return "gradient_lr", "average_lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
+        return (
+            "gradient_lr",
+            "average_lr",
+            "eps",
+            "correction",
+            "decay1",
+            "gain1",
+            "decay2",
+            "gain2",
+        )
 
     def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
         beta1, beta2 = settings["betas"]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnfast._load import _core
 from nnfast._optimizer import Optimizer
 from nnfast.checks.copies import Array, Loss
 from nnfast.nn import Layer

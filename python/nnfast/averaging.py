@@ -537,7 +537,7 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
 def _opened(checkpoint: Checkpoint, name: str) -> Arrays:
     """The arrays of a checkpoint."""
     if not isinstance(checkpoint, str | os.PathLike) and not hasattr(checkpoint, "read"):
-        return cast(Arrays, checkpoint)
+        return checkpoint
     try:
         return _npz.load(cast(_npz.File, checkpoint))
     except ValueError as error:

@@ -236,7 +236,7 @@ def test_checkpoints_that_are_open() -> None:
         net.save(files[-1])
     assert (nf.averaging.mean_of_checkpoints(files)["0.weight"] == 2).all()
     with pytest.raises(
-        TypeError, match=r"checkpoints\[0\] must be a path, a binary file or arrays, got int"
+        TypeError, match=r"checkpoints\[0\] must be a sequence or mapping of arrays, got int"
     ):
         nf.averaging.mean_of_checkpoints([3])
 

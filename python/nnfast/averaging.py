@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -577,14 +577,10 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
 
 def _opened(checkpoint: Checkpoint, name: str) -> Arrays:
     """The arrays of a checkpoint."""
-    if isinstance(checkpoint, Mapping | Sequence) and not isinstance(checkpoint, str):
-        return _without_text(checkpoint)
     if not isinstance(checkpoint, str | os.PathLike) and not hasattr(checkpoint, "read"):
-        raise TypeError(
-            f"{name} must be a path, a binary file or arrays, got {type(checkpoint).__name__}"
-        )
+        return _without_text(checkpoint)
     try:
-        return _without_text(Copies(_npz.load(checkpoint)))
+        return _without_text(Copies(_npz.load(cast(_npz.File, checkpoint))))
     except ValueError as error:
         raise ValueError(f"{name} must be an .npz file of arrays: {error}") from error
 

@@ -170,6 +170,11 @@ class Training(Machine):
             **self.plateau.state_dict(),
             "rng": str(self.rng.bit_generator.state),
             "repr": repr(self.net),
+            "generators": [
+                str(layer._rng.bit_generator.state)
+                for layer in self.all_layers()
+                if getattr(layer, "_rng_is_own", False)
+            ],
             "probabilities": str([layer.p for layer in self.all_layers() if hasattr(layer, "p")]),
             "tied": {id(p) for p in self.opt.params} == {id(p) for p in self.net.params},
             "own": [id(p) for p in self.net.params]
@@ -309,9 +314,12 @@ class Training(Machine):
 
     def do_load_opt_that_does_not_fit(self) -> None:
         self.opt.load_state_dict(self.damaged(self.opt.state_dict()))
+        assert self.opt.step_count >= 0
+        assert self.opt.skipped_count >= 0
 
     def do_load_ema_that_does_not_fit(self) -> None:
         self.ema.load_state_dict(self.damaged(self.ema.state_dict()))
+        assert self.ema.update_count >= 0
 
     def do_load_plateau_that_does_not_fit(self) -> None:
         self.plateau.load_state_dict(self.damaged(self.plateau.state_dict()))

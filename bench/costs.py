@@ -13,7 +13,7 @@ from nnfast import _core, activations, bias, gating
 # the second-level cache.
 SMALL, LARGE = 4096, 20480
 COLUMNS = 512
-# How many times narrower the vectors are than those of x86-64-v4, of which the figures are. Arithmetic takes as many times
+# How many times narrower the vectors are than those of x86-64-v4, which has the figures. Arithmetic takes as many times
 # longer, loads and stores do not, and a kernel lies between: so far above its figure it may be, besides the half.
 NARROWER = {"x86-64-v4": 1, "x86-64-v3": 2, "x86-64-v2": 4, "neon": 4}
 # Costs that are measured together with another.

@@ -11,7 +11,8 @@ namespace nnfast {
 //
 //   bits     the words themselves
 //   uniform  low + (high - low) u, u = 0, 1, ... 2^24 - 1 of 2^24, or of 2^53: the upper bits of the element
-//   normal   mean + std z, by Box and Muller: an element of a block's first half gives the radius, one of its second half
+//   normal   mean + std z, by Box and Muller: an element of a block's first half gives the radius, one of its second
+//   half
 //            the angle, and the two products replace both
 struct RandomStream {
   std::uint64_t seed;

@@ -10,7 +10,7 @@ namespace nnfast {
 
 struct Cost {
   const char* name;
-  // Nanoseconds an element of float32, on one core of x86-64-v3, arrays in the second-level cache.
+  // Nanoseconds an element of float32, on one core of x86-64-v4, arrays in the second-level cache.
   double ns;
   // Waits for memory where arrays are larger than the caches: then results are stored past them.
   bool memory_bound = false;

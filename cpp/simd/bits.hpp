@@ -58,8 +58,8 @@ NNFAST_INLINE std::uint32_t bits_at(const std::uint8_t* bits, std::ptrdiff_t pos
   return word >> offset;
 }
 
-// Writes the low `count` bits, at most 16, at `position`; of the up to three bytes that are written, all other bits keep
-// their values.
+// Writes the low `count` bits, at most 16, at `position`; of the up to three bytes that are written, all other bits
+// keep their values.
 NNFAST_INLINE void put_bits(std::uint8_t* bits, std::ptrdiff_t position, std::uint32_t value, std::ptrdiff_t count) {
   std::uint8_t* to = bits + (position >> 3);
   const auto offset = position & 7;

@@ -1,5 +1,6 @@
 // Philox4x32-10, the counter-based random bits of Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3" (2011): four words are a function of a counter and a key alone, so the bits of any element can be computed directly.
+// 1, 2, 3" (2011): four words are a function of a counter and a key alone, so the bits of any element can be computed
+// directly.
 //
 // A stream is the sequence of words w[0], w[1], ... of a key and a stream number, the third word of the counter. A
 // block is 16 counters, 64 words: w[64 b + 16 j + c] is word j of counter 16 b + c. So a block is four vectors of 16

@@ -1,5 +1,5 @@
-// Reductions whose order does not depend on the vector width: 16 partial sums in double, element i goes to sum i mod 16,
-// and the sums are added as a binary tree. For float64 the rounding errors are summed too.
+// Reductions whose order does not depend on the vector width: 16 partial sums in double, element i goes to sum i mod
+// 16, and the sums are added as a binary tree. For float64 the rounding errors are summed too.
 #pragma once
 
 #include "simd/pair.hpp"

@@ -118,8 +118,8 @@ NNFAST_INLINE void store(Element<V>* to, V v) {
   store_bytes(to, v);
 }
 
-// A non-temporal store, to a multiple of a vector's size: for what is not read soon, and whose lines need not be fetched
-// first. Call fence() before another thread may read it.
+// A non-temporal store, to a multiple of a vector's size: for what is not read soon, and whose lines need not be
+// fetched first. Call fence() before another thread may read it.
 constexpr bool kCanStream = kVectorBytes >= 32;
 template <class V>
 NNFAST_INLINE void stream(Element<V>* to, V v) {
@@ -211,8 +211,8 @@ NNFAST_INLINE void store_element(char* to, T value) {
   store_bytes(to, value);
 }
 
-// A vector at a byte stride, or of fewer elements than it has lanes. Not inlined: it is much code, and would be in every
-// loop. Fast loops have none of it, since a call takes all registers of vectors.
+// A vector at a byte stride, or of fewer elements than it has lanes. Not inlined: it is much code, and would be in
+// every loop. Fast loops have none of it, since a call takes all registers of vectors.
 template <class V>
 [[gnu::noinline]] V load_apart(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count, Element<V> fill) {
   using T = Element<V>;
@@ -309,8 +309,8 @@ constexpr bool kFused = true;
 constexpr bool kFused = false;
 #endif
 
-// Whether code is to be short rather than fast. x86-64-v2 is for processors without AVX2, most of them from before 2013:
-// its kernels are a third slower in the mean than they could be, at a fifth of the code.
+// Whether code is to be short rather than fast. x86-64-v2 is for processors without AVX2, most of them from before
+// 2013: its kernels are a third slower in the mean than they could be, at a fifth of the code.
 constexpr bool kShort = !kFused;
 
 // a * b + c, rounded once where the machine can (every instruction set but x86-64-v2).

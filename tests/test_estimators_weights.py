@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import nnfast as nf
@@ -138,3 +139,14 @@ def test_weights_with_dask_are_refused() -> None:
 
     with pytest.raises(ValueError, match="sample_weight must be None where X is Dask's"):
         NNClassifier(max_iter=1).fit(da.from_array(X), LABELS, sample_weight=WEIGHTS)
+
+
+def test_the_validation_score_is_weighted() -> None:
+    z, weights = RNG.standard_normal((60, 3)), WEIGHTS
+    classifier = NNClassifier(max_iter=1).fit(X, LABELS)
+    labels = np.arange(60) % 3
+    expected = accuracy_score(labels, z.argmax(axis=1), sample_weight=weights)
+    assert abs(classifier._validation_score(z, labels, weights) - expected) < 1e-12
+    regressor = NNRegressor(max_iter=1).fit(X, NUMBERS)
+    expected = r2_score(z[:, :1], z[:, 1:2], sample_weight=weights)
+    assert abs(regressor._validation_score(z[:, 1:2], z[:, :1], weights) - expected) < 1e-12

@@ -232,7 +232,11 @@ def test_groups_stay_as_many() -> None:
         (ones(4, 1), ValueError, r"grads\[1\] must have shape \(2, 2\), got \(4, 1\)"),
         (ones(2, 2, dtype="f"), TypeError, r"grads\[1\] must have dtype float64, got float32"),
         (ones(2, 2, dtype=">f8"), TypeError, r"grads\[1\] must have dtype float64, got >f8"),
-        ([[1.0, 1], [1]], TypeError, r"grads\[1\] must be an array of real numbers, got \[\[1.0, 1"),
+        (
+            [[1.0, 1], [1]],
+            TypeError,
+            r"grads\[1\] must be an array of real numbers, got \[\[1.0, 1",
+        ),
         ([[1.0, 1]], ValueError, r"grads\[1\] must have shape \(2, 2\), got \(1, 2\)"),
         (np.float32(1), TypeError, r"grads\[1\] must have dtype float64, got float32"),
         ("x", TypeError, r"grads\[1\] must be a numpy.ndarray, got str"),

@@ -20,7 +20,7 @@ struct ListName {
 // The keys in a list of as many, or null for None.
 inline PyObject* keys_or_null(py::handle keys, std::size_t count) {
   return PyList_Check(keys.ptr()) && PyList_GET_SIZE(keys.ptr()) == static_cast<Py_ssize_t>(count) ? keys.ptr()
-                                                                                                    : nullptr;
+                                                                                                   : nullptr;
 }
 
 // An array of a list, with its name for errors: made into text only when there is one.
@@ -39,13 +39,14 @@ inline Named element(PyObject* list, const ListName& name, std::ptrdiff_t i) {
   return {name, i, Array(py::reinterpret_borrow<py::object>(value))};
 }
 
-// As element, of arrays that are only read, which may be any array-like: numbers and sequences, which have no dtype, take
-// this one.
+// As element, of arrays that are only read, which may be any array-like: numbers and sequences, which have no dtype,
+// take this one.
 inline Named read_element(PyObject* list, const ListName& name, std::ptrdiff_t i, int dtype) {
   const py::handle value = PyList_GET_ITEM(list, i);
   PyObject* object = value.ptr();
   if (PyArray_Check(object)) return element(list, name, i);
-  if (PyArray_IsScalar(object, Generic) || py::hasattr(value, "__array__")) return {name, i, any_array(value, name.of(i).c_str())};
+  if (PyArray_IsScalar(object, Generic) || py::hasattr(value, "__array__"))
+    return {name, i, any_array(value, name.of(i).c_str())};
   if (!PyList_Check(object) && !PyTuple_Check(object) && !PyFloat_Check(object) && !PyLong_Check(object))
     return element(list, name, i);  // which says what it must be
   PyObject* array = PyArray_FromAny(object, PyArray_DescrFromType(dtype), 0, 0, NPY_ARRAY_FORCECAST, nullptr);

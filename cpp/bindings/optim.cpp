@@ -145,7 +145,8 @@ class OptimArrays {
 
   void take_list(const Lists& given, int k) {
     const ListName& name = given.names[k];
-    require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name.name, static_cast<std::size_t>(count_));
+    require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name.name,
+                  static_cast<std::size_t>(count_));
     for (Py_ssize_t i = 0; i < count_; ++i) {
       if (k == kMaster && param(i).dtype() != NPY_HALF && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
         arrays_[k].emplace_back();

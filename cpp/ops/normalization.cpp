@@ -126,7 +126,8 @@ std::vector<TwoSums> shared_sums(SetSumsFn sums_of, const Normalization& norm, d
   return results;
 }
 
-// Moments about the origin that a few members give, and, where that turns out to lie too far off, once more about the mean.
+// Moments about the origin that a few members give, and, where that turns out to lie too far off, once more about the
+// mean.
 void moments_of_unit(const SetKernels& kernels, const Normalization& norm, Index set, Index set_end, double* origin,
                      const SetStatistics& to) {
   kernels.origins(norm, set, set_end, origin + set);

@@ -79,8 +79,8 @@ NNFAST_INLINE V broadcast(Element<V> value) {
   return value - V{};  // value - 0 keeps -0.0, where 0 + value would not
 }
 
-// A factor that was selected, as a value of its own: Clang would multiply both sides of the select, and the side that is
-// not taken may overflow.
+// A factor that was selected, as a value of its own: Clang would multiply both sides of the select, and the side that
+// is not taken may overflow.
 template <class V>
 NNFAST_INLINE V selected(V factor) {
 #if defined(__clang__) && defined(__x86_64__)

@@ -197,7 +197,9 @@ class Optimizer(Resumable):
             self._clip_value != inf,
             self.skip_nonfinite,
             stats,
-            self._names if chosen is None else [(self._names or range(len(self.params)))[i] for i in chosen],
+            self._names
+            if chosen is None
+            else [(self._names or range(len(self.params)))[i] for i in chosen],
         )
 
     def _run_given(

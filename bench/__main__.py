@@ -10,6 +10,7 @@ import nnfast as nf
 from bench import (
     accuracy,
     calls,
+    cliffs,
     costs,
     course,
     peers,
@@ -43,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
     lessons = commands.add_parser("course", help="the claims of a course, for docs/course.md")
     lessons.add_argument("--quick", action="store_true", help="small sizes; docs stay as they are")
     lessons.add_argument("--only", nargs="+", metavar="NAME", help="lessons")
+    edges = commands.add_parser(
+        "cliffs", help="forms of arguments that cost over 3 times the plain"
+    )
+    edges.add_argument("--only", nargs="+", metavar="NAME", help="kernels")
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
@@ -122,6 +127,9 @@ def main() -> None:
             session.main(Plan(*task["plan"]), task["only"], task["peers"])
         case "course":
             course.main(options.only or [], options.quick)
+        case "cliffs":
+            if not cliffs.main(options.only or []):
+                raise SystemExit(1)
         case "calls":
             calls.main()
         case "costs":

@@ -31,6 +31,31 @@ def softmax_cross_entropy(z: Array, labels: Array) -> tuple[Array, Array]:
     return loss, p
 
 
+def probabilities(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Rows of probabilities, and a class for each."""
+    rows = max(1, n // CLASSES)
+    p = rng.dirichlet(np.ones(CLASSES), rows)
+    return {"p": p, "labels": rng.integers(0, CLASSES, rows)}
+
+
+def cross_entropy(p: Array, labels: Array) -> tuple[Array, Array]:
+    rows = np.arange(len(p))
+    chosen = p[rows, labels]
+    slopes = np.zeros_like(p)
+    slopes[rows, labels] = -1 / np.maximum(chosen, 1e-12) / len(p)
+    return -np.log(chosen).mean(), slopes
+
+
+def binary_probabilities(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Probabilities of two classes."""
+    return {"p": rng.uniform(0.01, 0.99, n), "t": rng.integers(0, 2, n).astype(float)}
+
+
+def binary_cross_entropy(p: Array, t: Array) -> tuple[Array, Array]:
+    loss = -(t * np.log(p) + (1 - t) * np.log1p(-p)).mean()
+    return loss, (p - t) / (p * (1 - p)) / p.size
+
+
 def svm_loss(s: Array, labels: Array) -> tuple[Array, Array]:
     rows = np.arange(len(s))
     margins = np.maximum(0, s - s[rows, labels, np.newaxis] + 1)
@@ -83,5 +108,7 @@ CASES = [
         (l1_loss, normal("x", "t")),
         (huber_loss, normal("x", "t")),
         (binary_cross_entropy_with_logits, normal("x", "t")),
+        (cross_entropy, probabilities),
+        (binary_cross_entropy, binary_probabilities),
     )
 ]

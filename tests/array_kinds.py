@@ -203,6 +203,11 @@ def _losses() -> dict[str, Call]:
         ),
         "svm_loss": Call(nf.svm_loss, {"scores": X, "labels": LABELS}),
     }
+    p = 1 / (1 + np.exp(-X))
+    calls["cross_entropy"] = Call(nf.cross_entropy, {"predictions": p, "labels": LABELS})
+    calls["binary_cross_entropy"] = Call(
+        nf.binary_cross_entropy, {"predictions": p, "targets": p[::-1].copy()}
+    )
     for name in ("binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss"):
         calls[name] = Call(getattr(nf, name), {"predictions": X, "targets": X[::-1].copy()})
     return calls

@@ -14,6 +14,7 @@ import pytest
 import nnfast as nf
 from bench import (
     accuracy,
+    cliffs,
     estimators,
     limits,
     optim,
@@ -382,3 +383,37 @@ def test_estimators_are_scored_on_what_they_have_not_seen(monkeypatch: pytest.Mo
     for row in rows.values():
         assert len(row.accuracies) == len(row.seconds) == 5
         assert abs(np.mean(row.accuracies) - 0.5) < 0.2
+
+
+# ---- cliffs ----
+
+
+def test_a_cliff_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.zeros(20_000)
+
+    def times(n: int) -> Any:
+        return lambda x: [np.negative(x) for _ in range(n)]
+
+    def planted(_: list[str]) -> Any:
+        yield cliffs.form("level", "of ones", times(1), x, times(1))
+        yield cliffs.form("steep", "of many", times(1), x, times(40))
+        yield cliffs.form("steep", "of few elements", times(1), x, times(1), x[:200])
+
+    monkeypatch.setattr(cliffs, "forms", planted)
+    assert not cliffs.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["ABOVE" in line for line in lines] == [False, True, True, False]
+    assert lines[-1].startswith("2 above 3 times the plain call, 2 of them not known")
+    monkeypatch.setattr(cliffs, "KNOWN", (("stee", "of"),))
+    assert cliffs.main([])
+
+
+def test_every_form_of_the_sweep_can_be_called() -> None:
+    found = [*cliffs.parameter_forms(), *cliffs.axis_forms()]
+    for form in found[:: len(found) // 40]:
+        form.plain()
+        form.call()
+    layouts = {form.form for form in cliffs.layout_forms(registry.case("relu"))}
+    assert layouts == set(cliffs.LAYOUTS)

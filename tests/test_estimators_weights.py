@@ -91,7 +91,7 @@ def test_weights_mean_repetitions(model: Any, y: Array) -> None:
 
 
 def test_weights_of_samples_multiply_those_of_classes() -> None:
-    settings = OURS | {"random_state": 0, "label_smoothing": 0.1}
+    settings = OURS | {"random_state": 0}
     of_classes = {"a": 2.0, "b": 0.5, "c": 0.0}
     both = NNClassifier(class_weight=of_classes, **settings).fit(X, LABELS, WEIGHTS)
     product = WEIGHTS * [of_classes[label] for label in LABELS]

@@ -134,9 +134,9 @@ FROZEN.flags.writeable = False
         (Z, np.array([0, 2**63, 0], np.uint64), None, ValueError, "labels must be .* position 1"),
         (Z, [0, 1], None, ValueError, r"labels must have shape \(3,\), got \(2,\)"),
         (Z, np.zeros((3, 5)), None, ValueError, r"labels must have the shape of logits"),
-        (Z, np.zeros(3), None, ValueError, "labels must have the shape of logits"),
-        (Z, ["a", "b", "c"], None, TypeError, "labels must be integer class indices"),
-        (Z, np.zeros((3, 4), complex), None, TypeError, "labels must be integer class indices"),
+        (Z, np.zeros(3), None, TypeError, r"labels must be integers .*, got dtype float64"),
+        (Z, ["a", "b", "c"], None, TypeError, "labels must be integers .*, got dtype <U1"),
+        (Z, np.zeros((3, 4), complex), None, TypeError, "labels must be integers .* complex128"),
         (np.zeros(4), [0], None, ValueError, r"logits must have shape \(N, C\)"),
         (np.zeros((0, 4)), np.zeros(0, int), None, ValueError, "logits must have shape"),
         (np.zeros((3, 0)), [0, 0, 0], None, ValueError, "logits must have shape"),
@@ -369,7 +369,7 @@ def test_single_bits(name: str, dtype: type) -> None:
             assert_same_bits(again[1], dx)
     for laid, laid_t in zip(layouts(x).values(), layouts(t).values(), strict=True):
         again = function(laid, laid_t, **SINGLE[name], out=laid)
-        assert again[0] == pytest.approx(loss, rel=1e-12)
+        assert again[0] == loss
         assert again[1] is laid
         assert_same_bits(laid, dx)
 
@@ -402,7 +402,7 @@ def test_binary_tails() -> None:
         (lambda: nf.mse_loss(Z, Z, out=FROZEN), ValueError, "out must be writeable"),
         (lambda: nf.mse_loss(Z, Z, out=Z.astype("f")), TypeError, "out must have dtype float64"),
         (lambda: nf.svm_loss(Z, [0, 1, 4]), ValueError, r"labels must be .* \[0, 4\), got 4"),
-        (lambda: nf.svm_loss(Z, [0.0, 1, 2]), TypeError, "labels must be integer class indices"),
+        (lambda: nf.svm_loss(Z, [0.0, 1, 2]), TypeError, "labels must be integers"),
         (lambda: nf.svm_loss(Z[0], [0]), ValueError, "scores must have shape"),
         (lambda: nf.svm_loss(Z, [0, 1, 2], margin=None), TypeError, "margin must be a real"),
         (
@@ -436,9 +436,9 @@ def test_binary_tails() -> None:
             "ignore_index must be an int",
         ),
         (
-            lambda: nf.softmax_cross_entropy(Z, np.ones((3, 4)), label_smoothing=0.1),
+            lambda: nf.softmax_cross_entropy(Z, np.ones((3, 4)), ignore_index=1),
             ValueError,
-            "labels must be class indices for label_smoothing",
+            "labels must be class indices for ignore_index",
         ),
     ],
 )

@@ -66,15 +66,14 @@ inline void require_count(std::size_t arrays, const char* name, std::size_t para
 inline void require_floats(const Named& given) {
   const int dtype = given.array.dtype();
   if (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
-    throw py::type_error(given.name() + " must have dtype float32 or float64, got " + dtype_name(dtype));
+    throw py::type_error(given.name() + " must have dtype float32 or float64, got " + dtype_name(given.array));
 }
 
 // Of the parameter's shape and dtype, or another dtype.
 inline void require_like(const Named& given, const Array& param, int dtype) {
   const Array& array = given.array;
   if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
-    throw py::type_error(given.name() + " must have dtype " + dtype_name(dtype) + ", got " +
-                         std::string(py::str(array.object().attr("dtype"))));
+    throw py::type_error(given.name() + " must have dtype " + dtype_name(dtype) + ", got " + dtype_name(array));
   if (!PyArray_SAMESHAPE(array.get(), param.get()))
     throw py::value_error(given.name() + " must have shape " + shape_text(param) + ", got " + shape_text(array));
 }

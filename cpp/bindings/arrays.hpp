@@ -55,7 +55,10 @@ auto by_dtype(const Kernels& kernels, int dtype) {
 }
 
 std::string dtype_name(int dtype);
+// Of an array whose dtype may have parameters, as strings have a length.
+std::string dtype_name(const Array& array);
 std::string shape_text(const Array& array);
+std::string shape_text(const std::vector<std::ptrdiff_t>& shape);
 
 // TypeError for what cannot be read as an ndarray, masked and lazy arrays (nnfast._arrays.check_readable).
 void require_readable(py::handle value, const char* name);
@@ -74,10 +77,13 @@ Array contiguous(const Array& array);
 Array written(py::handle value, int dtype, const char* name);
 Array new_array(const Array& like, int dtype);
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
+Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype);
 
 bool has_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape);
+bool has_shape(const Array& array, const std::vector<std::ptrdiff_t>& shape);
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);
 void require_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape, const char* name);
+void require_shape(const Array& array, const std::vector<std::ptrdiff_t>& shape, const char* name);
 // The memory from the first to past the last byte of an array.
 struct Extent {
   const char *low, *high;

@@ -186,7 +186,8 @@ class OptimArrays {
     if (dtype == NPY_HALF && !masters)
       throw py::type_error(param.name() + " must not become float16 after the optimizer was made");
     if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
-      throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " + dtype_name(dtype));
+      throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " +
+                           dtype_name(param.array));
     require_like(param, param.array);  // refuses foreign byte order
   }
 

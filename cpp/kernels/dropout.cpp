@@ -5,6 +5,7 @@
 // they equal the threshold's, the low 16 come from the same place of stream kLowBits.
 #include "kernels/dropout.hpp"
 
+#include "kernels/channels.hpp"
 #include "kernels/elementwise_loop.hpp"
 #include "simd/bits.hpp"
 #include "simd/elements.hpp"
@@ -54,14 +55,19 @@ struct MaskBlock {
   }
 };
 
-template <Is is>
-NNFAST_INLINE MaskBlock compare(const PhiloxBlock& random, Halfwords with) {
+// with(word, part): what the random halfwords there are compared with.
+template <Is is, class With>
+NNFAST_INLINE MaskBlock compare(const PhiloxBlock& random, With with) {
   MaskBlock result;
   unrolled<PhiloxBlock::kParts>([&](int part) NNFAST_INLINED {
     for (int word = 0; word < 4; ++word)
-      result.place(compare_lanes<is>(bit_cast<Halfwords>(random.part[part].word[word]), with), word, part);
+      result.place(compare_lanes<is>(bit_cast<Halfwords>(random.part[part].word[word]), with(word, part)), word, part);
   });
   return result;
+}
+template <Is is>
+NNFAST_INLINE MaskBlock compare(const PhiloxBlock& random, Halfwords with) {
+  return compare<is>(random, [&](int, int) NNFAST_INLINED { return with; });
 }
 
 // Which elements of a block of a stream are kept, for one threshold.
@@ -92,27 +98,46 @@ class KeptBlocks {
   bool low_decides_, none_;
 };
 
-// The same with a threshold for each channel; `i` counts the elements of the array.
+// The same with a threshold for each channel.
 class KeptByChannel {
  public:
-  explicit KeptByChannel(const DropoutMask& mask) : mask_(mask), key_(mask.seed) {}
+  explicit KeptByChannel(const DropoutMask& mask)
+      : mask_(mask), key_(mask.seed), high_{mask.high_thresholds, mask.channels, mask.inner} {}
   MaskBlock operator()(std::uint64_t block) const {
-    std::uint16_t high[kMaskBlock], low[kMaskBlock];
-    store_halves(PhiloxBlock(key_, block, kHighBits), high);
-    store_halves(PhiloxBlock(key_, block, kLowBits), low);
+    // A block may begin before the array, and what it has there is not looked at.
     const auto first = static_cast<std::ptrdiff_t>(block * kMaskBlock - mask_.offset);
-    MaskBlock kept;
-    for (std::ptrdiff_t e = first < 0 ? -first : 0; e < kMaskBlock; ++e) {
-      const std::uint64_t bits = std::uint64_t{high[e]} << 16 | low[e];
-      const std::ptrdiff_t channel = (first + e) / mask_.inner % mask_.channels;
-      if (bits >= mask_.thresholds[channel]) kept.word[e / 64] |= std::uint64_t{1} << (e % 64);
-    }
+    const std::ptrdiff_t before = first < 0 ? -first : 0;
+    std::uint16_t high[kMaskBlock + decltype(high_)::kRoom];
+    for (std::ptrdiff_t e = 0; e < before; ++e) high[e] = 0;
+    high_.fill(high + before, first + before, kMaskBlock - before);
+    const auto at = [&](int word, int part) NNFAST_INLINED {
+      return load<Halfwords>(high + 2 * kCountersInBlock * word + kLanes<Halfwords> * part);
+    };
+    const PhiloxBlock random(key_, block, kHighBits);
+    MaskBlock kept = compare<Is::not_below>(random, at);
+    const MaskBlock equal = compare<Is::equal>(random, at);
+    if (equal.word[0] | equal.word[1]) [[unlikely]]
+      decide(block, first, high, equal, kept);
     return kept;
   }
 
  private:
   const DropoutMask& mask_;
   PhiloxKey key_;
+  ByChannel<std::uint16_t> high_;
+
+  // Elements whose high bits are those of their threshold: by all bits.
+  [[gnu::noinline]] void decide(std::uint64_t block, std::ptrdiff_t first, const std::uint16_t* high,
+                                const MaskBlock& equal, MaskBlock& kept) const {
+    std::uint16_t low[kMaskBlock];
+    store_halves(PhiloxBlock(key_, block, kLowBits), low);
+    for (std::ptrdiff_t e = first < 0 ? -first : 0; e < kMaskBlock; ++e) {
+      const std::uint64_t bit = std::uint64_t{1} << (e % 64);
+      if (!(equal.word[e / 64] & bit)) continue;
+      const std::uint64_t threshold = mask_.thresholds[(first + e) / mask_.inner % mask_.channels];
+      if ((std::uint64_t{high[e]} << 16 | low[e]) < threshold) kept.word[e / 64] &= ~bit;
+    }
+  }
   static void store_halves(const PhiloxBlock& random, std::uint16_t* to) {
     for (int word = 0; word < 4; ++word)
       for (int part = 0; part < PhiloxBlock::kParts; ++part)
@@ -232,8 +257,23 @@ NNFAST_INLINE void over_run(const DropoutRun& run, Body body) {
   run.stream ? for_vectors<S, true, true>(run, body) : for_vectors<S, true, false>(run, body);
 }
 
+// With a scale for each element.
+template <class S>
+void dropout_apply_scaled(const DropoutRun& run) {
+  using V = typename Stored<S>::V;
+  using T = Element<V>;
+  const ExceptionScope exceptions;
+  const T* scales = static_cast<const T*>(run.scales);
+  over_run<S>(run, [&](const auto& x, std::ptrdiff_t i, std::ptrdiff_t count, std::uint32_t bits,
+                       auto streaming) NNFAST_INLINED {
+    const V scale = count == kLanes<V> ? load<V>(scales + i) : load_partial<V>(scales + i, count, T{0});
+    x.template store<streaming>(i, select(bits, x.load(i, count) * scale, V{}), count);
+  });
+}
+
 template <class S>
 void dropout_apply(const Keeping& keeping, const DropoutRun& run) {
+  if (run.scales) return dropout_apply_scaled<S>(run);
   const ExceptionScope exceptions;
   const KeepingVectors<typename Stored<S>::V> keep(keeping);
   over_run<S>(run, [&](const auto& x, std::ptrdiff_t i, std::ptrdiff_t count, std::uint32_t bits, auto streaming)

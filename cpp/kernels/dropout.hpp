@@ -17,8 +17,10 @@ struct DropoutMask {
   std::uint64_t offset;     // element i takes the random bits of element offset + i
   std::uint64_t threshold;  // element i is dropped where its 32 random bits are below this; at most 2^32
 
-  // One threshold a channel instead, or null: element i is of channel i / inner mod channels.
+  // One threshold a channel instead, or null, and its high 16 bits, at most 2^16 - 1: element i is of channel
+  // i / inner mod channels.
   const std::uint64_t* thresholds;
+  const std::uint16_t* high_thresholds;
   std::ptrdiff_t channels, inner;
 };
 
@@ -32,7 +34,8 @@ struct Keeping {
 };
 
 // n elements at byte strides, of which the first has the bit `position` of `bits`. `stream`: results go past the
-// caches, and `fence` has to come.
+// caches, and `fence` has to come. `scales`: contiguous factors in place of Keeping's, of the type that is computed
+// with.
 struct DropoutRun {
   const std::uint8_t* bits;
   std::ptrdiff_t position;
@@ -40,6 +43,7 @@ struct DropoutRun {
   char* to;
   std::ptrdiff_t from_stride, to_stride, n;
   bool stream;
+  const void* scales;  // or null
 };
 using DropoutApplyFn = void (*)(const Keeping& keeping, const DropoutRun& run);
 

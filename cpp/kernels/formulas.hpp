@@ -299,10 +299,14 @@ struct Sigmoid {
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
-    using C = Constants<Element<V>>;
-    const LogisticParts<V> p = logistic_parts<V>(min(broadcast<V>(-C::exp_min), abs(x)));
-    const V below = scale(divide(p.factor, p.sum), p.n);
+    const V below = of_negative(abs(x));
     return x < 0 ? below : 1 - below;
+  }
+  // Of -size, where size is not negative.
+  template <class V>
+  NNFAST_INLINE static V of_negative(V size) {
+    const LogisticParts<V> p = logistic_parts<V>(min(broadcast<V>(-Constants<Element<V>>::exp_min), size));
+    return scale(divide(p.factor, p.sum), p.n);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y) {
@@ -416,13 +420,16 @@ struct Softplus {
   // log(1 + e^x)
   template <class V>
   NNFAST_INLINE static V of(V x) {
-    using C = Constants<Element<V>>;
-    const Exponential<V> e = exp_pair<V>(-min(broadcast<V>(-C::exp_min), abs(x)));
+    return max(V{}, x) + of_negative(abs(x));
+  }
+  // Of -size, where size is not negative.
+  template <class V>
+  NNFAST_INLINE static V of_negative(V size) {
+    const Exponential<V> e = exp_pair<V>(-min(broadcast<V>(-Constants<Element<V>>::exp_min), size));
     const auto tiny = e.n < -kDigits<V>;  // log(1 + t) = t
     const V power = power_of_two<V>(tiny ? Mask<V>{} - kDigits<V> : e.n);
     const V rest = log1p_unit(Pair<V>{e.m.hi * power, e.m.lo * power});
-    const V below = tiny ? scale(e.m.hi + e.m.lo, e.n) : rest;
-    return max(V{}, x) + below;
+    return tiny ? scale(e.m.hi + e.m.lo, e.n) : rest;
   }
   template <class V>
   NNFAST_INLINE static V forward(V x, V beta) {

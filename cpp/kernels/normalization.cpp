@@ -17,16 +17,18 @@ namespace nnfast {
 namespace {
 
 // Of float64 the mean of so many first members: an origin nearer the mean of all, since what is lost where
-// sum (x - origin)^2 / n is less (mean - origin)^2 counts in all the digits that there are. A power of two, so that
-// equal values have exactly that mean.
+// sum (x - origin)^2 / n is less (mean - origin)^2 counts in all the digits that there are. It is the first member and
+// the mean difference from that, and so exact where all are equal.
 constexpr std::ptrdiff_t kOriginMembers = 4;
 
 NNFAST_INLINE double mean_of_first(const Normalization& norm, std::ptrdiff_t set) {
-  const std::ptrdiff_t count = norm.member_count >= kOriginMembers ? kOriginMembers : 1;
-  const char* first = norm.data[0] + offset_of(norm.sets, 0, set);
-  double sum = 0;
-  for (std::ptrdiff_t i = 0; i < count; ++i) sum += load_element<double>(first + offset_of(norm.members, 0, i));
-  return sum / static_cast<double>(count);
+  const std::ptrdiff_t count = smaller(norm.member_count, kOriginMembers);
+  const char* at = norm.data[0] + offset_of(norm.sets, 0, set);
+  const double first = load_element<double>(at);
+  double differences = 0;
+  for (std::ptrdiff_t i = 1; i < count; ++i)
+    differences += load_element<double>(at + offset_of(norm.members, 0, i)) - first;
+  return first + differences / static_cast<double>(count);
 }
 
 template <class S>

@@ -199,8 +199,9 @@ struct Moment {
 };
 [[gnu::noinline]] Moment downscaled_moments(const Normalization& norm, std::ptrdiff_t set) {
   const auto n = static_cast<double>(norm.member_count);
-  Moment moment{};
-  for (int round = 0; round < 2; ++round) {  // about 0, then about the mean
+  // About the first member, then about the mean: about 0, the mean of values near the largest number may round past it.
+  Moment moment{load_element<double>(SetOfMembers(norm, set).run(0, 1).at[0]) * kDownscale, 0};
+  for (int round = 0; round < 2; ++round) {
     Pair<double> sum{}, squares{};
     SetOfMembers(norm, set).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t) {
       for (std::ptrdiff_t i = 0; i < run.count; ++i) {

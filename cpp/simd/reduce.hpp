@@ -141,8 +141,8 @@ class BlockSum {
 
  public:
   // Adds the vector that is part `part` of a block.
-  NNFAST_INLINE void add(V v, int part) {
-    const Widened<V> wide = widen(v);
+  NNFAST_INLINE void add(V v, int part) { add(widen(v), part); }
+  NNFAST_INLINE void add(const Widened<V>& wide, int part) {
     for (int k = 0; k < Widened<V>::count; ++k) {
       if constexpr (kCompensated) {
         add_to(part, {wide.part[k], Vec<double>{}});
@@ -151,8 +151,8 @@ class BlockSum {
       }
     }
   }
-  NNFAST_INLINE void add_product(V a, V b, int part) {
-    const Widened<V> wide_a = widen(a), wide_b = widen(b);
+  NNFAST_INLINE void add_product(V a, V b, int part) { add_product(widen(a), widen(b), part); }
+  NNFAST_INLINE void add_product(const Widened<V>& wide_a, const Widened<V>& wide_b, int part) {
     for (int k = 0; k < Widened<V>::count; ++k) {
       if constexpr (kCompensated) {
         add_to(part, two_product(wide_a.part[k], wide_b.part[k]));

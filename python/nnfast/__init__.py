@@ -80,7 +80,9 @@ from nnfast.gating import (
 )
 from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from nnfast.losses import (
+    binary_cross_entropy,
     binary_cross_entropy_with_logits,
+    cross_entropy,
     huber_loss,
     l1_loss,
     mse_loss,
@@ -173,11 +175,13 @@ __all__ = [
     "bias_silu_backward",
     "bias_tanh",
     "bias_tanh_backward",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_backward",
     "checks",
     "cpu_info",
+    "cross_entropy",
     "drop_connect",
     "drop_connect_backward",
     "dropout",

@@ -37,29 +37,72 @@ def bias_backward(
     dx: NDArray[Any] | None,
     dbias: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
-def softmax_cross_entropy(
-    logits: ArrayLike,
+def cross_entropy(
+    of_logits: bool,
+    scores: ArrayLike,
     labels: ArrayLike,
     label_smoothing: float,
     class_weights: ArrayLike | None,
     ignore_index: int | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    axis: int,
     out: NDArray[Any] | None,
-) -> tuple[float, NDArray[Any]]: ...
+) -> tuple[Any, NDArray[Any]]: ...
 def svm_loss(
-    scores: ArrayLike, labels: ArrayLike, margin: float, out: NDArray[Any] | None
-) -> tuple[float, NDArray[Any]]: ...
+    scores: ArrayLike,
+    labels: ArrayLike,
+    margin: float,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
 def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
-) -> tuple[float, NDArray[Any]]: ...
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
 def l1_loss(
-    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
-) -> tuple[float, NDArray[Any]]: ...
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
 def huber_loss(
-    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
-) -> tuple[float, NDArray[Any]]: ...
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
 def binary_cross_entropy_with_logits(
-    predictions: ArrayLike, targets: ArrayLike, parameter: float, out: NDArray[Any] | None
-) -> tuple[float, NDArray[Any]]: ...
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def binary_cross_entropy(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
 def batch_norm(
     x: ArrayLike,
     gamma: ArrayLike | None,
@@ -149,6 +192,20 @@ def dropout(
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def dropout_backward(
     dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
+def dropout_by_channel(
+    x: ArrayLike,
+    name: str,
+    p: NDArray[np.float64],
+    inner: int,
+    scaled: bool,
+    seed: int | Callable[[], int],
+    offset: int,
+    mask: NDArray[np.uint8] | None,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+def scale_by_channel(
+    x: ArrayLike, p: NDArray[np.float64], inner: int, out: NDArray[Any] | None
 ) -> NDArray[Any]: ...
 def dropout_mask(
     n: int,

@@ -302,6 +302,8 @@ class NNEstimator(BaseEstimator):
 
     def _advice(self, x: Array, targets: Array) -> str:
         """What to change where the training led away from what was to be learned; nothing where it did not."""
+        if not self.history_["loss"]:  # interrupted in the first epoch
+            return ""
         astray = self.loss_ > _ASTRAY * max(self.history_["loss"][0], 1.0) or self.loss_ > _HUGE
         if astray and not self.early_stopping:  # which keeps an epoch before
             why = why_not_finite(x, targets, self._training.optimizer.lr)

@@ -165,7 +165,7 @@ class Optimizer(Resumable):
         arrays = _array_lists.values_like(grads, self._names, "grads")
         t = self.step_count + 1
         try:
-            done, sums = self._run(t, arrays, stats, None)
+            done, sums = self._run(t, arrays, stats)
         except TypeError:  # nothing has been written
             if all(grad is not None for grad in arrays):
                 raise
@@ -177,29 +177,31 @@ class Optimizer(Resumable):
         return _stats(sums, not done) if sums is not None else None
 
     def _run(
-        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None
+        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
     ) -> tuple[bool, NDArray[np.float64] | None]:
         """A step of all parameters, or of the chosen ones with a gradient for each."""
-
-        def some(values: Any) -> Any:
-            return values if chosen is None or values is None else [values[i] for i in chosen]
-
+        params, states, keys = self.params, self._states(), self._names
+        ema, master, group_of = self.ema, self._master, self._group_of
+        if chosen is not None:
+            keys = _some(keys or range(len(params)), chosen)
+            params, ema, master, group_of = (
+                _some(values, chosen) for values in (params, ema, master, group_of)
+            )
+            states = [_some(state, chosen) for state in states]
         return self._core.step(
-            some(self.params),
+            params,
             grads,
-            self._states() if chosen is None else [some(state) for state in self._states()],
-            some(self.ema),
-            some(self._master),
+            states,
+            ema,
+            master,
             self._all_numbers(t),
-            some(self._group_of),
+            group_of,
             self._clip_kind,
             self._clip_limit,
             self._clip_value != inf,
             self.skip_nonfinite,
             stats,
-            self._names
-            if chosen is None
-            else [(self._names or range(len(self.params)))[i] for i in chosen],
+            keys,
         )
 
     def _run_given(
@@ -216,7 +218,9 @@ class Optimizer(Resumable):
         if done and self.ema is not None and self.ema_decay is not None:
             for i in left:
                 average = self.ema[i]
-                average += average.dtype.type(1 - self.ema_decay) * (self.params[i] - average)
+                master = self._master and self._master[i]
+                param = self.params[i] if master is None else master
+                average += average.dtype.type(1 - self.ema_decay) * (param - average)
         if sums is not None:
             given, sums = sums, np.zeros((len(grads), _SUMS))
             sums[chosen] = given
@@ -544,6 +548,11 @@ def _check_saved(name: str, value: Any) -> Any:
             raise TypeError(f"state['settings']: {name} must be a bool, got {value!r}")
         return value
     return _check_setting(name, value, "state['settings']")
+
+
+def _some(values: Any, chosen: list[int]) -> Any:
+    """The values of the chosen parameters, or None for None."""
+    return None if values is None else [values[i] for i in chosen]
 
 
 def kept_dtype(param: NDArray[Any]) -> Any:

@@ -32,29 +32,10 @@ def split(targets: Any) -> tuple[Array, Array | None]:
     return targets, None
 
 
-def weighted(loss: Loss, class_weights: Array | None = None) -> Loss:
-    """A loss for WeightedTargets: the mean of the rows' losses by their weights, divided by the sum of these.
-
-    Weights of classes multiply those of the samples. The loss is called for each row; it is to be
-    ``loss(z, targets.values, sample_weight=targets.weights, out=out)`` once the losses take sample weights.
-    """
-    return partial(_of_batch, loss, class_weights)
+def weighted(loss: Loss) -> Loss:
+    """A loss for WeightedTargets: its mean divides by the sum of the weights."""
+    return partial(_of_batch, loss)
 
 
-def _of_batch(
-    loss: Loss, class_weights: Array | None, z: Array, targets: WeightedTargets, out: Array
-) -> tuple[float, Array]:
-    shares = targets.weights
-    if class_weights is not None:
-        shares = shares * class_weights[targets.values]
-    total = float(shares.sum())
-    value = 0.0
-    for i, weight in enumerate(shares):
-        row = slice(i, i + 1)
-        if not weight:
-            out[row] = 0
-            continue
-        of_row, gradient = loss(z[row], targets.values[row])
-        value += float(weight / total) * of_row
-        out[row] = gradient * out.dtype.type(weight / total)
-    return value, out
+def _of_batch(loss: Loss, z: Array, targets: WeightedTargets, out: Array) -> tuple[float, Array]:
+    return loss(z, targets.values, sample_weight=targets.weights, out=out)

@@ -78,7 +78,7 @@ class FastNetwork(Network):
                 dh = dz @ self.weights[i].T
         self.adam.lr = self.lr
         self.adam.step([*dweights, dbias, *dgammas, *dbetas])
-        return loss
+        return float(loss)
 
     def predict(self, x: F32) -> NDArray[Any]:
         """The likeliest class of every row."""

@@ -144,7 +144,10 @@ def dropout_backward(
     _check_mode(mode)
     if _arrays.has_axes(p):
         dy = _arrays.floating(dy, "dy", halves=True)
-        return _keep_by_channel(dy, "dy", _channel_p(p, dy, "dy", axis), mask, mode, axis, out)
+        each = _channel_p(p, dy, "dy", axis)
+        if mask is None:
+            raise TypeError("mask must be a uint8 array of packed bits, got NoneType")
+        return _by_channel(dy, "dy", each, mode, 0, 0, mask, axis, out)[0]
     p = _checks.real_in(p, 0, 1, "p")
     return _core.dropout_backward(dy, mask, scale_of(p, mode), out)
 
@@ -447,9 +450,9 @@ def _require_disjoint(out: NDArray[Any] | None, other: ArrayLike | None, name: s
 
 
 def _inference(
-    x: ArrayLike, p: float | NDArray[np.float64], mode: Mode, out: NDArray[Any] | None
+    x: ArrayLike, p: float, mode: Mode, out: NDArray[Any] | None
 ) -> tuple[NDArray[Any], None]:
-    """x, scaled in vanilla mode; p is a number or has x's axes."""
+    """x, scaled in vanilla mode."""
     x, y = _core.checked_output(x, out)
     scale = _parameter_type(x)(1 - p if mode == "vanilla" else 1.0)
     return _core._keep_scaled(x, scale, out=y), None
@@ -466,41 +469,37 @@ def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
 def _channel_p(p: ArrayLike, x: NDArray[Any], name: str, axis: int) -> NDArray[np.float64]:
     """The probabilities, checked, one for each channel."""
     axis = _arrays.axis_of(axis, x, name)
-    values = _arrays.floating(p, "p").astype(np.float64)
+    values = _arrays.floating(p, "p").astype(np.float64, copy=False)
     if values.shape != (x.shape[axis],):
         raise ValueError(
             f"p must be a number or have shape {(x.shape[axis],)}, one for each channel, "
             f"got {values.shape}"
         )
-    if not np.all((values >= 0) & (values <= 1)):
+    if not (values.min(initial=1) >= 0 and values.max(initial=0) <= 1):
         raise ValueError(f"p must be in [0, 1], got {values}")
     return values
 
 
-def _along(values: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
-    """One value for each channel as an array that broadcasts."""
-    return values.reshape(-1, *(1,) * (ndim - 1 - axis % ndim))
+def _inner(x: NDArray[Any], axis: int) -> int:
+    """Elements of a channel that follow each other in C order."""
+    return prod(x.shape[axis % x.ndim + 1 :])
 
 
-def _keep_by_channel(
+def _by_channel(
     x: NDArray[Any],
     name: str,
     p: NDArray[np.float64],
-    mask: Mask | None,
     mode: Mode,
+    seed: int | Callable[[], int],
+    offset: int,
+    mask: Mask | None,
     axis: int,
     out: NDArray[Any] | None,
-) -> NDArray[Any]:
-    """What the mask keeps, scaled by its channel."""
-    _core.check_mask(mask, x.size)
-    _require_disjoint(out, mask, "mask")
-    x, y = _core.checked_output(x, out, name)
-    scale = (1 / np.where(p == 1, 1, 1 - p)).astype(_parameter_type(x))
-    kept: NDArray[Any] = _core.dropout(x, 0.0, 1.0, -0.0, 0.0, 0, 0, mask, y)[0]
-    if mode == "inverted":
-        with np.errstate(over="ignore"):  # as with one p for all
-            _core._keep_scaled(kept, _along(scale, axis, x.ndim), out=kept)
-    return kept
+) -> tuple[NDArray[Any], Mask]:
+    """Dropout in training, with a mask or by a seed."""
+    inner = _inner(x, axis)
+    scaled = mode == "inverted"
+    return _core.dropout_by_channel(x, name, p, inner, scaled, seed, offset, mask, out)
 
 
 def _dropout_by_channel(
@@ -517,8 +516,8 @@ def _dropout_by_channel(
     x = _arrays.floating(x, "x", halves=True)
     each = _channel_p(p, x, "x", axis)
     if not training:
-        return _inference(x, _along(each, axis, x.ndim), mode, out)
-    if mask is None:
-        _core.checked_output(x, out)  # before a Generator is advanced
-        mask = dropout_mask(x.shape, each, rng=rng, offset=offset, axis=axis)
-    return _keep_by_channel(x, "x", each, mask, mode, axis, out), mask
+        if mode == "inverted":
+            return _inference(x, 0.0, mode, out)
+        return _core.scale_by_channel(x, each, _inner(x, axis), out), None
+    offset = _offset(offset)
+    return _by_channel(x, "x", each, mode, _seed(rng, mask), offset, mask, axis, out)

@@ -414,17 +414,17 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
     def _loss(self, targets: Array, weights: Array | None) -> Loss:
         if self._encoder is None:
-            loss = binary_cross_entropy_with_logits
-            return loss if weights is None else weighted(loss)
+            many = binary_cross_entropy_with_logits
+            return many if weights is None else weighted(many)
         of_classes = None
         if self.class_weight is not None:
             y = self.classes_[targets]
             self._check_weighted_classes()
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        smoothed = partial(softmax_cross_entropy, label_smoothing=self.label_smoothing)
-        if weights is None:
-            return partial(smoothed, class_weights=of_classes)
-        return weighted(smoothed, of_classes)
+        loss = partial(
+            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=of_classes
+        )
+        return loss if weights is None else weighted(loss)
 
     def _check_weighted_classes(self) -> None:
         """A ValueError if class_weight has a class that there is not."""

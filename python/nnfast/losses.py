@@ -1,15 +1,20 @@
 """Losses with their gradients from one pass.
 
-Each returns its value, a float that is added up in float64, and the gradient by what was predicted, which takes the
-same pass. All are means: over the rows, or over all elements.
+Each returns its value, accumulated in float64, and the gradient with respect to what was predicted, which takes the
+same pass. ``reduction="mean"`` gives the mean over the rows (cross-entropy of classes, hinge) or over all elements,
+``"sum"`` their sum, and ``"none"`` the loss of each row or element as a float64 array, with the gradient of the sum.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks
 from nnfast._load import _core
+
+Reduction = Literal["mean", "sum", "none"]
+# A float, or with reduction="none" an array.
+Loss = Any
 
 
 def softmax_cross_entropy(
@@ -19,43 +24,60 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
     out: NDArray[Any] | None = None,
-) -> tuple[float, NDArray[Any]]:
-    """Mean cross-entropy of the softmax of logits, and its gradient.
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the cross-entropy of the softmax of logits, and its gradient.
 
     ``loss = mean_i(log sum_j exp(z_ij) - z_i,label)``, ``dlogits = (softmax(z) - onehot(labels)) / N``.
 
     Parameters
     ----------
-    logits : array_like of float32 or float64, shape (N, C)
+    logits : array_like of float32 or float64, shape (N, C), or with more axes
     labels : array_like
-        Class indices in [0, C), integers of shape (N,); or probabilities of shape (N, C), for which the loss is
-        ``mean_i(sum_j t_ij (log sum_k exp(z_ik) - z_ij))``.
+        Class indices in [0, C), integers of the shape of logits without the axis of the classes; or probabilities of
+        the shape of logits, for which the loss of a row is ``sum_j t_j (log sum_k exp(z_k) - z_j)``.
     label_smoothing : float in [0, 1], default 0
-        ε: a class index wants ``(1 - ε) onehot(label) + ε / C`` instead of ``onehot(label)``. For class indices, as are
-        the next two.
+        ε: the target is ``(1 - ε) t + ε / C``, where a class index is ``t = onehot(label)``.
     class_weights : array_like, shape (C,), optional
-        What each class counts, not negative. The mean is by the weights of the labels, as in PyTorch.
+        Factors of the targets of the classes, not negative. As in PyTorch, the mean over class indices divides by the
+        weights of the labels, and that over probabilities by N.
     ignore_index : int, optional
         A label that is none: such rows have no loss, no gradient, and no part in the mean. If there are no others, the
-        loss is 0.
+        loss is 0. For class indices.
+    sample_weight : array_like, shape (N,) or that of the labels' indices, optional
+        Factor of the loss of each row, not negative. The mean divides by the sum of the weights, and is 0 where that
+        is. A row of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each row, and the gradient of their sum.
+    axis : int, default -1
+        The axis of the classes: 1 for logits of shape (N, C, L) or (N, C, H, W), whose labels have shape (N, L) or
+        (N, H, W).
     out : ndarray of the logits' dtype and shape, optional
         Takes dlogits; ``out=logits`` is allowed.
 
     Returns
     -------
-    loss : float
+    loss : float, or ndarray of float64
         In nats; -log of the probability of the right class, averaged. An untrained network gives log(C).
-    dlogits : ndarray, shape (N, C)
-        Gradient of loss.
+    dlogits : ndarray of the logits' shape
+        Gradient of the loss with respect to logits.
 
     Raises
     ------
     TypeError
-        If logits are not real numbers, labels neither integers nor real numbers, or out has another dtype.
+        If logits are not real numbers, labels are neither integers nor probabilities of the logits' shape, or out has
+        another dtype.
     ValueError
-        If a shape does not match, a label is not in [0, C), ignore_index is not that of an int64, a weight is
-        negative, there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
+        If a shape does not match, a label is not in [0, C), ignore_index is not that of an int64, a weight is negative
+        or not finite, reduction is unknown, there is no row or no class, or out is read-only or overlaps its inputs.
+        Nothing is written then.
+
+    See Also
+    --------
+    cross_entropy : from probabilities.
 
     References
     ----------
@@ -67,13 +89,101 @@ def softmax_cross_entropy(
     >>> loss, dz = nf.softmax_cross_entropy(np.zeros((2, 4)), [0, 3])
     >>> round(loss, 6), dz[0]
     (1.386294, array([-0.375,  0.125,  0.125,  0.125]))
+    >>> images = np.zeros((2, 4, 5, 5))  # a class for each pixel
+    >>> nf.softmax_cross_entropy(images, np.ones((2, 5, 5), int), axis=1, reduction="none")[0].shape
+    (2, 5, 5)
     """
-    smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
     if ignore_index is not None:
-        ignore_index = _checks.integer(ignore_index, "ignore_index")
-        if not -(2**63) <= ignore_index < 2**63:
-            raise ValueError(f"ignore_index must be in [-2**63, 2**63), got {ignore_index}")
-    return _core.softmax_cross_entropy(logits, labels, smoothing, class_weights, ignore_index, out)
+        ignore_index = _ignored(ignore_index)
+    smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    return _core.cross_entropy(
+        True,
+        logits,
+        labels,
+        smoothing,
+        class_weights,
+        ignore_index,
+        sample_weight,
+        reduction,
+        axis,
+        out,
+    )
+
+
+def cross_entropy(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the cross-entropy of probabilities, and its gradient.
+
+    ``loss = mean_i(-log p_i,label)``. From logits, ``softmax_cross_entropy`` loses no digits and is faster; PyTorch's
+    function of this name takes logits.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, shape (N, C), or with more axes
+        Probabilities p in [0, 1], which need not add up to 1.
+    labels : array_like
+        Class indices in [0, C), integers of the shape of predictions without the axis of the classes; or probabilities
+        of the shape of predictions, for which the loss of a row is ``-sum_j t_j log p_j``.
+    label_smoothing : float in [0, 1], default 0
+    class_weights : array_like, shape (C,), optional
+    ignore_index : int, optional
+    sample_weight : array_like, shape (N,) or that of the labels' indices, optional
+    reduction : "mean", "sum" or "none", default "mean"
+    axis : int, default -1
+        All six as of softmax_cross_entropy.
+    out : ndarray of the predictions' dtype and shape, optional
+        Takes the gradient; ``out=predictions`` is allowed.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray of the predictions' shape
+        ``-t / p``, divided by N for the mean.
+
+    Raises
+    ------
+    TypeError
+        If predictions are not real numbers, labels are neither integers nor probabilities of the predictions' shape, or
+        out has another dtype.
+    ValueError
+        If a prediction is not in [0, 1], or for the reasons of softmax_cross_entropy. Nothing is written then.
+
+    Notes
+    -----
+    So that both stay finite, a logarithm is at least -100, and p at least 1e-12 in the gradient: the limits of
+    PyTorch's ``binary_cross_entropy``.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.cross_entropy(np.array([[0.25, 0.75], [1.0, 0.0]]), [1, 1], reduction="none")[0].round(4)
+    array([  0.2877, 100.    ])
+    """
+    if ignore_index is not None:
+        ignore_index = _ignored(ignore_index)
+    smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    return _core.cross_entropy(
+        False,
+        predictions,
+        labels,
+        smoothing,
+        class_weights,
+        ignore_index,
+        sample_weight,
+        reduction,
+        axis,
+        out,
+    )
 
 
 def svm_loss(
@@ -81,36 +191,46 @@ def svm_loss(
     labels: ArrayLike,
     *,
     margin: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
     out: NDArray[Any] | None = None,
-) -> tuple[float, NDArray[Any]]:
-    """Multiclass hinge loss, and its gradient.
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the multiclass hinge loss, and its gradient.
 
     ``loss = mean_i(sum over j ≠ label of max(0, s_ij - s_i,label + margin))``. (PyTorch's ``multi_margin_loss`` divides
     by the number of classes besides.)
 
     Parameters
     ----------
-    scores : array_like of float32 or float64, shape (N, C)
-    labels : array_like of integers, shape (N,)
+    scores : array_like of float32 or float64, shape (N, C), or with more axes
+    labels : array_like of integers, of the shape of scores without the axis of the classes
         Class indices in [0, C).
     margin : float, default 1
+    sample_weight : array_like, shape (N,) or that of the labels' indices, optional
+        Factor of the loss of each row, not negative. The mean divides by the sum of the weights, and is 0 where that
+        is. A row of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each row, and the gradient of their sum.
+    axis : int, default -1
+        The axis of the classes.
     out : ndarray of the scores' dtype and shape, optional
         Takes dscores; ``out=scores`` is allowed.
 
     Returns
     -------
-    loss : float
+    loss : float, or ndarray of float64
         An untrained network, all of whose scores are alike, gives (C - 1) margin.
-    dscores : ndarray, shape (N, C)
-        Gradient of loss; at a margin of exactly 0 it is 0.
+    dscores : ndarray of the scores' shape
+        Gradient of the loss with respect to scores; at a margin of exactly 0 it is 0.
 
     Raises
     ------
     TypeError
         If scores are not real numbers, labels not integers, margin is no number, or out has another dtype.
     ValueError
-        If a shape does not match, a label is not in [0, C), there is no row or no class, or out is read-only or
-        overlaps its inputs. Nothing is written then.
+        If a shape does not match, a label is not in [0, C), a weight is negative or not finite, reduction is unknown,
+        there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
 
     References
     ----------
@@ -122,29 +242,44 @@ def svm_loss(
     >>> nf.svm_loss(np.array([[3.2, 5.1, -1.7]]), [0])
     (2.8999999999999995, array([[-1.,  1.,  0.]]))
     """
-    return _core.svm_loss(scores, labels, _checks.real(margin, "margin"), out)
+    margin = _checks.real(margin, "margin")
+    return _core.svm_loss(scores, labels, margin, sample_weight, reduction, axis, out)
 
 
 def binary_cross_entropy_with_logits(
-    predictions: ArrayLike, targets: ArrayLike, *, out: NDArray[Any] | None = None
-) -> tuple[float, NDArray[Any]]:
-    """Mean binary cross-entropy of the sigmoid of logits, and its gradient.
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the binary cross-entropy of the sigmoid of logits, and its gradient.
 
-    ``loss = mean(-t log σ(x) - (1 - t) log(1 - σ(x)))``, ``dx = (σ(x) - t) / n``: computed as
-    ``max(x, 0) - x t + log(1 + e^-|x|)``, so that nothing overflows or cancels.
+    ``loss = mean(-w t log σ(x) - (1 - t) log(1 - σ(x)))``, ``dx = ((1 - t) σ(x) - w t (1 - σ(x))) / n``: computed from
+    ``log(1 + e^-|x|)``, so that nothing overflows or cancels.
 
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
-        Logits x.
+        Logits x. Where x is infinite, the loss is 0 or infinite.
     targets : array_like, the same shape
         t: 0 or 1, or probabilities.
+    pos_weight : array_like, optional
+        w: factor of the loss of t = 1, not negative; broadcasts to the shape of predictions. The mean does not divide
+        by it.
+    sample_weight : array_like, shape (N,) or that of predictions, optional
+        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
+        the weights, and is 0 where that is. An element of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each element, and the gradient of their sum.
     out : ndarray of the predictions' dtype and shape, optional
         Takes the gradient; may be predictions or targets.
 
     Returns
     -------
-    loss : float
+    loss : float, or ndarray of float64
         In nats; log 2 of an untrained network.
     dpredictions : ndarray
 
@@ -153,7 +288,12 @@ def binary_cross_entropy_with_logits(
     TypeError
         If an array is not of real numbers, or out has another dtype.
     ValueError
-        If shapes differ, there is no element, or out is read-only or overlaps partly. Nothing is written then.
+        If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
+        read-only or overlaps partly. Nothing is written then.
+
+    See Also
+    --------
+    binary_cross_entropy : from probabilities.
 
     Examples
     --------
@@ -162,24 +302,41 @@ def binary_cross_entropy_with_logits(
     >>> round(loss, 6), dx
     (0.693147, array([ 0.25, -0.25]))
     """
-    return _core.binary_cross_entropy_with_logits(predictions, targets, 0.0, out)
+    return _core.binary_cross_entropy_with_logits(
+        predictions, targets, 0.0, pos_weight, sample_weight, reduction, out
+    )
 
 
-def mse_loss(
-    predictions: ArrayLike, targets: ArrayLike, *, out: NDArray[Any] | None = None
-) -> tuple[float, NDArray[Any]]:
-    """Mean squared error, and its gradient: ``mean((x - t)²)``, ``2 (x - t) / n``.
+def binary_cross_entropy(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the binary cross-entropy of probabilities, and its gradient.
+
+    ``loss = mean(-t log p - (1 - t) log(1 - p))``, ``dp = (p - t) / (p (1 - p)) / n``. From logits,
+    ``binary_cross_entropy_with_logits`` loses no digits.
 
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        Probabilities p in [0, 1].
     targets : array_like, the same shape
+        t: 0 or 1, or probabilities.
+    sample_weight : array_like, shape (N,) or that of predictions, optional
+        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
+        the weights, and is 0 where that is. An element of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each element, and the gradient of their sum.
     out : ndarray of the predictions' dtype and shape, optional
         Takes the gradient; may be predictions or targets.
 
     Returns
     -------
-    loss : float
+    loss : float, or ndarray of float64
     dpredictions : ndarray
 
     Raises
@@ -187,7 +344,58 @@ def mse_loss(
     TypeError
         If an array is not of real numbers, or out has another dtype.
     ValueError
-        If shapes differ, there is no element, or out is read-only or overlaps partly. Nothing is written then.
+        If a prediction is not in [0, 1], shapes do not match, a weight is negative or not finite, reduction is unknown,
+        there is no element, or out is read-only or overlaps partly. Nothing is written then.
+
+    Notes
+    -----
+    So that both stay finite, a logarithm is at least -100, and p (1 - p) at least 1e-12 in the gradient, as in PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.binary_cross_entropy(np.array([0.5, 0.0]), [1.0, 1.0], reduction="none")[0].round(4)
+    array([  0.6931, 100.    ])
+    """
+    return _core.binary_cross_entropy(
+        predictions, targets, 0.0, None, sample_weight, reduction, out
+    )
+
+
+def mse_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the mean squared error, and its gradient: ``mean((x - t)²)``, ``2 (x - t) / n``.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+    targets : array_like, the same shape
+    sample_weight : array_like, shape (N,) or that of predictions, optional
+        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
+        the weights, and is 0 where that is. An element of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each element, and the gradient of their sum.
+    out : ndarray of the predictions' dtype and shape, optional
+        Takes the gradient; may be predictions or targets.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, or out has another dtype.
+    ValueError
+        If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
+        read-only or overlaps partly. Nothing is written then.
 
     Examples
     --------
@@ -195,24 +403,34 @@ def mse_loss(
     >>> nf.mse_loss(np.array([1.0, 4.0]), [1.0, 2.0])
     (2.0, array([0., 2.]))
     """
-    return _core.mse_loss(predictions, targets, 0.0, out)
+    return _core.mse_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
 
 
 def l1_loss(
-    predictions: ArrayLike, targets: ArrayLike, *, out: NDArray[Any] | None = None
-) -> tuple[float, NDArray[Any]]:
-    """Mean absolute error, and its gradient: ``mean(|x - t|)``, ``sign(x - t) / n``, 0 where they are equal.
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the mean absolute error, and its gradient: ``mean(|x - t|)``, ``sign(x - t) / n``, 0 where x = t.
 
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
     targets : array_like, the same shape
+    sample_weight : array_like, shape (N,) or that of predictions, optional
+        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
+        the weights, and is 0 where that is. An element of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each element, and the gradient of their sum.
     out : ndarray of the predictions' dtype and shape, optional
         Takes the gradient; may be predictions or targets.
 
     Returns
     -------
-    loss : float
+    loss : float, or ndarray of float64
     dpredictions : ndarray
 
     Raises
@@ -220,7 +438,8 @@ def l1_loss(
     TypeError
         If an array is not of real numbers, or out has another dtype.
     ValueError
-        If shapes differ, there is no element, or out is read-only or overlaps partly. Nothing is written then.
+        If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
+        read-only or overlaps partly. Nothing is written then.
 
     Examples
     --------
@@ -228,7 +447,7 @@ def l1_loss(
     >>> nf.l1_loss(np.array([1.0, 4.0]), [1.0, 2.0])
     (1.0, array([0. , 0.5]))
     """
-    return _core.l1_loss(predictions, targets, 0.0, out)
+    return _core.l1_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
 
 
 def huber_loss(
@@ -236,9 +455,11 @@ def huber_loss(
     targets: ArrayLike,
     *,
     delta: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
-) -> tuple[float, NDArray[Any]]:
-    """Mean of squares near 0 and of absolute values beyond, and its gradient.
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the mean of squares near 0 and of absolute values beyond, and its gradient.
 
     With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient is d, cut to
     [-delta, delta].
@@ -249,12 +470,17 @@ def huber_loss(
     targets : array_like, the same shape
     delta : float, default 1
         Positive.
+    sample_weight : array_like, shape (N,) or that of predictions, optional
+        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
+        the weights, and is 0 where that is. An element of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each element, and the gradient of their sum.
     out : ndarray of the predictions' dtype and shape, optional
         Takes the gradient; may be predictions or targets.
 
     Returns
     -------
-    loss : float
+    loss : float, or ndarray of float64
     dpredictions : ndarray
 
     Raises
@@ -262,8 +488,8 @@ def huber_loss(
     TypeError
         If an array is not of real numbers, delta is no number, or out has another dtype.
     ValueError
-        If shapes differ, delta is not positive, there is no element, or out is read-only or overlaps partly. Nothing
-        is written then.
+        If shapes do not match, delta is not positive, a weight is negative or not finite, reduction is unknown, there
+        is no element, or out is read-only or overlaps partly. Nothing is written then.
 
     References
     ----------
@@ -275,4 +501,12 @@ def huber_loss(
     >>> nf.huber_loss(np.array([1.5, 4.0]), [1.0, 1.0])
     (1.3125, array([0.25, 0.5 ]))
     """
-    return _core.huber_loss(predictions, targets, _checks.positive(delta, "delta"), out)
+    delta = _checks.positive(delta, "delta")
+    return _core.huber_loss(predictions, targets, delta, None, sample_weight, reduction, out)
+
+
+def _ignored(index: int) -> int:
+    label = _checks.integer(index, "ignore_index")
+    if not -(2**63) <= label < 2**63:
+        raise ValueError(f"ignore_index must be in [-2**63, 2**63), got {label}")
+    return label

@@ -170,11 +170,11 @@ _CURVES = {"cos": _cosine, "linear": _line}
 
 
 def _compounded(lr: float, gamma: float, n: int) -> float:
-    """lr gamma^n, infinite where that is too large for a float."""
+    """lr gamma^n."""
     try:
         return lr * gamma**n
     except OverflowError:
-        return math.inf if lr else 0.0
+        raise OverflowError(f"gamma must be smaller: gamma**{n} is too large for {gamma}") from None
 
 
 def _rate(schedule: FunctionOfStep, step: int) -> float:

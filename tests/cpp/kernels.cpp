@@ -262,7 +262,8 @@ void losses() {
   for (T& target : targets) target = std::fabs(target);
   std::vector<double> of_rows(kRows);
   const std::vector<std::int64_t> labels = {0, 5, kNoLabel, 1042, 17, 517, 1};
-  CrossEntropy loss{matrix(z), matrix(dz), labels.data(), {}, kColumns, 0.125, of_rows.data(), nullptr, nullptr, 0};
+  const LossRows rows{matrix(z), matrix(dz), labels.data(), kColumns, 0.125, nullptr, of_rows.data()};
+  CrossEntropy loss{rows, {}, nullptr, nullptr, nullptr, 0};
   const auto cross_entropy = single ? kernel.softmax_cross_entropy_f32 : kernel.softmax_cross_entropy_f64;
   cross_entropy(loss, 0, kRows);
   Hash()(dz)(of_rows).print("softmax_cross_entropy of labels", kName<T>);
@@ -270,15 +271,48 @@ void losses() {
   loss.targets = matrix(targets);
   cross_entropy(loss, 0, kRows);
   Hash()(dz)(of_rows).print("softmax_cross_entropy of targets", kName<T>);
+  std::vector<T> probabilities = numbers<T>(3);
+  for (T& p : probabilities) p = std::isfinite(p) ? std::fabs(p) / (1 + std::fabs(p)) : T{0};
+  loss.scores = matrix(probabilities);
+  const auto of_probabilities = single ? kernel.cross_entropy_f32 : kernel.cross_entropy_f64;
+  of_probabilities(loss, 0, kRows);
+  Hash()(dz)(of_rows).print("cross_entropy of targets", kName<T>);
+  loss.labels = labels.data();
+  of_probabilities(loss, 0, kRows);
+  Hash()(dz)(of_rows).print("cross_entropy of labels", kName<T>);
   const std::vector<std::int64_t> classes = {0, 5, 3, 1042, 17, 517, 1};
-  const Hinge hinge{matrix(z), matrix(dz), classes.data(), kColumns, 1, 0.125, of_rows.data()};
+  Hinge hinge{rows, 1};
+  hinge.labels = classes.data();
   (single ? kernel.hinge_f32 : kernel.hinge_f64)(hinge, 0, kRows);
   Hash()(dz)(of_rows).print("svm_loss", kName<T>);
+  std::vector<double> weights(kLossBlock);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<double>(i % 5);
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
-    const LossRun run{bytes(z), bytes(targets), bytes(dz), sizeof(T), sizeof(T), sizeof(T), kLossBlock, 0.125, 1.5};
-    const int index = static_cast<int>(which);
-    const double sum = (single ? kernel.elementwise_f32 : kernel.elementwise_f64)[index](run);
+    constexpr std::ptrdiff_t size = sizeof(T);
+    auto& predictions = which == ElementwiseLoss::BinaryCrossEntropy ? probabilities : z;
+    LossRun run{bytes(predictions),
+                bytes(targets),
+                bytes(dz),
+                size,
+                size,
+                size,
+                kLossBlock,
+                0.125,
+                1.5,
+                nullptr,
+                nullptr,
+                nullptr,
+                false};
+    const LossRunFn fn = (single ? kernel.elementwise_f32 : kernel.elementwise_f64)[static_cast<int>(which)];
+    const double sum = fn(run);
     Hash()(dz).add(sum).print(name, kName<T>);
+    run.weights = weights.data();
+    double weighted = fn(run);
+    Hash hash;
+    hash(dz);
+    run.positive_weights = weights.data();
+    weighted += fn(run);
+    hash(dz).add(weighted).print(std::string(name) + " weighted", kName<T>);
   };
 #define NNFAST_RUN(formula, name, cost) elementwise_loss(ElementwiseLoss::formula, name);
   NNFAST_ELEMENTWISE_LOSSES(NNFAST_RUN)
@@ -370,17 +404,31 @@ void dropout() {
   mask.threshold = std::uint64_t{1} << 30;
   kernel.mask(mask, bits.data(), 0, kElements);
   std::fill(bits.begin() + (kElements + 7) / 8, bits.end(), std::uint8_t{0});  // it may write a little past the last
-  of_dtype<T>(kernel.apply)({1.5, 0.25, -1}, {bits.data(), 0, bytes(x), bytes(y), size, size, kElements, false});
+  of_dtype<T>(kernel.apply)({1.5, 0.25, -1},
+                            {bits.data(), 0, bytes(x), bytes(y), size, size, kElements, false, nullptr});
   std::vector<double> sums(kColumns);
   for (std::ptrdiff_t row = 0; row < kRows; ++row) {
     const std::ptrdiff_t first = row * kColumns;
-    const DropoutRun run{bits.data(), first, bytes(x) + first * size, bytes(x) + first * size, size, size,
-                         kColumns,    false};
+    const DropoutRun run{bits.data(), first,  bytes(x) + first * size, bytes(x) + first * size, size, size, kColumns,
+                         false,       nullptr};
     of_dtype<T>(kernel.bias_relu)({1.5, -0.0, 0}, run, bytes(bias), bits.data());
     of_dtype<T>(kernel.apply_sums)({1.5, -0.0, 0}, run, sums.data());
   }
   Hash()(bits)(y)(x)(sums).print("dropout", kName<T>);
   elementwise<T>(kernel.keep_scaled, "keep_scaled", 1, 1);
+
+  const std::vector<std::uint64_t> thresholds = {std::uint64_t{1} << 30, 0, std::uint64_t{1} << 32, 0x12345678};
+  const std::vector<std::uint16_t> high = {1 << 14, 0, 0xffff, 0x1234};
+  mask.thresholds = thresholds.data();
+  mask.high_thresholds = high.data();
+  mask.channels = 4;
+  mask.inner = 3;
+  kernel.mask(mask, bits.data(), 0, kElements);
+  std::fill(bits.begin() + (kElements + 7) / 8, bits.end(), std::uint8_t{0});
+  const std::vector<Computed<T>> scales = tame<Computed<T>>(4);
+  of_dtype<T>(kernel.apply)({1, -0.0, 0},
+                            {bits.data(), 0, bytes(x), bytes(y), size, size, kElements, false, scales.data()});
+  Hash()(bits)(y).print("dropout by channel", kName<T>);
 }
 
 void random_numbers() {

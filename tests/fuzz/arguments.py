@@ -22,8 +22,8 @@ SCALAR = 8
 
 PLACES = {
     **dict.fromkeys(("gamma", "beta", "bias", "running_mean", "running_var", "var"), SIDE),
-    **dict.fromkeys(("mean", "inv_std", "m2", "class_weights", "weights"), SIDE),
-    **dict.fromkeys(("labels", "inv_rms"), REST),
+    **dict.fromkeys(("mean", "inv_std", "m2", "class_weights", "weights", "pos_weight"), SIDE),
+    **dict.fromkeys(("labels", "inv_rms", "sample_weight"), REST),
     "mask": BITS,
     "num_batches_tracked": SCALAR,
 }
@@ -166,6 +166,7 @@ _OTHERS: dict[str, Callable[[Frame], Any]] = {
     "rng": _rng,
     "seed": _rng,
     "p": _number_of_any_kind,
+    "reduction": lambda frame: frame.source.pick(("mean", "none", "sum", "each")),
     "params": _lists("params"),
     "grads": _lists("grads"),
     "checkpoints": _lists("checkpoints"),

@@ -270,3 +270,7 @@ def _first_weight(
             f"got {weight.shape} and {weight.dtype}"
         )
     return weight
+
+
+class _Ones:
+    """What a Dense of version 0.1 had: its pickles name the class."""

@@ -59,7 +59,7 @@ class Function(NamedTuple):
         return dy * SLOPES[self.row.name](m, saved, *rest)
 
     def valid(self, x: Array) -> Array:
-        """Which first inputs it is meant for: a gradient by y is given what the function returns."""
+        """Which first inputs it is meant for: a gradient with respect to y is given what the function returns."""
         finite = np.isfinite(x)
         if self.gradient and self.row.saves == "y":
             return finite & (x >= self.row.low) & (x <= self.row.high)

@@ -248,7 +248,7 @@ def test_limits_of_gradients(isa: str, f: Case) -> None:
         ends = np.array([-np.inf, np.inf], dtype)
         with np.errstate(all="ignore"):
             dx = f.backward_at(np.ones(2, dtype), ends)
-        # What is left of a gradient by y where y is infinite is not the function's.
+        # What is left of a gradient with respect to y where y is infinite is not the function's.
         if f.row.saves == "x":
             assert np.all(np.isin(dx, [0, 1, f.params[0] if f.params else 1]))
 

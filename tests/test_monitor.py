@@ -105,7 +105,7 @@ def test_activations_and_gradients_of_layers_by_hand() -> None:
 
 
 def one_by_one(net: nn.Sequential, x: Array, labels: Array) -> tuple[list[Array], list[Array]]:
-    """Every layer's y and the gradient by it, a layer at a time."""
+    """Every layer's y and the gradient with respect to it, a layer at a time."""
     ys: list[Array] = []
     for layer in leaves(net):
         x = layer.forward(x, training=True)
@@ -357,7 +357,7 @@ def test_look_at_arrays_of_ones_own() -> None:
     bad = {"a": [np.inf], "b": [np.nan], "c": [0.0]}
     place = rec.look_at({name: [1.0] for name in bad}, bad).first_nonfinite
     assert (place.where, place.name) == ("gradient", "b")
-    assert str(place) == "step 1: not finite: gradient by b"
+    assert str(place) == "step 1: not finite: gradient with respect to b"
 
 
 # ---- errors, examples ----

@@ -328,7 +328,7 @@ def test_what_the_curves_are_of() -> None:
         "lr",
         "norm of update / norm of weight",
         "deviation of activations",
-        "norm of gradients by activations",
+        "norm of gradients with respect to activations",
         "dead units, saturated elements",
     ]
     loss = lines(found["loss"])
@@ -349,7 +349,7 @@ def test_what_the_curves_are_of() -> None:
     expected = [[layer.activation.std for layer in seen.layers] for seen in rec.looks]
     np.testing.assert_array_equal(deviations["step 0"].get_ydata(), expected[0])
     np.testing.assert_array_equal(deviations["step 30"].get_ydata(), expected[1])
-    gradients = lines(found["norm of gradients by activations"])["step 30"].get_ydata()
+    gradients = lines(found["norm of gradients with respect to activations"])["step 30"].get_ydata()
     np.testing.assert_array_equal(gradients, [seen.gradient.norm for seen in rec.looks[1].layers])
     dead = found["dead units, saturated elements"].containers[0]
     assert [bar.get_height() for bar in dead] == [seen.dead for seen in rec.looks[1].layers]

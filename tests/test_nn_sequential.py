@@ -247,7 +247,7 @@ def test_what_users_layers_give_is_converted() -> None:
         net.backward(y)
 
 
-# ---- the gradient by x ----
+# ---- the gradient with respect to x ----
 
 
 def test_the_gradient_by_x_is_made_when_asked_for() -> None:

@@ -88,7 +88,7 @@ def maxout_backward(arrays: Arrays, values: Values) -> Forms:
 
 
 def with_gradient(loss: Callable[[Any, Any], Any]) -> Any:
-    """A loss of two tensors and its gradient by the first."""
+    """A loss of two tensors and its gradient with respect to the first."""
 
     def factory(arrays: Arrays, values: Values) -> Forms:
         x, t = tensors(arrays)

@@ -196,7 +196,7 @@ def gated(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def summed(dx: Any) -> tuple[Any, Any]:
-    """And the gradient by the bias."""
+    """And the gradient with respect to the bias."""
     return dx, dx.sum(axis=0)
 
 

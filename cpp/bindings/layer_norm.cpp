@@ -18,8 +18,8 @@ namespace nnfast {
 namespace {
 
 constexpr double kForwardNs = 0.25, kBackwardNs = 0.6;
-// Elements of a block of rows whose gradients by the parameters are summed on their own; there are at most so many
-// blocks, by the shape alone, so that the sums do not depend on the number of threads.
+// Elements of a block of rows whose gradients with respect to the parameters are summed on their own; there are at most
+// so many blocks, by the shape alone, so that the sums do not depend on the number of threads.
 constexpr std::ptrdiff_t kBlockElements = 16384;
 constexpr std::ptrdiff_t kMostBlocks = 32;
 
@@ -100,7 +100,7 @@ py::tuple layer_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, c
   return py::make_tuple(y.object(), centred ? mean.object() : py::none(), inv_std.object());
 }
 
-// Where the gradient by a parameter goes: new, or checked against what is read.
+// Where the gradient with respect to a parameter goes: new, or checked against what is read.
 Array place_gradient(py::handle out, const char* name, const Array& x, const std::vector<int>& which,
                      std::initializer_list<std::pair<const Array*, const char*>> read) {
   std::vector<npy_intp> shape;

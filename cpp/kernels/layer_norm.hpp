@@ -16,7 +16,7 @@ struct LayerNorm {
   double *dgamma, *dbeta;    // backward: sums that are added to, a place each
 };
 
-// Rows that go together, and whose gradients by the parameters are added before they join the others'.
+// Rows that go together, and whose gradients with respect to the parameters are added before they join the others'.
 constexpr int kRowsInPass = 4;
 
 // Rows [row, row_end).

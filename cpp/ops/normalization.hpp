@@ -7,7 +7,7 @@
 
 namespace nnfast {
 
-// Sums over the batch that the gradients by the parameters are: dy and dy (x - mean), one a set and segment.
+// Sums of dy and of dy (x - mean), one a set and segment: the gradients with respect to the parameters.
 struct GradientSums {
   std::vector<double> dy, dy_centred;
 };

@@ -34,7 +34,7 @@ BACKWARD = """Gradient of {name}: ``{gradient}``.
 Parameters
 ----------
 dy : array_like of float16, float32 or float64
-    Gradient of the loss by y.
+    Gradient of the loss with respect to y.
 {saves} : array_like
     {saved}
 {params}{keywords}

@@ -299,7 +299,7 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
     Parameters
     ----------
     dy : array_like of float32 or float64
-        Gradient of the loss by y, of x's shape.
+        Gradient of the loss with respect to y, of x's shape.
     x : array_like
         prelu's input.
     weight : array_like
@@ -408,7 +408,7 @@ def maxout_backward(
     Parameters
     ----------
     dy : array_like of float16, float32 or float64, shape (..., m, ...)
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     which : ndarray of uint8, dy's shape
         What maxout returned.
     pieces : int in [1, 256]

@@ -1,7 +1,8 @@
 """Activations of x + bias, the step after a matrix product, in one pass; the gradient brings the bias's along.
 
 ``bias_relu(x, bias)`` is ``relu(x + bias)`` with a bias for every element of the last axis, and likewise for gelu, silu
-and tanh. ``bias_<name>_backward`` returns the gradient by x and its sum over all other axes, the gradient by the bias.
+and tanh. ``bias_<name>_backward`` returns the gradient with respect to x and that with respect to the bias: its sum
+over all other axes.
 """
 
 from collections.abc import Callable
@@ -58,7 +59,7 @@ _BACKWARD = """Gradients of bias_{name}, by x and by the bias, from one pass.
 Parameters
 ----------
 dy : array_like of float16, float32 or float64, shape (..., n)
-    Gradient of the loss by y.
+    Gradient of the loss with respect to y.
 {saved}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
     For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
 

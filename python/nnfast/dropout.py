@@ -114,7 +114,7 @@ def dropout_backward(
     Parameters
     ----------
     dy : array_like of float16, float32 or float64
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     mask : ndarray of uint8, shape (ceil(dy.size / 8),)
         What dropout returned.
     p : float in [0, 1] or array_like of shape (dy.shape[axis],), default 0.5
@@ -283,7 +283,7 @@ def alpha_dropout_backward(
     Parameters
     ----------
     dy : array_like of float16, float32 or float64
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     mask : ndarray of uint8, shape (ceil(dy.size / 8),)
         What alpha_dropout returned.
     p : float in [0, 1], default 0.5
@@ -385,7 +385,7 @@ def bias_relu_dropout_backward(
     Parameters
     ----------
     dy : array_like of float16, float32 or float64, shape (..., n)
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     mask : ndarray of uint8, shape (ceil(dy.size / 8),)
         What bias_relu_dropout returned.
     p : float in [0, 1], default 0.5

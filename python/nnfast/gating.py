@@ -54,7 +54,7 @@ _BACKWARD = """Gradient of {name}: ``dy * {act}(b)`` in the axis's first half, `
 Parameters
 ----------
 dy : array_like of float16, float32 or float64, shape (..., n, ...)
-    Gradient of the loss by y.
+    Gradient of the loss with respect to y.
 x : array_like, shape (..., 2 * n, ...)
     What {name} was given.
 axis : int, default -1

@@ -100,7 +100,7 @@ def layer_norm_backward(
     Parameters
     ----------
     dy : array_like, shape of x
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
     gamma : array_like, or None
@@ -217,7 +217,7 @@ def rms_norm_backward(
     Parameters
     ----------
     dy : array_like, shape of x
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
     gamma : array_like, or None

@@ -193,7 +193,7 @@ def batch_norm_backward(
     Parameters
     ----------
     dy : array_like, shape of x
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
     gamma : array_like, shape (C,), or None
@@ -507,7 +507,7 @@ def group_norm_backward(
     Parameters
     ----------
     dy : array_like, shape of x
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
     gamma : array_like, shape (C,), or None
@@ -622,7 +622,7 @@ def instance_norm_backward(
     Parameters
     ----------
     dy : array_like, shape of x
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
     gamma : array_like, shape (C,), or None

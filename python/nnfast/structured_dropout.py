@@ -75,7 +75,7 @@ _MAPS_BACKWARD = """Gradient of {forward} in training: dy where the map was kept
 Parameters
 ----------
 dy : array_like of float16, float32 or float64, shape {shape}
-    Gradient of the loss by y.
+    Gradient of the loss with respect to y.
 mask : ndarray of uint8, shape (ceil(N C / 8),)
     What {forward} returned.
 p : float in [0, 1], default 0.5
@@ -357,7 +357,7 @@ def stochastic_depth_backward(
     Parameters
     ----------
     dy : array_like of float16, float32 or float64, shape (N, ...)
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch
         What stochastic_depth returned.
     p : float in [0, 1], default 0.5
@@ -466,7 +466,7 @@ def drop_connect_backward(
     Parameters
     ----------
     dy : array_like, shape (..., n_out)
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : array_like of float32 or float64, shape (..., n_in)
     weight : array_like of x's dtype, shape (n_in, n_out)
         Both as given to drop_connect.

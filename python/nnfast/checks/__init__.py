@@ -2,8 +2,8 @@
 
 check_model goes through the list of a course on neural networks and says what to try; the others are its parts, for
 when one wants to look closer. They take any Layer of nnfast.nn, those of your own too, a loss as those of nnfast are
-(``loss(scores, y)`` gives its value and the gradient by the scores), and work on copies: the network is left as it is,
-with its parameters, running statistics and random streams.
+(``loss(scores, y)`` gives its value and the gradient with respect to the scores), and work on copies: the network is
+left as it is, with its parameters, running statistics and random streams.
 
 Examples
 --------

@@ -168,7 +168,7 @@ class Probe:
 
 
 def _like(array: Array, name: str, found: dict[str, Array]) -> Array:
-    """The gradient by an array, as one that nobody else writes to."""
+    """The gradient with respect to an array, as one that nobody else writes to."""
     if name not in found:
         raise ValueError(f"net must have a gradient for each parameter, but has none for {name!r}")
     gradient = np.array(found[name])

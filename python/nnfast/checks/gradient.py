@@ -140,13 +140,13 @@ def gradient_check(
         A Sequential, or a layer; those of your own, too. Or a function of x that gives a number.
     X : array_like, shape (N, ...), or what the function takes
         For a function an array of any shape, or a list or dict of arrays, which it is given in float64. For a network a
-        few samples: 10 to 20 do, and give fewer kinks than many. If they are floats, the gradient by X is checked,
-        too.
+        few samples: 10 to 20 do, and give fewer kinks than many. If they are floats, the gradient with respect to X is
+        checked, too.
     y : array_like, shape (N, ...), or the gradient
         What loss takes. For a function the gradient at x: an array of x's shape, or a list or dict of them as x is one,
         or a function of x that gives it.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(scores, y)`` gives its value and the gradient by the scores. Of no use to a function.
+        ``loss(scores, y)`` gives its value and the gradient with respect to the scores. Of no use to a function.
     samples : int, default 10
         Coordinates of each array that are looked at, drawn at random.
     tolerance : float, default 1e-4
@@ -218,7 +218,9 @@ def gradient_check(
         probe = Probe(net, x, targets, loss)
     check = checked(probe, samples, tolerance, _seeds.generator_of(rng))
     if not check.arrays:
-        raise ValueError("there is nothing to check: no parameters, and no gradient by X")
+        raise ValueError(
+            "there is nothing to check: no parameters, and no gradient with respect to X"
+        )
     return check
 
 

@@ -77,7 +77,7 @@ def loss_at_chance(
     y : array_like, shape (N, ...)
         What loss takes.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(scores, y)`` gives its value and the gradient by the scores.
+        ``loss(scores, y)`` gives its value and the gradient with respect to the scores.
     prior : "uniform" or "frequencies", default "uniform"
         Whether guessing has scores that are all 0, or those that give the classes the probabilities they have in y. The
         latter is for a network whose last bias begins so; its loss is the entropy of y.
@@ -168,7 +168,7 @@ def regularisation_raises_loss(
     y : array_like, shape (N, ...)
         What loss takes.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(scores, y)`` gives its value and the gradient by the scores.
+        ``loss(scores, y)`` gives its value and the gradient with respect to the scores.
     penalty : function, default nnfast.penalties.l2
         ``penalty(weights, strength)`` gives its value for a list of arrays: copies of the parameters of two axes or
         more, or of all if none has.
@@ -271,7 +271,7 @@ def overfit_tiny(
     y : array_like, shape (N, ...)
         What loss takes.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(scores, y)`` gives its value and the gradient by the scores.
+        ``loss(scores, y)`` gives its value and the gradient with respect to the scores.
     size : int, default 10
         Rows, drawn at random, of which no two have the same X. A linear network learns as many as there are features.
     steps : int, default 300

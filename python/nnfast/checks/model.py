@@ -62,7 +62,7 @@ def check_model(
     y : array_like, shape (N, ...)
         What loss takes.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(scores, y)`` gives its value and the gradient by the scores.
+        ``loss(scores, y)`` gives its value and the gradient with respect to the scores.
     optimizer : function or optimizer, optional
         A function of a list of arrays that gives an optimizer of them, such as a class of nnfast.optim, or what has
         ``step(grads)`` and the rate as ``lr``; or an optimizer of nnfast for net's parameters, which is copied. Without

@@ -130,7 +130,7 @@ class Replica:
         return x if layers is None else layers.forward(x, training=True)
 
     def backward(self, part: int, dy: Array) -> Array:
-        """The gradient by what a part was given, the first's excepted: nobody wants it."""
+        """The gradient with respect to what a part was given, the first's excepted: nobody wants it."""
         layers = self._parts[part]
         if layers is None:
             return dy
@@ -149,7 +149,7 @@ class Replica:
         return _pieces.normalised(kept.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
 
     def sums(self, k: int, dy: Array) -> list[Array]:
-        """A shard's gradients by gamma and beta."""
+        """A shard's gradients with respect to gamma and beta."""
         norm, kept = self.norms[k], self._kept[k]
         kept.dy = dy
         dgamma, dbeta = _pieces.sums(dy, kept.x, kept.stats, norm.eps, norm.axis)
@@ -158,7 +158,7 @@ class Replica:
         return [dgamma, dbeta]
 
     def input_gradient(self, k: int, sums: list[Array]) -> Array:
-        """The gradient by the BatchNorm's input, by the sums over the batch."""
+        """The gradient with respect to the BatchNorm's input, by the sums over the batch."""
         norm, kept = self.norms[k], self._kept[k]
         return _pieces.input_gradient(
             kept.dy, kept.x, norm.gamma, kept.stats, sums[0], sums[1], norm.eps, norm.axis

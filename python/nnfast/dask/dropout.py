@@ -92,7 +92,7 @@ def dropout_backward(
     Parameters
     ----------
     dy : dask.array.Array of float16, float32 or float64
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     mask : dask.array.Array of bool, dy's shape
         From dropout.
     p : float in [0, 1], default 0.5

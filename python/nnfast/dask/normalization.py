@@ -105,7 +105,7 @@ def batch_norm_backward(
     Parameters
     ----------
     dy : dask.array.Array, of x's shape
-        Gradient of the loss by y.
+        Gradient of the loss with respect to y.
     x : dask.array.Array
     gamma : array_like, shape (C,), or None
         Both as given to batch_norm, eps and axis too.

@@ -47,12 +47,12 @@ class NonFinite:
     step: int
     """The steps that were recorded by then, this one among them."""
     where: str
-    """"input", "parameter", "forward", "loss", "backward" or "gradient" (by an activation or a parameter)."""
+    """"input", "parameter", "forward", "loss", "backward" or "gradient" (with respect to an activation or a parameter)."""
     name: str = ""
     """Of the layer ("3"), the parameter ("3.weight") or the activation; empty for input and loss."""
 
     def __str__(self) -> str:
-        kind = {"forward": " of layer", "backward": " of layer", "gradient": " by"}
+        kind = {"forward": " of layer", "backward": " of layer", "gradient": " with respect to"}
         return f"step {self.step}: not finite: {self.where}{kind.get(self.where, '')} {self.name}".rstrip()
 
 
@@ -78,7 +78,7 @@ class LayerStatistics:
     activation: Statistics
     """Of y, in training."""
     gradient: Statistics | None
-    """Of the gradient by y; None where there was no loss, or where the backward pass does not come."""
+    """Of the gradient with respect to y; None where there was no loss, or where the backward pass does not come."""
     dead: float
     """The share of units, in [0, 1], that are 0 for the whole batch. A unit is a place in a sample."""
     saturated: float
@@ -140,7 +140,7 @@ def look(
     y : optional
         What loss takes besides net's output: labels, targets. Without it there is no loss and no backward pass.
     loss : function, default nnfast.softmax_cross_entropy
-        ``loss(output, y)`` gives the loss and its gradient by the output.
+        ``loss(output, y)`` gives the loss and its gradient with respect to the output.
     step : int, default 0
         What the Look says of when it was.
 

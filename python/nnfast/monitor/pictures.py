@@ -36,7 +36,7 @@ def curves(history: History) -> Any:
     if history.looks:
         panels["deviation of activations"] = _deviations
         if any(seen.gradient for seen in history.looks[-1].layers):
-            panels["norm of gradients by activations"] = _gradients
+            panels["norm of gradients with respect to activations"] = _gradients
         panels["dead units, saturated elements"] = _shares
     if not panels:
         raise ValueError("there is nothing to draw before the first step, epoch or look")
@@ -61,7 +61,7 @@ def histograms(history: History) -> Any:
         right.set_yscale("log")  # most are close to 0
         right.yaxis.set_visible(False)
     axes[0].set_title(f"activations, step {look.step:,}")
-    axes[1].set_title("gradients by them, logarithmic")
+    axes[1].set_title("gradients with respect to them, logarithmic")
     return figure
 
 

@@ -226,7 +226,7 @@ class Recorder(Recorded):
         activations : mapping of str to array_like
             In the order of the forward pass; samples along the first axis.
         gradients : mapping of str to array_like, optional
-            The gradients of the loss by some of them, or all.
+            The gradients of the loss with respect to some of them, or all.
 
         Returns
         -------

@@ -1,9 +1,9 @@
 """Networks: layers with explicit ``forward`` and ``backward``, put together by ``Sequential``.
 
 Layers and optimizers are all of nnfast that keeps state. ``forward(x, training=True)`` keeps what ``backward(dy)``
-needs, which returns the gradient by x (a Sequential's only if asked to) and writes those by the parameters. ``params``
-and ``grads`` are lists in the same order, as an optimizer takes them, and the arrays in them stay the same; every
-backward writes the gradients anew.
+needs, which returns the gradient with respect to x (a Sequential's only if asked to) and writes those with respect to
+the parameters. ``params`` and ``grads`` are lists in the same order, as an optimizer takes them, and the arrays in them
+stay the same; every backward writes the gradients anew.
 
 In training all arrays lie in memory that the next step uses again, for smaller batches too: what forward or backward
 returns is overwritten by the next such call. A loss may put its gradient into the output's memory (``out=``) if the

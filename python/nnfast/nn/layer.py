@@ -62,7 +62,7 @@ class Layer(Whole):
         return self.forward(x, training=True) if training else self.forward(x)
 
     def backward(self, dy: ArrayLike) -> Array | None:
-        """The gradient by x for the gradient by y, of the last forward with training=True."""
+        """The gradient with respect to x for the gradient with respect to y, of the last forward with training=True."""
         raise NotImplementedError(f"{type(self).__name__} must have backward")
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
@@ -243,12 +243,12 @@ class KernelLayer(Layer):
         return y
 
     def backward(self, dy: ArrayLike) -> Array | None:
-        """The gradient by x, and those by the parameters into grads, of the last forward with training=True.
+        """The gradient with respect to x of the last forward with training=True; those of the parameters go to grads.
 
         Parameters
         ----------
         dy : array_like, shape of y
-            Gradient of the loss by y. It is not changed.
+            Gradient of the loss with respect to y. It is not changed.
 
         Returns
         -------

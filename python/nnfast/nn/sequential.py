@@ -120,14 +120,14 @@ class Sequential(KernelLayer):
         )
 
     def backward(self, dy: ArrayLike, *, input_gradient: bool = False) -> Array | None:
-        """The gradients by all parameters, into grads, of the last forward with training=True.
+        """The gradients with respect to all parameters, into grads, of the last forward with training=True.
 
         Parameters
         ----------
         dy : array_like, shape of y
-            Gradient of the loss by y. It is not changed.
+            Gradient of the loss with respect to y. It is not changed.
         input_gradient : bool, default False
-            Whether to return the gradient by x. Training does not need it, and it costs a matrix product.
+            Whether to return the gradient with respect to x. Training does not need it, and it costs a matrix product.
 
         Returns
         -------
@@ -479,7 +479,7 @@ def _planned_inference(stages: list[Stage]) -> tuple[list[_Step], bool]:
 
 
 def _planned_back(stages: list[Stage], first: int) -> dict[bool, list[_Step]]:
-    """The backward passes, with the gradient by x and without; without, they end at the first stage that learns."""
+    """The backward passes, with the gradient with respect to x and without: these end at the first that learns."""
     steps: list[_Step] = []
     free = False
     for stage in reversed(stages):

@@ -86,8 +86,8 @@ def plain(value: ArrayLike, name: str) -> NDArray[Any]:
     return np.asarray(value)
 
 
-def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[Any]:
-    """The array in float32 or float64, or float16 where `halves` are welcome.
+def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[Any]:
+    """The array in float32 or float64, or float16 where that is welcome.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def floating(value: ArrayLike, name: str, *, halves: bool = False) -> NDArray[An
         If it is masked or lazy, or not of real numbers.
     """
     array = plain(value, name)
-    kept = (np.float16, np.float32, np.float64) if halves else (np.float32, np.float64)
+    kept = (np.float16, np.float32, np.float64) if float16 else (np.float32, np.float64)
     if array.dtype.type in kept and array.dtype.isnative:
         return array
     # What is no float becomes float32 or float64, as NumPy's own functions have it for all but the shortest integers.
     for dtype in (
-        *((np.float16,) if halves and array.dtype.kind == "f" else ()),
+        *((np.float16,) if float16 and array.dtype.kind == "f" else ()),
         np.float32,
         np.float64,
     ):
@@ -120,8 +120,8 @@ def advice(array: NDArray[Any], name: str) -> str:
     return ""
 
 
-def check_floats(array: Any, name: str, *, halves: bool = False) -> None:
-    """Refuse what is not, as it is, an array of float32 or float64, or float16 where `halves` are welcome.
+def check_floats(array: Any, name: str, *, float16: bool = False) -> None:
+    """Refuse what is not, as it is, an array of float32 or float64, or float16 where that is welcome.
 
     Raises
     ------
@@ -130,12 +130,12 @@ def check_floats(array: Any, name: str, *, halves: bool = False) -> None:
     """
     check_unmasked(array, name)
     if isinstance(array, np.ndarray):
-        if array.dtype in (np.float32, np.float64) or (halves and array.dtype == np.float16):
+        if array.dtype in (np.float32, np.float64) or (float16 and array.dtype == np.float16):
             return
         got = f"dtype {array.dtype}"
     else:
         got = type(array).__name__
-    dtypes = "float16, float32 or float64" if halves else "float32 or float64"
+    dtypes = "float16, float32 or float64" if float16 else "float32 or float64"
     raise TypeError(f"{name} must be a numpy.ndarray of {dtypes}, got {got}")
 
 

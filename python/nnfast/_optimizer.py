@@ -115,10 +115,10 @@ class Optimizer(Resumable):
         self.skipped_count = 0
         self._core = self._new_core()
         self._check_kinds()
-        halves = any(p.dtype == np.float16 for p in self.params)
+        any_float16 = any(p.dtype == np.float16 for p in self.params)
         self._master: list[NDArray[Any] | None] | None = None
-        if halves:
-            self._master = [_copy_of_half(p) for p in self.params]
+        if any_float16:
+            self._master = [_copy_of_float16(p) for p in self.params]
         self.state = {name: [self._zeros(p) for p in self.params] for name in self._state_names}
         self.ema: list[NDArray[Any]] | None = None
         self._ema_weight = 1.0  # of what the average began with
@@ -560,7 +560,7 @@ def kept_dtype(param: NDArray[Any]) -> Any:
     return np.float32 if param.dtype == np.float16 else param.dtype
 
 
-def _copy_of_half(param: NDArray[Any]) -> NDArray[Any] | None:
+def _copy_of_float16(param: NDArray[Any]) -> NDArray[Any] | None:
     return param.astype(np.float32) if param.dtype == np.float16 else None
 
 

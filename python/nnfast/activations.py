@@ -373,7 +373,7 @@ def maxout(
     >>> y, which
     (array([ 3., -2.]), array([1, 0], dtype=uint8))
     """
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     axis = _arrays.axis_of(axis, x, "x")
     _pieces(pieces)
     if x.shape[axis] % pieces:
@@ -432,7 +432,7 @@ def maxout_backward(
     >>> nf.maxout_backward(np.array([5.0, 7.0]), np.array([1, 0], dtype=np.uint8), 2)
     array([0., 5., 7., 0.])
     """
-    dy = _arrays.floating(dy, "dy", halves=True)
+    dy = _arrays.floating(dy, "dy", float16=True)
     axis = _arrays.axis_of(axis, dy, "dy")
     _pieces(pieces)
     _arrays.check_unmasked(which, "which")

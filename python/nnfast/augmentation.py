@@ -212,7 +212,7 @@ def random_noise(
             f"x must be an array of float16, float32 or float64, got dtype {x.dtype}"
             f"{_arrays.advice(x, 'x')}"
         )
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     y = _output(out, x)
     noise = _normals(_seeds.seed_of(rng), x.shape, x.dtype)
     noise *= std

@@ -45,7 +45,7 @@ class _Average(Resumable):
         self._name, self._names = name, _array_lists.names_of(params)
         arrays = _array_lists.values(params, name)
         for i, array in enumerate(arrays):
-            _arrays.check_floats(array, self._label(name, i), halves=True)
+            _arrays.check_floats(array, self._label(name, i), float16=True)
         self._forms = [(array.shape, array.dtype) for array in arrays]
         self.update_count = 0
 
@@ -128,11 +128,11 @@ class _Average(Resumable):
 
     # ---- arrays ----
 
-    def _results(self, half: type) -> Any:
-        """New arrays with the averages, those of float16 parameters of dtype `half`."""
+    def _results(self, dtype_of_float16: type) -> Any:
+        """New arrays with the averages, those of float16 parameters of that dtype."""
         made = []
         for i, (shape, dtype) in enumerate(self._forms):
-            made.append(np.empty(shape, half if dtype == np.float16 else dtype))
+            made.append(np.empty(shape, dtype_of_float16 if dtype == np.float16 else dtype))
             self._write(i, made[i])
         return made if self._names is None else dict(zip(self._names, made, strict=True))
 
@@ -143,7 +143,7 @@ class _Average(Resumable):
             raise ValueError(f"{name} must have {len(self._forms)} arrays, got {len(arrays)}")
         for i, (array, (shape, dtype)) in enumerate(zip(arrays, self._forms, strict=True)):
             label = self._label(name, i)
-            _arrays.check_floats(array, label, halves=True)
+            _arrays.check_floats(array, label, float16=True)
             if array.dtype != dtype:
                 raise TypeError(f"{label} must have dtype {dtype}, got {array.dtype}")
             if array.shape != shape:
@@ -663,7 +663,7 @@ def _mean(
     total: NDArray[np.float64] | None = None
     count = 0
     for prediction in predictions:
-        array = _arrays.floating(prediction, f"predictions[{count}]", halves=True)
+        array = _arrays.floating(prediction, f"predictions[{count}]", float16=True)
         if total is None:
             total, product, dtype = np.zeros(array.shape), np.empty(array.shape), array.dtype
         if array.dtype != dtype:

@@ -143,7 +143,7 @@ def dropout_backward(
     """
     _check_mode(mode)
     if _arrays.has_axes(p):
-        dy = _arrays.floating(dy, "dy", halves=True)
+        dy = _arrays.floating(dy, "dy", float16=True)
         each = _channel_p(p, dy, "dy", axis)
         if mask is None:
             raise TypeError("mask must be a uint8 array of packed bits, got NoneType")
@@ -513,7 +513,7 @@ def _dropout_by_channel(
     axis: int,
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     each = _channel_p(p, x, "x", axis)
     if not training:
         if mode == "inverted":

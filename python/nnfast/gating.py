@@ -148,7 +148,7 @@ def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
     if _dask.is_dask(x):
         a, b = _halves(x, axis)
         return _ufuncs[name](a, b)
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     axis, half = _half(x, axis)
     y = _arrays.output(out, (*x.shape[:axis], half, *x.shape[axis + 1 :]), x.dtype, x)
     _core.gate(_INDEX[name], _arrays.axis_last(x, axis), _arrays.axis_last(y, axis))
@@ -166,9 +166,9 @@ def _backward(name: str, dy: Any, x: Any, axis: int, out: NDArray[Any] | None) -
             raise ValueError(f"dy must have shape {a.shape}, got {dy.shape}")
         gradients = [_ufuncs[name](dy, b), _ufuncs[f"{name}_gate_backward"](dy, a, b)]
         return np.concatenate(gradients, axis=axis)
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     axis, half = _half(x, axis)
-    dy = _arrays.floating(dy, "dy", halves=True)
+    dy = _arrays.floating(dy, "dy", float16=True)
     shape = (*x.shape[:axis], half, *x.shape[axis + 1 :])
     if dy.shape != shape:
         raise ValueError(f"dy must have shape {shape}, got {dy.shape}")

@@ -193,7 +193,7 @@ def rms_norm(
     >>> nf.rms_norm(np.array([3.0, 4.0, 0.0, 0.0]))[0].round(6)
     array([1.2, 1.6, 0. , 0. ])
     """
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     axes = _arrays.axes_of(axis, x, "x")
     if eps is None:
         wide = x.dtype not in (np.float16, np.float32)

@@ -180,7 +180,7 @@ def _drop_maps(
     axis: int,
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    x = _arrays.floating(x_in, "x", halves=True)
+    x = _arrays.floating(x_in, "x", float16=True)
     return _drop(x, _maps_of(x, "x", dims, axis), p, training, rng, mask, out)
 
 
@@ -192,7 +192,7 @@ def _drop_maps_backward(
     axis: int,
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
-    dy = _arrays.floating(dy_in, "dy", halves=True)
+    dy = _arrays.floating(dy_in, "dy", float16=True)
     maps = _maps_of(dy, "dy", dims, axis)
     return _scaled(dy, "dy", maps, mask, _checks.real_in(p, 0, 1, "p"), out)
 
@@ -340,7 +340,7 @@ def stochastic_depth(
     >>> np.unique(y[:, 0] - y[:, 1])
     array([0.])
     """
-    x = _arrays.floating(x, "x", halves=True)
+    x = _arrays.floating(x, "x", float16=True)
     return _drop(x, _samples_of(x, "x", mode), p, training, rng, mask, out)
 
 
@@ -384,7 +384,7 @@ def stochastic_depth_backward(
     array([[0., 0.],
            [2., 2.]])
     """
-    dy = _arrays.floating(dy, "dy", halves=True)
+    dy = _arrays.floating(dy, "dy", float16=True)
     maps = _samples_of(dy, "dy", mode)
     return _scaled(dy, "dy", maps, mask, _checks.real_in(p, 0, 1, "p"), out)
 

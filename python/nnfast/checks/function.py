@@ -86,7 +86,7 @@ class FunctionProbe:
             raise ValueError(f"gradient must have {list(self.arrays)}, as x has, got {list(found)}")
         made = {}
         for name, array in self.arrays.items():
-            gradient = _arrays.floating(found[name], f"gradient of {name}", halves=True)
+            gradient = _arrays.floating(found[name], f"gradient of {name}", float16=True)
             if gradient.shape != array.shape:
                 raise ValueError(
                     f"gradient of {name} must have shape {array.shape}, got {gradient.shape}"

@@ -34,7 +34,7 @@ def floating(value: Any, name: str) -> da.Array:
     """
     array = array_of(value, name)
     dtype = _arrays.floating(
-        array._meta[:0] if array.ndim else array._meta, name, halves=True
+        array._meta[:0] if array.ndim else array._meta, name, float16=True
     ).dtype
     return array.astype(dtype)
 

@@ -101,7 +101,7 @@ def statistics(values: ArrayLike) -> Statistics:
     >>> found.mean, found.min, found.max, found.counts.sum(), found.edges.shape
     (2.0, 1.0, 3.0, np.int64(4), (65,))
     """
-    array = _arrays.floating(values, "values", halves=True)
+    array = _arrays.floating(values, "values", float16=True)
     if not array.size:
         raise ValueError("values must hold at least one number, got none")
     finite = array[np.isfinite(array)].astype(np.float64)

@@ -47,7 +47,7 @@ class NonFinite:
     step: int
     """The steps that were recorded by then, this one among them."""
     where: str
-    """"input", "parameter", "forward", "loss", "backward" or "gradient" (with respect to an activation or a parameter)."""
+    """"input", "parameter", "forward", "loss", "backward" or, with respect to an activation or parameter, "gradient"."""
     name: str = ""
     """Of the layer ("3"), the parameter ("3.weight") or the activation; empty for input and loss."""
 
@@ -270,7 +270,7 @@ class _Watch(KernelLayer):
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         return self._layer.output_shape(input_shape, training)
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         for name, param in self._layer.named_params().items():
             self._found.check(param, "parameter", f"{self._name}.{name}")
         y = self._stage._train(x, False)
@@ -282,9 +282,9 @@ class _Watch(KernelLayer):
             self._saturated = float(np.mean(slopes < SATURATED * steepest))
         return y
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         self._of_dy = statistics(dy)
-        dx = self._stage._backward(dy, False, wanted)
+        dx = self._stage._backward(dy, False, need_dx)
         if dx is not None:
             self._found.check(dx, "backward", self._name)
         return dx
@@ -312,7 +312,7 @@ def _dead(y: Array) -> float:
 
 
 def _array(value: ArrayLike, name: str) -> Array:
-    array = _arrays.floating(value, name, halves=True)
+    array = _arrays.floating(value, name, float16=True)
     if not array.size:
         raise ValueError(f"{name} must hold at least one number, got none")
     return array

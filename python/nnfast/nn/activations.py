@@ -91,19 +91,19 @@ class Activation(KernelLayer):
         self._function(self._saved, *self._args)
         self._derivative(self._saved, self._saved, *self._args)
 
-    def _train(self, x: Array, own: bool) -> Array:
-        out = x if own else self._y.take(x.shape, x.dtype)
+    def _train(self, x: Array, overwrite: bool) -> Array:
+        out = x if overwrite else self._y.take(x.shape, x.dtype)
         y: Array = self._function(x, *self._args, out=out)
         self._saved = y if self._keeps_output else x
         return y
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        out = dy if own else self._dx.take(dy.shape, dy.dtype)
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
+        out = dy if overwrite else self._dx.take(dy.shape, dy.dtype)
         dx: Array = self._derivative(dy, self._saved, *self._args, out=out)
         return dx
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        y: Array = self._function(x, *self._args, out=x if own else np.empty_like(x))
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        y: Array = self._function(x, *self._args, out=x if overwrite else np.empty_like(x))
         return y
 
     def _settings(self) -> str:
@@ -262,7 +262,7 @@ class ELU(Activation):
     ) -> None:
         super().__init__(dtype if learn_alpha else None, alpha=alpha)
         if learn_alpha:
-            self._learn(alpha=np.full(1, alpha, self._dtype))
+            self._add_params(alpha=np.full(1, alpha, self._dtype))
 
     @property
     def alpha(self) -> Array | float:
@@ -280,25 +280,25 @@ class ELU(Activation):
     def _learned(self) -> Array | None:
         return self._own_params.get("alpha")
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         self._read_alpha()
-        return super()._train(x, own)
+        return super()._train(x, overwrite)
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         before = self._args  # backward may still need what training had
         self._read_alpha()
         try:
-            return super()._infer(x, own)
+            return super()._infer(x, overwrite)
         finally:
             self._args = before
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         learned = self._learned
         if learned is not None:
             # Where PReLU's input is y, its slope's gradient is the sum of dy min(y, 0).
             sums = prelu_weight_backward(dy, self._saved, learned)
             np.divide(sums, self._args[0], out=self._own_grads["alpha"])
-        return super()._backward(dy, own, wanted)
+        return super()._backward(dy, overwrite, need_dx)
 
     def _read_alpha(self) -> None:
         learned = self._learned
@@ -364,7 +364,7 @@ class PReLU(Activation):
         self.n, self.axis = _checks.integer_from(n, 1, "n"), _checks.integer(axis, "axis")
         slopes = np.full(self.n, _checks.real(init, "init"))
         super().__init__(dtype, weight=slopes[:1])
-        self._learn(weight=slopes.astype(self._dtype))
+        self._add_params(weight=slopes.astype(self._dtype))
 
     @property
     def weight(self) -> Array:
@@ -383,18 +383,18 @@ class PReLU(Activation):
             )
         return input_shape
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         self._args = (self._slopes(x.ndim),)
-        return super()._train(x, own)
+        return super()._train(x, overwrite)
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        y: Array = self._function(x, self._slopes(x.ndim), out=x if own else np.empty_like(x))
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        y: Array = self._function(x, self._slopes(x.ndim), out=x if overwrite else np.empty_like(x))
         return y
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         sums = prelu_weight_backward(dy, self._saved, self._args[0])
         self._own_grads["weight"][...] = sums.reshape(self.n)
-        return super()._backward(dy, own, wanted)
+        return super()._backward(dy, overwrite, need_dx)
 
     def _slopes(self, axes: int) -> Array:
         """The slopes in a shape that broadcasts to x's."""
@@ -469,18 +469,18 @@ class AlongAxis(KernelLayer):
             )
         return (*input_shape[:axis], input_shape[axis] // 2, *input_shape[axis + 1 :])
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         out = self._y.take(self.output_shape(x.shape), x.dtype)
         y: Array = self._function(x, axis=self.axis, out=out)
         self._saved = x if self._halves else y
         return y
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         out = self._dx.take(self._saved.shape, dy.dtype)
         dx: Array = self._derivative(dy, self._saved, axis=self.axis, out=out)
         return dx
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         y: Array = self._function(x, axis=self.axis)
         return y
 
@@ -556,22 +556,22 @@ class Maxout(KernelLayer):
             )
         return (*input_shape[:axis], input_shape[axis] // self.pieces, *input_shape[axis + 1 :])
 
-    def _taken(self, value: Any, name: str) -> Array:
+    def _as_input(self, value: Any, name: str) -> Array:
         return _arrays.floating(value, name)
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         shape = self.output_shape(x.shape)
         y = self._y.take(shape, x.dtype)
         self._which = self._numbers.take(shape, np.uint8)
         return self._largest(x, y, self._which)
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         axis = self.axis % dy.ndim
         shape = (*dy.shape[:axis], dy.shape[axis] * self.pieces, *dy.shape[axis + 1 :])
         dx = self._dx.take(shape, dy.dtype)
         return maxout_backward(dy, self._which, self.pieces, self.axis, out=dx)
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         shape = self.output_shape(x.shape)
         return self._largest(x, np.empty(shape, x.dtype), np.empty(shape, np.uint8))
 

@@ -79,9 +79,9 @@ class Dense(KernelLayer):
         super().__init__(dtype)
         self.n_in = _checks.integer_from(n_in, 1, "n_in")
         self.n_out = _checks.integer_from(n_out, 1, "n_out")
-        self._learn(weight=_first_weight((self.n_in, self.n_out), dtype, init, rng))
+        self._add_params(weight=_first_weight((self.n_in, self.n_out), dtype, init, rng))
         if bias:
-            self._learn(bias=np.zeros(self.n_out, self._dtype))
+            self._add_params(bias=np.zeros(self.n_out, self._dtype))
         self._tile = Buffer()
         self._x = self._used = self.weight
 
@@ -111,22 +111,22 @@ class Dense(KernelLayer):
             raise ValueError(f"x must have shape (N, ..., {self.n_in}), got {input_shape}")
         return (*input_shape[:-1], self.n_out)
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         z = self._product(x)
         bias = self._own_params.get("bias")
         if bias is not None:
             self._add_bias(self._flat(z), bias)
         return z
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         z = self._inferred_product(x)
         bias = self.bias
         return z if bias is None else np.add(z, bias, out=z)
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         if "bias" in self._own_params:
             _core.column_sums(dy, self._own_grads["bias"])
-        return self._product_backward(dy, wanted)
+        return self._product_backward(dy, need_dx)
 
     def _add_bias(self, z: Array, bias: Array) -> None:
         """z + bias in place, some rows at a time: NumPy makes a buffer, as large as z, for a bias that is broadcast."""
@@ -153,11 +153,11 @@ class Dense(KernelLayer):
         z: Array = self._flat(x) @ self.weight
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
-    def _product_backward(self, dz: Array, wanted: bool) -> Array | None:
-        """dx, if it is wanted, and the gradient of the weights."""
+    def _product_backward(self, dz: Array, need_dx: bool) -> Array | None:
+        """dx, with need_dx, and the gradient of the weights."""
         dz = self._flat(dz)
         self._weight_gradient(self._flat(self._x).T, dz, self._own_grads["weight"])
-        if not wanted:
+        if not need_dx:
             return None
         dx = self._dx.take((len(dz), self.n_in), dz.dtype)
         np.matmul(dz, self._used.T, out=dx)

@@ -37,10 +37,10 @@ class _AfterProduct:
         self._dense, self._bias, self._dtype = dense, dense.bias, dense._dtype
         self._dz = Buffer()  # only for a dy that may not be written
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        dz = dy if own else self._dz.take(dy.shape, dy.dtype)
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
+        dz = dy if overwrite else self._dz.take(dy.shape, dy.dtype)
         self._gradients(dy, (dz, self._dense._own_grads["bias"]))
-        return self._dense._product_backward(dz, wanted)
+        return self._dense._product_backward(dz, need_dx)
 
     def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
         """Those by the product and by the bias."""
@@ -57,7 +57,7 @@ class BiasedActivation(_AfterProduct):
         self._y = Buffer()
         self._saved: tuple[Array, ...] = ()
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         z = self._dense._product(x)
         if self._keeps_output:
             y: Array = self._forward(z, self._bias, out=z)
@@ -70,7 +70,7 @@ class BiasedActivation(_AfterProduct):
     def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
         self._derivative(dy, *self._saved, out=out)
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         z = self._dense._inferred_product(x)
         y: Array = self._forward(z, self._bias, out=z)
         return y
@@ -87,7 +87,7 @@ class BiasedReLUDropout(_AfterProduct):
         self._bits = Buffer()
         self._mask: Mask = np.empty(0, np.uint8)
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         z = self._dense._product(x)
         drop = self._dropout
         self._mask = self._bits.take(((z.size + 7) // 8,), np.uint8)
@@ -99,7 +99,7 @@ class BiasedReLUDropout(_AfterProduct):
     def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
         bias_relu_dropout_backward(dy, self._mask, self._p, out=out)
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         z = self._dense._inferred_product(x)
         y: Array = bias.bias_relu(z, self._bias, out=z)
         return y
@@ -113,14 +113,14 @@ class NormalisedReLU:
     def __init__(self, norm: BatchNorm) -> None:
         self._norm, self._dtype = norm, norm._dtype
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         return self._norm._normalised(x, "relu")
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        return self._norm._backward(dy, own, wanted)
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
+        return self._norm._backward(dy, overwrite, need_dx)
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        return self._norm._inferred(x, own, "relu")
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        return self._norm._inferred(x, overwrite, "relu")
 
 
 # ---- who is joined to whom ----

@@ -162,11 +162,11 @@ class KernelLayer(Layer):
 
     It answers forward and backward by three methods that check nothing, which a network calls by itself:
 
-    _train(x, own)              y, in a buffer of the layer or, where `own` says so, in x's memory
-    _backward(dy, own, wanted)  dx, in a buffer or, where `own` says so, in dy's memory; it is not used unless `wanted`
-    _infer(x, own)              y in new memory, or in x's where `own` says so; nothing is kept
+    _train(x, overwrite)               y, in a buffer of the layer or, with `overwrite`, in x's memory
+    _backward(dy, overwrite, need_dx)  dx, in a buffer or, with `overwrite`, in dy's memory; not read without `need_dx`
+    _infer(x, overwrite)               y in new memory, or in x's with `overwrite`; nothing is kept
 
-    A network sets `own` by what the class says of itself:
+    A network sets `overwrite` by what the class says of itself:
     """
 
     _keeps_output = False
@@ -232,7 +232,7 @@ class KernelLayer(Layer):
         ValueError
             If the layer does not take an x of this shape. Nothing is changed then.
         """
-        x = self._taken(x, "x")
+        x = self._as_input(x, "x")
         self._check(x.shape, bool(training))
         if not training:
             y = self._infer(x, False)
@@ -291,31 +291,31 @@ class KernelLayer(Layer):
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
-        own = vars(self)
-        if "_own_statistics" not in own:  # of version 0.1
+        attributes = vars(self)
+        if "_own_statistics" not in attributes:  # of version 0.1
             self._own_statistics = {
-                name: own[before]
+                name: attributes[before]
                 for name, before in _STATISTICS_0_1.items()
-                if own.get(before) is not None
+                if attributes.get(before) is not None
             }
-        for name in self._LEFT_OUT & own.keys():
-            del own[name]
+        for name in self._LEFT_OUT & attributes.keys():
+            del attributes[name]
 
     def _draw_from(self, rng: Rng) -> None:
         """Set the generator: the one that is given, or one that begins with the seed, so that steps differ."""
         self._rng_is_own = not isinstance(rng, np.random.Generator)
         self._rng = _seeds.generator_of(rng) if self._rng_is_own else rng  # type: ignore[assignment]
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         raise NotImplementedError
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         raise NotImplementedError
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         raise NotImplementedError
 
-    def _learn(self, **params: Array) -> None:
+    def _add_params(self, **params: Array) -> None:
         """Gives the layer parameters and their gradients."""
         self._own_params |= params
         self._own_grads |= {name: np.zeros_like(value) for name, value in params.items()}
@@ -348,10 +348,10 @@ class KernelLayer(Layer):
         _arrays.check_writeable(array, name)
         array[...] = given
 
-    def _taken(self, value: ArrayLike, name: str) -> Array:
+    def _as_input(self, value: ArrayLike, name: str) -> Array:
         """As an array of the dtype that the layer computes in."""
         if self._dtype is None:
-            return _arrays.floating(value, name, halves=True)
+            return _arrays.floating(value, name, float16=True)
         if type(value) is np.ndarray and value.dtype == self._dtype:
             return value
         return _arrays.floating(value, name).astype(self._dtype, copy=False)
@@ -371,7 +371,7 @@ class KernelLayer(Layer):
             raise RuntimeError("backward must follow forward(x, training=True)")
         shape, dtype = self._expected
         if type(dy) is not np.ndarray or dy.dtype != dtype:
-            dy = _arrays.floating(dy, "dy", halves=True).astype(dtype, copy=False)
+            dy = _arrays.floating(dy, "dy", float16=True).astype(dtype, copy=False)
         if dy.shape != shape:
             raise ValueError(f"dy must have the shape of y, {shape}, got {dy.shape}")
         return dy

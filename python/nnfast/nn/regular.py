@@ -99,7 +99,7 @@ class BatchNorm(KernelLayer):
             )
         self.running_var_correction = running_var_correction
         zeros, ones = np.zeros(self.n, self._dtype), np.ones(self.n, self._dtype)
-        self._learn(gamma=ones.copy(), beta=zeros.copy())
+        self._add_params(gamma=ones.copy(), beta=zeros.copy())
         self._own_statistics = {"running_mean": zeros, "running_var": ones}
         if momentum is None:
             self._own_statistics["num_batches_tracked"] = np.zeros((), np.int64)
@@ -169,15 +169,15 @@ class BatchNorm(KernelLayer):
             )
         return input_shape
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         return self._normalised(x, None)
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        return self._inferred(x, own, None)
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        return self._inferred(x, overwrite, None)
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         assert self._saved is not None  # backward comes after forward
-        dx = dy if own else self._dx.take(dy.shape, dy.dtype)
+        dx = dy if overwrite else self._dx.take(dy.shape, dy.dtype)
         grads = self._own_grads
         out = (dx, grads["gamma"], grads["beta"])
         batch_norm_backward(dy, self._x, self.gamma, self._saved, out=out)
@@ -207,7 +207,7 @@ class BatchNorm(KernelLayer):
             self._largest, self._largest_size = self._saved, x.size
         return y
 
-    def _inferred(self, x: Array, own: bool, activation: str | None) -> Array:
+    def _inferred(self, x: Array, overwrite: bool, activation: str | None) -> Array:
         params, statistics = self._own_params, self._own_statistics
         return batch_norm(
             x,
@@ -218,7 +218,7 @@ class BatchNorm(KernelLayer):
             eps=self.eps,
             axis=self.axis,
             activation=activation,
-            out=x if own else None,
+            out=x if overwrite else None,
         )[0]
 
     def _move_running(self, batch: BatchNormStats) -> None:
@@ -300,18 +300,18 @@ class Dropout(KernelLayer):
         found: Mode = vars(self)["mode"]
         return found
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         self._mask = self._bits.take(((x.size + 7) // 8,), np.uint8)
         seed, offset = self._place(x)
         _core.dropout_mask(x.size, self.p, 1, seed, offset, self._mask)
         self._scale = self._training_scale()  # backward takes the same, whatever becomes of p
-        return self._kept(x, x if own else self._y.take(x.shape, x.dtype))
+        return self._kept(x, x if overwrite else self._y.take(x.shape, x.dtype))
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
-        return self._kept(dy, dy if own else self._dx.take(dy.shape, dy.dtype))
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
+        return self._kept(dy, dy if overwrite else self._dx.take(dy.shape, dy.dtype))
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        return dropout(x, self.p, training=False, mode=self.mode, out=x if own else None)[0]
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        return dropout(x, self.p, training=False, mode=self.mode, out=x if overwrite else None)[0]
 
     def _place(self, x: Array) -> tuple[int, int]:
         """The seed of the mask, and where x begins in what the mask is for."""
@@ -426,7 +426,7 @@ class StochasticDepth(KernelLayer):
             raise ValueError(f"branch must keep the shape of x, {input_shape}, got {shape}")
         return shape
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         added = self._branch._train(x, False)
         y = self._y.take(x.shape, x.dtype)
         self._p_then = self.p  # backward takes the same, whatever becomes of p
@@ -435,17 +435,17 @@ class StochasticDepth(KernelLayer):
         self._mask = mask
         return np.add(x, y, out=y)
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         dadded = self._dbranch.take(dy.shape, dy.dtype)
         stochastic_depth_backward(dy, self._mask, self._p_then, mode=self.mode, out=dadded)
-        through = self._branch._backward(dadded, True, wanted)
-        if not wanted:
+        through = self._branch._backward(dadded, True, need_dx)
+        if not need_dx:
             return None
-        assert through is not None  # it is wanted
-        return np.add(dy, through, out=dy if own else self._dx.take(dy.shape, dy.dtype))
+        assert through is not None  # with need_dx
+        return np.add(dy, through, out=dy if overwrite else self._dx.take(dy.shape, dy.dtype))
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        return np.add(x, self._branch._infer(x, False), out=x if own else None)
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        return np.add(x, self._branch._infer(x, False), out=x if overwrite else None)
 
     def _settings(self) -> str:
         return f"{self.branch!r}, {self._own_settings()}"
@@ -486,12 +486,12 @@ class Flatten(KernelLayer):
         batch_of(input_shape, 1, "(N, ...)")
         return input_shape[0], prod(input_shape[1:])
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         self._shape = x.shape
-        return self._infer(x, own)
+        return self._infer(x, overwrite)
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         return dy.reshape(self._shape)
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         return x.reshape(len(x), prod(x.shape[1:]))

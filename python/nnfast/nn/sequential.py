@@ -22,8 +22,8 @@ class _Step(NamedTuple):
     """A stage, and whether it may write into what it is given."""
 
     stage: Stage
-    own: bool
-    wanted: bool = True
+    overwrite: bool
+    need_dx: bool = True
 
 
 class _Plan(NamedTuple):
@@ -353,21 +353,21 @@ class Sequential(KernelLayer):
     def _training_steps(self) -> list[_Step]:
         return self._plan.training
 
-    def _train(self, x: Array, own: bool) -> Array:
-        for stage, own, _ in self._training_steps:
-            x = stage._train(x, own)
+    def _train(self, x: Array, overwrite: bool) -> Array:
+        for stage, overwrite, _ in self._training_steps:
+            x = stage._train(x, overwrite)
         return x
 
-    def _infer(self, x: Array, own: bool) -> Array:
-        for stage, own, _ in self._plan.inference:
-            x = stage._infer(x, own)
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        for stage, overwrite, _ in self._plan.inference:
+            x = stage._infer(x, overwrite)
         return x
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         dx: Any = dy
-        for stage, own, wanted_there in self._plan.backward[wanted]:
-            dx = stage._backward(dx, own, wanted_there)
-        return dx if wanted else None
+        for stage, overwrite, need_dx_there in self._plan.backward[need_dx]:
+            dx = stage._backward(dx, overwrite, need_dx_there)
+        return dx if need_dx else None
 
     # ---- what the methods above are made of ----
 
@@ -487,7 +487,7 @@ def _planned_back(stages: list[Stage], first: int) -> dict[bool, list[_Step]]:
         free = _frees(stage, free)
     short = steps[: len(stages) - first]
     if short:
-        short[-1] = short[-1]._replace(wanted=False)
+        short[-1] = short[-1]._replace(need_dx=False)
     return {True: steps, False: short}
 
 

@@ -21,9 +21,9 @@ class Stage(Protocol):
     _is_view: bool
     _dtype: np.dtype[Any] | None
 
-    def _train(self, x: Array, own: bool) -> Array: ...
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None: ...
-    def _infer(self, x: Array, own: bool) -> Array: ...
+    def _train(self, x: Array, overwrite: bool) -> Array: ...
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None: ...
+    def _infer(self, x: Array, overwrite: bool) -> Array: ...
 
 
 class ForeignStage:
@@ -36,20 +36,20 @@ class ForeignStage:
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
 
-    def _train(self, x: Array, own: bool) -> Array:
+    def _train(self, x: Array, overwrite: bool) -> Array:
         return self._as(x, self._layer.forward(x, training=True), "y")
 
-    def _backward(self, dy: Array, own: bool, wanted: bool) -> Array | None:
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         dx: Any = self._layer._input_gradient(dy)
-        return self._as(dy, dx, "dx") if wanted else None
+        return self._as(dy, dx, "dx") if need_dx else None
 
-    def _infer(self, x: Array, own: bool) -> Array:
+    def _infer(self, x: Array, overwrite: bool) -> Array:
         return self._as(x, self._layer.forward(x), "y")
 
     def _as(self, given: Array, result: Any, name: str) -> Array:
         """What the layer gave, in the dtype of what it was given."""
         name = f"{name} of {type(self._layer).__name__}"
-        return _arrays.floating(result, name, halves=True).astype(given.dtype, copy=False)
+        return _arrays.floating(result, name, float16=True).astype(given.dtype, copy=False)
 
 
 def stage_of(layer: Layer) -> Stage:

@@ -47,7 +47,7 @@ class NonFinite:
     step: int
     """The steps that were recorded by then, this one among them."""
     where: str
-    """"input", "parameter", "forward", "loss", "backward" or, with respect to an activation or parameter, "gradient"."""
+    """"input", "parameter", "forward", "loss", "backward" or "gradient", which is of an activation or a parameter."""
     name: str = ""
     """Of the layer ("3"), the parameter ("3.weight") or the activation; empty for input and loss."""
 

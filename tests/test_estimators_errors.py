@@ -211,3 +211,18 @@ def test_weights_that_are_no_numbers(make: Any) -> None:
     with pytest.raises(ValueError, match="the weights became infinite: the learning rate, "):
         net.partial_fit(x * 100, y, **({"classes": [0, 1, 2]} if make is NNClassifier else {}))
     assert not hasattr(net, "net_")
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("make", [NNClassifier, NNRegressor])
+def test_a_loss_that_is_no_number_is_named_whatever_the_next_batch_meets(
+    make: Any, batch_norm: bool
+) -> None:
+    settings = {"learning_rate_init": 1e160, "optimizer": "sgd", "random_state": 0}
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2
+    with pytest.raises(ValueError, match=r"the loss became (nan|inf) in epoch 1: the learning rate"):
+        make((8, 8), batch_norm=batch_norm, batch_size=10, **settings).fit(x, y)
+    net = make((8, 8), batch_norm=batch_norm, batch_size=10, **settings)
+    classes = {"classes": [0, 1]} if make is NNClassifier else {}
+    with pytest.raises(ValueError, match=r"the loss became (nan|inf) in epoch 1: the learning rate"):
+        net.partial_fit(x, y, **classes)

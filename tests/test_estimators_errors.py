@@ -220,9 +220,13 @@ def test_a_loss_that_is_no_number_is_named_whatever_the_next_batch_meets(
 ) -> None:
     settings = {"learning_rate_init": 1e160, "optimizer": "sgd", "random_state": 0}
     x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2
-    with pytest.raises(ValueError, match=r"the loss became (nan|inf) in epoch 1: the learning rate"):
+    with pytest.raises(
+        ValueError, match=r"the loss became (nan|inf) in epoch 1: the learning rate"
+    ):
         make((8, 8), batch_norm=batch_norm, batch_size=10, **settings).fit(x, y)
     net = make((8, 8), batch_norm=batch_norm, batch_size=10, **settings)
     classes = {"classes": [0, 1]} if make is NNClassifier else {}
-    with pytest.raises(ValueError, match=r"the loss became (nan|inf) in epoch 1: the learning rate"):
+    with pytest.raises(
+        ValueError, match=r"the loss became (nan|inf) in epoch 1: the learning rate"
+    ):
         net.partial_fit(x, y, **classes)

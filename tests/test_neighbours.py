@@ -186,6 +186,7 @@ except Exception as error:
 def test_an_interrupt_reaches_a_training_loop() -> None:
     code = """
 import os, signal, threading, numpy as np, nnfast as nf
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 x = np.ones(1_000_000, np.float32)
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
@@ -219,6 +220,7 @@ import os, signal, threading, numpy as np, nnfast as nf
 p = np.zeros(4_000_000, np.float32)
 opt = nf.optim.SGD([p], lr=1.0, momentum=0.0)
 one = np.full_like(p, -1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     while True:

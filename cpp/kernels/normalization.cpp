@@ -16,9 +16,9 @@
 namespace nnfast {
 namespace {
 
-// Of float64 the mean of so many first members: an origin nearer the mean of all, since what is lost where
-// sum (x - origin)^2 / n is less (mean - origin)^2 counts in all the digits that there are. It is the first member and
-// the mean difference from that, and so exact where all are equal.
+// The origin of float64 moments is the mean of so many first members: the nearer it is to the mean of all, the fewer
+// digits the variance loses to cancellation. It is computed as the first member and the mean difference from that, and
+// so is exact where all members are equal.
 constexpr std::ptrdiff_t kOriginMembers = 4;
 
 NNFAST_INLINE double mean_of_first(const Normalization& norm, std::ptrdiff_t set) {

@@ -132,9 +132,8 @@ class Training:
             targets, total = y[order], 0.0
             for part, batch in zip(parts, rows.batches(order, parts), strict=True):
                 total += (part.stop - part.start) * self._step(rows, batch, targets[part])
-                if not math.isfinite(
-                    total
-                ):  # which says more than what the next step stumbles over
+                # The next step would fail on the NaN in its statistics, with an error that says less.
+                if not math.isfinite(total):
                     break
             yield Epoch(total / len(x), float(self.optimizer.lr), perf_counter() - begin)
 

@@ -137,3 +137,32 @@ def test_max_norm_of_large_weights(axis: Any, dtype: type, scale: float) -> None
     expected = (w / scale) / np.sqrt(np.square(w / scale).sum(axis=axis, keepdims=True))
     nf.penalties.max_norm_(w, 1.0, axis=axis)
     np.testing.assert_allclose(w, expected, 4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("each", [False, True])
+def test_gradients_are_clipped_by_their_norm(isa: str, scale: float, each: bool) -> None:
+    rng = np.random.default_rng(0)
+    grads = [rng.standard_normal(5000), rng.standard_normal((7, 3)).T]
+    options: dict[str, Any] = {"clip_norm" if each else "clip_global_norm": 2.0}
+    ends = []
+    for factor in (1.0, scale):
+        params = [np.zeros_like(grad) for grad in grads]
+        opt = nf.optim.SGD(params, lr=1, **options)
+        stats = opt.step([factor * grad for grad in grads], stats=True)
+        assert stats is not None
+        norms = [factor * np.linalg.norm(grad) for grad in grads]
+        np.testing.assert_allclose(stats.grad_norm, norms, 1e-12)
+        np.testing.assert_allclose(stats.global_grad_norm / factor, np.hypot(*norms) / factor, 1e-12)
+        ends.append(params)
+    for small, large in zip(*ends, strict=True):
+        np.testing.assert_allclose(large, small, 1e-6)
+
+
+def test_norms_of_gradients_that_are_no_numbers_say_so() -> None:
+    for value in (np.nan, np.inf):
+        opt = nf.optim.SGD([np.zeros(3), np.zeros(2)], lr=1, skip_nonfinite=True)
+        stats = opt.step([np.array([1.0, value, 2.0]), np.ones(2)], stats=True)
+        assert stats is not None and stats.skipped
+        np.testing.assert_array_equal(stats.grad_norm, [value, np.sqrt(2)])
+        np.testing.assert_equal(stats.global_grad_norm, value)

@@ -479,12 +479,13 @@ void step_full(const double* hyperparameters, double grad_scale, char* const* ar
 }
 
 template <class T>
-void gradient_sums(const double*, double, char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
-                   double* sums) {
+void gradient_sums(const double*, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+                   std::ptrdiff_t n, double* sums) {
   const ExceptionScope exceptions;
+  const Vec<T> scale = broadcast<Vec<T>>(static_cast<T>(grad_scale));
   GradientStatistics<T> gradients;
   for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-    gradients.add(ParameterElements<T, false>{arrays, strides, i, count}.load(kGrad), part);
+    gradients.add(scale * ParameterElements<T, false>{arrays, strides, i, count}.load(kGrad), part);
   });
   gradients.add_to(sums);
 }

@@ -53,7 +53,7 @@ void sum_gradients(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t f
   char* arrays[kOptimArrays] = {};
   arrays[kGrad] = block;
   strides[kGrad] = size;
-  fn(parameter.hyperparameters, 1, arrays, strides, last - first, sums);
+  fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, last - first, sums);
 }
 
 // All elements of all parameters are one range, so that threads share the list evenly whatever its arrays' sizes.
@@ -98,18 +98,45 @@ bool all_finite(const OptimSumsList& sums) {
                      [](const auto& of_parameter) { return of_parameter[kNaNs] + of_parameter[kInfinities] == 0; });
 }
 
+double grad_squares(const OptimSumsList& sums) {
+  double all = 0;
+  for (const auto& of_parameter : sums) all += of_parameter[kGradSquares];
+  return all;
+}
+
+// Squares of gradients of float64 may overflow where their norm does not: they are summed once more, scaled by a power
+// of two, which is returned.
+double downscale_squares(const std::vector<OptimParameter>& parameters, const PerDtype<OptimFn>& gradients, double ns,
+                         OptimSumsList& sums) {
+  if (!std::isinf(grad_squares(sums)) || !all_finite(sums)) return 1;
+  constexpr double scale = 0x1p-600;
+  std::vector<OptimParameter> scaled = parameters;
+  for (OptimParameter& parameter : scaled) parameter.grad_scale = scale;
+  const OptimSumsList squares = run_blocks(scaled, gradients, ns, true, sum_gradients);
+  for (std::size_t i = 0; i < sums.size(); ++i) sums[i][kGradSquares] = squares[i][kGradSquares];
+  return scale;
+}
+
 // The factor of torch.nn.utils.clip_grad_norm_: at most 1, and a little less than would be exact.
-double clip_factor(double squares, double max_norm) {
-  const double factor = max_norm / (std::sqrt(squares) + 1e-6);
+double clip_factor(double norm, double max_norm) {
+  const double factor = max_norm / (norm + 1e-6);
   return factor < 1 ? factor : (factor == factor ? 1 : factor);
 }
 
-void clip(std::vector<OptimParameter>& parameters, const OptimSumsList& sums, const OptimOptions& options) {
-  double all = 0;
-  for (const auto& of_parameter : sums) all += of_parameter[kGradSquares];
+void clip(std::vector<OptimParameter>& parameters, const OptimSumsList& sums, double scale,
+          const OptimOptions& options) {
+  const double all = grad_squares(sums);
   const bool global = options.clip_norm == ClipNorm::global;
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    parameters[i].grad_scale = clip_factor(global ? all : sums[i][kGradSquares], options.max_norm);
+    parameters[i].grad_scale = clip_factor(std::sqrt(global ? all : sums[i][kGradSquares]) / scale, options.max_norm);
+}
+
+// Norms in place of sums of squares.
+void take_roots(OptimSumsList& sums, double scale) {
+  for (auto& of_parameter : sums) {
+    for (const int k : {kGradSquares, kUpdateSquares, kParamSquares}) of_parameter[k] = std::sqrt(of_parameter[k]);
+    of_parameter[kGradSquares] /= scale;
+  }
 }
 
 }  // namespace
@@ -120,19 +147,27 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   const OptimKernels& kernel = *kernels().optim;
   const int index = static_cast<int>(rule);
   const double ns = kRuleCosts[index].ns;
+  const auto downscale = [&] { return downscale_squares(parameters, kernel.gradients, kGradientNorms.ns, sums); };
+  bool done = true;
+  double scale = 1;
   if (options.clip_norm != ClipNorm::none || options.skip_nonfinite) {
     sums = run_blocks(parameters, kernel.gradients, kGradientNorms.ns, true, sum_gradients);
-    if (options.skip_nonfinite && !all_finite(sums)) return false;
-    if (options.clip_norm != ClipNorm::none) clip(parameters, sums, options);
+    done = !options.skip_nonfinite || all_finite(sums);
+    scale = downscale();
+    if (done && options.clip_norm != ClipNorm::none) clip(parameters, sums, scale, options);
   }
-  if (options.ema || options.clip_value || options.sums) {
+  if (done && (options.ema || options.clip_value || options.sums)) {
     OptimSumsList found =
         run_blocks(parameters, kernel.full[index], ns + (options.sums ? kStepSums.ns : 0), options.sums, run_range);
-    if (options.sums) sums = std::move(found);
-  } else {
+    if (options.sums) {
+      sums = std::move(found);
+      scale = downscale();
+    }
+  } else if (done) {
     run_plain(parameters, kernel.plain[index], ns);
   }
-  return true;
+  if (options.sums) take_roots(sums, scale);
+  return done;
 }
 
 }  // namespace nnfast

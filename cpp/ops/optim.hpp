@@ -31,7 +31,7 @@ struct OptimOptions {
 // Of each parameter.
 using OptimSumsList = std::vector<std::array<double, kOptimSums>>;
 
-// Returns whether the step was made, and in `sums` those that options ask for.
+// Returns whether the step was made, and in `sums`, if options ask for them, norms in place of the sums of squares.
 bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
                 OptimSumsList& sums);
 

@@ -78,7 +78,10 @@ class StepStats:
     @property
     def global_grad_norm(self) -> float:
         """The norm of all gradients as one vector."""
-        return sqrt(float(np.square(self.grad_norm).sum()))
+        largest = float(self.grad_norm.max(initial=0))
+        if not 0 < largest < inf:
+            return largest
+        return largest * sqrt(float(np.square(self.grad_norm / largest).sum()))
 
 
 class Optimizer(Resumable):
@@ -607,7 +610,7 @@ def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:
 
 
 def _stats(sums: NDArray[np.float64], skipped: bool) -> StepStats:
-    grad, update, param = np.sqrt(sums[:, :3]).T
+    grad, update, param = sums[:, :3].T
     if skipped:
         param = np.full_like(param, np.nan)
     counts = sums[:, 3:].astype(np.int64).T

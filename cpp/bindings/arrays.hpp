@@ -67,9 +67,9 @@ Array any_array(py::handle value, const char* name);
 // An argument that is only read: any array-like of real numbers. float32 and float64 arrays are not copied; float16 and
 // short integers become float32, other integers float64, as in NumPy's functions.
 Array read_floats(py::handle value, const char* name);
-// The same where there is a kernel for float16.
+// As read_floats, for functions with a float16 kernel: float16 arrays are not converted.
 Array read_floats_or_float16(py::handle value, const char* name);
-// The same, converted to one dtype where it has another.
+// As read_floats_or_float16, converted to `dtype` where the array has another one.
 Array read_as(py::handle value, int dtype, const char* name);
 // The array, or a copy of it that is contiguous in C order.
 Array contiguous(const Array& array);
@@ -98,7 +98,7 @@ void require_disjoint(const Array& a, const char* a_name, const Array& b, const 
 
 // `out` if it is not None, checked against `like` (dtype and shape), else a new array.
 Array output(py::handle out, const Array& like, const char* name, const char* like_name);
-// The same for a result of another shape, which must not share memory with any of `others`.
+// As above, for a result of a shape of its own, which must not share memory with any of `others`.
 using Apart = std::pair<const Array*, const char*>;
 Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
              std::initializer_list<Apart> others);

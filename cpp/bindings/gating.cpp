@@ -37,7 +37,7 @@ void gate_rows_backward(int index, py::handle dy_in, py::handle x_in, py::handle
   report(kGates[index].name + 1, raised);
 }
 
-// The same of two arrays, as ufuncs.
+// Ufuncs that take both halves as arrays of their own.
 py::dict make_gates() {
   py::dict ufuncs;
   for (int index = 0; index < static_cast<int>(Gate::Count); ++index) {

@@ -27,9 +27,10 @@ struct Backward {
   }
 };
 
-// ---- maxout (Goodfellow et al. 2013): the largest of every `pieces` neighbours ----
+// ---- maxout (Goodfellow et al. 2013): the largest of every `pieces` consecutive elements ----
 
-// The larger of both, a NaN before any number, the first of equals; `which` becomes `piece` where it is the candidate.
+// The larger of both, a NaN before any number, the first of equals; `which` becomes `piece` where the candidate is
+// larger.
 template <class V>
 NNFAST_INLINE void keep_better(V& best, Mask<V>& which, V candidate, int piece) {
   const Mask<V> better = (candidate > best) | ((candidate != candidate) & (best == best));

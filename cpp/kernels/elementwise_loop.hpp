@@ -112,7 +112,8 @@ unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::pt
   return exceptions.raised() & Kernel::raises;
 }
 
-// The same of float16 with parameters of float32, by the loop over float32. `data`: the inputs that are no parameters.
+// The float16 variant, with parameters of float32: widens to float32, rounds once. `data`: the inputs that are no
+// parameters.
 [[gnu::noinline, maybe_unused]] unsigned in_float32(ElementwiseFn of_float32, int inputs, int data, char* const* arrays,
                                                     const std::ptrdiff_t* strides, std::ptrdiff_t n) {
   constexpr int most = 4;

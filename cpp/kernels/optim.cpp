@@ -182,7 +182,7 @@ struct Adam {
   }
 };
 
-// The same with the largest v so far, before the correction or after its own    (Reddi, Kale, Kumar 2018)
+// As Adam, with the largest v so far, before the correction or after its own     (Reddi, Kale, Kumar 2018)
 template <class V>
 struct AmsGrad {
   V lr, eps, correction;
@@ -327,9 +327,8 @@ NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Paramet
   return p;
 }
 
-// After a matrix product the caches of all cores hold the parameters, so that a store there waits for the other cores.
-// The unroll factor, after which parameters are stored one after another: they wait together, with no other store
-// between.
+// Unroll factor; the parameters of so many vectors are stored together. After a matrix product the caches of all cores
+// hold them, so that a store waits for the other cores: these wait at the same time, with no other store in between.
 constexpr int kUnrolledSteps = 4;
 
 template <class T, int States>
@@ -456,7 +455,7 @@ template <class T>
     });
     window.set(kGrad, grads);
     plain(hyperparameters, hyperparameters[kSign], window.at, window.strides, count,
-          nullptr);  // the sign is in grads: twice is none
+          nullptr);  // grads have the sign already, and times it again they do not
     for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
       const V p = elements(i, some).load(kParam);
       if (window.at[kEma]) elements(i, some).store(kEma, common.averaged(elements(i, some).load(kEma), p));

@@ -48,7 +48,7 @@ unsigned prelu_channels(const Elementwise& kernel, Dtype dtype, const ChannelSha
 
 namespace {
 
-// Elements of a weight, or rows of weights, whose products are summed before they join the others.
+// Elements of a weight, or rows of weights, per partial sum.
 constexpr std::ptrdiff_t kPreluBlock = 256;
 
 // Sums the products of one weight's elements, in C order.

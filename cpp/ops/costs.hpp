@@ -62,7 +62,7 @@ constexpr Cost kCosts[] = {
     {"gelu_tanh_backward", 0.7},
     {"prelu_channels", 0.12, kMemoryBound},  // one weight a channel
     {"prelu_weight_rows", 0.6},              // the gradient with respect to the weights, of rows of them
-    {"prelu_weight_strided", 1.5},           // the same of any other layout
+    {"prelu_weight_strided", 1.5},           // of weights in any other layout
     {"maxout", 0.15},                        // an element of x
 
     // Gated linear units, an element of y; and the gradient with respect to the gates alone.

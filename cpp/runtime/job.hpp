@@ -1,4 +1,4 @@
-// A range of work cut into chunks, as the threading runtimes hand it round.
+// A range of work cut into chunks, as the threading runtimes distribute it.
 #pragma once
 
 #include <algorithm>

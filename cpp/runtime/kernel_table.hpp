@@ -18,7 +18,7 @@ struct KernelTable {
 #undef NNFAST_MEMBER
 };
 
-// What this build has, the narrowest first.
+// The instruction sets of this build, the narrowest first.
 std::span<const KernelTable> built_kernels();
 
 // The table in use: after choose_kernels(), the widest that the machine supports, up to the cap.

@@ -23,7 +23,7 @@ const char* threading_name();
 
 namespace detail {
 using RangeFn = void (*)(void* body, std::ptrdiff_t begin, std::ptrdiff_t end);
-// Below this much work in all, no second thread is thought of.
+// Less work than this in total runs on the calling thread alone.
 constexpr double kSerialNs = 4.5e3;
 bool serial(std::ptrdiff_t items, double ns_per_item);
 void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, RangeFn call, void* body);

@@ -78,7 +78,7 @@ NNFAST_INLINE void put_bits(std::uint8_t* bits, std::ptrdiff_t position, std::ui
 class BitWriter {
  public:
   NNFAST_INLINE explicit BitWriter(std::uint8_t* to) : to_(to) {}
-  // The low `count` bits, at most 16; those above are 0.
+  // Appends the low `count` bits, at most 16; the higher ones must be 0.
   NNFAST_INLINE void put(std::uint32_t bits, std::ptrdiff_t count) {
     waiting_ |= static_cast<std::uint64_t>(bits) << filled_;
     filled_ += count;

@@ -41,7 +41,7 @@ NNFAST_INLINE unsigned raised_in(FloatState state) {
 // Keeps the arithmetic of a loop between its two ends: the compiler does not know that it reads the state.
 NNFAST_INLINE void fence_arithmetic() { asm volatile("" ::: "memory"); }
 
-// Hides from the caller what the loop raises, and tells what it was.
+// Keeps the floating-point exceptions of a loop from the caller's flags; raised() returns them.
 class ExceptionScope {
  public:
   ExceptionScope() : before_(float_state()) { fence_arithmetic(); }

@@ -102,7 +102,7 @@ NNFAST_INLINE Exponential<V> exp_unsummed(X x) {
   return {doublings<V>(reduced.steps), {factor, factor * (r + rest)}};
 }
 
-// The same with m.lo below half an ulp of m.hi; of a vector or a pair.
+// As exp_unsummed, with m.lo below half an ulp of m.hi. x: a vector or a pair.
 template <class V, class X>
 NNFAST_INLINE Exponential<V> exp_pair(X x) {
   const Exponential<V> e = exp_unsummed<V>(x);
@@ -138,7 +138,7 @@ NNFAST_INLINE V divide(V a, Pair<V> b) {
   return fma(fma(-q, b.lo, fma(-q, b.hi, a)), reciprocal, q);
 }
 
-// The same, unevaluated.
+// The quotient as an unevaluated sum.
 template <class V>
 NNFAST_INLINE Pair<V> divide_unsummed(Pair<V> a, Pair<V> b) {
   const V reciprocal = 1 / b.hi;

@@ -20,7 +20,7 @@
 #else
 #define NNFAST_INLINE __attribute__((always_inline)) inline
 #endif
-// The same of a lambda: [&](int i) NNFAST_INLINED { ... }
+// For lambdas: [&](int i) NNFAST_INLINED { ... }
 #define NNFAST_INLINED __attribute__((always_inline))
 
 namespace nnfast {
@@ -261,7 +261,7 @@ NNFAST_INLINE V permute(V v, Mask<V> index) {
     return bit_cast<V>(_mm512_permutexvar_epi64(bit_cast<__m512i>(index), bit_cast<__m512i>(v)));
   }
 #elif defined(__AVX2__)
-  // Lanes of 64 bits go as two of 32.
+  // A lane of 64 bits is moved as two of 32.
   if constexpr (sizeof(Element<V>) == 8) index = 2 * index + ((2 * index + 1) << 32);
   return bit_cast<V>(_mm256_permutevar8x32_epi32(bit_cast<__m256i>(v), bit_cast<__m256i>(index)));
 #else
@@ -279,7 +279,7 @@ constexpr int kTableSize = static_cast<int>(32 / sizeof(T));
 template <class V>
 NNFAST_INLINE V lookup(const Element<V> (&table)[kTableSize<Element<V>>], Mask<V> index) {
 #if defined(__AVX512F__)
-  // Twice the table in a register; the indices above it are not looked at.
+  // The table is in a register twice; higher bits of an index are ignored.
   if constexpr (sizeof(Element<V>) == 4) {
     return _mm512_permutexvar_ps(bit_cast<__m512i>(index), _mm512_broadcast_f32x8(_mm256_loadu_ps(table)));
   } else {
@@ -289,7 +289,7 @@ NNFAST_INLINE V lookup(const Element<V> (&table)[kTableSize<Element<V>>], Mask<V
   if constexpr (sizeof(Element<V>) == 4) {
     return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), bit_cast<__m256i>(index));
   } else {
-    // Lanes of 64 bits go as two of 32: 2 index and the one above.
+    // A lane of 64 bits is moved as two of 32: 2 index and 2 index + 1.
     const __m256i low = _mm256_shuffle_epi32(_mm256_slli_epi64(bit_cast<__m256i>(index), 1), 0xa0);
     const __m256i both = _mm256_or_si256(low, _mm256_set1_epi64x(std::int64_t{1} << 32));
     return bit_cast<V>(_mm256_permutevar8x32_epi32(bit_cast<__m256i>(_mm256_loadu_pd(table)), both));

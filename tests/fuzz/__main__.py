@@ -129,7 +129,7 @@ def draw_sequences(seconds: float, seed: int) -> None:
     count, returned, failures = 0, 0, set()
     while time.monotonic() - begin < seconds:
         name, data = rng.choice(sequences.SHARES), rng.randbytes(rng.randrange(8, 90))
-        faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
+        faulthandler.dump_traceback_later(20 * SECONDS, exit=True)  # others may have the cores
         try:
             returned += sequences.run(name, data)
         except Exception as error:

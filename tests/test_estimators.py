@@ -38,9 +38,10 @@ from estimator_data import (
     differ,
     params,
 )
-from nnfast import _estimator, estimators
+from nnfast import estimators
 from nnfast._testing import forced
 from nnfast.estimators import NNClassifier, NNRegressor
+from nnfast.estimators import estimator as estimator_module
 from test_examples import examples
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +156,7 @@ def test_predictions_go_through_the_network_in_pieces(monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         nf.nn.Sequential, "forward", lambda self, x: seen.append(len(x)) or forward(self, x)
     )
-    monkeypatch.setattr(_estimator, "_ROWS", 40)
+    monkeypatch.setattr(estimator_module, "ROWS", 40)
     np.testing.assert_allclose(net.predict_proba(X), whole, rtol=1e-12)
     assert seen == [40, 40, 10]
 

@@ -19,8 +19,7 @@ from estimator_data import (
     data,
     params,
 )
-from nnfast import _training
-from nnfast.estimators import NNClassifier, NNRegressor
+from nnfast.estimators import NNClassifier, NNRegressor, training
 
 
 @both
@@ -192,7 +191,7 @@ def test_a_loss_that_is_no_number(x: Array, y: Array, settings: Any, reason: str
 
 
 def test_many_classes_are_no_large_values() -> None:
-    assert "the learning rate, 0.1," in _training.why_not_finite(X, np.arange(5000), 0.1)
+    assert "the learning rate, 0.1," in training.why_not_finite(X, np.arange(5000), 0.1)
 
 
 def test_a_loss_that_is_no_number_in_pieces() -> None:

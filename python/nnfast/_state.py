@@ -47,6 +47,11 @@ def by_name(
     }
 
 
+def kept_dtype(param: NDArray[Any]) -> Any:
+    """Of the state of a parameter."""
+    return np.float32 if param.dtype == np.float16 else param.dtype
+
+
 class Copies(dict[str, NDArray[Any]]):
     """What state_dict gives: arrays that nobody else has, so that there is no use in writing to them."""
 

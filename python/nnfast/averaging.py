@@ -21,8 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _array_lists, _arrays, _checks, _npz
 from nnfast._array_lists import Arrays
 from nnfast._generators import is_text
-from nnfast._optimizer import kept_dtype, unit_interval
-from nnfast._state import Copies, Resumable, by_name, count_in, refuse_copies, share_in
+from nnfast._state import (
+    Copies,
+    Resumable,
+    by_name,
+    count_in,
+    kept_dtype,
+    refuse_copies,
+    share_in,
+)
 from nnfast._whole import Whole
 from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
 from nnfast.optim import SGD
@@ -236,7 +243,7 @@ class EMA(_Average):
         self, params: Arrays, decay: float = 0.999, *, bias_correction: bool = True
     ) -> None:
         super().__init__(params)
-        self.decay = unit_interval(decay, "decay")
+        self.decay = _checks.unit_interval(decay, "decay")
         start = self._checked(params)
         self._ema = [np.zeros_like(array, kept_dtype(array), subok=False) for array in start]
         # Of the parameters so far. Added up, where 1 - decay**t would cancel while t is small.
@@ -265,7 +272,7 @@ class EMA(_Average):
             If counts, names or shapes differ, or decay is out of range. Nothing is changed then.
         """
         arrays = self._checked(params)
-        decay = unit_interval(self.decay, "decay")
+        decay = _checks.unit_interval(self.decay, "decay")
         weight = decay * self._weight + (1 - decay)
         self._ascent.lr = (1 - decay) / weight
         self._ascent.step([array.astype(kept_dtype(array), copy=False) for array in arrays])
@@ -294,12 +301,12 @@ class EMA(_Average):
         self.update_count, self._weight = given["update_count"], given["weight"]
 
     def _saved_settings(self) -> dict[str, Any]:
-        return {"decay": unit_interval(self.decay, "decay")}
+        return {"decay": _checks.unit_interval(self.decay, "decay")}
 
     def _checked_settings(self, given: dict[str, Any]) -> Any:
         if given.keys() != {"decay"}:
             raise ValueError(f"state['settings'] must have decay, got {', '.join(given)}")
-        return unit_interval(given["decay"], "state['settings']['decay']")
+        return _checks.unit_interval(given["decay"], "state['settings']['decay']")
 
     def _take_settings(self, checked: Any) -> None:
         self.decay = checked

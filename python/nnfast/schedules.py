@@ -78,13 +78,6 @@ def _share(value: Any, name: str) -> float:
     return _checks.real_in(value, 0.0, 1.0, name)
 
 
-def _reduction(value: Any, name: str) -> float:
-    number = _checks.real(value, name)
-    if not 0 <= number < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {number!r}")
-    return number
-
-
 def _not_nan(value: Any, name: str) -> float:
     return _checks.real_in(value, -math.inf, math.inf, name)
 
@@ -130,7 +123,7 @@ _ABOVE_0 = {"check": _positive}
 _COUNT = {"check": _count}
 _COUNT_OR_0 = {"check": _count_or_0}
 _SHARE = {"check": _share}
-_REDUCTION = {"check": _reduction}
+_REDUCTION = {"check": _checks.unit_interval}
 _MILESTONES = {"check": _milestones}
 _FUNCTION = {"check": _function}
 _FUNCTIONS = {"check": _functions}

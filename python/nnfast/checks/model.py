@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnfast import _arrays, _checks, _seeds
-from nnfast._optimizer import Optimizer
 from nnfast._seeds import Rng
 from nnfast.checks.copies import Array, Loss, Probe, data_of, some_rows, without_dropout
 from nnfast.checks.data import mixture, scale_of_input
@@ -27,6 +26,7 @@ from nnfast.checks.training import Batch, Maker, Trainee, batches_of
 from nnfast.checks.weights import alike, not_finite
 from nnfast.losses import softmax_cross_entropy
 from nnfast.nn import Layer
+from nnfast.optim.optimizer import Optimizer
 
 # Rows that are looked at: of X, for the loss, for gradients. Rows to overfit. Steps of a training. Batches that are
 # taken of the user's own.

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks, _seeds, optim
-from nnfast._optimizer import Optimizer
 from nnfast._seeds import Rng
 from nnfast.checks.copies import Loss, Probe, data_of, without_dropout
 from nnfast.checks.training import Batch, Maker, Trainee, batches_of, run
 from nnfast.checks.weights import not_finite
 from nnfast.losses import softmax_cross_entropy
 from nnfast.nn import Layer
+from nnfast.optim.optimizer import Optimizer
 
 # Of the running average of the losses; how many times the first loss is too much; the part of the fall that counts as
 # its beginning; the share of the rate of the lowest loss that is suggested.

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnfast._optimizer import Optimizer
 from nnfast.checks.copies import Array, Loss
 from nnfast.nn import Layer
+from nnfast.optim.optimizer import Optimizer
 
 Batch = tuple[Any, Any]
 

@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_array
 
 from nnfast import nn
 from nnfast._dask import is_dask
-from nnfast._training import Loss
 from nnfast.dask import _tree
 from nnfast.dask._chunks import require_whole
 from nnfast.dask._passes import check_network, norms_of, shards_of
 from nnfast.dask._team import Team
+from nnfast.estimators.training import Loss
 
 Array = NDArray[Any]
 

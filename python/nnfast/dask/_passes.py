@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _pieces, nn
-from nnfast._training import Loss
+from nnfast import nn
+from nnfast.dask import _pieces
+from nnfast.estimators.training import Loss
 from nnfast.nn.regular import Part
 from nnfast.nn.sequential import _leaves
 from nnfast.normalization import BatchNormStats, batch_norm_stats

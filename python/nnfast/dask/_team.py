@@ -13,10 +13,10 @@ from dask import delayed
 from numpy.typing import NDArray
 
 from nnfast import nn
-from nnfast._training import Loss
 from nnfast.dask import _tree
 from nnfast.dask._passes import Shard, norms_of
 from nnfast.dask._trainer import Failed, Piece, Trainer, spooled
+from nnfast.estimators.training import Loss
 
 Array = NDArray[Any]
 T = TypeVar("T")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import nn
-from nnfast._training import Loss
 from nnfast.dask import _tree
 from nnfast.dask._passes import Replica, Shard, passes
+from nnfast.estimators.training import Loss
 from nnfast.runtime import num_threads
 
 Array = NDArray[Any]

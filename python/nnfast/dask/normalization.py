@@ -10,8 +10,8 @@ import numpy as np
 from dask import delayed
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _pieces
-from nnfast.dask import _tree
+from nnfast import _arrays
+from nnfast.dask import _pieces, _tree
 from nnfast.dask._chunks import by_place, floating, places_of
 from nnfast.normalization import BatchNormStats, merge_stats
 from nnfast.normalization import batch_norm as of_array

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks
-from nnfast._optimizer import Optimizer
 from nnfast.losses import softmax_cross_entropy
 from nnfast.monitor import layers
 from nnfast.monitor.history import History
@@ -20,6 +19,7 @@ from nnfast.monitor.live import Line
 from nnfast.monitor.recorded import Recorded
 from nnfast.nn.layer import Layer
 from nnfast.optim import StepStats
+from nnfast.optim.optimizer import Optimizer
 
 
 class Recorder(Recorded):

@@ -15,11 +15,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from nnfast import _arrays, _checks, _seeds, _weights, init, nn
+from nnfast import _arrays, _checks, _seeds, init, nn
 from nnfast._dask import is_dask
-from nnfast._perceptron import MakesLayer, check_activation, network
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
-from nnfast._training import (
+from nnfast.estimators.perceptron import MakesLayer, check_activation, network
+from nnfast.estimators.training import (
     Epoch,
     HowToOptimize,
     HowToSchedule,
@@ -34,11 +34,12 @@ from nnfast._training import (
     schedule_of,
     why_not_finite,
 )
+from nnfast.estimators.weights import WeightedTargets, split_weights
 
 Array = NDArray[Any]
 
 # Rows that go through the network together in prediction.
-_ROWS = 4096
+ROWS = 4096
 # A training has gone astray where the loss is so many times what it was in the first epoch, or so large.
 _ASTRAY, _HUGE = 1e12, 1e30
 # Fewer epochs than these are an experiment, not a training.
@@ -232,7 +233,7 @@ class NNEstimator(BaseEstimator):
         if weights is not None:
             self._take_weights(weights)
         self._train(x, targets, held_out)
-        return self._advice(x, _weights.split(targets)[0])
+        return self._advice(x, split_weights(targets)[0])
 
     def _partial_fit(
         self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
@@ -270,7 +271,7 @@ class NNEstimator(BaseEstimator):
         )
         steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
         schedule = schedule_of(self.schedule, optimizer.lr, steps)
-        loss = self._loss(*_weights.split(targets))
+        loss = self._loss(*split_weights(targets))
         self._training = Training(self.net_, loss, optimizer, schedule, rng)
         self.history_ = {name: [] for name in Epoch._fields}
         if self.early_stopping:
@@ -288,7 +289,7 @@ class NNEstimator(BaseEstimator):
                 self._check_loss(epoch, x, targets)
                 if held_out is not None:
                     z = outputs(self.net_, held_out[0])
-                    score = self._validation_score(z, *_weights.split(held_out[1]))
+                    score = self._validation_score(z, *split_weights(held_out[1]))
                 self._end_epoch(epoch, score)
                 show(**{name: values[-1] for name, values in self.history_.items()})
                 if patience.is_best(-epoch.loss if score is None else score) and score is not None:
@@ -346,7 +347,7 @@ class NNEstimator(BaseEstimator):
 
     def _stop(self, what: str, x: Array, targets: Array) -> None:
         raise ValueError(
-            f"{what}: {why_not_finite(x, _weights.split(targets)[0], self._training.optimizer.lr)}"
+            f"{what}: {why_not_finite(x, split_weights(targets)[0], self._training.optimizer.lr)}"
         )
 
     def _take_weights(self, weights: dict[str, Array]) -> None:
@@ -364,7 +365,7 @@ class NNEstimator(BaseEstimator):
             indices: list[Array] = train_test_split(
                 np.arange(len(x)),
                 test_size=self.validation_fraction,
-                stratify=self._stratified_by(_weights.split(targets)[0]),
+                stratify=self._stratified_by(split_weights(targets)[0]),
                 random_state=int(rng.integers(2**31)),
             )
             if len(indices[1]) < 2:
@@ -447,7 +448,7 @@ def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64)
     if (weights < 0).any() or not weights.any():
         raise ValueError("sample_weight must not be negative or all 0")
-    return _weights.WeightedTargets(targets, weights)
+    return WeightedTargets(targets, weights)
 
 
 def _of(array: Any, index: Array) -> Any:
@@ -473,5 +474,5 @@ def _until_interrupted() -> Iterator[None]:
 
 def outputs(net: nn.Sequential, x: Array) -> Array:
     """What the network gives, some rows at a time."""
-    parts = [net.forward(x[first : first + _ROWS]) for first in range(0, len(x), _ROWS)]
+    parts = [net.forward(x[first : first + ROWS]) for first in range(0, len(x), ROWS)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,3 +1,7 @@
-"""The old place of nnfast.estimators.weights, which pickles of version 0.1 name."""
+"""What pickles of estimators that were fitted with sample_weight before version 0.2 name."""
 
-from nnfast.estimators.weights import _of_batch as _of_batch
+from typing import Any
+
+
+def _of_batch(loss: Any, z: Any, targets: Any, sample_weight: Any = None, out: Any = None) -> Any:
+    return loss(z, targets, sample_weight=sample_weight, out=out)

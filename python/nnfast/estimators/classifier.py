@@ -19,7 +19,6 @@ from nnfast.activations import logsigmoid, sigmoid
 from nnfast.estimators.estimator import Array, NNEstimator, Piece
 from nnfast.estimators.perceptron import MakesLayer
 from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss
-from nnfast.estimators.weights import weighted
 from nnfast.init import Initialiser
 from nnfast.losses import binary_cross_entropy_with_logits, softmax_cross_entropy
 from nnfast.softmax import log_softmax, softmax
@@ -152,6 +151,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     Sequential(Dense(4, 32), GELU(approximate='none'), Dense(32, 16), GELU(approximate='none'), Dense(16, 3))
     """
 
+    class_weight: Any
+    label_smoothing: float
     classes_: Array
     _encoder: LabelEncoder | None  # None with many labels
 
@@ -180,27 +181,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         random_state: Rng = None,
         verbose: bool = False,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.init = init
-        self.optimizer = optimizer
-        self.learning_rate_init = learning_rate_init
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
+        self._take(locals())
 
     def partial_fit(
         self,
@@ -374,19 +355,17 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         labels: Array = self._encoder.transform(y)
         return labels
 
-    def _loss(self, targets: Array, weights: Array | None) -> Loss:
+    def _loss(self, targets: Array) -> Loss:
         if self._encoder is None:
-            many = binary_cross_entropy_with_logits
-            return many if weights is None else weighted(many)
+            return binary_cross_entropy_with_logits
         of_classes = None
         if self.class_weight is not None:
             y = self.classes_[targets]
             self._check_weighted_classes()
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-        loss = partial(
+        return partial(
             softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=of_classes
         )
-        return loss if weights is None else weighted(loss)
 
     def _check_weighted_classes(self) -> None:
         """A ValueError if class_weight has a class that there is not."""

@@ -26,15 +26,16 @@ from nnfast.estimators.training import (
     Loss,
     Patience,
     Training,
+    WeightedTargets,
     batches,
     check_optimizer,
     check_schedule,
     optimizer_of,
     progress,
     schedule_of,
+    split_weights,
     why_not_finite,
 )
-from nnfast.estimators.weights import WeightedTargets, split_weights
 
 Array = NDArray[Any]
 
@@ -116,6 +117,10 @@ class NNEstimator(BaseEstimator):
         made: Self = super().__new__(cls)
         return made
 
+    def _take(self, arguments: dict[str, Any]) -> None:
+        """Set the arguments of __init__, its locals(), as attributes, unchecked as in all of scikit-learn."""
+        self.__dict__.update({name: value for name, value in arguments.items() if name != "self"})
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters by their names, as every estimator of scikit-learn's has it.
 
@@ -141,8 +146,8 @@ class NNEstimator(BaseEstimator):
         """X and y as the training takes them; first: with nothing learned before that they must go with."""
         raise NotImplementedError
 
-    def _loss(self, targets: Array, weights: Array | None) -> Loss:
-        """The loss, which takes WeightedTargets where there are weights of samples."""
+    def _loss(self, targets: Array) -> Loss:
+        """The loss, as Training takes it; targets are those of all samples."""
         raise NotImplementedError
 
     def _stratified_by(self, targets: Array) -> Array | None:
@@ -271,7 +276,7 @@ class NNEstimator(BaseEstimator):
         )
         steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
         schedule = schedule_of(self.schedule, optimizer.lr, steps)
-        loss = self._loss(*split_weights(targets))
+        loss = self._loss(split_weights(targets)[0])
         self._training = Training(self.net_, loss, optimizer, schedule, rng)
         self.history_ = {name: [] for name in Epoch._fields}
         if self.early_stopping:

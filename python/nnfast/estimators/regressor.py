@@ -14,7 +14,6 @@ from nnfast._sklearn import lazy_on_dask
 from nnfast.estimators.estimator import ROWS, Array, NNEstimator, Piece, outputs
 from nnfast.estimators.perceptron import MakesLayer
 from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss
-from nnfast.estimators.weights import weighted
 from nnfast.init import Initialiser
 from nnfast.losses import huber_loss, l1_loss, mse_loss
 
@@ -72,6 +71,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
     (2,)
     """
 
+    loss: str
     _one_axis: bool  # whether y had no second
 
     def __init__(
@@ -98,26 +98,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         random_state: Rng = None,
         verbose: bool = False,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.init = init
-        self.optimizer = optimizer
-        self.learning_rate_init = learning_rate_init
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
+        self._take(locals())
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -182,9 +163,8 @@ class NNRegressor(RegressorMixin, NNEstimator):
             )
         return x, targets
 
-    def _loss(self, targets: Array, weights: Array | None) -> Loss:
-        loss = _LOSSES[self.loss]
-        return loss if weights is None else weighted(loss)
+    def _loss(self, targets: Array) -> Loss:
+        return _LOSSES[self.loss]
 
     def _stratified_by(self, targets: Array) -> Array | None:
         return None

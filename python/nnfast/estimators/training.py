@@ -38,6 +38,28 @@ _SCHEDULES: dict[str, Callable[[float, int], FunctionOfStep]] = {
 }
 
 
+class WeightedTargets:
+    """Targets with a weight for each row, indexed together as one array."""
+
+    __slots__ = ("values", "weights")
+
+    def __init__(self, values: Array, weights: Array) -> None:
+        self.values, self.weights = values, weights
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> "WeightedTargets":
+        return WeightedTargets(self.values[rows], self.weights[rows])
+
+
+def split_weights(targets: Any) -> tuple[Array, Array | None]:
+    """The targets, and the weights if there are any."""
+    if isinstance(targets, WeightedTargets):
+        return targets.values, targets.weights
+    return targets, None
+
+
 class Epoch(NamedTuple):
     """What an epoch was like."""
 
@@ -77,7 +99,8 @@ class InMemory:
 
     def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
         z = net.forward(batch, training=True)
-        value, dz = loss(z, targets, out=z)
+        values, weights = split_weights(targets)
+        value, dz = loss(z, values, sample_weight=weights, out=z)
         net.backward(dz)
         return value
 
@@ -85,8 +108,8 @@ class InMemory:
 class Training:
     """A network, and what trains it an epoch at a time; it goes on where it stopped.
 
-    loss(z, targets, out=z) gives the loss and its gradient. The schedule is a function of the step, something that
-    looks at every epoch, or None for a constant rate.
+    loss(z, targets, sample_weight=None, out=z) gives the loss and its gradient. The schedule is a function of the step,
+    something that looks at every epoch, or None for a constant rate.
     """
 
     def __init__(

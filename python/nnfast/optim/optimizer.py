@@ -94,12 +94,13 @@ class Optimizer(Resumable):
     # Of each convention that has the rule: its defaults.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
 
-    def __init__(self, params: Params, given: Mapping[str, Any], options: Options) -> None:
+    def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
+        """The arguments are those of a rule's __init__, its locals(): settings are found there by their names."""
         self._take_options(options)
         self.convention = options.get("convention", "torch")
-        decoupled = options.get("decoupled_weight_decay")
-        settings = {**given, "decoupled_weight_decay": decoupled}
-        vars(self).update(settings_of(type(self), self.convention, settings))
+        decoupled = {"decoupled_weight_decay": options.get("decoupled_weight_decay")}
+        given = {name: {**arguments, **decoupled}.get(name) for name in self.defaults["torch"]}
+        vars(self).update(settings_of(type(self), self.convention, given))
         self.params, self._names, self._group_of, self.groups = _flattened(params)
         _require_distinct(self._names or [])
         for i, group in enumerate(self.groups):

@@ -82,14 +82,7 @@ class SGD(Optimizer):
         nesterov: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         for settings in ({}, *self.groups):
@@ -191,14 +184,7 @@ class Adagrad(Optimizer):
         eps: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "eps": eps,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
         for i, array in enumerate(self.state["sum"]):
             array.fill(self._of_param(i, "initial_accumulator_value"))
 
@@ -277,8 +263,7 @@ class Adadelta(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adadelta", ("square_avg", "acc_delta")
@@ -372,15 +357,7 @@ class RMSprop(Optimizer):
         centered: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         self._same_for_all("centered")
@@ -478,14 +455,7 @@ class Adam(Optimizer):
         amsgrad: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         self._same_for_all("amsgrad")
@@ -635,8 +605,7 @@ class Adamax(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adamax", ("exp_avg", "exp_inf")
@@ -720,14 +689,7 @@ class NAdam(Optimizer):
         momentum_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum_decay": momentum_decay,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
         self._mu_product = [1.0] * max(1, len(self.groups))
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
@@ -834,8 +796,7 @@ class RAdam(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "radam", ("exp_avg", "exp_avg_sq")
@@ -927,7 +888,7 @@ class Lion(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "lion", ("exp_avg",)

@@ -6,8 +6,7 @@ where the gradient follows from it, so that a training step may overwrite x, and
 says of each what it is: formula, parameters, what is saved, error bound, exact points.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +15,6 @@ from nnfast import _arrays, _checks, _docs, _labels
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # An example each, and what it prints.
 _EXAMPLES = {
@@ -130,8 +127,8 @@ _EXAMPLES = {
 def _doc(name: str) -> str:
     """The docstring of an activation, or of the gradient of one."""
     forward = name.removesuffix("_backward")
-    write = _docs.forward if name == forward else _docs.backward
-    return write(TABLE[forward], *_EXAMPLES[name])
+    write = _docs.activation if name == forward else _docs.activation_backward
+    return write(TABLE[forward], _EXAMPLES[name])
 
 
 _ufuncs: dict[str, np.ufunc] = _core.make_activations(
@@ -174,10 +171,7 @@ globals().update({name: ufunc for name, ufunc in _ufuncs.items() if name.startsw
 __test__ = {name: ufunc.__doc__ for name, ufunc in _ufuncs.items() if not name.startswith("_")}
 
 
-def _documented(function: Function) -> Function:
-    """Gives a function the docstring that the table has for it."""
-    function.__doc__ = _doc(function.__name__)
-    return function
+_documented = _docs.documented(_doc)
 
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
@@ -263,10 +257,12 @@ def softplus_backward(dy: ArrayLike, x: ArrayLike, beta: float = 1.0, **kwargs: 
     return _call("_softplus_backward", (dy, x), (_checks.positive(beta, "beta"),), kwargs)
 
 
+@_documented
 def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any) -> Any:
     return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
 
 
+@_documented
 def gelu_backward(
     dy: ArrayLike, x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any
 ) -> Any:
@@ -284,13 +280,6 @@ def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"max_val must be above min_val, {low}, got {high}")
     return low, high
-
-
-_APPROXIMATE = """approximate : {"none", "tanh"}, default "none"
-    The function itself, or its tanh approximation: ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
-out, where,"""
-for _function in (gelu, gelu_backward):
-    _function.__doc__ = _doc(_function.__name__).replace("out, where,", _APPROXIMATE)
 
 
 def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDArray[Any]:

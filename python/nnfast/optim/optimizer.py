@@ -95,7 +95,7 @@ class Optimizer(Resumable):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
-        """The arguments are those of a rule's __init__, its locals(): settings are found there by their names."""
+        # The arguments are a rule's locals(), in which settings are found by their names.
         self._take_options(options)
         self.convention = options.get("convention", "torch")
         decoupled = {"decoupled_weight_decay": options.get("decoupled_weight_decay")}

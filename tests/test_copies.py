@@ -313,7 +313,9 @@ class Described(Keeps):
 
 @pytest.mark.parametrize("kind", [Keeps, Slotted, Described])
 @pytest.mark.parametrize("way", [*WAYS.values(), lambda t, _: copy.copy(t)], ids=[*WAYS, "copy"])
-def test_what_a_layer_of_the_user_holds_stays_one(kind: Any, way: Way, tmp_path: Path) -> None:
+def test_arrays_shared_by_a_user_defined_layer_stay_shared(
+    kind: Any, way: Way, tmp_path: Path
+) -> None:
     layer = kind()
     copied = way(layer, tmp_path)
     assert copied.w is copied.in_dict["w"]

@@ -297,7 +297,7 @@ def test_shapes_of_predictions() -> None:
         assert net.n_outputs_ == (y.shape[1] if y.ndim == 2 else 1)
 
 
-def test_what_losses_aim_at() -> None:
+def test_losses_of_the_regressor() -> None:
     """Without features that say anything, a constant: the mean, the median, something between."""
     x, y = np.zeros((101, 1)), np.concatenate([np.zeros(60), np.full(41, 3.0)])
     found = {
@@ -362,7 +362,7 @@ def test_the_page_about_searches() -> None:
     assert names["fine"].score(names["x_test"], names["y_test"]) > 0.97
 
 
-# ---- what is shown ----
+# ---- progress ----
 
 
 def test_history() -> None:

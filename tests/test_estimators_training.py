@@ -437,7 +437,7 @@ def test_optimizers_with_settings() -> None:
     assert (own.lr, own.weight_decay) == (0.02, 0.3)
 
 
-def test_what_activations_learn_does_not_decay() -> None:
+def test_parameters_of_activations_do_not_decay() -> None:
     settings = {"optimizer": "sgd", "learning_rate_init": 0.1, "max_iter": 1, "random_state": 0}
     one, two = (
         NNClassifier((5,), "prelu", batch_norm=True, weight_decay=decay, **settings).fit(X, Y)

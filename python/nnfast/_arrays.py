@@ -112,7 +112,7 @@ def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[A
 
 
 def advice(array: NDArray[Any], name: str) -> str:
-    """What to pass in place of an array of a dtype that is no number's."""
+    """Advice for an error: what to pass in place of an array whose dtype is not numeric."""
     if array.dtype in (object, np.longdouble):
         return f": pass {name}.astype(float)"
     if array.dtype.names:

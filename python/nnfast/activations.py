@@ -175,7 +175,7 @@ _documented = _docs.documented(_doc)
 
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
-    """The ufunc with its parameters, which are not to promote what they meet."""
+    """Call the ufunc with parameters that do not promote the dtype of the arrays."""
     if any(map(_arrays.is_foreign, arrays)):
         params = tuple(_arrays.scalar_for(value, arrays[0]) for value in params)
     return _ufuncs[name](*arrays, *params, **keywords)
@@ -207,7 +207,7 @@ def leaky_relu_backward(
 
 
 def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
-    """The ufunc or, of contiguous arrays with a weight for each channel, the same on all threads."""
+    """Call the ufunc or, for contiguous arrays with a weight for each channel, a kernel that uses all threads."""
     if keywords.keys() <= {"out"}:
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
@@ -332,7 +332,7 @@ def maxout(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (..., m * pieces, ...)
-        The pieces of a unit lie next to each other: ``x`` is read as (..., m, pieces, ...).
+        The pieces of a unit are contiguous: ``x`` is read as (..., m, pieces, ...).
     pieces : int in [1, 256]
     axis : int, default -1
     out : ndarray of x's dtype, shape (..., m, ...), optional

@@ -103,7 +103,7 @@ def l2(params: Arrays, strength: float, grads: Arrays | None = None) -> float:
 def elastic_net(
     params: Arrays, l1_strength: float, l2_strength: float, grads: Arrays | None = None
 ) -> float:
-    """Both at once: λ₁ Σ|w| + λ₂/2 Σw².
+    """L1 and L2 together: λ₁ Σ|w| + λ₂/2 Σw².
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def max_norm_(
 
 
 def _norms(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Euclidean norms over axes, which are kept with length 1, in float64."""
+    """Euclidean norms over axes, in float64, with keepdims."""
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.sqrt(_sums_of_squares(weight, axes))
     if weight.dtype == np.float64 and not np.isfinite(norms).all():
@@ -212,7 +212,7 @@ def _norms(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Over axes, which are kept with length 1, in float64."""
+    """The sum of squares over axes, in float64, with keepdims."""
     if weight.size == 0:
         return np.zeros([1 if d in axes else side for d, side in enumerate(weight.shape)])
     units = [d for d in range(weight.ndim) if d not in axes]

@@ -69,8 +69,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         What a sample counts in the loss by its class, 1 where the dict does not say; "balanced":
         ``n_samples / (n_classes * count)``. Not with many labels.
     batch_size : int or "auto", default "auto"
-        Samples of a step; "auto" is 200, or all if there are fewer. One that would be left over alone joins the last
-        batch.
+        Samples of a step; "auto" is 200, or all if there are fewer. A last batch of a
+        single sample is joined to the one before.
     max_iter : int, default 200
         Most epochs. Reaching it is no warning.
     shuffle : bool, default True

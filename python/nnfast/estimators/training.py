@@ -1,4 +1,4 @@
-"""The training loop of the estimators: batches, steps, epochs, the rate of each, and when there have been enough."""
+"""The training loop of the estimators: batches, steps, epochs, learning rates, and when to stop."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ HowToSchedule = str | FunctionOfStep | schedules.ReduceOnPlateau | None
 HowToOptimize = str | Callable[..., Optimizer]
 
 WEIGHT_DECAY = 1e-3
-"""Of a rule that has none of its own."""
+"""For rules whose default is 0."""
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     name.lower(): getattr(optim, name) for name in optim.__all__ if name != "StepStats"
@@ -61,7 +61,7 @@ def split_weights(targets: Any) -> tuple[Array, Array | None]:
 
 
 class Epoch(NamedTuple):
-    """What an epoch was like."""
+    """The statistics of an epoch."""
 
     loss: float
     learning_rate: float
@@ -69,7 +69,7 @@ class Epoch(NamedTuple):
 
 
 class Rows(Protocol):
-    """The rows to train on: where batches come from, and who computes the gradients of one."""
+    """The rows to train on: they make batches, and compute the gradients of one."""
 
     def __len__(self) -> int: ...
 
@@ -144,7 +144,7 @@ class Training:
         self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
 
     def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
-        """An epoch over contiguous x and y whenever the next is asked for."""
+        """Train one epoch over contiguous x and y at each iteration."""
         rows = InMemory(x) if isinstance(x, np.ndarray) else x
         parts = batches(len(x), batch_size)
         order = np.arange(len(x))
@@ -161,7 +161,7 @@ class Training:
             yield Epoch(total / len(x), float(self.optimizer.lr), perf_counter() - begin)
 
     def end_epoch(self, loss: float, score: float | None) -> None:
-        """Let a ReduceOnPlateau look at the loss, or at the validation score where it wants what is large."""
+        """Pass the loss, or with mode "max" the validation score, to a ReduceOnPlateau."""
         if self._plateau is not None:
             metric = loss if self._plateau.mode == "min" else score
             assert metric is not None  # check_schedule
@@ -176,14 +176,14 @@ class Training:
 
 
 class Patience:
-    """Counts epochs without a score that is better than the best by more than tol."""
+    """Counts epochs whose score is not better than the best by more than tol."""
 
     def __init__(self, tol: float, most: float) -> None:
         self._tol, self._most = tol, most
         self._best, self._waited = -math.inf, 0
 
     def is_best(self, score: float) -> bool:
-        """Take in the score of an epoch; NaN is never the best."""
+        """Report the score of an epoch, and return whether it is the best; NaN never is."""
         self._waited = 0 if score > self._best + self._tol else self._waited + 1
         if not score > self._best:
             return False
@@ -192,7 +192,7 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether there were too many of them."""
+        """Whether there were too many of these epochs."""
         return self._waited >= self._most
 
 
@@ -205,7 +205,7 @@ def batches(n: int, size: int) -> list[slice]:
 
 
 def why_not_finite(x: Any, y: Array, lr: float) -> str:
-    """The first thing to look at when the loss is no number any more."""
+    """Advice where the loss is not finite."""
     for name, array in (("X", x), ("y", y)):
         largest = float(np.abs(array).max()) if isinstance(array, np.ndarray) else array.largest()
         if largest > 1e3 and array.dtype.kind == "f":  # classes are numbered
@@ -213,11 +213,11 @@ def why_not_finite(x: Any, y: Array, lr: float) -> str:
     return f"the learning rate, {lr:.3g}, may be too high"
 
 
-# ---- what names stand for ----
+# ---- optimizers and schedules by name ----
 
 
 def check_optimizer(how: Any) -> None:
-    """A name, or a function."""
+    """Check a name, or a function."""
     if not callable(how):
         _checks.one_of(how, _OPTIMIZERS, "optimizer")
 
@@ -230,7 +230,9 @@ def optimizer_of(
     make = _OPTIMIZERS[how] if isinstance(how, str) else how
     made = make([{"params": decaying}, {"params": others, "weight_decay": 0.0}])
     if not isinstance(made, Optimizer):
-        raise TypeError(f"optimizer must make one of nnfast.optim, got {type(made).__name__}")
+        raise TypeError(
+            f"optimizer must return an nnfast.optim.Optimizer, got {type(made).__name__}"
+        )
     if lr is not None:
         made.lr = lr
     if weight_decay is not None:
@@ -241,7 +243,7 @@ def optimizer_of(
 
 
 def check_schedule(how: Any, lr: float | None, scored: bool) -> None:
-    """None, a name, a function, or a ReduceOnPlateau that gets the score it looks at."""
+    """Check that it is None, a name, a function, or a ReduceOnPlateau whose metric there is."""
     if how is None or isinstance(how, str):
         if how is not None:
             _checks.one_of(how, _SCHEDULES, "schedule")
@@ -277,13 +279,13 @@ def _by_decay(net: nn.Sequential) -> tuple[list[tuple[Array, Array]], list[tuple
     return decaying, others
 
 
-# ---- what is shown ----
+# ---- progress ----
 
 
 @contextmanager
-def progress(wanted: bool, total: int) -> Iterator[Callable[..., None]]:
+def progress(shown: bool, total: int) -> Iterator[Callable[..., None]]:
     """A function that shows an epoch's numbers in a bar, or nothing."""
-    if not wanted:
+    if not shown:
         yield lambda **numbers: None
         return
     try:

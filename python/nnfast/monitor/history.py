@@ -71,7 +71,7 @@ class History:
         return self._columns(0)
 
     def grad_norms(self) -> Floats:
-        """The same of the gradients."""
+        """The norms of the gradients, shape (steps, parameters)."""
         return self._columns(1)
 
     def watched(self) -> list[int]:

@@ -200,7 +200,7 @@ def look(
 def look_at(
     activations: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike], step: int
 ) -> Look:
-    """The same of arrays that the caller has by name, those of the forward pass in its order."""
+    """The statistics of arrays by name, activations in the order of the forward pass."""
     if not activations:
         raise ValueError("activations must hold at least one array, got none")
     if unknown := gradients.keys() - activations.keys():

@@ -112,7 +112,7 @@ class Recorder(Recorded):
         Parameters
         ----------
         loss : float
-            Of the batch. A NaN or an infinity is recorded, too; the live line says so at once.
+            Of the batch. A NaN or an infinity is recorded, too, and shown on the live line immediately.
         stats : StepStats, optional
             What ``opt.step(grads, stats=True)`` returned, for ratios of update to weight and norms of gradients.
 
@@ -304,7 +304,7 @@ class Recorder(Recorded):
         return seen
 
     def _notice(self, place: NonFinite | None) -> None:
-        """The first of its kind is told at once, on a line that stays."""
+        """Report the first one immediately, on a line that stays."""
         if self._history.first_nonfinite is None and place is not None:
             self._history.first_nonfinite = place
             self._line.write(str(place), end="\n")

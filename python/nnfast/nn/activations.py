@@ -1,4 +1,4 @@
-"""Every activation of nnfast as a layer, named as in PyTorch; what each is comes from nnfast.activations.TABLE."""
+"""Every activation of nnfast as a layer, named as in PyTorch; docstrings come from nnfast.activations.TABLE."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
@@ -13,7 +13,7 @@ from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
 from nnfast._table import GATES, TABLE
 from nnfast.activations import maxout_backward, prelu_weight_backward
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape
+from nnfast.nn.layer import Array, Buffer, KernelLayer, OwnArray, Shape
 
 
 class Activation(KernelLayer):
@@ -24,7 +24,7 @@ class Activation(KernelLayer):
     _derivative: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls) -> None:
-        """What the table says of the function, and the function itself."""
+        """Set the functions, and the docstring, from the row of the table."""
         row = TABLE[cls._name]
         cls._keeps_output = cls._in_place = row.saves == "y"
         cls._function = staticmethod(getattr(nnfast, row.name))
@@ -298,14 +298,7 @@ class PReLU(Activation):
         super().__init__(dtype, weight=slopes[:1])
         self._add_params(weight=slopes.astype(self._dtype))
 
-    @property
-    def weight(self) -> Array:
-        """The slopes, shape (n,)."""
-        return self._own_params["weight"]
-
-    @weight.setter
-    def weight(self, value: ArrayLike) -> None:
-        self._write("weight", value)
+    weight = OwnArray("weight", "The slopes, shape (n,).")
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         axes = len(input_shape)
@@ -329,7 +322,7 @@ class PReLU(Activation):
         return super()._backward(dy, overwrite, need_dx)
 
     def _slopes(self, axes: int) -> Array:
-        """The slopes in a shape that broadcasts to x's."""
+        """The slopes, reshaped to broadcast to x."""
         if self.n == 1:
             return self.weight.reshape((1,) * min(axes, 1))
         return self.weight.reshape(-1, *(1,) * (axes - 1 - self.axis % axes))
@@ -351,7 +344,7 @@ class AlongAxis(KernelLayer):
     _derivative: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls) -> None:
-        """Whose output is half as long keeps its input."""
+        """Set the functions and the docstring; gates, whose output is half as long, keep their input."""
         cls._halves = cls._name in GATES
         cls._keeps_output = not cls._halves
         cls._function = staticmethod(getattr(nnfast, cls._name))
@@ -491,7 +484,7 @@ class Maxout(KernelLayer):
 
 
 def axis_within(axis: int, shape: Shape) -> int:
-    """The axis counted from the front; a ValueError if there is none."""
+    """The axis as a non-negative number; a ValueError if there is no such axis."""
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"x must have an axis {axis}, got shape {shape}")
     return axis % len(shape)

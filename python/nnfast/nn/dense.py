@@ -11,7 +11,7 @@ from nnfast import _checks, init
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Probability, Shape
+from nnfast.nn.layer import Array, Buffer, KernelLayer, OwnArray, Probability, Shape
 
 # Elements of a bias that is repeated for several rows, and of a sum for which that does not pay.
 _TILE, _SMALL = 16384, 512
@@ -85,14 +85,7 @@ class Dense(KernelLayer):
         self._tile = Buffer()
         self._x = self._used = self.weight
 
-    @property
-    def weight(self) -> Array:
-        """The weights, shape (n_in, n_out)."""
-        return self._own_params["weight"]
-
-    @weight.setter
-    def weight(self, value: ArrayLike) -> None:
-        self._write("weight", value)
+    weight = OwnArray("weight", "The weights, shape (n_in, n_out).")
 
     @property
     def bias(self) -> Array | None:
@@ -273,4 +266,4 @@ def _first_weight(
 
 
 class _Ones:
-    """What a Dense of version 0.1 had: its pickles name the class."""
+    """An attribute of Dense in version 0.1, whose pickles name the class."""

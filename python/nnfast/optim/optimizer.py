@@ -1,4 +1,4 @@
-"""What all optimizers share: parameters in groups, state beside them, and what a step does besides its rule."""
+"""The base of all optimizers: parameter groups, state arrays, settings, and the options of a step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copie
 
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
-Numbers = tuple[float, ...]
+Values = tuple[float, ...]
 
-# What _group_numbers returns before a rule's own, in the order of cpp/kernels/optim.hpp.
+# What _group_hyperparameters returns before a rule's own, in the order of cpp/kernels/optim.hpp.
 _SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
 _SUMS = 5  # of squares and counts, for each parameter
 
@@ -28,7 +28,7 @@ _NO_CLIP, _CLIP_EACH, _CLIP_GLOBAL = range(3)
 
 
 class Options(TypedDict, total=False):
-    """What every optimizer may be asked to do besides its rule; see the module's docstring."""
+    """Options that all rules take; see the docstring of nnfast.optim."""
 
     maximize: bool
     decoupled_weight_decay: bool
@@ -43,9 +43,9 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class StepStats:
-    """The numbers of a step to keep an eye on, one for each parameter, in their order.
+    """Statistics of a step, one for each parameter, in their order.
 
-    Norms are Euclidean, added up in float64 in the pass that updates the parameters.
+    Norms are Euclidean, accumulated in float64 in the pass that updates the parameters.
 
     Examples
     --------
@@ -57,17 +57,17 @@ class StepStats:
     """
 
     grad_norm: NDArray[np.float64]
-    """Of the gradient as it was given, before clipping and weight decay."""
+    """Norm of the gradient as given, before clipping and weight decay."""
     update_norm: NDArray[np.float64]
-    """Of the change of the parameter."""
+    """Norm of the change of the parameter."""
     param_norm: NDArray[np.float64]
-    """Of the parameter after the step; NaN where the step was skipped."""
+    """Norm of the parameter after the step; NaN where the step was skipped."""
     nans: NDArray[np.int64]
-    """Gradients that are NaN."""
+    """Number of gradient elements that are NaN."""
     infinities: NDArray[np.int64]
-    """Gradients that are infinite."""
+    """Number of gradient elements that are infinite."""
     skipped: bool
-    """Whether nothing was changed, as a gradient was not finite and skip_nonfinite says so."""
+    """Whether the step was skipped, as a gradient was not finite and skip_nonfinite is set."""
 
     @property
     def ratio(self) -> NDArray[np.float64]:
@@ -82,7 +82,7 @@ class StepStats:
 
 
 class Optimizer(Resumable):
-    """The base of all rules; not to be made itself."""
+    """The base of all rules."""
 
     _kind = "optimizer"
     _optional = frozenset({"skipped_count"})
@@ -91,7 +91,7 @@ class Optimizer(Resumable):
     weight_decay: float
     state: dict[str, list[NDArray[Any]]]
 
-    # Of each convention that has the rule: its defaults.
+    # The defaults of each convention that has the rule.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
@@ -105,7 +105,7 @@ class Optimizer(Resumable):
         _require_distinct(self._names or [])
         for i, group in enumerate(self.groups):
             self._check_group(group, f"params[{i}]")
-        self._made, self._state_names = self._rule()
+        self._rule_name, self._state_names = self._rule()
         self._values_of = itemgetter(*(name for name in self.defaults["torch"] if name != "lr"))
         self._checked = [self._settings(group) for group in self.groups or ({},)]
         self._seen = [self._values_of(settings) for settings in self._checked]
@@ -129,23 +129,25 @@ class Optimizer(Resumable):
 
     def _new_core(self) -> _core.Optimizer:
         hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
-        return _core.Optimizer(self._made, list(self._state_names), hyperparameters)
+        return _core.Optimizer(self._rule_name, list(self._state_names), hyperparameters)
 
     def __getstate__(self) -> dict[str, Any]:
-        # For copies and pickles. What is left out is found again in the next step.
+        # For copies and pickles; the core is made again by __setstate__.
         return {name: value for name, value in super().__getstate__().items() if name != "_core"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        if "_made" in vars(self):  # its name in version 0.1
+            self._rule_name = vars(self).pop("_made")
         self._core = self._new_core()
 
     def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
-        """Update the parameters by their gradients.
+        """Update the parameters with their gradients.
 
         Parameters
         ----------
         grads : sequence or mapping of ndarrays
-            As params were given: as many, in the same order or under the same names (of groups, one after the other),
+            As params were given: as many, in the same order or under the same names (of groups, in their order),
             of the same shapes and dtypes. They are only read: NumPy scalars serve parameters of shape (), numbers and
             lists of numbers take the parameter's dtype. None leaves its parameter, with its state, as it is.
         stats : bool, default False
@@ -180,7 +182,7 @@ class Optimizer(Resumable):
     def _run(
         self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
     ) -> tuple[bool, NDArray[np.float64] | None]:
-        """A step of all parameters, or of the chosen ones with a gradient for each."""
+        """A step of all parameters, or of the chosen ones alone."""
         params, states, keys = self.params, self._states(), self._names
         ema, master, group_of = self.ema, self._master, self._group_of
         if chosen is not None:
@@ -195,7 +197,7 @@ class Optimizer(Resumable):
             states,
             ema,
             master,
-            self._all_numbers(t),
+            self._all_hyperparameters(t),
             group_of,
             self._clip_kind,
             self._clip_limit,
@@ -208,7 +210,7 @@ class Optimizer(Resumable):
     def _run_given(
         self, t: int, grads: list[Any], stats: bool
     ) -> tuple[bool, NDArray[np.float64] | None]:
-        """A step of the parameters that have a gradient; of the others the averages alone are updated."""
+        """A step of the parameters that have a gradient; for the others, only averages are updated."""
         if len(grads) != len(self.params):
             raise ValueError(
                 f"grads must have one array for each of the {len(self.params)} parameters, got {len(grads)}"
@@ -244,7 +246,7 @@ class Optimizer(Resumable):
         )
 
     def _options_in_use(self) -> dict[str, Any]:
-        """What was asked for besides the rule."""
+        """The options that differ from their defaults."""
         clip = {_CLIP_EACH: "clip_norm", _CLIP_GLOBAL: "clip_global_norm"}.get(self._clip_kind)
         found: dict[str, Any] = {} if clip is None else {clip: self._clip_limit}
         if self._clip_value != inf:
@@ -279,10 +281,10 @@ class Optimizer(Resumable):
         averages = [np.asarray(average / average.dtype.type(share)) for average in self.ema]
         return averages if self._names is None else dict(zip(self._names, averages, strict=True))
 
-    # ---- what a rule says of itself ----
+    # ---- what a rule defines ----
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
-        """Its name in cpp/kernels/optim.hpp, and those of its arrays of state."""
+        """Its name in cpp/kernels/optim.hpp, and the names of its state arrays."""
         raise NotImplementedError
 
     def _any(self, name: str) -> bool:
@@ -290,7 +292,7 @@ class Optimizer(Resumable):
         return bool(getattr(self, name)) or any(group.get(name) for group in self.groups)
 
     def _same_for_all(self, name: str) -> None:
-        """What decides which arrays there are cannot differ from group to group."""
+        """A ValueError if a group sets an option that decides which state arrays there are."""
         for i, group in enumerate(self.groups):
             if name in group:
                 raise ValueError(f"params[{i}] must not set {name!r}, which is for all groups")
@@ -301,15 +303,15 @@ class Optimizer(Resumable):
         return group.get(name, getattr(self, name))
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        """Names of what _numbers returns, as cpp/kernels/optim.hpp has them."""
+        """Names of what _values returns, as cpp/kernels/optim.hpp has them."""
         raise NotImplementedError
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         """The rule's hyperparameters at step t."""
         raise NotImplementedError
 
     def _rule_scalars(self) -> dict[str, list[float]]:
-        """What the rule keeps besides arrays, of each group."""
+        """Scalars of the rule's state, one for each group."""
         return {}
 
     # ---- settings ----
@@ -347,16 +349,18 @@ class Optimizer(Resumable):
                 raise ValueError(f"{name} must not set {key!r}")
             _check_setting(key, value, name)
 
-    def _all_numbers(self, t: int) -> tuple[Numbers, ...]:
-        """The numbers of each group: first those that all rules share."""
+    def _all_hyperparameters(self, t: int) -> tuple[Values, ...]:
+        """The hyperparameters of each group."""
         if self._group_of is None:
-            return (self._group_numbers(t, 0, {}),)
+            return (self._group_hyperparameters(t, 0, {}),)
         if (len(self.params), len(self.groups)) != (len(self._group_of), len(self._checked)):
             raise ValueError("params and groups must be as many as when the optimizer was made")
-        return tuple(self._group_numbers(t, i, group) for i, group in enumerate(self.groups))
+        return tuple(
+            self._group_hyperparameters(t, i, group) for i, group in enumerate(self.groups)
+        )
 
     def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """What holds for a group, as Python's numbers: corrections are made in double whatever was given."""
+        """The settings of a group as Python's numbers, so that corrections are computed in double precision."""
         own = {**vars(self), **group}
         return check_settings({name: own[name] for name in self.defaults["torch"]})
 
@@ -364,16 +368,16 @@ class Optimizer(Resumable):
         """The settings of a group after one was changed."""
         settings = self._settings(given)
         rule, _ = self._rule()
-        if self._made not in (rule, f"{rule}_momentum"):
+        if self._rule_name not in (rule, f"{rule}_momentum"):
             raise ValueError(
                 "momentum, centered and amsgrad are chosen when the optimizer is made: "
-                f"it is {self._made}, and cannot become {rule}"
+                f"it is {self._rule_name}, and cannot become {rule}"
             )
         self._checked[index] = settings
         self._seen[index] = self._values_of(settings)
         return settings
 
-    def _group_numbers(self, t: int, index: int, group: Mapping[str, Any]) -> Numbers:
+    def _group_hyperparameters(self, t: int, index: int, group: Mapping[str, Any]) -> Values:
         given = {**self.__dict__, **group} if group else self.__dict__
         settings = self._checked[index]
         if self._values_of(given) != self._seen[index]:
@@ -389,7 +393,7 @@ class Optimizer(Resumable):
             decay,
             shrink,
             self.ema_decay or 0.0,
-            *self._numbers(t, lr, settings, index),
+            *self._values(t, lr, settings, index),
         )
 
     # ---- arrays ----
@@ -402,7 +406,7 @@ class Optimizer(Resumable):
                 )
 
     def _states(self) -> list[list[NDArray[Any]]]:
-        """By name: a dict that the caller made may have another order."""
+        """The state arrays by name, as a dict that the caller made may have another order."""
         try:
             # A list: of tuples that grow while they are made CPython keeps thousands for later.
             return [self.state[name] for name in self._state_names]
@@ -420,7 +424,7 @@ class Optimizer(Resumable):
         if self.ema_decay is not None:
             self._ema_weight *= self.ema_decay
 
-    def _kept(self) -> dict[str, NDArray[Any]]:
+    def _state_arrays(self) -> dict[str, NDArray[Any]]:
         states = dict(zip(self._state_names, self._states(), strict=True))
         return by_name({**states, "ema": self.ema, "master": self._master}, self._names)
 
@@ -449,7 +453,7 @@ class Optimizer(Resumable):
     # ---- settings in a state ----
 
     def _saved_settings(self) -> dict[str, Any]:
-        """As they are; what the next step will refuse, as the last one had it."""
+        """The present settings; where one is invalid, its last valid value."""
         groups = self.groups or [{}]
         checked = [
             {name: self._valid(i, name, own) for name in self.defaults["torch"]}
@@ -471,7 +475,7 @@ class Optimizer(Resumable):
             return self._checked[index][name]
 
     def _checked_settings(self, given: dict[str, Any]) -> Any:
-        # Tried out on another that has all else in common, so that an error changes nothing.
+        # Tried out on a copy, so that an error changes nothing.
         tried = object.__new__(type(self))
         vars(tried).update(vars(self))
         tried._take_groups(given.pop("groups", None), bool(given))
@@ -490,8 +494,8 @@ class Optimizer(Resumable):
         tried.convention = given["convention"]
         settings_of(type(self), tried.convention, {})
         rule, _ = tried._rule()
-        if self._made not in (rule, f"{rule}_momentum"):
-            raise ValueError(f"state['settings'] must be those of {self._made}, got {rule}")
+        if self._rule_name not in (rule, f"{rule}_momentum"):
+            raise ValueError(f"state['settings'] must be those of {self._rule_name}, got {rule}")
         return tried
 
     def _take_settings(self, checked: Any) -> None:
@@ -505,7 +509,7 @@ class Optimizer(Resumable):
         self._seen = [self._values_of(settings) for settings in self._checked]
 
     def _clips(self) -> dict[str, float | None]:
-        """The limits as the arguments that they were given by."""
+        """The clipping limits, by their arguments."""
         return {
             "clip_value": None if self._clip_value == inf else self._clip_value,
             "clip_norm": self._clip_limit if self._clip_kind == _CLIP_EACH else None,
@@ -513,7 +517,7 @@ class Optimizer(Resumable):
         }
 
     def _take_groups(self, given: Any, required: bool) -> None:
-        """Set the groups' own settings, in new dicts."""
+        """Set the settings of the groups, in new dicts."""
         of = self._group_of
         counts = None if of is None else [of.count(i) for i in range(len(self.groups))]
         if given is None and not required:
@@ -543,7 +547,7 @@ _CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
 
 
 def _check_saved(name: str, value: Any) -> Any:
-    """A setting out of a state."""
+    """Check a setting of a saved state."""
     if name in _SWITCHES or name in _SWITCHES_OF_ALL:
         if not isinstance(value, bool):
             raise TypeError(f"state['settings']: {name} must be a bool, got {value!r}")
@@ -590,7 +594,7 @@ def _flattened(
 
 
 def _require_distinct(names: Sequence[Any]) -> None:
-    """What is saved is named by text."""
+    """A ValueError if names are equal as text, as which they are saved."""
     if len(set(map(str, names))) != len(names):
         raise ValueError("params must have names that differ as text")
 
@@ -627,7 +631,7 @@ _SHARES = ("alpha", "rho")
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers and switches of a rule, each as what its name says it is."""
+    """The settings of a rule, each checked by its name."""
     return {name: _check_setting(name, value) for name, value in settings.items()}
 
 
@@ -645,7 +649,7 @@ def _check_setting(name: str, value: Any, within: str | None = None) -> Any:
 
 
 def settings_of(rule: type[Optimizer], convention: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, and the convention's defaults for the rest."""
+    """The given settings, with the convention's defaults for the others."""
     if convention not in ("torch", "keras", "optax", "cs231n"):
         raise ValueError(
             f"convention must be 'torch', 'keras', 'optax' or 'cs231n', got {convention!r}"

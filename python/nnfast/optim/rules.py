@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any, ClassVar, Unpack
 
-from nnfast.optim.optimizer import Numbers, Optimizer, Options, Params
+from nnfast.optim.optimizer import Optimizer, Options, Params, Values
 
 _L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
 _KERAS = {"decoupled_weight_decay": True}
@@ -28,7 +28,7 @@ class SGD(Optimizer):
     nesterov : bool, default False
         Needs momentum and no dampening.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class SGD(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -94,12 +94,12 @@ class SGD(Optimizer):
         return "sgd", ()
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        if self._made == "sgd":
+        if self._rule_name == "sgd":
             return ("lr",)
         return "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
-        if self._made == "sgd":
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+        if self._rule_name == "sgd":
             return (lr,)
         momentum, nesterov = settings["momentum"], float(settings["nesterov"])
         # Without momentum v is the gradient, whatever the dampening.
@@ -122,10 +122,11 @@ class Adagrad(Optimizer):
     lr_decay : float, default 0
     weight_decay : float, default 0
     initial_accumulator_value : float, default 0
-        What s begins with.
+        The initial value of s.
+    v is lessened by the square of the running
     eps : float, default 1e-10
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -136,7 +137,7 @@ class Adagrad(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -194,7 +195,7 @@ class Adagrad(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "eps_inside"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         eps = settings["eps"]
         inside = self.convention in ("keras", "optax")
         return lr / (1 + (t - 1) * settings["lr_decay"]), *((0.0, eps) if inside else (eps, 0.0))
@@ -214,7 +215,7 @@ class Adadelta(Optimizer):
     eps : float, default 1e-6
     weight_decay : float, default 0
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -225,7 +226,7 @@ class Adadelta(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -271,7 +272,7 @@ class Adadelta(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "decay", "gain"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         rho = settings["rho"]
         return lr, settings["eps"], rho, 1 - rho
 
@@ -280,7 +281,8 @@ class RMSprop(Optimizer):
     """RMSProp: steps divided by the root of a running average of squares.
 
     ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, v is lessened by the square of the running
-    average of g. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
+    the square of the running average of g is
+    subtracted from v. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
 
     Parameters
     ----------
@@ -294,18 +296,18 @@ class RMSprop(Optimizer):
     centered : bool, default False
         For all groups. The variance is never below 0, where PyTorch's may round to that and give NaN.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
     state : dict
-        ``square_avg`` (v before it is lessened), ``grad_avg`` if centered, ``momentum_buffer`` (b) with momentum.
+        ``square_avg`` (v before that subtraction), ``grad_avg`` if centered, ``momentum_buffer`` (b) with momentum.
     step_count, skipped_count : int
 
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -369,13 +371,15 @@ class RMSprop(Optimizer):
 
     def _hyperparameters(self) -> tuple[str, ...]:
         names = "lr", "eps", "eps_inside", "decay", "gain"
-        return (*names, "momentum", "momentum_gain") if self._made.endswith("momentum") else names
+        return (
+            (*names, "momentum", "momentum_gain") if self._rule_name.endswith("momentum") else names
+        )
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         alpha, eps = settings["alpha"], settings["eps"]
         inside = self.convention in ("keras", "optax")
         places = (0.0, eps) if inside else (eps, 0.0)
-        if not self._made.endswith("momentum"):
+        if not self._rule_name.endswith("momentum"):
             return lr, *places, alpha, 1 - alpha
         outer, gain = (1.0, lr) if inside else (lr, 1.0)
         return outer, *places, alpha, 1 - alpha, settings["momentum"], gain
@@ -400,7 +404,7 @@ class Adam(Optimizer):
     amsgrad : bool, default False
         For all groups.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -411,7 +415,7 @@ class Adam(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -465,9 +469,9 @@ class Adam(Optimizer):
 
     def _hyperparameters(self) -> tuple[str, ...]:
         names = "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
-        return (*names, "max_correction") if self._made == "amsgrad" else names
+        return (*names, "max_correction") if self._rule_name == "amsgrad" else names
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
         correction, max_correction = left2**-0.5, 1.0
@@ -476,7 +480,7 @@ class Adam(Optimizer):
         elif self.convention == "optax" and self.amsgrad:
             correction, max_correction = 1.0, 1 / left2
         decays = beta1, 1 - beta1, beta2, 1 - beta2
-        own = (max_correction,) if self._made == "amsgrad" else ()
+        own = (max_correction,) if self._rule_name == "amsgrad" else ()
         return lr / left1, settings["eps"], correction, *decays, *own
 
 
@@ -495,7 +499,7 @@ class AdamW(Adam):
     amsgrad : bool, default False
         For all groups.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -506,7 +510,7 @@ class AdamW(Adam):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -556,7 +560,7 @@ class Adamax(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -567,7 +571,7 @@ class Adamax(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -613,7 +617,7 @@ class Adamax(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "eps_inside", "decay1", "gain1", "decay2"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         eps = settings["eps"]
         places = (eps, 0.0) if self.convention == "keras" else (0.0, eps)
@@ -637,7 +641,7 @@ class NAdam(Optimizer):
     weight_decay : float, default 0
     momentum_decay : float, default 4e-3
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -648,7 +652,7 @@ class NAdam(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -707,7 +711,7 @@ class NAdam(Optimizer):
             "gain2",
         )
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         if self.convention == "optax":
             by_gradient = (1 - beta1) / (1 - beta1**t)
@@ -751,7 +755,7 @@ class RAdam(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -762,7 +766,7 @@ class RAdam(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -804,7 +808,7 @@ class RAdam(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
         rate, correction, rectified = lr / left1, 1.0, False
@@ -836,7 +840,7 @@ class Lion(Optimizer):
     weight_decay : float, default 0
         Decoupled, unless options say otherwise.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -847,7 +851,7 @@ class Lion(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -896,6 +900,6 @@ class Lion(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "step_decay", "step_gain", "decay", "gain"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         return lr, beta1, 1 - beta1, beta2, 1 - beta2

@@ -13,7 +13,7 @@ from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
 from nnfast._table import GATES, TABLE
 from nnfast.activations import maxout_backward, prelu_weight_backward
-from nnfast.nn.layer import Array, Buffer, KernelLayer, OwnArray, Shape
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape
 
 
 class Activation(KernelLayer):
@@ -298,7 +298,14 @@ class PReLU(Activation):
         super().__init__(dtype, weight=slopes[:1])
         self._add_params(weight=slopes.astype(self._dtype))
 
-    weight = OwnArray("weight", "The slopes, shape (n,).")
+    @property
+    def weight(self) -> Array:
+        """The slopes, shape (n,)."""
+        return self._own_params["weight"]
+
+    @weight.setter
+    def weight(self, value: ArrayLike) -> None:
+        self._write("weight", value)
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         axes = len(input_shape)

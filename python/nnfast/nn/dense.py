@@ -11,7 +11,7 @@ from nnfast import _checks, init
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
-from nnfast.nn.layer import Array, Buffer, KernelLayer, OwnArray, Probability, Shape
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Probability, Shape
 
 # Elements of a bias that is repeated for several rows, and of a sum for which that does not pay.
 _TILE, _SMALL = 16384, 512
@@ -85,7 +85,14 @@ class Dense(KernelLayer):
         self._tile = Buffer()
         self._x = self._used = self.weight
 
-    weight = OwnArray("weight", "The weights, shape (n_in, n_out).")
+    @property
+    def weight(self) -> Array:
+        """The weights, shape (n_in, n_out)."""
+        return self._own_params["weight"]
+
+    @weight.setter
+    def weight(self, value: ArrayLike) -> None:
+        self._write("weight", value)
 
     @property
     def bias(self) -> Array | None:

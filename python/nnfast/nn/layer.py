@@ -4,7 +4,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -155,22 +155,6 @@ class Probability:
 
     def __set__(self, layer: Any, value: float) -> None:
         vars(layer)["p"] = _checks.real_in(value, 0, 1, "p")
-
-
-class OwnArray(property):
-    """A parameter or statistic of a layer as an attribute, by its name: setting it writes to the array in place."""
-
-    def __init__(self, name: str, doc: str) -> None:
-        def of(layer: KernelLayer) -> Array:
-            params = layer._own_params
-            return params[name] if name in params else layer._own_statistics[name]
-
-        super().__init__(of, lambda layer, value: layer._write(name, value), doc=doc)
-
-    if TYPE_CHECKING:
-
-        def __get__(self, layer: Any, owner: type | None = None) -> Array: ...
-        def __set__(self, layer: Any, value: ArrayLike) -> None: ...
 
 
 class KernelLayer(Layer):

@@ -19,7 +19,6 @@ from nnfast.nn.layer import (
     Buffer,
     KernelLayer,
     Layer,
-    OwnArray,
     Probability,
     Shape,
     batch_of,
@@ -115,10 +114,41 @@ class BatchNorm(KernelLayer):
         self._x = ones
         self._largest_size = 0
 
-    gamma = OwnArray("gamma", "The scale, shape (n,).")
-    beta = OwnArray("beta", "The shift, shape (n,).")
-    running_mean = OwnArray("running_mean", "The mean used in inference, shape (n,).")
-    running_var = OwnArray("running_var", "The variance used in inference, shape (n,).")
+    @property
+    def gamma(self) -> Array:
+        """The scale, shape (n,)."""
+        return self._own_params["gamma"]
+
+    @gamma.setter
+    def gamma(self, value: ArrayLike) -> None:
+        self._write("gamma", value)
+
+    @property
+    def beta(self) -> Array:
+        """The shift, shape (n,)."""
+        return self._own_params["beta"]
+
+    @beta.setter
+    def beta(self, value: ArrayLike) -> None:
+        self._write("beta", value)
+
+    @property
+    def running_mean(self) -> Array:
+        """The mean used in inference, shape (n,)."""
+        return self._own_statistics["running_mean"]
+
+    @running_mean.setter
+    def running_mean(self, value: ArrayLike) -> None:
+        self._write("running_mean", value)
+
+    @property
+    def running_var(self) -> Array:
+        """The variance used in inference, shape (n,)."""
+        return self._own_statistics["running_var"]
+
+    @running_var.setter
+    def running_var(self, value: ArrayLike) -> None:
+        self._write("running_var", value)
 
     @property
     def num_batches_tracked(self) -> Array | None:

@@ -458,7 +458,7 @@ def _one_dtype(layers: list[Layer]) -> np.dtype[Any] | None:
 
 
 def _planned(stages: list[Stage]) -> list[_Step]:
-    """The forward pass in training: a stage may overwrite an input that backward does not read, but not the user's x."""
+    """The pass in training: a stage may overwrite an input that backward does not read, except the user's x."""
     steps: list[_Step] = []
     free = False
     for stage in stages:

@@ -292,7 +292,7 @@ def test_errors_of_logsumexp_backward() -> None:
         nf.logsumexp_backward(X[:, 0], X, keepdims=True)
 
 
-# ---- what is written ----
+# ---- functions that write arrays ----
 
 
 def written() -> dict[str, Any]:

@@ -208,7 +208,7 @@ def test_swa_is_the_mean_rounded_once(dtype: type, history: list[list[float]]) -
             assert error <= size * 2**-53 + abs(float(total)) / len(params) * 2**-53
     else:
         expected = np.array([float(total / len(params)) for total in sums])
-        # Half an ulp is the rounding; the rest what is rounded in float64 before.
+        # Half an ulp is the last rounding; the rest is of roundings in float64 before it.
         assert_ulp(average, expected, 0.5 + 2**-20)
 
 
@@ -469,7 +469,7 @@ def test_statistics_are_those_of_all_data_at_once(
     layer.finish()
     whole = np.concatenate(pieces)
     assert_stats((mean, var), exact_stats(whole, correction))
-    # As batch_norm itself, given all at once, updates them.
+    # As batch_norm updates them from all data in one call.
     at_once = np.zeros((2, 3), kept(dtype))
     nf.batch_norm(
         whole, None, None, *at_once, training=True, momentum=1, running_var_correction=correction

@@ -243,7 +243,7 @@ def test_lost_workers_cost_a_step_and_not_the_run() -> None:
 
 
 def test_an_error_in_a_worker_does_not_count_as_a_lost_worker() -> None:
-    """It comes to the caller, at once, and the files of the rows go."""
+    """It is raised immediately by fit, and the files of the rows are removed."""
 
     def odd() -> nf.nn.Layer:
         return Odd()

@@ -1,4 +1,4 @@
-"""Estimators: scikit-learn's checks, dtypes, threads, copies, predictions, searches, what is shown."""
+"""Estimators: scikit-learn's checks, dtypes, threads, copies, predictions, searches, progress."""
 
 import copy
 import os

@@ -263,7 +263,7 @@ def test_planted_saturation_shows_up_by_layer() -> None:
     assert max(shares[0], shares[1], shares[3]) < 0.2
 
 
-# ---- what is not finite ----
+# ---- values that are not finite ----
 
 
 class Poison(nn.Layer):

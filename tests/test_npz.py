@@ -1,4 +1,4 @@
-"""Files of arrays: what is none, what lies about itself, and what is too large is refused before memory is taken."""
+"""Files of arrays: invalid ones, wrong headers and sizes too large are refused before memory is allocated."""
 
 import struct
 import tracemalloc

@@ -1,4 +1,4 @@
-"""State of optimizers: what is seen, saved and resumed, and what does not fit, which changes nothing."""
+"""State of optimizers: public arrays, save and resume, and states that do not fit, which change nothing."""
 
 import copy
 import os
@@ -25,7 +25,7 @@ from optim_rules import (
     train,
 )
 
-# ---- what is kept ----
+# ---- state arrays ----
 
 STATES = {
     "SGD": [],

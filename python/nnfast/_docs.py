@@ -137,7 +137,7 @@ def _parameters(row: Activation, *, backward: bool) -> str:
 
 
 def _accuracy(row: Activation) -> str:
-    """What is promised."""
+    """The error bound."""
     if row.ulp == 0:
         return "Exact."
     more = " (1 more on machines without FMA)" if row.ulp > 0.5 else ""

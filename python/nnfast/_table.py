@@ -1,4 +1,4 @@
-"""What there is to say about each activation and gate: tests, benchmarks and docstrings come out of these tables."""
+"""The tables of activations and gates, from which tests, benchmarks and docstrings are made."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What pickles of estimators that were fitted with sample_weight before version 0.2 name."""
+"""For pickles of estimators fitted with sample_weight before version 0.2, which name this function."""
 
 from typing import Any
 

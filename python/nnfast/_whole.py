@@ -36,7 +36,7 @@ def writeable(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _only_of(array: NDArray[Any]) -> _Only:
-    # One that is there holds the array, whose id is therefore nobody else's.
+    # An existing one holds a reference to the array, so that no other object can have its id.
     found = _only.get(id(array))
     if found is None:
         found = _only[id(array)] = _Only(array)

@@ -219,7 +219,7 @@ def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.
     count = prod(weight.shape[d] for d in units)
     if axes == tuple(range(len(axes))):  # as of a dense layer: rows of one value a unit
         rows: NDArray[Any] = weight.reshape(-1, count)
-    else:  # what a unit takes in lies along the last axis
+    else:  # the inputs of a unit lie along the last axis
         rows = np.moveaxis(weight, units, range(len(units))).reshape(1, count, -1)
     stats = batch_norm_stats(rows, axis=1)
     squares = stats.m2 + stats.count * stats.mean**2

@@ -169,7 +169,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
 
     def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
         """X as an array."""
-        raise NotImplementedError
+        return _table(self, X, reset=reset, **options)
 
     def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
         """The statistics of X alone; first: whether nothing was learned before."""
@@ -323,9 +323,6 @@ class StandardScaler(OneToOneFeatureMixin, _Scaler):
         self.with_mean = with_mean
         self.with_std = with_std
         self.copy = copy
-
-    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
-        return _table(self, X, reset=reset, **options)
 
     def _checked_back(self, X: ArrayLike, **options: Any) -> NDArray[Any]:
         return _columns(self, X, self.mean_.size, **options)
@@ -532,9 +529,6 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         y = x @ axes.backward.T.astype(x.dtype)
         return _affine(y, shift=self.mean_, out=y)
 
-    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
-        return _table(self, X, reset=reset, **options)
-
     def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
         x = self._checked(X, reset=first, **options)
         self._check_parameters(x.shape[1])
@@ -656,7 +650,7 @@ class PCA(_Rotation):
 
     @property
     def n_components_(self) -> int:
-        """How many components are kept."""
+        """The number of components."""
         return len(self.components_)
 
     @property
@@ -876,7 +870,7 @@ def _shares(variances: Floats) -> Floats:
 
 
 def _count(n_components: int | float | None, variances: Floats, limit: int) -> int:
-    """How many components are kept."""
+    """The number of components."""
     if n_components is None:
         return limit
     if not _is_share(n_components):

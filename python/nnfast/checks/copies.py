@@ -145,7 +145,7 @@ class Probe:
             self.params[name][...] = param
 
     def gradients(self) -> dict[str, Array]:
-        """By each of the arrays, as backward gives them; by x only if it does.
+        """The gradients with respect to each array, from backward; with respect to x only if backward returns it.
 
         Raises
         ------
@@ -197,7 +197,7 @@ class _Written:
     def __init__(self, net: Layer, *, wide: bool = False, shared: Sequence[Array] = ()) -> None:
         file = BytesIO()
         self._shared: list[Any] = []
-        with np.errstate(invalid="ignore"):  # memory that nobody wrote to may hold anything
+        with np.errstate(invalid="ignore"):  # uninitialised memory may hold anything
             _Writing(file, self._shared, {id(array) for array in shared}, wide).dump(net)
         self._bytes = file.getvalue()
 

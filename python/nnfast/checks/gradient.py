@@ -312,7 +312,7 @@ class _Differences:
             if first is None:
                 first = _Coordinate(error, index, analytic, numeric, False)
             elif rounding > self.tolerance * max(abs(analytic), abs(numeric)):
-                break  # it tells nothing any more
+                break  # below the rounding of the loss
             if error <= self.tolerance:
                 return first._replace(kink=share < 1)
             slack = self.tolerance * max(abs(left), abs(right)) + 2 * rounding
@@ -357,7 +357,9 @@ def _is_kink(tried: list[_Tried]) -> bool:
     if len(tried) > 1:
         before = tried[-2]
         if gap < 0.2 * before.gap:
-            return True  # it goes away, as it does where slopes are equal but curvatures are not
+            return (
+                True  # it vanishes with the step, as where slopes are equal but curvatures differ
+            )
         if 0.08 * before.jump < jump < 0.12 * before.jump:
             return False  # it is curvature that makes slopes differ
     return jump > 2 * slack

@@ -42,11 +42,11 @@ class RateRange:
     """
 
     rates: NDArray[np.float64]
-    """Of each step."""
+    """The learning rate of each step."""
     losses: NDArray[np.float64]
-    """Of each step's batch, before its update."""
+    """The loss of the batch of each step, before its update."""
     diverged: bool
-    """Whether the search ended before its last rate, as the loss was no number or four times the first."""
+    """Whether the search ended before its last rate, as the loss was not finite or four times the first."""
 
     @property
     def smoothed(self) -> NDArray[np.float64]:
@@ -259,7 +259,7 @@ class Trials:
         self._reason = ""
 
     def story(self) -> str:
-        """How the training at the user's rate went."""
+        """A description of the training at the user's rate."""
         self.after()
         steps = max(steps for factor, steps in self._known if factor == 1)
         after = self.after(1.0, steps)

@@ -16,7 +16,7 @@ Batch = tuple[Any, Any]
 
 
 class Steps(Protocol):
-    """What is asked of an optimizer: nnfast's have it, and the user's own may."""
+    """The attributes that checks need of an optimizer: those of nnfast have them, and a user's may."""
 
     lr: float
 
@@ -98,12 +98,12 @@ class Trainee:
 
 
 class Run(NamedTuple):
-    """What came of a training."""
+    """The result of a training."""
 
     losses: list[float]
-    """Of each batch before its update."""
+    """The loss of each batch before its update."""
     diverged: bool
-    """Whether it ended in what is no number; that is not among the losses."""
+    """Whether the loss became NaN or infinite; such a value is not among the losses."""
 
 
 def run(

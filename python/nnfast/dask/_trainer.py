@@ -72,7 +72,7 @@ class Trainer:
             return Failed(error)
 
     def _limited(self) -> AbstractContextManager[None]:
-        """As many threads as Dask gives the worker; it runs one task of a training at a time."""
+        """Limit the threads to those that Dask gives the worker, which runs one task of a training at a time."""
         return nullcontext() if self._threads is None else num_threads(self._threads)
 
     def _set_network(self, net: nn.Sequential, loss: Loss) -> None:

@@ -72,7 +72,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         Samples of a step; "auto" is 200, or all if there are fewer. A last batch of a
         single sample is joined to the one before.
     max_iter : int, default 200
-        Most epochs. Reaching it is no warning.
+        The maximal number of epochs. Reaching it gives no warning.
     shuffle : bool, default True
         Whether every epoch has another order.
     tol : float, default 1e-4
@@ -80,8 +80,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     n_iter_no_change : int or inf, default 10
         After so many epochs in a row that were no better the training ends.
     early_stopping : bool, default False
-        Whether a stratified share of the samples is held out, of which the validation score (accuracy) decides; the
-        network of the best epoch is kept.
+        Whether to hold out a stratified share of the samples and stop by its validation score (accuracy); the weights
+        of the best epoch are restored.
     validation_fraction : float in (0, 1), default 0.1
         That share.
     warm_start : bool, default False

@@ -82,7 +82,7 @@ class Recorder(Recorded):
     ((5,), (5, 4), ('0.weight', '0.bias', '2.weight', '2.bias'))
     """
 
-    # What the line tells of besides the history.
+    # What the live line shows besides the history.
     _last_stats: StepStats | None
     _last_epoch: dict[str, float]
     _written: int  # losses that it has told of already

@@ -174,7 +174,7 @@ def stages_of(layers: list[Layer]) -> list[tuple[Stage, list[Layer]]]:
 
 def _next_stage(layers: list[Layer]) -> tuple[Stage, int]:
     for count, join in JOINS:
-        # What stands for a layer with a user's own calls is not the layer, and is joined to nothing.
+        # A layer with user-defined methods runs in a ForeignStage, and is not fused.
         if all(runs_as_written(layer) for layer in layers[:count]):
             joined = join(layers)
             if joined is not None:

@@ -282,7 +282,7 @@ class KernelLayer(Layer):
         state = super().__getstate__()
         attributes, slots = state if isinstance(state, tuple) else (state, None)
         kept = {
-            # A copy that shares the arrays of the layer has memory of its own, too.
+            # Copies have buffers of their own, also where they share the arrays of the layer.
             name: Buffer() if isinstance(value, Buffer) else value
             for name, value in attributes.items()
             if name not in self._OF_THE_BATCH

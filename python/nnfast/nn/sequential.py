@@ -95,7 +95,7 @@ class Sequential(KernelLayer):
         leaves = [leaf for layer in layers for leaf in _leaves(layer)]
         super().__init__(_one_dtype(leaves))
         vars(self)["layers"] = layers
-        # Here, so that the arrays that a layer of the user's own has now are those that it is to keep.
+        # Planned here, so that the arrays that user-defined layers have now are those that they must keep.
         stages = [step.stage for step in self._plan.training]
         self._is_view = not _planned_inference(stages)[1]
 

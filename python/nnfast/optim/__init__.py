@@ -5,7 +5,7 @@ with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"para
 ``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
 float32, and so is the master copy of them that is updated: other writes to the parameters are undone by the next step.
 ``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
-``opt.groups``. Whether there is momentum, centered and amsgrad are fixed at construction.
+``opt.groups``. Whether there is momentum, and centered and amsgrad, are fixed at construction.
 
 All rules take these arguments by name:
 

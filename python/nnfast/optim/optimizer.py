@@ -20,7 +20,7 @@ Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
 Values = tuple[float, ...]
 
-# What _group_hyperparameters returns before a rule's own, in the order of cpp/kernels/optim.hpp.
+# The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
 _SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
 _SUMS = 5  # of squares and counts, for each parameter
 

@@ -280,9 +280,8 @@ class Adadelta(Optimizer):
 class RMSprop(Optimizer):
     """RMSProp: steps divided by the root of a running average of squares.
 
-    ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, v is lessened by the square of the running
-    the square of the running average of g is
-    subtracted from v. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
+    ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, the square of the
+    running average of g is subtracted from v. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
 
     Parameters
     ----------

@@ -83,14 +83,14 @@ def run_suite(options: argparse.Namespace) -> None:
         plan = plan._replace(sizes=sizes, side_sizes=sizes)
     if options.every:
         plan = plan._replace(side_sizes=plan.sizes)
-    wanted = options.peers
-    if wanted is None:  # JAX takes longer to compile than a quick run to measure
-        wanted = [name for name in peers.names() if not (options.quick and name == "xla")]
-    if unknown := set(wanted) - set(peers.names()):
+    expected = options.peers
+    if expected is None:  # JAX takes longer to compile than a quick run to measure
+        expected = [name for name in peers.names() if not (options.quick and name == "xla")]
+    if unknown := set(expected) - set(peers.names()):
         raise LookupError(f"no peer is called {', '.join(sorted(unknown))}")
-    result = suite.run(plan, options.only or [], wanted)
+    result = suite.run(plan, options.only or [], expected)
     if not options.only:
-        result["training"] = training.run(options.quick, "pytorch" in wanted)
+        result["training"] = training.run(options.quick, "pytorch" in expected)
     print("\n".join(report.lines(result)))
     save(result, options.output)
 

@@ -79,7 +79,7 @@ PLAIN = {
     "softsign": lambda x: x / (1 + np.abs(x)),
     "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
 }
-# By y where that is what our gradient is given, by x elsewhere.
+# Gradients are functions of y where ours are given y, of x elsewhere.
 PLAIN_SLOPES = {
     "relu": lambda y: y > 0,
     "relu6": lambda y: (y > 0) & (y < 6),

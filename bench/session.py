@@ -167,9 +167,9 @@ def points(plan: Plan, cases: list[Case]) -> list[Point]:
     ]
 
 
-def main(plan: Plan, only: list[str], wanted: list[str]) -> None:
+def main(plan: Plan, only: list[str], expected: list[str]) -> None:
     """Print a line of JSON about the machine, and one a point; lines that are not JSON are for people."""
-    peers = all_peers.load(wanted)
+    peers = all_peers.load(expected)
     print(json.dumps(machine(peers)), flush=True)
     for point in points(plan, registry.cases(only)):
         print(json.dumps(measure(point, plan, peers), default=float), flush=True)

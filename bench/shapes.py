@@ -65,7 +65,7 @@ def batch_norm(shape: tuple[int, ...], torch: Any) -> Iterator[tuple[str, int, d
 
 
 def row_norms(shape: tuple[int, ...], torch: Any) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """The same of rows."""
+    """The case of rows."""
     x, dy, gamma, beta, *_ = arrays(shape, shape[1])
     y, gradients = np.empty_like(x), (np.empty_like(x), gamma.copy(), gamma.copy())
     _, saved = nf.layer_norm(x, gamma, beta)

@@ -67,7 +67,7 @@ def everything() -> nn.Sequential:
 
 
 def leaves(layer: nn.Layer) -> list[nn.Layer]:
-    """The layers of nested Sequentials, one after the other."""
+    """The layers of nested Sequentials, in sequence."""
     if isinstance(layer, nn.Sequential):
         return [leaf for child in layer for leaf in leaves(child)]
     return [layer]

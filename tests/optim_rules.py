@@ -210,7 +210,7 @@ def everything(optimizer: Any) -> dict[str, Array]:
     return {**params, **state}
 
 
-def assert_same_arrays(actual: dict[str, Array], wanted: dict[str, Array]) -> None:
-    assert actual.keys() == wanted.keys()
-    for name, array in wanted.items():
+def assert_same_arrays(actual: dict[str, Array], expected: dict[str, Array]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
         assert_same_bits(actual[name], array)

@@ -38,8 +38,8 @@ def check_functions() -> None:
         ),
         "mse_loss": (nf.mse_loss(x, x[::-1])[0], np.mean((x - x[::-1]) ** 2)),
     }
-    for name, (found, wanted) in pairs.items():
-        assert np.allclose(found, wanted, rtol=2e-3, atol=2e-3), name
+    for name, (found, expected) in pairs.items():
+        assert np.allclose(found, expected, rtol=2e-3, atol=2e-3), name
     y, mask = nf.dropout(x, 0.25, rng=0)
     kept = np.unpackbits(mask, count=x.size, bitorder="little").reshape(x.shape)
     assert np.allclose(y, np.where(kept, x / 0.75, 0), rtol=1e-6)

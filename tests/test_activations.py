@@ -472,7 +472,7 @@ def test_ufuncs_are_ufuncs_and_pickle(ufunc: np.ufunc) -> None:
     assert pickle.loads(pickle.dumps(ufunc)) is ufunc
 
 
-def test_reduce_and_accumulate_go_one_by_one() -> None:
+def test_reduce_and_accumulate_apply_the_ufunc_step_by_step() -> None:
     x = np.linspace(-3, 3, 50)
     running = [x[0]]
     for value in x[1:]:
@@ -652,7 +652,7 @@ def test_maxout_gradient_numerically() -> None:
     )
 
 
-def test_maxout_of_halves() -> None:
+def test_maxout_of_float16() -> None:
     x = np.random.default_rng(10).standard_normal((6, 40)).astype(np.float16)
     y, which = nf.maxout(x, 4)
     wide_y, wide_which = nf.maxout(x.astype(np.float32), 4)

@@ -49,11 +49,11 @@ def assert_same(result: Any, expected: Any, note: str) -> None:
     """The same numbers, whatever the types."""
     pairs = list(zip(parts(result), parts(expected), strict=True))
     assert pairs
-    for actual, wanted in pairs:
-        if isinstance(wanted, str | None):
-            assert actual == wanted, note
+    for actual, reference in pairs:
+        if isinstance(reference, str | None):
+            assert actual == reference, note
         else:
-            np.testing.assert_array_equal(np.asarray(actual), np.asarray(wanted), err_msg=note)
+            np.testing.assert_array_equal(np.asarray(actual), np.asarray(reference), err_msg=note)
 
 
 def replacements(call: Call, kind: Kind) -> Iterator[dict[str, Any]]:
@@ -90,7 +90,7 @@ def assert_refused(match: str, call: Call, given: dict[str, Any], note: str) -> 
 
 
 @every_kind
-def test_what_reads_numbers(kind: str) -> None:
+def test_functions_that_read_arrays(kind: str) -> None:
     how = KINDS[kind]
     for name, call in READING.items():
         of_sklearn = name.startswith(SCIKIT_LEARN)
@@ -166,7 +166,7 @@ def test_a_bias_belongs_to_columns_by_position(kind: str) -> None:
 
 
 @every_kind
-def test_what_looks_along_an_axis(kind: str) -> None:
+def test_functions_along_an_axis(kind: str) -> None:
     how = KINDS[kind]
     for name, call in ALONG.items():
         expected = call()
@@ -292,7 +292,7 @@ def test_errors_of_logsumexp_backward() -> None:
         nf.logsumexp_backward(X[:, 0], X, keepdims=True)
 
 
-# ---- what is written ----
+# ---- functions that write arrays ----
 
 
 def written() -> dict[str, Any]:
@@ -327,7 +327,7 @@ def _ema(a: Any) -> None:
 
 @pytest.mark.parametrize("name", written())
 @pytest.mark.parametrize("kind", ["matrix", "memmap", "masked", "read-only", "tensor", "DataFrame"])
-def test_what_is_written(name: str, kind: str) -> None:
+def test_functions_that_write_arrays(name: str, kind: str) -> None:
     call = written()[name]
     plain = X.copy()
     call(plain)
@@ -389,7 +389,7 @@ class Table:
         raise AssertionError
 
 
-def test_tables_of_dask_are_no_arrays() -> None:
+def test_dask_data_frames_are_refused() -> None:
     """They would be loaded whole, and as float64."""
     frame = Table()
     labels = np.arange(4) % 2
@@ -407,7 +407,7 @@ def test_tables_of_dask_are_no_arrays() -> None:
             call()
 
 
-def test_a_layer_of_dask_never_computes() -> None:
+def test_a_lazy_layer_computes_nothing() -> None:
     def fail(block: Any) -> Any:
         raise AssertionError
 

@@ -452,7 +452,7 @@ def test_a_longer_batch_begins_with_the_same_images(function: Function) -> None:
 
 
 @every_function
-def test_nothing_in_it(function: Function) -> None:
+def test_empty_arrays(function: Function) -> None:
     assert function(np.empty((0, 3, 7, 5), np.float32)).shape[:2] == (0, 3)
     if function is not erasing:  # which has values for three channels
         assert function(np.empty((4, 0, 7, 5), np.float32)).shape[:2] == (4, 0)

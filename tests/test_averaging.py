@@ -88,9 +88,9 @@ def test_ema_is_the_weighted_mean(engine: str, dtype: type, corrected: bool, dec
         for i, average in enumerate(ema.averages()):
             assert average.dtype == kept(dtype)
             taken = zip(weights, history[: steps + 1], strict=True)
-            wanted = sum(w * params[i].astype(np.longdouble) for w, params in taken)
+            expected = sum(w * params[i].astype(np.longdouble) for w, params in taken)
             bound = ema_bound(steps, decay, 6.0, kept(dtype))
-            assert np.abs(average - wanted).max(initial=0) <= bound
+            assert np.abs(average - expected).max(initial=0) <= bound
     assert ema.update_count == 40
 
 
@@ -102,13 +102,13 @@ def test_a_changed_decay_counts_from_then_on() -> None:
         ema.decay = decay
         ema.update([params])
         weights = weights_of(decays[:stop], corrected=True)
-        wanted = sum(float(w) * p for w, p in zip(weights, history[: stop + 1], strict=True))
-        np.testing.assert_allclose(ema.averages()[0], wanted, 1e-15)
+        expected = sum(float(w) * p for w, p in zip(weights, history[: stop + 1], strict=True))
+        np.testing.assert_allclose(ema.averages()[0], expected, 1e-15)
 
 
 @three_dtypes
 @pytest.mark.parametrize("corrected", [True, False])
-def test_the_average_of_what_does_not_change_is_that(dtype: type, corrected: bool) -> None:
+def test_the_average_of_constant_parameters_is_exact(dtype: type, corrected: bool) -> None:
     params = draw(dtype, 0)
     ema = EMA(params, bias_correction=corrected)
     for _ in range(3000):
@@ -207,9 +207,9 @@ def test_swa_is_the_mean_rounded_once(dtype: type, history: list[list[float]]) -
             error = abs(Fraction(float(got)) - total / len(params))
             assert error <= size * 2**-53 + abs(float(total)) / len(params) * 2**-53
     else:
-        wanted = np.array([float(total / len(params)) for total in sums])
-        # Half an ulp is the rounding; the rest what is rounded in float64 before.
-        assert_ulp(average, wanted, 0.5 + 2**-20)
+        expected = np.array([float(total / len(params)) for total in sums])
+        # Half an ulp is the last rounding; the rest is of roundings in float64 before it.
+        assert_ulp(average, expected, 0.5 + 2**-20)
 
 
 @both_averages
@@ -315,7 +315,7 @@ def test_an_average_inside_another(make: Any) -> None:
     assert (w[0] == 1).all()
 
 
-def test_halves_take_averages_rounded_once() -> None:
+def test_float16_parameters_take_averages_rounded_once() -> None:
     params = [np.array([0.0, 0.0], np.float16)]
     swa = SWA(params)
     for value in (1 + 2**-10, 1 + 2**-10, 2.0, 2**-24):
@@ -469,7 +469,7 @@ def test_statistics_are_those_of_all_data_at_once(
     layer.finish()
     whole = np.concatenate(pieces)
     assert_stats((mean, var), exact_stats(whole, correction))
-    # As batch_norm itself, given all at once, updates them.
+    # As batch_norm updates them from all data in one call.
     at_once = np.zeros((2, 3), kept(dtype))
     nf.batch_norm(
         whole, None, None, *at_once, training=True, momentum=1, running_var_correction=correction
@@ -477,9 +477,9 @@ def test_statistics_are_those_of_all_data_at_once(
     assert_stats((mean, var), tuple(at_once.astype(np.longdouble)))
 
 
-def assert_stats(found: tuple[Array, Array], wanted: tuple[Array, Array]) -> None:
+def assert_stats(found: tuple[Array, Array], expected: tuple[Array, Array]) -> None:
     """Within 2 ulp in float32. In float64 the means of the batches are themselves rounded, which the variance feels."""
-    (mean, var), (true_mean, true_var) = found, wanted
+    (mean, var), (true_mean, true_var) = found, expected
     if mean.dtype == np.float32:
         assert_ulp(mean, true_mean.astype(float), 2)
         assert_ulp(var, true_var.astype(float), 2)
@@ -522,9 +522,9 @@ def test_more_batches_may_follow() -> None:
         layer.update(piece)
         mean[:], var[:] = 5, 5
         layer.finish()
-        wanted = exact_stats(np.concatenate(pieces[:seen]), 1)
-        np.testing.assert_allclose(mean, wanted[0].astype(float), 1e-14)
-        np.testing.assert_allclose(var, wanted[1].astype(float), 1e-12)
+        expected = exact_stats(np.concatenate(pieces[:seen]), 1)
+        np.testing.assert_allclose(mean, expected[0].astype(float), 1e-14)
+        np.testing.assert_allclose(var, expected[1].astype(float), 1e-12)
 
 
 def test_too_few_values_write_nothing() -> None:
@@ -612,12 +612,12 @@ def test_checkpoints_from_arrays_and_from_files(dtype: type, tmp_path: Path) -> 
     mean = mean_of_checkpoints(lists)
     for got, *members in zip(mean, *lists, strict=True):
         assert got.dtype == dtype
-        wanted = np.mean([m.astype(np.longdouble) for m in members], axis=0)
+        expected = np.mean([m.astype(np.longdouble) for m in members], axis=0)
         if dtype == np.float64:
-            np.testing.assert_allclose(got, wanted.astype(float), 0, 4 * np.finfo(dtype).eps * 6)
+            np.testing.assert_allclose(got, expected.astype(float), 0, 4 * np.finfo(dtype).eps * 6)
         else:
             # Rounded once: half an ulp of the true mean.
-            assert_ulp(got, wanted.astype(float), 0.5 + 2**-20)
+            assert_ulp(got, expected.astype(float), 0.5 + 2**-20)
     for checkpoints in (dicts, paths, map(str, paths), [dicts[0], *paths[1:]]):
         found = mean_of_checkpoints(checkpoints)
         assert list(found) == names
@@ -759,20 +759,20 @@ def test_the_weighted_mean(dtype: type, weights: list[float], seed: int) -> None
     members = probabilities(dtype, len(weights), seed)
     got = mean_of_predictions(members, weights)
     assert got.dtype == dtype
-    wanted = reference_mean(members, weights)
+    expected = reference_mean(members, weights)
     if dtype == np.float64:
         # Products, sums and the quotient of numbers that are not negative.
-        assert_ulp(got, wanted, 2 * len(weights) + 1)
+        assert_ulp(got, expected, 2 * len(weights) + 1)
     else:
-        assert_ulp(got, wanted.astype(float), 0.5 + 2**-20)
+        assert_ulp(got, expected.astype(float), 0.5 + 2**-20)
 
 
 @three_dtypes
 def test_equal_weights(dtype: type) -> None:
     members = probabilities(dtype, 3)
     expected = mean_of_predictions(members)
-    wanted = reference_mean(members, [1, 1, 1])
-    assert_ulp(expected, wanted if dtype == np.float64 else wanted.astype(float), 2)
+    reference = reference_mean(members, [1, 1, 1])
+    assert_ulp(expected, reference if dtype == np.float64 else reference.astype(float), 2)
     for weights in ([1, 1, 1], (4.0, 4.0, 4.0), np.ones(3, np.float32)):
         assert_same_bits(mean_of_predictions(members, weights), expected)
     assert_same_bits(mean_of_predictions(np.array(members)), expected)
@@ -800,8 +800,8 @@ def test_the_geometric_mean(dtype: type, axis: int, weights: Any) -> None:
     log_p = [np.asarray(x, np.longdouble) for x in logits]
     log_p = [x - np.log(np.exp(x).sum(axis=axis, keepdims=True)) for x in log_p]
     geometric = np.exp(reference_mean(log_p, weights or [1, 1, 1]))
-    wanted = np.log(geometric / geometric.sum(axis=axis, keepdims=True))
-    np.testing.assert_allclose(got, wanted.astype(float), 2 * np.finfo(dtype).eps)
+    expected = np.log(geometric / geometric.sum(axis=axis, keepdims=True))
+    np.testing.assert_allclose(got, expected.astype(float), 2 * np.finfo(dtype).eps)
     again = mean_of_predictions((x.astype(dtype) for x in log_p), weights, kind="log", axis=axis)
     np.testing.assert_allclose(again, got, 0, 8 * np.finfo(dtype).eps * np.abs(got).max())
 
@@ -941,7 +941,7 @@ def test_read_only_parameters_are_refused_before_any_is_written(make: Any) -> No
 
 
 @both_averages
-def test_parameters_come_as_they_came_first(make: Any) -> None:
+def test_parameters_must_keep_their_form(make: Any) -> None:
     ones = np.ones(3)
     listed, named = make([ones]), make({"w": ones})
     for average, params, error, message in (

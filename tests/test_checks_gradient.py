@@ -30,7 +30,7 @@ def between(layer: nn.Layer, dtype: Any = np.float64) -> nn.Sequential:
 # ---- right and wrong ----
 
 
-def test_everything_is_right() -> None:
+def test_correct_gradients_pass() -> None:
     check = gradient_check(everything(), numbers((12, 2, 3)), LABELS)
     assert check.passed
     assert check.wrong == []
@@ -60,7 +60,7 @@ def test_the_error_is_relative_and_where_it_says() -> None:
     assert (found.checked, found.kinks, found.wrong) == (6, 0, 6)
 
 
-def test_what_comes_after_a_wrong_layer_is_right() -> None:
+def test_layers_after_a_wrong_one_pass() -> None:
     check = gradient_check(between(Own(np.tanh, lambda dy, x: dy)), X, LABELS)
     assert check.wrong == ["0.weight", "0.bias", "X"]
     assert not check.passed
@@ -112,7 +112,7 @@ def test_the_size_of_the_loss_does_not_matter(factor: float) -> None:
     assert not gradient_check(wrong, X, LABELS, loss=loss).passed
 
 
-def test_gradients_of_nothing_are_equal() -> None:
+def test_gradients_of_zero_are_equal() -> None:
     # A bias before a BatchNorm has none; what is left of it is rounding.
     net = nn.Sequential(nn.Dense(6, 8, rng=0), nn.BatchNorm(8), nn.Dense(8, 3, rng=1))
     found = gradient_check(net, X, LABELS).arrays["0.bias"]
@@ -120,7 +120,7 @@ def test_gradients_of_nothing_are_equal() -> None:
     assert found.wrong == 0
 
 
-def test_what_is_lost_in_rounding_is_nothing() -> None:
+def test_gradients_below_rounding_are_not_errors() -> None:
     for given, wrong in ((1e-18, []), (1e-3, ["X"])):
         layer = Own(np.ones_like, lambda dy, x, given=given: given * dy)
         assert gradient_check(layer, X, np.ones((12, 6)), loss=weighted).wrong == wrong
@@ -185,7 +185,7 @@ def test_curvatures_that_differ_to_the_sides_are_no_error() -> None:
     assert check.kinks == 1
 
 
-def test_kinks_are_none_where_there_are_none() -> None:
+def test_smooth_functions_have_no_kinks() -> None:
     assert gradient_check(dense(6, 50, 3, activation=nn.Tanh), X, LABELS).kinks == 0
 
 
@@ -252,7 +252,7 @@ def test_memory_that_holds_anything_is_copied() -> None:
     assert gradient_check(layer, X, LABELS).step == 1e-5
 
 
-def test_what_a_layer_keeps_becomes_float64() -> None:
+def test_arrays_held_by_a_layer_become_float64() -> None:
     class Keeps(nn.Layer):
         def __init__(self) -> None:
             self.w, self.dw = np.ones(8, np.float32), np.zeros(8, np.float32)
@@ -304,7 +304,7 @@ def test_statistics_do_not_drift() -> None:
     assert gradient_check(between(layer), X, LABELS).passed
 
 
-def test_what_copies_share_is_an_error() -> None:
+def test_state_shared_by_copies_is_an_error() -> None:
     stream = np.random.default_rng(0)
     layer = Own(lambda x: x * stream.random(x.shape), lambda dy, x: dy)
     with pytest.raises(ValueError, match="same at every evaluation"):

@@ -33,14 +33,14 @@ def silent(n_in: int, n_out: int) -> nn.Sequential:
         (partial(nf.svm_loss, margin=2.0), 18),
     ],
 )
-def test_what_is_expected_of_ten_classes(loss: Any, expected: float) -> None:
+def test_the_expected_loss_of_ten_classes(loss: Any, expected: float) -> None:
     result = loss_at_chance(silent(64, 10), X, LABELS, loss=loss)
     assert result.expected == pytest.approx(expected)
     assert result.loss == pytest.approx(expected)
     assert result.passed
 
 
-def test_what_is_expected_of_two() -> None:
+def test_the_expected_loss_of_two_classes() -> None:
     y = (LABELS > 4).astype(float)[:, None]
     result = loss_at_chance(silent(64, 1), X, y, loss=nf.binary_cross_entropy_with_logits)
     assert result.expected == pytest.approx(math.log(2))
@@ -180,7 +180,7 @@ def test_dropout_does_not_hinder(mode: Any) -> None:
     assert overfit_tiny(branch, X, X[:, ::-1], loss=nf.mse_loss).passed
 
 
-def test_regression_goes_by_its_loss() -> None:
+def test_regression_is_judged_by_its_loss() -> None:
     y = X[:, 2:3] * X[:, 3:4]
     result = overfit_tiny(dense(64, 32, 1), X, y, loss=nf.mse_loss)
     assert result.accuracy is None
@@ -231,7 +231,7 @@ def test_the_best_rate_is_reported() -> None:
     assert (worse.passed, worse.rate) == (False, 1e-6)
 
 
-def test_a_loss_that_is_no_number() -> None:
+def test_a_loss_that_is_not_finite() -> None:
     result = overfit_tiny(dense(64, 10), np.full_like(X, np.nan), LABELS)
     assert not result.passed
     assert str(result) == "the loss is no number"

@@ -271,7 +271,7 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
 # ---- the input ----
 
 
-def test_what_counts_is_what_the_weights_take_in() -> None:
+def test_the_scale_is_that_of_the_input_of_the_first_weights() -> None:
     raw = 255 * np.abs(X)
     normalised = nn.Sequential(nn.Sequential(nn.BatchNorm(64), dense(64, 32)), dense(32, 10))
     halved = Own(lambda x: x / 255, lambda dy, x: dy / 255)
@@ -341,7 +341,7 @@ def test_the_mixture_is_in_numbers() -> None:
     )
 
 
-def test_what_is_mixed_enough() -> None:
+def test_batches_that_count_as_mixed() -> None:
     ten, two = np.arange(1000) % 10, np.arange(1000) % 2
 
     def mixed(labels: Array, *batches: list[int]) -> bool:
@@ -384,7 +384,7 @@ def test_the_layer_with_the_first_nan_is_named() -> None:
         ("gradient", "first in a gradient of layer 1, Own()"),
     ],
 )
-def test_where_numbers_are_none(place: str, message: str) -> None:
+def test_the_place_of_the_first_value_that_is_not_finite(place: str, message: str) -> None:
     layer = Own(np.tanh, lambda dy, x: dy / (0 if place == "gradient" else np.cosh(x) ** 2))
     net = nn.Sequential(nn.Dense(64, 32, rng=0), layer, nn.Dense(32, 10, rng=1))
     x, loss = X, nf.softmax_cross_entropy

@@ -72,7 +72,7 @@ def test_it_ends_where_the_loss_has_grown() -> None:
     assert np.isfinite(found.losses).all()
 
 
-def test_what_is_no_number_is_left_out() -> None:
+def test_values_that_are_not_finite_are_left_out() -> None:
     exploding = Own(np.exp, lambda dy, x: dy * np.exp(x))
     net = nn.Sequential(nn.Dense(64, 32, rng=0), exploding, nn.Dense(32, 10, rng=1))
     found = learning_rate_range(net, X, LABELS, optimizer=nf.optim.SGD, high=1e9)

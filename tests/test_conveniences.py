@@ -42,7 +42,7 @@ def test_a_network_is_called() -> None:
     assert_same_bits(Double()(X), 2 * X)
 
 
-def test_a_layer_is_no_function_that_makes_one() -> None:
+def test_a_layer_in_place_of_a_function_is_refused() -> None:
     with pytest.raises(
         TypeError, match="activation must be a name or a function that makes a layer"
     ):
@@ -138,7 +138,7 @@ def test_errors_name_the_gradient_by_its_place() -> None:
 # ---- what objects show ----
 
 
-def test_what_is_printed() -> None:
+def test_reprs() -> None:
     params = arrays()
     adam = nf.optim.Adam(params, lr=0.01, clip_norm=2.0, skip_nonfinite=True, ema_decay=0.9)
     text = repr(adam)
@@ -301,7 +301,7 @@ def test_a_bit_generator_is_advanced_as_its_generator() -> None:
 
 
 @pytest.mark.parametrize("rng", ["seed", 1.5, True, np.random.rand, [1]])
-def test_what_is_no_rng(rng: Any) -> None:
+def test_invalid_rng(rng: Any) -> None:
     for draw in DRAWS.values():
         with pytest.raises(
             TypeError, match="must be an int, a numpy.random.Generator, BitGenerator"

@@ -16,6 +16,7 @@ import nnfast as nf
 from layouts import assert_same_bits
 from networks import Doubled, everything, numbers
 from nnfast import nn
+from nnfast.estimators import training
 from optim_rules import Rule, every_kernel
 
 Way = Callable[[Any, Path], Any]
@@ -313,7 +314,9 @@ class Described(Keeps):
 
 @pytest.mark.parametrize("kind", [Keeps, Slotted, Described])
 @pytest.mark.parametrize("way", [*WAYS.values(), lambda t, _: copy.copy(t)], ids=[*WAYS, "copy"])
-def test_what_a_layer_of_the_user_holds_stays_one(kind: Any, way: Way, tmp_path: Path) -> None:
+def test_arrays_shared_by_a_user_defined_layer_stay_shared(
+    kind: Any, way: Way, tmp_path: Path
+) -> None:
     layer = kind()
     copied = way(layer, tmp_path)
     assert copied.w is copied.in_dict["w"]
@@ -401,3 +404,26 @@ def test_groups_that_version_0_1_saved() -> None:
     opt = nf.optim.NAdam([{"params": net.params[:2], "lr": 0.3}, {"params": net.params[2:]}])
     opt.load(KEPT / "groups.npz")
     assert (opt.step_count, opt.groups[0]["lr"]) == (1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nnfast._training\nTraining", training.Training),
+        ("nnfast._optimizer\nStepStats", nf.optim.StepStats),
+        ("nnfast.optim\nAdam", nf.optim.Adam),
+        ("nnfast.estimators\nNNClassifier", nf.estimators.NNClassifier),
+        ("nnfast.estimators\nNNRegressor", nf.estimators.NNRegressor),
+    ],
+)
+def test_names_in_old_pickles_lead_to_the_moved_classes(old: str, new: type) -> None:
+    assert pickle.loads(f"c{old}\n.".encode()) is new
+
+
+def test_the_loss_of_an_old_pickle_with_sample_weights_takes_them() -> None:
+    weighted = pickle.loads(b"cnnfast._weights\n_of_batch\n.")
+    z, y, weights = numbers((6, 3)), np.arange(6) % 3, np.arange(6.0)
+    loss, dz = weighted(nf.softmax_cross_entropy, z, y, sample_weight=weights, out=np.empty_like(z))
+    expected, slope = nf.softmax_cross_entropy(z, y, sample_weight=weights)
+    assert loss == expected
+    assert_same_bits(dz, slope)

@@ -65,7 +65,7 @@ def test_the_claim_is_shown_and_drawn(name: str, tmp_path: Path) -> None:
     assert_drawn(tmp_path / "picture.png")
 
 
-# ---- the same without what is claimed ----
+# ---- the same without the subject of the claim ----
 
 
 class Unscaled(nf.nn.Dropout):

@@ -73,8 +73,8 @@ def test_every_elementwise_function_and_gradient(chunks: Any) -> None:
     results.append(nf.prelu(x, slopes))
     expected.append(nf.prelu(X, slopes))
     assert all(isinstance(result, da.Array) for result in results)
-    for got, wanted in zip(dask.compute(*results), expected, strict=True):
-        assert_same_bits(got, wanted)
+    for got, reference in zip(dask.compute(*results), expected, strict=True):
+        assert_same_bits(got, reference)
 
 
 # ---- along an axis ----
@@ -137,7 +137,7 @@ def test_a_chunked_sample_is_refused(function: Callable[..., Any]) -> None:
         function(da.from_array(X, chunks=(24, 12, 3)))
 
 
-def test_what_is_no_dask_array_is_refused() -> None:
+def test_arrays_of_numpy_are_refused() -> None:
     for call in (
         lambda: nf.dask.softmax(X),
         lambda: nf.dask.layer_norm(X),
@@ -365,7 +365,7 @@ def test_learning_in_pieces_of_dask_and_numpy() -> None:
     assert scaler.n_samples_seen_ == 500
 
 
-def test_pieces_of_unknown_length_and_none() -> None:
+def test_pieces_of_unknown_length_and_empty_ones() -> None:
     x = da.from_array(TABLE_OF, chunks=(100, 6))
     some = x[x[:, 0] > np.median(TABLE_OF[:, 0])]
     few = x[da.from_array(np.arange(500) < 100, chunks=100)]
@@ -398,7 +398,7 @@ def test_errors_of_transformers_change_nothing() -> None:
     assert all(vars(scaler)[name] is before[name] for name in before)
 
 
-def test_what_is_learned_later_makes_no_difference() -> None:
+def test_later_learning_does_not_change_lazy_results() -> None:
     scaler = StandardScaler().fit(TABLE_OF)
     expected = scaler.transform(TABLE_OF)
     y = scaler.transform(da.from_array(TABLE_OF, chunks=(100, 6)))
@@ -409,7 +409,7 @@ def test_what_is_learned_later_makes_no_difference() -> None:
 # ---- what it costs ----
 
 
-def test_nothing_of_dask_is_loaded_before_it_is_asked_for() -> None:
+def test_dask_is_not_imported_before_it_is_used() -> None:
     code = """
 import sys, nnfast, nnfast.estimators, nnfast.preprocessing
 import numpy as np

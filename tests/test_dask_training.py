@@ -242,8 +242,8 @@ def test_lost_workers_cost_a_step_and_not_the_run() -> None:
     assert net.history_["loss"] == expected.history_["loss"]
 
 
-def test_an_error_in_a_worker_is_no_loss() -> None:
-    """It comes to the caller, at once, and the files of the rows go."""
+def test_an_error_in_a_worker_does_not_count_as_a_lost_worker() -> None:
+    """It is raised immediately by fit, and the files of the rows are removed."""
 
     def odd() -> nf.nn.Layer:
         return Odd()

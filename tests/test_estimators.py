@@ -1,4 +1,4 @@
-"""Estimators: scikit-learn's checks, dtypes, threads, copies, predictions, searches, what is shown."""
+"""Estimators: scikit-learn's checks, dtypes, threads, copies, predictions, searches, progress."""
 
 import copy
 import os
@@ -38,9 +38,10 @@ from estimator_data import (
     differ,
     params,
 )
-from nnfast import _estimator, estimators
+from nnfast import estimators
 from nnfast._testing import forced
 from nnfast.estimators import NNClassifier, NNRegressor
+from nnfast.estimators import estimator as estimator_module
 from test_examples import examples
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +156,7 @@ def test_predictions_go_through_the_network_in_pieces(monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         nf.nn.Sequential, "forward", lambda self, x: seen.append(len(x)) or forward(self, x)
     )
-    monkeypatch.setattr(_estimator, "_ROWS", 40)
+    monkeypatch.setattr(estimator_module, "ROWS", 40)
     np.testing.assert_allclose(net.predict_proba(X), whole, rtol=1e-12)
     assert seen == [40, 40, 10]
 
@@ -296,7 +297,7 @@ def test_shapes_of_predictions() -> None:
         assert net.n_outputs_ == (y.shape[1] if y.ndim == 2 else 1)
 
 
-def test_what_losses_aim_at() -> None:
+def test_losses_of_the_regressor() -> None:
     """Without features that say anything, a constant: the mean, the median, something between."""
     x, y = np.zeros((101, 1)), np.concatenate([np.zeros(60), np.full(41, 3.0)])
     found = {
@@ -361,7 +362,7 @@ def test_the_page_about_searches() -> None:
     assert names["fine"].score(names["x_test"], names["y_test"]) > 0.97
 
 
-# ---- what is shown ----
+# ---- progress ----
 
 
 def test_history() -> None:

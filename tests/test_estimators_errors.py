@@ -19,8 +19,7 @@ from estimator_data import (
     data,
     params,
 )
-from nnfast import _training
-from nnfast.estimators import NNClassifier, NNRegressor
+from nnfast.estimators import NNClassifier, NNRegressor, training
 
 
 @both
@@ -35,7 +34,11 @@ from nnfast.estimators import NNClassifier, NNRegressor
         ({"dropout": 1.5}, ValueError, r"dropout must be in \[0, 1\], got 1.5"),
         ({"init": "small"}, ValueError, "init must be 'auto', "),
         ({"optimizer": "adamm"}, ValueError, "optimizer must be 'sgd', "),
-        ({"optimizer": list}, TypeError, "optimizer must make one of nnfast.optim, got list"),
+        (
+            {"optimizer": list},
+            TypeError,
+            "optimizer must return an nnfast.optim.Optimizer, got list",
+        ),
         ({"learning_rate_init": -1}, ValueError, "learning_rate_init must not be negative"),
         ({"learning_rate_init": "fast"}, TypeError, "learning_rate_init must be a real number"),
         ({"schedule": "cos"}, ValueError, "schedule must be 'linear', 'cosine' or 'onecycle', got"),
@@ -154,7 +157,7 @@ def test_settings_are_checked(
         ),
     ],
 )
-def test_what_does_not_go_together(make: Callable[[], object], message: str) -> None:
+def test_settings_that_exclude_each_other(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -182,7 +185,7 @@ def test_warm_start_needs_the_same_layers() -> None:
         (X, Z * 1e200, {}, "y has values up to "),
     ],
 )
-def test_a_loss_that_is_no_number(x: Array, y: Array, settings: Any, reason: str) -> None:
+def test_a_loss_that_is_not_finite(x: Array, y: Array, settings: Any, reason: str) -> None:
     net = NNRegressor(optimizer="sgd", max_iter=50).fit(X, Z)
     before = net.predict(X)
     with pytest.raises(ValueError, match=r"the loss became (nan|inf) in epoch \d+: ") as caught:
@@ -192,10 +195,10 @@ def test_a_loss_that_is_no_number(x: Array, y: Array, settings: Any, reason: str
 
 
 def test_many_classes_are_no_large_values() -> None:
-    assert "the learning rate, 0.1," in _training.why_not_finite(X, np.arange(5000), 0.1)
+    assert "the learning rate, 0.1," in training.why_not_finite(X, np.arange(5000), 0.1)
 
 
-def test_a_loss_that_is_no_number_in_pieces() -> None:
+def test_a_loss_that_is_not_finite_in_partial_fit() -> None:
     net = NNRegressor().partial_fit(X, Z)
     with pytest.raises(ValueError, match="the loss became inf in epoch 2: X has values up to "):
         net.partial_fit(X * 1e200, Z)
@@ -203,7 +206,7 @@ def test_a_loss_that_is_no_number_in_pieces() -> None:
 
 
 @both
-def test_weights_that_are_no_numbers(make: Any) -> None:
+def test_weights_that_are_not_finite(make: Any) -> None:
     x, y = data(make)
     net = make(optimizer="sgd", schedule=lambda step: 1e308 * 10 ** (step > 0), max_iter=1)
     with pytest.raises(ValueError, match="the weights became infinite: the learning rate, "):
@@ -215,7 +218,7 @@ def test_weights_that_are_no_numbers(make: Any) -> None:
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("make", [NNClassifier, NNRegressor])
-def test_a_loss_that_is_no_number_is_named_whatever_the_next_batch_meets(
+def test_a_loss_that_is_not_finite_is_reported_before_the_next_batch(
     make: Any, batch_norm: bool
 ) -> None:
     settings = {"learning_rate_init": 1e160, "optimizer": "sgd", "random_state": 0}

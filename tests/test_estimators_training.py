@@ -12,8 +12,7 @@ from sklearn.datasets import load_iris
 
 import nnfast as nf
 from estimator_data import LABELS, Array, X, Y, Z, assert_same_bits, both, data, differ, params
-from nnfast import _perceptron, _training
-from nnfast.estimators import NNClassifier, NNRegressor
+from nnfast.estimators import NNClassifier, NNRegressor, perceptron, training
 
 
 # ---- steps ----
@@ -143,7 +142,7 @@ def test_batch_norm_dropout_and_a_last_row_that_joins_a_batch() -> None:
     ],
 )
 def test_batches(n: int, size: int, lengths: list[int]) -> None:
-    parts = _training.batches(n, size)
+    parts = training.batches(n, size)
     assert [part.stop - part.start for part in parts] == lengths
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
 
@@ -257,7 +256,7 @@ def test_a_loss_that_does_not_fall_ends_the_training() -> None:
 
 
 def test_patience() -> None:
-    patience = _training.Patience(tol=0.5, most=3)
+    patience = training.Patience(tol=0.5, most=3)
     best = [patience.is_best(score) for score in (1.0, 2.0, 2.0, 2.25, math.nan, 2.75)]
     # The last is above the best by no more than tol.
     assert best == [True, True, False, True, False, True]
@@ -370,7 +369,7 @@ def test_plateaus_look_at_the_loss_or_the_score(mode: str, metric: str) -> None:
 # ---- names ----
 
 
-@pytest.mark.parametrize("activation", _perceptron.ACTIVATIONS)
+@pytest.mark.parametrize("activation", perceptron.ACTIVATIONS)
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_every_activation_learns(activation: str, batch_norm: bool) -> None:
     x, y = load_iris(return_X_y=True)
@@ -382,7 +381,7 @@ def test_every_activation_learns(activation: str, batch_norm: bool) -> None:
 
 def test_every_activation_of_the_package_has_its_name() -> None:
     table = set(nf.activations.TABLE) | {"maxout", "glu", "geglu", "swiglu"}
-    assert table | {"identity", "logistic"} == set(_perceptron.ACTIVATIONS)
+    assert table | {"identity", "logistic"} == set(perceptron.ACTIVATIONS)
 
 
 def test_the_activation_is_the_one_of_its_name() -> None:
@@ -438,7 +437,7 @@ def test_optimizers_with_settings() -> None:
     assert (own.lr, own.weight_decay) == (0.02, 0.3)
 
 
-def test_what_activations_learn_does_not_decay() -> None:
+def test_parameters_of_activations_do_not_decay() -> None:
     settings = {"optimizer": "sgd", "learning_rate_init": 0.1, "max_iter": 1, "random_state": 0}
     one, two = (
         NNClassifier((5,), "prelu", batch_norm=True, weight_decay=decay, **settings).fit(X, Y)

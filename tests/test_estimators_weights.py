@@ -115,6 +115,16 @@ def test_pieces_and_held_out_shares_have_weights(model: Any, y: Array) -> None:
     assert light.history_["validation_score"] != heavy.history_["validation_score"]
 
 
+@pytest.mark.parametrize(("model", "y"), MODELS)
+def test_weights_may_be_given_to_some_calls_only(model: Any, y: Array) -> None:
+    for first, then in ((None, WEIGHTS), (WEIGHTS, None), (None, np.ones(60))):
+        net = model(**OURS | {"random_state": 0}).fit(X, y, sample_weight=first)
+        other = model(**OURS | {"random_state": 0}).fit(X, y, sample_weight=first)
+        net.partial_fit(X, y, sample_weight=then)
+        other.partial_fit(X, y, sample_weight=np.ones(60) if then is None else then)
+        np.testing.assert_allclose(net.loss_, other.loss_, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

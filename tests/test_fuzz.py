@@ -67,7 +67,7 @@ def writes_beyond(x: Any, out: Any) -> None:
 
 
 def writes_its_input(x: Any) -> None:
-    """Into what is only read."""
+    """Writes to its input."""
     x[...] = 7
 
 

@@ -273,7 +273,7 @@ def test_bounds_that_meet(bounds: tuple[float, float], dtype: Any) -> None:
 
 @settings(max_examples=30)
 @given(n=st.integers(0, 300), dtype=st.sampled_from(FLOATS), seed=SEEDS)
-def test_what_is_rejected_is_drawn_from_the_next_places(n: int, dtype: Any, seed: int) -> None:
+def test_rejected_numbers_are_drawn_again_further_on(n: int, dtype: Any, seed: int) -> None:
     stream = Philox(seed)
     z = stream.normal(n, dtype=dtype)
     missing = [i for i in range(n) if not -0.5 <= z[i] <= 2]
@@ -294,7 +294,7 @@ def test_few_are_rejected(bounds: tuple[float, float]) -> None:
 
 
 @pytest.mark.parametrize("function", [f for f in DRAWN if f is not init.orthogonal], ids=named)
-def test_neighbours_know_nothing_of_each_other(function: Function) -> None:
+def test_neighbouring_numbers_are_independent(function: Function) -> None:
     w = function((1000, 300), rng=6).astype(np.float64)
     w = (w - w.mean()) / w.std()
     other = function((1000, 300), rng=7).astype(np.float64)
@@ -411,8 +411,8 @@ def test_steep_slopes_do_not_overflow() -> None:
 def test_gains_are_pytorchs(activation: Any, slope: float | None) -> None:
     from torch.nn.init import calculate_gain
 
-    wanted = calculate_gain(activation, slope)
-    assert init.gain(activation, negative_slope=slope) == pytest.approx(wanted, rel=1e-15)
+    expected = calculate_gain(activation, slope)
+    assert init.gain(activation, negative_slope=slope) == pytest.approx(expected, rel=1e-15)
 
 
 PEERS: list[tuple[Function, str, dict[str, Any]]] = [
@@ -457,9 +457,9 @@ def test_spread_is_pytorchs(
     theirs = torch.empty(shape[::-1] if len(shape) == 2 else shape)
     filled = getattr(torch.nn.init, name)(theirs, generator=torch.manual_seed(1), **keywords)
     ours = function(out=np.empty(shape, np.float32), rng=1)
-    wanted = filled.numpy().astype(np.float64)
-    assert ours.var() == pytest.approx(wanted.var(), rel=0.015)
-    assert abs(ours.mean(dtype=np.float64) - wanted.mean()) < 7 * wanted.std() / math.sqrt(
+    expected = filled.numpy().astype(np.float64)
+    assert ours.var() == pytest.approx(expected.var(), rel=0.015)
+    assert abs(ours.mean(dtype=np.float64) - expected.mean()) < 7 * expected.std() / math.sqrt(
         ours.size
     )
 
@@ -477,7 +477,7 @@ def test_names_of_initialisers() -> None:
         assert init.by_name(f"{name}_uniform") is getattr(init, f"{same}_uniform")
 
 
-def test_what_has_a_name_needs_a_shape_alone_and_is_documented() -> None:
+def test_named_initialisers_need_a_shape_alone_and_are_documented() -> None:
     documented = set(re.findall(r'"(\w+)"', init.by_name.__doc__))
     for name in init._BY_NAME:
         w = init.by_name(name)((6, 4), dtype=np.float64, rng=1)
@@ -518,16 +518,16 @@ def test_dtypes(function: Function) -> None:
 
 @every_function
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0), (3, 0, 2), (0, 4, 3, 3)])
-def test_nothing_in_it(function: Function, shape: tuple[int, ...]) -> None:
+def test_empty_arrays(function: Function, shape: tuple[int, ...]) -> None:
     assert function(shape, rng=1).shape == shape
 
 
 @pytest.mark.parametrize("function", EVERY[:8], ids=named)
 def test_any_number_of_axes(function: Function) -> None:
-    for shape, wanted in ((5, (5,)), (np.int64(5), (5,)), ((), ()), ((1, 2, 3), (1, 2, 3))):
+    for shape, expected in ((5, (5,)), (np.int64(5), (5,)), ((), ()), ((1, 2, 3), (1, 2, 3))):
         w = function(shape, rng=1)
         assert isinstance(w, np.ndarray)
-        assert w.shape == wanted
+        assert w.shape == expected
 
 
 @every_drawn

@@ -23,7 +23,7 @@ import nnfast as nf
 from layouts import assert_same_bits
 from networks import numbers
 from nnfast import nn
-from nnfast._training import Training
+from nnfast.estimators.training import Training
 from test_copies import KEPT, WAYS, Way
 
 X = numbers((60, 4))

@@ -78,7 +78,7 @@ def test_arrays_are_set_in_place(make: Callable[[], Any], name: str) -> None:
 
 
 @every_settable
-def test_what_does_not_fit_changes_nothing(make: Callable[[], Any], name: str) -> None:
+def test_invalid_values_change_nothing(make: Callable[[], Any], name: str) -> None:
     layer = make()
     array = getattr(layer, name)
     before = array.copy()
@@ -104,7 +104,7 @@ def test_what_does_not_fit_changes_nothing(make: Callable[[], Any], name: str) -
         setattr(layer, name, before)
 
 
-def test_what_a_layer_does_not_have_is_not_set() -> None:
+def test_arrays_that_a_layer_lacks_cannot_be_set() -> None:
     plain, averaging, fixed = nn.Dense(2, 2, bias=False), nn.BatchNorm(2), nn.ELU(0.5)
     plain.bias = None
     averaging.num_batches_tracked = None
@@ -117,7 +117,7 @@ def test_what_a_layer_does_not_have_is_not_set() -> None:
     assert fixed.alpha == 0.5
 
 
-def test_set_weights_are_what_is_trained() -> None:
+def test_weights_that_were_set_are_trained() -> None:
     net = nn.Sequential(nn.Dense(3, 4, rng=0), nn.ReLU(), nn.BatchNorm(4), nn.ReLU())
     opt = nf.optim.SGD(net.params, lr=0.5)
     net[0].weight -= 0.1
@@ -164,7 +164,7 @@ def test_a_changed_probability_holds_from_the_next_step(make: Any) -> None:
         assert layer.p == 0.75
 
 
-def test_what_a_network_is_made_by_stays() -> None:
+def test_arguments_of_a_network_cannot_change() -> None:
     net = nn.Sequential(nn.Dense(2, 2), nn.ReLU(), nn.Dropout(0.5))
     with pytest.raises(AttributeError):
         net[2].mode = "vanilla"
@@ -283,7 +283,7 @@ def test_gradients_go_by_name() -> None:
         assert net.grads[1] is layer.db
 
 
-def test_networks_of_nnfasts_own_layers_ask_nobody() -> None:
+def test_layers_of_nnfast_are_not_checked_for_new_arrays() -> None:
     net = nn.Sequential(
         nn.Dense(2, 2), nn.StochasticDepth(nn.Dense(2, 2)), nn.Sequential(nn.PReLU())
     )

@@ -49,7 +49,7 @@ def test_histogram_is_numpys() -> None:
     assert (found.edges[0], found.edges[-1]) == (values.min(), values.max())
 
 
-def test_what_is_not_finite_is_counted_and_left_out() -> None:
+def test_values_that_are_not_finite_are_counted_and_left_out() -> None:
     found = statistics([np.nan, 1.0, np.inf, 3.0, -np.inf, np.nan, 0.0, 0.0])
     assert (found.size, found.nans, found.infinities, found.finite) == (8, 2, 2, False)
     assert (found.mean, found.min, found.max, found.zeros) == (1.0, 0.0, 3.0, 0.25)
@@ -199,7 +199,7 @@ def test_a_look_changes_nothing() -> None:
     np.testing.assert_array_equal(net.forward(x, training=True), other.forward(x, training=True))
 
 
-def test_what_the_loss_gives_is_not_written() -> None:
+def test_the_gradient_of_the_loss_is_not_overwritten() -> None:
     dz = np.ones((9, 10), np.float32)
     net = nn.Sequential(nn.Dense(64, 10, rng=0), nn.ReLU())
     seen = look(net, digits()[0][:9], dz, loss=lambda z, dz: (1.0, dz))
@@ -263,7 +263,7 @@ def test_planted_saturation_shows_up_by_layer() -> None:
     assert max(shares[0], shares[1], shares[3]) < 0.2
 
 
-# ---- what is not finite ----
+# ---- values that are not finite ----
 
 
 class Poison(nn.Layer):
@@ -317,7 +317,7 @@ def test_nan_in_a_branch_is_named() -> None:
     assert look(net, x[:30], labels[:30]).first_nonfinite.name == "1.branch.1"
 
 
-def test_what_is_not_finite_beforehand_is_named() -> None:
+def test_input_that_is_not_finite_is_named() -> None:
     x, labels = digits()
     net = small()
     net[2].weight[3, 3] = np.inf

@@ -253,12 +253,12 @@ def test_the_line_is_for_terminals(
     assert bool(stream.getvalue()) == (terminal if live is None else live)
 
 
-@pytest.mark.parametrize("wanted", [None, True])
+@pytest.mark.parametrize("expected", [None, True])
 def test_without_a_console_there_is_no_line(
-    wanted: bool | None, monkeypatch: pytest.MonkeyPatch
+    expected: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
-    with Recorder(live=wanted) as rec:
+    with Recorder(live=expected) as rec:
         rec.step(1.0)
     assert rec.step_count == 1
 
@@ -319,7 +319,7 @@ def lines(ax: Any) -> dict[str, Any]:
     return {line.get_label(): line for line in ax.lines}
 
 
-def test_what_the_curves_are_of() -> None:
+def test_data_of_the_curves() -> None:
     rec = recorded()
     found = panels(rec)
     assert list(found) == [
@@ -355,7 +355,7 @@ def test_what_the_curves_are_of() -> None:
     assert [bar.get_height() for bar in dead] == [seen.dead for seen in rec.looks[1].layers]
 
 
-def test_what_the_histograms_are_of() -> None:
+def test_data_of_the_histograms() -> None:
     rec = recorded()
     figure = nf.monitor.pictures.histograms(rec._history)
     drawn = [ax.patches[0].get_data() for ax in figure.axes]

@@ -276,7 +276,7 @@ def test_memory_that_runs_out_is_an_error_that_changes_nothing() -> None:
     assert unchanged == "True [0. 0.] [1. 1.]"
 
 
-def test_nothing_is_left_of_what_failed() -> None:
+def test_a_failed_call_leaves_nothing_behind() -> None:
     x = np.ones(3, np.float32)
     before = sys.getrefcount(x)
     for _ in range(100):

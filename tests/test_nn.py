@@ -454,7 +454,7 @@ def test_an_alpha_that_learning_made_negative() -> None:
         layer.forward(np.ones(3), training=True)
 
 
-def test_what_a_layer_of_the_user_lacks() -> None:
+def test_methods_that_a_user_defined_layer_lacks() -> None:
     with pytest.raises(NotImplementedError, match="Layer must have forward"):
         nn.Layer().forward(np.ones(3))
     with pytest.raises(NotImplementedError, match="Layer must have backward"):

@@ -135,7 +135,7 @@ def test_layers_describe_themselves() -> None:
         assert repr(layer) == text
 
 
-def test_a_summary_of_what_does_not_fit() -> None:
+def test_a_summary_for_a_shape_that_does_not_fit() -> None:
     net = nn.Sequential(nn.Dense(3, 4))
     with pytest.raises(ValueError, match=r"layers\[0\], Dense: x must have shape \(N, ..., 3\)"):
         net.summary(4)

@@ -64,7 +64,7 @@ def assert_same_bits(make: Any, x: Array) -> None:
     np.testing.assert_array_equal(x, y, strict=True)
 
 
-def test_the_whole_is_its_parts() -> None:
+def test_a_network_computes_what_its_layers_compute() -> None:
     assert_same_bits(everything, numbers((5, 2, 3)))
 
 
@@ -210,7 +210,7 @@ def test_a_network_with_its_own_calls_is_trained_within_another() -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_what_users_layers_give_is_not_written() -> None:
+def test_results_of_user_defined_layers_are_not_overwritten() -> None:
     class Cached(nn.Layer):
         kept = np.full((3, 4), -2.0)
 
@@ -231,7 +231,7 @@ def test_what_users_layers_give_is_not_written() -> None:
         np.testing.assert_array_equal(Cached.kept, -2)
 
 
-def test_what_users_layers_give_is_converted() -> None:
+def test_results_of_user_defined_layers_are_converted() -> None:
     net = nn.Sequential(nn.Dense(4, 4), Doubled(), nn.Dense(4, 2), nn.BatchNorm(2))
     y = net.forward(np.ones((3, 4)), training=True)
     net.backward(y)
@@ -250,7 +250,7 @@ def test_what_users_layers_give_is_converted() -> None:
 # ---- the gradient with respect to x ----
 
 
-def test_the_gradient_by_x_is_made_when_asked_for() -> None:
+def test_the_gradient_with_respect_to_x_is_computed_on_request() -> None:
     net, x = everything(), numbers((5, 2, 3))
     dy = numbers((5, 3), 1)
     net.forward(x, training=True)
@@ -261,7 +261,7 @@ def test_the_gradient_by_x_is_made_when_asked_for() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_comes_before_the_first_parameters_is_not_run_back(
+def test_layers_before_the_first_parameters_are_not_run_backward(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net = nn.Sequential(nn.Dropout(rng=0), nn.Dense(4, 3, rng=0), nn.Tanh())
@@ -272,13 +272,13 @@ def test_what_comes_before_the_first_parameters_is_not_run_back(
         net.backward(y, input_gradient=True)
 
 
-def test_a_first_layer_makes_no_product_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_layer_skips_the_product_for_dx(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     product = nn.Dense._product_backward
 
-    def recorded(self: nn.Dense, dz: Array, wanted: bool) -> Array | None:
-        asked.append(wanted)
-        return product(self, dz, wanted)
+    def recorded(self: nn.Dense, dz: Array, expected: bool) -> Array | None:
+        asked.append(expected)
+        return product(self, dz, expected)
 
     monkeypatch.setattr(nn.Dense, "_product_backward", recorded)
     net = nn.Sequential(nn.Flatten(), nn.Dense(4, 3), nn.Tanh(), nn.Dense(3, 2))
@@ -522,7 +522,7 @@ def test_a_wrong_shape_changes_nothing() -> None:
     assert net[1]._rng.bit_generator.state == rng_state
 
 
-def test_an_interrupted_pass_is_none() -> None:
+def test_backward_after_an_interrupted_forward_is_refused() -> None:
     class Interrupts(Doubled):
         def forward(self, x: Any, training: bool = False) -> Array:
             if training and x[0, 0] > 1:

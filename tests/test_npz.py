@@ -1,4 +1,4 @@
-"""Files of arrays: what is none, what lies about itself, and what is too large is refused before memory is taken."""
+"""Files of arrays: invalid ones, wrong headers and sizes too large are refused before memory is allocated."""
 
 import struct
 import tracemalloc
@@ -118,7 +118,7 @@ def huge(size: int) -> bytes:
         (b"", "EOF: reading magic string"),
     ],
 )
-def test_members_that_are_none(tmp_path: Path, content: bytes, message: str) -> None:
+def test_invalid_members(tmp_path: Path, content: bytes, message: str) -> None:
     path = archive(tmp_path / "a.npz", good=npy(np.ones(3)), bad=content)
     for check in (None, lambda outlines: None):
         with pytest.raises(ValueError, match="is no .npz file of arrays without pickle: .*"):
@@ -127,7 +127,7 @@ def test_members_that_are_none(tmp_path: Path, content: bytes, message: str) -> 
             _npz.load(path, check)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_no_archives(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     for content in (b"", b"text", npy(np.ones(3)), written(path, x=np.ones(9)).read_bytes()[:-9]):
         path.write_bytes(content)
@@ -137,7 +137,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         _npz.load(tmp_path / "b.npz")
 
 
-def test_a_damaged_member_is_no_array(tmp_path: Path) -> None:
+def test_a_damaged_member_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.npz", x=np.arange(5000.0))
     damaged = bytearray(path.read_bytes())
     damaged[20_000] ^= 1
@@ -146,7 +146,7 @@ def test_a_damaged_member_is_no_array(tmp_path: Path) -> None:
         _npz.load(path)
 
 
-def test_what_cannot_be_written_leaves_the_folder_as_it_was(
+def test_a_failed_save_leaves_the_folder_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "a.npz", x=np.ones(3))

@@ -26,8 +26,8 @@ from tests.reference.optim import State, rectification
 every_row = pytest.mark.parametrize("row", range(len(TABLE)), ids=map(label, TABLE))
 
 
-def assert_within(actual: list[Array], wanted: list[Array], bound: float) -> None:
-    for a, w in zip(actual, wanted, strict=True):
+def assert_within(actual: list[Array], expected: list[Array], bound: float) -> None:
+    for a, w in zip(actual, expected, strict=True):
         assert a.shape == w.shape
         np.testing.assert_allclose(a, w, rtol=0, atol=bound)
 
@@ -50,7 +50,7 @@ def test_a_hundred_steps_are_the_formula(isa: str, row: int, dtype: type) -> Non
 def test_learning_rates_that_change(rule: Rule) -> None:
     """Only then it is seen whether the learning rate is inside the momentum."""
     params = start(np.float64)
-    wanted: list[Array] = draw(np.float64, 1000)
+    expected: list[Array] = draw(np.float64, 1000)
     states: list[State] = [{} for _ in params]
     optimizer = rule.optimizer(params)
     bound = 0.0
@@ -58,10 +58,12 @@ def test_learning_rates_that_change(rule: Rule) -> None:
         lr = optimizer.lr = 0.1 / t
         of_step = rule._replace(settings={**rule.settings, "lr": lr})
         optimizer.step(draw(np.float64, t))
-        before, grads = wanted, draw(np.float64, t)
-        wanted = [of_step.follow(p, g, s, t) for p, g, s in zip(before, grads, states, strict=True)]
-        bound += rounding_of_step(before, wanted, t) * float(np.finfo(np.float64).eps)
-    assert_within(params, wanted, bound)
+        before, grads = expected, draw(np.float64, t)
+        expected = [
+            of_step.follow(p, g, s, t) for p, g, s in zip(before, grads, states, strict=True)
+        ]
+        bound += rounding_of_step(before, expected, t) * float(np.finfo(np.float64).eps)
+    assert_within(params, expected, bound)
 
 
 @every_rule
@@ -220,6 +222,6 @@ def test_averages_are_pytorchs() -> None:
         optimizer.step(draw(np.float64, t))
         torch_step(other, list(model), draw(np.float64, t))
         averaged.update_parameters(model)
-    wanted = [p.detach().numpy() for p in averaged.module]
+    expected = [p.detach().numpy() for p in averaged.module]
     # 30 steps of parameters up to 4, each rounded twice in either.
-    assert_within(optimizer.averaged_params(), wanted, 30 * 4 * 2 * np.finfo(np.float64).eps)
+    assert_within(optimizer.averaged_params(), expected, 30 * 4 * 2 * np.finfo(np.float64).eps)

@@ -196,7 +196,7 @@ def test_numbers_are_checked_when_they_change(
     ("kind", "name", "first"),
     [("RMSprop", "centered", False), ("RMSprop", "centered", True), ("Adam", "amsgrad", True)],
 )
-def test_what_decides_on_the_state_stays(kind: str, name: str, first: bool) -> None:
+def test_options_that_fix_the_state_cannot_change(kind: str, name: str, first: bool) -> None:
     optimizer = make(kind, [ones(3)], **{name: first})
     setattr(optimizer, name, not first)
     with pytest.raises(ValueError, match="are chosen when the optimizer is made"):
@@ -205,7 +205,7 @@ def test_what_decides_on_the_state_stays(kind: str, name: str, first: bool) -> N
         make(kind, [{"params": [ones(3)], name: True}])
 
 
-def test_groups_stay_as_many() -> None:
+def test_the_number_of_groups_cannot_change() -> None:
     for change in (
         lambda opt: opt.groups.pop(),
         lambda opt: opt.groups.append({}),
@@ -254,7 +254,7 @@ def test_a_wrong_last_gradient_changes_nothing(
     assert optimizer.skipped_count == 0
 
 
-def test_gradients_come_as_parameters_did() -> None:
+def test_gradients_must_have_the_form_of_the_parameters() -> None:
     listed, named = nf.optim.SGD([ones(3)]), nf.optim.SGD({"w": ones(3)})
     for optimizer, grads, error, message in (
         (listed, [], ValueError, "grads must have one array for each of the 1 parameters, got 0"),
@@ -522,7 +522,7 @@ def test_a_rule_must_return_as_many_hyperparameters_as_it_declares(
 ) -> None:
     param = ones(3)
     optimizer = nf.optim.SGD([param], lr=0.5)
-    monkeypatch.setattr(nf.optim.SGD, "_numbers", lambda self, t, lr, settings, group: (lr, 0.0))
+    monkeypatch.setattr(nf.optim.SGD, "_values", lambda self, t, lr, settings, group: (lr, 0.0))
     with pytest.raises(ValueError, match=r"hyperparameters\[0\] must be \(sign.*lr\), got 7 num"):
         optimizer.step([ones(3)])
     np.testing.assert_array_equal(param, 1)

@@ -1,4 +1,4 @@
-"""State of optimizers: what is seen, saved and resumed, and what does not fit, which changes nothing."""
+"""State of optimizers: public arrays, save and resume, and states that do not fit, which change nothing."""
 
 import copy
 import os
@@ -25,7 +25,7 @@ from optim_rules import (
     train,
 )
 
-# ---- what is kept ----
+# ---- state arrays ----
 
 STATES = {
     "SGD": [],
@@ -43,7 +43,7 @@ STATES = {
 
 @every_rule
 @every_dtype
-def test_state_is_there_to_see(rule: Rule, dtype: type) -> None:
+def test_state_arrays_are_public(rule: Rule, dtype: type) -> None:
     optimizer = rule.optimizer(start(dtype))
     settings = rule.settings
     momentum = settings.get("momentum") or (rule.kind, rule.convention) == ("SGD", "cs231n")
@@ -52,8 +52,8 @@ def test_state_is_there_to_see(rule: Rule, dtype: type) -> None:
         "max_exp_avg_sq": settings.get("amsgrad"),
         "momentum_buffer": momentum,
     }
-    wanted = STATES[rule.kind] + [name for name, there in added.items() if there]
-    assert list(optimizer.state) == wanted
+    expected = STATES[rule.kind] + [name for name, there in added.items() if there]
+    assert list(optimizer.state) == expected
     begins = optimizer.initial_accumulator_value if rule.kind == "Adagrad" else 0
     for arrays in optimizer.state.values():
         for array, p in zip(arrays, optimizer.params, strict=True):
@@ -185,7 +185,7 @@ def test_state_goes_by_name() -> None:
 # ---- files ----
 
 
-def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
+def test_a_file_of_arrays_under_its_exact_name(tmp_path: Path) -> None:
     """Numbers alone, which need no pickle, at that very name, with the rights of any other file."""
     optimizer = nf.optim.NAdam({"layer/w": np.ones(3, np.float16)}, ema_decay=0.5)
     optimizer.step({"layer/w": np.ones(3, np.float16)})
@@ -261,7 +261,7 @@ def test_a_failing_save_leaves_what_was_there(
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == before
 
 
-def test_save_where_nothing_can_be(tmp_path: Path) -> None:
+def test_save_to_a_path_that_cannot_exist(tmp_path: Path) -> None:
     optimizer = nf.optim.Adam([np.ones(3)])
     (tmp_path / "taken").mkdir()
     for path in (tmp_path / "missing" / "state", tmp_path / "taken"):

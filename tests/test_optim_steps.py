@@ -74,8 +74,8 @@ def run_in_lists(rule: Rule, options: Any) -> None:
         for one, g in zip(optimizers, grads, strict=True):
             one.step([g])
     for found in (alone, grouped):
-        for p, wanted in zip(found, together, strict=True):
-            assert_same_bits(p, wanted)
+        for p, expected in zip(found, together, strict=True):
+            assert_same_bits(p, expected)
 
 
 @every_kernel
@@ -112,7 +112,7 @@ def test_bits_do_not_depend_on_the_layout(rule: Rule, dtype: type, options: Any)
     ],
     ids=str,
 )
-def test_what_else_a_step_does_leaves_its_bits(
+def test_options_do_not_change_the_bits_of_a_step(
     isa: str, rule: Rule, dtype: type, options: Any
 ) -> None:
     expected = trained(rule, dtype)
@@ -125,16 +125,16 @@ def test_what_else_a_step_does_leaves_its_bits(
 
 @every_kernel
 @pytest.mark.parametrize("options", [{}, FULL], ids=["plain", "full"])
-def test_halves_are_updated_as_float32(isa: str, rule: Rule, options: Any) -> None:
+def test_float16_parameters_are_updated_as_float32(isa: str, rule: Rule, options: Any) -> None:
     halves = start(np.float16)
     optimizer = rule.optimizer(halves, **options)
     wide = rule.optimizer([p.astype(np.float32) for p in halves], **options)
     for step in range(5):
         optimizer.step(draw(np.float16, step))
         wide.step([g.astype(np.float32) for g in draw(np.float16, step)])
-    for p, kept, wanted in zip(halves, kept_params(optimizer), wide.params, strict=True):
-        assert_same_bits(kept, wanted)
-        assert_same_bits(p, wanted.astype(np.float16))
+    for p, kept, expected in zip(halves, kept_params(optimizer), wide.params, strict=True):
+        assert_same_bits(kept, expected)
+        assert_same_bits(p, expected.astype(np.float16))
     state = {name: a for name, a in optimizer.state_dict().items() if "master" not in name}
     assert_same_arrays(state, wide.state_dict())
 
@@ -190,8 +190,8 @@ def test_a_group_is_as_an_optimizer_of_its_own(kind: str, options: Any) -> None:
         optimizer.step(draw(np.float32, step))
         for one, s in zip(alone, slices, strict=True):
             one.step(draw(np.float32, step)[s])
-    for p, wanted in zip(mine, parts, strict=True):
-        assert_same_bits(p, wanted)
+    for p, expected in zip(mine, parts, strict=True):
+        assert_same_bits(p, expected)
 
 
 def test_groups_of_mappings_go_by_name() -> None:
@@ -245,7 +245,7 @@ def test_numbers_of_numpy_count_as_double(way: str) -> None:
     """1 - beta**t in float32 is wrong from the seventh digit on."""
     narrow = (np.float32(0.8), np.float32(0.99))
     wide = (float(narrow[0]), float(narrow[1]))
-    w, wanted = np.ones(3), np.ones(3)
+    w, reference = np.ones(3), np.ones(3)
     if way == "argument":
         optimizer = nf.optim.NAdam([w], betas=narrow)
     else:
@@ -255,11 +255,11 @@ def test_numbers_of_numpy_count_as_double(way: str) -> None:
         optimizer.betas = narrow
     elif way in ("group later", "again"):
         optimizer.groups[0]["betas"] = narrow
-    expected = nf.optim.NAdam([wanted], betas=wide)
+    expected = nf.optim.NAdam([reference], betas=wide)
     for t in range(5):
         for each in (optimizer, expected):
             each.step([np.arange(3.0) + t])
-    assert_same_bits(w, wanted)
+    assert_same_bits(w, reference)
     assert expected.state_dict()["mu_product"][0] == optimizer.state_dict()["mu_product"][0]
 
 
@@ -280,10 +280,10 @@ def factor(limit: float, size: float) -> float:
 def test_clipping_is_of_the_gradient_alone(
     isa: str, option: str, limit: float, dtype: type
 ) -> None:
-    params, wanted = start(dtype), start(dtype)
+    params, expected = start(dtype), start(dtype)
     settings = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.9, "maximize": True}
     optimizer = nf.optim.SGD(params, **settings, **{option: limit})
-    plain = nf.optim.SGD(wanted, **settings)
+    plain = nf.optim.SGD(expected, **settings)
     for step in range(3):
         grads = draw(dtype, step)
         optimizer.step(grads)
@@ -295,13 +295,13 @@ def test_clipping_is_of_the_gradient_alone(
             plain.step([np.asarray(g * dtype(factor(limit, s))) for g, s in scaled])
     # The norm's own rounding may move a factor by one, and that each of three steps.
     bound = 3 * 4 * np.finfo(dtype).eps * (option != "clip_value")
-    for p, w in zip(params, wanted, strict=True):
+    for p, w in zip(params, expected, strict=True):
         np.testing.assert_allclose(p, w, rtol=0, atol=bound)
 
 
-def test_clipping_of_what_is_not_finite() -> None:
+def test_clipping_of_values_that_are_not_finite() -> None:
     """As PyTorch: an infinity is cut by value, makes all zero but itself by norm; NaN is no number after either."""
-    for option, wanted in (
+    for option, expected in (
         ("clip_value", [[-1, np.nan, 1], [-1, -1]]),
         ("clip_norm", [[np.nan, np.nan, np.nan], [-(0.5**0.5)] * 2]),
         ("clip_global_norm", [[np.nan] * 3, [np.nan] * 2]),
@@ -309,7 +309,7 @@ def test_clipping_of_what_is_not_finite() -> None:
         params = [np.zeros(3), np.zeros(2)]
         optimizer = nf.optim.SGD(params, lr=1.0, **{option: 1.0})
         optimizer.step([np.array([np.inf, np.nan, -np.inf]), np.ones(2)])
-        for p, w in zip(params, wanted, strict=True):
+        for p, w in zip(params, expected, strict=True):
             np.testing.assert_allclose(p, w, rtol=1e-6)
     w = np.zeros(3)
     nf.optim.SGD([w], lr=1.0, clip_norm=1.0).step([np.array([np.inf, 2.0, 3.0])])
@@ -420,7 +420,7 @@ def test_bits_of_stats_do_not_depend_on_threads_or_fma_instruction_set(dtype: ty
 
 
 @every_dtype
-def test_what_is_not_finite_is_counted(isa: str, dtype: type) -> None:
+def test_values_that_are_not_finite_are_counted(isa: str, dtype: type) -> None:
     rng = np.random.default_rng(0)
     grads = watched(dtype, 1)
     nans, infinities = [], []
@@ -435,7 +435,7 @@ def test_what_is_not_finite_is_counted(isa: str, dtype: type) -> None:
     np.testing.assert_array_equal(stats.infinities, infinities)
 
 
-def test_stats_only_where_they_are_wanted() -> None:
+def test_stats_are_returned_on_request_only() -> None:
     assert nf.optim.SGD([np.ones(3)]).step([np.ones(3)]) is None
     assert nf.optim.SGD([np.ones(3)], skip_nonfinite=True).step([np.full(3, np.nan)]) is None
     stats = nf.optim.SGD([]).step([], stats=True)

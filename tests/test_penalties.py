@@ -56,9 +56,9 @@ def test_values_and_slopes(engine: str, dtype: type, sizes: list[int], seed: int
 def test_one_family(dtype: type) -> None:
     params = weights(dtype, (40, 30), (7,))
     for single, strengths in ((l1, (0.4, 0.0)), (l2, (0.0, 0.4))):
-        made, wanted = ([np.ones_like(p) for p in params] for _ in range(2))
-        assert single(params, 0.4, made) == elastic_net(params, *strengths, wanted)
-        for a, b in zip(made, wanted, strict=True):
+        made, expected = ([np.ones_like(p) for p in params] for _ in range(2))
+        assert single(params, 0.4, made) == elastic_net(params, *strengths, expected)
+        for a, b in zip(made, expected, strict=True):
             assert_same_bits(a, b)
         assert single(params, 0.4) == single(params, 0.4, made)
     named = {"w": params[0], "b": params[1]}

@@ -546,7 +546,7 @@ def test_without_a_copy_the_input_takes_the_result(estimator: Estimator, dtype: 
 
 
 @over(SCALERS)
-def test_without_a_copy_what_is_read_only_stays(estimator: Estimator) -> None:
+def test_without_a_copy_a_read_only_input_is_not_written(estimator: Estimator) -> None:
     x = data(estimator)
     expected = estimator.fit(x).transform(x)
     before = x.copy()
@@ -680,7 +680,7 @@ def test_a_table_refused_leaves_the_names_of_the_one_before(estimator: Estimator
 
 
 @over(EVERY)
-def test_what_failed_to_learn_is_not_fitted(estimator: Estimator) -> None:
+def test_a_failed_fit_does_not_count_as_fitted(estimator: Estimator) -> None:
     x = data(estimator)
     for method in ("fit", "partial_fit"):
         assert_refused(estimator, method, np.full_like(x, np.nan), "Input X contains NaN")

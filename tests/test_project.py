@@ -64,3 +64,57 @@ def test_every_promise_of_the_readme_names_tests_that_exist() -> None:
         for file, test in named:
             assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(), re.M), test
     assert len(rows) > 10
+
+
+# ---- where the work is shared, and what it costs ----
+
+COST_FIGURE = re.compile(
+    r"""Ns(PerElement)?(\[\])?\s*=\s*\{?\s*\d           # constexpr double kSumsNs = 0.2, kNs[] = {0.1
+      | Cost\{\s*"\w+",\s*\d                           # Cost{"relu", 0.1}
+      | \bX\([^()]*,\s*\d+\.\d+\)                      # X(Huber, "huber_loss", 0.3)
+      | parallel_for\(([^(),;]|\([^()]*\))*,\s*\d*\.?\d  # parallel_for(n, 0.4, ...)
+      | \d\.\d+\s*\*\s*static_cast<double>              # 38 + 0.55 * static_cast<double>(classes)
+    """,
+    re.VERBOSE,
+)
+
+
+def code_of(path: Path) -> str:
+    """The text of a C++ file without comments."""
+    return re.sub(r"//[^\n]*", "", path.read_text())
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for name in folders for path in (ROOT / "cpp" / name).glob("*.[ch]pp"))
+
+
+def test_bindings_leave_the_sharing_of_work_to_ops() -> None:
+    found = [path.name for path in sources("bindings") if "parallel_for" in path.read_text()]
+    assert found == []
+
+
+def test_cost_figures_stand_in_one_file() -> None:
+    files = [path for path in sources("bindings", "kernels", "ops") if path.name != "costs.hpp"]
+    assert len(files) > 30
+    found = {path.name: match[0] for path in files if (match := COST_FIGURE.search(code_of(path)))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_cost"),
+    [
+        ("constexpr double kMaskNs = 0.14, kApplyNs = 0.08;", True),
+        ("constexpr double kNsPerElement = 0.5;", True),
+        ("constexpr double kElementwiseNs[] = {\n    0.1", True),
+        ('Cost{"keep", 0.1, kMemoryBound}', True),
+        ('  X(Huber, "huber_loss", 0.3) \\\n', True),
+        ("parallel_for(array.size(), 0.4, [&](", True),
+        ("30 + 0.4 * static_cast<double>(classes)", True),
+        ("parallel_for(runs, kCost.ns * static_cast<double>(run), [&](", False),
+        ("const double ns = kGates[i].cost.ns;", False),
+        ("enum OptimSum : int { kNaNs, kInfinities };", False),
+        ("static_cast<std::uint64_t>(p * 4294967296.0 + 0.5)", False),
+    ],
+)
+def test_a_cost_figure_is_recognised(code: str, is_cost: bool) -> None:
+    assert bool(COST_FIGURE.search(code)) == is_cost

@@ -353,7 +353,7 @@ def assert_mean(values: Array, mean: float, sigma: float) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63])
-def test_bytes_and_halves_are_even(seed: int) -> None:
+def test_bytes_and_half_words_are_uniform(seed: int) -> None:
     words = Philox(seed).bits(2**20)
     assert_even(np.bincount(words.view(np.uint8), minlength=256))
     assert_even(np.bincount(words.view(np.uint16), minlength=2**16))
@@ -534,7 +534,7 @@ def test_the_end_of_a_stream_changes_nothing(kind: str, dtype: type) -> None:
         (None, 0.0, TypeError, "offset must be an int, got float"),
     ],
 )
-def test_what_is_no_stream(seed: Any, offset: Any, error: type[Exception], message: str) -> None:
+def test_invalid_streams(seed: Any, offset: Any, error: type[Exception], message: str) -> None:
     """A Generator, in place of None, is not advanced for it."""
     rng, twin = np.random.default_rng(1), np.random.default_rng(1)
     with pytest.raises(error, match=message):

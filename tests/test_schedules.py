@@ -259,8 +259,8 @@ def rates_of(optimizer: Any, scheduler: Any, steps: int) -> Rates:
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: repr(peer.schedule))
 def test_rates_are_pytorchs(peer: Peer) -> None:
     # PyTorch's go from each rate to the next, and gather 300 roundings of the first on the way.
-    wanted = torch_rates(peer)
-    np.testing.assert_allclose(values(peer.schedule, peer.steps), wanted, rtol=1e-13, atol=1e-14)
+    expected = torch_rates(peer)
+    np.testing.assert_allclose(values(peer.schedule, peer.steps), expected, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.peers

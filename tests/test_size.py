@@ -34,11 +34,11 @@ def halves(n: int, below: float, above: float) -> Array:
 def same(y: Array, below: float, above: float) -> bool:
     """Whether y is halves(len(y), below, above), to the bit."""
     middle, tail = len(y) // 2, len(y) - (2**20 + 5)
-    bits, wanted = y.view(np.uint16), np.array([below, above], np.float16).view(np.uint16)
+    bits, expected = y.view(np.uint16), np.array([below, above], np.float16).view(np.uint16)
     pieces = (bits[:middle], bits[middle + 1 : tail], bits[tail:], bits[middle : middle + 1])
     return all(
         (piece[start : start + 2**24] == value).all()
-        for piece, value in zip(pieces, wanted[[0, 0, 1, 1]], strict=True)
+        for piece, value in zip(pieces, expected[[0, 0, 1, 1]], strict=True)
         for start in range(0, len(piece), 2**24)
     )
 
@@ -108,7 +108,7 @@ def test_the_logarithm_of_a_sum(n: int) -> None:
     assert nf.logsumexp(np.broadcast_to(np.float16(0), n)) == np.float16(log(n))
 
 
-def test_rows_of_halves() -> None:
+def test_softmax_of_float16_rows() -> None:
     room(5)
     x = np.zeros(PAST_31, np.float16)
     nf.log_softmax(x, out=x)

@@ -34,11 +34,11 @@ def names() -> list[str]:
     return [module.rstrip("_") for module in PEERS]
 
 
-def load(wanted: Iterable[str]) -> list[Peer]:
+def load(expected: Iterable[str]) -> list[Peer]:
     """The peers that are installed; a line about each that is not."""
     peers = []
     for module in PEERS:
-        if module.rstrip("_") not in wanted:
+        if module.rstrip("_") not in expected:
             continue
         try:
             peers.append(import_module(f"bench.peers.{module}"))

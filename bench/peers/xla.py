@@ -115,7 +115,7 @@ def rms_norm(values: Values, x: Any, gamma: Any) -> Any:
 
 
 def gradients(function: Callable[..., Any], parameters: tuple[str, ...]) -> Any:
-    """Those of function(values, x, parameters...) by x and the parameters."""
+    """The gradients of function(values, x, parameters...) with respect to x and the parameters."""
 
     def backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
         given = {"gamma": gamma, "beta": jnp.zeros_like(gamma)}

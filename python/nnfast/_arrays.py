@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from nnfast import _checks
 
 Shape = int | tuple[int, ...] | None
-# What takes a result, or a pair of them.
+# The type of `out` for one result, or for a pair of results.
 Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 
 _OWN = (np.ndarray, np.generic, int, float, list, tuple)
@@ -98,7 +98,7 @@ def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[A
     kept = (np.float16, np.float32, np.float64) if float16 else (np.float32, np.float64)
     if array.dtype.type in kept and array.dtype.isnative:
         return array
-    # What is no float becomes float32 or float64, as NumPy's own functions have it for all but the shortest integers.
+    # Other dtypes become float32 or float64, as in NumPy's functions for all but the shortest integers.
     for dtype in (
         *((np.float16,) if float16 and array.dtype.kind == "f" else ()),
         np.float32,
@@ -112,7 +112,7 @@ def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[A
 
 
 def advice(array: NDArray[Any], name: str) -> str:
-    """What to pass in place of an array of a dtype that is no number's."""
+    """Advice for an error: what to pass in place of an array whose dtype is not numeric."""
     if array.dtype in (object, np.longdouble):
         return f": pass {name}.astype(float)"
     if array.dtype.names:

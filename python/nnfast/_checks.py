@@ -26,6 +26,14 @@ def real_in(value: Any, low: float, high: float, name: str) -> float:
     return number
 
 
+def unit_interval(value: Any, name: str) -> float:
+    """value as a Python float in [0, 1)."""
+    number = real(value, name)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {number!r}")
+    return number
+
+
 def integer(value: Any, name: str) -> int:
     """value as a Python int; a TypeError that names the argument if it is not an integer."""
     try:

@@ -1,4 +1,4 @@
-"""Whether an array is Dask's, asked without loading Dask: whoever has such an array has loaded it."""
+"""Whether an array is Dask's, found out without importing Dask."""
 
 import sys
 from typing import Any

@@ -1,149 +1,284 @@
-"""Docstrings of the activations, made of what the table says."""
+"""Docstrings that the functions and layers of a family share, made of what their table says."""
 
-from nnfast._table import INF, Activation
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-KEYWORDS = """out, where, dtype, casting, order, subok
-    As for every NumPy ufunc{more}."""
+from nnfast._table import GATES, INF, TABLE, Activation
 
-FORWARD = """{title}: ``{formula}``.
+Function = TypeVar("Function", bound=Callable[..., Any])
+Example = tuple[str, str]
+"""An expression, and what it prints."""
 
-Parameters
-----------
-x : array_like of float16, float32 or float64, any shape
-    NaN gives NaN. Other types are converted as NumPy's ufuncs do.
-{params}{keywords}
 
-Returns
--------
-y : ndarray or scalar of x's shape and dtype
-    {accuracy}{range}{exact}{note}
+def page(summary: str, sections: dict[str, str], example: Example) -> str:
+    """A docstring of numpydoc's sections, each under its title; those without a text are left out."""
+    code, result = example
+    sections["Examples"] = f">>> import numpy as np, nnfast as nf\n>>> {code}\n{result}"
+    found = {title: text.rstrip() for title, text in sections.items() if text}
+    parts = [f"{title}\n{'-' * len(title)}\n{text}\n" for title, text in found.items()]
+    return "\n".join([f"{summary}\n", *parts])
 
-{raises}References
-----------
-{source}.
 
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> {example}
-{result}
-"""
+def documented(doc: Callable[[str], str]) -> Callable[[Function], Function]:
+    """A decorator that gives a function the docstring that there is for its name."""
 
-BACKWARD = """Gradient of {name}: ``{gradient}``.
+    def give(function: Function) -> Function:
+        function.__doc__ = doc(function.__name__)
+        return function
 
-Parameters
-----------
-dy : array_like of float16, float32 or float64
-    Gradient of the loss with respect to y.
-{saves} : array_like
-    {saved}
-{params}{keywords}
+    return give
 
-Returns
--------
-dx : ndarray or scalar of the broadcast shape and dtype
-    Within 2 ULP of the larger of ``|dx|`` and ``|dy| / 8``.
 
-{raises}Examples
---------
->>> import numpy as np, nnfast as nf
->>> {example}
-{result}
-"""
+_DY = "Gradient of the loss with respect to y."
 
-SAVED = {"x": "What {name} was given.", "y": "What {name} returned."}
 
-PARAMS = {
-    "negative_slope": "Slope below 0{backward}.",
-    "alpha": "Minus the limit at -inf{backward}.",
-    "beta": "Steepness; positive.",
-    "min_val": "Smallest result.",
-    "max_val": "Largest result; above min_val.",
-    "weight": "The slope; broadcasts by NumPy's rules. One a channel of (N, C, H, W) is\n    "
-    "``weight[:, None, None]``.{backward}",
+def _errors(type_error: str, value_error: str) -> str:
+    return f"TypeError\n    If {type_error}.\nValueError\n    If {value_error}.\n"
+
+
+# ---- activations ----
+
+_KEYWORDS = """out, where, dtype, casting, order, subok
+    As for every NumPy ufunc{}."""
+_PARAMS = {
+    "negative_slope": "Slope below 0",
+    "alpha": "Minus the limit at -inf",
+    "beta": "Steepness; positive",
+    "min_val": "Smallest result",
+    "max_val": "Largest result; above min_val",
 }
-BACKWARD_PARAMS = {
+_SLOPES = """weight : array_like
+    The slope; broadcasts by NumPy's rules. One a channel of (N, C, H, W) is
+    ``weight[:, None, None]``.{}
+"""
+_OF_BACKWARD = {
     "negative_slope": ", as given to the forward function; not negative, since y would not tell x's side",
     "alpha": ", as given to the forward function; positive, since y would not tell x's side",
-    "weight": " Its own gradient is prelu_weight_backward.",
 }
+_APPROXIMATE = """approximate : {{"none", "tanh"}}, default "none"
+    The function itself, or its tanh approximation{}.
+"""
+_TANH = ": ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``"
 
 
-def forward(row: Activation, example: str, result: str) -> str:
+def activation(row: Activation, example: Example) -> str:
     """The docstring of an activation."""
-    return FORWARD.format(
-        title=row.title,
-        formula=row.formula,
-        params=parameters(row, backward=False),
-        keywords=KEYWORDS.format(more=""),
-        accuracy=accuracy(row),
-        range=interval(row),
-        exact=exact(row),
-        note=f"\n    {row.note}" if row.note else "",
-        raises=raises(row),
-        source=row.source,
-        example=example,
-        result=result,
+    x = """x : array_like of float16, float32 or float64, any shape
+    NaN gives NaN. Other types are converted as NumPy's ufuncs do.
+"""
+    note = f"\n    {row.note}" if row.note else ""
+    return page(
+        f"{row.title}: ``{row.formula}``.",
+        {
+            "Parameters": x + _parameters(row, backward=False) + _KEYWORDS.format(""),
+            "Returns": "y : ndarray or scalar of x's shape and dtype\n"
+            f"    {_accuracy(row)}{_interval(row)}{_exact(row)}{note}",
+            "Raises": _raises(row),
+            "References": f"{row.source}.",
+        },
+        example,
     )
 
 
-def backward(row: Activation, example: str, result: str) -> str:
+def activation_backward(row: Activation, example: Example) -> str:
     """The docstring of its gradient."""
-    return BACKWARD.format(
-        name=row.name,
-        gradient=row.gradient,
-        saves=row.saves,
-        saved=SAVED[row.saves].format(name=row.name),
-        params=parameters(row, backward=True),
-        keywords=KEYWORDS.format(more="; ``out=dy`` is allowed"),
-        raises=raises(row),
-        example=example,
-        result=result,
+    saved = {"x": "was given", "y": "returned"}[row.saves]
+    return page(
+        f"Gradient of {row.name}: ``{row.gradient}``.",
+        {
+            "Parameters": f"dy : array_like of float16, float32 or float64\n    {_DY}\n"
+            f"{row.saves} : array_like\n    What {row.name} {saved}.\n"
+            + _parameters(row, backward=True)
+            + _KEYWORDS.format("; ``out=dy`` is allowed"),
+            "Returns": "dx : ndarray or scalar of the broadcast shape and dtype\n"
+            "    Within 2 ULP of the larger of ``|dx|`` and ``|dy| / 8``.",
+            "Raises": _raises(row),
+        },
+        example,
     )
 
 
-def parameters(row: Activation, *, backward: bool) -> str:
+def activation_layer(name: str, layer: str) -> str:
+    """The docstring of its layer."""
+    row = TABLE[name]
+    names = " or ".join(row.params)
+    errors = f"{names} is not a real number, or " if names else ""
+    range_error = f"ValueError\n    If {names} is out of its range." if names else ""
+    kept = {"x": "x, which must not change until then,", "y": "y"}[row.saves]
+    params = _parameters(row, backward=False)
+    return page(
+        f"{row.title}: ``{row.formula}``, the layer of ``nnfast.{name}``.",
+        {
+            "Parameters": params if name != "gelu" else _APPROXIMATE.format(""),
+            "Raises": f"TypeError\n    If {errors}x is not of real numbers.\n{range_error}",
+            "Notes": f"Keeps {kept} for the backward pass.",
+            "References": f"{row.source}.",
+        },
+        _layer_example(name, layer),
+    )
+
+
+def _layer_example(name: str, layer: str) -> Example:
+    equal = f"np.array_equal(nf.nn.{layer}().forward(x), nf.{name}(x))"
+    return f"x = np.array([[-1.5, 0.5]])\n>>> {equal}", "True"
+
+
+def _parameters(row: Activation, *, backward: bool) -> str:
     """Entries of the parameters."""
-    named = {"weight": None} if row.name == "prelu" else row.params
+    if row.name == "prelu":
+        return _SLOPES.format(" Its own gradient is prelu_weight_backward." * backward)
+    if row.name.startswith("gelu"):
+        return _APPROXIMATE.format(_TANH)
     return "".join(
-        f"{name} : {'array_like' if default is None else f'float, default {default:g}'}\n    "
-        + PARAMS[name].format(backward=BACKWARD_PARAMS.get(name, "") if backward else "")
-        + "\n"
-        for name, default in named.items()
+        f"{name} : float, default {default:g}\n    "
+        f"{_PARAMS[name]}{_OF_BACKWARD.get(name, '') if backward else ''}.\n"
+        for name, default in row.params.items()
     )
 
 
-def accuracy(row: Activation) -> str:
-    """What is promised."""
+def _accuracy(row: Activation) -> str:
+    """The error bound."""
     if row.ulp == 0:
         return "Exact."
     more = " (1 more on machines without FMA)" if row.ulp > 0.5 else ""
     return f"Within {row.ulp:g} ULP{more}; float16 is the float32 result, rounded."
 
 
-def interval(row: Activation) -> str:
+def _interval(row: Activation) -> str:
     """Bounds that hold for every x."""
-    if row.low == -INF and row.high == INF:
-        return ""
     if row.high == INF:
-        return f" Never below {row.low:.6g}."
+        return f" Never below {row.low:.6g}." if row.low > -INF else ""
     return f" Always in [{row.low:g}, {row.high:g}]."
 
 
-def exact(row: Activation) -> str:
+def _exact(row: Activation) -> str:
     """Points that hold exactly."""
-    if not row.exact:
-        return ""
     points = ", ".join(f"{row.name}({x:g}) = {y:g}" for x, y in row.exact)
-    return f"\n    Exactly {points}."
+    return f"\n    Exactly {points}." if points else ""
 
 
-def raises(row: Activation) -> str:
+def _raises(row: Activation) -> str:
     """Errors: those of every ufunc, and of parameters."""
     names = " or ".join(row.params)
     not_real = f", or {names} is not" if names else ""
     out_of_range = f", or {names} is out of its range" if names else ""
-    return (
-        f"Raises\n------\nTypeError\n    If an array is not of real numbers{not_real}, or out cannot take the dtype.\n"
-        f"ValueError\n    If shapes do not broadcast, or out is read-only or too small{out_of_range}.\n\n"
+    return _errors(
+        f"an array is not of real numbers{not_real}, or out cannot take the dtype",
+        f"shapes do not broadcast, or out is read-only or too small{out_of_range}",
+    )
+
+
+# ---- activations of x + bias ----
+
+
+def biased(name: str, example: Example) -> str:
+    """The docstring of bias_<name>."""
+    return page(
+        f"{name}(x + bias), in one pass.",
+        {
+            "Parameters": """x : array_like of float16, float32 or float64, shape (..., n)
+    Usually a matrix product. Other types are converted as NumPy's ufuncs do; lazy and labelled arrays (Dask, xarray)
+    are given to a ufunc and come back as what they are.
+bias : array_like, shape (n,)
+    Converted to x's dtype.
+out : ndarray of x's shape and dtype, optional
+    May be x.""",
+            "Returns": "y : ndarray of x's shape and dtype\n"
+            f"    The same bits as ``nf.{name}(x + bias)`` gives for float32 and float64; of float16 the sum is not "
+            "rounded.",
+            "Raises": _errors(
+                "x is not of real numbers or out has another dtype",
+                "shapes do not match, or out is read-only or overlaps x without being x, or overlaps bias",
+            ),
+        },
+        example,
+    )
+
+
+def biased_backward(name: str, saves: str, example: Example) -> str:
+    """The docstring of bias_<name>_backward, which takes y, or x and the bias."""
+    saved = {
+        "y": f"y : array_like, shape (..., n)\n    What bias_{name} returned.\n",
+        "x": "x : array_like, shape (..., n)\nbias : array_like, shape (n,)\n"
+        f"    What bias_{name} was given.\n",
+    }[saves]
+    return page(
+        f"Gradients of bias_{name} with respect to x and to the bias, from one pass.",
+        {
+            "Parameters": f"""dy : array_like of float16, float32 or float64, shape (..., n)
+    {_DY}
+{saved}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
+    For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.""",
+            "Returns": f"""dx : ndarray, shape (..., n)
+    ``nf.{name}_backward(dy, {"y" if saves == "y" else "x + bias"})``, the same bits.
+dbias : ndarray, shape (n,)
+    The sum of dx over all axes but the last, in float64 and in an order that only the shape decides.""",
+            "Raises": _errors(
+                "an array is not of real numbers or out has another dtype",
+                "shapes do not match, or out is read-only or overlaps an input without being dy",
+            ),
+        },
+        example,
+    )
+
+
+# ---- along an axis ----
+
+_AXIS = "axis : int, default -1\n"
+
+
+def gate(name: str) -> str:
+    """The docstring of a gated linear unit, or of the gradient of one."""
+    backward = name.endswith("_backward")
+    row = GATES[name.removesuffix("_backward")]
+    if backward:
+        return page(
+            f"Gradient of {row.name}: ``dy * {row.act}(b)`` in the axis's first half, ``dy * a * {row.act}'(b)`` in "
+            "the second.",
+            {
+                "Parameters": f"""dy : array_like of float16, float32 or float64, shape (..., n, ...)
+    {_DY}
+x : array_like, shape (..., 2 * n, ...)
+    What {row.name} was given.
+{_AXIS}out : ndarray of x's dtype, shape (..., 2 * n, ...), optional""",
+                "Returns": "dx : ndarray, shape (..., 2 * n, ...)",
+                "Raises": _errors(
+                    "an array is not of real numbers or a masked array, or out has another dtype",
+                    "shapes do not match, or out is read-only or overlaps an input",
+                ),
+            },
+            (f"nf.{name}(np.array([2.0]), np.array([3.0, 0.0]))", f"array({row.gradient})"),
+        )
+    return page(
+        f"{row.title}: ``a * {row.act}(b)``, a and b the first and the second half of an axis.",
+        {
+            "Parameters": f"""x : array_like of float16, float32 or float64, shape (..., 2 * n, ...)
+    Other types are converted as NumPy's ufuncs do. A Dask array gives a lazy one, a DataArray one without coordinates
+    along the axis, and pandas' arrays, whose labels fit no half, an ndarray.
+{_AXIS}out : ndarray of x's dtype, shape (..., n, ...), optional""",
+            "Returns": f"y : ndarray, shape (..., n, ...)\n    One rounding more than ``{row.act}``.",
+            "Raises": _errors(
+                "x is not of real numbers or a masked array, or out has another dtype",
+                "the axis has an odd length, or out has another shape, is read-only or overlaps x",
+            ),
+            "References": f'{row.authors}, "{row.paper}", {row.year}.',
+        },
+        (f"nf.{name}(np.array([3.0, 4.0, 0.0, 50.0]))", f"array({row.example})"),
+    )
+
+
+def axis_layer(name: str, layer: str, title: str) -> str:
+    """The docstring of the layer of a function along an axis."""
+    row = GATES.get(name)
+    if row is not None:
+        title = f"{row.title} ({row.authors}, {row.year})"
+    axis = "It is halved: ``a * act(b)``." if row else "Along which it sums up."
+    odd = " or it has an odd length there" if row else ""
+    return page(
+        f"{title}, the layer of ``nnfast.{name}``.",
+        {
+            "Parameters": f"{_AXIS}    {axis}",
+            "Raises": f"TypeError\n    If axis is no int.\nValueError\n    From forward, if x has no such axis{odd}.",
+        },
+        _layer_example(name, layer),
     )

@@ -12,7 +12,7 @@ _KNOWN = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
 def is_text(array: NDArray[Any]) -> bool:
-    """Whether it may be such a state: nothing else that is saved with a network is text."""
+    """Whether the array may be such a state: nothing else in a saved network is text."""
     return array.dtype.kind == "U"
 
 
@@ -30,8 +30,8 @@ def text_of(rng: np.random.Generator) -> NDArray[np.str_]:
     return np.array(json.dumps(state, default=_plain))
 
 
-def state_of(text: NDArray[Any], name: str, wanted: str | None = None) -> dict[str, Any]:
-    """What text_of wrote, as ``bit_generator.state`` takes it; of the wanted bit generator, if one is.
+def state_of(text: NDArray[Any], name: str, expected: str | None = None) -> dict[str, Any]:
+    """Read what text_of wrote, as ``bit_generator.state`` takes it; `expected` is its bit generator, if known.
 
     Raises
     ------
@@ -50,8 +50,8 @@ def state_of(text: NDArray[Any], name: str, wanted: str | None = None) -> dict[s
         raise ValueError(
             f"{name} must be the state of a generator, got {str(text)[:40]!r}"
         ) from None
-    if wanted is not None and kind != wanted:
-        raise ValueError(f"{name} must be the state of a {wanted}, got that of a {kind}")
+    if expected is not None and kind != expected:
+        raise ValueError(f"{name} must be the state of a {expected}, got that of a {kind}")
     return found
 
 

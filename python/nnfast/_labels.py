@@ -1,4 +1,4 @@
-"""Arrays with labels, those of pandas and xarray, known without loading either: whoever has one has loaded it."""
+"""Labelled arrays, those of pandas and xarray, recognised without importing either."""
 
 import sys
 from typing import Any

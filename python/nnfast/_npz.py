@@ -21,7 +21,7 @@ File = str | os.PathLike[str] | IO[bytes]
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # Bytes of a member that are read to look at it, as names and numbers are; and of an element: text is one.
 _SMALL, _ELEMENT = 4096, 1 << 20
-# How much larger the arrays of a file may be that nobody checks; weights do not compress like the zeros of a bomb.
+# How much larger than the file its arrays may be, without a check: weights do not compress as the zeros of a bomb do.
 _MOST_COMPRESSED = 16
 
 
@@ -40,7 +40,7 @@ def save(path: File, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez(_binary(path, "write"), **named)
         return
     path = Path(path)
-    # Not tempfile's, which nobody else may read.
+    # Not tempfile's, whose permissions exclude other users.
     temporary = path.with_name(f"{path.name}.{token_hex(4)}.part")
     file = open(temporary, "xb")  # noqa: SIM115 -- what follows removes what this makes
     try:
@@ -104,7 +104,7 @@ def _binary(file: Any, method: str) -> IO[bytes]:
 
 
 class _Refused(Exception):
-    """What the caller's check raised, which is not about the file."""
+    """Wraps an error of the caller's check, as distinct from errors of the file."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -1,4 +1,4 @@
-"""What ``rng=`` takes, as the seed of a stream of random bits."""
+"""Seeds of random streams, from whatever ``rng=`` accepts."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
@@ -46,7 +46,7 @@ def seed_of(rng: Rng) -> int:
 
 
 def _draw_of(rng: Any) -> Callable[[], int] | None:
-    """What draws a seed from something that is advanced by it; None of others."""
+    """A function that draws a seed and advances rng by it; None if rng is not advanced."""
     if rng is None or isinstance(rng, int | np.integer):
         return None
     bits = rng.bit_generator if isinstance(rng, np.random.Generator) else rng

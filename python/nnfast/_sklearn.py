@@ -1,4 +1,4 @@
-"""What the modules that need scikit-learn share."""
+"""Helpers of the modules that need scikit-learn."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from nnfast._dask import is_dask
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 DTYPES = (np.float64, np.float32)
-"""What estimators compute in; others become the first."""
+"""The dtypes that estimators compute in; other dtypes are converted to the first."""
 
 
 @contextmanager
 def unchanged_on_error(estimator: object) -> Iterator[None]:
-    """An estimator as it was, should learning fail; scikit-learn's checks set attributes before they raise."""
+    """Restore the attributes of an estimator if learning fails; scikit-learn's checks set some before they raise."""
     state = vars(estimator)
     before = state.copy()
     try:
@@ -30,12 +30,12 @@ def unchanged_on_error(estimator: object) -> Iterator[None]:
 
 
 def on_dask() -> Any:
-    """What is done with data on Dask, for who has found some."""
+    """The module for data on Dask, imported when there are some."""
     return import_module("nnfast.dask._data")
 
 
 def lazy_on_dask(method: Method) -> Method:
-    """A method that gives a lazy Dask array for one."""
+    """A method that returns a lazy Dask array for a Dask array."""
 
     @wraps(method)
     def of_any(self: Any, X: Any) -> Any:

@@ -1,4 +1,4 @@
-"""State that a run is resumed from: arrays and numbers by name, checked as a whole before any is taken."""
+"""Saved state, from which a run is resumed: arrays and scalars by name, all checked before any is restored."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from nnfast._whole import Whole
 # ---- checks ----
 
 
-def check_names(given: Mapping[str, Any], wanted: set[str]) -> None:
-    """A ValueError if names are missing or too many."""
-    for kind, names in (("lacks", wanted - given.keys()), ("has", given.keys() - wanted)):
+def check_names(given: Mapping[str, Any], expected: set[str]) -> None:
+    """A ValueError if names are missing or unknown."""
+    for kind, names in (("lacks", expected - given.keys()), ("has", given.keys() - expected)):
         if names:
             raise ValueError(f"state {kind} {', '.join(sorted(names))}")
 
 
-def check_arrays(given: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[Any]]) -> None:
-    """A ValueError or TypeError if an array has not the shape or dtype of the one it is for, or that is read-only."""
-    for name, array in wanted.items():
+def check_arrays(given: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> None:
+    """A ValueError or TypeError if a shape or dtype differs from that of the array to restore, or that is read-only."""
+    for name, array in expected.items():
         if given[name].shape != array.shape:
             raise ValueError(
                 f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
@@ -38,7 +38,7 @@ def check_arrays(given: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray
 def by_name(
     lists: Mapping[str, Sequence[NDArray[Any] | None] | None], names: list[str] | None
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of several lists, one for each parameter, by the list's name and the parameter's name or place."""
+    """Flatten lists of arrays, one for each parameter: names are ``<list>.<name or index of the parameter>``."""
     return {
         f"{name}.{names[i] if names else i}": array
         for name, arrays in lists.items()
@@ -47,12 +47,17 @@ def by_name(
     }
 
 
+def kept_dtype(param: NDArray[Any]) -> Any:
+    """The dtype of the state arrays of a parameter: float32 for float16."""
+    return np.float32 if param.dtype == np.float16 else param.dtype
+
+
 class Copies(dict[str, NDArray[Any]]):
-    """What state_dict gives: arrays that nobody else has, so that there is no use in writing to them."""
+    """The result of a state_dict: copies, so that writing to them does not change the network."""
 
 
 def refuse_copies(params: Any, name: str) -> None:
-    """A ValueError if these are copies from state_dict, where arrays are wanted to be written to."""
+    """A ValueError if these are copies from state_dict, which it would make no sense to write to."""
     if isinstance(params, Copies):
         raise ValueError(
             f"{name} must be the arrays of the network themselves, as net.named_params() has them, "
@@ -61,44 +66,44 @@ def refuse_copies(params: Any, name: str) -> None:
 
 
 class Resumable(Whole):
-    """What has state to be saved; not to be made itself."""
+    """The base of optimizers and averages, whose state is saved and restored."""
 
-    # What kind of thing the class is: under this its name is saved, which must be the same where the state is taken.
+    # The key under which the name of the class is saved; it must be the same when the state is restored.
     _kind: ClassVar[str]
 
-    def _kept(self) -> dict[str, NDArray[Any]]:
-        """The arrays of the state themselves, by the names they are saved under."""
+    def _state_arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the state (not copies), by the names under which they are saved."""
         raise NotImplementedError
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
-        """The numbers of the state."""
+        """The scalars of the state."""
         raise NotImplementedError
 
     def _take_scalars(self, given: dict[str, Any]) -> None:
-        """Set the numbers of the state."""
+        """Set the scalars of the state."""
         raise NotImplementedError
 
     def _check_scalars(self, given: dict[str, Any]) -> None:
-        """A ValueError if a number of the state is out of its range."""
+        """A ValueError if a scalar of the state is out of its range."""
         raise NotImplementedError
 
-    # Numbers that version 0.1 did not save.
+    # Scalars that version 0.1 did not save.
     _optional: ClassVar[frozenset[str]] = frozenset()
 
     def _saved_settings(self) -> dict[str, Any]:
-        """What the caller set, as JSON can hold it; nothing, if there is nothing to set."""
+        """The settings, as JSON can hold them; empty where there are none."""
         return {}
 
     def _checked_settings(self, given: dict[str, Any]) -> Any:
-        """Saved settings, as _take_settings takes them; an error if something does not fit."""
+        """The saved settings, checked, as _take_settings takes them."""
         raise NotImplementedError
 
     def _take_settings(self, checked: Any) -> None:
-        """Set what was saved."""
+        """Restore checked settings."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """All that a run needs to go on with the same bits, as arrays: copies, with names such as ``exp_avg.0``.
+        """The whole state as arrays, from which a run is resumed with the same bits; names are such as ``exp_avg.0``.
 
         Returns
         -------
@@ -110,17 +115,17 @@ class Resumable(Whole):
         settings = self._saved_settings()
         if settings:
             found[_SETTINGS] = np.array(json.dumps(settings))
-        return found | {name: array.copy() for name, array in self._kept().items()}
+        return found | {name: array.copy() for name, array in self._state_arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, keep_settings: bool = False) -> None:
-        """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
+        """Restore what state_dict returned. Arrays are written in place; an error changes nothing.
 
         Parameters
         ----------
         state : mapping of str to ndarray
-            Without settings, as version 0.1 saved it, these stay as they are.
+            A state without settings, as version 0.1 saved it, leaves them as they are.
         keep_settings : bool, default False
-            Whether all settings stay as they are, such as an lr that the run is to go on with.
+            Whether to keep the present settings, such as lr, in place of the saved ones.
 
         Raises
         ------
@@ -135,7 +140,7 @@ class Resumable(Whole):
         settings = None
         if not keep_settings and _SETTINGS in given:
             settings = self._checked_settings(_read(given[_SETTINGS]))
-        for name, array in self._kept().items():
+        for name, array in self._state_arrays().items():
             array[...] = given[name]
         scalars = self._scalars().keys() & given.keys()
         self._take_scalars({name: given[name].tolist() for name in scalars})
@@ -143,7 +148,7 @@ class Resumable(Whole):
             self._take_settings(settings)
 
     def _check_state(self, given: Mapping[str, NDArray[Any]]) -> None:
-        kept, scalars = self._kept(), self._scalars()
+        kept, scalars = self._state_arrays(), self._scalars()
         if str(given.get(self._kind)) != type(self).__name__:
             raise ValueError(
                 f"state must be of {type(self).__name__}, got {given.get(self._kind)!s}"
@@ -171,7 +176,7 @@ class Resumable(Whole):
         _npz.save(path, self.state_dict())
 
     def load(self, path: _npz.File, *, keep_settings: bool = False) -> None:
-        """Take back what save wrote.
+        """Restore what save wrote.
 
         Parameters
         ----------

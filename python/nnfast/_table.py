@@ -1,6 +1,10 @@
-"""What there is to say about each activation: tests, benchmarks and docstrings come out of this table."""
+"""The tables of activations and gates, from which tests, benchmarks and docstrings are made."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
+
+INF = float("inf")
 
 
 class Activation(NamedTuple):
@@ -11,12 +15,12 @@ class Activation(NamedTuple):
     formula     as in NumPy
     gradient    dy/dx, by what is saved
     saves       what the gradient takes after dy: the input "x" or the output "y"
-    params      optional parameters, after x, with their defaults
     ulp         bound of the error over all inputs where the machine has FMA, in units in the last place; without FMA it
                 may be 1 more, except where it is at most 0.5
+    source      the paper
+    params      optional parameters, after x, with their defaults
     exact       pairs (x, y) that hold exactly
     low, high   bounds of y that no rounding leaves
-    source      the paper
     note        what else a user should know
     """
 
@@ -25,12 +29,12 @@ class Activation(NamedTuple):
     formula: str
     gradient: str
     saves: Literal["x", "y"]
-    params: dict[str, float]
     ulp: float
-    exact: tuple[tuple[float, float], ...]
-    low: float
-    high: float
     source: str
+    params: Mapping[str, float] = MappingProxyType({})
+    exact: tuple[tuple[float, float], ...] = ()
+    low: float = -INF
+    high: float = INF
     note: str = ""
 
     @property
@@ -40,7 +44,6 @@ class Activation(NamedTuple):
         return self.name if own else f"_{self.name}"
 
 
-INF = float("inf")
 ELU = 'Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential linear units", 2015'
 GELU = 'Hendrycks, Gimpel, "Gaussian error linear units", 2016'
 TAIL = "The tail keeps its digits down to the subnormal range."
@@ -54,13 +57,11 @@ TABLE = {
             "max(x, 0)",
             "dy where y > 0, else 0",
             "y",
-            {},
             0,
-            ((-INF, 0), (-0.0, 0.0), (INF, INF)),
-            0,
-            INF,
             'Nair, Hinton, "Rectified linear units improve restricted Boltzmann machines", 2010',
-            "-0.0 gives 0.0; the gradient at 0 is 0.",
+            exact=((-INF, 0), (-0.0, 0.0), (INF, INF)),
+            low=0,
+            note="-0.0 gives 0.0; the gradient at 0 is 0.",
         ),
         Activation(
             "relu6",
@@ -68,13 +69,12 @@ TABLE = {
             "min(max(x, 0), 6)",
             "dy where 0 < y < 6, else 0",
             "y",
-            {},
             0,
-            ((-INF, 0), (-0.0, 0.0), (INF, 6)),
-            0,
-            6,
             'Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010',
-            "The gradient at both kinks is 0.",
+            exact=((-INF, 0), (-0.0, 0.0), (INF, 6)),
+            low=0,
+            high=6,
+            note="The gradient at both kinks is 0.",
         ),
         Activation(
             "hardtanh",
@@ -82,13 +82,13 @@ TABLE = {
             "min(max(x, min_val), max_val)",
             "dy where min_val < y < max_val, else 0",
             "y",
-            {"min_val": -1.0, "max_val": 1.0},
             0,
-            ((-INF, -1), (0, 0), (INF, 1)),
-            -1,
-            1,
             'Collobert, "Large scale machine learning", 2004',
-            "The gradient at both kinks is 0.",
+            params={"min_val": -1.0, "max_val": 1.0},
+            exact=((-INF, -1), (0, 0), (INF, 1)),
+            low=-1,
+            high=1,
+            note="The gradient at both kinks is 0.",
         ),
         Activation(
             "leaky_relu",
@@ -96,13 +96,11 @@ TABLE = {
             "x where x > 0, else negative_slope * x",
             "dy where y > 0, else negative_slope * dy",
             "y",
-            {"negative_slope": 0.01},
             0.5,
-            ((-INF, -INF), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -INF,
-            INF,
             'Maas, Hannun, Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013',
-            "Keras uses a slope of 0.3.",
+            params={"negative_slope": 0.01},
+            exact=((-INF, -INF), (0, 0), (-0.0, -0.0), (INF, INF)),
+            note="Keras uses a slope of 0.3.",
         ),
         Activation(
             "prelu",
@@ -110,11 +108,7 @@ TABLE = {
             "x where x > 0, else weight * x",
             "dy where x > 0, else weight * dy",
             "x",
-            {},
             0.5,
-            (),
-            -INF,
-            INF,
             'He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015',
         ),
         Activation(
@@ -123,13 +117,12 @@ TABLE = {
             "min(max(x + 3, 0), 6) / 6",
             "dy / 6 where -3 < x < 3, else 0",
             "x",
-            {},
             1.5,
-            ((-INF, 0), (-3, 0), (0, 0.5), (3, 1), (INF, 1)),
-            0,
-            1,
             'Courbariaux, Bengio, David, "BinaryConnect", 2015',
-            "Old Keras uses a slope of 0.2. The gradient at both kinks is 0.",
+            exact=((-INF, 0), (-3, 0), (0, 0.5), (3, 1), (INF, 1)),
+            low=0,
+            high=1,
+            note="Old Keras uses a slope of 0.2. The gradient at both kinks is 0.",
         ),
         Activation(
             "hardswish",
@@ -137,12 +130,10 @@ TABLE = {
             "x * min(max(x + 3, 0), 6) / 6",
             "dy * (x / 3 + 1 / 2) where -3 < x < 3, dy above, 0 below",
             "x",
-            {},
             2,
-            ((-INF, 0), (-3, 0), (0, 0), (3, 3), (INF, INF)),
-            -0.375,
-            INF,
             'Howard et al., "Searching for MobileNetV3", 2019',
+            exact=((-INF, 0), (-3, 0), (0, 0), (3, 3), (INF, INF)),
+            low=-0.375,
         ),
         Activation(
             "elu",
@@ -150,13 +141,12 @@ TABLE = {
             "x where x > 0, else alpha * expm1(x)",
             "dy where y > 0, else dy * (y + alpha)",
             "y",
-            {"alpha": 1.0},
             1,
-            ((-INF, -1), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -1,
-            INF,
             ELU,
-            "With another alpha than 1 within 2 ULP.",
+            params={"alpha": 1.0},
+            exact=((-INF, -1), (0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-1,
+            note="With another alpha than 1 within 2 ULP.",
         ),
         Activation(
             "celu",
@@ -164,13 +154,12 @@ TABLE = {
             "x where x > 0, else alpha * expm1(x / alpha)",
             "dy where y > 0, else dy * (y + alpha) / alpha",
             "y",
-            {"alpha": 1.0},
             1,
-            ((-INF, -1), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -1,
-            INF,
             'Barron, "Continuously differentiable exponential linear units", 2017',
-            "With another alpha than 1 within 2 ULP.",
+            params={"alpha": 1.0},
+            exact=((-INF, -1), (0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-1,
+            note="With another alpha than 1 within 2 ULP.",
         ),
         Activation(
             "selu",
@@ -178,13 +167,11 @@ TABLE = {
             "scale * (x where x > 0, else alpha * expm1(x))",
             "dy * scale where y > 0, else dy * (y + scale * alpha)",
             "y",
-            {},
             2,
-            ((0, 0), (-0.0, -0.0), (INF, INF)),
-            -1.7580993408473769,
-            INF,
             'Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", 2017',
-            "scale = 1.0507009873554805, alpha = 1.6732632423543772, which keep mean 0 and variance 1.",
+            exact=((0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-1.7580993408473769,
+            note="scale = 1.0507009873554805, alpha = 1.6732632423543772, which keep mean 0 and variance 1.",
         ),
         Activation(
             "sigmoid",
@@ -192,13 +179,12 @@ TABLE = {
             "1 / (1 + exp(-x))",
             "dy * y * (1 - y)",
             "y",
-            {},
-            1,
-            ((-INF, 0), (0, 0.5), (-0.0, 0.5), (INF, 1)),
-            0,
             1,
             'Verhulst, "Recherches mathématiques sur la loi d\'accroissement de la population", 1845',
-            TAIL,
+            exact=((-INF, 0), (0, 0.5), (-0.0, 0.5), (INF, 1)),
+            low=0,
+            high=1,
+            note=TAIL,
         ),
         Activation(
             "logsigmoid",
@@ -206,13 +192,11 @@ TABLE = {
             "-log1p(exp(-x))",
             "dy / (1 + exp(x))",
             "x",
-            {},
             2,
-            ((-INF, -INF), (INF, 0)),
-            -INF,
-            0,
             'Mächler, "Accurately computing log(1 - exp(-|a|))", 2012',
-            TAIL,
+            exact=((-INF, -INF), (INF, 0)),
+            high=0,
+            note=TAIL,
         ),
         Activation(
             "softplus",
@@ -220,13 +204,12 @@ TABLE = {
             "log1p(exp(beta * x)) / beta",
             "dy / (1 + exp(-beta * x))",
             "x",
-            {"beta": 1.0},
             2,
-            ((-INF, 0), (INF, INF)),
-            0,
-            INF,
             'Dugas et al., "Incorporating second-order functional knowledge", 2000',
-            TAIL + " The bound is that of beta 1: another one rounds beta * x first.",
+            params={"beta": 1.0},
+            exact=((-INF, 0), (INF, INF)),
+            low=0,
+            note=TAIL + " The bound is that of beta 1: another one rounds beta * x first.",
         ),
         Activation(
             "tanh",
@@ -234,12 +217,11 @@ TABLE = {
             "tanh(x)",
             "dy * (1 - y**2)",
             "y",
-            {},
-            1,
-            ((-INF, -1), (0, 0), (-0.0, -0.0), (INF, 1)),
-            -1,
             1,
             'LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998',
+            exact=((-INF, -1), (0, 0), (-0.0, -0.0), (INF, 1)),
+            low=-1,
+            high=1,
         ),
         Activation(
             "tanhshrink",
@@ -247,13 +229,10 @@ TABLE = {
             "x - tanh(x)",
             "dy * tanh(x)**2",
             "x",
-            {},
             2,
-            ((-INF, -INF), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -INF,
-            INF,
             'Gregor, LeCun, "Learning fast approximations of sparse coding", 2010',
-            "Near 0, where the difference would lose all digits, a series.",
+            exact=((-INF, -INF), (0, 0), (-0.0, -0.0), (INF, INF)),
+            note="Near 0, where the difference would lose all digits, a series.",
         ),
         Activation(
             "silu",
@@ -261,13 +240,11 @@ TABLE = {
             "x / (1 + exp(-x))",
             "dy * s * (1 + x * (1 - s)), s = sigmoid(x)",
             "x",
-            {},
             2,
-            ((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -0.2784645427610738,
-            INF,
             'Elfwing, Uchibe, Doya, "Sigmoid-weighted linear units", 2017',
-            TAIL,
+            exact=((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-0.2784645427610738,
+            note=TAIL,
         ),
         Activation(
             "mish",
@@ -275,13 +252,11 @@ TABLE = {
             "x * tanh(log1p(exp(x)))",
             "dy * (t + x * s * (1 - t**2)), t = tanh(softplus(x)), s = sigmoid(x)",
             "x",
-            {},
             2,
-            ((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -0.30884228,
-            INF,
             'Misra, "Mish: a self regularized non-monotonic activation function", 2019',
-            TAIL,
+            exact=((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-0.30884228,
+            note=TAIL,
         ),
         Activation(
             "softsign",
@@ -289,12 +264,11 @@ TABLE = {
             "x / (1 + abs(x))",
             "dy / (1 + abs(x))**2",
             "x",
-            {},
-            1,
-            ((-INF, -1), (0, 0), (-0.0, -0.0), (1, 0.5), (INF, 1)),
-            -1,
             1,
             'Bergstra et al., "Quadratic polynomials learn better image features", 2009',
+            exact=((-INF, -1), (0, 0), (-0.0, -0.0), (1, 0.5), (INF, 1)),
+            low=-1,
+            high=1,
         ),
         Activation(
             "gelu",
@@ -302,13 +276,11 @@ TABLE = {
             "x * erfc(-x / sqrt(2)) / 2",
             "dy * (Phi(x) + x * phi(x))",
             "x",
-            {},
             2,
-            ((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -0.16997120747990369,
-            INF,
             GELU,
-            TAIL + " By 1 + erf, as elsewhere, half of them are lost at -5.5.",
+            exact=((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-0.16997120747990369,
+            note=TAIL + " By 1 + erf, as elsewhere, half of them are lost at -5.5.",
         ),
         Activation(
             "gelu_tanh",
@@ -316,13 +288,40 @@ TABLE = {
             "x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2",
             "dy * (s + x * s * (1 - s) * z'), s = sigmoid(z), z = 2 * sqrt(2 / pi) * (x + 0.044715 * x**3)",
             "x",
-            {},
             2,
-            ((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
-            -0.170041,
-            INF,
             GELU,
-            TAIL,
+            exact=((-INF, 0), (0, 0), (-0.0, -0.0), (INF, INF)),
+            low=-0.170041,
+            note=TAIL,
         ),
+    )
+}
+
+
+class Gate(NamedTuple):
+    """A gated linear unit, ``a * act(b)``; its gradient is <name>_backward.
+
+    example     what nf.<name>(np.array([3.0, 4.0, 0.0, 50.0])) prints
+    gradient    what nf.<name>_backward(np.array([2.0]), np.array([3.0, 0.0])) prints
+    """
+
+    name: str
+    title: str
+    act: str
+    authors: str
+    paper: str
+    year: int
+    example: str
+    gradient: str
+
+
+DAUPHIN = ("Dauphin et al.", "Language modeling with gated convolutional networks", 2017)
+SHAZEER = ("Shazeer", "GLU variants improve transformer", 2020)
+GATES = {
+    gate.name: gate
+    for gate in (
+        Gate("glu", "Gated linear unit", "sigmoid", *DAUPHIN, "[1.5, 4. ]", "[1. , 1.5]"),
+        Gate("geglu", "Gated linear unit with gelu", "gelu", *SHAZEER, "[  0., 200.]", "[0., 3.]"),
+        Gate("swiglu", "Gated linear unit with silu", "silu", *SHAZEER, "[  0., 200.]", "[0., 3.]"),
     )
 }

@@ -1,4 +1,4 @@
-"""For the tests of nnfast itself: forces what is otherwise chosen."""
+"""For nnfast's own tests: force what is otherwise chosen automatically."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

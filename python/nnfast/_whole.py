@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 class _Only:
-    """The only one for its array, as long as a pickler knows it."""
+    """Stands for an array in a pickle: there is one for each array, as long as the pickler refers to it."""
 
     __slots__ = ("__weakref__", "array")
 
@@ -36,7 +36,7 @@ def writeable(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _only_of(array: NDArray[Any]) -> _Only:
-    # One that is there holds the array, whose id is therefore nobody else's.
+    # An existing one holds a reference to the array, so that no other object can have its id.
     found = _only.get(id(array))
     if found is None:
         found = _only[id(array)] = _Only(array)
@@ -49,12 +49,12 @@ def packed(value: Any) -> Any:
 
 
 def unpacked(value: Any) -> Any:
-    """What was packed, where nobody has pickled it."""
+    """Undo packed, where nothing was pickled in between."""
     return _mapped(value, lambda v: v.array if isinstance(v, _Only) else v, {})
 
 
 def _mapped(value: Any, change: Callable[[Any], Any], seen: dict[int, Any]) -> Any:
-    """The value with all that is in it changed. What has nothing to change is the same object: it may be shared."""
+    """The value with everything in it changed. Unchanged containers stay the same objects: they may be shared."""
     if type(value) not in (dict, list, tuple):
         return change(value)
     if id(value) not in seen:
@@ -68,7 +68,7 @@ def _mapped(value: Any, change: Callable[[Any], Any], seen: dict[int, Any]) -> A
 
 
 class Whole:
-    """What is copied and pickled with arrays that stay one where they are one, in it and in all that goes with it."""
+    """The base of objects whose copies and pickles keep shared arrays shared, within them and between them."""
 
     def __getstate__(self) -> Any:
         return packed(object.__getstate__(self))

@@ -6,8 +6,7 @@ where the gradient follows from it, so that a training step may overwrite x, and
 says of each what it is: formula, parameters, what is saved, error bound, exact points.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,59 +16,33 @@ from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# An example each, and what it prints.
+# An example each: the arguments, or the whole expression, and what it prints.
 _EXAMPLES = {
-    "relu": ("nf.relu(np.array([-1.5, -0.0, 2.0]))", "array([0., 0., 2.])"),
-    "relu_backward": (
-        "nf.relu_backward(np.ones(3), np.array([0.0, 1.0, 2.0]))",
-        "array([0., 1., 1.])",
-    ),
-    "relu6": ("nf.relu6(np.array([-1.5, 2.0, 7.0]))", "array([0., 2., 6.])"),
-    "relu6_backward": (
-        "nf.relu6_backward(np.ones(3), np.array([0.0, 2.0, 6.0]))",
-        "array([0., 1., 0.])",
-    ),
-    "hardtanh": (
-        "nf.hardtanh(np.array([-3.0, 0.5, 3.0]), max_val=2.0)",
-        "array([-1. ,  0.5,  2. ])",
-    ),
-    "hardtanh_backward": (
-        "nf.hardtanh_backward(np.ones(3), np.array([-1.0, 0.5, 1.0]))",
-        "array([0., 1., 0.])",
-    ),
-    "leaky_relu": ("nf.leaky_relu(np.array([-2.0, 3.0]), negative_slope=0.5)", "array([-1.,  3.])"),
+    "relu": ("np.array([-1.5, -0.0, 2.0])", "array([0., 0., 2.])"),
+    "relu_backward": ("np.ones(3), np.array([0.0, 1.0, 2.0])", "array([0., 1., 1.])"),
+    "relu6": ("np.array([-1.5, 2.0, 7.0])", "array([0., 2., 6.])"),
+    "relu6_backward": ("np.ones(3), np.array([0.0, 2.0, 6.0])", "array([0., 1., 0.])"),
+    "hardtanh": ("np.array([-3.0, 0.5, 3.0]), max_val=2.0", "array([-1. ,  0.5,  2. ])"),
+    "hardtanh_backward": ("np.ones(3), np.array([-1.0, 0.5, 1.0])", "array([0., 1., 0.])"),
+    "leaky_relu": ("np.array([-2.0, 3.0]), negative_slope=0.5", "array([-1.,  3.])"),
     "leaky_relu_backward": (
-        "nf.leaky_relu_backward(np.ones(2), np.array([-1.0, 3.0]), negative_slope=0.5)",
+        "np.ones(2), np.array([-1.0, 3.0]), negative_slope=0.5",
         "array([0.5, 1. ])",
     ),
     "prelu": (
-        "nf.prelu(np.array([[-4.0, 2.0], [-2.0, -8.0]]), np.array([0.25, 0.5]))",
+        "np.array([[-4.0, 2.0], [-2.0, -8.0]]), np.array([0.25, 0.5])",
         "array([[-1. ,  2. ],\n       [-0.5, -4. ]])",
     ),
-    "prelu_backward": (
-        "nf.prelu_backward(np.ones(2), np.array([-4.0, 2.0]), 0.25)",
-        "array([0.25, 1.  ])",
-    ),
-    "hardsigmoid": ("nf.hardsigmoid(np.array([-3.0, 0.0, 1.5]))", "array([0.  , 0.5 , 0.75])"),
-    "hardsigmoid_backward": (
-        "nf.hardsigmoid_backward(np.full(2, 6.0), np.array([0.0, 3.0]))",
-        "array([1., 0.])",
-    ),
-    "hardswish": ("nf.hardswish(np.array([-3.0, -1.5, 4.0]))", "array([-0.   , -0.375,  4.   ])"),
-    "hardswish_backward": (
-        "nf.hardswish_backward(np.ones(3), np.array([-4.0, 0.0, 4.0]))",
-        "array([0. , 0.5, 1. ])",
-    ),
-    "elu": ("nf.elu(np.array([-np.inf, 0.0, 2.0]), alpha=0.5)", "array([-0.5,  0. ,  2. ])"),
-    "elu_backward": (
-        "nf.elu_backward(np.ones(3), np.array([-1.0, -0.5, 3.0]))",
-        "array([0. , 0.5, 1. ])",
-    ),
-    "celu": ("nf.celu(np.array([-np.inf, 0.0, 2.0]), alpha=0.5)", "array([-0.5,  0. ,  2. ])"),
+    "prelu_backward": ("np.ones(2), np.array([-4.0, 2.0]), 0.25", "array([0.25, 1.  ])"),
+    "hardsigmoid": ("np.array([-3.0, 0.0, 1.5])", "array([0.  , 0.5 , 0.75])"),
+    "hardsigmoid_backward": ("np.full(2, 6.0), np.array([0.0, 3.0])", "array([1., 0.])"),
+    "hardswish": ("np.array([-3.0, -1.5, 4.0])", "array([-0.   , -0.375,  4.   ])"),
+    "hardswish_backward": ("np.ones(3), np.array([-4.0, 0.0, 4.0])", "array([0. , 0.5, 1. ])"),
+    "elu": ("np.array([-np.inf, 0.0, 2.0]), alpha=0.5", "array([-0.5,  0. ,  2. ])"),
+    "elu_backward": ("np.ones(3), np.array([-1.0, -0.5, 3.0])", "array([0. , 0.5, 1. ])"),
+    "celu": ("np.array([-np.inf, 0.0, 2.0]), alpha=0.5", "array([-0.5,  0. ,  2. ])"),
     "celu_backward": (
-        "nf.celu_backward(np.ones(3), np.array([-0.5, -0.25, 3.0]), alpha=0.5)",
+        "np.ones(3), np.array([-0.5, -0.25, 3.0]), alpha=0.5",
         "array([0. , 0.5, 1. ])",
     ),
     "selu": ("nf.selu(np.array([0.0, 1.0])).round(6)", "array([0.      , 1.050701])"),
@@ -77,45 +50,27 @@ _EXAMPLES = {
         "nf.selu_backward(np.ones(1), np.array([2.0])).round(6)",
         "array([1.050701])",
     ),
-    "sigmoid": ("nf.sigmoid(np.array([-np.inf, 0.0, np.log(3.0)]))", "array([0.  , 0.5 , 0.75])"),
-    "sigmoid_backward": (
-        "nf.sigmoid_backward(np.ones(2), np.array([0.5, 1.0]))",
-        "array([0.25, 0.  ])",
-    ),
-    "logsigmoid": (
-        "nf.logsigmoid(np.array([-np.inf, -1000.0, np.inf]))",
-        "array([  -inf, -1000.,    -0.])",
-    ),
-    "logsigmoid_backward": (
-        "nf.logsigmoid_backward(np.ones(2), np.array([0.0, -np.inf]))",
-        "array([0.5, 1. ])",
-    ),
-    "softplus": ("nf.softplus(np.array([-np.inf, 1000.0]))", "array([   0., 1000.])"),
-    "softplus_backward": (
-        "nf.softplus_backward(np.ones(2), np.array([0.0, np.inf]))",
-        "array([0.5, 1. ])",
-    ),
-    "tanh": ("nf.tanh(np.array([-np.inf, 0.0, np.inf]))", "array([-1.,  0.,  1.])"),
-    "tanh_backward": ("nf.tanh_backward(np.ones(2), np.array([0.0, 1.0]))", "array([1., 0.])"),
+    "sigmoid": ("np.array([-np.inf, 0.0, np.log(3.0)])", "array([0.  , 0.5 , 0.75])"),
+    "sigmoid_backward": ("np.ones(2), np.array([0.5, 1.0])", "array([0.25, 0.  ])"),
+    "logsigmoid": ("np.array([-np.inf, -1000.0, np.inf])", "array([  -inf, -1000.,    -0.])"),
+    "logsigmoid_backward": ("np.ones(2), np.array([0.0, -np.inf])", "array([0.5, 1. ])"),
+    "softplus": ("np.array([-np.inf, 1000.0])", "array([   0., 1000.])"),
+    "softplus_backward": ("np.ones(2), np.array([0.0, np.inf])", "array([0.5, 1. ])"),
+    "tanh": ("np.array([-np.inf, 0.0, np.inf])", "array([-1.,  0.,  1.])"),
+    "tanh_backward": ("np.ones(2), np.array([0.0, 1.0])", "array([1., 0.])"),
     "tanhshrink": ("nf.tanhshrink(np.array([0.0, 1e-3])) * 3e9", "array([0.       , 0.9999996])"),
-    "tanhshrink_backward": (
-        "nf.tanhshrink_backward(np.ones(2), np.array([0.0, np.inf]))",
-        "array([0., 1.])",
-    ),
+    "tanhshrink_backward": ("np.ones(2), np.array([0.0, np.inf])", "array([0., 1.])"),
     "silu": (
         "nf.silu(np.array([-np.inf, 0.0, np.log(3.0)])) / np.log(3.0)",
         "array([-0.  ,  0.  ,  0.75])",
     ),
-    "silu_backward": ("nf.silu_backward(np.ones(2), np.array([0.0, 100.0]))", "array([0.5, 1. ])"),
-    "mish": ("nf.mish(np.array([-np.inf, 0.0, 100.0]))", "array([ -0.,   0., 100.])"),
-    "mish_backward": ("nf.mish_backward(np.ones(2), np.array([0.0, 100.0]))", "array([0.6, 1. ])"),
-    "softsign": ("nf.softsign(np.array([-np.inf, 1.0, 3.0]))", "array([-1.  ,  0.5 ,  0.75])"),
-    "softsign_backward": (
-        "nf.softsign_backward(np.ones(2), np.array([0.0, 1.0]))",
-        "array([1.  , 0.25])",
-    ),
-    "gelu": ("nf.gelu(np.array([-np.inf, 0.0, 10.0]))", "array([-0.,  0., 10.])"),
-    "gelu_backward": ("nf.gelu_backward(np.ones(2), np.array([0.0, 10.0]))", "array([0.5, 1. ])"),
+    "silu_backward": ("np.ones(2), np.array([0.0, 100.0])", "array([0.5, 1. ])"),
+    "mish": ("np.array([-np.inf, 0.0, 100.0])", "array([ -0.,   0., 100.])"),
+    "mish_backward": ("np.ones(2), np.array([0.0, 100.0])", "array([0.6, 1. ])"),
+    "softsign": ("np.array([-np.inf, 1.0, 3.0])", "array([-1.  ,  0.5 ,  0.75])"),
+    "softsign_backward": ("np.ones(2), np.array([0.0, 1.0])", "array([1.  , 0.25])"),
+    "gelu": ("np.array([-np.inf, 0.0, 10.0])", "array([-0.,  0., 10.])"),
+    "gelu_backward": ("np.ones(2), np.array([0.0, 10.0])", "array([0.5, 1. ])"),
     "gelu_tanh": (
         "nf.gelu(np.array([-np.inf, 0.0, 10.0]), approximate='tanh')",
         "array([-0.,  0., 10.])",
@@ -130,8 +85,9 @@ _EXAMPLES = {
 def _doc(name: str) -> str:
     """The docstring of an activation, or of the gradient of one."""
     forward = name.removesuffix("_backward")
-    write = _docs.forward if name == forward else _docs.backward
-    return write(TABLE[forward], *_EXAMPLES[name])
+    write = _docs.activation if name == forward else _docs.activation_backward
+    code, result = _EXAMPLES[name]
+    return write(TABLE[forward], (code if "nf." in code else f"nf.{name}({code})", result))
 
 
 _ufuncs: dict[str, np.ufunc] = _core.make_activations(
@@ -174,14 +130,11 @@ globals().update({name: ufunc for name, ufunc in _ufuncs.items() if name.startsw
 __test__ = {name: ufunc.__doc__ for name, ufunc in _ufuncs.items() if not name.startswith("_")}
 
 
-def _documented(function: Function) -> Function:
-    """Gives a function the docstring that the table has for it."""
-    function.__doc__ = _doc(function.__name__)
-    return function
+_documented = _docs.documented(_doc)
 
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
-    """The ufunc with its parameters, which are not to promote what they meet."""
+    """Call the ufunc with parameters that do not promote the dtype of the arrays."""
     if any(map(_arrays.is_foreign, arrays)):
         params = tuple(_arrays.scalar_for(value, arrays[0]) for value in params)
     return _ufuncs[name](*arrays, *params, **keywords)
@@ -213,7 +166,7 @@ def leaky_relu_backward(
 
 
 def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
-    """The ufunc or, of contiguous arrays with a weight for each channel, the same on all threads."""
+    """Call the ufunc or, for contiguous arrays with a weight for each channel, a kernel that uses all threads."""
     if keywords.keys() <= {"out"}:
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
@@ -263,10 +216,12 @@ def softplus_backward(dy: ArrayLike, x: ArrayLike, beta: float = 1.0, **kwargs: 
     return _call("_softplus_backward", (dy, x), (_checks.positive(beta, "beta"),), kwargs)
 
 
+@_documented
 def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any) -> Any:
     return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
 
 
+@_documented
 def gelu_backward(
     dy: ArrayLike, x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any
 ) -> Any:
@@ -284,13 +239,6 @@ def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"max_val must be above min_val, {low}, got {high}")
     return low, high
-
-
-_APPROXIMATE = """approximate : {"none", "tanh"}, default "none"
-    The function itself, or its tanh approximation: ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``.
-out, where,"""
-for _function in (gelu, gelu_backward):
-    _function.__doc__ = _doc(_function.__name__).replace("out, where,", _APPROXIMATE)
 
 
 def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDArray[Any]:
@@ -343,7 +291,7 @@ def maxout(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (..., m * pieces, ...)
-        The pieces of a unit lie next to each other: ``x`` is read as (..., m, pieces, ...).
+        The pieces of a unit are contiguous: ``x`` is read as (..., m, pieces, ...).
     pieces : int in [1, 256]
     axis : int, default -1
     out : ndarray of x's dtype, shape (..., m, ...), optional

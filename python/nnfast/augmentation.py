@@ -420,7 +420,7 @@ def _ascending(value: Any, name: str) -> tuple[float, float]:
 
 
 def _fill(value: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any] | None:
-    """What is written, in the images' dtype and of shape (C or 1, 1, 1); None if it is random."""
+    """The fill value, in the images' dtype and of shape (C or 1, 1, 1); None for random values."""
     if isinstance(value, str) and value == "random":
         if dtype.kind != "f":
             raise TypeError(f'value "random" needs x of a floating dtype, got {dtype}')

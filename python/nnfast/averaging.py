@@ -1,10 +1,10 @@
 """Averages of parameters during training, of checkpoints after it, and of the predictions of an ensemble.
 
 Parameters are float16, float32 or float64 arrays in a list or a dict. An average is made for arrays of their shapes,
-told of them by ``update(params)`` whenever the training loop likes, and tried out where they are: inside ``with
+updated by ``update(params)`` whenever the training loop likes, and tried out in place: inside ``with
 average.applied(params):`` the arrays hold the average, afterwards what they held before, to the bit. It is saved and
-taken back as an optimizer's state is: state_dict, load_state_dict, save, load. What is applied or copied is written to
-the network's own arrays, ``net.named_params()``: a state_dict is of copies, and refused.
+restored as an optimizer's state is: state_dict, load_state_dict, save, load. ``applied`` and ``copy_to`` write to the
+network's own arrays, ``net.named_params()``; a state_dict, which holds copies, is refused.
 
 Where layers are batch-normalised, averaged weights need statistics of their own: BatchNormRecomputer.
 """
@@ -21,8 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _array_lists, _arrays, _checks, _npz
 from nnfast._array_lists import Arrays
 from nnfast._generators import is_text
-from nnfast._optimizer import kept_dtype, unit_interval
-from nnfast._state import Copies, Resumable, by_name, count_in, refuse_copies, share_in
+from nnfast._state import (
+    Copies,
+    Resumable,
+    by_name,
+    count_in,
+    kept_dtype,
+    refuse_copies,
+    share_in,
+)
 from nnfast._whole import Whole
 from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
 from nnfast.optim import SGD
@@ -35,7 +42,7 @@ __all__ = ["EMA", "SWA", "BatchNormRecomputer", "mean_of_checkpoints", "mean_of_
 
 
 class _Average(Resumable):
-    """What averages of parameters share: the form of these, how many there were, and ways to the average."""
+    """The base of averages of parameters: shapes and dtypes, the number of updates, and access to the average."""
 
     _kind = "average"
     update_count: int
@@ -123,7 +130,7 @@ class _Average(Resumable):
     # ---- what an average says of itself ----
 
     def _write(self, i: int, out: NDArray[Any]) -> None:
-        """The average of parameter i, into an array of any floating dtype."""
+        """Write the average of parameter i into an array of any floating dtype."""
         raise NotImplementedError
 
     # ---- arrays ----
@@ -137,7 +144,7 @@ class _Average(Resumable):
         return made if self._names is None else dict(zip(self._names, made, strict=True))
 
     def _checked(self, params: Arrays, name: str = "params") -> list[NDArray[Any]]:
-        """The arrays in their order, if they are such as the average was made for."""
+        """The arrays in order, checked against the shapes and dtypes that the average was made for."""
         arrays = _array_lists.values_like(_without_text(params), self._names, name, self._name)
         if len(arrays) != len(self._forms):
             raise ValueError(f"{name} must have {len(self._forms)} arrays, got {len(arrays)}")
@@ -236,10 +243,10 @@ class EMA(_Average):
         self, params: Arrays, decay: float = 0.999, *, bias_correction: bool = True
     ) -> None:
         super().__init__(params)
-        self.decay = unit_interval(decay, "decay")
+        self.decay = _checks.unit_interval(decay, "decay")
         start = self._checked(params)
         self._ema = [np.zeros_like(array, kept_dtype(array), subok=False) for array in start]
-        # Of the parameters so far. Added up, where 1 - decay**t would cancel while t is small.
+        # The weight of the parameters so far: accumulated, as 1 - decay**t would cancel for small t.
         self._weight = 0.0
         if not bias_correction:
             self._weight = 1.0
@@ -250,7 +257,7 @@ class EMA(_Average):
         self._ascent = SGD(self._ema, weight_decay=1.0, maximize=True)
 
     def update(self, params: Arrays) -> None:
-        """Take the parameters into the average.
+        """Update the average with the parameters.
 
         Parameters
         ----------
@@ -265,7 +272,7 @@ class EMA(_Average):
             If counts, names or shapes differ, or decay is out of range. Nothing is changed then.
         """
         arrays = self._checked(params)
-        decay = unit_interval(self.decay, "decay")
+        decay = _checks.unit_interval(self.decay, "decay")
         weight = decay * self._weight + (1 - decay)
         self._ascent.lr = (1 - decay) / weight
         self._ascent.step([array.astype(kept_dtype(array), copy=False) for array in arrays])
@@ -280,7 +287,7 @@ class EMA(_Average):
     def _write(self, i: int, out: NDArray[Any]) -> None:
         np.copyto(out, self._ema[i], casting="same_kind")
 
-    def _kept(self) -> dict[str, NDArray[Any]]:
+    def _state_arrays(self) -> dict[str, NDArray[Any]]:
         return by_name({"ema": self._ema}, self._names)
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
@@ -294,19 +301,19 @@ class EMA(_Average):
         self.update_count, self._weight = given["update_count"], given["weight"]
 
     def _saved_settings(self) -> dict[str, Any]:
-        return {"decay": unit_interval(self.decay, "decay")}
+        return {"decay": _checks.unit_interval(self.decay, "decay")}
 
     def _checked_settings(self, given: dict[str, Any]) -> Any:
         if given.keys() != {"decay"}:
             raise ValueError(f"state['settings'] must have decay, got {', '.join(given)}")
-        return unit_interval(given["decay"], "state['settings']['decay']")
+        return _checks.unit_interval(given["decay"], "state['settings']['decay']")
 
     def _take_settings(self, checked: Any) -> None:
         self.decay = checked
 
 
 class _Sums(_Average):
-    """Sums in float64, whose quotients are rounded once."""
+    """Averages from sums in float64, rounded once."""
 
     def __init__(self, params: Arrays, name: str = "params") -> None:
         super().__init__(params, name)
@@ -320,7 +327,7 @@ class _Sums(_Average):
     def _write(self, i: int, out: NDArray[Any]) -> None:
         np.divide(self._totals[i], self.update_count, out=out, casting="same_kind")
 
-    def _kept(self) -> dict[str, NDArray[Any]]:
+    def _state_arrays(self) -> dict[str, NDArray[Any]]:
         return by_name({"total": self._totals}, self._names)
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
@@ -379,7 +386,7 @@ class SWA(_Sums):
         super().__init__(params)
 
     def update(self, params: Arrays) -> None:
-        """Take the parameters into the average.
+        """Update the average with the parameters.
 
         Parameters
         ----------
@@ -478,7 +485,7 @@ class BatchNormRecomputer(Whole):
         self._batches = 0
 
     def update(self, x: ArrayLike) -> None:
-        """Take in a batch.
+        """Add the statistics of a batch.
 
         Parameters
         ----------
@@ -524,7 +531,7 @@ class BatchNormRecomputer(Whole):
         self._var[...] = stats.m2 / (count - self._correction)
 
 
-# ---- averages of what is there ----
+# ---- averages of checkpoints and predictions ----
 
 Checkpoint = _npz.File | Arrays
 
@@ -535,7 +542,7 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
     Parameters
     ----------
     checkpoints : iterable of path-likes, binary files, sequences of ndarrays or mappings of ndarrays
-        ``.npz`` files, read without pickle one after the other, or arrays of float16, float32 or float64; all with the
+        ``.npz`` files, read without pickle one at a time, or arrays of float16, float32 or float64; all with the
         same names, shapes and dtypes. A generator may make them one at a time.
 
     Returns
@@ -697,7 +704,7 @@ def _weights(weights: ArrayLike) -> NDArray[np.float64]:
 
 
 def _iterator(value: Any, name: str) -> Iterator[Any]:
-    """What is passed one by one; not one thing that happens to have parts."""
+    """An iterator over an iterable other than a string or a mapping."""
     try:
         if isinstance(value, str | Mapping):
             raise TypeError

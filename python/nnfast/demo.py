@@ -74,7 +74,7 @@ class FastNetwork(Network):
             dweights.insert(0, h.T @ dz)
             dgammas.insert(0, dgamma)
             dbetas.insert(0, dbeta)
-            if i > 0:  # nobody asks for the gradient of the data
+            if i > 0:  # the gradient of the data is not needed
                 dh = dz @ self.weights[i].T
         self.adam.lr = self.lr
         self.adam.step([*dweights, dbias, *dgammas, *dbetas])

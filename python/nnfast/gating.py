@@ -1,107 +1,19 @@
 """Gated linear units: an axis in two halves, the first times an activation of the second."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _dask, _labels
+from nnfast import _arrays, _dask, _docs, _labels
 from nnfast._load import _core
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ufuncs: dict[str, np.ufunc] = _core.make_gates()
 # Pickle finds them here by their names.
 globals().update(_ufuncs)
 _INDEX = {name: index for index, name in enumerate(n for n in _ufuncs if "backward" not in n)}
 
-_FORWARD = """{title}: ``a * {act}(b)``, a and b the first and the second half of an axis.
-
-Parameters
-----------
-x : array_like of float16, float32 or float64, shape (..., 2 * n, ...)
-    Other types are converted as NumPy's ufuncs do. A Dask array gives a lazy one, a DataArray one without coordinates
-    along the axis, and pandas' arrays, whose labels fit no half, an ndarray.
-axis : int, default -1
-out : ndarray of x's dtype, shape (..., n, ...), optional
-
-Returns
--------
-y : ndarray, shape (..., n, ...)
-    One rounding more than ``{act}``.
-
-Raises
-------
-TypeError
-    If x is not of real numbers or a masked array, or out has another dtype.
-ValueError
-    If the axis has an odd length, or out has another shape, is read-only or overlaps x.
-
-References
-----------
-{source}.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.{name}(np.array([3.0, 4.0, 0.0, 50.0]))
-array({example})
-"""
-
-_BACKWARD = """Gradient of {name}: ``dy * {act}(b)`` in the axis's first half, ``dy * a * {act}'(b)`` in the second.
-
-Parameters
-----------
-dy : array_like of float16, float32 or float64, shape (..., n, ...)
-    Gradient of the loss with respect to y.
-x : array_like, shape (..., 2 * n, ...)
-    What {name} was given.
-axis : int, default -1
-out : ndarray of x's dtype, shape (..., 2 * n, ...), optional
-
-Returns
--------
-dx : ndarray, shape (..., 2 * n, ...)
-
-Raises
-------
-TypeError
-    If an array is not of real numbers or a masked array, or out has another dtype.
-ValueError
-    If shapes do not match, or out is read-only or overlaps an input.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> nf.{name}_backward(np.array([2.0]), np.array([3.0, 0.0]))
-array({gradient})
-"""
-
-_DAUPHIN = 'Dauphin et al., "Language modeling with gated convolutional networks", 2017'
-_SHAZEER = 'Shazeer, "GLU variants improve transformer", 2020'
-_TEXTS = {
-    name: {
-        "title": title,
-        "act": act,
-        "source": source,
-        "example": example,
-        "gradient": gradient,
-    }
-    for name, title, act, source, example, gradient in (
-        ("glu", "Gated linear unit", "sigmoid", _DAUPHIN, "[1.5, 4. ]", "[1. , 1.5]"),
-        ("geglu", "Gated linear unit with gelu", "gelu", _SHAZEER, "[  0., 200.]", "[0., 3.]"),
-        ("swiglu", "Gated linear unit with silu", "silu", _SHAZEER, "[  0., 200.]", "[0., 3.]"),
-    )
-}
-
-
-def _documented(function: Function) -> Function:
-    """Gives a function its docstring."""
-    name = function.__name__.removesuffix("_backward")
-    template = _FORWARD if name == function.__name__ else _BACKWARD
-    function.__doc__ = template.format(name=name, **_TEXTS[name])
-    return function
+_documented = _docs.documented(_docs.gate)
 
 
 @_documented

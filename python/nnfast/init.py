@@ -903,7 +903,7 @@ def by_name(name: str) -> Initialiser:
 
 
 def _initialisers() -> dict[str, Initialiser]:
-    """What by_name knows."""
+    """The initialisers by the names that by_name takes."""
     known: dict[str, Initialiser] = {"zeros": zeros, "orthogonal": orthogonal}
     for names, in_normal, in_uniform in (
         (("xavier", "glorot"), xavier_normal, xavier_uniform),

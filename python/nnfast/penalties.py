@@ -103,7 +103,7 @@ def l2(params: Arrays, strength: float, grads: Arrays | None = None) -> float:
 def elastic_net(
     params: Arrays, l1_strength: float, l2_strength: float, grads: Arrays | None = None
 ) -> float:
-    """Both at once: λ₁ Σ|w| + λ₂/2 Σw².
+    """L1 and L2 together: λ₁ Σ|w| + λ₂/2 Σw².
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def max_norm_(
 
 
 def _norms(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Euclidean norms over axes, which are kept with length 1, in float64."""
+    """Euclidean norms over axes, in float64, with keepdims."""
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.sqrt(_sums_of_squares(weight, axes))
     if weight.dtype == np.float64 and not np.isfinite(norms).all():
@@ -212,14 +212,14 @@ def _norms(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Over axes, which are kept with length 1, in float64."""
+    """The sum of squares over axes, in float64, with keepdims."""
     if weight.size == 0:
         return np.zeros([1 if d in axes else side for d, side in enumerate(weight.shape)])
     units = [d for d in range(weight.ndim) if d not in axes]
     count = prod(weight.shape[d] for d in units)
     if axes == tuple(range(len(axes))):  # as of a dense layer: rows of one value a unit
         rows: NDArray[Any] = weight.reshape(-1, count)
-    else:  # what a unit takes in lies along the last axis
+    else:  # the inputs of a unit lie along the last axis
         rows = np.moveaxis(weight, units, range(len(units))).reshape(1, count, -1)
     stats = batch_norm_stats(rows, axis=1)
     squares = stats.m2 + stats.count * stats.mean**2

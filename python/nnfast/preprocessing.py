@@ -67,18 +67,18 @@ _ROUNDING = float(np.finfo(np.float64).eps)
 
 
 class _Seen(NamedTuple):
-    """What a piece of the training data comes to."""
+    """The statistics of a piece of the training data."""
 
     samples: int
     stats: BatchNormStats
     shape: tuple[int, ...]
-    """In which the statistics are shown."""
+    """The shape in which the statistics are public."""
     scatter: Floats | None = None
-    """The sum of outer products of differences from the mean, for who wants it."""
+    """The sum of outer products of differences from the mean, where it is needed."""
 
 
 def _together(*pieces: _Seen) -> _Seen:
-    """What pieces come to together."""
+    """The merged statistics of several pieces."""
     first = pieces[0]
     with np.errstate(over="ignore", invalid="ignore"):
         stats = _with_variance(merge_stats(*(piece.stats for piece in pieces)))
@@ -94,26 +94,26 @@ def _together(*pieces: _Seen) -> _Seen:
 
 
 def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
-    """What X comes to; the transformer, which other threads may have too, stays as it is."""
+    """The statistics of X; the transformer, which other threads may use, is not changed."""
     seen: _Seen = clone(transformer)._seen(X, first=True)
     return seen
 
 
 def _stats_of(x: Floats, axis: int) -> BatchNormStats:
-    """Those of the channels, which have a variance."""
+    """Statistics of the channels, whose variance must be finite."""
     with np.errstate(over="ignore"):  # an error says it better
         return _with_variance(batch_norm_stats(x, axis=axis))
 
 
 def _with_variance(stats: BatchNormStats) -> BatchNormStats:
-    """The statistics, if they are numbers."""
+    """The statistics; a ValueError if a variance is not finite."""
     if not np.isfinite(stats.m2).all():
         raise ValueError("X must have a variance that float64 can hold")
     return stats
 
 
 class _Transformer(TransformerMixin, BaseEstimator):
-    """Learning in one piece or several: what differs is what is seen in one, and what is kept of all."""
+    """Learning from one piece or several: subclasses define its statistics, and what is learned from them."""
 
     n_samples_seen_: int
     mean_: Floats
@@ -160,7 +160,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
         self._keep(seen)
 
     def _seen_on_dask(self, X: Any, first: bool) -> _Seen:
-        """The same for a Dask array, in one pass."""
+        """The statistics of a Dask array, in one pass."""
         data = on_dask()
         table = data.Table(X)
         self._checked(table.head, reset=first)
@@ -169,18 +169,18 @@ class _Transformer(TransformerMixin, BaseEstimator):
 
     def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
         """X as an array."""
-        raise NotImplementedError
+        return _table(self, X, reset=reset, **options)
 
     def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
-        """What X by itself comes to; first: with nothing before it that it must go with."""
+        """The statistics of X alone; first: whether nothing was learned before."""
         raise NotImplementedError
 
     def _before(self) -> _Seen:
-        """What was kept."""
+        """The statistics learned before."""
         raise NotImplementedError
 
     def _keep(self, seen: _Seen) -> None:
-        """Set everything learned."""
+        """Set all learned attributes."""
         raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
@@ -190,7 +190,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
 
 
 class _Scaler(_Transformer):
-    """A mean and a scale for each place along an axis: what differs is which, and the checks of X."""
+    """A mean and a scale for each index of an axis: subclasses define the axis, and check X."""
 
     var_: Floats
     scale_: Floats
@@ -249,7 +249,7 @@ class _Scaler(_Transformer):
         self.scale_ = _scale(self.mean_, self.var_)
 
     def _used(self) -> tuple[Floats, Floats]:
-        """Mean and scale as vectors, as far as they are not switched off."""
+        """Mean and scale as vectors; 0 and 1 where they are switched off."""
         size = self.mean_.size
         mean = self.mean_.ravel() if self.with_mean else np.zeros(size)
         return mean, self.scale_.ravel() if self.with_std else np.ones(size)
@@ -323,9 +323,6 @@ class StandardScaler(OneToOneFeatureMixin, _Scaler):
         self.with_mean = with_mean
         self.with_std = with_std
         self.copy = copy
-
-    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
-        return _table(self, X, reset=reset, **options)
 
     def _checked_back(self, X: ArrayLike, **options: Any) -> NDArray[Any]:
         return _columns(self, X, self.mean_.size, **options)
@@ -460,16 +457,16 @@ class _Axes(NamedTuple):
     variances: Floats
     """Along the axes, over N, in descending order."""
     forward: Floats
-    """What a centred sample is multiplied by, a row an output."""
+    """The matrix that a centred sample is multiplied by, one row for each output."""
     backward: Floats
-    """What undoes that, a row an input."""
+    """Its inverse, one row for each input."""
 
 
 class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
     """Linear maps built on the eigenvectors of the covariance: what differs is `_maps`.
 
     Mean and scatter matrix are learned from each piece; the eigenvectors, far more work, are computed when first asked
-    for: by `fit` at once, after `partial_fit` by the first use.
+    for: by `fit` itself, after `partial_fit` by the first use.
 
     They are those of the covariance, not singular vectors of the data, as a scatter matrix can be merged exactly and
     samples come in their thousands. NumPy's eigh, which is LAPACK's divide and conquer, takes no longer for all of
@@ -532,9 +529,6 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         y = x @ axes.backward.T.astype(x.dtype)
         return _affine(y, shift=self.mean_, out=y)
 
-    def _checked(self, X: ArrayLike, *, reset: bool, **options: Any) -> NDArray[Any]:
-        return _table(self, X, reset=reset, **options)
-
     def _seen(self, X: ArrayLike, first: bool, **options: Any) -> _Seen:
         x = self._checked(X, reset=first, **options)
         self._check_parameters(x.shape[1])
@@ -564,7 +558,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
 
     @property
     def components_(self) -> Floats:
-        """The axes, one a row."""
+        """The axes, one in each row."""
         return self._axes().components
 
     @property
@@ -656,7 +650,7 @@ class PCA(_Rotation):
 
     @property
     def n_components_(self) -> int:
-        """How many components are kept."""
+        """The number of components."""
         return len(self.components_)
 
     @property
@@ -808,7 +802,7 @@ def _check_components(n_components: Any, limit: int, of: str) -> None:
 
 
 def _scale(mean: Floats, var: Floats) -> Floats:
-    """The standard deviation, 1 where there is none beyond rounding: standardised, it would be noise."""
+    """The standard deviation; 1 where it is rounding alone, which standardising would turn into noise."""
     deviation = np.sqrt(var)
     return np.where(deviation <= _ROUNDING * np.abs(mean), 1.0, deviation)
 
@@ -822,7 +816,7 @@ def _affine(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """(x - mean) * scale + shift, with a number of each for each place along the axis; None changes nothing."""
+    """(x - mean) * scale + shift, with one value of each for each index of the axis; None leaves a step out."""
     limits = np.finfo(x.dtype)
     if scale is not None and not limits.smallest_normal <= scale.min() <= scale.max() <= limits.max:
         # A deviation near the ends of float32, whose inverse it does not hold.
@@ -864,7 +858,7 @@ def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
 
 
 def _roots(variances: Floats) -> tuple[Floats, Floats]:
-    """Standard deviations and their inverses; both 0 where there is nothing beyond rounding."""
+    """Standard deviations and their inverses; both 0 where the variance is rounding alone."""
     kept = variances > variances[0] * variances.size * _ROUNDING
     roots = np.sqrt(variances, where=kept, out=np.zeros_like(variances))
     return roots, np.divide(1, roots, where=kept, out=np.zeros_like(variances))
@@ -876,7 +870,7 @@ def _shares(variances: Floats) -> Floats:
 
 
 def _count(n_components: int | float | None, variances: Floats, limit: int) -> int:
-    """How many components are kept."""
+    """The number of components."""
     if n_components is None:
         return limit
     if not _is_share(n_components):

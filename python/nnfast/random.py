@@ -1,4 +1,4 @@
-"""Streams of random numbers that are a function of a seed and a position alone, made by all threads at once.
+"""Streams of random numbers that are a function of seed and position alone, drawn by all threads in parallel.
 
 For initialisation and noise: the same numbers on every run, for every number of threads, and for any piece of an array
 by itself. The words are those of Philox4x32-10 with the seed as its key and the position as its counter.

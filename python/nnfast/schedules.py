@@ -3,7 +3,7 @@
 A schedule is a frozen object that is called with a step and returns the rate of that step. Steps count from 0; whether
 one is a batch or an epoch is up to the caller. Nothing is remembered from call to call: any step may be asked for, in
 any order, a resumed run needs nothing but its step, and no rate drifts. A schedule that has an end stays at its last
-value. The one with a memory is ReduceOnPlateau, which waits for what the training reports.
+value. Only ReduceOnPlateau has state: it depends on the metrics that the training reports.
 
 Arguments are named as in ``torch.optim.lr_scheduler`` where that has them; `lr` is the rate a schedule starts from.
 Warmup, Sequential and Scaled combine schedules, or any functions of the step. ``python -m nnfast.schedules PICTURE``
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 FunctionOfStep = Callable[[int], float]
-"""What the combinators take: a schedule, or anything that is called like one."""
+"""The argument of combinators: a schedule, or any function of the step."""
 
 
 # ---- checks: every field names its own ----
@@ -76,13 +76,6 @@ def _count_or_0(value: Any, name: str) -> int:
 
 def _share(value: Any, name: str) -> float:
     return _checks.real_in(value, 0.0, 1.0, name)
-
-
-def _reduction(value: Any, name: str) -> float:
-    number = _checks.real(value, name)
-    if not 0 <= number < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {number!r}")
-    return number
 
 
 def _not_nan(value: Any, name: str) -> float:
@@ -130,14 +123,14 @@ _ABOVE_0 = {"check": _positive}
 _COUNT = {"check": _count}
 _COUNT_OR_0 = {"check": _count_or_0}
 _SHARE = {"check": _share}
-_REDUCTION = {"check": _reduction}
+_REDUCTION = {"check": _checks.unit_interval}
 _MILESTONES = {"check": _milestones}
 _FUNCTION = {"check": _function}
 _FUNCTIONS = {"check": _functions}
 
 
 def _check_fields(instance: Any) -> None:
-    """Replace what a dataclass was given by what its fields' checks make of it."""
+    """Replace the values of a dataclass by those that the checks of its fields return."""
     for entry in fields(instance):
         if check := entry.metadata.get("check"):
             value = check(getattr(instance, entry.name), entry.name)
@@ -178,7 +171,7 @@ def _compounded(lr: float, gamma: float, n: int) -> float:
 
 
 def _rate(schedule: FunctionOfStep, step: int) -> float:
-    """What a caller's function says, which may be anything."""
+    """The rate that a caller's function returns, checked."""
     return _checks.real(schedule(step), "schedule(step)")
 
 
@@ -834,7 +827,7 @@ def values(schedule: FunctionOfStep, steps: int) -> NDArray[np.float64]:
     return np.fromiter((_rate(schedule, step) for step in range(count)), np.float64, count)
 
 
-# ---- the one with a memory ----
+# ---- ReduceOnPlateau ----
 
 
 @dataclass
@@ -853,9 +846,9 @@ class ReduceOnPlateau:
         Whether a lower metric is better, as a loss, or a higher one, as an accuracy.
     factor : float in [0, 1), default 0.1
     patience : int, default 10
-        Updates without a better metric that are put up with.
+        Updates without a better metric that are tolerated.
     threshold : float, default 1e-4
-        What a metric has to be better by; not negative.
+        How much better a metric has to be; not negative.
     threshold_mode : "rel" or "abs", default "rel"
         "rel" compares with ``best * (1 - threshold)``, or ``best * (1 + threshold)`` for "max"; where metrics are
         negative, worse ones pass. "abs" compares with ``best - threshold``, or ``best + threshold``.
@@ -908,7 +901,7 @@ class ReduceOnPlateau:
         self.best = math.inf if self.mode == "min" else -math.inf
 
     def update(self, metric: SupportsFloat) -> float:
-        """Take in the metric of an epoch.
+        """Report the metric of an epoch.
 
         Parameters
         ----------
@@ -954,7 +947,7 @@ class ReduceOnPlateau:
         self.num_bad_epochs = 0
 
     def state_dict(self) -> dict[str, float]:
-        """What an equal object needs in order to go on from here.
+        """The state, from which an equal object can go on.
 
         Returns
         -------

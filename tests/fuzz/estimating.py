@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 import nnfast as nf
 from fuzz.sequences import EXPECTED, Machine, bytes_of
 from fuzz.source import Source
-from nnfast import _training, nn
+from nnfast import nn
+from nnfast.estimators.training import Training
 
 FEATURES = 3
 JUNK: tuple[Any, ...] = (-1, 0, "x", None, 2.5, float("nan"), (), 1j)
@@ -163,7 +164,7 @@ class Estimating(Fitted):
 
     def do_interrupt(self) -> None:
         """Ctrl-C in one of the first steps."""
-        step, left = _training.Training._step, [self.source.below(5)]
+        step, left = Training._step, [self.source.below(5)]
 
         def counted(training: Any, *args: Any) -> float:
             left[0] -= 1
@@ -173,7 +174,7 @@ class Estimating(Fitted):
 
         x = np.random.default_rng(5).normal(1, 2, (12, FEATURES))
         y = np.arange(12) % 2 if self.kind is nf.estimators.NNClassifier else np.linspace(-1, 1, 12)
-        with patch.object(_training.Training, "_step", counted):
+        with patch.object(Training, "_step", counted):
             self.estimator.fit(x, y)
         assert self.estimator.n_iter_ == len(self.estimator.history_["loss"])
         assert np.isfinite(self.estimator.predict(x)).all()

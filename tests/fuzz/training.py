@@ -189,7 +189,7 @@ class Training(Machine):
             todo += found[-1]._children()
         return found
 
-    # ---- what is done ----
+    # ---- actions ----
 
     def train(self) -> None:
         for seed in range(3):

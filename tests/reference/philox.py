@@ -35,7 +35,7 @@ def stream_word(seed: int, at: int, stream: int = 0) -> int:
 
 
 def stream_words(seed: int, first: int, n: int, stream: int = 0) -> Array:
-    """The same of n words, fast: by the kernel's counters, which test_dropout compares with philox()."""
+    """n words, fast: by the kernel's counters, which test_dropout compares with philox()."""
     block = first // WORDS_IN_BLOCK
     blocks = -(-(first + n) // WORDS_IN_BLOCK) - block
     counters = _core._philox4x32(seed, 16 * block, stream, 16 * blocks).reshape(blocks, 16, 4)

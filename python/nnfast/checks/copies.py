@@ -1,4 +1,4 @@
-"""Copies of networks, to which a check does what it does, and the loss of one from the same state every time."""
+"""Copies of networks for checks, and the loss of a network from the same state every time."""
 
 import copy
 import pickle
@@ -55,12 +55,12 @@ def some_rows(x: Array, y: Array, most: int, rng: np.random.Generator) -> tuple[
 
 
 def place(net: Layer, i: int) -> str:
-    """A layer by its number, if there are more, and what it is."""
+    """The name of a layer in messages: its index, if there are several, and its type."""
     return f"layer {i}, {net[i]!r}" if isinstance(net, Sequential) else repr(net)
 
 
 def input_gradient(layer: Layer, dy: Array) -> Array | None:
-    """What backward gives; a Sequential does only if asked."""
+    """The gradient with respect to the input; a Sequential computes it only on request."""
     if isinstance(layer, Sequential):
         return layer.backward(dy, input_gradient=True)
     return layer.backward(dy)
@@ -126,7 +126,7 @@ class Probe:
         return self._written.read()
 
     def scores(self) -> Array:
-        """What the network gives."""
+        """The output of the network."""
         with np.errstate(all="ignore"):
             return np.array(self.replica().forward(self.x, training=True))
 
@@ -136,16 +136,16 @@ class Probe:
             return float(self.loss(self.scores(), self.y)[0])
 
     def repeats(self) -> bool:
-        """Whether the loss is the same again, as differences take for granted."""
+        """Whether the loss is the same when it is computed again, as differences need it to be."""
         return self.value() == self.first
 
     def take_params(self, net: Layer) -> None:
-        """Those of another copy, for the evaluations that follow."""
+        """Take over the parameters of another copy for the evaluations that follow."""
         for name, param in net.named_params().items():
             self.params[name][...] = param
 
     def gradients(self) -> dict[str, Array]:
-        """By each of the arrays, as backward gives them; by x only if it does.
+        """The gradients with respect to each array, from backward; with respect to x only if backward returns it.
 
         Raises
         ------
@@ -161,14 +161,14 @@ class Probe:
         found = dict(net.named_grads())
         if dx is not None:
             found[INPUT] = dx
-        wanted = [name for name in self.arrays if name in found or name != INPUT]
-        gradients = {name: _like(self.arrays[name], name, found) for name in wanted}
+        names = [name for name in self.arrays if name in found or name != INPUT]
+        gradients = {name: _like(self.arrays[name], name, found) for name in names}
         held.check()
         return gradients
 
 
 def _like(array: Array, name: str, found: dict[str, Array]) -> Array:
-    """The gradient with respect to an array, as one that nobody else writes to."""
+    """A copy of the gradient with respect to an array."""
     if name not in found:
         raise ValueError(f"net must have a gradient for each parameter, but has none for {name!r}")
     gradient = np.array(found[name])
@@ -197,7 +197,7 @@ class _Written:
     def __init__(self, net: Layer, *, wide: bool = False, shared: Sequence[Array] = ()) -> None:
         file = BytesIO()
         self._shared: list[Any] = []
-        with np.errstate(invalid="ignore"):  # memory that nobody wrote to may hold anything
+        with np.errstate(invalid="ignore"):  # uninitialised memory may hold anything
             _Writing(file, self._shared, {id(array) for array in shared}, wide).dump(net)
         self._bytes = file.getvalue()
 
@@ -210,12 +210,15 @@ class _Written:
 class _Writing(pickle.Pickler):
     """Classes, functions and modules are not written but shared, as deepcopy does."""
 
-    def __init__(self, file: BytesIO, shared: list[Any], kept: set[int], wide: bool) -> None:
+    def __init__(self, file: BytesIO, shared: list[Any], shared_ids: set[int], wide: bool) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self._shared, self._kept, self._wide = shared, kept, wide
+        self._shared, self._shared_ids, self._wide = shared, shared_ids, wide
 
     def persistent_id(self, obj: Any) -> int | None:
-        if not isinstance(obj, type | FunctionType | ModuleType) and id(obj) not in self._kept:
+        if (
+            not isinstance(obj, type | FunctionType | ModuleType)
+            and id(obj) not in self._shared_ids
+        ):
             return None
         self._shared.append(np.float64 if self._wide and obj is np.float32 else obj)
         return len(self._shared) - 1

@@ -1,4 +1,4 @@
-"""What the data may be blamed for: the scale of features, and batches without mixture."""
+"""Checks of the data: the scale of features, and whether batches mix the classes."""
 
 import copy
 from typing import NamedTuple
@@ -16,17 +16,17 @@ _LARGE, _SMALL, _SMALL_SAMPLE, _APART = 10.0, 1e-2, 0.1, 1e3
 
 
 class Scale(NamedTuple):
-    """Of the features that the first layer with weights takes in."""
+    """The scale of the features that are input to the first layer with weights."""
 
     size: float
     """The largest root mean square of a feature."""
     sample: float
     """The root mean square of the samples' norms."""
     apart: float
-    """The largest range of a feature by the smallest, of those that are not constant."""
+    """The ratio of the largest range of a feature to the smallest, constant features excepted."""
 
     def fault(self) -> str:
-        """What is wrong, or nothing."""
+        """A description of what is wrong, or an empty string."""
         if self.size > _LARGE:
             return f"a feature has a root mean square of {self.size:.3g}"
         if self.size < _SMALL and self.sample < _SMALL_SAMPLE:
@@ -37,7 +37,7 @@ class Scale(NamedTuple):
 
 
 def scale_of_input(net: Layer, x: Array) -> Scale | None:
-    """None of integers that a layer of the user's own takes, as they may be indices."""
+    """The scale of the input; None for integers that a user-defined layer takes, as they may be indices."""
     layer, x = _first_weights(copy.deepcopy(net), x)
     if x.dtype.kind != "f" and not isinstance(layer, Dense):
         return None
@@ -49,7 +49,7 @@ def scale_of_input(net: Layer, x: Array) -> Scale | None:
 
 
 def _first_weights(net: Layer, x: Array) -> tuple[Layer, Array]:
-    """The first layer with weights, and what it takes in: scaled already, if a BatchNorm comes before it."""
+    """The first layer with weights, and its input, which is normalised already if a BatchNorm precedes it."""
     if not isinstance(net, Sequential):
         return net, x
     for layer in net:
@@ -61,23 +61,23 @@ def _first_weights(net: Layer, x: Array) -> tuple[Layer, Array]:
 
 
 class Mixture(NamedTuple):
-    """Of classes in batches."""
+    """The mixture of classes in batches."""
 
     found: float
-    """Classes in a batch, on the average."""
+    """The mean number of classes in a batch."""
     expected: float
-    """The same of batches that are drawn at random."""
+    """The expected number in batches that are drawn at random."""
     deviations: float
-    """How far it is from there, in standard deviations."""
+    """The difference of the two, in standard deviations."""
 
     @property
     def mixed(self) -> bool:
-        """Whether a batch holds, besides one class, half as many as a random one, or less by chance."""
+        """Whether a batch has at least half as many classes besides the first as a random one, or fewer by chance."""
         return self.found - 1 >= 0.5 * (self.expected - 1) or self.deviations < 4
 
 
 def mixture(labels: NDArray[np.intp], batches: list[NDArray[np.intp]]) -> Mixture:
-    """Of batches of rows that have these labels."""
+    """The mixture of batches, given the labels of all rows and of each batch."""
     _, counts = np.unique(labels, return_counts=True)
     shares = counts / counts.sum()
     found, expected, variance = 0, 0.0, 0.0

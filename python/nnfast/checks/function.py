@@ -1,4 +1,4 @@
-"""A plain function of arrays, as what gradient_check evaluates."""
+"""A plain function of arrays, in the form that gradient_check evaluates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -52,15 +52,15 @@ class FunctionProbe:
         return float(result.item())
 
     def repeats(self) -> bool:
-        """Whether the value is the same again, as differences take for granted."""
+        """Whether the value is the same when it is computed again, as differences need it to be."""
         return self.value() == self.first
 
     def gradients(self) -> dict[str, Array]:
-        """As they were claimed."""
+        """The gradients that the caller claims."""
         return self._gradients
 
     def is_single(self) -> bool:
-        """Whether the function computes in float32 whatever it is given."""
+        """Whether the function computes in float32 even for float64 input."""
         before = {name: array.copy() for name, array in self.arrays.items()}
         for array in self.arrays.values():
             array *= 1 + 1e-9

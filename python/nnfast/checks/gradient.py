@@ -1,4 +1,4 @@
-"""The gradient check: what backward gives against differences of the loss."""
+"""The gradient check: gradients of backward compared with differences of the loss."""
 
 import copy
 import math
@@ -41,17 +41,17 @@ class ArrayCheck(NamedTuple):
     error: float
     """The largest relative error, |a - n| / max(|a|, |n|), but for kinks."""
     at: tuple[int, ...]
-    """The coordinate that has it; () where all were kinks, or the array has no axes."""
+    """The coordinate of that error; () where all were kinks, or the array has no axes."""
     analytic: float
-    """Its derivative as backward gives it: a."""
+    """a: the derivative at that coordinate from backward."""
     numeric: float
-    """Its derivative as the loss has it: n."""
+    """n: the derivative at that coordinate from differences of the loss."""
     checked: int
-    """Coordinates that were looked at."""
+    """The number of coordinates checked."""
     kinks: int
-    """Those where the loss has a kink within the step: no errors, and no proofs."""
+    """How many of them have a kink within the step, which counts neither as an error nor as correct."""
     wrong: int
-    """Those whose error is above the tolerance."""
+    """How many of them have an error above the tolerance."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class GradientCheck:
     tolerance: float
     """The relative error above which a coordinate is wrong."""
     step: float
-    """By how much a coordinate was moved to either side."""
+    """The step by which a coordinate was moved to either side."""
 
     @property
     def passed(self) -> bool:
@@ -96,12 +96,12 @@ class GradientCheck:
 
     @property
     def checked(self) -> int:
-        """Coordinates that were looked at, in all arrays."""
+        """The number of coordinates checked, in all arrays."""
         return sum(found.checked for found in self.arrays.values())
 
     @property
     def kinks(self) -> int:
-        """Kinks among them."""
+        """The number of kinks, in all arrays."""
         return sum(found.kinks for found in self.arrays.values())
 
     def __str__(self) -> str:
@@ -227,7 +227,7 @@ def gradient_check(
 def checked(
     probe: Probe | FunctionProbe, samples: int, tolerance: float, rng: np.random.Generator
 ) -> GradientCheck:
-    """The gradient check of what a probe evaluates; without arrays if there is nothing to check."""
+    """The gradient check of a probe; without arrays if there is nothing to check."""
     if not math.isfinite(probe.first):
         raise ValueError(f"the loss must be a finite number, got {probe.first}")
     if not probe.repeats():
@@ -248,7 +248,7 @@ def checked(
 
 
 def wrong_part(probe: Probe, rng: np.random.Generator) -> str:
-    """Which layer is wrong by itself, or the loss; nothing if each is right."""
+    """The layer, or the loss, that is wrong when checked separately; an empty string if none is."""
     net, x = probe.replica(), probe.x
     for i, layer in enumerate(net if isinstance(net, Sequential) else [net]):
         before = copy.deepcopy(layer)
@@ -289,7 +289,7 @@ class _Coordinate(NamedTuple):
 
 
 class _Differences:
-    """Derivatives by one coordinate, with the step and the tolerance that the rounding of the loss allows."""
+    """Derivatives with respect to single coordinates; step and tolerance allow for the rounding of the loss."""
 
     def __init__(
         self, probe: Probe | FunctionProbe, tolerance: float, rng: np.random.Generator
@@ -301,7 +301,7 @@ class _Differences:
         self.tolerance = max(tolerance, 10 * self.step)
 
     def judged(self, values: Array, index: tuple[int, ...], analytic: float) -> _Coordinate:
-        """The error of the whole step, and whether shorter ones tell that a kink is the reason."""
+        """The error with the whole step, and whether shorter steps show that a kink is the reason."""
         first: _Coordinate | None = None
         tried: list[_Tried] = []
         for share in _SHARES:
@@ -312,7 +312,7 @@ class _Differences:
             if first is None:
                 first = _Coordinate(error, index, analytic, numeric, False)
             elif rounding > self.tolerance * max(abs(analytic), abs(numeric)):
-                break  # it tells nothing any more
+                break  # below the rounding of the loss
             if error <= self.tolerance:
                 return first._replace(kink=share < 1)
             slack = self.tolerance * max(abs(left), abs(right)) + 2 * rounding
@@ -335,29 +335,31 @@ class _Differences:
         )
 
     def _moved(self, values: Array, index: tuple[int, ...], to: float) -> tuple[float, float]:
-        """Where the coordinate is after rounding, and the loss there."""
+        """The value of the coordinate after rounding, and the loss there."""
         values[index] = to
         return values[index].item(), self._probe.value()
 
 
 class _Tried(NamedTuple):
-    """What was seen with one step."""
+    """The errors with one step."""
 
     gap: float
     """Between the analytic derivative and the numeric one."""
     jump: float
     """Between the slopes to the left and to the right."""
     slack: float
-    """What either slope may be off."""
+    """The bound of the error of either slope."""
 
 
 def _is_kink(tried: list[_Tried]) -> bool:
-    """Whether steps, each a tenth of the one before, tell of a kink."""
+    """Whether the errors for steps, each a tenth of the one before, show a kink."""
     gap, jump, slack = tried[-1]
     if len(tried) > 1:
         before = tried[-2]
         if gap < 0.2 * before.gap:
-            return True  # it goes away, as it does where slopes are equal but curvatures are not
+            return (
+                True  # it vanishes with the step, as where slopes are equal but curvatures differ
+            )
         if 0.08 * before.jump < jump < 0.12 * before.jump:
             return False  # it is curvature that makes slopes differ
     return jump > 2 * slack
@@ -382,7 +384,7 @@ def _of_array(
 
 
 def _relative(a: float, n: float, least: float) -> float:
-    """|a - n| / max(|a|, |n|), with `least` in place of what is less; infinite of what is no number."""
+    """|a - n| / max(|a|, |n|, least); infinite where a or n is not finite."""
     if not (math.isfinite(a) and math.isfinite(n)):
         return math.inf
     size = max(abs(a), abs(n), least)
@@ -390,7 +392,7 @@ def _relative(a: float, n: float, least: float) -> float:
 
 
 def _noise(probe: Probe | FunctionProbe, rng: np.random.Generator) -> float:
-    """The standard deviation of the loss's rounding, by third differences, in which what is smooth cancels."""
+    """The standard deviation of the rounding of the loss, from third differences, in which smooth parts cancel."""
     arrays = list(probe.arrays.values())
     apart = _APART_SINGLE if _is_single(probe) else _APART
     before = [array.copy() for array in arrays]
@@ -409,7 +411,7 @@ def _noise(probe: Probe | FunctionProbe, rng: np.random.Generator) -> float:
 
 
 def _is_single(probe: Probe | FunctionProbe) -> bool:
-    """Whether a layer computes in float32 whatever it is given: what it gives has no more digits."""
+    """Whether a layer computes in float32 even for float64 input: its output has no more digits."""
     if isinstance(probe, FunctionProbe):
         return probe.is_single()
     todo = [probe.replica()]
@@ -427,7 +429,7 @@ def _is_single(probe: Probe | FunctionProbe) -> bool:
 
 
 def _row(name: str, found: ArrayCheck) -> tuple[str, ...]:
-    """Its line of the table."""
+    """The line of the table for an array."""
     numbers = f"{found.error:.1e}", f"{found.analytic:.4g}", f"{found.numeric:.4g}"
     where = f"({', '.join(map(str, found.at))})"
     return name, numbers[0], where, *numbers[1:], *map(str, found[4:])

@@ -20,7 +20,7 @@ Penalty = Callable[[list[Array], float], float]
 
 _OF_LOGITS = softmax_cross_entropy, svm_loss, binary_cross_entropy_with_logits
 
-# A frequency of 0 in place of which the logarithm takes this.
+# The logarithm takes this in place of a frequency of 0.
 _RARE = 1e-3
 
 
@@ -39,11 +39,11 @@ class LossAtChance:
     """
 
     loss: float
-    """Of the network as it is."""
+    """The loss of the network."""
     expected: float
-    """Of one that tells nothing."""
+    """The loss of a guess by chance."""
     rows: int
-    """Of how many rows the losses are the mean."""
+    """The number of rows that the losses are means over."""
 
     @property
     def passed(self) -> bool:
@@ -223,19 +223,19 @@ class Overfitting:
     """
 
     losses: NDArray[np.float64]
-    """Of the rows before each step."""
+    """The loss before each step."""
     accuracy: float | None
-    """The share of the rows that are right in the end; None if they have no classes."""
+    """The share of rows classified correctly in the end; None without classes."""
     constant: float
     """The loss of the best scores that are the same for all rows."""
     rows: int
-    """How many there are."""
+    """The number of rows."""
     rate: float
     """Adam's learning rate."""
 
     @property
     def passed(self) -> bool:
-        """Whether all rows are right, or the loss is a twentieth of the best constant's or 0.001 of the first."""
+        """Whether all rows are right, or the loss at most 1/20 of that of the best constant or 0.001 of the first."""
         if self.accuracy == 1:
             return True
         return bool(len(self.losses)) and bool(
@@ -323,7 +323,7 @@ def overfit_tiny(
 
 
 def _distinct_rows(x: Array, y: Array, size: int, rng: np.random.Generator) -> Batch:
-    """Rows drawn at random; of equal ones the first alone, as the others may contradict it."""
+    """Rows drawn at random; of equal rows only the first, as the others may contradict it."""
     drawn, targets = some_rows(x, y, 10 * size, rng)
     _, first = np.unique(drawn.reshape(len(drawn), -1), axis=0, return_index=True)
     rows = np.sort(first)[:size]
@@ -357,13 +357,13 @@ def _overfitted(net: Layer, few: Batch, loss: Loss, steps: int, rate: float) -> 
 
 
 def tells_of_chance(scores: Array, y: Array, loss: Loss) -> bool:
-    """Whether scores of 0 are a guess: those of classes are, and those in the form of y if the loss takes logits."""
+    """Whether scores of 0 are a guess by chance: those of classes, and those shaped as y if the loss takes logits."""
     takes_logits = getattr(loss, "func", loss) in _OF_LOGITS  # of a partial, the function
     return labels_of(scores, y) is not None and (y.ndim < scores.ndim or takes_logits)
 
 
 def labels_of(scores: Array, y: Array) -> NDArray[np.intp] | None:
-    """The class of each row, of indices, rows of probabilities, or 0 and 1; None of what is no classification."""
+    """The class of each row, from indices, rows of probabilities, or 0 and 1; None if y has no classes."""
     several = _several(scores)
     if several and y.dtype.kind in "iu" and y.ndim == 1:
         return y.astype(np.intp)

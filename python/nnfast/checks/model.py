@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnfast import _arrays, _checks, _seeds
-from nnfast._optimizer import Optimizer
 from nnfast._seeds import Rng
 from nnfast.checks.copies import Array, Loss, Probe, data_of, some_rows, without_dropout
 from nnfast.checks.data import mixture, scale_of_input
@@ -27,9 +26,10 @@ from nnfast.checks.training import Batch, Maker, Trainee, batches_of
 from nnfast.checks.weights import alike, not_finite
 from nnfast.losses import softmax_cross_entropy
 from nnfast.nn import Layer
+from nnfast.optim.optimizer import Optimizer
 
-# Rows that are looked at: of X, for the loss, for gradients. Rows to overfit. Steps of a training. Batches that are
-# taken of the user's own.
+# Rows that are checked: of X, for the loss, for gradients. Rows to overfit. Steps of a training. Batches that are
+# taken of the user's.
 _ROWS, _LOSS_ROWS, _GRADIENT_ROWS, _TINY, _STEPS, _BATCHES = 4096, 256, 16, 10, 100, 200
 
 
@@ -179,7 +179,7 @@ def _first_of(batches: Iterable[Batch]) -> list[Batch]:
 
 
 class _Model:
-    """What is checked, and what several checks need of it."""
+    """The network and data under check, with intermediate results that several checks share."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ def _shuffling(model: _Model) -> _Result:
 
 
 def _as_many(scores: Array, y: Array) -> Array:
-    """What has the form of the scores of so many rows."""
+    """An array shaped as the scores of that many rows."""
     return np.empty((len(y), *scores.shape[1:]))
 
 

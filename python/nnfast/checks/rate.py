@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks, _seeds, optim
-from nnfast._optimizer import Optimizer
 from nnfast._seeds import Rng
 from nnfast.checks.copies import Loss, Probe, data_of, without_dropout
 from nnfast.checks.training import Batch, Maker, Trainee, batches_of, run
 from nnfast.checks.weights import not_finite
 from nnfast.losses import softmax_cross_entropy
 from nnfast.nn import Layer
+from nnfast.optim.optimizer import Optimizer
 
 # Of the running average of the losses; how many times the first loss is too much; the part of the fall that counts as
 # its beginning; the share of the rate of the lowest loss that is suggested.
@@ -42,11 +42,11 @@ class RateRange:
     """
 
     rates: NDArray[np.float64]
-    """Of each step."""
+    """The learning rate of each step."""
     losses: NDArray[np.float64]
-    """Of each step's batch, before its update."""
+    """The loss of the batch of each step, before its update."""
     diverged: bool
-    """Whether the search ended before its last rate, as the loss was no number or four times the first."""
+    """Whether the search ended before its last rate, as the loss was not finite or four times the first."""
 
     @property
     def smoothed(self) -> NDArray[np.float64]:
@@ -259,7 +259,7 @@ class Trials:
         self._reason = ""
 
     def story(self) -> str:
-        """How the training at the user's rate went."""
+        """A description of the training at the user's rate."""
         self.after()
         steps = max(steps for factor, steps in self._known if factor == 1)
         after = self.after(1.0, steps)

@@ -1,4 +1,4 @@
-"""What check_model reports."""
+"""The report of check_model."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -17,12 +17,12 @@ class Finding(NamedTuple):
     """
 
     name: str
-    """Of the check."""
+    """The name of the check."""
     verdict: Literal["passed", "FAILED", "skipped"]
     found: str
     """In numbers, or why it was skipped."""
     advice: str
-    """What to try, if it has failed."""
+    """What to try where the check failed."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nnfast._optimizer import Optimizer
 from nnfast.checks.copies import Array, Loss
 from nnfast.nn import Layer
+from nnfast.optim.optimizer import Optimizer
 
 Batch = tuple[Any, Any]
 
 
 class Steps(Protocol):
-    """What is asked of an optimizer: nnfast's have it, and the user's own may."""
+    """The attributes that checks need of an optimizer: those of nnfast have them, and a user's may."""
 
     lr: float
 
@@ -98,12 +98,12 @@ class Trainee:
 
 
 class Run(NamedTuple):
-    """What came of a training."""
+    """The result of a training."""
 
     losses: list[float]
-    """Of each batch before its update."""
+    """The loss of each batch before its update."""
     diverged: bool
-    """Whether it ended in what is no number; that is not among the losses."""
+    """Whether the loss became NaN or infinite; such a value is not among the losses."""
 
 
 def run(

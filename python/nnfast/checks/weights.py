@@ -1,4 +1,4 @@
-"""What the first weights may be blamed for: units that stay alike, and numbers that are none."""
+"""Checks of the initial weights: units that stay alike, and values that are not finite."""
 
 import copy
 from typing import Any
@@ -25,7 +25,7 @@ def alike(probe: Probe) -> list[str]:
 
 def _alike(weight: Array, gradient: Array, axis: int, rounding: float) -> bool:
     """Whether slices across an axis are equal, and those of the gradient are to rounding."""
-    # What is longer than 1 along one axis alone is a bias or a scale, whose gradient may well be 0.
+    # An array that is longer than 1 along one axis alone is a bias or a scale, whose gradient may be 0.
     if sum(side > 1 for side in weight.shape) < 2 or weight.shape[axis] < 2:
         return False
     if np.ptp(weight, axis=axis).any():

@@ -15,17 +15,17 @@ from sklearn.utils.validation import check_array
 
 from nnfast import nn
 from nnfast._dask import is_dask
-from nnfast._training import Loss
 from nnfast.dask import _tree
 from nnfast.dask._chunks import require_whole
+from nnfast.dask._coordinator import Coordinator
 from nnfast.dask._passes import check_network, norms_of, shards_of
-from nnfast.dask._team import Team
+from nnfast.estimators.training import Loss
 
 Array = NDArray[Any]
 
 
 class Table:
-    """X in pieces along the first axis: what they are, and what a few of their rows look like."""
+    """X in chunks along the first axis, with a few rows that show its dtype and features."""
 
     def __init__(self, X: Any) -> None:
         if isinstance(X, da.Array):
@@ -40,7 +40,7 @@ class Table:
 
 
 def in_memory(y: Any) -> Any:
-    """y, of which this process holds all."""
+    """y as an array in the memory of this process."""
     if not is_dask(y):
         return y
     if isinstance(y, da.Array):
@@ -49,7 +49,7 @@ def in_memory(y: Any) -> Any:
 
 
 def checked_targets(estimator: Any, y: Any, numeric: bool) -> Array:
-    """y, as validate_data would check it beside an X in memory."""
+    """y, checked as validate_data checks it for an X in memory."""
     checked: Array = check_array(
         y,
         ensure_2d=False,
@@ -69,25 +69,25 @@ class SpreadRows:
         self.dtype, self.shape = like.dtype, (length, like.shape[1])
         self._index: Array | None = None
         check = partial(check_array, dtype=like.dtype, order="C", input_name="X")
-        self._team = Team(table.chunks, partial(_of_width, like.shape[1], check))
+        self._coordinator = Coordinator(table.chunks, partial(_of_width, like.shape[1], check))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __enter__(self) -> "SpreadRows":
         try:
-            self._team.open()
-            if self._team.length != len(self):
+            self._coordinator.open()
+            if self._coordinator.length != len(self):
                 raise ValueError(
-                    f"X and y must have as many rows, got {self._team.length} and {len(self)}"
+                    f"X and y must have as many rows, got {self._coordinator.length} and {len(self)}"
                 )
         except BaseException:
-            self._team.close()
+            self._coordinator.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._team.close()
+        self._coordinator.close()
 
     def __getitem__(self, rows: slice) -> Array:
         return self._ask(np.arange(len(self))[rows])()
@@ -101,11 +101,11 @@ class SpreadRows:
 
     def largest(self) -> float:
         """The largest absolute value."""
-        return self._team.largest
+        return self._coordinator.largest
 
     def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
-        """A batch for each part of the order; the next is on its way while one is trained on."""
-        self._team.recruit()
+        """A batch for each part of the order; the next one is fetched while this one is trained on."""
+        self._coordinator.add_workers()
         answer = self._ask(order[parts[0]])
         for part in [*parts[1:], None]:
             batch = answer()
@@ -116,7 +116,9 @@ class SpreadRows:
     def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
         """The loss of a batch, and its gradients in the network's own arrays."""
         check_network(net)
-        value, grads, stats = self._team.step(net, loss, shards_of(net, loss, batch, targets))
+        value, grads, stats = self._coordinator.step(
+            net, loss, shards_of(net, loss, batch, targets)
+        )
         for norm, of_batch in zip(norms_of(net), stats, strict=True):
             norm._move_running(of_batch)
         for own, grad in zip(net.grads, grads, strict=True):
@@ -125,11 +127,11 @@ class SpreadRows:
 
     def _ask(self, rows: Array) -> Callable[[], Array]:
         index = rows if self._index is None else self._index[rows]
-        return self._team.rows(index, self.shape[1], self.dtype)
+        return self._coordinator.rows(index, self.shape[1], self.dtype)
 
 
 def applied(estimator: Any, method: str, X: Any) -> da.Array:
-    """A method of a fitted estimator, lazily, on every piece of X; what it learns later makes no difference."""
+    """A method of a fitted estimator, lazily, on every chunk of X; the estimator is copied as it is now."""
     table = Table(X)
     like = np.asarray(getattr(estimator, method)(table.head))[:0]
     frozen = copy(estimator)
@@ -159,7 +161,7 @@ def _mapped(x: da.Array, estimator: Any, method: str, like: Array) -> da.Array:
 
 
 def learned(seen: Callable[[Any], Any], merge: Callable[..., Any], table: Table) -> Any:
-    """What is seen in all pieces, merged in a tree, in one pass over them; pieces without rows say nothing.
+    """The merged results of `seen` for all chunks, in one pass over them; chunks without rows are left out.
 
     Raises
     ------
@@ -184,7 +186,7 @@ def _all_of_some(merge: Callable[..., Any], *seen: Any) -> Any:
 
 
 def _call(x: Any, estimator: Any, method: str) -> Array:
-    if not len(x):  # scikit-learn refuses to look at nothing
+    if not len(x):  # scikit-learn refuses empty arrays
         like = np.asarray(x)
         row = np.zeros((1, *like.shape[1:]), like.dtype)
         return np.asarray(getattr(estimator, method)(row))[:0]

@@ -1,4 +1,4 @@
-"""A training step over parts of a batch, by the statistics and the dropout masks of the whole."""
+"""A training step over shards of a batch, with the statistics and the dropout masks of the whole batch."""
 
 from collections.abc import Generator, Iterator
 from copy import deepcopy
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _pieces, nn
-from nnfast._training import Loss
+from nnfast import nn
+from nnfast.dask import _pieces
+from nnfast.estimators.training import Loss
 from nnfast.nn.regular import Part
 from nnfast.nn.sequential import _leaves
 from nnfast.normalization import BatchNormStats, batch_norm_stats
@@ -21,19 +22,19 @@ _ROWS = 32
 
 
 class Shard(NamedTuple):
-    """A part of a batch; which there are follows from the batch alone, not from who computes them."""
+    """A part of a batch. How a batch is cut depends on its rows alone, not on the workers."""
 
     x: Array
     targets: Array
     share: float
-    """What its mean loss counts in that of the batch."""
+    """The weight of its mean loss in that of the batch."""
     rows_before: int
     seeds: list[int]
-    """Of the masks of the dropout layers."""
+    """Seeds of the masks of the dropout layers."""
 
 
 def shards_of(net: nn.Sequential, loss: Loss, x: Array, targets: Array) -> list[Shard]:
-    """A batch in a power of two of parts, and the random numbers of a step."""
+    """Cut a batch into a power of two of shards, and draw the seeds of a step."""
     count = 1 << (max(1, len(x) // _ROWS).bit_length() - 1)
     seeds = [layer._draw() for layer in _leaves(net) if isinstance(layer, nn.Dropout)]
     ends = [len(x) * i // count for i in range(count + 1)]
@@ -48,12 +49,12 @@ def shards_of(net: nn.Sequential, loss: Loss, x: Array, targets: Array) -> list[
 
 
 def norms_of(net: nn.Sequential) -> list[nn.BatchNorm]:
-    """The layers at which a step waits for the whole batch."""
+    """The layers at which a step needs statistics of the whole batch."""
     return [layer for layer in _leaves(net) if isinstance(layer, nn.BatchNorm)]
 
 
 def check_network(net: nn.Sequential) -> None:
-    """Refuse layers that would see more than their own rows, or draw by themselves, where nobody can help them.
+    """Refuse layers that need rows of other shards, or random numbers, inside of a layer that _passes cannot cut.
 
     Raises
     ------
@@ -82,8 +83,9 @@ def passes(
 ) -> Generator[list[Any], Any, None]:
     """Forward and backward over shards, each in a replica of its own.
 
-    What is yielded is a value for each shard, and comes back merged over the whole batch: BatchNorm's statistics on
-    the way forward, its sums on the way back, and at the end the loss and all gradients.
+    Each yield is an all-reduce: a value for each shard goes out, and the value merged over the whole batch comes back.
+    These are BatchNorm's statistics in the forward pass, its sums in the backward pass, and at the end the loss and all
+    gradients.
     """
     both = list(zip(replicas, shards, strict=True))
     norms = range(len(replicas[0].norms))
@@ -116,21 +118,21 @@ class Replica:
         self._dropouts = [layer for layer in leaves if isinstance(layer, nn.Dropout)]
         self.norms = norms_of(copy)
         self.grads = copy.grads
-        self._kept: list[_Kept] = [_Kept() for _ in self.norms]
+        self._saved: list[_Saved] = [_Saved() for _ in self.norms]
 
     def begin(self, shard: Shard) -> Array:
-        """Take in a shard."""
+        """Set the dropout masks of a shard, and return its x."""
         for layer, seed in zip(self._dropouts, shard.seeds, strict=True):
             layer._part = Part(seed, shard.rows_before)
         return shard.x
 
     def forward(self, part: int, x: Array) -> Array:
-        """What a part gives."""
+        """The output of a part."""
         layers = self._parts[part]
         return x if layers is None else layers.forward(x, training=True)
 
     def backward(self, part: int, dy: Array) -> Array:
-        """The gradient with respect to what a part was given, the first's excepted: nobody wants it."""
+        """The gradient with respect to the input of a part; not computed for the first, whose input is the data."""
         layers = self._parts[part]
         if layers is None:
             return dy
@@ -138,35 +140,35 @@ class Replica:
         return dy if dx is None else dx
 
     def statistics(self, k: int, x: Array) -> BatchNormStats:
-        """Those of a shard, before the BatchNorm of that number."""
-        self._kept[k].x = x
+        """The statistics of a shard, before BatchNorm k."""
+        self._saved[k].x = x
         return batch_norm_stats(x, axis=self.norms[k].axis)
 
     def normalised(self, k: int, stats: BatchNormStats) -> Array:
-        """What the BatchNorm gives by the statistics of the batch."""
-        norm, kept = self.norms[k], self._kept[k]
-        kept.stats = stats
-        return _pieces.normalised(kept.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
+        """The output of BatchNorm k, with the statistics of the batch."""
+        norm, saved = self.norms[k], self._saved[k]
+        saved.stats = stats
+        return _pieces.normalised(saved.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
 
     def sums(self, k: int, dy: Array) -> list[Array]:
         """A shard's gradients with respect to gamma and beta."""
-        norm, kept = self.norms[k], self._kept[k]
-        kept.dy = dy
-        dgamma, dbeta = _pieces.sums(dy, kept.x, kept.stats, norm.eps, norm.axis)
+        norm, saved = self.norms[k], self._saved[k]
+        saved.dy = dy
+        dgamma, dbeta = _pieces.sums(dy, saved.x, saved.stats, norm.eps, norm.axis)
         grads = norm.named_grads()
         grads["gamma"][...], grads["beta"][...] = dgamma, dbeta
         return [dgamma, dbeta]
 
     def input_gradient(self, k: int, sums: list[Array]) -> Array:
-        """The gradient with respect to the BatchNorm's input, by the sums over the batch."""
-        norm, kept = self.norms[k], self._kept[k]
+        """The gradient with respect to the input of BatchNorm k, from the sums over the batch."""
+        norm, saved = self.norms[k], self._saved[k]
         return _pieces.input_gradient(
-            kept.dy, kept.x, norm.gamma, kept.stats, sums[0], sums[1], norm.eps, norm.axis
+            saved.dy, saved.x, norm.gamma, saved.stats, sums[0], sums[1], norm.eps, norm.axis
         )
 
 
-class _Kept:
-    """What a BatchNorm keeps of a shard between two passes."""
+class _Saved:
+    """What the backward pass of a BatchNorm needs of a shard."""
 
     x: Array
     dy: Array
@@ -174,15 +176,15 @@ class _Kept:
 
 
 def _loss(loss: Loss, z: Array, shard: Shard) -> tuple[float, Array]:
-    """The part of the batch's loss, and of its gradient."""
-    if not shard.share:  # all its classes count nothing
+    """The part of the loss of the batch that a shard has, and of its gradient."""
+    if not shard.share:  # all its classes have weight 0
         return 0.0, np.zeros_like(z)
     value, dz = loss(z, shard.targets, out=z)
     return value * shard.share, np.multiply(dz, shard.share, out=dz)
 
 
 def _weights(loss: Loss, targets: Array) -> Array:
-    """What each row counts."""
+    """The weight of each row."""
     classes = getattr(loss, "keywords", {}).get("class_weights")
     return np.ones(len(targets)) if classes is None else np.asarray(classes)[targets]
 

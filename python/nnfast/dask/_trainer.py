@@ -1,4 +1,4 @@
-"""What a worker does in a training: it holds rows on its disk, and takes its part of each step."""
+"""The part of a training that runs in a worker: it holds rows on its disk, and computes shards of each step."""
 
 import os
 import shutil
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import nn
-from nnfast._training import Loss
 from nnfast.dask import _tree
 from nnfast.dask._passes import Replica, Shard, passes
+from nnfast.estimators.training import Loss
 from nnfast.runtime import num_threads
 
 Array = NDArray[Any]
@@ -33,16 +33,16 @@ class Piece(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """An error in what a worker was told to do: told from the errors of a worker that is gone."""
+    """An error of the trainer itself, as distinct from the errors of a worker that is lost."""
 
     error: Exception
 
 
 def spooled(rows: Any, check: Callable[[Any], Array], run: str) -> Piece:
-    """A chunk of rows, checked and written to a file: rows of any order are read from there one by one.
+    """Check a chunk of rows and write it to a file, from which rows are read in any order.
 
-    Files, and not memory, as the rows of a worker may be more than it can hold; and read, not mapped, as mapped pages
-    count as the worker's own memory, which Dask would pause it for.
+    A file, as a worker may have more rows than its memory holds; read and not mapped, as mapped pages count as memory
+    of the worker, and Dask pauses workers that use too much.
     """
     x = np.ascontiguousarray(check(rows)) if len(rows) else np.empty((0, 1))
     folder = _folder(run)
@@ -55,7 +55,7 @@ def spooled(rows: Any, check: Callable[[Any], Array], run: str) -> Piece:
 
 
 class Trainer:
-    """An actor's work. No method raises: an error comes back as Failed."""
+    """Trains shards of batches, as an actor of Dask's. No method raises: errors are returned as Failed."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -64,7 +64,7 @@ class Trainer:
         self._replicas: list[Replica] = []
 
     def do(self, name: str, *args: Any) -> Any:
-        """What a method below returns, or Failed."""
+        """Call a method below and return its result, or Failed."""
         try:
             with self._limited(), np.errstate(over="ignore", invalid="ignore"):
                 return getattr(self, f"_{name}")(*args)
@@ -72,16 +72,16 @@ class Trainer:
             return Failed(error)
 
     def _limited(self) -> AbstractContextManager[None]:
-        """As many threads as Dask gives the worker; it runs one task of a training at a time."""
+        """Limit the threads to those that Dask gives the worker, which runs one task of a training at a time."""
         return nullcontext() if self._threads is None else num_threads(self._threads)
 
-    def _learn(self, net: nn.Sequential, loss: Loss) -> None:
-        """What is to be trained."""
+    def _set_network(self, net: nn.Sequential, loss: Loss) -> None:
+        """Take a copy of the network, and its loss."""
         self._net, self._loss = net, loss
         self._replicas = []
 
     def _begin(self, params: list[Array], shards: dict[int, Shard]) -> Nodes:
-        """Begin a step over shards of a batch, by their numbers; a step that was not ended is forgotten."""
+        """Begin a step over numbered shards of a batch; a step that was not finished is dropped."""
         for param, value in zip(self._net.params, params, strict=True):
             param[...] = value
         while len(self._replicas) < len(shards):
@@ -90,19 +90,19 @@ class Trainer:
         self._pass = passes(self._replicas[: len(shards)], list(shards.values()), self._loss)
         return self._reduced(next(self._pass))
 
-    def _go_on(self, merged: Any) -> Nodes:
-        """The next values, for what those before came to over the whole batch."""
+    def _resume(self, merged: Any) -> Nodes:
+        """Go on with the values merged over the whole batch, up to the next all-reduce."""
         return self._reduced(self._pass.send(merged))
 
     def _reduced(self, values: list[Any]) -> Nodes:
         leaves = zip(self._numbers, values, strict=True)
         return _tree.reduced({(0, number): value for number, value in leaves})
 
-    def _rows(self, wanted: list[tuple[str, Array]], width: int, dtype: Any) -> Array:
-        """Rows of files, one file after the other."""
-        out = np.empty((sum(len(rows) for _, rows in wanted), width), dtype)
+    def _rows(self, requests: list[tuple[str, Array]], width: int, dtype: Any) -> Array:
+        """Read rows of several files."""
+        out = np.empty((sum(len(rows) for _, rows in requests), width), dtype)
         first = 0
-        for path, rows in wanted:
+        for path, rows in requests:
             _read(path, rows, out[first : first + len(rows)])
             first += len(rows)
         return out
@@ -112,7 +112,7 @@ class Trainer:
 
 
 def _read(path: str, rows: Array, out: Array) -> None:
-    """Rows of a file; neighbours that follow each other in one go."""
+    """Read rows of a file; consecutive rows together."""
     begins = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
     size = out.strides[0]
     with open(path, "rb", buffering=0) as file:
@@ -131,7 +131,7 @@ def _read_some(file: Any, memory: memoryview, path: str) -> int:
 
 
 def _folder(run: str) -> str:
-    """Where this process keeps the rows of a training; a worker's own folder goes when it goes."""
+    """The folder of this process for the rows of a training; Dask removes that of a worker that ends."""
     worker = _worker()
     return os.path.join(
         worker.local_directory if worker else tempfile.gettempdir(), f"nnfast-{run}"
@@ -139,7 +139,7 @@ def _folder(run: str) -> str:
 
 
 def _worker() -> Any:
-    """The worker whose process this is, if it is one's."""
+    """The worker of Dask's that this process runs, or None."""
     try:
         from distributed import get_worker
 

@@ -1,4 +1,4 @@
-"""Sums in the order of a binary tree, which does not depend on who computes which part of it."""
+"""Reductions in the order of a binary tree, which is the same whichever worker computes which part of it."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -8,14 +8,14 @@ import numpy as np
 from nnfast.normalization import BatchNormStats, merge_stats
 
 T = TypeVar("T")
-# Leaves that are merged at once where Dask does it: a merge has the accuracy of one rounding, and a task its price.
+# Leaves that one task of Dask's merges: a merge of many rounds as little as one of two, and each task has its price.
 _FAN = 32
 Place = tuple[int, int]
 """The height of a node above the leaves, and its number from the left."""
 
 
 def merged(a: Any, b: Any) -> Any:
-    """Two neighbours as one: statistics, numbers and arrays, or lists of these."""
+    """The sum of two neighbours: of statistics, numbers and arrays, or lists of these."""
     if isinstance(a, BatchNormStats):
         return merge_stats(a, b)
     if isinstance(a, list | tuple):
@@ -24,9 +24,9 @@ def merged(a: Any, b: Any) -> Any:
 
 
 def reduced(nodes: dict[Place, T], merge: Callable[[T, T], T] = merged) -> dict[Place, T]:
-    """Neighbours merged wherever both are there: of all leaves, a power of two of them, the root is left.
+    """Merge neighbours wherever both are there. All leaves, a power of two of them, reduce to the root.
 
-    Parts of the tree may be reduced by themselves and the rest later: the result has the same bits.
+    Parts of the tree may be reduced separately, and the rest later: the result has the same bits.
     """
     nodes = dict(nodes)
     todo = sorted(nodes)
@@ -41,7 +41,7 @@ def reduced(nodes: dict[Place, T], merge: Callable[[T, T], T] = merged) -> dict[
 
 
 def root(parts: Iterable[dict[Place, T]], merge: Callable[[T, T], T] = merged) -> T:
-    """What all parts of a tree, each reduced by itself, come to together."""
+    """The root of a tree whose parts were reduced separately."""
     nodes: dict[Place, T] = {}
     for part in parts:
         nodes |= part
@@ -50,7 +50,7 @@ def root(parts: Iterable[dict[Place, T]], merge: Callable[[T, T], T] = merged) -
 
 
 def lazily(leaves: list[Any], merge: Callable[..., Any] = merge_stats) -> Any:
-    """Delayed leaves, any number of them, merged many at once in a tree of delayed merges."""
+    """Any number of delayed leaves, merged by a tree of delayed merges."""
     from dask import delayed
 
     step = delayed(merge, pure=True)

@@ -81,7 +81,7 @@ def dropout(
     settings = {"p": p, "seed": seed, "shape": x.shape, "places": places_of(x)}
     y = by_place(partial(_dropped, mode=mode, **settings), x, dtype=x.dtype, meta=x._meta)
     bits = np.empty((0,) * x.ndim, bool)
-    return y, by_place(partial(_kept, **settings), x, dtype=bool, meta=bits)
+    return y, by_place(partial(_masked, **settings), x, dtype=bool, meta=bits)
 
 
 def dropout_backward(
@@ -142,7 +142,7 @@ def _dropped(
     return _selected(x, _mask(box, shape, p, seed), p, mode)
 
 
-def _kept(x: Array, number: Shape, p: float, seed: int, shape: Shape, places: Places) -> Array:
+def _masked(x: Array, number: Shape, p: float, seed: int, shape: Shape, places: Places) -> Array:
     return _mask(_box(places, number), shape, p, seed)
 
 

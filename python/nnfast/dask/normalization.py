@@ -10,8 +10,8 @@ import numpy as np
 from dask import delayed
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _pieces
-from nnfast.dask import _tree
+from nnfast import _arrays
+from nnfast.dask import _pieces, _tree
 from nnfast.dask._chunks import by_place, floating, places_of
 from nnfast.normalization import BatchNormStats, merge_stats
 from nnfast.normalization import batch_norm as of_array
@@ -208,7 +208,7 @@ def _places(x: da.Array, axis: int) -> list[slice]:
 def _of_channels(
     parts: list[Any], x: da.Array, axis: int, merge: Callable[..., Any] = merge_stats
 ) -> Any:
-    """What blocks have for their channels, merged over blocks of the same channels, and put in a row."""
+    """Values per block, merged over the blocks of the same channels, and concatenated along the channels."""
     grid = np.empty(len(parts), object)
     grid[:] = parts
     grid = np.moveaxis(grid.reshape(x.numblocks), axis, 0)
@@ -228,7 +228,7 @@ def _joined(columns: list[Any]) -> Any:
 
 
 def _settings(x: da.Array, axis: int, gamma: ArrayLike | None, eps: float) -> dict[str, Any]:
-    """What the work on a block must know besides the block."""
+    """The arguments of the work on a block besides the block."""
     places = [slice(*place) for place in places_of(x)[axis]]
     return {"places": places, "axis": axis, "gamma": gamma, "eps": eps}
 

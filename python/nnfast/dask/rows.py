@@ -1,4 +1,4 @@
-"""What looks along an axis of a Dask array, which must have one chunk along it: softmax and its kin, maxout, norms."""
+"""Functions along an axis of a Dask array, which must have one chunk along it: softmax, maxout, norms."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,6 +1,6 @@
 """Watching a training: curves of loss and accuracy, update ratios, statistics by layer, where NaN began.
 
-A Recorder is told what happens, by a training loop that stays yours. It draws what it was told, keeps a line in the
+A Recorder records what your training loop reports. It draws these records, keeps a line in the
 terminal up to date, and looks at a network layer by layer without changing it. What a healthy training shows:
 
 - an untrained network of C classes has a loss of log C, and the loss falls, fast at first;

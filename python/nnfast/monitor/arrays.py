@@ -41,9 +41,9 @@ class Statistics:
     zeros: float
     """The share of elements that are 0, in [0, 1]."""
     nans: int
-    """How many elements are NaN."""
+    """The number of NaN."""
     infinities: int
-    """How many are infinite."""
+    """The number of infinities."""
     low: float
     """Where the histogram begins."""
     high: float
@@ -116,7 +116,7 @@ def statistics(values: ArrayLike) -> Statistics:
 
 
 def _of_finite(values: Floats) -> dict[str, Any]:
-    """What Statistics says of the finite numbers; values are overwritten."""
+    """The fields of Statistics for finite values, which are overwritten."""
     if not values.size:
         nothing = dict.fromkeys(("mean", "std", "min", "max"), math.nan)
         return {**nothing, "low": 0.0, "high": 1.0, "counts": np.zeros(BINS, np.int64)}

@@ -1,4 +1,4 @@
-"""What a Recorder has recorded, its bounds in memory, and its form in a file."""
+"""The records of a Recorder, bounded in memory, and their form in a file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class History:
     """All that is recorded."""
 
     names: list[str]
-    """Of the parameters, in the order of StepStats; empty until that is known."""
+    """Names of the parameters, in the order of StepStats; empty until they are known."""
     are_weights: list[bool]
     """Whether a parameter has two axes or more."""
     losses: array[float] = field(default_factory=lambda: array("d"))
@@ -71,7 +71,7 @@ class History:
         return self._columns(0)
 
     def grad_norms(self) -> Floats:
-        """The same of the gradients."""
+        """The norms of the gradients, shape (steps, parameters)."""
         return self._columns(1)
 
     def watched(self) -> list[int]:

@@ -76,9 +76,9 @@ class LayerStatistics:
     layer: str
     """What it is: "ReLU()"."""
     activation: Statistics
-    """Of y, in training."""
+    """Statistics of y, in training."""
     gradient: Statistics | None
-    """Of the gradient with respect to y; None where there was no loss, or where the backward pass does not come."""
+    """Statistics of the gradient with respect to y; None without a loss, or where the backward pass does not reach."""
     dead: float
     """The share of units, in [0, 1], that are 0 for the whole batch. A unit is a place in a sample."""
     saturated: float
@@ -105,7 +105,7 @@ class Look:
     step: int
     """The steps that were recorded by then."""
     loss: float
-    """Of the batch; NaN where none was asked for."""
+    """The loss of the batch; NaN without targets."""
     layers: tuple[LayerStatistics, ...]
     """In the order of the forward pass. The inside of a residual branch comes before the layer it belongs to."""
     first_nonfinite: NonFinite | None
@@ -200,7 +200,7 @@ def look(
 def look_at(
     activations: Mapping[str, ArrayLike], gradients: Mapping[str, ArrayLike], step: int
 ) -> Look:
-    """The same of arrays that the caller has by name, those of the forward pass in its order."""
+    """The statistics of arrays by name, activations in the order of the forward pass."""
     if not activations:
         raise ValueError("activations must hold at least one array, got none")
     if unknown := gradients.keys() - activations.keys():
@@ -226,7 +226,7 @@ def look_at(
 
 
 class _Found:
-    """What the layers of a look tell on their way."""
+    """What the layers report during a look."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -234,7 +234,7 @@ class _Found:
         self.first: NonFinite | None = None
 
     def check(self, values: ArrayLike, where: str, name: str = "") -> None:
-        """Whether these are the first that are not finite."""
+        """Note these values if they are the first that are not finite."""
         if self.first is None and not np.isfinite(values).all():
             self.first = NonFinite(self.step, where, name)
 
@@ -254,10 +254,10 @@ class _Watch(KernelLayer):
         self._dead = self._saturated = math.nan
 
     def statistics(self) -> LayerStatistics:
-        """Of what has passed."""
+        """The statistics of the layer in this look."""
         shares = self._dead, self._saturated
         layer = self._layer
-        # Of the layers within, if there are any, others tell.
+        # Layers within this one have lines of their own.
         text = f"{type(layer).__name__}(...)" if layer._children() else repr(layer)
         return LayerStatistics(self._name, text, self._of_y, self._of_dy, *shares)
 

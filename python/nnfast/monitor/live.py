@@ -17,7 +17,7 @@ class Line:
         self._length = 0
 
     def due(self) -> bool:
-        """Whether it is on, and has stood long enough."""
+        """Whether the line is shown, and due for an update."""
         return self._stream is not None and monotonic() >= self._next
 
     def write(self, text: str, *, end: str = "") -> None:
@@ -32,19 +32,19 @@ class Line:
 
 
 def _wanted(stream: TextIO | None, on: bool | None) -> bool:
-    """By default in a terminal and in a notebook; a program without a console has no stream."""
+    """Whether to show the line: by default in terminals and notebooks, not without a console."""
     if stream is None:
         return False
     return stream.isatty() or _is_of_notebook(stream) if on is None else on
 
 
 def _is_of_notebook(stream: TextIO) -> bool:
-    """Whether it is that of a Jupyter kernel, which is no terminal but writes over a line as one does."""
+    """Whether the stream is that of a Jupyter kernel, which overwrites a line as a terminal does."""
     return type(stream).__module__.partition(".")[0] == "ipykernel"
 
 
 def _columns(stream: TextIO) -> int | None:
-    """What fits on a line of a terminal, which would write over the last part only of a longer one; None: no end."""
+    """The width of a terminal, beyond which a line cannot be overwritten as a whole; None without a limit."""
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError, AttributeError):

@@ -49,7 +49,7 @@ def curves(history: History) -> Any:
 
 
 def histograms(history: History) -> Any:
-    """Of the last look."""
+    """A panel of the last look."""
     if not history.looks:
         raise ValueError("there are no histograms before the first look")
     look = history.looks[-1]
@@ -134,7 +134,7 @@ def _ratios(ax: Any, history: History) -> None:
 
 
 def _quantity(name: str) -> str:
-    """What is measured: train_accuracy and validation_accuracy are accuracies."""
+    """The quantity that is measured: train_accuracy and validation_accuracy are both accuracies."""
     return name.rpartition("_")[2]
 
 
@@ -186,7 +186,7 @@ def _by_layer(ax: Any, history: History, number: Callable[[LayerStatistics], flo
 
 
 def _shares(ax: Any, history: History) -> None:
-    """Of the last look."""
+    """A panel of the last look."""
     look = history.looks[-1]
     places = np.arange(len(look.layers))
     ax.bar(places - 0.2, [seen.dead for seen in look.layers], 0.4, label="dead")

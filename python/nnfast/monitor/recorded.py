@@ -1,4 +1,4 @@
-"""What was recorded: arrays, pictures, files."""
+"""Access to the records: arrays, pictures, files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Recorded:
 
     @property
     def param_names(self) -> tuple[str, ...]:
-        """What the columns of update_ratios and grad_norms belong to."""
+        """The names of the parameters, in the order of the columns of update_ratios and grad_norms."""
         return tuple(self._history.names)
 
     @property
@@ -71,7 +71,7 @@ class Recorded:
 
     @property
     def looks(self) -> list[Look]:
-        """What was seen, in order."""
+        """All looks, in order."""
         return self._history.looks.copy()
 
     @property

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _checks
-from nnfast._optimizer import Optimizer
 from nnfast.losses import softmax_cross_entropy
 from nnfast.monitor import layers
 from nnfast.monitor.history import History
@@ -20,6 +19,7 @@ from nnfast.monitor.live import Line
 from nnfast.monitor.recorded import Recorded
 from nnfast.nn.layer import Layer
 from nnfast.optim import StepStats
+from nnfast.optim.optimizer import Optimizer
 
 
 class Recorder(Recorded):
@@ -82,7 +82,7 @@ class Recorder(Recorded):
     ((5,), (5, 4), ('0.weight', '0.bias', '2.weight', '2.bias'))
     """
 
-    # What the line tells of besides the history.
+    # What the live line shows besides the history.
     _last_stats: StepStats | None
     _last_epoch: dict[str, float]
     _written: int  # losses that it has told of already
@@ -112,7 +112,7 @@ class Recorder(Recorded):
         Parameters
         ----------
         loss : float
-            Of the batch. A NaN or an infinity is recorded, too; the live line says so at once.
+            Of the batch. A NaN or an infinity is recorded, too, and shown on the live line immediately.
         stats : StepStats, optional
             What ``opt.step(grads, stats=True)`` returned, for ratios of update to weight and norms of gradients.
 
@@ -304,7 +304,7 @@ class Recorder(Recorded):
         return seen
 
     def _notice(self, place: NonFinite | None) -> None:
-        """The first of its kind is told at once, on a line that stays."""
+        """Report the first one immediately, on a line that stays."""
         if self._history.first_nonfinite is None and place is not None:
             self._history.first_nonfinite = place
             self._line.write(str(place), end="\n")

@@ -1,71 +1,19 @@
-"""Every activation of nnfast as a layer, named as in PyTorch; what each is comes from nnfast.activations.TABLE."""
+"""Every activation of nnfast as a layer, named as in PyTorch; docstrings come from nnfast.activations.TABLE."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 import nnfast
-from nnfast import _arrays, _checks
-from nnfast._docs import PARAMS
+from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
-from nnfast._table import TABLE
+from nnfast._table import GATES, TABLE
 from nnfast.activations import maxout_backward, prelu_weight_backward
 from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape
-
-Class = TypeVar("Class", bound=type[KernelLayer])
-
-_DOC = """{title}: ``{formula}``, the layer of ``nnfast.{name}``.
-
-{params}Raises
-------
-TypeError
-    If {real}x is not of real numbers.{value_error}
-
-Notes
------
-Keeps {kept} for the backward pass.
-
-{references}Examples
---------
->>> import numpy as np, nnfast as nf
->>> x = np.array([[-1.5, 0.5]])
->>> np.array_equal(nf.nn.{layer}().forward(x), nf.{name}(x))
-True
-"""
-_VALUE_ERROR = """
-ValueError
-    If {} is out of its range."""
-_APPROXIMATE = """approximate : "none" or "tanh", default "none"
-    The function itself, or its tanh approximation.
-"""
-_KEPT = {"x": "x, which must not change until then,", "y": "y"}
-
-
-def _documented(layer: Class) -> Class:
-    """Gives the layer of an elementwise activation its docstring."""
-    row = TABLE[layer._name]  # type: ignore[attr-defined]
-    params = "".join(
-        f"{name} : float, default {default:g}\n    {PARAMS[name].format(backward='')}\n"
-        for name, default in row.params.items()
-    )
-    if row.name == "gelu":
-        params = _APPROXIMATE
-    layer.__doc__ = _DOC.format(
-        title=row.title,
-        formula=row.formula,
-        name=row.name,
-        params=f"Parameters\n----------\n{params}\n" if params else "",
-        real=f"{' or '.join(row.params)} is not a real number, or " if row.params else "",
-        value_error=_VALUE_ERROR.format(" or ".join(row.params)) if row.params else "",
-        kept=_KEPT[row.saves],
-        references=f"References\n----------\n{row.source}.\n\n",
-        layer=layer.__name__,
-    )
-    return layer
 
 
 class Activation(KernelLayer):
@@ -76,11 +24,12 @@ class Activation(KernelLayer):
     _derivative: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls) -> None:
-        """What the table says of the function, and the function itself."""
+        """Set the functions, and the docstring, from the row of the table."""
         row = TABLE[cls._name]
         cls._keeps_output = cls._in_place = row.saves == "y"
         cls._function = staticmethod(getattr(nnfast, row.name))
         cls._derivative = staticmethod(getattr(nnfast, f"{row.name}_backward"))
+        cls.__doc__ = cls.__doc__ or _docs.activation_layer(row.name, cls.__name__)
 
     def __init__(self, dtype: DTypeLike | None = None, **params: Any) -> None:
         super().__init__(dtype)
@@ -110,17 +59,14 @@ class Activation(KernelLayer):
         return ", ".join(f"{name}={value!r}" for name, value in self._params.items())
 
 
-@_documented
 class ReLU(Activation):
     _name = "relu"
 
 
-@_documented
 class ReLU6(Activation):
     _name = "relu6"
 
 
-@_documented
 class Hardtanh(Activation):
     _name = "hardtanh"
 
@@ -128,7 +74,6 @@ class Hardtanh(Activation):
         super().__init__(min_val=min_val, max_val=max_val)
 
 
-@_documented
 class LeakyReLU(Activation):
     _name = "leaky_relu"
 
@@ -136,17 +81,14 @@ class LeakyReLU(Activation):
         super().__init__(negative_slope=negative_slope)
 
 
-@_documented
 class Hardsigmoid(Activation):
     _name = "hardsigmoid"
 
 
-@_documented
 class Hardswish(Activation):
     _name = "hardswish"
 
 
-@_documented
 class CELU(Activation):
     _name = "celu"
 
@@ -154,22 +96,18 @@ class CELU(Activation):
         super().__init__(alpha=alpha)
 
 
-@_documented
 class SELU(Activation):
     _name = "selu"
 
 
-@_documented
 class Sigmoid(Activation):
     _name = "sigmoid"
 
 
-@_documented
 class LogSigmoid(Activation):
     _name = "logsigmoid"
 
 
-@_documented
 class Softplus(Activation):
     _name = "softplus"
 
@@ -177,32 +115,26 @@ class Softplus(Activation):
         super().__init__(beta=beta)
 
 
-@_documented
 class Tanh(Activation):
     _name = "tanh"
 
 
-@_documented
 class Tanhshrink(Activation):
     _name = "tanhshrink"
 
 
-@_documented
 class SiLU(Activation):
     _name = "silu"
 
 
-@_documented
 class Mish(Activation):
     _name = "mish"
 
 
-@_documented
 class Softsign(Activation):
     _name = "softsign"
 
 
-@_documented
 class GELU(Activation):
     _name = "gelu"
 
@@ -397,7 +329,7 @@ class PReLU(Activation):
         return super()._backward(dy, overwrite, need_dx)
 
     def _slopes(self, axes: int) -> Array:
-        """The slopes in a shape that broadcasts to x's."""
+        """The slopes, reshaped to broadcast to x."""
         if self.n == 1:
             return self.weight.reshape((1,) * min(axes, 1))
         return self.weight.reshape(-1, *(1,) * (axes - 1 - self.axis % axes))
@@ -408,51 +340,23 @@ class PReLU(Activation):
 
 # ---- along an axis ----
 
-_ALONG_DOC = """{title}, the layer of ``nnfast.{name}``.
-
-Parameters
-----------
-axis : int, default -1
-    {axis}
-
-Raises
-------
-TypeError
-    If axis is no int.
-ValueError
-    From forward, if x has no such axis{odd}.
-
-Examples
---------
->>> import numpy as np, nnfast as nf
->>> x = np.array([[-1.5, 0.5]])
->>> np.array_equal(nf.nn.{layer}().forward(x), nf.{name}(x))
-True
-"""
-
 
 class AlongAxis(KernelLayer):
     """The base of the activations that look along an axis."""
 
     _name: ClassVar[str]
-    _title: ClassVar[str]
+    _title: ClassVar[str] = ""
     _halves: ClassVar[bool]
     _function: ClassVar[Callable[..., Any]]
     _derivative: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls) -> None:
-        """Whose output is half as long keeps its input."""
-        cls._halves = cls._name.endswith("glu")
+        """Set the functions and the docstring; gates, whose output is half as long, keep their input."""
+        cls._halves = cls._name in GATES
         cls._keeps_output = not cls._halves
         cls._function = staticmethod(getattr(nnfast, cls._name))
         cls._derivative = staticmethod(getattr(nnfast, f"{cls._name}_backward"))
-        cls.__doc__ = _ALONG_DOC.format(
-            title=cls._title,
-            name=cls._name,
-            layer=cls.__name__,
-            axis="It is halved: ``a * act(b)``." if cls._halves else "Along which it sums up.",
-            odd=" or it has an odd length there" if cls._halves else "",
-        )
+        cls.__doc__ = _docs.axis_layer(cls._name, cls.__name__, cls._title)
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
@@ -497,15 +401,15 @@ class LogSoftmax(AlongAxis):
 
 
 class GLU(AlongAxis):
-    _name, _title = "glu", "Gated linear unit (Dauphin et al., 2017)"
+    _name = "glu"
 
 
 class GEGLU(AlongAxis):
-    _name, _title = "geglu", "Gated linear unit with gelu (Shazeer, 2020)"
+    _name = "geglu"
 
 
 class SwiGLU(AlongAxis):
-    _name, _title = "swiglu", "Gated linear unit with silu (Shazeer, 2020)"
+    _name = "swiglu"
 
 
 class Maxout(KernelLayer):
@@ -587,7 +491,7 @@ class Maxout(KernelLayer):
 
 
 def axis_within(axis: int, shape: Shape) -> int:
-    """The axis counted from the front; a ValueError if there is none."""
+    """The axis as a non-negative number; a ValueError if there is no such axis."""
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"x must have an axis {axis}, got shape {shape}")
     return axis % len(shape)

@@ -273,4 +273,4 @@ def _first_weight(
 
 
 class _Ones:
-    """What a Dense of version 0.1 had: its pickles name the class."""
+    """An attribute of Dense in version 0.1, whose pickles name the class."""

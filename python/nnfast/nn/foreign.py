@@ -1,4 +1,4 @@
-"""Layers of the user's own must keep to what nnfast.nn.Layer says: the same arrays at every call."""
+"""Checks that user-defined layers return the same arrays at every call, as nnfast.nn.Layer demands."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
@@ -16,7 +16,7 @@ class Held:
         self._params, self._grads = layer.named_params(), layer.named_grads()
 
     def check(self) -> None:
-        """A ValueError if the layer has others by now: what an optimizer has would not be what it learns by."""
+        """A ValueError if the layer now has other arrays, which an optimizer would not know."""
         self._compare("named_params", self._params, self._layer.named_params(), "weight")
         self._compare("named_grads", self._grads, self._layer.named_grads(), "dweight")
 
@@ -38,7 +38,7 @@ class Held:
 
 
 def foreign_of(layers: tuple[Layer, ...]) -> list[Held]:
-    """The layers in a network that have a class of the user's own, or one within them."""
+    """The user-defined layers of a network, at any depth."""
     return [Held(layer, place) for layer, place in _placed(layers, "") if _is_foreign(layer)]
 
 

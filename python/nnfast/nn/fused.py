@@ -28,7 +28,7 @@ _BIASED: dict[type[activations.Activation], tuple[_Function, _Function]] = {
 
 
 class _AfterProduct:
-    """A dense layer whose bias is added together with what follows; the bases of two stages."""
+    """The base of stages that add the bias of a dense layer in the pass of the activation that follows."""
 
     _in_place = _is_view = False
 
@@ -43,12 +43,12 @@ class _AfterProduct:
         return self._dense._product_backward(dz, need_dx)
 
     def _gradients(self, dy: Array, out: tuple[Array, Array]) -> None:
-        """Those by the product and by the bias."""
+        """Write the gradients with respect to the product and to the bias."""
         raise NotImplementedError
 
 
 class BiasedActivation(_AfterProduct):
-    """Dense with a bias, and relu, gelu, silu or tanh."""
+    """Dense with a bias, then relu, gelu, silu or tanh, in one stage."""
 
     def __init__(self, dense: Dense, activation: activations.Activation) -> None:
         super().__init__(dense)
@@ -106,7 +106,7 @@ class BiasedReLUDropout(_AfterProduct):
 
 
 class NormalisedReLU:
-    """BatchNorm and ReLU."""
+    """BatchNorm and ReLU in one stage."""
 
     _keeps_output = _in_place = _is_view = False
 
@@ -123,7 +123,7 @@ class NormalisedReLU:
         return self._norm._inferred(x, overwrite, "relu")
 
 
-# ---- who is joined to whom ----
+# ---- which layers are fused ----
 
 
 def _relu_dropout(layers: Sequence[Layer]) -> Stage | None:
@@ -163,7 +163,7 @@ JOINS: list[tuple[int, Callable[[Sequence[Layer]], Stage | None]]] = [
 
 
 def stages_of(layers: list[Layer]) -> list[tuple[Stage, list[Layer]]]:
-    """What is run for these layers, and which of them each stage stands for."""
+    """The stages that run these layers, each with the layers that it stands for."""
     found: list[tuple[Stage, list[Layer]]] = []
     while layers:
         stage, count = _next_stage(layers)
@@ -174,7 +174,7 @@ def stages_of(layers: list[Layer]) -> list[tuple[Stage, list[Layer]]]:
 
 def _next_stage(layers: list[Layer]) -> tuple[Stage, int]:
     for count, join in JOINS:
-        # What stands for a layer with a user's own calls is not the layer, and is joined to nothing.
+        # A layer with user-defined methods runs in a ForeignStage, and is not fused.
         if all(runs_as_written(layer) for layer in layers[:count]):
             joined = join(layers)
             if joined is not None:

@@ -1,4 +1,4 @@
-"""What all layers share: the calls they answer, their arrays, and memory that is used again in every step."""
+"""The base of all layers: their methods, their arrays, and memory that is reused in every step."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
@@ -54,11 +54,11 @@ class Layer(Whole):
     """
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
-        """y for x; with training=True also what backward needs is kept."""
+        """Compute y from x; with training=True, also save what backward needs."""
         raise NotImplementedError(f"{type(self).__name__} must have forward")
 
     def __call__(self, x: ArrayLike, training: bool = False) -> Array:
-        """What forward gives: ``net(x)`` is ``net.forward(x)``."""
+        """The same as forward: ``net(x)`` is ``net.forward(x)``."""
         return self.forward(x, training=True) if training else self.forward(x)
 
     def backward(self, dy: ArrayLike) -> Array | None:
@@ -66,11 +66,11 @@ class Layer(Whole):
         raise NotImplementedError(f"{type(self).__name__} must have backward")
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
-        """The shape of y for that of x; a ValueError if the layer does not take such an x."""
+        """The shape of y for an x of that shape; a ValueError if the layer does not take such an x."""
         return input_shape
 
     def named_params(self) -> dict[str, Array]:
-        """What is learned."""
+        """The parameters by name."""
         return {}
 
     def named_grads(self) -> dict[str, Array]:
@@ -78,11 +78,11 @@ class Layer(Whole):
         return {}
 
     def named_statistics(self) -> dict[str, Array]:
-        """What is kept besides the parameters and belongs into a saved network."""
+        """Arrays besides the parameters that a saved network needs, such as running statistics."""
         return {}
 
     def named_generators(self) -> dict[str, np.random.Generator]:
-        """The generators that are the layer's alone: their states belong into a saved network, too."""
+        """The random generators of this layer alone, whose states a saved network needs too."""
         return {}
 
     @property
@@ -99,11 +99,11 @@ class Layer(Whole):
         return f"{type(self).__name__}({self._settings()})"
 
     def _settings(self) -> str:
-        """What repr shows between the brackets."""
+        """The text between the brackets of repr."""
         return ""
 
     def _rows(self, place: str, shape: Shape) -> Iterator[tuple[str, str, Shape, int]]:
-        """Its lines in a summary for an x of that shape: where it stands, what it is, y's shape, parameters."""
+        """The lines of the layer in a summary for an x of that shape: place, repr, shape of y, number of parameters."""
         count = sum(param.size for param in self.params)
         yield place, repr(self), self.output_shape(shape), count
 
@@ -112,12 +112,12 @@ class Layer(Whole):
         return ()
 
     def _input_gradient(self, dy: Array) -> Array | None:
-        """What a network that calls backward as a user does asks for."""
+        """backward as a network calls it for a user-defined layer."""
         return self.backward(dy)
 
 
 class Buffer:
-    """Memory for the largest array so far, seen in the shape that is wanted."""
+    """Memory that is reused: that of the largest array so far, viewed in the shape that is asked for."""
 
     __slots__ = ("_memory", "_view")
 
@@ -177,7 +177,7 @@ class KernelLayer(Layer):
     """Whether y is x's memory in any case, and dx that of dy."""
 
     _OF_THE_BATCH = frozenset({"_expected", "_largest", "_mask", "_saved", "_used", "_which", "_x"})
-    """What is not copied and pickled: the last batch's, which may be large and is nobody's business."""
+    """Attributes that copies and pickles leave out: they belong to the last batch, and may be large."""
     _LEFT_OUT = frozenset(
         {
             "_weight",
@@ -191,14 +191,14 @@ class KernelLayer(Layer):
             *_NETWORK_0_1,
         }
     )
-    """What pickles of version 0.1 hold besides: further references to arrays, each of which has only one place now."""
+    """Attributes in pickles of version 0.1 that are dropped: second references to arrays."""
 
     _dtype: np.dtype[Any] | None
     _expected: tuple[Shape, np.dtype[Any]] | None = None
-    """Of y, where backward may come."""
+    """Shape and dtype of y, once backward may follow."""
     _rng: np.random.Generator
     _rng_is_own = False
-    """Whether nobody else draws from _rng; if the generator was given, it is the caller's."""
+    """Whether _rng belongs to the layer; a generator that was given is the caller's."""
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         self._dtype = None if dtype is None else float_dtype(dtype)
@@ -282,7 +282,7 @@ class KernelLayer(Layer):
         state = super().__getstate__()
         attributes, slots = state if isinstance(state, tuple) else (state, None)
         kept = {
-            # A copy that shares the arrays of the layer has memory of its own, too.
+            # Copies have buffers of their own, also where they share the arrays of the layer.
             name: Buffer() if isinstance(value, Buffer) else value
             for name, value in attributes.items()
             if name not in self._OF_THE_BATCH
@@ -302,7 +302,7 @@ class KernelLayer(Layer):
             del attributes[name]
 
     def _draw_from(self, rng: Rng) -> None:
-        """Set the generator: the one that is given, or one that begins with the seed, so that steps differ."""
+        """Set the generator: the given one, or a new one with the given seed, so that steps differ."""
         self._rng_is_own = not isinstance(rng, np.random.Generator)
         self._rng = _seeds.generator_of(rng) if self._rng_is_own else rng  # type: ignore[assignment]
 
@@ -316,7 +316,7 @@ class KernelLayer(Layer):
         raise NotImplementedError
 
     def _add_params(self, **params: Array) -> None:
-        """Gives the layer parameters and their gradients."""
+        """Add parameters, and arrays for their gradients."""
         self._own_params |= params
         self._own_grads |= {name: np.zeros_like(value) for name, value in params.items()}
 
@@ -339,8 +339,8 @@ class KernelLayer(Layer):
             raise ValueError(f"{name} must have shape {array.shape}: {error}") from None
         kinds = "biu" if array.dtype.kind == "i" else "biuf"
         if given.dtype.kind not in kinds:
-            wanted = "integers" if array.dtype.kind == "i" else "real numbers"
-            raise TypeError(f"{name} must be an array of {wanted}, got dtype {given.dtype}")
+            numbers = "integers" if array.dtype.kind == "i" else "real numbers"
+            raise TypeError(f"{name} must be an array of {numbers}, got dtype {given.dtype}")
         if given.shape != array.shape:
             raise ValueError(f"{name} must have shape {array.shape}, got {given.shape}")
         if array.dtype.kind == "i" and (given < 0).any():
@@ -349,7 +349,7 @@ class KernelLayer(Layer):
         array[...] = given
 
     def _as_input(self, value: ArrayLike, name: str) -> Array:
-        """As an array of the dtype that the layer computes in."""
+        """The value as an array of the dtype that the layer computes in."""
         if self._dtype is None:
             return _arrays.floating(value, name, float16=True)
         if type(value) is np.ndarray and value.dtype == self._dtype:
@@ -386,13 +386,13 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def grads_like(params: dict[str, Array], grads: dict[str, Array]) -> list[Array]:
-    """The gradients in the order of the parameters, whose names they have, or those that there are in their own."""
+    """The gradients in the order of the parameters if the names agree, else in their own order."""
     if params.keys() == grads.keys():
         return [grads[name] for name in params]
     return list(grads.values())
 
 
-def batch_of(shape: Shape, axes: int, wanted: str) -> None:
+def batch_of(shape: Shape, axes: int, form: str) -> None:
     """A ValueError if x has too few axes."""
     if len(shape) < axes:
-        raise ValueError(f"x must have shape {wanted}, got {shape}")
+        raise ValueError(f"x must have shape {form}, got {shape}")

@@ -1,4 +1,4 @@
-"""Layers between those of weights: BatchNorm, Dropout, StochasticDepth, Flatten."""
+"""Layers without a matrix product: BatchNorm, Dropout, StochasticDepth, Flatten."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
@@ -14,7 +14,15 @@ from nnfast import _checks
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import Mask, Mode, dropout, scale_of
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Layer, Probability, Shape, batch_of
+from nnfast.nn.layer import (
+    Array,
+    Buffer,
+    KernelLayer,
+    Layer,
+    Probability,
+    Shape,
+    batch_of,
+)
 from nnfast.nn.stages import stage_of
 from nnfast.normalization import (
     BatchNormSaved,
@@ -76,7 +84,7 @@ class BatchNorm(KernelLayer):
 
     _saved: BatchNormSaved | None = None
     _largest: BatchNormSaved | None = None
-    """The largest batch's, whose memory later ones use again."""
+    """The saved statistics of the largest batch, whose memory is reused."""
 
     def __init__(
         self,
@@ -126,7 +134,7 @@ class BatchNorm(KernelLayer):
 
     @property
     def running_mean(self) -> Array:
-        """The mean that inference takes, shape (n,)."""
+        """The mean used in inference, shape (n,)."""
         return self._own_statistics["running_mean"]
 
     @running_mean.setter
@@ -135,7 +143,7 @@ class BatchNorm(KernelLayer):
 
     @property
     def running_var(self) -> Array:
-        """The variance that inference takes, shape (n,)."""
+        """The variance used in inference, shape (n,)."""
         return self._own_statistics["running_var"]
 
     @running_var.setter
@@ -184,7 +192,7 @@ class BatchNorm(KernelLayer):
         return dx
 
     def _normalised(self, x: Array, activation: str | None) -> Array:
-        """y in training, perhaps with the activation that follows."""
+        """y in training, optionally with an activation applied."""
         self._x = x
         params, statistics = self._own_params, self._own_statistics
         y, self._saved = batch_norm(
@@ -222,7 +230,7 @@ class BatchNorm(KernelLayer):
         )[0]
 
     def _move_running(self, batch: BatchNormStats) -> None:
-        """What a batch does to the running statistics that lies in pieces, of which each saw its own."""
+        """Update the running statistics from the merged statistics of a batch that was processed in shards."""
         rate = self.momentum
         tracked = self.num_batches_tracked
         if tracked is not None:
@@ -238,7 +246,7 @@ class BatchNorm(KernelLayer):
 
 
 class Part(NamedTuple):
-    """What dropout must know of a batch that it sees a part of, to drop what it would drop of the whole."""
+    """The place of a shard in its batch, so that dropout drops what it would drop in the whole batch."""
 
     seed: int
     rows_before: int
@@ -280,7 +288,7 @@ class Dropout(KernelLayer):
 
     _part: Part | None = None
     _fixed_scale: float | None = None
-    """What checks have in place of the scale that follows from p."""
+    """A scale that checks set in place of the one that follows from p."""
     _scale_of_p: tuple[float, float] = (math.nan, 1.0)
     """p, and the scale that follows from it."""
     p = Probability()
@@ -305,16 +313,16 @@ class Dropout(KernelLayer):
         seed, offset = self._place(x)
         _core.dropout_mask(x.size, self.p, 1, seed, offset, self._mask)
         self._scale = self._training_scale()  # backward takes the same, whatever becomes of p
-        return self._kept(x, x if overwrite else self._y.take(x.shape, x.dtype))
+        return self._apply_mask(x, x if overwrite else self._y.take(x.shape, x.dtype))
 
     def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
-        return self._kept(dy, dy if overwrite else self._dx.take(dy.shape, dy.dtype))
+        return self._apply_mask(dy, dy if overwrite else self._dx.take(dy.shape, dy.dtype))
 
     def _infer(self, x: Array, overwrite: bool) -> Array:
         return dropout(x, self.p, training=False, mode=self.mode, out=x if overwrite else None)[0]
 
     def _place(self, x: Array) -> tuple[int, int]:
-        """The seed of the mask, and where x begins in what the mask is for."""
+        """The seed of the mask, and the offset of x in the masked batch."""
         if self._part is None:
             return self._draw(), 0
         return self._part.seed, self._part.rows_before * (x.size // len(x))
@@ -331,8 +339,8 @@ class Dropout(KernelLayer):
         """The next seed."""
         return int(self._rng.bit_generator.random_raw())
 
-    def _kept(self, x: Array, out: Array) -> Array:
-        """What dropout does to x with a mask, and its gradient to dy."""
+    def _apply_mask(self, x: Array, out: Array) -> Array:
+        """Apply the mask and the scale, in the forward as in the backward pass."""
         return _core.dropout_backward(x, self._mask, self._scale, out)
 
     def _settings(self) -> str:

@@ -1,4 +1,4 @@
-"""Layers one after the other, as a network that is trained, looked at, saved and loaded."""
+"""A sequence of layers, as a network that is trained, summarised, saved and loaded."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Step(NamedTuple):
-    """A stage, and whether it may write into what it is given."""
+    """A stage, and whether it may overwrite its input."""
 
     stage: Stage
     overwrite: bool
@@ -27,7 +27,7 @@ class _Step(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a network finds out about its layers once, as every step asks for it."""
+    """What a network works out about its layers once, for every step."""
 
     params: list[Array]
     grads: list[Array]
@@ -38,7 +38,7 @@ class _Plan(NamedTuple):
 
 
 class Sequential(KernelLayer):
-    """Layers one after the other.
+    """A network of layers that are applied in sequence.
 
     Neighbours that nnfast has a common kernel for are run by it, with the same bits: Dense with a bias and ReLU, GELU,
     SiLU or Tanh; Dense with a bias, ReLU and Dropout; BatchNorm and ReLU. ``layers`` stays what was given.
@@ -95,7 +95,7 @@ class Sequential(KernelLayer):
         leaves = [leaf for layer in layers for leaf in _leaves(layer)]
         super().__init__(_one_dtype(leaves))
         vars(self)["layers"] = layers
-        # Here, so that the arrays that a layer of the user's own has now are those that it is to keep.
+        # Planned here, so that the arrays that user-defined layers have now are those that they must keep.
         stages = [step.stage for step in self._plan.training]
         self._is_view = not _planned_inference(stages)[1]
 
@@ -221,11 +221,11 @@ class Sequential(KernelLayer):
         >>> list(nf.nn.Sequential(nf.nn.PReLU(), nf.nn.BatchNorm(1)).state_dict())
         ['0.weight', '1.gamma', '1.beta', '1.running_mean', '1.running_var']
         """
-        arrays = {name: array.copy() for name, array in self._kept().items()}
+        arrays = {name: array.copy() for name, array in self._state_arrays().items()}
         return _state.Copies(arrays | self._generator_texts())
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Take back what state_dict gave. Arrays are written in place; nothing is changed if something does not fit.
+        """Restore what state_dict returned. Arrays are written in place; an error changes nothing.
 
         Parameters
         ----------
@@ -243,13 +243,13 @@ class Sequential(KernelLayer):
         given = {name: _arrays.plain(value, f"state[{name!r}]") for name, value in state.items()}
         self._check_state(given)
         states = _generator_states(given, self.named_generators())
-        for name, array in self._kept().items():
+        for name, array in self._state_arrays().items():
             array[...] = given[name]
         for rng, found in states:
             rng.bit_generator.state = found
 
     def _check_state(self, given: Mapping[str, Array]) -> None:
-        kept = self._kept()
+        kept = self._state_arrays()
         arrays = {name: value for name, value in given.items() if not _generators.is_text(value)}
         texts = given.keys() - arrays.keys()
         _state.check_names(arrays, set(kept))
@@ -275,7 +275,7 @@ class Sequential(KernelLayer):
         OSError
             If it cannot be written; a file of that name is left as it was.
         """
-        _npz.save(path, self._kept() | self._generator_texts())
+        _npz.save(path, self._state_arrays() | self._generator_texts())
 
     def load(self, path: _npz.File) -> None:
         """Take back what save wrote, into a network of the same layers; nothing is changed if something does not fit.
@@ -378,7 +378,7 @@ class Sequential(KernelLayer):
             for name, found in found_in(layer).items()
         }
 
-    def _kept(self) -> dict[str, Array]:
+    def _state_arrays(self) -> dict[str, Array]:
         return self.named_params() | self.named_statistics()
 
     def _generator_texts(self) -> dict[str, Array]:
@@ -415,26 +415,26 @@ class Sequential(KernelLayer):
 def _generator_states(
     given: Mapping[str, Array], generators: Mapping[str, np.random.Generator]
 ) -> list[tuple[np.random.Generator, dict[str, Any]]]:
-    """What generators become; all texts are read, also those that are nobody's."""
+    """The states of generators in a saved state; all texts are checked, also those of no generator."""
     found = []
     for name, text in given.items():
         if _generators.is_text(text):
             rng = generators.get(name)
-            wanted = None if rng is None else type(rng.bit_generator).__name__
-            state = _generators.state_of(text, f"state[{name!r}]", wanted)
+            kind = None if rng is None else type(rng.bit_generator).__name__
+            state = _generators.state_of(text, f"state[{name!r}]", kind)
             found += [(rng, state)] if rng is not None else []
     return found
 
 
 def _leaves(layer: Layer) -> list[Layer]:
-    """The layers of a Sequential within, so that neighbours across its border are neighbours; else the layer itself."""
+    """The layers of a nested Sequential, so that layers across its border can be fused; else the layer itself."""
     if isinstance(layer, Sequential) and runs_as_written(layer):
         return [leaf for child in layer.layers for leaf in _leaves(child)]
     return [layer]
 
 
 def _check_once(layers: tuple[Layer, ...]) -> None:
-    """A ValueError if a layer stands twice: it keeps what the backward pass needs of one forward pass."""
+    """A ValueError if a layer appears twice: it saves what backward needs of one forward pass only."""
     seen: set[int] = set()
     todo = list(layers)
     while todo:
@@ -446,7 +446,7 @@ def _check_once(layers: tuple[Layer, ...]) -> None:
 
 
 def _one_dtype(layers: list[Layer]) -> np.dtype[Any] | None:
-    """The dtype of the parameters, if there are any."""
+    """The dtype of the parameters, or None without parameters."""
     found = {layer._dtype for layer in layers if isinstance(layer, KernelLayer)} - {None}
     if len(found) > 1:
         names = " and ".join(sorted(str(dtype) for dtype in found))
@@ -458,7 +458,7 @@ def _one_dtype(layers: list[Layer]) -> np.dtype[Any] | None:
 
 
 def _planned(stages: list[Stage]) -> list[_Step]:
-    """The forward pass in training: a stage may write into what no backward pass reads. The first's x is the user's."""
+    """The pass in training: a stage may overwrite an input that backward does not read, except the user's x."""
     steps: list[_Step] = []
     free = False
     for stage in stages:
@@ -469,7 +469,7 @@ def _planned(stages: list[Stage]) -> list[_Step]:
 
 
 def _planned_inference(stages: list[Stage]) -> tuple[list[_Step], bool]:
-    """The forward pass in inference, where nothing is kept, and whether its result is new memory."""
+    """The forward pass in inference, which saves nothing, and whether its result is a new array."""
     steps: list[_Step] = []
     free = False
     for stage in stages:
@@ -479,7 +479,7 @@ def _planned_inference(stages: list[Stage]) -> tuple[list[_Step], bool]:
 
 
 def _planned_back(stages: list[Stage], first: int) -> dict[bool, list[_Step]]:
-    """The backward passes, with the gradient with respect to x and without: these end at the first that learns."""
+    """The backward passes with dx and without, which ends at the first stage with parameters."""
     steps: list[_Step] = []
     free = False
     for stage in reversed(stages):
@@ -492,7 +492,7 @@ def _planned_back(stages: list[Stage], first: int) -> dict[bool, list[_Step]]:
 
 
 def _frees(stage: Stage, free: bool) -> bool:
-    """Whether what a stage gives may be written: it lies in the stage's own memory."""
+    """Whether the output of a stage may be overwritten, as it lies in a buffer of the stage."""
     return free if stage._is_view else not isinstance(stage, ForeignStage)
 
 

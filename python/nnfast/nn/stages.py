@@ -27,7 +27,7 @@ class Stage(Protocol):
 
 
 class ForeignStage:
-    """A layer that is called as a user calls it; whatever it takes and gives may be kept."""
+    """A user-defined layer, called as a user calls it; it may keep its inputs and outputs."""
 
     _keeps_output = True
     _in_place = _is_view = False
@@ -47,19 +47,19 @@ class ForeignStage:
         return self._as(x, self._layer.forward(x), "y")
 
     def _as(self, given: Array, result: Any, name: str) -> Array:
-        """What the layer gave, in the dtype of what it was given."""
+        """The result of the layer, converted to the dtype of its input."""
         name = f"{name} of {type(self._layer).__name__}"
         return _arrays.floating(result, name, float16=True).astype(given.dtype, copy=False)
 
 
 def stage_of(layer: Layer) -> Stage:
-    """The layer, or what stands for it where a class of the user's has its own forward or backward."""
+    """The layer, or a ForeignStage for one whose forward or backward is user-defined."""
     if isinstance(layer, KernelLayer) and runs_as_written(layer):
         return layer
     return ForeignStage(layer)
 
 
 def runs_as_written(layer: Layer) -> bool:
-    """Whether forward and backward are those that were written here."""
+    """Whether forward and backward are those of nnfast, not a user's."""
     calls = (type(layer).forward, type(layer).backward)
     return all(call.__module__.startswith("nnfast.nn.") for call in calls)

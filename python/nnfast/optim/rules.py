@@ -1,59 +1,10 @@
-"""Optimizers: classes and arguments named as in PyTorch, one kernel call for all arrays of a step.
-
-Parameters are float16, float32 or float64 arrays of any shapes, updated in place, in a list, in a dict, or in groups
-with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
-``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
-float32, and so is the copy of them that the steps add up in: what else is written to them, the next step undoes.
-``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
-``opt.groups``. Only whether there is momentum, centered and amsgrad are settled when the optimizer is made.
-
-All rules take these arguments by name:
-
-maximize : bool, default False
-    Climb instead of descend.
-decoupled_weight_decay : bool
-    Whether weight_decay shrinks the parameters by the factor 1 - lr weight_decay, as AdamW's does, or is the L2
-    penalty, whose gradient weight_decay p joins the gradient.
-clip_value : float, optional
-    Gradients are cut to [-clip_value, clip_value].
-clip_norm : float, optional
-    A gradient of a larger norm is scaled down to it, each array by itself.
-clip_global_norm : float, optional
-    The same of all gradients as one vector, as ``torch.nn.utils.clip_grad_norm_`` does it. One of the three at most.
-skip_nonfinite : bool, default False
-    Whether a step with a NaN or an infinity among its gradients changes nothing; ``opt.skipped_count`` counts them.
-ema_decay : float in [0, 1), optional
-    Keep a running average of the parameters, ``opt.averaged_params()``, in the same pass.
-ema_bias_correction : bool, default True
-    Whether the average begins at zero and is corrected for that, or begins at the parameters.
-convention : "torch", "keras", "optax" or "cs231n", default "torch"
-    Whose defaults are meant, and whose place of eps, learning rate and corrections, so that results can be matched.
-
-What ``state_dict`` and ``save`` give has the settings, too, those of groups included; ``load_state_dict`` and ``load``
-restore them, unless ``keep_settings=True`` leaves all as they are.
-
-Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
-"""
+"""The rules of the optimizers: their settings, and the hyperparameters that the kernel takes at each step."""
 
 from collections.abc import Mapping
 from math import sqrt
 from typing import Any, ClassVar, Unpack
 
-from nnfast._optimizer import Numbers, Optimizer, Options, Params, StepStats
-
-__all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Lion",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "StepStats",
-]
+from nnfast.optim.optimizer import Optimizer, Options, Params, Values
 
 _L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
 _KERAS = {"decoupled_weight_decay": True}
@@ -77,7 +28,7 @@ class SGD(Optimizer):
     nesterov : bool, default False
         Needs momentum and no dampening.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -88,7 +39,7 @@ class SGD(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -131,14 +82,7 @@ class SGD(Optimizer):
         nesterov: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         for settings in ({}, *self.groups):
@@ -150,12 +94,12 @@ class SGD(Optimizer):
         return "sgd", ()
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        if self._made == "sgd":
+        if self._rule_name == "sgd":
             return ("lr",)
         return "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
-        if self._made == "sgd":
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+        if self._rule_name == "sgd":
             return (lr,)
         momentum, nesterov = settings["momentum"], float(settings["nesterov"])
         # Without momentum v is the gradient, whatever the dampening.
@@ -178,10 +122,11 @@ class Adagrad(Optimizer):
     lr_decay : float, default 0
     weight_decay : float, default 0
     initial_accumulator_value : float, default 0
-        What s begins with.
+        The initial value of s.
+    v is lessened by the square of the running
     eps : float, default 1e-10
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -192,7 +137,7 @@ class Adagrad(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -240,14 +185,7 @@ class Adagrad(Optimizer):
         eps: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "eps": eps,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
         for i, array in enumerate(self.state["sum"]):
             array.fill(self._of_param(i, "initial_accumulator_value"))
 
@@ -257,7 +195,7 @@ class Adagrad(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "eps_inside"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         eps = settings["eps"]
         inside = self.convention in ("keras", "optax")
         return lr / (1 + (t - 1) * settings["lr_decay"]), *((0.0, eps) if inside else (eps, 0.0))
@@ -277,7 +215,7 @@ class Adadelta(Optimizer):
     eps : float, default 1e-6
     weight_decay : float, default 0
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -288,7 +226,7 @@ class Adadelta(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -326,8 +264,7 @@ class Adadelta(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adadelta", ("square_avg", "acc_delta")
@@ -335,7 +272,7 @@ class Adadelta(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "decay", "gain"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         rho = settings["rho"]
         return lr, settings["eps"], rho, 1 - rho
 
@@ -343,8 +280,8 @@ class Adadelta(Optimizer):
 class RMSprop(Optimizer):
     """RMSProp: steps divided by the root of a running average of squares.
 
-    ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, v is lessened by the square of the running
-    average of g. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
+    ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, the square of the
+    running average of g is subtracted from v. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
 
     Parameters
     ----------
@@ -358,18 +295,18 @@ class RMSprop(Optimizer):
     centered : bool, default False
         For all groups. The variance is never below 0, where PyTorch's may round to that and give NaN.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
     state : dict
-        ``square_avg`` (v before it is lessened), ``grad_avg`` if centered, ``momentum_buffer`` (b) with momentum.
+        ``square_avg`` (v before that subtraction), ``grad_avg`` if centered, ``momentum_buffer`` (b) with momentum.
     step_count, skipped_count : int
 
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -421,15 +358,7 @@ class RMSprop(Optimizer):
         centered: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         self._same_for_all("centered")
@@ -441,13 +370,15 @@ class RMSprop(Optimizer):
 
     def _hyperparameters(self) -> tuple[str, ...]:
         names = "lr", "eps", "eps_inside", "decay", "gain"
-        return (*names, "momentum", "momentum_gain") if self._made.endswith("momentum") else names
+        return (
+            (*names, "momentum", "momentum_gain") if self._rule_name.endswith("momentum") else names
+        )
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         alpha, eps = settings["alpha"], settings["eps"]
         inside = self.convention in ("keras", "optax")
         places = (0.0, eps) if inside else (eps, 0.0)
-        if not self._made.endswith("momentum"):
+        if not self._rule_name.endswith("momentum"):
             return lr, *places, alpha, 1 - alpha
         outer, gain = (1.0, lr) if inside else (lr, 1.0)
         return outer, *places, alpha, 1 - alpha, settings["momentum"], gain
@@ -472,7 +403,7 @@ class Adam(Optimizer):
     amsgrad : bool, default False
         For all groups.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -483,7 +414,7 @@ class Adam(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -527,14 +458,7 @@ class Adam(Optimizer):
         amsgrad: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         self._same_for_all("amsgrad")
@@ -544,9 +468,9 @@ class Adam(Optimizer):
 
     def _hyperparameters(self) -> tuple[str, ...]:
         names = "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
-        return (*names, "max_correction") if self._made == "amsgrad" else names
+        return (*names, "max_correction") if self._rule_name == "amsgrad" else names
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
         correction, max_correction = left2**-0.5, 1.0
@@ -555,7 +479,7 @@ class Adam(Optimizer):
         elif self.convention == "optax" and self.amsgrad:
             correction, max_correction = 1.0, 1 / left2
         decays = beta1, 1 - beta1, beta2, 1 - beta2
-        own = (max_correction,) if self._made == "amsgrad" else ()
+        own = (max_correction,) if self._rule_name == "amsgrad" else ()
         return lr / left1, settings["eps"], correction, *decays, *own
 
 
@@ -574,7 +498,7 @@ class AdamW(Adam):
     amsgrad : bool, default False
         For all groups.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -585,7 +509,7 @@ class AdamW(Adam):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -635,7 +559,7 @@ class Adamax(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -646,7 +570,7 @@ class Adamax(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -684,8 +608,7 @@ class Adamax(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adamax", ("exp_avg", "exp_inf")
@@ -693,7 +616,7 @@ class Adamax(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "eps_inside", "decay1", "gain1", "decay2"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         eps = settings["eps"]
         places = (eps, 0.0) if self.convention == "keras" else (0.0, eps)
@@ -717,7 +640,7 @@ class NAdam(Optimizer):
     weight_decay : float, default 0
     momentum_decay : float, default 4e-3
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -728,7 +651,7 @@ class NAdam(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -769,14 +692,7 @@ class NAdam(Optimizer):
         momentum_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum_decay": momentum_decay,
-        }
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
         self._mu_product = [1.0] * max(1, len(self.groups))
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
@@ -794,7 +710,7 @@ class NAdam(Optimizer):
             "gain2",
         )
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         if self.convention == "optax":
             by_gradient = (1 - beta1) / (1 - beta1**t)
@@ -838,7 +754,7 @@ class RAdam(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -849,7 +765,7 @@ class RAdam(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -883,8 +799,7 @@ class RAdam(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, given, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "radam", ("exp_avg", "exp_avg_sq")
@@ -892,7 +807,7 @@ class RAdam(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
         rate, correction, rectified = lr / left1, 1.0, False
@@ -924,7 +839,7 @@ class Lion(Optimizer):
     weight_decay : float, default 0
         Decoupled, unless options say otherwise.
     **options
-        What all rules take: see the module.
+        The options of all rules: see the module.
 
     Attributes
     ----------
@@ -935,7 +850,7 @@ class Lion(Optimizer):
     Raises
     ------
     TypeError
-        If a parameter is not an array of floats, or a setting not a number.
+        If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range, an array is read-only or shares memory with another.
 
@@ -976,7 +891,7 @@ class Lion(Optimizer):
         weight_decay: float | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}, options)
+        super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "lion", ("exp_avg",)
@@ -984,6 +899,6 @@ class Lion(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "step_decay", "step_gain", "decay", "gain"
 
-    def _numbers(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Numbers:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
         beta1, beta2 = settings["betas"]
         return lr, beta1, 1 - beta1, beta2, 1 - beta2

@@ -1,4 +1,4 @@
-"""What NNClassifier and NNRegressor share: settings checked, a network made and trained, scored and asked."""
+"""The base of NNClassifier and NNRegressor: it checks settings, makes the network, trains it and predicts."""
 
 import math
 import warnings
@@ -15,39 +15,41 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from nnfast import _arrays, _checks, _seeds, _weights, init, nn
+from nnfast import _arrays, _checks, _seeds, init, nn
 from nnfast._dask import is_dask
-from nnfast._perceptron import MakesLayer, check_activation, network
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
-from nnfast._training import (
+from nnfast.estimators.perceptron import MakesLayer, check_activation, network
+from nnfast.estimators.training import (
     Epoch,
     HowToOptimize,
     HowToSchedule,
     Loss,
     Patience,
     Training,
+    WeightedTargets,
     batches,
     check_optimizer,
     check_schedule,
     optimizer_of,
     progress,
     schedule_of,
+    split_weights,
     why_not_finite,
 )
 
 Array = NDArray[Any]
 
-# Rows that go through the network together in prediction.
-_ROWS = 4096
-# A training has gone astray where the loss is so many times what it was in the first epoch, or so large.
+# Rows of a batch in prediction.
+ROWS = 4096
+# A training has diverged where the loss is so many times that of the first epoch, or so large.
 _ASTRAY, _HUGE = 1e12, 1e30
-# Fewer epochs than these are an experiment, not a training.
+# After fewer epochs than these, no advice is given.
 _EPOCHS_FOR_A_HINT = 10
 
 
 _SGD = "pass optimizer='momentum' or 'nesterov', or functools.partial(nf.optim.SGD, momentum=...)"
 _ADAM = "pass optimizer=functools.partial(nf.optim.Adam, {}=...)"
-# What scikit-learn's MLPClassifier, and PyTorch's users, call it.
+# Names of arguments in scikit-learn's MLPClassifier and in PyTorch.
 _NAMES_OF_OTHERS = {
     "solver": "pass optimizer=; 'sgd' of scikit-learn is 'nesterov', and there is no 'lbfgs'",
     "alpha": "pass weight_decay=, which is alpha divided by the size of the batch",
@@ -67,13 +69,13 @@ _NAMES_OF_OTHERS = {
 
 
 class Piece(NamedTuple):
-    """What comes with X and y in partial_fit."""
+    """The arguments of partial_fit besides X and y."""
 
     classes: Any = None
 
 
 class NNEstimator(BaseEstimator):
-    """A network behind scikit-learn's methods; what differs is what y is, the loss and the score."""
+    """A network behind scikit-learn's methods; subclasses define targets, loss and score."""
 
     hidden_layer_sizes: int | Iterable[int]
     activation: str | MakesLayer
@@ -115,6 +117,10 @@ class NNEstimator(BaseEstimator):
         made: Self = super().__new__(cls)
         return made
 
+    def _take(self, arguments: dict[str, Any]) -> None:
+        """Set the arguments of __init__, its locals(), as attributes, unchecked as in all of scikit-learn."""
+        self.__dict__.update({name: value for name, value in arguments.items() if name != "self"})
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters by their names, as every estimator of scikit-learn's has it.
 
@@ -132,27 +138,27 @@ class NNEstimator(BaseEstimator):
         super().set_params(**params)
         return self
 
-    # ---- what differs ----
+    # ---- what subclasses define ----
 
     def _read(
         self, X: ArrayLike, y: Any, *, first: bool, piece: Piece | None = None
     ) -> tuple[Array, Array]:
-        """X and y as the training takes them; first: with nothing learned before that they must go with."""
+        """X and y as the training takes them; first: whether nothing was learned before."""
         raise NotImplementedError
 
-    def _loss(self, targets: Array, weights: Array | None) -> Loss:
-        """The loss, which takes WeightedTargets where there are weights of samples."""
+    def _loss(self, targets: Array) -> Loss:
+        """The loss, as Training takes it; targets are those of all samples."""
         raise NotImplementedError
 
     def _stratified_by(self, targets: Array) -> Array | None:
-        """What a validation share has in the same parts."""
+        """Classes to stratify the validation split by, or None."""
         raise NotImplementedError
 
     def _validation_score(self, z: Array, targets: Array, weights: Array | None = None) -> float:
         raise NotImplementedError
 
     def _check_parameters(self) -> None:
-        """Every setting, by its name."""
+        """Check every setting; errors name it."""
         self._widths()
         check_activation(self.activation)
         _checks.real_in(self.dropout, 0, 1, "dropout")
@@ -185,14 +191,14 @@ class NNEstimator(BaseEstimator):
         Parameters
         ----------
         X : array_like, shape (n_samples, n_features)
-            Best standardised: ``make_pipeline(StandardScaler(), ...)``. A Dask array, or a list of delayed pieces, is
-            trained on by the workers of the Dask client in use, with the batches and, to rounding, the losses that it
-            would have in memory: docs/dask.md. Predictions of one are lazy.
+            Should be standardised: ``make_pipeline(StandardScaler(), ...)``. With a Dask array, or a list of delayed
+            pieces, the workers of the Dask client in use train, with the batches and, to rounding, the losses of a
+            training in memory: docs/dask.md. Predictions for one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
-            Of Dask too, if X is; it is held in memory.
+            May be a Dask array if X is one; it is loaded into memory.
         sample_weight : array_like, shape (n_samples,), optional
-            What each sample counts in the loss, not negative: the mean of a batch divides by the sum of its weights.
-            They multiply those of classes, and weigh the validation score; None is 1 for each. Not where X is Dask's.
+            The weight of each sample in the loss, not negative: the mean of a batch divides by the sum of its weights.
+            Multiplied by class weights, and used in the validation score too; None is 1 for each. Not for Dask arrays.
 
         Returns
         -------
@@ -203,8 +209,8 @@ class NNEstimator(BaseEstimator):
         TypeError
             If X is sparse, masked or a table of Dask's, or a setting of a wrong type.
         ValueError
-            If X, y or sample_weight does not fit, a setting is out of range, or the loss is no number any more. What
-            was learned before stays as it was.
+            If X, y or sample_weight does not fit, a setting is out of range, or the loss becomes NaN or infinite. The
+            estimator is then left unchanged.
         """
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
             advice = self._fit(X, y, sample_weight)
@@ -213,7 +219,7 @@ class NNEstimator(BaseEstimator):
         return self
 
     def _fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> str:
-        """What fit does; the text of a warning, or nothing."""
+        """Fit, and return the text of a warning, or an empty string."""
         self._check_parameters()
         again = self.warm_start and hasattr(self, "net_")
         x, targets = self._read(X, y, first=not again)
@@ -232,12 +238,12 @@ class NNEstimator(BaseEstimator):
         if weights is not None:
             self._take_weights(weights)
         self._train(x, targets, held_out)
-        return self._advice(x, _weights.split(targets)[0])
+        return self._advice(x, split_weights(targets)[0])
 
     def _partial_fit(
         self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
     ) -> Self:
-        """An epoch."""
+        """Train one epoch."""
         with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
             self._check_parameters()
             if self.early_stopping:
@@ -270,7 +276,7 @@ class NNEstimator(BaseEstimator):
         )
         steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
         schedule = schedule_of(self.schedule, optimizer.lr, steps)
-        loss = self._loss(*_weights.split(targets))
+        loss = self._loss(split_weights(targets)[0])
         self._training = Training(self.net_, loss, optimizer, schedule, rng)
         self.history_ = {name: [] for name in Epoch._fields}
         if self.early_stopping:
@@ -280,7 +286,7 @@ class NNEstimator(BaseEstimator):
         self.__dict__.pop("best_validation_score_", None)
 
     def _train(self, x: Array, targets: Array, held_out: tuple[Array, Array] | None) -> None:
-        """Epochs until there are enough; the best of them where a share was held out."""
+        """Train until a criterion stops it; with early stopping, restore the weights of the best epoch."""
         patience = Patience(self.tol, self.n_iter_no_change)
         best = score = None
         with _until_interrupted(), progress(self.verbose, self.max_iter) as show:
@@ -288,7 +294,7 @@ class NNEstimator(BaseEstimator):
                 self._check_loss(epoch, x, targets)
                 if held_out is not None:
                     z = outputs(self.net_, held_out[0])
-                    score = self._validation_score(z, *_weights.split(held_out[1]))
+                    score = self._validation_score(z, *split_weights(held_out[1]))
                 self._end_epoch(epoch, score)
                 show(**{name: values[-1] for name, values in self.history_.items()})
                 if patience.is_best(-epoch.loss if score is None else score) and score is not None:
@@ -301,7 +307,7 @@ class NNEstimator(BaseEstimator):
         self._check_weights(x, targets)
 
     def _advice(self, x: Array, targets: Array) -> str:
-        """What to change where the training led away from what was to be learned; nothing where it did not."""
+        """Advice where the training diverged or learned nothing; else an empty string."""
         if not self.history_["loss"]:  # interrupted in the first epoch
             return ""
         astray = self.loss_ > _ASTRAY * max(self.history_["loss"][0], 1.0) or self.loss_ > _HUGE
@@ -312,7 +318,7 @@ class NNEstimator(BaseEstimator):
         return "" if experiment else self._hint(x, targets)
 
     def _hint(self, x: Array, targets: Array) -> str:
-        """What to change where nothing was learned."""
+        """Advice where nothing was learned."""
         return ""
 
     def _epochs(self, x: Array, targets: Array) -> Iterator[Epoch]:
@@ -335,22 +341,22 @@ class NNEstimator(BaseEstimator):
         self._training.end_epoch(epoch.loss, score)
 
     def _check_loss(self, epoch: Epoch, x: Array, targets: Array) -> None:
-        """A ValueError if it is no number."""
+        """A ValueError if the loss is not finite."""
         if not math.isfinite(epoch.loss):
             self._stop(f"the loss became {epoch.loss} in epoch {self.n_iter_ + 1}", x, targets)
 
     def _check_weights(self, x: Array, targets: Array) -> None:
-        """A ValueError if the last steps led out of the numbers."""
+        """A ValueError if the weights are not finite."""
         if not all(np.isfinite(param).all() for param in self.net_.params):
             self._stop("the weights became infinite", x, targets)
 
     def _stop(self, what: str, x: Array, targets: Array) -> None:
         raise ValueError(
-            f"{what}: {why_not_finite(x, _weights.split(targets)[0], self._training.optimizer.lr)}"
+            f"{what}: {why_not_finite(x, split_weights(targets)[0], self._training.optimizer.lr)}"
         )
 
     def _take_weights(self, weights: dict[str, Array]) -> None:
-        """Those of the network before."""
+        """Load the weights of the network of the last fit."""
         try:
             self.net_.load_state_dict(weights)
         except (TypeError, ValueError) as error:
@@ -359,12 +365,12 @@ class NNEstimator(BaseEstimator):
             ) from None
 
     def _split(self, x: Array, targets: Array, rng: np.random.Generator) -> list[Array]:
-        """Both in a share to train on and one to stop by."""
+        """Split both into a part to train on and a validation part."""
         try:
             indices: list[Array] = train_test_split(
                 np.arange(len(x)),
                 test_size=self.validation_fraction,
-                stratify=self._stratified_by(_weights.split(targets)[0]),
+                stratify=self._stratified_by(split_weights(targets)[0]),
                 random_state=int(rng.integers(2**31)),
             )
             if len(indices[1]) < 2:
@@ -376,7 +382,7 @@ class NNEstimator(BaseEstimator):
             ) from None
         return [_of(array, index) for array in (x, targets) for index in indices]
 
-    # ---- what settings come to ----
+    # ---- settings ----
 
     def _widths(self) -> list[int]:
         given = self.hidden_layer_sizes
@@ -391,7 +397,7 @@ class NNEstimator(BaseEstimator):
         return min(int(self.batch_size), n)
 
     def _generator(self) -> np.random.Generator:
-        """What weights, validation shares, batches and dropout are drawn from."""
+        """The generator of weights, validation split, batches and dropout."""
         given = self.random_state
         if isinstance(given, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
             return _seeds.generator_of(given)
@@ -404,7 +410,7 @@ class NNEstimator(BaseEstimator):
             ) from None
         return np.random.default_rng(state.randint(2**31 - 1))
 
-    # ---- asking ----
+    # ---- prediction ----
 
     def _validated(self, X: ArrayLike, y: Any, *, first: bool, **options: Any) -> tuple[Array, Any]:
         """X, contiguous, in the dtype of the network, and y."""
@@ -423,7 +429,7 @@ class NNEstimator(BaseEstimator):
     def _validated_on_dask(
         self, X: Any, y: Any, dtype: Any, first: bool, y_numeric: bool = False
     ) -> tuple[Any, Array]:
-        """Rows that workers hold, as X, and y."""
+        """X as rows on Dask's workers, and y."""
         data = on_dask()
         table = data.Table(X)
         like = validate_data(self, table.head, reset=first, dtype=dtype)
@@ -431,14 +437,14 @@ class NNEstimator(BaseEstimator):
         return data.SpreadRows(table, len(targets), like), targets
 
     def _outputs(self, X: ArrayLike) -> Array:
-        """What the network gives, shape (n_samples, n_outputs)."""
+        """The output of the network, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
         _arrays.check_readable(X, "X")
         return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
 
 
 def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
-    """The targets, and beside them the weights of the samples, checked."""
+    """The targets, together with the weights of the samples where there are any."""
     if sample_weight is None:
         return targets
     if not isinstance(x, np.ndarray):
@@ -447,22 +453,22 @@ def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64)
     if (weights < 0).any() or not weights.any():
         raise ValueError("sample_weight must not be negative or all 0")
-    return _weights.WeightedTargets(targets, weights)
+    return WeightedTargets(targets, weights)
 
 
 def _of(array: Any, index: Array) -> Any:
-    """Some rows, wherever they are."""
+    """Rows by index, in memory or on Dask."""
     return array.of(index) if hasattr(array, "of") else array[index]
 
 
 def _held(x: Any) -> AbstractContextManager[Any]:
-    """What holds the rows while there is training: nothing is needed for an array in memory."""
+    """A context that holds rows on Dask's workers during the training; an array in memory needs none."""
     return nullcontext() if isinstance(x, np.ndarray) else x
 
 
 @contextmanager
 def _until_interrupted() -> Iterator[None]:
-    """Ctrl-C ends the training, not the program: what was learned is kept, with a warning, as scikit-learn does."""
+    """Let Ctrl-C end the training with a warning, not the program; the network stays as trained, as in scikit-learn."""
     try:
         yield
     except KeyboardInterrupt:
@@ -472,6 +478,6 @@ def _until_interrupted() -> Iterator[None]:
 
 
 def outputs(net: nn.Sequential, x: Array) -> Array:
-    """What the network gives, some rows at a time."""
-    parts = [net.forward(x[first : first + _ROWS]) for first in range(0, len(x), _ROWS)]
+    """The output of the network, computed in batches."""
+    parts = [net.forward(x[first : first + ROWS]) for first in range(0, len(x), ROWS)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

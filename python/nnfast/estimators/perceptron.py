@@ -26,7 +26,7 @@ _ELEMENTWISE: dict[str, MakesLayer] = {
 } | {"logistic": nn.Sigmoid, "gelu_tanh": partial(nn.GELU, "tanh")}
 ACTIVATIONS = ("identity", *_ELEMENTWISE, *_HALVING)
 
-# Before these the first weights are Xavier's; He's allow for the half that ReLU and its kin cut off.
+# Activations with Xavier's initial weights; the others have He's, which allow for the half that ReLU cuts off.
 _XAVIER = ("identity", "logistic", "sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign")
 
 
@@ -60,7 +60,7 @@ def network(
 
 
 def check_activation(activation: Any) -> None:
-    """A name, or a function."""
+    """Check a name, or a function."""
     if isinstance(activation, nn.Layer):
         raise TypeError(
             f"activation must be a name or a function that makes a layer, got {activation!r}"
@@ -70,7 +70,7 @@ def check_activation(activation: Any) -> None:
 
 
 def _activation(activation: str | MakesLayer, width: int, dtype: DTypeLike) -> list[nn.Layer]:
-    """The layer of a name, or what a function makes; none for the identity."""
+    """The layer by its name, or that a function makes; none for the identity."""
     if activation == "identity":
         return []
     if activation == "prelu":

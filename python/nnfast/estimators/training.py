@@ -1,0 +1,301 @@
+"""The training loop of the estimators: batches, steps, epochs, learning rates, and when to stop."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from functools import cached_property, partial
+from itertools import pairwise
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast import _checks, nn, optim, schedules
+from nnfast.nn.layer import Buffer
+from nnfast.optim.optimizer import Optimizer
+
+Array = NDArray[Any]
+Loss = Callable[..., tuple[float, Array]]
+FunctionOfStep = Callable[[int], float]
+HowToSchedule = str | FunctionOfStep | schedules.ReduceOnPlateau | None
+HowToOptimize = str | Callable[..., Optimizer]
+
+WEIGHT_DECAY = 1e-3
+"""For rules whose default is 0."""
+
+_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    name.lower(): getattr(optim, name) for name in optim.__all__ if name != "StepStats"
+} | {
+    "momentum": partial(optim.SGD, momentum=0.9),
+    "nesterov": partial(optim.SGD, momentum=0.9, nesterov=True),
+}
+_SCHEDULES: dict[str, Callable[[float, int], FunctionOfStep]] = {
+    "linear": lambda lr, steps: schedules.Linear(lr, 0.0, steps),
+    "cosine": schedules.Cosine,
+    "onecycle": schedules.OneCycle,
+}
+
+
+class WeightedTargets:
+    """Targets with a weight for each row, indexed together as one array."""
+
+    __slots__ = ("values", "weights")
+
+    def __init__(self, values: Array, weights: Array) -> None:
+        self.values, self.weights = values, weights
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> "WeightedTargets":
+        return WeightedTargets(self.values[rows], self.weights[rows])
+
+
+def split_weights(targets: Any) -> tuple[Array, Array | None]:
+    """The targets, and the weights if there are any."""
+    if isinstance(targets, WeightedTargets):
+        return targets.values, targets.weights
+    return targets, None
+
+
+class Epoch(NamedTuple):
+    """The statistics of an epoch."""
+
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+class Rows(Protocol):
+    """The rows to train on: they make batches, and compute the gradients of one."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
+        """A batch for each part of the order; it is valid until the next."""
+
+    def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
+        """The loss of a batch, and its gradients in the network's own arrays."""
+
+
+class InMemory:
+    """The rows of an array."""
+
+    def __init__(self, x: Array) -> None:
+        self._x = x
+        self._memory = Buffer()
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
+        # Always a copy, so that the network does not keep the caller's x.
+        for part in parts:
+            out = self._memory.take((part.stop - part.start, self._x.shape[1]), self._x.dtype)
+            # "raise" would gather into a copy of `out` first.
+            yield np.take(self._x, order[part], axis=0, out=out, mode="clip")
+
+    def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
+        z = net.forward(batch, training=True)
+        values, weights = split_weights(targets)
+        value, dz = loss(z, values, sample_weight=weights, out=z)
+        net.backward(dz)
+        return value
+
+
+class Training:
+    """A network, and what trains it an epoch at a time; it goes on where it stopped.
+
+    loss(z, targets, sample_weight=None, out=z) gives the loss and its gradient. The schedule is a function of the step,
+    something that looks at every epoch, or None for a constant rate.
+    """
+
+    def __init__(
+        self,
+        net: nn.Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        schedule: FunctionOfStep | schedules.ReduceOnPlateau | None,
+        rng: np.random.Generator,
+    ) -> None:
+        self.net, self.optimizer = net, optimizer
+        self._loss, self._rng = loss, rng
+        self._rate: FunctionOfStep | None = None
+        self._plateau: schedules.ReduceOnPlateau | None = None
+        if isinstance(schedule, schedules.ReduceOnPlateau):
+            self._plateau = copy(schedule)
+            optimizer.lr = schedule.lr
+        else:
+            self._rate = schedule
+
+    @cached_property
+    def _grads(self) -> list[Array]:
+        return [grad for pairs in _by_decay(self.net) for _, grad in pairs]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_grads"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # In what joblib wrote of version 0.1, the optimizer's arrays are not those of the network.
+        vars(self).pop("_grads", None)
+        self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
+
+    def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
+        """Train one epoch over contiguous x and y at each iteration."""
+        rows = InMemory(x) if isinstance(x, np.ndarray) else x
+        parts = batches(len(x), batch_size)
+        order = np.arange(len(x))
+        while True:
+            begin = perf_counter()
+            if shuffle:
+                order = self._rng.permutation(len(x))
+            targets, total = y[order], 0.0
+            for part, batch in zip(parts, rows.batches(order, parts), strict=True):
+                total += (part.stop - part.start) * self._step(rows, batch, targets[part])
+                # The next step would fail on the NaN in its statistics, with an error that says less.
+                if not math.isfinite(total):
+                    break
+            yield Epoch(total / len(x), float(self.optimizer.lr), perf_counter() - begin)
+
+    def end_epoch(self, loss: float, score: float | None) -> None:
+        """Pass the loss, or with mode "max" the validation score, to a ReduceOnPlateau."""
+        if self._plateau is not None:
+            metric = loss if self._plateau.mode == "min" else score
+            assert metric is not None  # check_schedule
+            self.optimizer.lr = self._plateau.update(metric)
+
+    def _step(self, rows: Rows, batch: Array, targets: Array) -> float:
+        if self._rate is not None:
+            self.optimizer.lr = self._rate(self.optimizer.step_count)
+        loss = rows.gradients(self.net, self._loss, batch, targets)
+        self.optimizer.step(self._grads)
+        return loss
+
+
+class Patience:
+    """Counts epochs whose score is not better than the best by more than tol."""
+
+    def __init__(self, tol: float, most: float) -> None:
+        self._tol, self._most = tol, most
+        self._best, self._waited = -math.inf, 0
+
+    def is_best(self, score: float) -> bool:
+        """Report the score of an epoch, and return whether it is the best; NaN never is."""
+        self._waited = 0 if score > self._best + self._tol else self._waited + 1
+        if not score > self._best:
+            return False
+        self._best = score
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there were too many of these epochs."""
+        return self._waited >= self._most
+
+
+def batches(n: int, size: int) -> list[slice]:
+    """n rows in parts of that size; a last one of one row, in which BatchNorm finds no variance, joins that before."""
+    ends = [*range(size, n, size), n]
+    if n > size and n % size == 1:
+        del ends[-2]
+    return [slice(first, last) for first, last in pairwise([0, *ends])]
+
+
+def why_not_finite(x: Any, y: Array, lr: float) -> str:
+    """Advice where the loss is not finite."""
+    for name, array in (("X", x), ("y", y)):
+        largest = float(np.abs(array).max()) if isinstance(array, np.ndarray) else array.largest()
+        if largest > 1e3 and array.dtype.kind == "f":  # classes are numbered
+            return f"{name} has values up to {largest:.3g}: standardise it"
+    return f"the learning rate, {lr:.3g}, may be too high"
+
+
+# ---- optimizers and schedules by name ----
+
+
+def check_optimizer(how: Any) -> None:
+    """Check a name, or a function."""
+    if not callable(how):
+        _checks.one_of(how, _OPTIMIZERS, "optimizer")
+
+
+def optimizer_of(
+    how: HowToOptimize, net: nn.Sequential, lr: float | None, weight_decay: float | None
+) -> Optimizer:
+    """The optimizer of a network's parameters; only weights of dense layers decay."""
+    decaying, others = ([param for param, _ in pairs] for pairs in _by_decay(net))
+    make = _OPTIMIZERS[how] if isinstance(how, str) else how
+    made = make([{"params": decaying}, {"params": others, "weight_decay": 0.0}])
+    if not isinstance(made, Optimizer):
+        raise TypeError(
+            f"optimizer must return an nnfast.optim.Optimizer, got {type(made).__name__}"
+        )
+    if lr is not None:
+        made.lr = lr
+    if weight_decay is not None:
+        made.weight_decay = weight_decay
+    elif isinstance(how, str) and made.weight_decay == 0:
+        made.weight_decay = WEIGHT_DECAY
+    return made
+
+
+def check_schedule(how: Any, lr: float | None, scored: bool) -> None:
+    """Check that it is None, a name, a function, or a ReduceOnPlateau whose metric there is."""
+    if how is None or isinstance(how, str):
+        if how is not None:
+            _checks.one_of(how, _SCHEDULES, "schedule")
+        return
+    if isinstance(how, schedules.ReduceOnPlateau):
+        if how.mode == "max" and not scored:
+            raise ValueError("schedule must have mode 'min' where early_stopping is False")
+    elif not callable(how):
+        raise TypeError(
+            "schedule must be None, a name, a function of the step or a ReduceOnPlateau, "
+            f"got {type(how).__name__}"
+        )
+    if lr is not None:
+        raise ValueError("learning_rate_init must be None where schedule has the rates")
+
+
+def schedule_of(
+    how: HowToSchedule, lr: float, steps: int
+) -> FunctionOfStep | schedules.ReduceOnPlateau | None:
+    """The schedule of a name from a rate on over a number of steps; others as they are."""
+    return _SCHEDULES[how](lr, steps) if isinstance(how, str) else how
+
+
+def _by_decay(net: nn.Sequential) -> tuple[list[tuple[Array, Array]], list[tuple[Array, Array]]]:
+    """Parameters with their gradients: the weights of dense layers, and the rest."""
+    decaying: list[tuple[Array, Array]] = []
+    others: list[tuple[Array, Array]] = []
+    for layer in net:
+        grads = layer.named_grads()
+        for name, param in layer.named_params().items():
+            decays = isinstance(layer, nn.Dense) and name == "weight"
+            (decaying if decays else others).append((param, grads[name]))
+    return decaying, others
+
+
+# ---- progress ----
+
+
+@contextmanager
+def progress(shown: bool, total: int) -> Iterator[Callable[..., None]]:
+    """A function that shows an epoch's numbers in a bar, or nothing."""
+    if not shown:
+        yield lambda **numbers: None
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError("verbose=True needs tqdm: pip install 'nnfast[sklearn]'") from error
+    with tqdm(total=total, unit="epoch") as bar:
+
+        def show(**numbers: float) -> None:
+            bar.set_postfix(numbers, refresh=False)
+            bar.update()
+
+        yield show

@@ -1,0 +1,66 @@
+"""Optimizers: classes and arguments named as in PyTorch, one kernel call for all arrays of a step.
+
+Parameters are float16, float32 or float64 arrays of any shapes, updated in place, in a list, in a dict, or in groups
+with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
+``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
+float32, and so is the master copy of them that is updated: other writes to the parameters are undone by the next step.
+``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
+``opt.groups``. Whether there is momentum, and centered and amsgrad, are fixed at construction.
+
+All rules take these arguments by name:
+
+maximize : bool, default False
+    Climb instead of descend.
+decoupled_weight_decay : bool
+    Whether weight_decay shrinks the parameters by the factor 1 - lr weight_decay, as AdamW's does, or is the L2
+    penalty, whose gradient weight_decay p joins the gradient.
+clip_value : float, optional
+    Gradients are clipped to [-clip_value, clip_value].
+clip_norm : float, optional
+    A gradient of a larger norm is scaled down to it, each array by itself.
+clip_global_norm : float, optional
+    Gradients are scaled down together so that the norm of all of them as one vector is at most this, as
+    ``torch.nn.utils.clip_grad_norm_`` does it. At most one of the three may be given.
+skip_nonfinite : bool, default False
+    Whether a step with a NaN or an infinity among its gradients is skipped; ``opt.skipped_count`` counts such steps.
+ema_decay : float in [0, 1), optional
+    Keep a running average of the parameters, ``opt.averaged_params()``, in the same pass.
+ema_bias_correction : bool, default True
+    Whether the average begins at zero and is corrected for that, or begins at the parameters.
+convention : "torch", "keras", "optax" or "cs231n", default "torch"
+    The system whose defaults hold, and whose placement of eps, learning rate and corrections, so that results match.
+
+What ``state_dict`` and ``save`` give has the settings, too, those of groups included; ``load_state_dict`` and ``load``
+restore them, unless ``keep_settings=True`` leaves all as they are.
+
+Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
+"""
+
+from nnfast.optim.optimizer import Optimizer as Optimizer
+from nnfast.optim.optimizer import StepStats
+from nnfast.optim.rules import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+)
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "StepStats",
+]

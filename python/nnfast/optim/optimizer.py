@@ -1,0 +1,664 @@
+"""The base of all optimizers: parameter groups, state arrays, settings, and the options of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+from operator import itemgetter
+from typing import Any, ClassVar, Literal, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast import _array_lists, _checks
+from nnfast._array_lists import Arrays
+from nnfast._load import _core
+from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copies, share_in
+
+Convention = Literal["torch", "keras", "optax", "cs231n"]
+Params = Arrays | Sequence[Mapping[str, Any]]
+Values = tuple[float, ...]
+
+# The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
+_SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
+_SUMS = 5  # of squares and counts, for each parameter
+
+_NO_CLIP, _CLIP_EACH, _CLIP_GLOBAL = range(3)
+
+
+class Options(TypedDict, total=False):
+    """Options that all rules take; see the docstring of nnfast.optim."""
+
+    maximize: bool
+    decoupled_weight_decay: bool
+    clip_value: float | None
+    clip_norm: float | None
+    clip_global_norm: float | None
+    skip_nonfinite: bool
+    ema_decay: float | None
+    ema_bias_correction: bool
+    convention: Convention
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """Statistics of a step, one for each parameter, in their order.
+
+    Norms are Euclidean, accumulated in float64 in the pass that updates the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> opt = nf.optim.SGD([np.array([3.0, 4.0])], lr=0.1)
+    >>> stats = opt.step([np.array([0.0, 1.0])], stats=True)
+    >>> stats.grad_norm, stats.update_norm.round(6), stats.ratio.round(3)
+    (array([1.]), array([0.1]), array([0.02]))
+    """
+
+    grad_norm: NDArray[np.float64]
+    """Norm of the gradient as given, before clipping and weight decay."""
+    update_norm: NDArray[np.float64]
+    """Norm of the change of the parameter."""
+    param_norm: NDArray[np.float64]
+    """Norm of the parameter after the step; NaN where the step was skipped."""
+    nans: NDArray[np.int64]
+    """Number of gradient elements that are NaN."""
+    infinities: NDArray[np.int64]
+    """Number of gradient elements that are infinite."""
+    skipped: bool
+    """Whether the step was skipped, as a gradient was not finite and skip_nonfinite is set."""
+
+    @property
+    def ratio(self) -> NDArray[np.float64]:
+        """update_norm / param_norm: about 1e-3 while a network trains well."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.update_norm / self.param_norm
+
+    @property
+    def global_grad_norm(self) -> float:
+        """The norm of all gradients as one vector."""
+        largest = float(self.grad_norm.max(initial=0))
+        if not 0 < largest < inf:
+            return largest
+        return largest * sqrt(float(np.square(self.grad_norm / largest).sum()))
+
+
+class Optimizer(Resumable):
+    """The base of all rules."""
+
+    _kind = "optimizer"
+    _optional = frozenset({"skipped_count"})
+
+    lr: float
+    weight_decay: float
+    state: dict[str, list[NDArray[Any]]]
+
+    # The defaults of each convention that has the rule.
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
+        # The arguments are a rule's locals(), in which settings are found by their names.
+        self._take_options(options)
+        self.convention = options.get("convention", "torch")
+        decoupled = {"decoupled_weight_decay": options.get("decoupled_weight_decay")}
+        given = {name: {**arguments, **decoupled}.get(name) for name in self.defaults["torch"]}
+        vars(self).update(settings_of(type(self), self.convention, given))
+        self.params, self._names, self._group_of, self.groups = _flattened(params)
+        _require_distinct(self._names or [])
+        for i, group in enumerate(self.groups):
+            self._check_group(group, f"params[{i}]")
+        self._rule_name, self._state_names = self._rule()
+        self._values_of = itemgetter(*(name for name in self.defaults["torch"] if name != "lr"))
+        self._checked = [self._settings(group) for group in self.groups or ({},)]
+        self._seen = [self._values_of(settings) for settings in self._checked]
+        self._make_state()
+
+    def _make_state(self) -> None:
+        self.step_count = 0
+        self.skipped_count = 0
+        self._core = self._new_core()
+        self._check_kinds()
+        any_float16 = any(p.dtype == np.float16 for p in self.params)
+        self._master: list[NDArray[Any] | None] | None = None
+        if any_float16:
+            self._master = [_copy_of_float16(p) for p in self.params]
+        self.state = {name: [self._zeros(p) for p in self.params] for name in self._state_names}
+        self.ema: list[NDArray[Any]] | None = None
+        self._ema_weight = 1.0  # of what the average began with
+        if self.ema_decay is not None:
+            self.ema = [self._ema_start(p) for p in self.params]
+        self._core.check(self.params, self._states(), self.ema, self._master, self._names)
+
+    def _new_core(self) -> _core.Optimizer:
+        hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
+        return _core.Optimizer(self._rule_name, list(self._state_names), hyperparameters)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles; the core is made again by __setstate__.
+        return {name: value for name, value in super().__getstate__().items() if name != "_core"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_made" in vars(self):  # its name in version 0.1
+            self._rule_name = vars(self).pop("_made")
+        self._core = self._new_core()
+
+    def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
+        """Update the parameters with their gradients.
+
+        Parameters
+        ----------
+        grads : sequence or mapping of ndarrays
+            As params were given: as many, in the same order or under the same names (of groups, in their order),
+            of the same shapes and dtypes. They are only read: NumPy scalars serve parameters of shape (), numbers and
+            lists of numbers take the parameter's dtype. None leaves its parameter, with its state, as it is.
+        stats : bool, default False
+            Whether to return norms and counts, which the same pass finds.
+
+        Returns
+        -------
+        stats : StepStats or None
+
+        Raises
+        ------
+        TypeError
+            If a gradient is not an array_like of its parameter's dtype.
+        ValueError
+            If shapes or counts differ, a parameter has become read-only, or arrays share memory. Nothing is changed
+            then.
+        """
+        arrays = _array_lists.values_like(grads, self._names, "grads")
+        t = self.step_count + 1
+        try:
+            done, sums = self._run(t, arrays, stats)
+        except TypeError:  # nothing has been written
+            if all(grad is not None for grad in arrays):
+                raise
+            done, sums = self._run_given(t, arrays, stats)
+        if done:
+            self._done(t)
+        else:
+            self.skipped_count += 1
+        return _stats(sums, not done) if sums is not None else None
+
+    def _run(
+        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
+    ) -> tuple[bool, NDArray[np.float64] | None]:
+        """A step of all parameters, or of the chosen ones alone."""
+        params, states, keys = self.params, self._states(), self._names
+        ema, master, group_of = self.ema, self._master, self._group_of
+        if chosen is not None:
+            keys = _some(keys or range(len(params)), chosen)
+            params, ema, master, group_of = (
+                _some(values, chosen) for values in (params, ema, master, group_of)
+            )
+            states = [_some(state, chosen) for state in states]
+        return self._core.step(
+            params,
+            grads,
+            states,
+            ema,
+            master,
+            self._all_hyperparameters(t),
+            group_of,
+            self._clip_kind,
+            self._clip_limit,
+            self._clip_value != inf,
+            self.skip_nonfinite,
+            stats,
+            keys,
+        )
+
+    def _run_given(
+        self, t: int, grads: list[Any], stats: bool
+    ) -> tuple[bool, NDArray[np.float64] | None]:
+        """A step of the parameters that have a gradient; for the others, only averages are updated."""
+        if len(grads) != len(self.params):
+            raise ValueError(
+                f"grads must have one array for each of the {len(self.params)} parameters, got {len(grads)}"
+            )
+        chosen = [i for i, grad in enumerate(grads) if grad is not None]
+        done, sums = self._run(t, [grads[i] for i in chosen], stats, chosen)
+        left = sorted(set(range(len(grads))) - set(chosen))
+        if done and self.ema is not None and self.ema_decay is not None:
+            for i in left:
+                average = self.ema[i]
+                master = self._master and self._master[i]
+                param = self.params[i] if master is None else master
+                average += average.dtype.type(1 - self.ema_decay) * (param - average)
+        if sums is not None:
+            given, sums = sums, np.zeros((len(grads), _SUMS))
+            sums[chosen] = given
+            for i in left:
+                sums[i, 2] = np.square(self.params[i], dtype=np.float64).sum()
+        return done, sums
+
+    def __repr__(self) -> str:
+        count = sum(param.size for param in self.params)
+        groups = f" in {len(self.groups)} groups" if len(self.groups) > 1 else ""
+        shown = {"lr": self.lr}
+        shown |= {name: getattr(self, name) for name in self.defaults["torch"]}
+        shown |= self._options_in_use()
+        settings = "".join(
+            f", {name}={value!r}" for name, value in shown.items() if value is not None
+        )
+        return (
+            f"{type(self).__name__}({len(self.params)} arrays of {count:,} parameters{groups}{settings}, "
+            f"step_count={self.step_count})"
+        )
+
+    def _options_in_use(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        clip = {_CLIP_EACH: "clip_norm", _CLIP_GLOBAL: "clip_global_norm"}.get(self._clip_kind)
+        found: dict[str, Any] = {} if clip is None else {clip: self._clip_limit}
+        if self._clip_value != inf:
+            found["clip_value"] = self._clip_value
+        for name in ("maximize", "skip_nonfinite", "ema_decay"):
+            if getattr(self, name):
+                found[name] = getattr(self, name)
+        if self.convention != "torch":
+            found["convention"] = self.convention
+        return found
+
+    def averaged_params(self) -> Any:
+        """The running average of the parameters (EMA), as copies in the form that params were given in.
+
+        Returns
+        -------
+        averages : list or dict of ndarrays
+            With bias correction divided by 1 - decay**t, so that early averages are of the parameters alone. float16
+            parameters have float32 averages.
+
+        Raises
+        ------
+        ValueError
+            If the optimizer was made without ema_decay, or has made no step yet.
+        """
+        if self.ema is None:
+            raise ValueError("ema_decay must be given to an optimizer that is to average")
+        if self.step_count == 0:
+            raise ValueError("there is no average before the first step")
+        share = 1 - self._ema_weight if self.ema_bias_correction else 1.0
+        # Of an array without axes NumPy's quotient is no array.
+        averages = [np.asarray(average / average.dtype.type(share)) for average in self.ema]
+        return averages if self._names is None else dict(zip(self._names, averages, strict=True))
+
+    # ---- what a rule defines ----
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        """Its name in cpp/kernels/optim.hpp, and the names of its state arrays."""
+        raise NotImplementedError
+
+    def _any(self, name: str) -> bool:
+        """Whether a setting is on, in any group."""
+        return bool(getattr(self, name)) or any(group.get(name) for group in self.groups)
+
+    def _same_for_all(self, name: str) -> None:
+        """A ValueError if a group sets an option that decides which state arrays there are."""
+        for i, group in enumerate(self.groups):
+            if name in group:
+                raise ValueError(f"params[{i}] must not set {name!r}, which is for all groups")
+
+    def _of_param(self, i: int, name: str) -> Any:
+        """A setting as it is for parameter i."""
+        group = self.groups[self._group_of[i]] if self._group_of else {}
+        return group.get(name, getattr(self, name))
+
+    def _hyperparameters(self) -> tuple[str, ...]:
+        """Names of what _values returns, as cpp/kernels/optim.hpp has them."""
+        raise NotImplementedError
+
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+        """The rule's hyperparameters at step t."""
+        raise NotImplementedError
+
+    def _rule_scalars(self) -> dict[str, list[float]]:
+        """Scalars of the rule's state, one for each group."""
+        return {}
+
+    # ---- settings ----
+
+    def _take_options(self, options: Options) -> None:
+        unknown = options.keys() - Options.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
+        self.maximize = bool(options.get("maximize", False))
+        self.skip_nonfinite = bool(options.get("skip_nonfinite", False))
+        self.ema_bias_correction = bool(options.get("ema_bias_correction", True))
+        decay = options.get("ema_decay")
+        self.ema_decay = None if decay is None else _checks.unit_interval(decay, "ema_decay")
+        limits = {
+            name: _checks.positive(options[name], name)
+            for name in ("clip_value", "clip_norm", "clip_global_norm")
+            if options.get(name) is not None
+        }
+        if len(limits) > 1:
+            raise ValueError(f"{' and '.join(limits)} exclude each other")
+        self._clip_value = limits.get("clip_value", inf)
+        self._clip_kind = (
+            _CLIP_EACH
+            if "clip_norm" in limits
+            else _CLIP_GLOBAL
+            if "clip_global_norm" in limits
+            else _NO_CLIP
+        )
+        self._clip_limit = limits.get("clip_norm", limits.get("clip_global_norm", inf))
+
+    def _check_group(self, group: Mapping[str, Any], name: str) -> None:
+        """A group may set what the optimizer has as numbers and switches."""
+        for key, value in group.items():
+            if key not in self.defaults["torch"]:
+                raise ValueError(f"{name} must not set {key!r}")
+            _check_setting(key, value, name)
+
+    def _all_hyperparameters(self, t: int) -> tuple[Values, ...]:
+        """The hyperparameters of each group."""
+        if self._group_of is None:
+            return (self._group_hyperparameters(t, 0, {}),)
+        if (len(self.params), len(self.groups)) != (len(self._group_of), len(self._checked)):
+            raise ValueError("params and groups must be as many as when the optimizer was made")
+        return tuple(
+            self._group_hyperparameters(t, i, group) for i, group in enumerate(self.groups)
+        )
+
+    def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a group as Python's numbers, so that corrections are computed in double precision."""
+        own = {**vars(self), **group}
+        return check_settings({name: own[name] for name in self.defaults["torch"]})
+
+    def _checked_again(self, given: Mapping[str, Any], index: int) -> dict[str, Any]:
+        """The settings of a group after one was changed."""
+        settings = self._settings(given)
+        rule, _ = self._rule()
+        if self._rule_name not in (rule, f"{rule}_momentum"):
+            raise ValueError(
+                "momentum, centered and amsgrad are chosen when the optimizer is made: "
+                f"it is {self._rule_name}, and cannot become {rule}"
+            )
+        self._checked[index] = settings
+        self._seen[index] = self._values_of(settings)
+        return settings
+
+    def _group_hyperparameters(self, t: int, index: int, group: Mapping[str, Any]) -> Values:
+        given = {**self.__dict__, **group} if group else self.__dict__
+        settings = self._checked[index]
+        if self._values_of(given) != self._seen[index]:
+            settings = self._checked_again(given, index)
+        lr = _checks.not_negative(given["lr"], "lr")
+        decay = settings["weight_decay"]
+        shrink = 1.0
+        if settings["decoupled_weight_decay"]:
+            shrink, decay = 1 - lr * decay, 0.0
+        return (
+            -1.0 if self.maximize else 1.0,
+            self._clip_value,
+            decay,
+            shrink,
+            self.ema_decay or 0.0,
+            *self._values(t, lr, settings, index),
+        )
+
+    # ---- arrays ----
+
+    def _check_kinds(self) -> None:
+        for key, param in zip(self._names or range(len(self.params)), self.params, strict=True):
+            if not isinstance(param, np.ndarray):
+                raise TypeError(
+                    f"params[{key!r}] must be a numpy.ndarray, got {type(param).__name__}"
+                )
+
+    def _states(self) -> list[list[NDArray[Any]]]:
+        """The state arrays by name, as a dict that the caller made may have another order."""
+        try:
+            # A list: of tuples that grow while they are made CPython keeps thousands for later.
+            return [self.state[name] for name in self._state_names]
+        except KeyError as error:
+            raise ValueError(f"state must have {error}") from None
+
+    def _zeros(self, param: NDArray[Any]) -> NDArray[Any]:
+        return np.zeros_like(param, dtype=kept_dtype(param))
+
+    def _ema_start(self, param: NDArray[Any]) -> NDArray[Any]:
+        return self._zeros(param) if self.ema_bias_correction else param.astype(kept_dtype(param))
+
+    def _done(self, t: int) -> None:
+        self.step_count = t
+        if self.ema_decay is not None:
+            self._ema_weight *= self.ema_decay
+
+    def _state_arrays(self) -> dict[str, NDArray[Any]]:
+        states = dict(zip(self._state_names, self._states(), strict=True))
+        return by_name({**states, "ema": self.ema, "master": self._master}, self._names)
+
+    def _scalars(self) -> dict[str, NDArray[Any]]:
+        found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
+        found["skipped_count"] = self.skipped_count
+        if self.ema_decay is not None:
+            found["ema_weight"] = self._ema_weight
+        return {name: np.array(value) for name, value in found.items()}
+
+    def _check_scalars(self, given: dict[str, Any]) -> None:
+        for name, value in given.items():
+            if name.endswith("_count"):
+                count_in(value, name)
+            else:
+                for each in value if isinstance(value, list) else [value]:
+                    share_in(each, name)
+
+    def _take_scalars(self, given: dict[str, Any]) -> None:
+        self.step_count = given["step_count"]
+        self.skipped_count = given.get("skipped_count", self.skipped_count)
+        self._ema_weight = given.get("ema_weight", self._ema_weight)
+        for name in self._rule_scalars():
+            setattr(self, f"_{name}", given[name])
+
+    # ---- settings in a state ----
+
+    def _saved_settings(self) -> dict[str, Any]:
+        """The present settings; where one is invalid, its last valid value."""
+        groups = self.groups or [{}]
+        checked = [
+            {name: self._valid(i, name, own) for name in self.defaults["torch"]}
+            for i, own in enumerate(groups)
+        ]
+        top = {name: self._valid(0, name, {}) for name in self.defaults["torch"]}
+        found = top | {name: getattr(self, name) for name in _OPTIONS_SAVED} | self._clips()
+        if self._group_of is not None:
+            found["groups"] = [
+                {"params": self._group_of.count(i), **{name: checked[i][name] for name in group}}
+                for i, group in enumerate(self.groups)
+            ]
+        return found
+
+    def _valid(self, index: int, name: str, group: Mapping[str, Any]) -> Any:
+        try:
+            return _check_setting(name, group.get(name, getattr(self, name)))
+        except (TypeError, ValueError):
+            return self._checked[index][name]
+
+    def _checked_settings(self, given: dict[str, Any]) -> Any:
+        # Tried out on a copy, so that an error changes nothing.
+        tried = object.__new__(type(self))
+        vars(tried).update(vars(self))
+        tried._take_groups(given.pop("groups", None), bool(given))
+        given = {**self._saved_settings(), **given}
+        given.pop("groups", None)
+        for name, value in given.items():
+            if name in self.defaults["torch"]:
+                setattr(tried, name, _check_saved(name, value))
+            elif name not in Options.__annotations__:
+                raise ValueError(f"state['settings'] has {name!r}")
+        switches = {name: _check_saved(name, given[name]) for name in _SWITCHES_OF_ALL}
+        others = {name: given[name] for name in (*_CLIPS, "ema_decay")}
+        tried._take_options(cast(Options, switches | others))
+        if (tried.ema_decay is None) != (self.ema_decay is None):
+            raise ValueError(f"state['settings'] must have ema_decay, got {tried.ema_decay}")
+        tried.convention = given["convention"]
+        settings_of(type(self), tried.convention, {})
+        rule, _ = tried._rule()
+        if self._rule_name not in (rule, f"{rule}_momentum"):
+            raise ValueError(f"state['settings'] must be those of {self._rule_name}, got {rule}")
+        return tried
+
+    def _take_settings(self, checked: Any) -> None:
+        own = (*self.defaults["torch"], *_OPTIONS_SAVED)
+        for name in (*own, "_clip_value", "_clip_kind", "_clip_limit"):
+            setattr(self, name, getattr(checked, name))
+        for group, saved in zip(self.groups, checked.groups, strict=True):
+            group.clear()
+            group.update(saved)
+        self._checked = [self._settings(group) for group in self.groups or ({},)]
+        self._seen = [self._values_of(settings) for settings in self._checked]
+
+    def _clips(self) -> dict[str, float | None]:
+        """The clipping limits, by their arguments."""
+        return {
+            "clip_value": None if self._clip_value == inf else self._clip_value,
+            "clip_norm": self._clip_limit if self._clip_kind == _CLIP_EACH else None,
+            "clip_global_norm": self._clip_limit if self._clip_kind == _CLIP_GLOBAL else None,
+        }
+
+    def _take_groups(self, given: Any, required: bool) -> None:
+        """Set the settings of the groups, in new dicts."""
+        of = self._group_of
+        counts = None if of is None else [of.count(i) for i in range(len(self.groups))]
+        if given is None and not required:
+            return
+        if given is not None and not (
+            isinstance(given, list) and all(isinstance(group, dict) for group in given)
+        ):
+            raise TypeError(f"state['settings']: groups must be a list of objects, got {given!r}")
+        groups = None if given is None else [dict(group) for group in given]
+        found = None if groups is None else [group.pop("params", None) for group in groups]
+        if found != counts:
+            raise ValueError(
+                "state must have settings for as many groups of as many parameters as params has, "
+                f"{counts}, got {found}; keep_settings=True leaves all settings as they are"
+            )
+        for i, group in enumerate(groups or []):
+            for name, value in group.items():
+                if name not in self.defaults["torch"]:
+                    raise ValueError(f"state['settings']: groups[{i}] has {name!r}")
+                group[name] = _check_saved(name, value)
+        self.groups = groups or []
+
+
+_SWITCHES_OF_ALL = ("maximize", "skip_nonfinite", "ema_bias_correction")
+_OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", "ema_decay")
+_CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
+
+
+def _check_saved(name: str, value: Any) -> Any:
+    """Check a setting of a saved state."""
+    if name in _SWITCHES or name in _SWITCHES_OF_ALL:
+        if not isinstance(value, bool):
+            raise TypeError(f"state['settings']: {name} must be a bool, got {value!r}")
+        return value
+    return _check_setting(name, value, "state['settings']")
+
+
+def _some(values: Any, chosen: list[int]) -> Any:
+    """The values of the chosen parameters, or None for None."""
+    return None if values is None else [values[i] for i in chosen]
+
+
+def _copy_of_float16(param: NDArray[Any]) -> NDArray[Any] | None:
+    return param.astype(np.float32) if param.dtype == np.float16 else None
+
+
+def _flattened(
+    params: Params,
+) -> tuple[list[NDArray[Any]], list[str] | None, list[int] | None, list[dict[str, Any]]]:
+    """The arrays, their names, the group of each, and what groups set."""
+    refuse_copies(params, "params")
+    given = _groups(params)
+    if given is None:
+        plain = cast(Arrays, params)
+        return _array_lists.values(plain, "params"), _array_lists.names_of(plain), None, []
+    arrays: list[NDArray[Any]] = []
+    names: list[str] = []
+    group_of: list[int] = []
+    groups = []
+    for i, group in enumerate(given):
+        if "params" not in group:
+            raise ValueError(f'params[{i}] must have "params"')
+        refuse_copies(group["params"], f"params[{i}]['params']")
+        found = _array_lists.values(group["params"], f"params[{i}]['params']")
+        arrays += found
+        names += _array_lists.names_of(group["params"]) or []
+        group_of += [i] * len(found)
+        groups.append({key: value for key, value in group.items() if key != "params"})
+    if names and len(names) != len(arrays):
+        raise ValueError("params must have names in all groups, or in none")
+    if len(set(names)) != len(names):
+        raise ValueError("params must have names that differ from group to group")
+    return arrays, names or None, group_of, groups
+
+
+def _require_distinct(names: Sequence[Any]) -> None:
+    """A ValueError if names are equal as text, as which they are saved."""
+    if len(set(map(str, names))) != len(names):
+        raise ValueError("params must have names that differ as text")
+
+
+def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:
+    """params, if it is a sequence of groups."""
+    if isinstance(params, Sequence) and params and all(isinstance(g, Mapping) for g in params):
+        return cast(Sequence[Mapping[str, Any]], params)
+    return None
+
+
+def _stats(sums: NDArray[np.float64], skipped: bool) -> StepStats:
+    grad, update, param = sums[:, :3].T
+    if skipped:
+        param = np.full_like(param, np.nan)
+    counts = sums[:, 3:].astype(np.int64).T
+    return StepStats(grad, update, param, counts[0], counts[1], skipped)
+
+
+# ---- settings of rules ----
+
+
+def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
+    """Two floats in [0, 1)."""
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise TypeError(f"{name} must be two numbers, got {betas!r}")
+    return _checks.unit_interval(betas[0], f"{name}[0]"), _checks.unit_interval(
+        betas[1], f"{name}[1]"
+    )
+
+
+_SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay")
+_SHARES = ("alpha", "rho")
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a rule, each checked by its name."""
+    return {name: _check_setting(name, value) for name, value in settings.items()}
+
+
+def _check_setting(name: str, value: Any, within: str | None = None) -> Any:
+    label = name if within is None else f"{within}[{name!r}]"
+    if name == "betas":
+        return two_betas(value, label)
+    if name in _SWITCHES:
+        return bool(value)
+    if name in _SHARES:
+        return _checks.unit_interval(value, label)
+    if name == "dampening":
+        return _checks.real(value, label)
+    return _checks.not_negative(value, label)
+
+
+def settings_of(rule: type[Optimizer], convention: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings, with the convention's defaults for the others."""
+    if convention not in ("torch", "keras", "optax", "cs231n"):
+        raise ValueError(
+            f"convention must be 'torch', 'keras', 'optax' or 'cs231n', got {convention!r}"
+        )
+    if convention not in rule.defaults:
+        raise ValueError(f"convention {convention!r} has no {rule.__name__}")
+    defaults = {**rule.defaults["torch"], **rule.defaults[convention]}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return check_settings({**defaults, **chosen})

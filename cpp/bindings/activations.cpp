@@ -132,10 +132,10 @@ py::dict make_activations(const py::dict& docs) {
   const auto add = [&](const char* name, int inputs, int params, PickElementwise pick, int index, Cost cost) {
     ufuncs[name] = make_ufunc({name, docs[name].cast<std::string>(), inputs, params, pick, index, cost});
   };
-#define NNFAST_ADD(formula, name, params)                                                            \
-  add(name, 1 + params, params, pick_forward, static_cast<int>(Activation::formula), cost_of(name)); \
-  add(name "_backward", 2 + params, params, pick_backward, static_cast<int>(Activation::formula),    \
-      cost_of(name "_backward"));
+#define NNFAST_ADD(formula, name, params)                                                                \
+  add(name, 1 + params, params, pick_forward, static_cast<int>(Activation::formula), listed_cost(name)); \
+  add(name "_backward", 2 + params, params, pick_backward, static_cast<int>(Activation::formula),        \
+      listed_cost(name "_backward"));
   NNFAST_ACTIVATIONS(NNFAST_ADD)
 #undef NNFAST_ADD
   return ufuncs;

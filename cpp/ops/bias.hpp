@@ -14,7 +14,7 @@ struct BiasedOp {
 };
 
 constexpr BiasedOp kBiased[] = {
-#define NNFAST_ROW(formula, name, takes_y) {"_" name, takes_y, cost_of(name), cost_of(name "_backward")},
+#define NNFAST_ROW(formula, name, takes_y) {"_" name, takes_y, listed_cost(name), listed_cost(name "_backward")},
     NNFAST_BIASED(NNFAST_ROW)
 #undef NNFAST_ROW
 };

@@ -113,12 +113,23 @@ constexpr Cost kCosts[] = {
     {"elastic_net", 0.25},
 };
 
-// The entry of a name, without the underscore of names that only Python sees; there must be one.
-consteval Cost cost_of(std::string_view name) {
+// The entry of a name, without the underscore of names that only Python sees, or null.
+consteval const Cost* find_cost(std::string_view name) {
   if (name.starts_with("_")) name.remove_prefix(1);
   for (const Cost& cost : kCosts)
-    if (name == cost.name) return cost;
+    if (name == cost.name) return &cost;
+  return nullptr;
+}
+
+consteval Cost cost_of(std::string_view name) {
+  if (const Cost* cost = find_cost(name)) return *cost;
   throw "costs.hpp has no entry of this name";
+}
+
+// For the formulas in a family's list: one that has not been measured yet costs what most do.
+consteval Cost listed_cost(std::string_view name) {
+  const Cost* cost = find_cost(name);
+  return cost ? *cost : Cost{"", 0.5};
 }
 
 // Whether results of so many bytes go past the caches, of which they would be more than fit.

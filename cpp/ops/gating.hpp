@@ -13,7 +13,8 @@ struct GateOp {
 };
 
 constexpr GateOp kGates[] = {
-#define NNFAST_ROW(formula, name) {"_" name, "_" name "_gate_backward", cost_of(name), cost_of(name "_gate_backward")},
+#define NNFAST_ROW(formula, name) \
+  {"_" name, "_" name "_gate_backward", listed_cost(name), listed_cost(name "_gate_backward")},
     NNFAST_GATES(NNFAST_ROW)
 #undef NNFAST_ROW
 };

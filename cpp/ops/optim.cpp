@@ -13,7 +13,7 @@ namespace nnfast {
 namespace {
 
 constexpr Cost kRuleCosts[] = {
-#define NNFAST_COST(rule, name, states, ...) cost_of(name),
+#define NNFAST_COST(rule, name, states, ...) listed_cost(name),
     NNFAST_OPTIM_RULES(NNFAST_COST)
 #undef NNFAST_COST
 };

@@ -1,6 +1,16 @@
-"""Docstrings of the activations, made of what the table says."""
+"""Docstrings of the activations, made of what the table says; and of functions that share arguments."""
+
+import re
+from collections.abc import Callable
+from inspect import cleandoc, getdoc
+from typing import Any, TypeVar
 
 from nnfast._table import INF, Activation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The entry of one argument, or of several; or the section of errors.
+PARAGRAPH = re.compile(r"^(\w+)(?:(?: :|, ).*(?:\n {4}.+)*|(?<=Raises)\n-+(?:\n.+)*)", re.MULTILINE)
 
 KEYWORDS = """out, where, dtype, casting, order, subok
     As for every NumPy ufunc{more}."""
@@ -147,3 +157,14 @@ def raises(row: Activation) -> str:
         f"Raises\n------\nTypeError\n    If an array is not of real numbers{not_real}, or out cannot take the dtype.\n"
         f"ValueError\n    If shapes do not broadcast, or out is read-only or too small{out_of_range}.\n\n"
     )
+
+
+def like(other: Callable[..., Any]) -> Callable[[F], F]:
+    """Copy the entries of arguments, and of errors, that a docstring names in braces from that of another function."""
+
+    def fill(function: F) -> F:
+        paragraphs = {match[1]: match[0] for match in PARAGRAPH.finditer(getdoc(other) or "")}
+        function.__doc__ = cleandoc(function.__doc__ or "").format_map(paragraphs)
+        return function
+
+    return fill

@@ -1,5 +1,6 @@
 """What kernels cost an element, beside the figures of cpp/ops/costs.hpp."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,15 @@ NARROWER = {"x86-64-v4": 1, "x86-64-v3": 2, "x86-64-v2": 4, "neon": 4}
 # The figure of formulas that have none in costs.hpp (listed_cost).
 USUAL = 0.5
 # Costs that are measured together with another.
-ADDED_TO = {"gradient_norms": "sgd", "step_sums": "sgd"}
+ADDED_TO = {
+    "gradient_norms": "sgd",
+    "step_sums": "sgd",
+    "softmax_row": "softmax",
+    "cross_entropy_row": "cross_entropy",
+    "svm_loss_row": "svm_loss",
+    "score_tiles": "cross_entropy",
+    "binary_cross_entropy": "probabilities",
+}
 
 
 Call = Callable[[], object]
@@ -72,7 +81,8 @@ def all_cases() -> dict[str, Case]:
         inputs = 2 if name.endswith("_backward") else 1
         cases[name] = of_ufunc(ufunc, params=ufunc.nin - inputs)
     cases = {name.removeprefix("_"): case for name, case in cases.items()}
-    return {**cases, **of_layouts(), **of_biases(), **of_random(), **of_optimizers()}
+    cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_losses()}
+    return {**cases, **of_random(), **of_optimizers()}
 
 
 def floats(*shape: int) -> Any:
@@ -159,6 +169,64 @@ def of_biases() -> dict[str, Case]:
         cases[name.removeprefix("_")] = forward(index)
         cases[name.removeprefix("_") + "_backward"] = backward(index)
     return cases
+
+
+def of_softmax() -> dict[str, Case]:
+    """Rows of many elements; and rows of one, for what each row adds."""
+
+    def rows_of(columns: int) -> Case:
+        def case(n: int) -> Call:
+            x, out = floats(n // columns, columns), floats(n // columns, columns)
+            return lambda: _core.softmax(x, out=out)
+
+        return case
+
+    return {"softmax": rows_of(COLUMNS), "softmax_row": rows_of(1)}
+
+
+def of_losses() -> dict[str, Case]:
+    """Losses of elements and of rows, and the check of probabilities, which its error ends."""
+
+    def of_elements(name: str) -> Case:
+        def case(n: int) -> Call:
+            loss, x, t, out = getattr(_core, name), floats(n), floats(n), floats(n)
+            return lambda: loss(x, t, 1.0, None, None, "mean", out)
+
+        return case
+
+    def of_rows(svm: bool, columns: int = COLUMNS, strided: bool = False) -> Case:
+        def case(n: int) -> Call:
+            shape = (columns, n // columns) if strided else (n // columns, columns)
+            z, out = (floats(*shape).T if strided else floats(*shape) for _ in range(2))
+            labels = np.zeros(n // columns, np.int64)
+            if svm:
+                return lambda: _core.svm_loss(z, labels, 1.0, None, "mean", -1, out)
+            return lambda: _core.cross_entropy(
+                True, z, labels, 0.0, None, None, None, "mean", -1, out
+            )
+
+        return case
+
+    def probabilities(n: int) -> Call:
+        p, t, out = floats(n), floats(n), floats(n)
+        p[-1] = 2
+
+        def call() -> None:
+            with contextlib.suppress(ValueError):
+                _core.binary_cross_entropy(p, t, 0.0, None, None, "mean", out)
+
+        return call
+
+    elements = ("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+    return {
+        **{name: of_elements(name) for name in (*elements, "binary_cross_entropy")},
+        "cross_entropy": of_rows(False),
+        "cross_entropy_row": of_rows(False, 1),
+        "svm_loss": of_rows(True),
+        "svm_loss_row": of_rows(True, 1),
+        "score_tiles": of_rows(False, strided=True),
+        "probabilities": probabilities,
+    }
 
 
 def of_random() -> dict[str, Case]:

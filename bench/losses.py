@@ -1,4 +1,4 @@
-"""Cases of the losses: value and gradient; of classes 10."""
+"""Cases of the losses, value and gradient; rows have 10 classes."""
 
 from collections.abc import Callable
 

@@ -153,7 +153,9 @@ def test_gradients_are_clipped_by_their_norm(isa: str, scale: float, each: bool)
         assert stats is not None
         norms = [factor * np.linalg.norm(grad) for grad in grads]
         np.testing.assert_allclose(stats.grad_norm, norms, 1e-12)
-        np.testing.assert_allclose(stats.global_grad_norm / factor, np.hypot(*norms) / factor, 1e-12)
+        np.testing.assert_allclose(
+            stats.global_grad_norm / factor, np.hypot(*norms) / factor, 1e-12
+        )
         ends.append(params)
     for small, large in zip(*ends, strict=True):
         np.testing.assert_allclose(large, small, 1e-6)

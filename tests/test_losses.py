@@ -154,7 +154,7 @@ def test_errors(z: Any, labels: Any, out: Any, error: type[Exception], message: 
     np.testing.assert_array_equal(before, out)
 
 
-def test_a_wrong_label_leaves_out_alone() -> None:
+def test_a_wrong_label_does_not_change_out() -> None:
     out = np.full((3, 4), 7.0)
     with pytest.raises(ValueError, match="labels"):
         nf.softmax_cross_entropy(Z, [0, 0, 9], out=out)
@@ -168,7 +168,7 @@ def test_overlaps_are_refused() -> None:
         nf.softmax_cross_entropy(z, [0, 0, 0], out=shifted)
     with pytest.raises(ValueError, match="out and labels must not share memory"):
         nf.softmax_cross_entropy(Z, z, out=z)
-    # Labels that were checked must not be written over before they are used.
+    # Labels that were checked must not be overwritten before they are used.
     labels = memory[:3].view(np.int64)
     for function in (nf.softmax_cross_entropy, nf.svm_loss):
         with pytest.raises(ValueError, match="out and labels must not share memory"):
@@ -176,7 +176,7 @@ def test_overlaps_are_refused() -> None:
         np.testing.assert_array_equal(memory, 0)
 
 
-# ---- what class indices may want besides ----
+# ---- label smoothing, class weights, ignored labels ----
 
 
 def smoothed(labels: Array, classes: int, smoothing: float, weights: Array) -> Array:
@@ -215,7 +215,7 @@ def test_smoothing_weights_and_ignored_labels(
         return
     kept = ~ignored
     targets = smoothed(labels[kept], classes, smoothing, weights)
-    # The reference takes the mean over rows, the loss by weights.
+    # The reference divides by the number of rows, the loss by the weights.
     by = kept.sum() / weights[labels[kept]].sum()
     expected, gradient = reference(z[kept], targets)
     assert loss == pytest.approx(expected * by, rel=4e-6 if dtype == np.float32 else 1e-12)
@@ -307,11 +307,11 @@ def test_hinge_numerically_and_by_hand() -> None:
     assert nf.svm_loss(np.zeros((5, 10)), np.arange(5))[0] == 9
 
 
-# ---- losses of single numbers ----
+# ---- losses of elements ----
 
 
-def plain(name: str, x: Array, t: Array) -> tuple[Array, Array]:
-    """Each element's loss and slope, in long double."""
+def element_losses(name: str, x: Array, t: Array) -> tuple[Array, Array]:
+    """Loss and gradient of each element, in long double."""
     x, t = x.astype(np.longdouble), t.astype(np.longdouble)
     d = x - t
     size = np.abs(d)
@@ -333,7 +333,7 @@ SINGLE = {
 every_single = pytest.mark.parametrize("name", SINGLE)
 
 
-def pair(name: str, shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple[Array, Array]:
+def inputs(name: str, shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple[Array, Array]:
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 2, shape)
     t = rng.integers(0, 2, shape) if name.startswith("binary") else rng.normal(0, 2, shape)
@@ -344,10 +344,12 @@ def pair(name: str, shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple
 @both_dtypes
 @settings(max_examples=8)
 @given(shape=st.sampled_from([(1,), (17,), (5, 3), (4096,), (4, 5000)]), seed=st.integers(0, 2**32))
-def test_single(engine: str, name: str, dtype: type, shape: tuple[int, ...], seed: int) -> None:
-    x, t = pair(name, shape, dtype, seed)
+def test_losses_of_elements(
+    engine: str, name: str, dtype: type, shape: tuple[int, ...], seed: int
+) -> None:
+    x, t = inputs(name, shape, dtype, seed)
     loss, dx = getattr(nf, name)(x, t, **SINGLE[name])
-    values, slopes = plain(name, x, t)
+    values, slopes = element_losses(name, x, t)
     eps = float(np.finfo(dtype).eps)
     assert loss == pytest.approx(float(values.mean()), rel=4 * eps)
     np.testing.assert_allclose(
@@ -357,8 +359,8 @@ def test_single(engine: str, name: str, dtype: type, shape: tuple[int, ...], see
 
 @every_single
 @both_dtypes
-def test_single_bits(name: str, dtype: type) -> None:
-    x, t = pair(name, (9, 1300), dtype)
+def test_bits_of_elements(name: str, dtype: type) -> None:
+    x, t = inputs(name, (9, 1300), dtype)
     function = getattr(nf, name)
     loss, dx = function(x, t, **SINGLE[name])
     for isa in FMA_ISAS:
@@ -375,8 +377,8 @@ def test_single_bits(name: str, dtype: type) -> None:
 
 
 @every_single
-def test_single_numerically(name: str) -> None:
-    x, t = pair(name, (3, 4), np.float64)
+def test_gradients_of_elements_numerically(name: str) -> None:
+    x, t = inputs(name, (3, 4), np.float64)
     function = getattr(nf, name)
     _, dx = function(x, t, **SINGLE[name])
     assert_gradient(dx, lambda v: function(v, t, **SINGLE[name])[0], x)
@@ -442,7 +444,7 @@ def test_binary_tails() -> None:
         ),
     ],
 )
-def test_errors_of_the_others(call: Any, error: type[Exception], message: str) -> None:
+def test_errors_of_hinge_and_elements(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
     assert not FROZEN.any()

@@ -1,4 +1,4 @@
-"""Options of the losses: reductions, weights, axes of classes, limits of what is infinite or overflows."""
+"""Options of the losses: reductions, weights, axes of classes, infinite values and overflow."""
 
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ seeds = st.integers(0, 2**32)
 
 
 def reduced(each: Array, weight: Array, total: float, reduction: str) -> Any:
-    """What a reduction makes of losses, their weights, and the sum the mean divides by."""
+    """The reduction of losses with these weights; the mean divides by `total`."""
     rows = np.where(weight == 0, 0, each * weight)
     if reduction == "mean":
         return rows.sum() / total if total else 0.0
@@ -98,7 +98,7 @@ def test_losses_of_classes(engine: str, name: str, dtype: type, data: Any, seed:
                 options["ignore_index"] = -1
                 weight = weight * ~ignored
     if data.draw(st.booleans()):
-        # Of rows, or of the first axis alone.
+        # Of the shape of the losses, or of their first axis.
         given_weight = rng.integers(0, 4, data.draw(st.sampled_from([rows, rows[:1]]))) / 2
         options["sample_weight"] = given_weight
         weight = weight * given_weight.reshape(-1, *(1,) * (len(rows) - given_weight.ndim)).reshape(
@@ -124,7 +124,7 @@ def test_losses_of_classes(engine: str, name: str, dtype: type, data: Any, seed:
     if reduction == "none":
         assert found.shape == rows
         assert found.dtype == np.float64
-    # A softmax and targets, which may cancel.
+    # The softmax and the targets may cancel.
     largest = np.abs(slopes).max() + (weight.max() * class_weights.max() * scale)
     np.testing.assert_allclose(
         np.moveaxis(dz, axis, -1), expected_slopes, rtol=40 * eps, atol=40 * eps * largest
@@ -170,7 +170,7 @@ def test_class_axes_have_the_bits_of_rows(dtype: type) -> None:
 
 
 def element(name: str, x: Array, t: Array, pos_weight: Array) -> tuple[Array, Array]:
-    """Loss and slope of each element, in float64."""
+    """Loss and gradient of each element, in float64."""
     d = x - t
     if name == "mse_loss":
         return d * d, 2 * d
@@ -293,7 +293,7 @@ def test_gradients_of_weighted_elements(name: str) -> None:
 
 
 def every_loss(dtype: type) -> dict[str, tuple[Array, Any]]:
-    """Predictions and what they are compared with, of 4 rows."""
+    """Predictions and their targets or labels, of 4 rows."""
     rng = np.random.default_rng(7)
     p = rng.dirichlet(np.ones(3), 4).astype(dtype)
     return {
@@ -307,17 +307,17 @@ def every_loss(dtype: type) -> dict[str, tuple[Array, Any]]:
 def test_weights(name: str, dtype: type) -> None:
     x, t = every_loss(dtype)[name]
     function = getattr(nf, name)
-    # All zero: no loss, whatever there is.
+    # All weights are 0: no loss, whatever the predictions.
     for reduction in REDUCTIONS:
         loss, dx = function(x, t, sample_weight=np.zeros(4), reduction=reduction)
         assert not np.any(loss)
         assert not dx.any()
-    # A weight is a count.
+    # A weight counts how often a row is there.
     doubled = np.repeat(x, [1, 2, 0, 3], axis=0), np.repeat(t, [1, 2, 0, 3], axis=0)
     for reduction in ("mean", "sum"):
         loss, _ = function(x, t, sample_weight=[1, 2, 0, 3], reduction=reduction)
         assert loss == pytest.approx(function(*doubled, reduction=reduction)[0], rel=1e-6)
-    # What has no weight may hold anything, if it is allowed at all.
+    # A row of weight 0 may hold any allowed value.
     holed = x.copy()
     holed[2] = np.nan
     loss, dx = function(holed, t, sample_weight=[1, 2, 0, 3])
@@ -327,7 +327,7 @@ def test_weights(name: str, dtype: type) -> None:
 
 
 @pytest.mark.peers
-def test_the_mean_by_weights_is_that_of_scikit_learn() -> None:
+def test_the_weighted_mean_is_that_of_scikit_learn() -> None:
     from sklearn import metrics
 
     rng = np.random.default_rng(2)
@@ -414,7 +414,7 @@ def test_nan_propagates(name: str, dtype: type) -> None:
 @pytest.mark.parametrize("out", [False, True])
 @pytest.mark.parametrize("options", [{}, {"sample_weight": [1.0, 1.0]}, {"reduction": "none"}])
 def test_float32_does_not_overflow(out: bool, options: dict[str, Any]) -> None:
-    """Nor vanish: sums are those of float64."""
+    """Nor underflow: sums are those of float64."""
 
     def call(name: str, x: Any, t: Any, **more: Any) -> tuple[float, Array]:
         x = np.array(x, np.float32)

@@ -1,4 +1,4 @@
-"""Losses beside PyTorch's, value and gradient, over random combinations of their options."""
+"""Losses and gradients equal PyTorch's, over random combinations of options."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ Array = NDArray[Any]
 pytestmark = pytest.mark.peers
 
 REDUCTIONS = ("mean", "sum", "none")
-# Of logits whose axis of classes is 1, as PyTorch has it, and where it is in ours.
+# Shapes of logits with the classes along axis 1, as in PyTorch, and their axis in nnfast.
 SHAPES: tuple[tuple[int, ...], ...] = ((7, 5), (1, 3), (4, 6, 3), (2, 3, 4, 5), (3, 1), (40, 17))
 
 
 def compare(ours: tuple[Any, Array], theirs: Any, leaf: Any, rtol: float = 1e-11) -> None:
-    """Value and gradient, of the sum where there is one for each row."""
+    """Value and gradient; where there is a loss for each row, the gradient of their sum."""
     theirs.sum().backward()
     np.testing.assert_allclose(ours[0], theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(ours[1], leaf.grad.numpy(), rtol=rtol, atol=1e-13)
 
 
 def moved(array: Array, axis: int) -> Array:
-    """The array with its axis 1 elsewhere."""
+    """The array with its axis 1 moved to another place."""
     return np.moveaxis(array, 1, axis)
 
 
@@ -46,7 +46,7 @@ def test_cross_entropy(seed: int) -> None:
     if from_probabilities := rng.random() < 0.3:
         z = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
         leaf = torch.tensor(z, requires_grad=True)
-        given = leaf.log()  # of which PyTorch's takes the softmax again
+        given = leaf.log()  # PyTorch takes its softmax
         given = given - given.logsumexp(1, keepdim=True).detach()
         ours = nf.cross_entropy
     if indices := rng.random() < 0.6:
@@ -58,7 +58,7 @@ def test_cross_entropy(seed: int) -> None:
     else:
         labels = np.moveaxis(rng.dirichlet(np.ones(classes), rows), -1, 1)
     if from_probabilities:
-        # By the definition, as PyTorch has no such function.
+        # By the definition: PyTorch has no such function.
         log_p = leaf.log()
         theirs = explicit(log_p, labels, weights, **options)
     else:
@@ -83,7 +83,7 @@ def explicit(
     reduction: str,
     ignore_index: int = -100,
 ) -> Any:
-    """The cross-entropy of logarithms of probabilities by PyTorch's own sums."""
+    """The cross-entropy of logarithms of probabilities, composed of PyTorch's functions."""
     import torch
 
     classes = log_p.shape[1]
@@ -119,7 +119,7 @@ def test_elementwise(seed: int) -> None:
         options["delta"] = theirs_options["delta"] = 0.75
     if name.startswith("binary"):
         t = rng.random(shape) if rng.random() < 0.5 else rng.integers(0, 2, shape).astype(float)
-        # Weights multiply, and PyTorch's mean does not divide by them.
+        # PyTorch's mean does not divide by the weights.
         if rng.random() < 0.5:
             weight = rng.uniform(0.5, 2, shape)
             options["sample_weight"] = weight

@@ -55,7 +55,7 @@ def test_error_on_long_rows(isa: str, n: int) -> None:
 @both_dtypes
 @pytest.mark.parametrize("n", [2, 5, 31, 100])
 def test_error_of_a_small_logarithm(isa: str, dtype: type, n: int) -> None:
-    """One element leads, the others come to about as much: what 1 + others loses is not lost."""
+    """The digits that 1 + others loses are kept, where the others sum to about as much as the largest."""
     rng = np.random.default_rng(n)
     x = np.repeat(rng.uniform(-10, 10, (5000, 1)), n, axis=1)
     x[:, n // 2] += np.log((n - 1) / rng.uniform(0.3, 3, 5000))
@@ -80,7 +80,7 @@ def test_infinities_are_limits(isa: str, dtype: type) -> None:
             ([1, 2, nan], [nan] * 3),
             ([5], [1]),
         ):
-            for padding in range(3):  # so that the row does not fill a vector, or fills several
+            for padding in range(3):  # rows shorter than a vector, and longer
                 x = np.array(row + [-inf] * 15 * padding, dtype)
                 y = nf.softmax(x)
                 np.testing.assert_array_equal(y[: len(row)], expected)
@@ -127,7 +127,7 @@ def test_bits(dtype: type) -> None:
         assert_same_bits(nf.softmax_backward(laid, y, out=laid), dx)
 
 
-def test_numpys_manners() -> None:
+def test_ufunc_arguments() -> None:
     assert nf.softmax(np.empty((0, 4))).shape == (0, 4)
     assert nf.softmax(np.empty((4, 0))).shape == (4, 0)
     assert nf.softmax_backward(np.empty((4, 0)), np.empty((4, 0))).shape == (4, 0)
@@ -146,7 +146,7 @@ def test_numpys_manners() -> None:
 
 
 def log_reference(x: Array, axis: int = -1) -> tuple[Array, Array]:
-    """log_softmax and logsumexp in long double, the largest term apart so that 1 + the others keeps its digits."""
+    """log_softmax and logsumexp in long double, by log1p of the sum without its largest term."""
     x = x.astype(np.longdouble)
     order = np.sort(x, axis=axis)
     largest = order.take([-1], axis=axis)
@@ -176,7 +176,7 @@ def test_log_softmax_and_logsumexp_are_the_formulas(engine: str, dtype: type, da
 
 @both_dtypes
 def test_log_softmax_of_the_largest_down_to_subnormal_results(isa: str, dtype: type) -> None:
-    """Its result is minus the others' sum, whose terms are subnormal long before the sum is 0."""
+    """The result is minus the sum of the others, whose terms are subnormal long before the sum is 0."""
     gaps = np.linspace(0, 110 if dtype == np.float32 else 760, 1001)
     x = np.zeros((len(gaps), 16), dtype)
     x[:, 0] = gaps
@@ -264,7 +264,9 @@ def test_bits_of_logarithms(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (70, 9), (3, 4096), (2, 4097), (3, 9000), (0, 4)])
-def test_halves_are_the_rounded_float32_results(engine: str, shape: tuple[int, int]) -> None:
+def test_float16_results_are_the_rounded_float32_results(
+    engine: str, shape: tuple[int, int]
+) -> None:
     rng = np.random.default_rng(5)
     x, dy = rng.normal(0, 3, (2, *shape)).astype(np.float16)
     wide_x, wide_dy = x.astype(np.float32), dy.astype(np.float32)
@@ -278,9 +280,11 @@ def test_halves_are_the_rounded_float32_results(engine: str, shape: tuple[int, i
         dx = gradient(wide_up, saved.astype(np.float32)).astype(np.float16)
         for laid in layouts(saved).values():
             assert_same_bits(gradient(up, laid), dx)
+        equal = np.broadcast_to(x[:, :1], shape)  # its stride along the axis is 0
+        assert_same_bits(function(equal), function(equal.copy()))
 
 
-def test_halves_overflow_with_a_warning(isa: str) -> None:
+def test_float16_overflows_with_a_warning(isa: str) -> None:
     x = np.array([[65504.0, -65504.0]] * 40, np.float16)
     with pytest.warns(RuntimeWarning, match="overflow encountered in log_softmax"):
         assert np.isinf(nf.log_softmax(x)[:, 1]).all()

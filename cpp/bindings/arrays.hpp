@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "bindings/numpy_api.hpp"
-#include "kernels/matrix.hpp"
 #include "kernels/per_dtype.hpp"
 #include "ops/row_arrays.hpp"
 #include "runtime/strided.hpp"
@@ -103,8 +102,6 @@ using Apart = std::pair<const Array*, const char*>;
 Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
              std::initializer_list<Apart> others);
 
-Matrix matrix(const Array& array, int row_axis, int axis);
-
 template <int Arrays>
 StridedArrays<Arrays> strided(const Array (&arrays)[Arrays]) {
   StridedArrays<Arrays> result;
@@ -118,21 +115,30 @@ StridedArrays<Arrays> strided(const Array (&arrays)[Arrays]) {
   return result;
 }
 
-// Arrays of the first one's axes, but for the last, as rows; n elements of each row.
+// Arrays of the first one's axes, but for one, as rows along it; n elements of each row.
+template <int Arrays>
+RowArrays<Arrays> row_arrays(const Array (&arrays)[Arrays], std::ptrdiff_t n, int axis) {
+  RowArrays<Arrays> result;
+  StridedArrays<Arrays>& outer = result.outer;
+  result.n = n;
+  for (int a = 0; a < Arrays; ++a) {
+    outer.data[a] = arrays[a].data();
+    result.strides[a] = arrays[a].stride(axis);
+  }
+  for (int d = 0; d < arrays[0].ndim(); ++d) {
+    if (d == axis) continue;
+    outer.shape[outer.ndim] = arrays[0].shape(d);
+    for (int a = 0; a < Arrays; ++a) outer.strides[a][outer.ndim] = arrays[a].stride(d);
+    ++outer.ndim;
+  }
+  outer.coalesce();
+  return result;
+}
+
+// Along the last axis.
 template <int Arrays>
 RowArrays<Arrays> row_arrays(const Array (&arrays)[Arrays], std::ptrdiff_t n) {
-  RowArrays<Arrays> result;
-  const int last = arrays[0].ndim() - 1;
-  result.n = n;
-  result.outer.ndim = last;
-  for (int a = 0; a < Arrays; ++a) {
-    result.outer.data[a] = arrays[a].data();
-    result.strides[a] = arrays[a].stride(last);
-    for (int d = 0; d < last; ++d) result.outer.strides[a][d] = arrays[a].stride(d);
-  }
-  for (int d = 0; d < last; ++d) result.outer.shape[d] = arrays[0].shape(d);
-  result.outer.coalesce();
-  return result;
+  return row_arrays(arrays, n, arrays[0].ndim() - 1);
 }
 
 void require_rows(const Array& x, const char* name);

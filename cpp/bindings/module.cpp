@@ -2,10 +2,6 @@
 #include "bindings/families.hpp"
 #include "bindings/numpy_api.hpp"
 
-namespace nnfast {
-void bind_conversion(pybind11::module_&) {}
-}  // namespace nnfast
-
 namespace {
 
 bool import_numpy() {

@@ -105,7 +105,6 @@ void add_gufunc(py::module_& module, const GufuncSpec& spec) {
   for (int loop = 0; loop < kMaxLoops; ++loop) {
     for (int a = 0; a <= spec.inputs; ++a) storage->types[loop * (spec.inputs + 1) + a] = types[loop];
     storage->functions[loop] = functions[loop];
-    storage->data[loop] = spec.flag ? storage : nullptr;
   }
   module.attr(spec.name) = checked(
       PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,

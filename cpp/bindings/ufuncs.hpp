@@ -33,7 +33,6 @@ pybind11::object make_ufunc(const UfuncSpec& spec);
 struct GufuncSpec {
   const char *name, *doc, *signature;  // must outlive the ufunc
   int inputs;
-  bool flag;  // passed to the loops as data: a null pointer or not
   PyUFuncGenericFunction f16, f32, f64;
 };
 

@@ -5,18 +5,19 @@
 #include <cstdint>
 
 #include "kernels/matrix.hpp"
+#include "kernels/per_dtype.hpp"
 
-// X(formula in losses.cpp, name, ns an element on one core): losses of single elements, of predictions and targets
-#define NNFAST_ELEMENTWISE_LOSSES(X)                                     \
-  X(SquaredError, "mse_loss", 0.25)                                      \
-  X(AbsoluteError, "l1_loss", 0.25)                                      \
-  X(Huber, "huber_loss", 0.3)                                            \
-  X(BinaryCrossEntropyOfLogits, "binary_cross_entropy_with_logits", 1.5) \
-  X(BinaryCrossEntropy, "binary_cross_entropy", 2)
+// X(formula in elementwise_losses.hpp, name): losses of single elements, of predictions and targets
+#define NNFAST_ELEMENTWISE_LOSSES(X)                                \
+  X(SquaredError, "mse_loss")                                       \
+  X(AbsoluteError, "l1_loss")                                       \
+  X(Huber, "huber_loss")                                            \
+  X(BinaryCrossEntropyOfLogits, "binary_cross_entropy_with_logits") \
+  X(BinaryCrossEntropy, "binary_cross_entropy")
 
 namespace nnfast {
 
-// A label that is none: its row has no loss and no gradient.
+// The label of a row that is ignored: it has no loss and no gradient.
 constexpr std::int64_t kNoLabel = -1;
 
 // Rows of scores, logits or probabilities, one score for each class, and of their gradients.
@@ -25,18 +26,18 @@ struct LossRows {
   const std::int64_t* labels;  // class indices or kNoLabel
   std::ptrdiff_t classes;
   double gradient_scale;      // factor of dscores: 1 / (sum of the weights) for the mean
-  const double* row_weights;  // factors of a row's loss and gradient, or null for 1; rows of weight 0 are not looked at
-  double* losses;             // one a row, times its weight
+  const double* row_weights;  // factors of a row's loss and gradient (null: 1); a row of weight 0 may hold anything
+  double* losses;             // of each row, times its weight
 };
 
-// Class r of the target distribution of a row is labels == nullptr ? targets[r] * target_scale[r] + spread[r]
-//                                                                  : (r == label) * at_label[r] + spread[r].
+// The target of class c is labels ? (c == label ? at_label[c] : 0) + spread[c] : targets[c] * target_scale[c] +
+// spread[c].
 struct CrossEntropy : LossRows {
-  Matrix targets;            // probabilities, of the scores' type
-  const void* target_scale;  // of the scores' type, or null for 1
-  const double* at_label;    // or null for 1
-  const void* spread;        // of the scores' type, or null for 0
-  double spread_sum;
+  Matrix targets;            // probabilities, of the scores' dtype
+  const void* target_scale;  // factor of each class's target, of the scores' dtype (null: 1)
+  const double* at_label;    // target of the true class (null: 1)
+  const void* spread;        // target added to every class, of the scores' dtype (null: 0)
+  double spread_sum;         // its total
 };
 using CrossEntropyFn = void (*)(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
 
@@ -47,7 +48,7 @@ struct Hinge : LossRows {
 using HingeFn = void (*)(const Hinge& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
 
 enum class ElementwiseLoss : int {
-#define NNFAST_ENUM(formula, name, cost) formula,
+#define NNFAST_ENUM(formula, name) formula,
   NNFAST_ELEMENTWISE_LOSSES(NNFAST_ENUM)
 #undef NNFAST_ENUM
       Count
@@ -56,28 +57,25 @@ enum class ElementwiseLoss : int {
 // Elements whose losses have a partial sum of their own.
 constexpr std::ptrdiff_t kLossBlock = 2048;
 
-// n elements at byte strides. The gradient with respect to `predicted`, times gradient_scale, goes to `slopes`, which
-// overlaps neither: a block whose sum overflows is computed again. Returns the sum.
+// n elements of predictions, targets and slopes at byte strides. Slopes are the gradient with respect to predictions,
+// times gradient_scale; they overlap neither input: a block whose sum overflows is computed again. Returns the sum of
+// the losses.
 struct LossRun {
-  const char *predicted, *targets;
-  char* slopes;
-  std::ptrdiff_t predicted_stride, target_stride, slope_stride, n;
+  char* arrays[3];
+  std::ptrdiff_t strides[3], n;
   double gradient_scale, parameter;
-  // Of elements, and of their positive class, or null for 1; and where the loss of each element, times its weight,
-  // goes, or null.
-  const double *weights, *positive_weights;
-  double* losses;
-  bool careful;  // weights may be too large, or too small, for float
+  const double *weights, *positive_weights;  // of each element, and of its positive class (null: 1)
+  double* losses;                            // of each element, times its weight, or null
+  bool careful;                              // weights may be too large, or too small, for float
 };
 using LossRunFn = double (*)(const LossRun& run);
 
 struct LossKernels {
-  CrossEntropyFn softmax_cross_entropy_f32, softmax_cross_entropy_f64;
-  CrossEntropyFn cross_entropy_f32, cross_entropy_f64;  // of probabilities
-  HingeFn hinge_f32, hinge_f64;
-  LossRunFn elementwise_f32[static_cast<int>(ElementwiseLoss::Count)],
-      elementwise_f64[static_cast<int>(ElementwiseLoss::Count)];
-  // Whether all are finite and not negative, and their sum.
+  // There are none for float16.
+  PerDtype<CrossEntropyFn> softmax_cross_entropy, cross_entropy;
+  PerDtype<HingeFn> hinge;
+  PerDtype<LossRunFn> elementwise[static_cast<int>(ElementwiseLoss::Count)];
+  // Whether all are finite and not negative; and their sum.
   bool (*weights_sum)(const double* weights, std::ptrdiff_t n, double* sum);
 };
 

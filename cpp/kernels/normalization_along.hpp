@@ -84,7 +84,7 @@ NNFAST_INLINE bool next_members(const Normalization& norm) {
 template <class S, bool Dense, bool Sorted = kDenseLoops<S>>
 NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
   if constexpr (Dense) {
-    return Next<S>{};
+    return Contiguous<S>{};
   } else if constexpr (Sorted) {
     return inner_stride(norm, array);
   } else {

@@ -1,4 +1,4 @@
-// Walking the rows of matrices, several rows at a time.
+// Loops over the rows of matrices, unrolled over rows.
 #pragma once
 
 #include <type_traits>
@@ -13,59 +13,47 @@ namespace {
 
 // Rows that go through the passes together: a row is a chain of maximum, exponentials, sum and quotient that wait for
 // each other, and between the rows nothing waits.
-constexpr int kRowsAtOnce = kShort ? 1 : kVectorBytes == 64 ? 4 : 2;
-
-// The stride of elements that lie next to each other, known when the code is compiled.
-template <class S>
-using Next = std::integral_constant<std::ptrdiff_t, static_cast<std::ptrdiff_t>(sizeof(S))>;
+constexpr int kUnrolledRows = kShort ? 1 : kVectorBytes == 64 ? 4 : 2;
 
 // What elements stored as S are computed with.
 template <class S>
 using Computed = Element<typename Stored<S>::V>;
 
-// Some rows of a matrix of S; Stride is std::ptrdiff_t or Next.
+// Some rows of a matrix of S; Stride is std::ptrdiff_t or Contiguous.
 template <class S, class Stride>
 struct Rows {
   using V = typename Stored<S>::V;
-  static constexpr bool plain = std::is_same_v<S, Element<V>>;
-  static constexpr bool next = std::is_same_v<Stride, Next<S>>;
+  static constexpr bool kContiguous = std::is_same_v<Stride, Contiguous<S>>;
   char* data;
   std::ptrdiff_t row_stride;
   Stride stride;
 
   NNFAST_INLINE char* at(int row, std::ptrdiff_t i) const { return data + row * row_stride + i * stride; }
+  // Tails of contiguous rows are inlined: rows may be short.
   NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, Element<V> fill) const {
-    const char* from = at(row, i);
-    if constexpr (!plain) {
-      if (count < kLanes<V>) return Stored<S>::load_lanes(from, stride, 0, count, fill);
-      return stride == Next<S>{} ? Stored<S>::load(from) : Stored<S>::load(from, stride, count);
-    } else if constexpr (next) {
-      const S* values = reinterpret_cast<const S*>(from);
-      return count == kLanes<V> ? nnfast::load<V>(values) : load_partial<V>(values, count, fill);
+    if constexpr (kContiguous) {
+      const S* from = reinterpret_cast<const S*>(at(row, i));
+      return count == kLanes<V> ? nnfast::load<V>(from) : load_partial<V>(from, count, fill);
     } else {
-      return load_strided<V>(from, stride, count, fill);
+      return load_elements<S>(at(row, 0), stride, i, count, fill);
     }
   }
   NNFAST_INLINE void store(int row, std::ptrdiff_t i, V v, std::ptrdiff_t count) const {
-    char* to = at(row, i);
-    if constexpr (!plain) {
-      if (count == kLanes<V> && stride == Next<S>{}) return Stored<S>::store(to, v);
-      Stored<S>::store(to, stride, v, count);
-    } else if constexpr (next) {
-      S* values = reinterpret_cast<S*>(to);
-      count == kLanes<V> ? nnfast::store(values, v) : store_partial(values, v, count);
+    if constexpr (kContiguous) {
+      S* to = reinterpret_cast<S*>(at(row, i));
+      count == kLanes<V> ? nnfast::store(to, v) : store_partial(to, v, count);
     } else {
-      store_strided(to, stride, v, count);
+      store_elements<S>(at(row, 0), stride, i, v, count);
     }
   }
 };
 
 template <class S>
-NNFAST_INLINE Rows<S, Next<S>> next_to_each_other(const Matrix& m, std::ptrdiff_t row) {
+NNFAST_INLINE Rows<S, Contiguous<S>> contiguous_rows(const Matrix& m, std::ptrdiff_t row) {
   return {m.data + row * m.row_stride, m.row_stride, {}};
 }
 template <class S>
-NNFAST_INLINE Rows<S, std::ptrdiff_t> apart(const Matrix& m, std::ptrdiff_t row) {
+NNFAST_INLINE Rows<S, std::ptrdiff_t> strided_rows(const Matrix& m, std::ptrdiff_t row) {
   return {m.data + row * m.row_stride, m.row_stride, m.stride};
 }
 
@@ -81,24 +69,38 @@ NNFAST_INLINE void store_value(char* to, Computed<S> value) {
   Stored<S>::store(to, 0, broadcast<typename Stored<S>::V>(value), 1);
 }
 
+// Zero in the lanes past `count`, so that they do not enter a sum.
+template <class V>
+NNFAST_INLINE V first_lanes(V v, std::ptrdiff_t count) {
+  if (count < kLanes<V>)
+    for (std::ptrdiff_t k = count < 0 ? 0 : count; k < kLanes<V>; ++k) v[k] = 0;
+  return v;
+}
+template <class V>
+NNFAST_INLINE Widened<V> first_lanes(Widened<V> v, std::ptrdiff_t count) {
+  if (count < kLanes<V>)
+    for (int k = 0; k < v.count; ++k)
+      v.part[k] = first_lanes(v.part[k], count - k * static_cast<std::ptrdiff_t>(kLanes<Vec<double>>));
+  return v;
+}
+
 template <int N>
 using Count = std::integral_constant<int, N>;
 
-// Calls body(Count<R>, rows of each matrix...) for all rows from `begin` to `end`, R at a time where their elements lie
-// next to each other. Rows of float16 that come here are long: one at a time is as quick, and less code.
+// Calls body(Count<R>, row, rows of each matrix...) for the rows [begin, end), R of them together where their elements
+// are contiguous. Rows of float16 that come here are long: one by one is as quick, and less code.
 template <class S, class Body, class... Matrices>
 NNFAST_INLINE void for_rows(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, const Matrices&... matrices) {
-  [[maybe_unused]] constexpr Next<S> next;
   std::ptrdiff_t r = begin;
-  if constexpr (kRowsAtOnce > 1 && std::is_same_v<S, Computed<S>>) {
-    if (((matrices.stride == next) && ...))
-      for (; r + kRowsAtOnce <= end; r += kRowsAtOnce)
-        body(Count<kRowsAtOnce>{}, r, next_to_each_other<S>(matrices, r)...);
+  if constexpr (kUnrolledRows > 1 && std::is_same_v<S, Computed<S>>) {
+    if (((matrices.stride == Contiguous<S>{}) && ...))
+      for (; r + kUnrolledRows <= end; r += kUnrolledRows)
+        body(Count<kUnrolledRows>{}, r, contiguous_rows<S>(matrices, r)...);
   }
-  for (; r < end; ++r) body(Count<1>{}, r, apart<S>(matrices, r)...);
+  for (; r < end; ++r) body(Count<1>{}, r, strided_rows<S>(matrices, r)...);
 }
 
-// Calls body(i, part, count) for every vector of rows of n elements, in the order of the reductions.
+// Calls body(i, part, count) for every vector of n elements, in the order of the reductions.
 template <class T, class Body>
 NNFAST_INLINE void for_blocks(std::ptrdiff_t n, Body body) {
   const auto vector = [&](std::ptrdiff_t i, std::ptrdiff_t left, int part)
@@ -116,7 +118,7 @@ NNFAST_INLINE void for_blocks(std::ptrdiff_t n, Body body) {
   }
 }
 
-// Calls body(i, count) for every vector of rows of n elements.
+// Calls body(i, count) for every vector of n elements.
 template <class T, class Body>
 NNFAST_INLINE void for_vectors(std::ptrdiff_t n, Body body) {
   std::ptrdiff_t i = 0;

@@ -10,14 +10,17 @@
 namespace nnfast {
 namespace {
 
-// What a kernel for elements stored as S reports: where it rounds them, an overflow.
-template <class S>
-NNFAST_INLINE unsigned reported(const ExceptionScope& exceptions) {
+// Calls body(Count<R>, row, rows of each matrix...) for all rows; returns what rounding to S raised.
+template <class S, class Body, class... Matrices>
+NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, Body body, Matrices... matrices) {
+  const ExceptionScope exceptions;
+  for_rows<S>(0, rows, body, matrices...);
   if constexpr (Stored<S>::raises == kRaisedNothing) return kRaisedNothing;
   return exceptions.raised() & Stored<S>::raises;
 }
 
-// finish(r, softmax) of rows. The exponentials wait in y for their sum, unless it has too few digits for them.
+// Stores finish(r, softmax) of R rows. The exponentials wait in y for their sum, unless S has too few digits for them:
+// then they are computed twice.
 template <class S, int R, class XStride, class YStride, class Finish>
 NNFAST_INLINE void softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride>& y, std::ptrdiff_t n, Finish finish) {
   using T = Computed<S>;
@@ -53,14 +56,12 @@ NNFAST_INLINE void softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride
 }
 
 template <class S>
-unsigned softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
-  const ExceptionScope exceptions;
-  for_rows<S>(
-      0, rows,
+unsigned softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  return run_rows<S>(
+      rows,
       [n](auto count, std::ptrdiff_t, auto from, auto to)
           NNFAST_INLINED { softmax_rows<S, count>(from, to, n, [](int, auto p) NNFAST_INLINED { return p; }); },
-      x, y);
-  return reported<S>(exceptions);
+      arrays[0], arrays[1]);
 }
 
 // The sum of lanes that each count up to 2^32.
@@ -123,21 +124,18 @@ NNFAST_INLINE void log_softmax_rows(const Rows<S, XStride>& x, const Rows<S, YSt
 }
 
 template <class S>
-unsigned log_softmax(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
-  const ExceptionScope exceptions;
-  for_rows<S>(
-      0, rows,
+unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  return run_rows<S>(
+      rows,
       [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { log_softmax_rows<S, count>(from, to, n); },
-      x, y);
-  return reported<S>(exceptions);
+      arrays[0], arrays[1]);
 }
 
 template <class S>
-unsigned logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
   using T = Computed<S>;
-  const ExceptionScope exceptions;
-  for_rows<S>(
-      0, rows,
+  return run_rows<S>(
+      rows,
       [=](auto count, std::ptrdiff_t row, auto from) NNFAST_INLINED {
         constexpr int R = count;
         constexpr T bottom = static_cast<T>(-kInfinity);
@@ -148,83 +146,107 @@ unsigned logsumexp(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n) {
         for (int r = 0; r < R; ++r) shift[r] = largest[r] == bottom ? T{0} : largest[r];
         log_sums<T, R>(logs, from, n, shift);
         for (int r = 0; r < R; ++r)
-          store_value<S>(y.data + (row + r) * y.row_stride, static_cast<T>(static_cast<double>(largest[r]) + logs[r]));
+          store_value<S>(arrays[1].data + (row + r) * arrays[1].row_stride,
+                         static_cast<T>(static_cast<double>(largest[r]) + logs[r]));
       },
-      x);
-  return reported<S>(exceptions);
+      arrays[0]);
 }
 
-template <class S>
-unsigned softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+// Stores result(dy, y, total) for every element, where total is the sum of its row, to which add(sum, part, dy, y)
+// adds; dy() and y() load.
+template <class S, class Add, class Result>
+NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, Add add, Result result) {
   using T = Computed<S>;
   using V = Vec<T>;
-  const ExceptionScope exceptions;
-  for_rows<S>(
-      0, rows,
-      [n](auto group, std::ptrdiff_t, auto dy_rows, auto y_rows, auto dx_rows) NNFAST_INLINED {
+  return run_rows<S>(
+      rows,
+      [=](auto group, std::ptrdiff_t, auto dy, auto y, auto dx) NNFAST_INLINED {
         constexpr int R = group;
         BlockSum<T> sums[R];
         for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
           unrolled<R>([&](int r) NNFAST_INLINED {
-            sums[r].add_product(dy_rows.load(r, i, count, T{0}), y_rows.load(r, i, count, T{0}), part);
+            add(
+                sums[r], part, [&]() NNFAST_INLINED { return dy.load(r, i, count, T{0}); },
+                [&]() NNFAST_INLINED { return y.load(r, i, count, T{0}); });
           });
         });
         V total[R];
         unrolled<R>([&](int r) NNFAST_INLINED { total[r] = broadcast<V>(static_cast<T>(sums[r].total())); });
         for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          V results[R];
           unrolled<R>([&](int r) NNFAST_INLINED {
-            const V p = y_rows.load(r, i, count, T{0});
-            dx_rows.store(r, i, p * (dy_rows.load(r, i, count, T{0}) - total[r]), count);
+            results[r] = result(dy.load(r, i, count, T{0}), y.load(r, i, count, T{0}), total[r]);
           });
+          unrolled<R>([&](int r) NNFAST_INLINED { dx.store(r, i, results[r], count); });
         });
       },
-      dy, y, dx);
-  return reported<S>(exceptions);
+      arrays[0], arrays[1], arrays[2]);
 }
 
 template <class S>
-unsigned log_softmax_backward(Matrix dy, Matrix y, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
-  using T = Computed<S>;
-  using V = Vec<T>;
-  const ExceptionScope exceptions;
-  for_rows<S>(
-      0, rows,
-      [n](auto group, std::ptrdiff_t, auto dy_rows, auto y_rows, auto dx_rows) NNFAST_INLINED {
-        constexpr int R = group;
-        BlockSum<T> sums[R];
-        for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-          unrolled<R>([&](int r) NNFAST_INLINED { sums[r].add(dy_rows.load(r, i, count, T{0}), part); });
-        });
-        V total[R];
-        unrolled<R>([&](int r) NNFAST_INLINED { total[r] = broadcast<V>(static_cast<T>(sums[r].total())); });
-        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-          V result[R];
-          unrolled<R>([&](int r) NNFAST_INLINED {
-            const V p = exp_shifted(Pair<V>{y_rows.load(r, i, count, T{0}), V{}});
-            result[r] = fma(-total[r], p, dy_rows.load(r, i, count, T{0}));
-          });
-          unrolled<R>([&](int r) NNFAST_INLINED { dx_rows.store(r, i, result[r], count); });
-        });
-      },
-      dy, y, dx);
-  return reported<S>(exceptions);
+unsigned softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  return gradient<S>(
+      arrays, rows, n, [](auto& sum, int part, auto dy, auto y) NNFAST_INLINED { sum.add_product(dy(), y(), part); },
+      [](auto dy, auto y, auto total) NNFAST_INLINED { return y * (dy - total); });
 }
 
 template <class S>
-unsigned logsumexp_backward(Matrix dy, Matrix x, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  return gradient<S>(
+      arrays, rows, n, [](auto& sum, int part, auto dy, auto) NNFAST_INLINED { sum.add(dy(), part); },
+      [](auto dy, auto y, auto total)
+          NNFAST_INLINED { return fma(-total, exp_shifted(Pair<decltype(y)>{y, {}}), dy); });
+}
+
+template <class S>
+unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
   using V = Vec<Computed<S>>;
-  const ExceptionScope exceptions;
-  for_rows<S>(
-      0, rows,
+  return run_rows<S>(
+      rows,
       [=](auto group, std::ptrdiff_t row, auto x_rows, auto dx_rows) NNFAST_INLINED {
         constexpr int R = group;
         V g[R];
-        unrolled<R>([&](int r)
-                        NNFAST_INLINED { g[r] = broadcast<V>(load_value<S>(dy.data + (row + r) * dy.row_stride)); });
+        unrolled<R>([&](int r) NNFAST_INLINED {
+          g[r] = broadcast<V>(load_value<S>(arrays[0].data + (row + r) * arrays[0].row_stride));
+        });
         softmax_rows<S, R>(x_rows, dx_rows, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
       },
-      x, dx);
-  return reported<S>(exceptions);
+      arrays[1], arrays[2]);
+}
+
+// Elements of each array that are widened together. They lie on the stack: a loop of a ufunc must not allocate.
+constexpr std::ptrdiff_t kWidenedElements = 4096;
+
+// Rows of float16 of at most kWidenedElements, widened to float32 for the kernel, the results rounded once.
+[[gnu::noinline]] unsigned in_float32(SoftmaxFn of_float32, int inputs, const Matrix* arrays, std::ptrdiff_t rows,
+                                      std::ptrdiff_t n) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(float));
+  const ExceptionScope exceptions;  // of the rounded results
+  alignas(64) float values[kSoftmaxArrays][kWidenedElements];
+  const Matrix& result = arrays[inputs];
+  const std::ptrdiff_t most = kWidenedElements / (n > 1 ? n : 1);
+  for (std::ptrdiff_t first = 0; first < rows; first += most) {
+    const std::ptrdiff_t count = smaller(most, rows - first);
+    Matrix wide[kSoftmaxArrays];
+    for (int k = 0; k <= inputs; ++k) {
+      const std::ptrdiff_t stride = arrays[k].stride, length = stride ? n : 1;
+      wide[k] = {reinterpret_cast<char*>(values[k]), length * size, stride ? size : 0};
+      for (std::ptrdiff_t r = 0; k < inputs && r < count; ++r)
+        widen_run(arrays[k].data + (first + r) * arrays[k].row_stride, stride, values[k] + r * length, length);
+    }
+    of_float32(wide, count, n);
+    for (std::ptrdiff_t r = 0; r < count; ++r)
+      narrow_run(wide[inputs].data + r * wide[inputs].row_stride, size, result.data + (first + r) * result.row_stride,
+                 result.stride, result.stride ? n : 1);
+  }
+  return exceptions.raised() & kRaisedOverflow;
+}
+
+// The float16 variant; longer rows are widened a vector at a time, in each pass.
+template <SoftmaxFn of_float32, SoftmaxFn of_long_rows, int inputs>
+unsigned of_float16(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  if (n > kWidenedElements) return of_long_rows(arrays, rows, n);
+  return in_float32(of_float32, inputs, arrays, rows, n);
 }
 
 }  // namespace
@@ -232,14 +254,12 @@ unsigned logsumexp_backward(Matrix dy, Matrix x, Matrix dx, std::ptrdiff_t rows,
 namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
-const SoftmaxKernels softmax = {
-    {nnfast::softmax<Float16>, nnfast::softmax<float>, nnfast::softmax<double>},
-    {log_softmax<Float16>, log_softmax<float>, log_softmax<double>},
-    {logsumexp<Float16>, logsumexp<float>, logsumexp<double>},
-    {softmax_backward<Float16>, softmax_backward<float>, softmax_backward<double>},
-    {log_softmax_backward<Float16>, log_softmax_backward<float>, log_softmax_backward<double>},
-    {logsumexp_backward<Float16>, logsumexp_backward<float>, logsumexp_backward<double>},
-};
+const SoftmaxKernels softmax = {{
+#define NNFAST_ENTRY(name, inputs, ...) \
+  {of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs>, nnfast::name<float>, nnfast::name<double>},
+    NNFAST_SOFTMAX(NNFAST_ENTRY)
+#undef NNFAST_ENTRY
+}};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

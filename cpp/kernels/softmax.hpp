@@ -2,27 +2,35 @@
 #pragma once
 
 #include "kernels/matrix.hpp"
+#include "kernels/per_dtype.hpp"
+
+// X(kernel in softmax.cpp, inputs, the array that has one element a row or -1, signature as a generalised ufunc). The
+// arrays are x and y, or dy, what is saved and dx; y is saved, of logsumexp x.
+#define NNFAST_SOFTMAX(X)                        \
+  X(softmax, 1, -1, "(n)->(n)")                  \
+  X(softmax_backward, 2, -1, "(n),(n)->(n)")     \
+  X(log_softmax, 1, -1, "(n)->(n)")              \
+  X(log_softmax_backward, 2, -1, "(n),(n)->(n)") \
+  X(logsumexp, 1, 1, "(n)->()")                  \
+  X(logsumexp_backward, 2, 0, "(),(n)->(n)")
 
 namespace nnfast {
 
-// Where a row has one value, as that of logsumexp, its matrix has no stride.
-// They return what was raised (a set of Raised): overflow, where a float16 is out of range.
-using SoftmaxFn = unsigned (*)(Matrix x, Matrix y, std::ptrdiff_t rows, std::ptrdiff_t n);
-using SoftmaxBackwardFn = unsigned (*)(Matrix dy, Matrix saved, Matrix dx, std::ptrdiff_t rows, std::ptrdiff_t n);
+enum class Softmax : int {
+#define NNFAST_ENUM(name, ...) name,
+  NNFAST_SOFTMAX(NNFAST_ENUM)
+#undef NNFAST_ENUM
+      Count
+};
 
-// f16 is for rows too long to be widened in memory: it computes the exponentials twice, as f32 of the widened row
-// would.
-struct SoftmaxForward {
-  SoftmaxFn f16, f32, f64;
-};
-struct SoftmaxBackward {
-  SoftmaxBackwardFn f16, f32, f64;
-};
+constexpr int kSoftmaxArrays = 3;
+
+// `rows` rows of n elements of each array, the result last; an array of one element a row has stride 0. Returns what
+// was raised (a set of Raised): overflow, where a float16 is out of range.
+using SoftmaxFn = unsigned (*)(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n);
 
 struct SoftmaxKernels {
-  SoftmaxForward softmax, log_softmax, logsumexp;
-  SoftmaxBackward softmax_backward, log_softmax_backward;  // by y
-  SoftmaxBackward logsumexp_backward;                      // by x
+  PerDtype<SoftmaxFn> of[static_cast<int>(Softmax::Count)];
 };
 
 }  // namespace nnfast

@@ -7,8 +7,6 @@
 namespace nnfast {
 namespace {
 
-constexpr double kInfinity = __builtin_inf();
-
 // The largest element of each row; for one of -inf `lowest`, NaN unless told otherwise, so that what follows is NaN. A
 // NaN in the row may or may not be returned: it reaches every result through the sum.
 template <class T, int R, class S, class Stride>

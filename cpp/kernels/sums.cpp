@@ -24,12 +24,17 @@ void add_rows(const char* values, std::ptrdiff_t row_stride, std::ptrdiff_t stri
   }
 }
 
+void widen_float16(const char* from, std::ptrdiff_t stride, float* to, std::ptrdiff_t n) {
+  const ExceptionScope exceptions;
+  widen_run(from, stride, to, n);
+}
+
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const SumKernels sums;
-const SumKernels sums = {{add_rows<Float16>, add_rows<float>, add_rows<double>}};
+const SumKernels sums = {{add_rows<Float16>, add_rows<float>, add_rows<double>}, widen_float16};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

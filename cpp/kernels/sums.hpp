@@ -1,4 +1,4 @@
-// The family of sums of columns, taken in double.
+// The family of what arrays of all families need: sums of columns, taken in double, and float16 widened to float32.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,8 @@ using AddRowsFn = void (*)(const char* values, std::ptrdiff_t row_stride, std::p
 
 struct SumKernels {
   PerDtype<AddRowsFn> add_rows;
+  // n elements of float16 at a byte stride, as contiguous float32.
+  void (*widen)(const char* from, std::ptrdiff_t stride, float* to, std::ptrdiff_t n);
 };
 
 }  // namespace nnfast

@@ -84,6 +84,23 @@ constexpr Cost kCosts[] = {
     {"bias_tanh_backward", 0.2},
     {"column_sums", 0.1},
 
+    // The family of softmax, and what each row adds.
+    {"softmax", 0.5},
+    {"softmax_row", 12},
+
+    // Losses, an element of the predictions or scores, and what each row of scores adds.
+    {"mse_loss", 0.25},
+    {"l1_loss", 0.25},
+    {"huber_loss", 0.3},
+    {"binary_cross_entropy_with_logits", 1.5},
+    {"binary_cross_entropy", 2},
+    {"cross_entropy", 0.55},
+    {"cross_entropy_row", 38},
+    {"svm_loss", 0.4},
+    {"svm_loss_row", 30},
+    {"score_tiles", 1},      // strided rows, copied to and from a tile
+    {"probabilities", 0.4},  // their check
+
     // Random numbers.
     {"bits_32", 0.25},
     {"bits_64", 0.5},

@@ -29,4 +29,12 @@ void column_sums(Dtype dtype, const RowArrays<1>& x, double* sums) {
   blocks.add_to(sums);
 }
 
+void widen(const StridedArrays<1>& float16, float* to) {
+  std::ptrdiff_t stride[1];
+  float16.inner_strides(stride);
+  float16.for_runs(0, float16.size(), [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+    kernels().sums->widen(at[0], stride[0], to + position, count);
+  });
+}
+
 }  // namespace nnfast

@@ -73,7 +73,8 @@ NNFAST_INLINE typename Stored<S>::V load_elements(const char* data, Stride strid
   if (stride == static_cast<std::ptrdiff_t>(sizeof(S)) && count == kLanes<typename Stored<S>::V>)
     return Stored<S>::load(from);
   if constexpr (std::is_same_v<S, Float16>) {
-    return Stored<S>::load_lanes(from, stride, 0, count, fill);
+    return count == kLanes<Vec<float>> ? Stored<S>::load(from, stride, count)
+                                       : Stored<S>::load_lanes(from, stride, 0, count, fill);
   } else {
     return load_apart<typename Stored<S>::V>(from, stride, count, fill);
   }

@@ -1,6 +1,8 @@
 """Docstrings that the functions and layers of a family share, made of what their table says."""
 
+import re
 from collections.abc import Callable
+from inspect import cleandoc, getdoc
 from typing import Any, TypeVar
 
 from nnfast._table import GATES, INF, TABLE, Activation
@@ -8,6 +10,12 @@ from nnfast._table import GATES, INF, TABLE, Activation
 Function = TypeVar("Function", bound=Callable[..., Any])
 Example = tuple[str, str]
 """An expression, and what it prints."""
+
+
+# The entry of one argument, or of several; or the section of errors.
+_PARAGRAPH = re.compile(
+    r"^(\w+)(?:(?: :|, ).*(?:\n {4}.+)*|(?<=Raises)\n-+(?:\n.+)*)", re.MULTILINE
+)
 
 
 def page(summary: str, sections: dict[str, str], example: Example) -> str:
@@ -27,6 +35,17 @@ def documented(doc: Callable[[str], str]) -> Callable[[Function], Function]:
         return function
 
     return give
+
+
+def like(other: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Copy the entries of arguments, and of errors, that a docstring names in braces from that of another function."""
+
+    def fill(function: Function) -> Function:
+        paragraphs = {match[1]: match[0] for match in _PARAGRAPH.finditer(getdoc(other) or "")}
+        function.__doc__ = cleandoc(function.__doc__ or "").format_map(paragraphs)
+        return function
+
+    return fill
 
 
 _DY = "Gradient of the loss with respect to y."

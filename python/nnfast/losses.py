@@ -1,15 +1,15 @@
 """Losses with their gradients from one pass.
 
-Each returns its value, accumulated in float64, and the gradient with respect to what was predicted, which takes the
-same pass. ``reduction="mean"`` gives the mean over the rows (cross-entropy of classes, hinge) or over all elements,
-``"sum"`` their sum, and ``"none"`` the loss of each row or element as a float64 array, with the gradient of the sum.
+Each returns its value, accumulated in float64, and the gradient with respect to its first argument.
+``reduction="mean"`` gives the mean over the rows (cross-entropy of classes, hinge) or over all elements, ``"sum"``
+their sum, and ``"none"`` the loss of each row or element as a float64 array, with the gradient of the sum.
 """
 
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks
+from nnfast import _checks, _docs
 from nnfast._load import _core
 
 Reduction = Literal["mean", "sum", "none"]
@@ -45,9 +45,9 @@ def softmax_cross_entropy(
         Factors of the targets of the classes, not negative. As in PyTorch, the mean over class indices divides by the
         weights of the labels, and that over probabilities by N.
     ignore_index : int, optional
-        A label that is none: such rows have no loss, no gradient, and no part in the mean. If there are no others, the
-        loss is 0. For class indices.
-    sample_weight : array_like, shape (N,) or that of the labels' indices, optional
+        Rows of this label have no loss and no gradient, and do not count in the mean, which is 0 if there are no
+        others. Labels must be class indices.
+    sample_weight : array_like, shape (N,) or that of the losses, optional
         Factor of the loss of each row, not negative. The mean divides by the sum of the weights, and is 0 where that
         is. A row of weight 0 may hold anything.
     reduction : "mean", "sum" or "none", default "mean"
@@ -71,9 +71,9 @@ def softmax_cross_entropy(
         If logits are not real numbers, labels are neither integers nor probabilities of the logits' shape, or out has
         another dtype.
     ValueError
-        If a shape does not match, a label is not in [0, C), ignore_index is not that of an int64, a weight is negative
-        or not finite, reduction is unknown, there is no row or no class, or out is read-only or overlaps its inputs.
-        Nothing is written then.
+        If a shape does not match, a label is not in [0, C), ignore_index does not fit into an int64, a weight is
+        negative or not finite, reduction is unknown, there is no row or no class, or out is read-only or overlaps its
+        inputs. Nothing is written then.
 
     See Also
     --------
@@ -93,23 +93,14 @@ def softmax_cross_entropy(
     >>> nf.softmax_cross_entropy(images, np.ones((2, 5, 5), int), axis=1, reduction="none")[0].shape
     (2, 5, 5)
     """
-    if ignore_index is not None:
-        ignore_index = _ignored(ignore_index)
-    smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    eps = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    ignored = None if ignore_index is None else _ignored(ignore_index)
     return _core.cross_entropy(
-        True,
-        logits,
-        labels,
-        smoothing,
-        class_weights,
-        ignore_index,
-        sample_weight,
-        reduction,
-        axis,
-        out,
+        True, logits, labels, eps, class_weights, ignored, sample_weight, reduction, axis, out
     )
 
 
+@_docs.like(softmax_cross_entropy)
 def cross_entropy(
     predictions: ArrayLike,
     labels: ArrayLike,
@@ -134,13 +125,12 @@ def cross_entropy(
     labels : array_like
         Class indices in [0, C), integers of the shape of predictions without the axis of the classes; or probabilities
         of the shape of predictions, for which the loss of a row is ``-sum_j t_j log p_j``.
-    label_smoothing : float in [0, 1], default 0
-    class_weights : array_like, shape (C,), optional
-    ignore_index : int, optional
-    sample_weight : array_like, shape (N,) or that of the labels' indices, optional
-    reduction : "mean", "sum" or "none", default "mean"
-    axis : int, default -1
-        All six as of softmax_cross_entropy.
+    {label_smoothing}
+    {class_weights}
+    {ignore_index}
+    {sample_weight}
+    {reduction}
+    {axis}
     out : ndarray of the predictions' dtype and shape, optional
         Takes the gradient; ``out=predictions`` is allowed.
 
@@ -156,7 +146,7 @@ def cross_entropy(
         If predictions are not real numbers, labels are neither integers nor probabilities of the predictions' shape, or
         out has another dtype.
     ValueError
-        If a prediction is not in [0, 1], or for the reasons of softmax_cross_entropy. Nothing is written then.
+        If a prediction is not in [0, 1], or as for softmax_cross_entropy. Nothing is written then.
 
     Notes
     -----
@@ -169,23 +159,14 @@ def cross_entropy(
     >>> nf.cross_entropy(np.array([[0.25, 0.75], [1.0, 0.0]]), [1, 1], reduction="none")[0].round(4)
     array([  0.2877, 100.    ])
     """
-    if ignore_index is not None:
-        ignore_index = _ignored(ignore_index)
-    smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    eps = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    ignored = None if ignore_index is None else _ignored(ignore_index)
     return _core.cross_entropy(
-        False,
-        predictions,
-        labels,
-        smoothing,
-        class_weights,
-        ignore_index,
-        sample_weight,
-        reduction,
-        axis,
-        out,
+        False, predictions, labels, eps, class_weights, ignored, sample_weight, reduction, axis, out
     )
 
 
+@_docs.like(softmax_cross_entropy)
 def svm_loss(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -207,11 +188,8 @@ def svm_loss(
     labels : array_like of integers, of the shape of scores without the axis of the classes
         Class indices in [0, C).
     margin : float, default 1
-    sample_weight : array_like, shape (N,) or that of the labels' indices, optional
-        Factor of the loss of each row, not negative. The mean divides by the sum of the weights, and is 0 where that
-        is. A row of weight 0 may hold anything.
-    reduction : "mean", "sum" or "none", default "mean"
-        "none" gives the loss of each row, and the gradient of their sum.
+    {sample_weight}
+    {reduction}
     axis : int, default -1
         The axis of the classes.
     out : ndarray of the scores' dtype and shape, optional
@@ -220,14 +198,14 @@ def svm_loss(
     Returns
     -------
     loss : float, or ndarray of float64
-        An untrained network, all of whose scores are alike, gives (C - 1) margin.
+        An untrained network, whose scores are equal, gives (C - 1) margin.
     dscores : ndarray of the scores' shape
-        Gradient of the loss with respect to scores; at a margin of exactly 0 it is 0.
+        Gradient of the loss with respect to scores; 0 at a margin of exactly 0.
 
     Raises
     ------
     TypeError
-        If scores are not real numbers, labels not integers, margin is no number, or out has another dtype.
+        If scores are not real numbers, labels are not integers, margin is not a real number, or out has another dtype.
     ValueError
         If a shape does not match, a label is not in [0, C), a weight is negative or not finite, reduction is unknown,
         there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
@@ -270,8 +248,8 @@ def binary_cross_entropy_with_logits(
         w: factor of the loss of t = 1, not negative; broadcasts to the shape of predictions. The mean does not divide
         by it.
     sample_weight : array_like, shape (N,) or that of predictions, optional
-        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
-        the weights, and is 0 where that is. An element of weight 0 may hold anything.
+        Factor of the loss of each element, of shape (N,) for all elements of a row; not negative. The mean divides by
+        the sum of the weights, and is 0 where that is. An element of weight 0 may hold anything.
     reduction : "mean", "sum" or "none", default "mean"
         "none" gives the loss of each element, and the gradient of their sum.
     out : ndarray of the predictions' dtype and shape, optional
@@ -282,11 +260,12 @@ def binary_cross_entropy_with_logits(
     loss : float, or ndarray of float64
         In nats; log 2 of an untrained network.
     dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
 
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or out has another dtype.
+        If an argument is not of real numbers, or out has another dtype.
     ValueError
         If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
         read-only or overlaps partly. Nothing is written then.
@@ -307,6 +286,7 @@ def binary_cross_entropy_with_logits(
     )
 
 
+@_docs.like(binary_cross_entropy_with_logits)
 def binary_cross_entropy(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -326,26 +306,18 @@ def binary_cross_entropy(
         Probabilities p in [0, 1].
     targets : array_like, the same shape
         t: 0 or 1, or probabilities.
-    sample_weight : array_like, shape (N,) or that of predictions, optional
-        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
-        the weights, and is 0 where that is. An element of weight 0 may hold anything.
-    reduction : "mean", "sum" or "none", default "mean"
-        "none" gives the loss of each element, and the gradient of their sum.
-    out : ndarray of the predictions' dtype and shape, optional
-        Takes the gradient; may be predictions or targets.
+    {sample_weight}
+    {reduction}
+    {out}
 
     Returns
     -------
     loss : float, or ndarray of float64
     dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, or out has another dtype.
-    ValueError
-        If a prediction is not in [0, 1], shapes do not match, a weight is negative or not finite, reduction is unknown,
-        there is no element, or out is read-only or overlaps partly. Nothing is written then.
+    {Raises}
+        Also if a prediction is not in [0, 1].
 
     Notes
     -----
@@ -362,6 +334,7 @@ def binary_cross_entropy(
     )
 
 
+@_docs.like(binary_cross_entropy_with_logits)
 def mse_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -376,26 +349,17 @@ def mse_loss(
     ----------
     predictions : array_like of float32 or float64, any shape
     targets : array_like, the same shape
-    sample_weight : array_like, shape (N,) or that of predictions, optional
-        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
-        the weights, and is 0 where that is. An element of weight 0 may hold anything.
-    reduction : "mean", "sum" or "none", default "mean"
-        "none" gives the loss of each element, and the gradient of their sum.
-    out : ndarray of the predictions' dtype and shape, optional
-        Takes the gradient; may be predictions or targets.
+    {sample_weight}
+    {reduction}
+    {out}
 
     Returns
     -------
     loss : float, or ndarray of float64
     dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, or out has another dtype.
-    ValueError
-        If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
-        read-only or overlaps partly. Nothing is written then.
+    {Raises}
 
     Examples
     --------
@@ -406,6 +370,7 @@ def mse_loss(
     return _core.mse_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
 
 
+@_docs.like(binary_cross_entropy_with_logits)
 def l1_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -420,26 +385,17 @@ def l1_loss(
     ----------
     predictions : array_like of float32 or float64, any shape
     targets : array_like, the same shape
-    sample_weight : array_like, shape (N,) or that of predictions, optional
-        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
-        the weights, and is 0 where that is. An element of weight 0 may hold anything.
-    reduction : "mean", "sum" or "none", default "mean"
-        "none" gives the loss of each element, and the gradient of their sum.
-    out : ndarray of the predictions' dtype and shape, optional
-        Takes the gradient; may be predictions or targets.
+    {sample_weight}
+    {reduction}
+    {out}
 
     Returns
     -------
     loss : float, or ndarray of float64
     dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, or out has another dtype.
-    ValueError
-        If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
-        read-only or overlaps partly. Nothing is written then.
+    {Raises}
 
     Examples
     --------
@@ -450,6 +406,7 @@ def l1_loss(
     return _core.l1_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
 
 
+@_docs.like(binary_cross_entropy_with_logits)
 def huber_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -459,9 +416,9 @@ def huber_loss(
     reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the mean of squares near 0 and of absolute values beyond, and its gradient.
+    """Compute the Huber loss, squared near 0 and absolute beyond, and its gradient.
 
-    With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient is d, cut to
+    With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient is d, clipped to
     [-delta, delta].
 
     Parameters
@@ -470,26 +427,18 @@ def huber_loss(
     targets : array_like, the same shape
     delta : float, default 1
         Positive.
-    sample_weight : array_like, shape (N,) or that of predictions, optional
-        Factor of the loss of each element, of shape (N,) for all of a row; not negative. The mean divides by the sum of
-        the weights, and is 0 where that is. An element of weight 0 may hold anything.
-    reduction : "mean", "sum" or "none", default "mean"
-        "none" gives the loss of each element, and the gradient of their sum.
-    out : ndarray of the predictions' dtype and shape, optional
-        Takes the gradient; may be predictions or targets.
+    {sample_weight}
+    {reduction}
+    {out}
 
     Returns
     -------
     loss : float, or ndarray of float64
     dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, delta is no number, or out has another dtype.
-    ValueError
-        If shapes do not match, delta is not positive, a weight is negative or not finite, reduction is unknown, there
-        is no element, or out is read-only or overlaps partly. Nothing is written then.
+    {Raises}
+        Also if delta is not positive.
 
     References
     ----------

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _dask, _labels
+from nnfast import _arrays, _checks, _dask, _docs, _labels
 from nnfast._load import _core
 
 Axis = int | tuple[int, ...] | None
 
-# What most calls give is found out in the fewest steps: a call on a small array is as long as its checks.
+# The most frequent calls take the fewest steps: a call on a small array takes as long as its checks.
 _ndarray = np.ndarray
 _LAST = -1
 
-# Private generalised ufuncs, which see neither masks nor labels, and one axis alone.
+# Generalised ufuncs, which know neither masks nor labels, along one axis.
 _softmax: np.ufunc = _core.softmax
 _softmax_backward: np.ufunc = _core.softmax_backward
 _log_softmax: np.ufunc = _core.log_softmax
@@ -35,7 +35,7 @@ def softmax(
         Infinite values are limits: softmax([1, inf]) = [0, 1]. A row of -inf gives NaN, as does a row with a NaN.
         pandas' and xarray's arrays give arrays of their kind with the same labels, Dask's lazy ones.
     axis : int, tuple of ints or None, default -1
-        What is summed along; None is all of x. A Dask array has one chunk along it.
+        The axes of the sum; None for all. A Dask array must have one chunk along them.
     out : ndarray of x's shape, optional
         Takes y; ``out=x`` is allowed.
     dtype, casting, order, subok
@@ -50,7 +50,7 @@ def softmax(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, x is a masked array, or out cannot take the dtype.
+        If an array is not of real numbers or is masked, or out cannot take the dtype.
     ValueError
         If shapes do not match, the axis does not exist, or out is read-only.
 
@@ -73,6 +73,7 @@ def softmax(
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@_docs.like(softmax)
 def softmax_backward(
     dy: ArrayLike,
     y: ArrayLike,
@@ -90,22 +91,16 @@ def softmax_backward(
     y : array_like, shape (..., n)
         What softmax returned.
     axis : int, tuple of ints or None, default -1
-        As given to softmax.
+        As given to the forward function.
     out : ndarray of the broadcast shape, optional
         Takes dx; ``out=dy`` is allowed.
-    dtype, casting, order, subok
-        As for every NumPy ufunc.
+    {dtype}
 
     Returns
     -------
     dx : ndarray of the broadcast shape
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers or a masked array, or out cannot take the dtype.
-    ValueError
-        If shapes do not match, the axis does not exist, or out is read-only.
+    {Raises}
 
     Examples
     --------
@@ -124,6 +119,7 @@ def softmax_backward(
     return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
+@_docs.like(softmax)
 def log_softmax(
     x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
 ) -> Any:
@@ -134,24 +130,16 @@ def log_softmax(
     x : array_like of float16, float32 or float64, shape (..., n)
         Infinite values are limits: log_softmax([1, inf]) = [-inf, 0]. A row of -inf gives NaN, as does a row with a
         NaN. pandas' and xarray's arrays give arrays of their kind with the same labels, Dask's lazy ones.
-    axis : int, tuple of ints or None, default -1
-        What is summed along; None is all of x. A Dask array has one chunk along it.
-    out : ndarray of x's shape, optional
-        Takes y; ``out=x`` is allowed.
-    dtype, casting, order, subok
-        As for every NumPy ufunc.
+    {axis}
+    {out}
+    {dtype}
 
     Returns
     -------
     y : ndarray of x's shape and dtype
         Never above 0, within 2 ULP also where one element has nearly all the weight.
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, x is a masked array, or out cannot take the dtype.
-    ValueError
-        If shapes do not match, the axis does not exist, or out is read-only.
+    {Raises}
 
     Examples
     --------
@@ -170,6 +158,7 @@ def log_softmax(
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@_docs.like(softmax_backward)
 def log_softmax_backward(
     dy: ArrayLike,
     y: ArrayLike,
@@ -182,27 +171,18 @@ def log_softmax_backward(
 
     Parameters
     ----------
-    dy : array_like of float16, float32 or float64, shape (..., n)
-        Gradient of the loss with respect to y.
+    {dy}
     y : array_like, shape (..., n)
         What log_softmax returned.
-    axis : int, tuple of ints or None, default -1
-        As given to log_softmax.
-    out : ndarray of the broadcast shape, optional
-        Takes dx; ``out=dy`` is allowed.
-    dtype, casting, order, subok
-        As for every NumPy ufunc.
+    {axis}
+    {out}
+    {dtype}
 
     Returns
     -------
     dx : ndarray of the broadcast shape
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers or a masked array, or out cannot take the dtype.
-    ValueError
-        If shapes do not match, the axis does not exist, or out is read-only.
+    {Raises}
 
     Examples
     --------
@@ -221,6 +201,7 @@ def log_softmax_backward(
     return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
+@_docs.like(softmax)
 def logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
@@ -236,25 +217,18 @@ def logsumexp(
     x : array_like of float16, float32 or float64, shape (..., n)
         A row of -inf, or of no elements, gives -inf; one with inf gives inf; NaN gives NaN. A DataFrame gives a Series
         and a DataArray one with the axes that are left, Dask's arrays lazy ones.
-    axis : int, tuple of ints or None, default -1
-        What is summed along; None is all of x. A Dask array has one chunk along it.
+    {axis}
     keepdims : bool, default False
         Whether the axes stay, with length 1; a pandas object then gives an ndarray.
     out : ndarray of y's shape, optional
-    dtype, casting, order, subok
-        As for every NumPy ufunc.
+    {dtype}
 
     Returns
     -------
     y : ndarray or scalar of x's dtype, shape (...)
         The sum is taken in float64.
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers, x is a masked array, or out cannot take the dtype.
-    ValueError
-        If shapes do not match, the axis does not exist, or out is read-only.
+    {Raises}
 
     Examples
     --------
@@ -272,6 +246,7 @@ def logsumexp(
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
+@_docs.like(softmax)
 def logsumexp_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -294,19 +269,13 @@ def logsumexp_backward(
         Both as given to logsumexp.
     out : ndarray of x's shape, optional
         Takes dx.
-    dtype, casting, order, subok
-        As for every NumPy ufunc.
+    {dtype}
 
     Returns
     -------
     dx : ndarray of x's shape
 
-    Raises
-    ------
-    TypeError
-        If an array is not of real numbers or a masked array, or out cannot take the dtype.
-    ValueError
-        If shapes do not match, the axis does not exist, or out is read-only.
+    {Raises}
 
     Examples
     --------
@@ -321,7 +290,7 @@ def logsumexp_backward(
             return _logsumexp_backward(dy, x, out=out)
     if "axes" in kwargs:  # which say where the axis of each array is
         return _logsumexp_backward(dy, x, out=out, **kwargs)
-    _require_plain((dy, x), ("dy", "x"), out)
+    _require_unmasked((dy, x), ("dy", "x"), out)
     up, values = _unlabelled(dy), _unlabelled(x)
     axes = _axes(axis, values, "x")
     up = _without_axes(up, values, axes, bool(keepdims))
@@ -334,7 +303,7 @@ def logsumexp_backward(
     return dx if out is not None else _labels.labelled_like(dx, x)
 
 
-# ---- what is no plain ndarray along one axis ----
+# ---- other arrays, and several axes ----
 
 
 def _same_shape(
@@ -350,7 +319,7 @@ def _same_shape(
         raise TypeError(f"{ufunc.__name__} has no argument 'keepdims': its result has x's axes")
     if "axes" in kwargs:
         return ufunc(*arrays, out=out, **kwargs)
-    _require_plain(arrays, names, out)
+    _require_unmasked(arrays, names, out)
     values = [_unlabelled(array) for array in arrays]
     if type(axis) is int:
         y = ufunc(*values, axis=axis, out=out, **kwargs)
@@ -368,7 +337,7 @@ def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any
     """logsumexp along any axes of any array."""
     if "axes" in kwargs:
         return _logsumexp(x, keepdims=keepdims, out=out, **kwargs)
-    _require_plain((x,), ("x",), out)
+    _require_unmasked((x,), ("x",), out)
     if _labels.is_xarray(x):
         if out is not None:
             raise TypeError("out must be None for an xarray.DataArray: pass x.values")
@@ -388,8 +357,8 @@ def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any
     return y
 
 
-def _require_plain(arrays: tuple[Any, ...], names: tuple[str, ...], out: Any) -> None:
-    """No masks, whose elements would take part in the sums; Dask's arrays are welcome, its tables are not."""
+def _require_unmasked(arrays: tuple[Any, ...], names: tuple[str, ...], out: Any) -> None:
+    """Refuse masked arrays, whose masked elements would enter the sums, and Dask's tables."""
     for array, name in zip(arrays, names, strict=True):
         if not (_dask.is_dask(array) or _labels.is_xarray(array)):
             _arrays.check_readable(array, name)
@@ -400,7 +369,7 @@ def _require_plain(arrays: tuple[Any, ...], names: tuple[str, ...], out: Any) ->
 
 
 def _unlabelled(value: Any) -> Any:
-    """Values without labels: Dask's array or NumPy's, of which matrices, which have two axes for ever, are no more."""
+    """The values without labels, as Dask's array or NumPy's; a matrix, which always has two axes, as an ndarray."""
     value = _labels.values_of(value)
     if isinstance(value, np.ndarray) and not isinstance(value, np.matrix):
         return value
@@ -416,14 +385,14 @@ def _axes(axis: Axis, array: Any, name: str) -> tuple[int, ...]:
 
 
 def _flattened(array: Any, axes: tuple[int, ...]) -> Any:
-    """The axes as one, the last."""
+    """The array with the axes joined into one, the last."""
     rest = [d for d in range(array.ndim) if d not in axes]
     moved = np.transpose(array, (*rest, *axes))
     return moved.reshape((*(array.shape[d] for d in rest), prod(array.shape[d] for d in axes)))
 
 
 def _restored(flat: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
-    """The last axis as those that it was made of."""
+    """The inverse of _flattened."""
     rest = [d for d in range(len(shape)) if d not in axes]
     order = (*rest, *axes)
     moved = flat.reshape(tuple(shape[d] for d in order))
@@ -431,7 +400,7 @@ def _restored(flat: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
 
 
 def _without_axes(dy: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """dy without axes of length 1 that were kept, and never with more axes than y, which would broadcast x."""
+    """dy without the axes that keepdims kept; not with more axes than y, which would broadcast x."""
     if keepdims:
         if np.ndim(dy) != x.ndim or any(dy.shape[d] != 1 for d in axes):
             kept = tuple(1 if d in axes else n for d, n in enumerate(x.shape))
@@ -444,7 +413,7 @@ def _without_axes(dy: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any
 
 
 def _given(y: Any, out: Any, kwargs: dict[str, Any]) -> Any:
-    """A result, put into `out` where there is one."""
+    """The result, copied into `out` if there is one."""
     if out is None:
         return y
     target = out[0] if isinstance(out, tuple) else out

@@ -12,7 +12,6 @@
 
 #include "kernels/activations.hpp"
 #include "kernels/bias.hpp"
-#include "kernels/conversion.hpp"
 #include "kernels/dropout.hpp"
 #include "kernels/gating.hpp"
 #include "kernels/layer_norm.hpp"
@@ -26,6 +25,7 @@
 #include "ops/normalization.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/kernel_table.hpp"
+#include "simd/float16.hpp"
 
 using namespace nnfast;
 
@@ -77,10 +77,7 @@ class Numbers {
 
 void put(double value, double& to) { to = value; }
 void put(double value, float& to) { to = static_cast<float>(value); }
-void put(double value, Half& to) {
-  const auto single = static_cast<float>(value);
-  kernels().conversion->narrow(&single, reinterpret_cast<char*>(&to), 2, 1);
-}
+void put(double value, Half& to) { to.bits = narrow_float16(static_cast<float>(value)).bits; }
 
 template <class T>
 std::vector<T> numbers(std::uint64_t seed, std::ptrdiff_t n = kElements) {
@@ -231,16 +228,21 @@ void softmax_family() {
   for (int row = 1; row < kRows; ++row)  // the first row has all specials, the others none
     for (int i = 0; i < kColumns; ++i)
       x[static_cast<std::size_t>(row * kColumns + i)] = dy[static_cast<std::size_t>(i)];
-  const auto run = [&](const char* name, const SoftmaxForward& forward, const SoftmaxBackward& backward, bool by_y,
-                       std::ptrdiff_t columns) {
+  const auto run = [&](const char* name, Softmax forward, Softmax backward, bool saves_y, std::ptrdiff_t columns) {
     std::vector<T> y(static_cast<std::size_t>(kRows * columns)), dx(kElements);
-    of_dtype<T>(forward)(matrix(x), matrix(y, columns), kRows, kColumns);
-    of_dtype<T>(backward)(matrix(dy, columns), by_y ? matrix(y, columns) : matrix(x), matrix(dx), kRows, kColumns);
+    const auto of_result = [&](std::vector<T>& values) {
+      return Matrix{bytes(values), columns * static_cast<std::ptrdiff_t>(sizeof(T)),
+                    columns > 1 ? static_cast<std::ptrdiff_t>(sizeof(T)) : 0};
+    };
+    const Matrix x_y[] = {matrix(x), of_result(y)};
+    const Matrix dy_saved_dx[] = {of_result(dy), saves_y ? of_result(y) : matrix(x), matrix(dx)};
+    of_dtype<T>(kernel.of[static_cast<int>(forward)])(x_y, kRows, kColumns);
+    of_dtype<T>(kernel.of[static_cast<int>(backward)])(dy_saved_dx, kRows, kColumns);
     Hash()(y)(dx).print(name, kName<T>);
   };
-  run("softmax", kernel.softmax, kernel.softmax_backward, true, kColumns);
-  run("log_softmax", kernel.log_softmax, kernel.log_softmax_backward, true, kColumns);
-  run("logsumexp", kernel.logsumexp, kernel.logsumexp_backward, false, 1);
+  run("softmax", Softmax::softmax, Softmax::softmax_backward, true, kColumns);
+  run("log_softmax", Softmax::log_softmax, Softmax::log_softmax_backward, true, kColumns);
+  run("logsumexp", Softmax::logsumexp, Softmax::logsumexp_backward, false, 1);
 }
 
 template <class T>
@@ -256,7 +258,6 @@ void maxout() {
 
 template <class T>
 void losses() {
-  constexpr bool single = sizeof(T) == 4;
   const LossKernels& kernel = *kernels().losses;
   std::vector<T> z = tame<T>(1), dz(kElements), targets = tame<T>(2);
   for (T& target : targets) target = std::fabs(target);
@@ -264,7 +265,7 @@ void losses() {
   const std::vector<std::int64_t> labels = {0, 5, kNoLabel, 1042, 17, 517, 1};
   const LossRows rows{matrix(z), matrix(dz), labels.data(), kColumns, 0.125, nullptr, of_rows.data()};
   CrossEntropy loss{rows, {}, nullptr, nullptr, nullptr, 0};
-  const auto cross_entropy = single ? kernel.softmax_cross_entropy_f32 : kernel.softmax_cross_entropy_f64;
+  const auto cross_entropy = kernel.softmax_cross_entropy[dtype_of<T>];
   cross_entropy(loss, 0, kRows);
   Hash()(dz)(of_rows).print("softmax_cross_entropy of labels", kName<T>);
   loss.labels = nullptr;
@@ -274,7 +275,7 @@ void losses() {
   std::vector<T> probabilities = numbers<T>(3);
   for (T& p : probabilities) p = std::isfinite(p) ? std::fabs(p) / (1 + std::fabs(p)) : T{0};
   loss.scores = matrix(probabilities);
-  const auto of_probabilities = single ? kernel.cross_entropy_f32 : kernel.cross_entropy_f64;
+  const auto of_probabilities = kernel.cross_entropy[dtype_of<T>];
   of_probabilities(loss, 0, kRows);
   Hash()(dz)(of_rows).print("cross_entropy of targets", kName<T>);
   loss.labels = labels.data();
@@ -283,19 +284,15 @@ void losses() {
   const std::vector<std::int64_t> classes = {0, 5, 3, 1042, 17, 517, 1};
   Hinge hinge{rows, 1};
   hinge.labels = classes.data();
-  (single ? kernel.hinge_f32 : kernel.hinge_f64)(hinge, 0, kRows);
+  kernel.hinge[dtype_of<T>](hinge, 0, kRows);
   Hash()(dz)(of_rows).print("svm_loss", kName<T>);
   std::vector<double> weights(kLossBlock);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<double>(i % 5);
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
     constexpr std::ptrdiff_t size = sizeof(T);
     auto& predictions = which == ElementwiseLoss::BinaryCrossEntropy ? probabilities : z;
-    LossRun run{bytes(predictions),
-                bytes(targets),
-                bytes(dz),
-                size,
-                size,
-                size,
+    LossRun run{{bytes(predictions), bytes(targets), bytes(dz)},
+                {size, size, size},
                 kLossBlock,
                 0.125,
                 1.5,
@@ -303,7 +300,7 @@ void losses() {
                 nullptr,
                 nullptr,
                 false};
-    const LossRunFn fn = (single ? kernel.elementwise_f32 : kernel.elementwise_f64)[static_cast<int>(which)];
+    const LossRunFn fn = kernel.elementwise[static_cast<int>(which)][dtype_of<T>];
     const double sum = fn(run);
     Hash()(dz).add(sum).print(name, kName<T>);
     run.weights = weights.data();
@@ -314,7 +311,7 @@ void losses() {
     weighted += fn(run);
     hash(dz).add(weighted).print(std::string(name) + " weighted", kName<T>);
   };
-#define NNFAST_RUN(formula, name, cost) elementwise_loss(ElementwiseLoss::formula, name);
+#define NNFAST_RUN(formula, name) elementwise_loss(ElementwiseLoss::formula, name);
   NNFAST_ELEMENTWISE_LOSSES(NNFAST_RUN)
 #undef NNFAST_RUN
 }
@@ -496,13 +493,11 @@ void penalties() {
   Hash()(gradients).add(sums[0]).add(sums[1]).print("elastic_net", kName<T>);
 }
 
-void conversion() {
-  std::vector<float> from = numbers<float>(1), back(kElements);
-  std::vector<Half> halves(kElements);
-  std::feclearexcept(FE_ALL_EXCEPT);
-  const unsigned raised = kernels().conversion->narrow(from.data(), bytes(halves), 2, kElements);
-  kernels().conversion->widen(bytes(halves), 2, back.data(), kElements);
-  Hash()(halves)(back).add(raised).print("conversion", "f16");
+void widen_float16() {
+  std::vector<Half> halves = numbers<Half>(1);
+  std::vector<float> wide(kElements);
+  kernels().sums->widen(bytes(halves), 2, wide.data(), kElements);
+  Hash()(halves)(wide).print("widen", "f16");
 }
 
 template <class T>
@@ -559,9 +554,9 @@ void run_optim() {
 void run_penalties() {
   for_floats([](auto type) { penalties<decltype(type)>(); });
 }
-void run_conversion() { conversion(); }
 void run_sums() {
   for_floats([](auto type) { sums<decltype(type)>(); });
+  widen_float16();
 }
 
 }  // namespace

@@ -370,7 +370,12 @@ class Training(Machine):
         there = getattr(layer, name)
         if isinstance(there, np.ndarray):
             value: Any = self.source.pick(
-                (np.abs(there) + there.dtype.type(1), there.tolist(), np.atleast_1d(there)[..., :1], *JUNK)
+                (
+                    np.abs(there) + there.dtype.type(1),
+                    there.tolist(),
+                    np.atleast_1d(there)[..., :1],
+                    *JUNK,
+                )
             )
             setattr(layer, name, value)
             assert getattr(layer, name) is there

@@ -1,0 +1,285 @@
+// Cross-entropy. Of the softmax of logits z, with targets t:
+//   loss = sum_j t_j (log sum_k e^(z_k - max z) - (z_j - max z)),   dz = softmax(z) sum t - t,
+// where a label stands for a target of 1 there and 0 elsewhere. The product of a target of 0 is 0, also where the other
+// factor is infinite or NaN.
+#pragma once
+
+#include "kernels/clipped_log.hpp"
+#include "kernels/loss_rows.hpp"
+#include "kernels/softmax_row.hpp"
+#include "simd/float_state.hpp"
+
+namespace nnfast {
+namespace {
+
+// Not inlined: rows are unrolled, and would each have its code.
+[[gnu::noinline]] double log_or_nan(double sum) { return sum == sum ? log_of(broadcast<Vec<double>>(sum))[0] : sum; }
+
+// Stores the exponentials of R rows to dz, and their sums to `totals`; calls with(r, i, part, count, d) for the
+// exponents d.
+template <class T, int R, class ZRows, class DzRows, class With>
+NNFAST_INLINE void exponentials(double (&totals)[R], const ZRows& z, const DzRows& dz, std::ptrdiff_t n,
+                                const T (&largest)[R], With with) {
+  using V = Vec<T>;
+  BlockSum<T> sums[R];
+  for_shifted<T, R>(
+      z, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); },
+      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d, V e) NNFAST_INLINED {
+        with(r, i, part, count, d);
+        sums[r].add(e, part);
+        dz.store(r, i, e, count);
+      });
+  unrolled<R>([&](int r) NNFAST_INLINED { totals[r] = sums[r].total(); });
+}
+
+// Targets of rows with a label. sum: of all classes.
+template <class T, int R>
+struct IndexTargets {
+  std::ptrdiff_t label[R];
+  double at_label[R], sum[R];
+  bool none[R];
+  const T* spread;
+  NNFAST_INLINE IndexTargets(const CrossEntropy& loss, std::ptrdiff_t row, const RowFactors<R>& factors)
+      : spread(static_cast<const T*>(loss.spread)) {
+    for (int r = 0; r < R; ++r) {
+      none[r] = loss.labels[row + r] == kNoLabel || factors.weight[r] == 0;
+      label[r] = none[r] ? 0 : static_cast<std::ptrdiff_t>(loss.labels[row + r]);
+      at_label[r] = loss.at_label ? loss.at_label[label[r]] : 1;
+      sum[r] = at_label[r] + loss.spread_sum;
+    }
+  }
+  // Of the classes that are not the label.
+  NNFAST_INLINE Vec<T> load(int, std::ptrdiff_t i, std::ptrdiff_t count) const {
+    return spread ? load_partial<Vec<T>>(spread + i, count, T{0}) : Vec<T>{};
+  }
+};
+
+// Targets of rows with a probability for each class; changed: by scale and spread.
+template <class T, class Rows, bool changed>
+struct RowTargets {
+  const Rows& rows;
+  const T *scale, *spread;
+  NNFAST_INLINE RowTargets(const CrossEntropy& loss, const Rows& targets)
+      : rows(targets), scale(static_cast<const T*>(loss.target_scale)), spread(static_cast<const T*>(loss.spread)) {}
+  NNFAST_INLINE Vec<T> load(int r, std::ptrdiff_t i, std::ptrdiff_t count) const {
+    using V = Vec<T>;
+    const V target = rows.load(r, i, count, T{0});
+    if constexpr (!changed) return target;
+    const V scaled = target * load_partial<V>(scale + i, count, T{0});
+    return spread ? scaled + load_partial<V>(spread + i, count, T{0}) : scaled;
+  }
+};
+
+// Whether the difference to the largest element of a row may overflow.
+template <class T>
+NNFAST_INLINE bool is_large(T largest) {
+  return sizeof(T) == sizeof(float) && largest > static_cast<T>(1e30);
+}
+
+// Adds t_j (z_j - largest), where d is the rounded difference. In a row of large floats it is taken in double.
+template <bool some_large, class T>
+NNFAST_INLINE void add_shifted(BlockSum<T>& sum, Vec<T> target, Vec<T> d, Vec<T> z, T largest, int part) {
+  using V = Vec<T>;
+  using D = Vec<double>;
+  if (!some_large || !is_large(largest)) return sum.add_product(target, target == 0 ? V{} : d, part);
+  const Widened<V> wide_z = widen(z), factor = widen(target);
+  const D shift = broadcast<D>(largest);
+  Widened<V> shifted;
+  for (int k = 0; k < shifted.count; ++k)
+    shifted.part[k] = (factor.part[k] == 0) | (wide_z.part[k] == shift) ? D{} : wide_z.part[k] - shift;
+  sum.add_product(factor, shifted, part);
+}
+
+// Calls body(std::true_type) if one of the rows has large elements, else body(std::false_type).
+template <class T, int R, class Body>
+NNFAST_INLINE void if_large(const T (&largest)[R], Body body) {
+  bool large = false;
+  for (const T z : largest) large |= is_large(z);
+  if (large) [[unlikely]]
+    return body(std::true_type{});
+  body(std::false_type{});
+}
+
+template <class T, int R, class ZRows, class DzRows>
+NNFAST_INLINE void index_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz) {
+  using V = Vec<T>;
+  const std::ptrdiff_t n = loss.classes;
+  const RowFactors<R> factors(loss, row);
+  const IndexTargets<T, R> targets(loss, row, factors);
+  T largest[R], at_label[R];
+  row_max(largest, z, n);
+  // Read before dz, which may be z, is written.
+  for (int r = 0; r < R; ++r) at_label[r] = load_element<T>(z.at(r, targets.label[r]));
+  double totals[R], at_label_exp[R];
+  BlockSum<T> spread[R];
+  if (!targets.spread) {
+    exponentials<T, R>(totals, z, dz, n, largest,
+                       [](int, std::ptrdiff_t, int, std::ptrdiff_t, Pair<V>) NNFAST_INLINED {});
+  } else {
+    if_large(largest, [&](auto large) NNFAST_INLINED {
+      constexpr bool wide = decltype(large)::value;
+      exponentials<T, R>(totals, z, dz, n, largest,
+                         [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
+                           add_shifted<wide>(spread[r], targets.load(r, i, count), d.hi,
+                                             wide ? z.load(r, i, count, T{0}) : V{}, largest[r], part);
+                         });
+    });
+  }
+  V factor[R], spread_scale[R];
+  for (int r = 0; r < R; ++r) {
+    at_label_exp[r] = load_element<T>(dz.at(r, targets.label[r]));
+    factor[r] = broadcast<V>(static_cast<T>(targets.sum[r] * factors.gradient[r] / totals[r]));
+    spread_scale[r] = broadcast<V>(static_cast<T>(-factors.gradient[r]));
+  }
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    const V spread_target = targets.load(0, i, count);
+    unrolled<R>([&](int r) NNFAST_INLINED {
+      const V e = dz.load(r, i, count, T{0}) * factor[r];
+      dz.store(r, i, targets.none[r] ? V{} : (targets.spread ? e + spread_target * spread_scale[r] : e), count);
+    });
+  });
+  for (int r = 0; r < R; ++r) {
+    loss.losses[row + r] = 0;
+    if (targets.none[r]) continue;
+    const double total = totals[r];
+    const double from_spread = targets.spread ? static_cast<double>(targets.spread[targets.label[r]]) : 0;
+    const double gradient =
+        ((at_label_exp[r] * targets.sum[r] - targets.at_label[r] * total) / total - from_spread) * factors.gradient[r];
+    store_element(dz.at(r, targets.label[r]), static_cast<T>(gradient));
+    const double shifted =
+        at_label[r] == largest[r] ? 0.0 : static_cast<double>(at_label[r]) - static_cast<double>(largest[r]);
+    const double label_term = targets.at_label[r] == 0 ? 0 : targets.at_label[r] * shifted;
+    const double value = log_or_nan(total) * targets.sum[r] - label_term - (targets.spread ? spread[r].total() : 0);
+    loss.losses[row + r] = value * factors.weight[r];
+  }
+}
+
+template <class T, int R, bool changed, class ZRows, class DzRows, class Rows>
+NNFAST_INLINE void target_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz,
+                               const Rows& t) {
+  using V = Vec<T>;
+  const std::ptrdiff_t n = loss.classes;
+  const RowFactors<R> factors(loss, row);
+  const RowTargets<T, Rows, changed> targets(loss, t);
+  T largest[R];
+  row_max(largest, z, n);
+  BlockSum<T> target_sums[R];
+  BlockSum<T> weighted[R];
+  double totals[R];
+  if_large(largest, [&](auto large) NNFAST_INLINED {
+    constexpr bool wide = decltype(large)::value;
+    exponentials<T, R>(totals, z, dz, n, largest,
+                       [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
+                         const V target = targets.load(r, i, count);
+                         target_sums[r].add(target, part);
+                         add_shifted<wide>(weighted[r], target, d.hi, wide ? z.load(r, i, count, T{0}) : V{},
+                                           largest[r], part);
+                       });
+  });
+  V softmax_scale[R], target_scale[R];
+  bool none[R];
+  for (int r = 0; r < R; ++r) {
+    const double sum = target_sums[r].total();
+    none[r] = factors.weight[r] == 0;
+    softmax_scale[r] = broadcast<V>(static_cast<T>(sum * factors.gradient[r] / totals[r]));
+    target_scale[r] = broadcast<V>(static_cast<T>(factors.gradient[r]));
+    loss.losses[row + r] = none[r] ? 0 : (log_or_nan(totals[r]) * sum - weighted[r].total()) * factors.weight[r];
+  }
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    unrolled<R>([&](int r) NNFAST_INLINED {
+      const V e = dz.load(r, i, count, T{0});
+      const V slope = e * softmax_scale[r] - targets.load(r, i, count) * target_scale[r];
+      dz.store(r, i, none[r] ? V{} : slope, count);
+    });
+  });
+}
+
+template <class T>
+void softmax_cross_entropy(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
+  const ExceptionScope exceptions;
+  if (loss.labels) {
+    for_rows<T>(
+        row_begin, row_end,
+        [&](auto count, std::ptrdiff_t row, auto z, auto dz) NNFAST_INLINED { index_rows<T, count>(loss, row, z, dz); },
+        loss.scores, loss.dscores);
+  } else if (!loss.target_scale) {
+    for_rows<T>(
+        row_begin, row_end,
+        [&](auto count, std::ptrdiff_t row, auto z, auto dz, auto t)
+            NNFAST_INLINED { target_rows<T, count, false>(loss, row, z, dz, t); },
+        loss.scores, loss.dscores, loss.targets);
+  } else {
+    for_rows<T>(
+        row_begin, row_end,
+        [&](auto count, std::ptrdiff_t row, auto z, auto dz, auto t)
+            NNFAST_INLINED { target_rows<T, count, true>(loss, row, z, dz, t); },
+        loss.scores, loss.dscores, loss.targets);
+  }
+}
+
+// ---- of probabilities ----
+
+// sum_j -t_j log p_j, with the slope -t_j / p_j.
+template <class T, class Stride, class Targets>
+NNFAST_INLINE double probability_row(const Rows<T, Stride>& p, const Rows<T, Stride>& dp, std::ptrdiff_t n,
+                                     double gradient_scale, const Targets& targets) {
+  using V = Vec<T>;
+  const V scale = broadcast<V>(static_cast<T>(-gradient_scale));
+  BlockSum<T> sum;
+  for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    if (count == 0) return;
+    const V v = p.load(0, i, count, T{1}), target = targets.load(0, i, count);
+    const auto none = target == 0;
+    sum.add_product(target, none ? V{} : clipped_log(v), part);
+    dp.store(0, i, none ? V{} : target / max(broadcast<V>(static_cast<T>(kLeastProbability)), v) * scale, count);
+  });
+  return -sum.total();
+}
+
+template <class T, class Stride>
+NNFAST_INLINE void clear_row(const Rows<T, Stride>& row, std::ptrdiff_t n) {
+  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED { row.store(0, i, Vec<T>{}, count); });
+}
+
+template <class T>
+void cross_entropy(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
+  const ExceptionScope exceptions;
+  const std::ptrdiff_t n = loss.classes;
+  for (std::ptrdiff_t row = row_begin; row < row_end; ++row) {
+    const auto p = strided_rows<T>(loss.scores, row), dp = strided_rows<T>(loss.dscores, row);
+    const RowFactors<1> factors(loss, row);
+    double& value = loss.losses[row];
+    if (!loss.labels) {
+      const auto t = strided_rows<T>(loss.targets, row);
+      if (factors.weight[0] == 0) {
+        value = 0;
+        clear_row(dp, n);
+      } else {
+        using TargetRow = Rows<T, std::ptrdiff_t>;
+        const double scale = factors.gradient[0];
+        value = loss.target_scale ? probability_row(p, dp, n, scale, RowTargets<T, TargetRow, true>(loss, t))
+                                  : probability_row(p, dp, n, scale, RowTargets<T, TargetRow, false>(loss, t));
+        value *= factors.weight[0];
+      }
+      continue;
+    }
+    const IndexTargets<T, 1> targets(loss, row, factors);
+    const T at_label = load_element<T>(p.at(0, targets.label[0]));
+    value = 0;
+    if (!targets.spread || targets.none[0]) {
+      clear_row(dp, n);
+    } else {
+      value = probability_row(p, dp, n, factors.gradient[0], targets);
+    }
+    if (targets.none[0]) continue;
+    if (targets.at_label[0] != 0)
+      value -= targets.at_label[0] * static_cast<double>(clipped_log(broadcast<Vec<T>>(at_label))[0]);
+    value *= factors.weight[0];
+    const double target = targets.at_label[0] + (targets.spread ? targets.spread[targets.label[0]] : 0);
+    const double least = static_cast<T>(kLeastProbability), base = at_label < least ? least : at_label;
+    store_element(dp.at(0, targets.label[0]), static_cast<T>(target == 0 ? 0 : -target / base * factors.gradient[0]));
+  }
+}
+
+}  // namespace
+}  // namespace nnfast

@@ -1,0 +1,302 @@
+#include "ops/losses.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "kernels/channels.hpp"
+#include "ops/blocked_sums.hpp"
+#include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
+
+namespace nnfast {
+namespace {
+
+ByChannel<double> by_channel(const LossWeights& weights) { return {weights.values, weights.channels, weights.inner}; }
+
+double gradient_scale(Reduction reduction, double total_weight) {
+  return reduction != Reduction::mean ? 1 : (total_weight == 0 ? 0 : 1 / total_weight);
+}
+
+double reduced(Reduction reduction, double sum, double total_weight) {
+  return reduction != Reduction::mean ? sum : (total_weight == 0 ? 0 : sum / total_weight);
+}
+
+// n elements of T at byte strides.
+template <class T>
+void copy_elements(const char* from, std::ptrdiff_t from_stride, char* to, std::ptrdiff_t to_stride, std::ptrdiff_t n) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  if (from_stride == size && to_stride == size) {
+    std::memcpy(to, from, static_cast<std::size_t>(n * size));
+  } else {
+    for (std::ptrdiff_t i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, sizeof(T));
+  }
+}
+
+// ---- of rows ----
+
+std::vector<double> weights_of_rows(const LossWeights& weights, std::ptrdiff_t rows) {
+  if (!weights.values) return {};
+  std::vector<double> of_rows(static_cast<std::size_t>(rows) + ByChannel<double>::kRoom);
+  by_channel(weights).fill(of_rows.data(), 0, rows);
+  return of_rows;
+}
+
+// Of the rows that are not ignored, times the class weights of their labels.
+double total_weight(const RowLossArguments& rows, const double* row_weights, std::ptrdiff_t n) {
+  if (!row_weights && !rows.labels) return static_cast<double>(n);
+  const double* of_class = rows.labels ? rows.class_weights : nullptr;
+  double total = 0;
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    if (rows.labels && rows.labels[i] == kNoLabel) continue;
+    total += (row_weights ? row_weights[i] : 1) * (of_class ? of_class[rows.labels[i]] : 1);
+  }
+  return total;
+}
+
+// Targets changed by label smoothing and class weights, as CrossEntropy takes them.
+class TargetDistribution {
+ public:
+  TargetDistribution(const RowLossArguments& rows, double smoothing) {
+    if (!rows.class_weights && smoothing == 0) return;
+    const std::ptrdiff_t classes = rows.scores_dscores_targets.n;
+    std::vector<double> spread;
+    for (std::ptrdiff_t c = 0; c < classes; ++c) {
+      const double weight = rows.class_weights ? rows.class_weights[c] : 1;
+      at_label_.push_back((1 - smoothing) * weight);
+      spread.push_back(smoothing / static_cast<double>(classes) * weight);
+    }
+    if (!rows.labels) scale_ = in_dtype(at_label_, rows.dtype);
+    if (smoothing != 0) spread_ = in_dtype(spread, rows.dtype);
+    spread_sum_ = std::accumulate(spread.begin(), spread.end(), 0.0);
+  }
+
+  void put_into(CrossEntropy& loss) const {
+    loss.target_scale = scale_.empty() ? nullptr : scale_.data();
+    loss.spread = spread_.empty() ? nullptr : spread_.data();
+    loss.at_label = at_label_.empty() ? nullptr : at_label_.data();
+    loss.spread_sum = spread_sum_;
+  }
+
+ private:
+  static std::vector<char> in_dtype(const std::vector<double>& values, Dtype dtype) {
+    std::vector<char> bytes(values.size() * static_cast<std::size_t>(size_of(dtype)));
+    if (dtype == Dtype::f64) {
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+    } else {
+      std::copy(values.begin(), values.end(), reinterpret_cast<float*>(bytes.data()));
+    }
+    return bytes;
+  }
+
+  std::vector<double> at_label_;
+  std::vector<char> scale_, spread_;
+  double spread_sum_ = 0;
+};
+
+void put_targets(CrossEntropy& loss, const Matrix& targets) { loss.targets = targets; }
+void put_targets(Hinge&, const Matrix&) {}
+
+// The loss of rows whose labels, weights and losses begin at `position` of those of all.
+template <class Loss>
+Loss at_rows(const Loss& all, const Matrix (&arrays)[3], std::ptrdiff_t position) {
+  Loss loss = all;
+  loss.scores = arrays[0];
+  loss.dscores = arrays[1];
+  put_targets(loss, arrays[2]);
+  if (loss.labels) loss.labels += position;
+  if (loss.row_weights) loss.row_weights += position;
+  loss.losses += position;
+  return loss;
+}
+
+// Strided rows are copied, a tile of them at a time, to contiguous memory: the kernel would load them an element at a
+// time in each of its passes.
+constexpr std::ptrdiff_t kTileBytes = 16384, kLeastTile = 4;
+
+template <class T>
+void copy_rows(const Matrix& from, const Matrix& to, std::ptrdiff_t rows, std::ptrdiff_t classes) {
+  for (std::ptrdiff_t c = 0; c < classes; ++c)
+    copy_elements<T>(from.data + c * from.stride, from.row_stride, to.data + c * to.stride, to.row_stride, rows);
+}
+
+template <class T, class Loss, class Fn>
+void run_tiles(const Loss& loss, Fn fn, const Matrix (&arrays)[3], std::ptrdiff_t count, std::ptrdiff_t position) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  const std::ptrdiff_t row_size = loss.classes * size, tile = kTileBytes / row_size;
+  alignas(64) char scores[kTileBytes], targets[kTileBytes];
+  const Matrix tiles[3] = {{scores, row_size, size}, {scores, row_size, size}, {targets, row_size, size}};
+  for (std::ptrdiff_t first = 0; first < count; first += tile) {
+    const std::ptrdiff_t rows = std::min(tile, count - first);
+    const auto from = [&](int k) {
+      return Matrix{arrays[k].data + first * arrays[k].row_stride, arrays[k].row_stride, arrays[k].stride};
+    };
+    copy_rows<T>(from(0), tiles[0], rows, loss.classes);
+    if (!loss.labels) copy_rows<T>(from(2), tiles[2], rows, loss.classes);
+    fn(at_rows(loss, tiles, position + first), 0, rows);
+    copy_rows<T>(tiles[1], from(1), rows, loss.classes);
+  }
+}
+
+template <class Loss, class Fn>
+void run_rows(const Loss& loss, Fn fn, const RowLossArguments& rows, double ns_per_row) {
+  constexpr Cost kTiles = cost_of("score_tiles");
+  const RowArrays<3>& arrays = rows.scores_dscores_targets;
+  const std::ptrdiff_t size = size_of(rows.dtype);
+  const bool contiguous = std::all_of(arrays.strides, arrays.strides + 3, [&](auto stride) { return stride == size; });
+  const bool tiled = !contiguous && loss.classes * size * kLeastTile <= kTileBytes;
+  if (tiled) ns_per_row += kTiles.ns * static_cast<double>(loss.classes);
+  std::ptrdiff_t row_strides[3];
+  arrays.outer.inner_strides(row_strides);
+  parallel_for(arrays.rows(), ns_per_row, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    arrays.outer.for_runs(begin, end, [&](char* const* data, std::ptrdiff_t count, std::ptrdiff_t position) {
+      Matrix at[3];
+      for (int k = 0; k < 3; ++k) at[k] = {data[k], row_strides[k], arrays.strides[k]};
+      if (!tiled) return fn(at_rows(loss, at, position), 0, count);
+      if (rows.dtype == Dtype::f64) return run_tiles<double>(loss, fn, at, count, position);
+      run_tiles<float>(loss, fn, at, count, position);
+    });
+  });
+}
+
+template <class Loss, class Fn>
+double loss_of_rows(Loss loss, const PerDtype<Fn>& kernel, const RowLossArguments& rows, const Cost& cost,
+                    const Cost& row_cost) {
+  const std::ptrdiff_t n = rows.scores_dscores_targets.rows();
+  const std::vector<double> row_weights = weights_of_rows(rows.sample_weights, n);
+  std::vector<double> losses(static_cast<std::size_t>(rows.result.each ? 0 : n));
+  loss.labels = rows.labels;
+  loss.classes = rows.scores_dscores_targets.n;
+  loss.row_weights = row_weights.empty() ? nullptr : row_weights.data();
+  loss.losses = rows.result.each ? rows.result.each : losses.data();
+  const double weight = total_weight(rows, loss.row_weights, n);
+  loss.gradient_scale = gradient_scale(rows.result.reduction, weight);
+  run_rows(loss, kernel[rows.dtype], rows, row_cost.ns + cost.ns * static_cast<double>(loss.classes));
+  return reduced(rows.result.reduction, std::accumulate(losses.begin(), losses.end(), 0.0), weight);
+}
+
+}  // namespace
+
+double cross_entropy(const RowLossArguments& rows, bool of_logits, double label_smoothing) {
+  const TargetDistribution distribution(rows, label_smoothing);
+  CrossEntropy loss{};
+  distribution.put_into(loss);
+  const LossKernels& kernel = *kernels().losses;
+  return loss_of_rows(loss, of_logits ? kernel.softmax_cross_entropy : kernel.cross_entropy, rows,
+                      cost_of("cross_entropy"), cost_of("cross_entropy_row"));
+}
+
+double svm_loss(const RowLossArguments& rows, double margin) {
+  Hinge loss{};
+  loss.margin = margin;
+  return loss_of_rows(loss, kernels().losses->hinge, rows, cost_of("svm_loss"), cost_of("svm_loss_row"));
+}
+
+// ---- of elements ----
+
+namespace {
+
+// The weights of the elements [first, first + count) of n, in `room` where they are not contiguous.
+const double* weights_of_block(const LossWeights& weights, std::ptrdiff_t first, std::ptrdiff_t count, std::ptrdiff_t n,
+                               double* room) {
+  if (!weights.values) return nullptr;
+  if (weights.inner == 1 && weights.channels == n) return weights.values + first;
+  by_channel(weights).fill(room, first, count);
+  return room;
+}
+
+// Copies the elements [first, first + count) of an array to contiguous memory (`gather`), or from it.
+template <class T, bool gather>
+void copy_block(const StridedArrays<3>& arrays, int array, std::ptrdiff_t first, std::ptrdiff_t count, T* block) {
+  std::ptrdiff_t strides[3];
+  arrays.inner_strides(strides);
+  arrays.for_runs(first, first + count, [&](char* const* at, std::ptrdiff_t length, std::ptrdiff_t position) {
+    char* contiguous = reinterpret_cast<char*>(block + (position - first));
+    gather ? copy_elements<T>(at[array], strides[array], contiguous, sizeof(T), length)
+           : copy_elements<T>(contiguous, sizeof(T), at[array], strides[array], length);
+  });
+}
+
+// The sum of the losses of a block.
+template <class T>
+double loss_of_block(LossRunFn fn, const ElementLossArguments& elements, double scale, std::ptrdiff_t first,
+                     std::ptrdiff_t count) {
+  const StridedArrays<3>& arrays = elements.predicted_targets_slopes;
+  const std::ptrdiff_t n = arrays.size();
+  std::ptrdiff_t strides[3];
+  arrays.inner_strides(strides);
+  double weights[kLossBlock + ByChannel<double>::kRoom], positive[kLossBlock + ByChannel<double>::kRoom];
+  LossRun run{{}, {}, count, scale, elements.parameter, nullptr, nullptr, nullptr, false};
+  for (int k = 0; k < 3; ++k) {
+    run.arrays[k] = arrays.data[k] + first * strides[k];
+    run.strides[k] = strides[k];
+  }
+  run.weights = weights_of_block(elements.sample_weights, first, count, n, weights);
+  run.positive_weights = weights_of_block(elements.positive_weights, first, count, n, positive);
+  if (elements.result.each) run.losses = elements.result.each + first;
+  run.careful = run.weights && !(elements.weights_sum > 1e-30 && elements.weights_sum < 1e30);
+  const bool one_run = arrays.ndim <= 1;
+  if (one_run && arrays.data[2] != arrays.data[0] && arrays.data[2] != arrays.data[1]) return fn(run);
+  T blocks[3][kLossBlock];
+  for (int k = one_run ? 2 : 0; k < 3; ++k) {
+    // Gathered, so that the order of the sum does not depend on the layout.
+    if (k < 2) copy_block<T, true>(arrays, k, first, count, blocks[k]);
+    run.arrays[k] = reinterpret_cast<char*>(blocks[k]);
+    run.strides[k] = sizeof(T);
+  }
+  const double sum = fn(run);
+  copy_block<T, false>(arrays, 2, first, count, blocks[2]);
+  return sum;
+}
+
+template <class T>
+std::ptrdiff_t first_outside(const char* at, std::ptrdiff_t stride, std::ptrdiff_t count) {
+  for (std::ptrdiff_t i = 0; i < count; ++i) {
+    T value;
+    std::memcpy(&value, at + i * stride, sizeof value);
+    if (value < 0 || value > 1) return i;
+  }
+  return count;
+}
+
+}  // namespace
+
+double elementwise_loss(ElementwiseLoss index, const ElementLossArguments& elements) {
+  const auto i = static_cast<int>(index);
+  const LossRunFn fn = kernels().losses->elementwise[i][elements.dtype];
+  const auto loss_of = elements.dtype == Dtype::f64 ? loss_of_block<double> : loss_of_block<float>;
+  const LossWeights& weights = elements.sample_weights;
+  const std::ptrdiff_t n = elements.predicted_targets_slopes.size();
+  const double weight =
+      weights.values ? elements.weights_sum * static_cast<double>(weights.inner) : static_cast<double>(n);
+  const double scale = gradient_scale(elements.result.reduction, weight);
+  BlockedSums sums(n, kLossBlock, 1);
+  sums.run(kElementwiseLosses[i].cost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end, double* sum) {
+    *sum = loss_of(fn, elements, scale, begin, end - begin);
+  });
+  double total = 0;
+  sums.add_to(&total);
+  return reduced(elements.result.reduction, total, weight);
+}
+
+std::ptrdiff_t first_outside_unit_interval(Dtype dtype, const StridedArrays<1>& x) {
+  constexpr Cost kCost = cost_of("probabilities");
+  const auto first_of_run = dtype == Dtype::f64 ? first_outside<double> : first_outside<float>;
+  std::ptrdiff_t stride[1];
+  x.inner_strides(stride);
+  std::atomic<std::ptrdiff_t> first{x.size()};
+  parallel_for(x.size(), kCost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    x.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+      const std::ptrdiff_t found = first_of_run(at[0], stride[0], count);
+      if (found == count) return;
+      std::ptrdiff_t before = first.load();
+      while (position + found < before && !first.compare_exchange_weak(before, position + found)) {
+      }
+    });
+  });
+  return first;
+}
+
+}  // namespace nnfast

@@ -1,0 +1,67 @@
+// Losses over arrays, with their gradients.
+#pragma once
+
+#include "kernels/losses.hpp"
+#include "ops/costs.hpp"
+#include "ops/row_arrays.hpp"
+
+namespace nnfast {
+
+enum class Reduction : int { mean, sum, none };
+
+// Item i has the weight values[i / inner % channels].
+struct LossWeights {
+  const double* values = nullptr;  // null: 1
+  std::ptrdiff_t channels = 1, inner = 1;
+};
+
+// Where the values of a loss go. The mean divides by the sum of the weights; it is 0 where that is.
+struct LossResult {
+  Reduction reduction;
+  double* each;  // of each row or element, for Reduction::none
+};
+
+// ---- of rows ----
+
+struct RowLossArguments {
+  Dtype dtype;
+  const RowArrays<3>& scores_dscores_targets;  // targets are read where there are no labels
+  const std::int64_t* labels;                  // of each row, class indices or kNoLabel, or null
+  LossWeights sample_weights;                  // of rows
+  const double* class_weights;                 // null: 1
+  LossResult result;
+};
+
+// Of logits or of probabilities. They return the loss, unless the reduction is none.
+double cross_entropy(const RowLossArguments& rows, bool of_logits, double label_smoothing);
+double svm_loss(const RowLossArguments& rows, double margin);
+
+// ---- of elements ----
+
+struct ElementwiseLossOp {
+  const char* name;
+  Cost cost;
+};
+
+constexpr ElementwiseLossOp kElementwiseLosses[] = {
+#define NNFAST_ROW(formula, name) {name, listed_cost(name)},
+    NNFAST_ELEMENTWISE_LOSSES(NNFAST_ROW)
+#undef NNFAST_ROW
+};
+
+struct ElementLossArguments {
+  Dtype dtype;
+  const StridedArrays<3>& predicted_targets_slopes;
+  double parameter;
+  LossWeights sample_weights, positive_weights;
+  double weights_sum;  // of sample_weights.values
+  LossResult result;
+};
+
+// Returns the loss, unless the reduction is none.
+double elementwise_loss(ElementwiseLoss index, const ElementLossArguments& elements);
+
+// The position in C order of the first element below 0 or above 1, or x.size().
+std::ptrdiff_t first_outside_unit_interval(Dtype dtype, const StridedArrays<1>& x);
+
+}  // namespace nnfast

@@ -165,6 +165,7 @@ def test_norms_of_gradients_that_are_no_numbers_say_so() -> None:
     for value in (np.nan, np.inf):
         opt = nf.optim.SGD([np.zeros(3), np.zeros(2)], lr=1, skip_nonfinite=True)
         stats = opt.step([np.array([1.0, value, 2.0]), np.ones(2)], stats=True)
-        assert stats is not None and stats.skipped
+        assert stats is not None
+        assert stats.skipped
         np.testing.assert_array_equal(stats.grad_norm, [value, np.sqrt(2)])
         np.testing.assert_equal(stats.global_grad_norm, value)

@@ -14,8 +14,11 @@ settings.register_profile("nnfast", deadline=None, derandomize=True, print_blob=
 settings.load_profile("nnfast")
 
 ISAS = nf.cpu_info()["supported"]
+NO_FMA = "x86-64-v2"
 # Those with fused multiply-add promise the same bits as each other.
-FMA_ISAS = [isa for isa in ISAS if isa != "x86-64-v2"]
+FMA_ISAS = [isa for isa in ISAS if isa != NO_FMA]
+# Those that promise the bits of the one in use, which NNFAST_ISA may cap.
+SAME_BITS_ISAS = [NO_FMA] if nf.cpu_info()["chosen"] == NO_FMA else FMA_ISAS
 # 7 is more than this machine has, and divides nothing evenly.
 THREADS = (1, 2, 7)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from layouts import assert_same_bits, layouts
 from nnfast import averaging
 from nnfast._testing import forced
@@ -176,7 +176,7 @@ def test_bits_do_not_depend_on_threads_or_layout(dtype: type) -> None:
         return found
 
     expected = average("contiguous")
-    for isa in FMA_ISAS:
+    for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7):
             with forced(isa=isa, threads=threads, grain=1):
                 for layout in layouts(start):

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import bias as family
@@ -83,7 +83,7 @@ def test_bits_do_not_depend_on_threads_and_layout(name: str, shape: Any, dtype: 
     x, dy = rng.standard_normal((2, *shape)).astype(dtype)
     bias = rng.standard_normal(shape[-1]).astype(dtype)
     y, (dx, dbias) = forward(name, x, bias), backward(name, dy, x, bias)
-    for isa in FMA_ISAS:
+    for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7, 16):
             with forced(isa=isa, threads=threads, grain=1):
                 assert_same_bits(forward(name, x, bias), y)

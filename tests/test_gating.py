@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import gating
@@ -101,7 +101,7 @@ def test_bits(name: str, dtype: type, shape: tuple[int, ...]) -> None:
     x = rng.standard_normal(shape).astype(dtype)
     dy = rng.standard_normal((*shape[:-1], shape[-1] // 2)).astype(dtype)
     y, dx = forward(name, x), backward(name, dy, x)
-    for isa in FMA_ISAS:
+    for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7, 16):
             with forced(isa=isa, threads=threads, grain=1):
                 assert_same_bits(forward(name, x), y)

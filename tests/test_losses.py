@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
@@ -92,7 +92,7 @@ def test_bits(dtype: type) -> None:
     z, labels, targets = case(23, 37, dtype, 2)
     for given_labels in (labels, targets):
         loss, dz = nf.softmax_cross_entropy(z, given_labels)
-        for isa in FMA_ISAS:
+        for isa in SAME_BITS_ISAS:
             for threads in (1, 2, 7):
                 with forced(isa=isa, threads=threads, grain=1):
                     again = nf.softmax_cross_entropy(z, given_labels)
@@ -363,7 +363,7 @@ def test_bits_of_elements(name: str, dtype: type) -> None:
     x, t = inputs(name, (9, 1300), dtype)
     function = getattr(nf, name)
     loss, dx = function(x, t, **SINGLE[name])
-    for isa in FMA_ISAS:
+    for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7):
             with forced(isa=isa, threads=threads, grain=1):
                 again = function(x, t, **SINGLE[name])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
@@ -151,7 +151,7 @@ def test_class_axes_have_the_bits_of_rows(dtype: type) -> None:
                 options = {"sample_weight": weight, "reduction": "none"}
                 function = getattr(nf, name)
                 each, dz = function(z, given_labels, **options)
-                for isa in FMA_ISAS:
+                for isa in SAME_BITS_ISAS:
                     for threads in (1, 3):
                         with forced(isa=isa, threads=threads, grain=1):
                             again = function(z, given_labels, **options)
@@ -259,7 +259,7 @@ def test_bits_of_elements_in_any_layout(name: str, dtype: type) -> None:
         function = getattr(nf, name)
         loss, dx = function(x, t, **options)
         for threads in (1, 3):
-            for isa in FMA_ISAS:
+            for isa in SAME_BITS_ISAS:
                 with forced(isa=isa, threads=threads, grain=1):
                     again = function(x, t, **options)
                 assert_same_bits(again[0], np.asarray(loss))

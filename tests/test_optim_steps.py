@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
 from optim_rules import (
@@ -38,7 +38,7 @@ def trained(rule: Rule, dtype: type, steps: int = 5, **options: Any) -> dict[str
 
 # ---- the same bits, however it is called ----
 
-WAYS = [(isa, threads) for isa in FMA_ISAS for threads in (1, 2, 7)] + [(None, 16)]
+WAYS = [(isa, threads) for isa in SAME_BITS_ISAS for threads in (1, 2, 7)] + [(None, 16)]
 
 
 @every_kernel

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
@@ -89,7 +89,7 @@ def test_same_bits(dtype: type) -> None:
         return elastic_net(params, 0.1, 0.2, grads), grads
 
     value, slopes = everything()
-    for isa in FMA_ISAS:
+    for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7):
             with forced(isa=isa, threads=threads, grain=1):
                 again, made = everything()

@@ -231,7 +231,7 @@ class Optimizer(Resumable):
             given, sums = sums, np.zeros((len(grads), _SUMS))
             sums[chosen] = given
             for i in left:
-                sums[i, 2] = np.square(self.params[i], dtype=np.float64).sum()
+                sums[i, 2] = sqrt(np.square(self.params[i], dtype=np.float64).sum())
         return done, sums
 
     def __repr__(self) -> str:

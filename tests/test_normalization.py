@@ -414,14 +414,14 @@ SHAPES = [(3, 5, 7), (2, 17, 4, 4), (5, 3, 6, 9), (2, 6, 3, 2, 5), (4, 70, 1, 3)
 
 
 def as_rows(array: Array) -> Array:
-    """(N, C, ...) as (values of a channel, C)."""
+    """(N, C, ...) as (values per channel, C)."""
     return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1]) if array.ndim > 1 else array
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_images_are_their_rows(engine: str, shape: tuple[int, ...], dtype: type) -> None:
-    """The bits are those of the matrix that has the same values a channel, wherever the axis is."""
+    """The bits are those of the matrix with the same values per channel, wherever the axis is."""
     x, gamma, beta, dy = images(shape, dtype)
     rows = everything(as_rows(x), gamma, beta, as_rows(dy))
     for made, wanted in zip(everything(x, gamma, beta, dy), rows, strict=True):
@@ -451,7 +451,7 @@ def test_layouts_of_images(dtype: type) -> None:
 def test_relu_and_addition_are_those_of_separate_steps(
     engine: str, shape: tuple[int, ...], dtype: type, training: bool, added: bool
 ) -> None:
-    """To the bit in float32 and float64; float16 is not rounded in between."""
+    """Bit for bit in float32 and float64; float16 is not rounded in between."""
     wide = np.float32 if dtype == np.float16 else dtype
     x, gamma, beta, dy = (a.astype(dtype) for a in images(shape, wide))
     add = images(shape, wide, seed=1)[0].astype(dtype) if added else None
@@ -516,8 +516,8 @@ def test_gradients_of_images_numerically(activation: str | None) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2**22, 2), (1, 2, 2**22), (2**25, 1)])
-def test_many_values_a_channel(shape: tuple[int, ...]) -> None:
-    """More than one chunk of sums, in both directions of the lanes, up to 2^25 values."""
+def test_many_values_per_channel(shape: tuple[int, ...]) -> None:
+    """More than one chunk of partial sums, with lanes along and across channels, up to 2^25 values."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal(shape, np.float32)
     x += np.float32(0.3)
@@ -537,7 +537,7 @@ def test_many_values_a_channel(shape: tuple[int, ...]) -> None:
 
 
 def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
-    """The origin of the sums is the first value; where it is an outlier they are taken again."""
+    """The sums are about the first value; where it is an outlier they are computed again about the mean."""
     x = np.random.default_rng(0).normal(0, 1, (5000, 3))
     x[0] = 1e9
     for shape in (x.shape, (1, *x.shape[::-1])):

@@ -296,15 +296,17 @@ void backward(const LayerNorm& layer, std::ptrdiff_t row, std::ptrdiff_t row_end
   });
 }
 
-template <class S>
-constexpr RowKernels row_kernels = {forward<S, true>, forward<S, false>, backward<S, true>, backward<S, false>};
-
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const LayerNormKernels layer_norm;
-const LayerNormKernels layer_norm = {row_kernels<Float16>, row_kernels<float>, row_kernels<double>};
+const LayerNormKernels layer_norm = {
+    {forward<Float16, true>, forward<float, true>, forward<double, true>},
+    {forward<Float16, false>, forward<float, false>, forward<double, false>},
+    {backward<Float16, true>, backward<float, true>, backward<double, true>},
+    {backward<Float16, false>, backward<float, false>, backward<double, false>},
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -333,7 +333,7 @@ class Dropout(KernelLayer):
 
     def _kept(self, x: Array, out: Array) -> Array:
         """What dropout does to x with a mask, and its gradient to dy."""
-        return _core.dropout_backward(x, self._mask, self._scale, out)
+        return _core.apply_mask(x, self._mask, self._scale, out)
 
     def _settings(self) -> str:
         return f"{self.p:g}" + (", mode='vanilla'" if self.mode == "vanilla" else "")

@@ -234,7 +234,7 @@ def of_dropout() -> dict[str, Case]:
         "dropout_mask": mask(0.5),
         "dropout_mask_channels": mask(each),
         "apply_mask": apply(2.0),
-        "apply_mask_channels": apply(1 + each),
+        "apply_mask_channels": apply(each),
         "bias_relu_dropout": bias_relu_dropout,
         "bias_relu_dropout_backward": bias_relu_dropout_backward,
     }

@@ -12,6 +12,7 @@ import nnfast as nf
 from conftest import FMA_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
+from nnfast import _core
 from nnfast._testing import forced
 from normalization_data import case, images
 from tests.reference import normalization as reference
@@ -583,7 +584,47 @@ def test_float16_is_the_rounded_float32_result() -> None:
         nf.batch_norm(x, None, None, *np.ones((2, 9), np.float16), training=True)
 
 
-# ---- statistics over pieces, folding ----
+# ---- gradients and statistics over pieces, folding ----
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((40, 7), 1), ((6, 5, 4, 4), 1), ((6, 4, 5), -1), ((9, 3, 3000), 1)]
+)
+def test_gradients_of_pieces_are_those_of_the_whole(
+    shape: tuple[int, ...], axis: int, dtype: type
+) -> None:
+    rng = np.random.default_rng(1)
+    x, dy = rng.normal(3, 2, shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    channels, count = shape[axis], x.size // shape[axis]
+    gamma = rng.uniform(0.5, 2, channels)
+    _, saved = nf.batch_norm(x, gamma, training=True, axis=axis)
+    dx, dgamma, dbeta = nf.batch_norm_backward(dy, x, gamma, saved)
+    moments = saved.mean, saved.inv_std
+    pieces = slice(0, 2), slice(2, 2), slice(2, None)
+    sums = np.sum(
+        [_core.batch_norm_parameter_gradients(dy[p], x[p], *moments, axis) for p in pieces], 0
+    )
+    assert sums.dtype == np.float64
+    eps = np.finfo(np.float64 if dtype == np.float64 else np.float32).eps
+    np.testing.assert_allclose(sums, [dgamma, dbeta], rtol=eps, atol=1e-12)
+    found = [
+        _core.batch_norm_input_gradient(dy[p], x[p], gamma, *moments, *sums, count, axis)
+        for p in pieces
+    ]
+    assert [part.dtype for part in found] == 3 * [dtype]
+    np.testing.assert_allclose(np.concatenate(found), dx, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_piece_of_nan_spoils_its_channel_alone(axis: int) -> None:
+    x = np.ones((3, 3), np.float32)
+    inv_std = np.array([1, np.nan, 1])
+    dx = _core.batch_norm_input_gradient(
+        x, x, None, np.zeros(3), inv_std, np.zeros(3), np.zeros(3), 3, axis
+    )
+    np.testing.assert_array_equal(np.isnan(np.moveaxis(dx, axis, 0)).all(axis=1), np.isnan(inv_std))
+    assert np.isnan(dx).sum() == 3
 
 
 @settings(max_examples=20)

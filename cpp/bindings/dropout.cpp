@@ -41,14 +41,14 @@ DropoutThresholds thresholds_of(py::handle p, std::ptrdiff_t inner) {
   return {values_of(contiguous(read_as(p, NPY_FLOAT64, "p"))), inner};
 }
 
-// What is kept is scaled: by one factor, or an array of one for each channel.
+// What is kept is scaled: by one factor, or, for an array p of probabilities of channels, by 1 / (1 - p).
 struct Scaling {
   Keeping keeping{1, -0.0, 0};
   std::optional<ChannelScales> channels;
 
   Scaling(py::handle scale, double shift, double dropped, std::ptrdiff_t inner, Dtype dtype) {
     if (PyArray_Check(scale.ptr())) {
-      channels.emplace(values_of(contiguous(read_as(scale, NPY_FLOAT64, "scale"))), inner, dtype);
+      channels.emplace(values_of(contiguous(read_as(scale, NPY_FLOAT64, "p"))), true, inner, dtype);
     } else {
       keeping = {scale.cast<double>(), shift, dropped};
     }
@@ -67,6 +67,18 @@ py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::han
   {
     py::gil_scoped_release release;
     apply_mask(x.floating(), x_y, mask.as<std::uint8_t>(), scaling.keeping, scaling.scales());
+  }
+  return y.object();
+}
+
+py::object scaled_by_channel(py::handle x_in, py::handle p, std::ptrdiff_t inner, py::handle out) {
+  const Array x = read_floats_or_float16(x_in, "x");
+  const Array y = output(out, x, "out", "x");
+  const ChannelScales scales(values_of(contiguous(read_as(p, NPY_FLOAT64, "p"))), false, inner, x.floating());
+  const auto x_y = strided({x, y});
+  {
+    py::gil_scoped_release release;
+    scale_by_channel(x.floating(), x_y, scales);
   }
   return y.object();
 }
@@ -163,6 +175,7 @@ void bind_dropout(py::module_& module) {
   module.def("dropout", &dropped);
   module.def("apply_mask", &masked, py::arg("x"), py::arg("mask"), py::arg("scale"), py::arg("out"),
              py::arg("name") = "x", py::arg("shift") = -0.0, py::arg("dropped") = 0.0, py::arg("inner") = 1);
+  module.def("scale_by_channel", &scaled_by_channel);
   module.def("dropout_mask", &mask_of);
   module.def("bias_relu_dropout", &bias_relu_forward);
   module.def("bias_relu_dropout_backward", &bias_relu_backward);

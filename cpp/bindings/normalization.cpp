@@ -77,7 +77,7 @@ void copy_doubles(const Array& from, double* to) {
 using Doubles = std::vector<double>;
 
 // One double a channel: the given values, or `missing` everywhere.
-Doubles per_channel(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
+Doubles read_channels(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
   Doubles values(static_cast<std::size_t>(channels), missing);
   if (value.is_none()) return values;
   const Array given = read_floats(value, name);
@@ -207,7 +207,8 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     throw py::value_error("x must have at least 2 values a channel in training, got shape " + shape_text(x));
   require_eps(eps);
   require_momentum(momentum);
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma"),
+                beta = read_channels(beta_in, channels, 0, "beta");
   if (running_mean_in.is_none() != running_var_in.is_none())
     throw py::value_error("running_mean and running_var must be given together");
   if (!training && running_mean_in.is_none())
@@ -220,8 +221,8 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
 
   Array running_mean, running_var;
   Result result;
-  const Doubles given_mean = per_channel(running_mean_in, channels, 0, "running_mean");
-  Doubles variance = per_channel(running_var_in, channels, 1, "running_var");  // in training the batch's replaces it
+  const Doubles given_mean = read_channels(running_mean_in, channels, 0, "running_mean");
+  Doubles variance = read_channels(running_var_in, channels, 1, "running_var");  // in training the batch's replaces it
   require_statistics(variance);
   if (training) {
     running_mean = running(running_mean_in, x, channels, "running_mean");
@@ -273,9 +274,9 @@ struct GradientInputs {
         dy(read_as(dy_in, x.dtype(), "dy")),
         channel(channel_axis(x, axis)),
         channels(x.shape(channel)),
-        gamma(per_channel(gamma_in, channels, 1, "gamma")),
-        mean(per_channel(mean_in, channels, 0, "saved.mean")),
-        inv_std(per_channel(inv_std_in, channels, 1, "saved.inv_std")) {
+        gamma(read_channels(gamma_in, channels, 1, "gamma")),
+        mean(read_channels(mean_in, channels, 0, "saved.mean")),
+        inv_std(read_channels(inv_std_in, channels, 1, "saved.inv_std")) {
     require_shape(dy, x, "dy", "x");
   }
 
@@ -380,8 +381,8 @@ py::object batch_norm_input_gradient(py::handle dy_in, py::handle x_in, py::hand
                                      py::handle inv_std_in, py::handle dgamma_in, py::handle dbeta_in,
                                      std::ptrdiff_t count, int axis) {
   const GradientInputs inputs(dy_in, x_in, gamma_in, mean_in, inv_std_in, axis);
-  const Doubles dgamma = per_channel(dgamma_in, inputs.channels, 0, "dgamma"),
-                dbeta = per_channel(dbeta_in, inputs.channels, 0, "dbeta");
+  const Doubles dgamma = read_channels(dgamma_in, inputs.channels, 0, "dgamma"),
+                dbeta = read_channels(dbeta_in, inputs.channels, 0, "dbeta");
   const Array dx = new_array(inputs.x, inputs.x.dtype());
   {
     py::gil_scoped_release release;
@@ -404,7 +405,8 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   require_groups(x, groups);
   require_eps(eps);
   const std::ptrdiff_t channels = x.shape(1);
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma"),
+                beta = read_channels(beta_in, channels, 0, "beta");
   const Array y = output(out, x, "out", "x");
   const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), variance = new_array(mean, NPY_FLOAT64),
               inv_std = new_array(mean, NPY_FLOAT64);
@@ -427,7 +429,7 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   require_groups(x, groups);
   require_shape(dy, x, "dy", "x");
   const std::ptrdiff_t channels = x.shape(1);
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
+  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma");
   const Array mean = contiguous(read_as(mean_in, NPY_FLOAT64, "saved.mean")),
               inv_std = contiguous(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(mean, {x.shape(0), groups}, "saved.mean");

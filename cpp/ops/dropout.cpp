@@ -76,6 +76,8 @@ void apply_chunks(Dtype dtype, const StridedArrays<2>& walk, const std::uint8_t*
 DropoutThresholds::DropoutThresholds(double p) : threshold_(threshold_of(p)) {}
 
 DropoutThresholds::DropoutThresholds(std::span<const double> p, std::ptrdiff_t inner) : inner_(inner) {
+  thresholds_.reserve(p.size());
+  high_.reserve(p.size());
   for (const double each : p) {
     thresholds_.push_back(threshold_of(each));
     high_.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(thresholds_.back() >> 16, 0xffff)));
@@ -87,12 +89,12 @@ DropoutMask DropoutThresholds::mask(std::uint64_t seed, std::uint64_t offset) co
   return {seed, offset, threshold_, channels ? thresholds_.data() : nullptr, high_.data(), channels, inner_};
 }
 
-ChannelScales::ChannelScales(std::span<const double> scales, std::ptrdiff_t inner, Dtype dtype)
-    : channels_(static_cast<std::ptrdiff_t>(scales.size())), inner_(inner) {
-  if (dtype == Dtype::f64) {
-    f64_.assign(scales.begin(), scales.end());
-  } else {
-    for (const double scale : scales) f32_.push_back(static_cast<float>(scale));
+ChannelScales::ChannelScales(std::span<const double> p, bool inverse, std::ptrdiff_t inner, Dtype dtype)
+    : channels_(static_cast<std::ptrdiff_t>(p.size())), inner_(inner) {
+  dtype == Dtype::f64 ? f64_.reserve(p.size()) : f32_.reserve(p.size());
+  for (const double each : p) {
+    const double kept = 1 - each, scale = !inverse ? kept : (kept == 0 ? 1 : 1 / kept);
+    dtype == Dtype::f64 ? f64_.push_back(scale) : f32_.push_back(static_cast<float>(scale));
   }
 }
 
@@ -102,6 +104,37 @@ void ChannelScales::fill(void* to, std::ptrdiff_t first, std::ptrdiff_t count) c
   } else {
     ByChannel<double>{f64_.data(), channels_, inner_}.fill(static_cast<double*>(to), first, count);
   }
+}
+
+void scale_by_channel(Dtype dtype, const StridedArrays<2>& x_y, const ChannelScales& scales) {
+  constexpr Cost kCost = cost_of("apply_mask_channels");
+  const ElementwiseFn fn = kernels().dropout->keep_scaled[dtype];
+  std::ptrdiff_t inner[2];
+  x_y.inner_strides(inner);
+  const std::ptrdiff_t n = x_y.size(), scale_size = size_of(parameter_dtype(dtype));
+  const bool stream = x_y.data[0] != x_y.data[1] && streams(n * size_of(dtype), kCost),
+             long_runs = scales.inner() >= kLongRun;
+  const std::ptrdiff_t strides[3] = {inner[0], long_runs ? 0 : scale_size, inner[1]};
+  parallel_for(n, kCost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    alignas(64) double room[kScaledChunk + ByChannel<double>::kRoom];
+    char* of_scales = reinterpret_cast<char*>(room);
+    for (std::ptrdiff_t first = begin; first < end; first += kScaledChunk) {
+      const std::ptrdiff_t last = std::min(first + kScaledChunk, end);
+      if (!long_runs) scales.fill(room, first, last - first);
+      x_y.for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+        if (!long_runs) {
+          char* arrays[3] = {at[0], of_scales + (position - first) * scale_size, at[1]};
+          fn(arrays, strides, count, stream);
+          return;
+        }
+        scales.for_runs(position, count, [&](std::ptrdiff_t i, std::ptrdiff_t length, double) {
+          scales.fill(room, position + i, 1);
+          char* arrays[3] = {at[0] + i * inner[0], of_scales, at[1] + i * inner[1]};
+          fn(arrays, strides, length, stream);
+        });
+      });
+    }
+  });
 }
 
 void dropout_mask(const DropoutMask& make, std::uint8_t* mask, std::ptrdiff_t n) {

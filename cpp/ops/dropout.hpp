@@ -29,7 +29,8 @@ class DropoutThresholds {
 // One factor a channel of `inner` contiguous elements, in the dtype of computation.
 class ChannelScales {
  public:
-  ChannelScales(std::span<const double> scales, std::ptrdiff_t inner, Dtype dtype);
+  // 1 - p, or its inverse (1 where p is 1), of probabilities p.
+  ChannelScales(std::span<const double> p, bool inverse, std::ptrdiff_t inner, Dtype dtype);
   std::ptrdiff_t inner() const { return inner_; }
   // Those of the elements [first, first + count), to floats or doubles.
   void fill(void* to, std::ptrdiff_t first, std::ptrdiff_t count) const;
@@ -53,6 +54,9 @@ class ChannelScales {
     return f64_.empty() ? static_cast<double>(f32_[c]) : f64_[c];
   }
 };
+
+// y = x times the scale of its channel; 0 where that is 0, whatever x is.
+void scale_by_channel(Dtype dtype, const StridedArrays<2>& x_y, const ChannelScales& scales);
 
 // Writes the mask of n elements.
 void dropout_mask(const DropoutMask& make, std::uint8_t* mask, std::ptrdiff_t n);

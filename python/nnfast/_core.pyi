@@ -214,6 +214,9 @@ def apply_mask(
     dropped: float = 0.0,
     inner: int = 1,
 ) -> NDArray[Any]: ...
+def scale_by_channel(
+    x: ArrayLike, p: NDArray[np.float64], inner: int, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
 def dropout_mask(
     n: int,
     p: float | NDArray[np.float64],

@@ -16,7 +16,7 @@ from nnfast._seeds import Rng
 Mode = Literal["inverted", "vanilla"]
 Mask = NDArray[np.uint8]
 Probability = float | NDArray[np.float64]
-"""Of dropping an element, or a factor that follows from it: for all elements, or one per channel."""
+"""Of dropping an element, for all elements or one per channel; of the latter, factors of kept elements follow."""
 
 # The value of a dropped element in alpha_dropout: the limit of SELU at minus infinity, -lambda alpha.
 _SELU_LEAST = -1.7580993408473768
@@ -90,16 +90,22 @@ def dropout(
     # The usual arguments are asked for first: the checks are most of a call on a small array.
     if mode != "inverted":
         _check_mode(mode)
-    inner = 1
-    if type(p) is not float and _arrays.has_axes(p):
-        x, p, inner = _by_channel(x, "x", p, axis)
+    scale: Probability
+    if type(p) is float or not _arrays.has_axes(p):
+        p, inner = _checks.real_in(p, 0, 1, "p"), 1
+        if not training:
+            return _inference(x, p, mode, out)
+        scale = scale_of(p, mode)
     else:
-        p = _checks.real_in(p, 0, 1, "p")
-    if not training:
-        return _inference(x, p, mode, out, axis)
+        x, p, inner = _by_channel(x, "x", p, axis)
+        if not training and mode == "inverted":
+            return _inference(x, 0.0, mode, out)
+        if not training:
+            return _core.scale_by_channel(x, p, inner, out), None
+        scale = p if mode == "inverted" else 1.0
     if offset != 0:
         offset = _offset(offset)
-    return _masked(x, p, _scale(p, mode), -0.0, 0.0, inner, rng, offset, mask, out)
+    return _masked(x, p, scale, -0.0, 0.0, inner, rng, offset, mask, out)
 
 
 def dropout_backward(
@@ -143,13 +149,14 @@ def dropout_backward(
     >>> nf.dropout_backward(np.ones(4), np.array([0b0101], dtype=np.uint8), p=0.5)
     array([2., 0., 2., 0.])
     """
-    _check_mode(mode)
-    inner = 1
-    if _arrays.has_axes(p):
-        dy, p, inner = _by_channel(dy, "dy", p, axis)
-    else:
-        p = _checks.real_in(p, 0, 1, "p")
-    return _core.apply_mask(dy, mask, _scale(p, mode), out, "dy", -0.0, 0.0, inner)
+    if mode != "inverted":
+        _check_mode(mode)
+    if type(p) is float or not _arrays.has_axes(p):
+        scale = scale_of(_checks.real_in(p, 0, 1, "p"), mode)
+        return _core.apply_mask(dy, mask, scale, out, "dy")
+    dy, each, inner = _by_channel(dy, "dy", p, axis)
+    by_channel = each if mode == "inverted" else 1.0
+    return _core.apply_mask(dy, mask, by_channel, out, "dy", -0.0, 0.0, inner)
 
 
 def dropout_mask(
@@ -462,14 +469,12 @@ def _require_disjoint(out: NDArray[Any] | None, other: ArrayLike | None, name: s
 
 
 def _inference(
-    x: ArrayLike, p: Probability, mode: Mode, out: NDArray[Any] | None, axis: int = 1
+    x: ArrayLike, p: float, mode: Mode, out: NDArray[Any] | None
 ) -> tuple[NDArray[Any], None]:
     """x, scaled in vanilla mode."""
     x, y = _core.checked_output(x, out)
-    scale: Any = 1 - p if mode == "vanilla" else 1.0
-    if type(scale) is not float:
-        scale = scale.reshape(-1, *(1,) * (x.ndim - 1 - axis % x.ndim))
-    return _core._keep_scaled(x, _parameter_type(x)(scale), out=y), None
+    scale = _parameter_type(x)(1 - p if mode == "vanilla" else 1.0)
+    return _core._keep_scaled(x, scale, out=y), None
 
 
 def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
@@ -495,11 +500,3 @@ def _by_channel(
     if not (values.min(initial=1) >= 0 and values.max(initial=0) <= 1):
         raise ValueError(f"p must be in [0, 1], got {values}")
     return x, values, prod(x.shape[axis + 1 :])
-
-
-def _scale(p: Probability, mode: Mode) -> Probability:
-    """scale_of, for each channel where p is an array."""
-    if isinstance(p, float):
-        return scale_of(p, mode)
-    kept = np.where(p == 1, 1.0, 1 - p)
-    return 1.0 if mode == "vanilla" else 1 / kept

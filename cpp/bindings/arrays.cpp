@@ -213,8 +213,8 @@ Array read_columns(py::handle value, const Array& x, const char* name) {
 }
 
 void store_doubles(const Array& to, std::span<const double> values) {
-  const Array from = owned(PyArray_SimpleNewFromData(to.ndim(), PyArray_DIMS(to.get()), NPY_FLOAT64,
-                                                     const_cast<double*>(values.data())));
+  const Array from = owned(
+      PyArray_SimpleNewFromData(to.ndim(), PyArray_DIMS(to.get()), NPY_FLOAT64, const_cast<double*>(values.data())));
   if (PyArray_CopyInto(to.get(), from.get()) != 0) throw py::error_already_set();
 }
 

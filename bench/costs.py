@@ -81,7 +81,9 @@ def all_cases() -> dict[str, Case]:
         inputs = 2 if name.endswith("_backward") else 1
         cases[name] = of_ufunc(ufunc, params=ufunc.nin - inputs)
     cases = {name.removeprefix("_"): case for name, case in cases.items()}
+    cases["keep_scaled"] = of_ufunc(_core._keep_scaled, params=1)
     cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_losses()}
+    cases |= {**of_normalization(), **of_dropout()}
     return {**cases, **of_random(), **of_optimizers()}
 
 
@@ -226,6 +228,80 @@ def of_losses() -> dict[str, Case]:
         "svm_loss_row": of_rows(True, 1),
         "score_tiles": of_rows(False, strided=True),
         "probabilities": probabilities,
+    }
+
+
+def of_normalization() -> dict[str, Case]:
+    """Passes over the columns of a matrix, and over its rows."""
+    mean, inv_std, gamma = floats(COLUMNS), floats(COLUMNS), floats(COLUMNS)
+
+    def norm_moments(n: int) -> Call:
+        x = rows(n)
+        return lambda: _core.batch_norm_stats(x, 1)
+
+    def norm_map(n: int) -> Call:
+        x, out = rows(n), rows(n)
+        return lambda: nf.batch_norm(x, gamma, gamma, mean, inv_std, out=out)
+
+    def norm_gradient_sums(n: int) -> Call:
+        dy, x = rows(n), rows(n)
+        return lambda: _core.batch_norm_parameter_gradients(dy, x, mean, inv_std, 1)
+
+    def norm_input_gradient(n: int) -> Call:
+        dy, x = rows(n), rows(n)
+        return lambda: _core.batch_norm_input_gradient(
+            dy, x, gamma, mean, inv_std, mean, mean, n, 1
+        )
+
+    def layer_norm(n: int) -> Call:
+        x, out = rows(n), rows(n)
+        return lambda: nf.layer_norm(x, gamma, gamma, out=out)
+
+    def layer_norm_backward(n: int) -> Call:
+        dy, x, dx = rows(n), rows(n), rows(n)
+        _, saved = nf.layer_norm(x)
+        return lambda: nf.layer_norm_backward(dy, x, gamma, saved, out=(dx, None, None))
+
+    cases = (norm_moments, norm_map, norm_gradient_sums, norm_input_gradient)
+    return {case.__name__: case for case in (*cases, layer_norm, layer_norm_backward)}
+
+
+def of_dropout() -> dict[str, Case]:
+    """Masks, and what applies them; with one probability, and with one a channel."""
+    each = np.linspace(0, 0.5, COLUMNS)
+
+    def packed(n: int) -> Any:
+        return np.full(n // 8, 0x5A, np.uint8)
+
+    def mask(p: Any) -> Case:
+        def case(n: int) -> Call:
+            out = packed(n)
+            return lambda: _core.dropout_mask(n, p, 1, 0, 0, out)
+
+        return case
+
+    def apply(scale: Any) -> Case:
+        def case(n: int) -> Call:
+            x, bits, out = rows(n), packed(n), rows(n)
+            return lambda: _core.apply_mask(x, bits, scale, out)
+
+        return case
+
+    def bias_relu_dropout(n: int) -> Call:
+        x, b, out = rows(n), floats(COLUMNS), (rows(n), packed(n))
+        return lambda: nf.bias_relu_dropout(x, b, rng=0, out=out)
+
+    def bias_relu_dropout_backward(n: int) -> Call:
+        dy, bits, out = rows(n), packed(n), (rows(n), floats(COLUMNS))
+        return lambda: nf.bias_relu_dropout_backward(dy, bits, out=out)
+
+    return {
+        "dropout_mask": mask(0.5),
+        "dropout_mask_channels": mask(each),
+        "apply_mask": apply(2.0),
+        "apply_mask_channels": apply(each),
+        "bias_relu_dropout": bias_relu_dropout,
+        "bias_relu_dropout_backward": bias_relu_dropout_backward,
     }
 
 

@@ -1,4 +1,4 @@
-"""Cases of dropout and its relatives. Random masks differ from those of others: what is checked is their kind."""
+"""Cases of dropout and its variants. Random masks differ from those of others: what is checked is their rate."""
 
 from collections.abc import Callable
 
@@ -36,17 +36,17 @@ def keeps(of: Callable[..., Array]) -> Callable[[Arrays, Values, Array], str | N
 
 
 def unpacked(mask: Array, shape: tuple[int, ...]) -> Array:
-    """The mask as this package packs it; people who keep booleans save the unpacking."""
+    """The mask as this package packs it; code that keeps booleans saves the unpacking."""
     return np.unpackbits(mask, count=int(np.prod(shape)), bitorder="little").reshape(shape)
 
 
 def packed_room(n: int) -> Array:
-    """Where the mask goes, which a pass has to write: one bit an element."""
+    """Memory for the mask, which a pass has to write: one bit per element."""
     return np.empty(-(-n // 8), np.uint8)
 
 
 def draw(x: Array, shape: tuple[int, ...]) -> Array:
-    """What is kept, as people draw it."""
+    """True where an element is kept, as it is usually drawn."""
     return RNG.random(shape, dtype=x.dtype) >= P
 
 
@@ -75,7 +75,7 @@ def writing(function: Callable[..., object], *given: object, **keywords: object)
     return forms
 
 
-# ---- element by element ----
+# ---- elementwise ----
 
 
 def dropout(x: Array) -> tuple[Array, Array]:
@@ -144,7 +144,7 @@ def bias_relu_dropout_backward(dy: Array, mask: Array) -> tuple[Array, Array]:
     return dx, dx.sum(axis=0)
 
 
-# ---- whole structures ----
+# ---- structured ----
 
 
 def maps(dims: int) -> Callable[..., dict[str, Array]]:
@@ -164,14 +164,14 @@ def drop_maps(x: Array) -> tuple[Array, Array]:
 
 
 def rows_kept(arrays: Arrays, values: Values, y: Array) -> str | None:
-    """Whether what is kept, whole, is x / (1 - p), and anything else 0."""
+    """Whether whole maps are kept, as x / (1 - p), and the others 0."""
     x, p = arrays["x"], values["p"]
     kept = y != 0
     if not np.allclose(y[kept], x[kept] / (1 - p), rtol=1e-5):
         return "elements that are kept are not x / (1 - p)"
     axes = tuple(range(2 if x.ndim > 2 else 1, x.ndim))
     if not np.array_equal(kept.all(axis=axes), kept.any(axis=axes)):
-        return "some of what belongs together is kept"
+        return "a part of a map is kept"
     return None if kept.any() else "keeps nothing"
 
 

@@ -28,7 +28,7 @@ def images(n: int) -> tuple[int, ...]:
 
 
 def inputs(shape: Callable[[int], tuple[int, ...]]) -> Inputs:
-    """x and everything a channel has."""
+    """x, parameters and running statistics."""
 
     def make(n: int, rng: np.random.Generator) -> dict[str, Array]:
         size = shape(n)
@@ -44,7 +44,7 @@ def inputs(shape: Callable[[int], tuple[int, ...]]) -> Inputs:
 
 
 def without_running(make: Inputs) -> Inputs:
-    """The same where nothing is kept."""
+    """The same without running statistics."""
     kept = "x", "gamma", "beta"
     return lambda n, rng: {name: array for name, array in make(n, rng).items() if name in kept}
 
@@ -63,7 +63,7 @@ def backward_inputs(make: Inputs) -> Inputs:
 def batch_norm(
     x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array
 ) -> Array:
-    """As people write it, running statistics included."""
+    """As it is usually written, running statistics included."""
     axes, _ = reference.per_channel(x)
     mean, var, n = x.mean(axis=axes), x.var(axis=axes), x.size // x.shape[1]
     running_mean += MOMENTUM * (mean - running_mean)
@@ -94,7 +94,7 @@ def instance_norm_backward(dy: Array, x: Array, gamma: Array) -> tuple[Array, Ar
 
 
 def forms(training: bool) -> object:
-    """The calls in training, which move running statistics of their own, or in inference."""
+    """The calls in training, which update copies of the running statistics, or in inference."""
 
     def make(x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array) -> Forms:
         arguments = x, gamma, beta, running_mean.copy(), running_var.copy()
@@ -117,7 +117,7 @@ def backward_forms(dy: Array, x: Array, gamma: Array) -> Forms:
 
 
 def stats_forms(x: Array) -> Forms:
-    """The numbers of a batch alone."""
+    """Mean and sum of squares of a batch."""
 
     def call() -> tuple[Array, Array]:
         stats = nf.batch_norm_stats(x)

@@ -52,7 +52,7 @@ def test_channels_are_their_definition(
 
 
 def test_masks_by_channel_with_any_engine(engine: str) -> None:
-    """Blocks of the stream that begin before the array and end after it, and parts of them for each thread."""
+    """Blocks of the stream that begin before the array and end after it, shared among threads."""
     p = np.array([0.1, 0.9, 0.5])
     for shape, axis in (((7, 3, 61), 1), ((500, 3), 1), ((3, 777), 0), ((3, 5), 0)):
         each = spread(p, shape, axis).reshape(-1)
@@ -105,7 +105,7 @@ def test_kinds_of_channel_probabilities() -> None:
 
 @every_dtype
 def test_channels_drop_nan_and_overflow_in_silence(dtype: type) -> None:
-    """As one probability for all does: what overflows may be dropped."""
+    """As with one probability: an element that overflows may be dropped."""
     for value in (np.nan, np.inf, np.finfo(dtype).max):
         x = np.full((40, 3), value, dtype)
         with np.errstate(all="raise"):

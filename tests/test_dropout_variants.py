@@ -1,4 +1,4 @@
-"""Dropout of pieces of an array and for SELU; masks alone; what all relatives share: float16, generators, errors."""
+"""Dropout of pieces of an array and for SELU; masks alone; what all variants share: float16, generators, errors."""
 
 import math
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def test_pieces_are_dropped_as_the_whole_is(
 
 @settings(max_examples=15)
 @given(seed=seeds, offset=offsets, n=st.integers(0, 400))
-def test_all_relatives_take_an_offset(seed: int, offset: int, n: int) -> None:
+def test_all_variants_take_an_offset(seed: int, offset: int, n: int) -> None:
     mask = pack(kept_reference(seed, n, 0.3, offset))
     where = {"rng": seed, "offset": offset}
     ones = np.ones((n, 1))
@@ -93,7 +93,7 @@ def test_layouts_at_an_offset(dtype: type) -> None:
 
 @both_dtypes
 def test_large_arrays(dtype: type) -> None:
-    """Results go past the caches, but for those before the first whole vector."""
+    """Non-temporal stores, except before the first aligned vector."""
     n = (16 << 20) // np.dtype(dtype).itemsize + 1001
     x = np.ones(n + 1, dtype)[1:]
     kept = kept_reference(2, n, 0.25, 55)
@@ -122,7 +122,7 @@ def test_mask_alone_is_that_of_dropout(
 
 
 def test_large_masks_alone() -> None:
-    """With threads at their own grain."""
+    """With the grain that the cost model chooses."""
     n = 3_000_001
     assert_same_bits(nf.dropout_mask(n, 0.1, rng=3), pack(kept_reference(3, n, 0.1)))
     each = np.resize([0.1, 0.6], n)
@@ -138,7 +138,7 @@ LEAST = (
 
 
 def alpha_terms(p: float, dtype: Any) -> tuple[np.longdouble, np.longdouble, Any]:
-    """a and b as the kernel has them, and what stands in the place of a dropped element."""
+    """a and b as the kernel has them, and the value of a dropped element."""
     a = 1 / math.sqrt((1 - p) * (1 + p * LEAST**2))
     b = -a * p * LEAST
     return np.longdouble(dtype(a)), np.longdouble(dtype(b)), dtype(a * LEAST + b)

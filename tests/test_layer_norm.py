@@ -59,7 +59,7 @@ def test_values_and_gradients(engine: str, rows: int, n: int, seed: int, dtype: 
     y, mean, _, dx, dgamma, dbeta, z, _, dx_rms, dgamma_rms = everything(x, gamma, beta, dy)
     eps = np.finfo(dtype).eps
     larger = np.maximum(np.abs(exact(x, gamma, beta)), np.abs(beta))
-    # Of float64 the mean has a rounding too.
+    # In float64 the mean is rounded too.
     lost = np.abs(x).max() * np.abs(gamma) * eps * 300 if dtype == np.float64 else 0
     assert np.all(np.abs(y - exact(x, gamma, beta)) <= 4 * eps * larger + lost)
     np.testing.assert_allclose(
@@ -97,7 +97,7 @@ def test_bits(dtype: type) -> None:
 
 @both_dtypes
 def test_axes(dtype: type) -> None:
-    """Along any axes as along the last of the matrix they make."""
+    """Along any axes as along the rows of the matrix that they make."""
     x, gamma, beta, dy = case(15, 28, dtype)
     expected = everything(x, gamma, beta, dy)
     shape = (3, 4, 5, 7)  # (3, 5) are rows, (4, 7) are normalised
@@ -217,7 +217,7 @@ def test_defaults_and_other_types() -> None:
     assert [a.shape for a in nf.layer_norm_backward(y, y, None, saved)] == [(0, 3), (3,), (3,)]
 
 
-def test_a_record_may_lie_anywhere() -> None:
+def test_saved_arrays_may_have_any_layout() -> None:
     dy, x = np.random.default_rng(0).standard_normal((2, 6, 5))
     for forward, backward in (
         (nf.layer_norm, nf.layer_norm_backward),

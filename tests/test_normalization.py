@@ -12,6 +12,7 @@ import nnfast as nf
 from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
+from nnfast import _core
 from nnfast._testing import forced
 from normalization_data import case, images
 from tests.reference import normalization as reference
@@ -414,14 +415,14 @@ SHAPES = [(3, 5, 7), (2, 17, 4, 4), (5, 3, 6, 9), (2, 6, 3, 2, 5), (4, 70, 1, 3)
 
 
 def as_rows(array: Array) -> Array:
-    """(N, C, ...) as (values of a channel, C)."""
+    """(N, C, ...) as (values per channel, C)."""
     return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1]) if array.ndim > 1 else array
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_images_are_their_rows(engine: str, shape: tuple[int, ...], dtype: type) -> None:
-    """The bits are those of the matrix that has the same values a channel, wherever the axis is."""
+    """The bits are those of the matrix with the same values per channel, wherever the axis is."""
     x, gamma, beta, dy = images(shape, dtype)
     rows = everything(as_rows(x), gamma, beta, as_rows(dy))
     for made, wanted in zip(everything(x, gamma, beta, dy), rows, strict=True):
@@ -451,7 +452,7 @@ def test_layouts_of_images(dtype: type) -> None:
 def test_relu_and_addition_are_those_of_separate_steps(
     engine: str, shape: tuple[int, ...], dtype: type, training: bool, added: bool
 ) -> None:
-    """To the bit in float32 and float64; float16 is not rounded in between."""
+    """Bit for bit in float32 and float64; float16 is not rounded in between."""
     wide = np.float32 if dtype == np.float16 else dtype
     x, gamma, beta, dy = (a.astype(dtype) for a in images(shape, wide))
     add = images(shape, wide, seed=1)[0].astype(dtype) if added else None
@@ -516,8 +517,8 @@ def test_gradients_of_images_numerically(activation: str | None) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2**22, 2), (1, 2, 2**22), (2**25, 1)])
-def test_many_values_a_channel(shape: tuple[int, ...]) -> None:
-    """More than one chunk of sums, in both directions of the lanes, up to 2^25 values."""
+def test_many_values_per_channel(shape: tuple[int, ...]) -> None:
+    """More than one chunk of partial sums, with lanes along and across channels, up to 2^25 values."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal(shape, np.float32)
     x += np.float32(0.3)
@@ -537,7 +538,7 @@ def test_many_values_a_channel(shape: tuple[int, ...]) -> None:
 
 
 def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
-    """The origin of the sums is the first value; where it is an outlier they are taken again."""
+    """The sums are about the first value; where it is an outlier they are computed again about the mean."""
     x = np.random.default_rng(0).normal(0, 1, (5000, 3))
     x[0] = 1e9
     for shape in (x.shape, (1, *x.shape[::-1])):
@@ -583,7 +584,47 @@ def test_float16_is_the_rounded_float32_result() -> None:
         nf.batch_norm(x, None, None, *np.ones((2, 9), np.float16), training=True)
 
 
-# ---- statistics over pieces, folding ----
+# ---- gradients and statistics over pieces, folding ----
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((40, 7), 1), ((6, 5, 4, 4), 1), ((6, 4, 5), -1), ((9, 3, 3000), 1)]
+)
+def test_gradients_of_pieces_are_those_of_the_whole(
+    shape: tuple[int, ...], axis: int, dtype: type
+) -> None:
+    rng = np.random.default_rng(1)
+    x, dy = rng.normal(3, 2, shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    channels, count = shape[axis], x.size // shape[axis]
+    gamma = rng.uniform(0.5, 2, channels)
+    _, saved = nf.batch_norm(x, gamma, training=True, axis=axis)
+    dx, dgamma, dbeta = nf.batch_norm_backward(dy, x, gamma, saved)
+    moments = saved.mean, saved.inv_std
+    pieces = slice(0, 2), slice(2, 2), slice(2, None)
+    sums = np.sum(
+        [_core.batch_norm_parameter_gradients(dy[p], x[p], *moments, axis) for p in pieces], 0
+    )
+    assert sums.dtype == np.float64
+    eps = np.finfo(np.float64 if dtype == np.float64 else np.float32).eps
+    np.testing.assert_allclose(sums, [dgamma, dbeta], rtol=eps, atol=1e-12)
+    found = [
+        _core.batch_norm_input_gradient(dy[p], x[p], gamma, *moments, *sums, count, axis)
+        for p in pieces
+    ]
+    assert [part.dtype for part in found] == 3 * [dtype]
+    np.testing.assert_allclose(np.concatenate(found), dx, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_piece_of_nan_spoils_its_channel_alone(axis: int) -> None:
+    x = np.ones((3, 3), np.float32)
+    inv_std = np.array([1, np.nan, 1])
+    dx = _core.batch_norm_input_gradient(
+        x, x, None, np.zeros(3), inv_std, np.zeros(3), np.zeros(3), 3, axis
+    )
+    np.testing.assert_array_equal(np.isnan(np.moveaxis(dx, axis, 0)).all(axis=1), np.isnan(inv_std))
+    assert np.isnan(dx).sum() == 3
 
 
 @settings(max_examples=20)

@@ -94,7 +94,7 @@ def test_constant_groups_and_empty_ones() -> None:
     ]
 
 
-def test_a_record_may_lie_anywhere() -> None:
+def test_saved_arrays_may_have_any_layout() -> None:
     dy, x = np.random.default_rng(0).standard_normal((2, 3, 6, 5))
     _, saved = nf.group_norm(x, 2)
     expected = nf.group_norm_backward(dy, x, None, saved)

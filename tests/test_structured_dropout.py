@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 class Kind(NamedTuple):
-    """A function, its backward, what goes with both, the axes of x, and those of what is dropped together."""
+    """A function, its gradient, arguments of both, the axes of x, and those that the mask has."""
 
     forward: Callable[..., tuple[Array, Array]]
     backward: Callable[..., Array]
@@ -176,7 +176,7 @@ def test_other_input_types(kind: Kind) -> None:
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_rates_and_means(p: float) -> None:
-    """Five standard deviations around what is kept; and the mean of y is that of x, whose values are 1."""
+    """Within five standard deviations; the mean of y is that of x, whose values are 1."""
     n = 200_000
     bound = 5 * np.sqrt(n * p * (1 - p))
     for x, function in (
@@ -246,7 +246,7 @@ def test_dropped_weights_may_be_nan() -> None:
 
 @both_dtypes
 def test_drop_connect_layouts_and_out(dtype: type) -> None:
-    """Up to the order in which a product sums, which is BLAS's affair: within n eps of what is summed."""
+    """Up to the order in which BLAS sums: within n eps of the sum of magnitudes."""
     x, weight = product(dtype)
     dropped, mask = nf.dropout(weight, 0.3, rng=8)
     bound = 11 * np.finfo(dtype).eps * (np.abs(x) @ np.abs(dropped))

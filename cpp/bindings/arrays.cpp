@@ -203,9 +203,9 @@ Array read_columns(py::handle value, const Array& x, const char* name) {
   return contiguous(columns);
 }
 
-void store_doubles(const Array& to, const std::vector<double>& values) {
-  npy_intp length = static_cast<npy_intp>(values.size());
-  const Array from = owned(PyArray_SimpleNewFromData(1, &length, NPY_FLOAT64, const_cast<double*>(values.data())));
+void store_doubles(const Array& to, std::span<const double> values) {
+  const Array from = owned(
+      PyArray_SimpleNewFromData(to.ndim(), PyArray_DIMS(to.get()), NPY_FLOAT64, const_cast<double*>(values.data())));
   if (PyArray_CopyInto(to.get(), from.get()) != 0) throw py::error_already_set();
 }
 

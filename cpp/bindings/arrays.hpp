@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,12 +47,6 @@ class Array {
  private:
   py::object object_;
 };
-
-// The kernel for a dtype: NPY_HALF, NPY_FLOAT32 or NPY_FLOAT64.
-template <class Kernels>
-auto by_dtype(const Kernels& kernels, int dtype) {
-  return dtype == NPY_HALF ? kernels.f16 : (dtype == NPY_FLOAT32 ? kernels.f32 : kernels.f64);
-}
 
 std::string dtype_name(int dtype);
 // Of an array whose dtype may have parameters, as strings have a length.
@@ -144,7 +139,7 @@ RowArrays<Arrays> row_arrays(const Array (&arrays)[Arrays], std::ptrdiff_t n) {
 void require_rows(const Array& x, const char* name);
 // One value for each column of x's rows, contiguous and of x's dtype.
 Array read_columns(py::handle value, const Array& x, const char* name);
-// Into an array of any strides and floating dtype, which may warn of an overflow.
-void store_doubles(const Array& to, const std::vector<double>& values);
+// Values in C order into an array of any strides and floating dtype, which may warn of an overflow.
+void store_doubles(const Array& to, std::span<const double> values);
 
 }  // namespace nnfast

@@ -1,4 +1,4 @@
-// Axes of arrays as kernels of normalisation walk them, and what else these share.
+// Axes of arrays as kernels of normalisation walk them, and other checks that their bindings share.
 #pragma once
 
 #include <array>
@@ -10,12 +10,12 @@
 
 namespace nnfast {
 
-// Up to kNormalizedArrays arrays of one shape, or null; the first is there.
+// Up to kNormalizedArrays arrays of one shape, or null; the first is never null.
 using Arrays = std::array<const Array*, kNormalizedArrays>;
 
 inline std::ptrdiff_t stride_of(const Array* array, int axis) { return array ? array->stride(axis) : 0; }
 
-// Adds an axis inside the others; one that lies end to end with the last in every array joins it.
+// Adds an axis inside the others, merged with the last one where it can be in every array.
 inline void add_axis(Axes& axes, std::ptrdiff_t length, const std::array<std::ptrdiff_t, kNormalizedArrays>& strides) {
   if (length == 1) return;
   const int last = axes.count - 1;
@@ -42,7 +42,7 @@ inline void set_data(Normalization& norm, const Arrays& arrays) {
   for (int a = 0; a < kNormalizedArrays; ++a) norm.data[a] = arrays[a] ? arrays[a]->data() : nullptr;
 }
 
-// The dtype that parameters of a kernel, and their gradients, have: float32 for x of float16.
+// The dtype of parameters and their gradients: float32 for x of float16.
 inline int parameter_dtype(const Array& x) { return x.dtype() == NPY_HALF ? NPY_FLOAT32 : x.dtype(); }
 
 inline void require_eps(double eps) {

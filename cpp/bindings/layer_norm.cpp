@@ -1,34 +1,19 @@
-#include "kernels/layer_norm.hpp"
+#include "ops/layer_norm.hpp"
 
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
-#include "kernels/sums.hpp"
-#include "runtime/kernel_table.hpp"
-#include "runtime/parallel.hpp"
 
 namespace nnfast {
 namespace {
 
-constexpr double kForwardNs = 0.25, kBackwardNs = 0.6;
-// Elements of a block of rows whose gradients with respect to the parameters are summed on their own; there are at most
-// so many blocks, by the shape alone, so that the sums do not depend on the number of threads.
-constexpr std::ptrdiff_t kBlockElements = 16384;
-constexpr std::ptrdiff_t kMostBlocks = 32;
-
-const RowKernels& kernels_of(int dtype) {
-  const LayerNormKernels& all = *kernels().layer_norm;
-  return dtype == NPY_HALF ? all.f16 : (dtype == NPY_FLOAT32 ? all.f32 : all.f64);
-}
-
-// The values along the axes `which` of every place along the others, as rows.
+// The axes `which` as the columns of rows, the other axes as the rows.
 Normalization rows_of(const Arrays& arrays, const std::vector<int>& which) {
   const Array& x = *arrays[0];
   Normalization norm{};
@@ -42,19 +27,27 @@ Normalization rows_of(const Arrays& arrays, const std::vector<int>& which) {
   return norm;
 }
 
-// One value a place of a row, next to each other and of the type that is computed in; or an empty Array for None.
-Array per_place(py::handle value, const Array& x, const std::vector<int>& which, const char* name) {
+std::vector<std::ptrdiff_t> parameter_shape(const Array& x, const std::vector<int>& which) {
+  std::vector<std::ptrdiff_t> shape;
+  for (const int axis : which) shape.push_back(x.shape(axis));
+  return shape;
+}
+
+void require_parameter_shape(const Array& array, const Array& x, const std::vector<int>& which, const char* name) {
+  if (has_shape(array, parameter_shape(x, which))) return;
+  throw py::value_error(std::string(name) + " must have the shape of x along its axes, got " + shape_text(array) +
+                        " for x with shape " + shape_text(x));
+}
+
+// One value a column, contiguous and of the dtype of computation; or an empty Array for None.
+Array read_parameter(py::handle value, const Array& x, const std::vector<int>& which, const char* name) {
   if (value.is_none()) return {};
   const Array given = read_as(value, parameter_dtype(x), name);
-  bool right = given.ndim() == static_cast<int>(which.size());
-  for (int d = 0; right && d < given.ndim(); ++d) right = given.shape(d) == x.shape(which[static_cast<std::size_t>(d)]);
-  if (!right)
-    throw py::value_error(std::string(name) + " must have the shape of x along its axes, got " + shape_text(given) +
-                          " for x with shape " + shape_text(x));
+  require_parameter_shape(given, x, which, name);
   return contiguous(given);
 }
 
-// Axes that come out of a record, which anybody can make.
+// Axes out of `saved`, which anybody can make.
 void require_axes(const Array& x, const std::vector<int>& which, const char* name) {
   int before = -1;
   for (const int axis : which) {
@@ -68,11 +61,11 @@ void require_axes(const Array& x, const std::vector<int>& which, const char* nam
 const void* data_or_null(const Array& array) { return array ? array.data() : nullptr; }
 
 // Returns y, the mean of every row (None without) and 1 / sqrt(variance + eps), both flat.
-py::tuple layer_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, const std::vector<int>& which,
-                     double eps, bool centred, py::handle out) {
+py::tuple forward(py::handle x_in, py::handle gamma_in, py::handle beta_in, const std::vector<int>& which, double eps,
+                  bool centred, py::handle out) {
   const Array x = read_floats_or_float16(x_in, "x");
   require_eps(eps);
-  const Array gamma = per_place(gamma_in, x, which, "gamma"), beta = per_place(beta_in, x, which, "beta");
+  const Array gamma = read_parameter(gamma_in, x, which, "gamma"), beta = read_parameter(beta_in, x, which, "beta");
   const Array y = output(out, x, "out", "x");
   if (gamma) require_disjoint(y, "out", gamma, "gamma");
   if (beta) require_disjoint(y, "out", beta, "beta");
@@ -89,60 +82,36 @@ py::tuple layer_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, c
   layer.beta = data_or_null(beta);
   layer.mean = centred ? mean.as<double>() : nullptr;
   layer.inv_std = inv_std.as<double>();
-  const RowKernels& kernel = kernels_of(x.dtype());
-  const LayerNormFn fn = centred ? kernel.layer_norm : kernel.rms_norm;
   {
     py::gil_scoped_release release;
-    parallel_for(
-        rows, kForwardNs * static_cast<double>(layer.norm.member_count),
-        [&](std::ptrdiff_t begin, std::ptrdiff_t end) { fn(layer, begin, end); }, kRowsInPass);
+    layer_norm(x.floating(), layer);
   }
   return py::make_tuple(y.object(), centred ? mean.object() : py::none(), inv_std.object());
 }
 
-// Where the gradient with respect to a parameter goes: new, or checked against what is read.
-Array place_gradient(py::handle out, const char* name, const Array& x, const std::vector<int>& which,
-                     std::initializer_list<std::pair<const Array*, const char*>> read) {
-  std::vector<npy_intp> shape;
-  for (const int axis : which) shape.push_back(x.shape(axis));
-  if (out.is_none()) {
-    PyObject* made = PyArray_SimpleNew(static_cast<int>(shape.size()), shape.data(), parameter_dtype(x));
-    if (!made) throw py::error_already_set();
-    return Array(py::reinterpret_steal<py::object>(made));
-  }
+// Where the gradient with respect to a parameter goes: a new array, or `out`, which must share no memory with others.
+Array parameter_gradient(py::handle out, const char* name, const Array& x, const std::vector<int>& which,
+                         std::initializer_list<Apart> others) {
+  if (out.is_none()) return new_array(parameter_shape(x, which), parameter_dtype(x));
   const Array array = written(out, parameter_dtype(x), name);
-  if (array.ndim() != static_cast<int>(shape.size()) ||
-      !PyArray_CompareLists(PyArray_DIMS(array.get()), shape.data(), array.ndim()))
-    throw py::value_error(std::string(name) + " must have the shape of x along its axes, got " + shape_text(array) +
-                          " for x with shape " + shape_text(x));
-  for (const auto& [other, other_name] : read)
+  require_parameter_shape(array, x, which, name);
+  for (const auto& [other, other_name] : others)
     if (*other) require_disjoint(array, name, *other, other_name);
   return array;
 }
 
-// The sums of the blocks, in their order, into an array of any strides, by way of one of doubles.
-void store_sums(const std::vector<double>& sums, std::ptrdiff_t blocks, std::ptrdiff_t n, std::ptrdiff_t first,
-                const Array& total, const Array& to) {
-  double* values = total.as<double>();
-  std::fill_n(values, n, 0.0);
-  for (std::ptrdiff_t b = 0; b < blocks; ++b)
-    kernels().sums->add_rows.f64(reinterpret_cast<const char*>(sums.data() + (2 * b + first) * n), 0, sizeof(double), 1,
-                                 n, values);
-  if (PyArray_CopyInto(to.get(), total.get()) != 0) throw py::error_already_set();
-}
-
-py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
-                              py::handle inv_std_in, const std::vector<int>& which, bool centred, py::handle dx_out,
-                              py::handle dgamma_out, py::handle dbeta_out) {
+py::tuple backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in, py::handle inv_std_in,
+                   const std::vector<int>& which, bool centred, py::handle dx_out, py::handle dgamma_out,
+                   py::handle dbeta_out) {
   const Array x = read_floats_or_float16(x_in, "x");
   const Array dy = read_as(dy_in, x.dtype(), "dy");
   require_shape(dy, x, "dy", "x");
   require_axes(x, which, "saved.axes");
-  const Array gamma = per_place(gamma_in, x, which, "gamma");
+  const Array gamma = read_parameter(gamma_in, x, which, "gamma");
   const Array dx = output(dx_out, x, "out[0]", "x");
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
   const auto parameter = [&](py::handle out, const char* name) {
-    return place_gradient(out, name, x, which, {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&gamma, "gamma"}});
+    return parameter_gradient(out, name, x, which, {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&gamma, "gamma"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]");
   Array dbeta;
@@ -167,35 +136,23 @@ py::tuple layer_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   layer.gamma = data_or_null(gamma);
   layer.mean = centred ? mean.as<double>() : nullptr;
   layer.inv_std = inv_std.as<double>();
-  const std::ptrdiff_t fewest = std::max(kBlockElements / std::max<std::ptrdiff_t>(n, 1), rows / kMostBlocks);
-  const std::ptrdiff_t block = (fewest + kRowsInPass) / kRowsInPass * kRowsInPass;
-  const std::ptrdiff_t blocks = (rows + block - 1) / block;
-  std::vector<double> sums(static_cast<std::size_t>(2 * blocks * n));
-  const Array total = new_array(dgamma, NPY_FLOAT64);
-  const RowKernels& kernel = kernels_of(x.dtype());
-  const LayerNormFn fn = centred ? kernel.layer_norm_backward : kernel.rms_norm_backward;
+  std::vector<double> sums(static_cast<std::size_t>(2 * n));
   {
     py::gil_scoped_release release;
-    parallel_for(blocks, kBackwardNs * static_cast<double>(block * n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      for (std::ptrdiff_t b = begin; b < end; ++b) {
-        LayerNorm part = layer;
-        part.dgamma = sums.data() + 2 * b * n;
-        part.dbeta = centred ? part.dgamma + n : nullptr;
-        fn(part, b * block, std::min(rows, (b + 1) * block));
-      }
-    });
+    layer_norm_backward(x.floating(), layer, sums.data());
   }
-  store_sums(sums, blocks, n, 0, total, dgamma);
+  const std::span<const double> both(sums);
+  store_doubles(dgamma, both.first(n));
   if (!centred) return py::make_tuple(dx.object(), dgamma.object());
-  store_sums(sums, blocks, n, 1, total, dbeta);
+  store_doubles(dbeta, both.last(n));
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }
 
 }  // namespace
 
 void bind_layer_norm(py::module_& module) {
-  module.def("layer_norm", &layer_norm);
-  module.def("layer_norm_backward", &layer_norm_backward);
+  module.def("layer_norm", &forward);
+  module.def("layer_norm_backward", &backward);
 }
 
 }  // namespace nnfast

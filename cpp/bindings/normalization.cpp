@@ -1,4 +1,4 @@
-#include "kernels/normalization.hpp"
+#include "ops/normalization.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -11,10 +11,6 @@
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
-#include "kernels/sums.hpp"
-#include "ops/costs.hpp"
-#include "ops/normalization.hpp"
-#include "runtime/kernel_table.hpp"
 
 namespace nnfast {
 namespace {
@@ -27,22 +23,8 @@ int channel_axis(const Array& x, int axis) {
   return (axis + n) % n;
 }
 
-bool streams_past_caches(const Normalization& norm, const Array& x) {
-  bool apart = true;
-  for (int a = 0; a < kNormalizedArrays; ++a)
-    for (int b = 0; b < a; ++b) apart &= !norm.data[a] || norm.data[a] != norm.data[b];
-  return apart && streams(PyArray_NBYTES(x.get()), Cost{"normalization", 0, kMemoryBound});
-}
-
-// Lanes go where the values of x lie closer together; with a mask, whose layout must be known from the shape alone,
-// across the channels where nothing follows their axis.
-bool goes_across(const Array& x, int channel, const Axes& members, bool masked) {
-  if (masked) return product(x, channel + 1, x.ndim()) == 1;
-  if (members.count == 0) return true;
-  return std::abs(x.stride(channel)) < std::abs(members.strides[0][members.count - 1]);
-}
-
-// The channels of a batch as sets.
+// The channels of a batch as sets. The layout of a mask must follow from the shape alone: its rows are members where no
+// axis follows the channels'.
 Normalization channels_of(const Arrays& arrays, int channel, bool masked) {
   const Array& x = *arrays[0];
   Normalization norm{};
@@ -55,8 +37,7 @@ Normalization channels_of(const Arrays& arrays, int channel, bool masked) {
   norm.set_count = norm.groups = x.shape(channel);
   norm.member_count = norm.segment = product(x, 0, channel) * product(x, channel + 1, x.ndim());
   norm.segments = 1;
-  norm.across = goes_across(x, channel, norm.members, masked);
-  norm.stream = streams_past_caches(norm, x);
+  norm.across = masked ? product(x, channel + 1, x.ndim()) == 1 : sets_lie_closer(norm);
   return norm;
 }
 
@@ -80,13 +61,7 @@ Normalization groups_of(const Arrays& arrays, std::ptrdiff_t groups) {
   norm.segments = together;
   norm.segment = product(x, 2, x.ndim());
   norm.member_count = together * norm.segment;
-  norm.stream = streams_past_caches(norm, x);
   return norm;
-}
-
-const SetKernels& kernels_of(int dtype) {
-  const NormalizationKernels& all = *kernels().normalization;
-  return dtype == NPY_HALF ? all.f16 : (dtype == NPY_FLOAT32 ? all.f32 : all.f64);
 }
 
 template <class T>
@@ -102,7 +77,7 @@ void copy_doubles(const Array& from, double* to) {
 using Doubles = std::vector<double>;
 
 // One double a channel: the given values, or `missing` everywhere.
-Doubles per_channel(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
+Doubles read_channels(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
   Doubles values(static_cast<std::size_t>(channels), missing);
   if (value.is_none()) return values;
   const Array given = read_floats(value, name);
@@ -111,7 +86,7 @@ Doubles per_channel(py::handle value, std::ptrdiff_t channels, double missing, c
   return values;
 }
 
-// What was given, to be kept apart from what is written; empty where it was no array.
+// An argument that no output may overlap; empty where it was no array.
 Array given_array(py::handle value) {
   return PyArray_Check(value.ptr()) ? Array(py::reinterpret_borrow<py::object>(value)) : Array{};
 }
@@ -148,6 +123,10 @@ void transform(const Array& array, F f) {
   array.is_float64() ? transform_as<double>(array, f) : transform_as<float>(array, f);
 }
 
+void store(const Array& array, const Doubles& values) {
+  transform(array, [&](double, std::ptrdiff_t c) { return values[static_cast<std::size_t>(c)]; });
+}
+
 // Returns whether an element became infinite: finite values have overflowed, as infinite ones have NaN for a variance.
 bool update_running(const Array& array, const double* batch, double momentum, double factor) {
   if (!array) return false;
@@ -166,10 +145,6 @@ void report_overflow(const char* function) {
   if (PyUFunc_GiveFloatingpointErrors(function, NPY_FPE_OVERFLOW) != 0) throw py::error_already_set();
 }
 
-void store_doubles(const Array& array, const double* values) {
-  transform(array, [=](double, std::ptrdiff_t c) { return values[c]; });
-}
-
 void require_statistics(const Doubles& variance) {
   bool right = true;
   for (const double value : variance) right &= value >= 0;  // in vectors, as find_if is not
@@ -179,8 +154,8 @@ void require_statistics(const Doubles& variance) {
                         " for channel " + std::to_string(wrong - variance.begin()));
 }
 
-// An array of this shape in the memory of one that nobody needs any more, if that is large enough; else in new memory.
-Array reused(py::handle value, std::initializer_list<std::ptrdiff_t> shape, int dtype) {
+// An array of this shape in the memory of one that is no longer needed, if that is large enough; else in new memory.
+Array reused(py::handle value, const std::vector<std::ptrdiff_t>& shape, int dtype) {
   if (!PyArray_Check(value.ptr())) return new_array(shape, dtype);
   const Array array(py::reinterpret_borrow<py::object>(value));
   if (array.dtype() != dtype || !PyArray_ISCARRAY(array.get())) return new_array(shape, dtype);
@@ -194,13 +169,11 @@ Array reused(py::handle value, std::initializer_list<std::ptrdiff_t> shape, int 
   return part;
 }
 
-// Rows of bits, a row a channel or, across, a row a member; a multiple of 64 bits each.
-Array cleared_bits(const Normalization& norm, py::handle reuse) {
+// The shape of a mask: a row of bits a channel or, across, a member; a multiple of 64 bits each.
+std::vector<std::ptrdiff_t> mask_shape(const Normalization& norm) {
   const std::ptrdiff_t rows = norm.across ? norm.member_count : norm.set_count;
   const std::ptrdiff_t bits = norm.across ? norm.set_count : norm.member_count;
-  const Array mask = reused(reuse, {rows, (bits + 63) / 64 * 8}, NPY_UINT8);
-  std::fill_n(mask.as<char>(), mask.size(), char{0});
-  return mask;
+  return {rows, (bits + 63) / 64 * 8};
 }
 
 void use_bits(Normalization& norm, const Array& mask) {
@@ -220,12 +193,8 @@ void require_momentum(double momentum) {
     throw py::value_error("momentum must be in [0, 1], got " + std::string(py::str(py::float_(momentum))));
 }
 
-std::ptrdiff_t require_rows(const Array& x, int channel, bool training) {
-  const std::ptrdiff_t rows = x.shape(channel) ? x.size() / x.shape(channel) : 2;
-  if (training && rows < 2)
-    throw py::value_error("x must have at least 2 values a channel in training, got shape " + shape_text(x));
-  return rows;
-}
+// Values a channel.
+std::ptrdiff_t count_values(const Array& x, int channel) { return x.shape(channel) ? x.size() / x.shape(channel) : 0; }
 
 py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, py::handle running_mean_in,
                      py::handle running_var_in, bool training, double momentum, double eps, int axis, int correction,
@@ -233,10 +202,13 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
                      py::handle reuse_mask) {
   const Array x = read_floats_or_float16(x_in, "x");
   const int channel = channel_axis(x, axis);
-  const std::ptrdiff_t channels = x.shape(channel), rows = require_rows(x, channel, training);
+  const std::ptrdiff_t channels = x.shape(channel), count = count_values(x, channel);
+  if (training && channels && count < 2)
+    throw py::value_error("x must have at least 2 values a channel in training, got shape " + shape_text(x));
   require_eps(eps);
   require_momentum(momentum);
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma"),
+                beta = read_channels(beta_in, channels, 0, "beta");
   if (running_mean_in.is_none() != running_var_in.is_none())
     throw py::value_error("running_mean and running_var must be given together");
   if (!training && running_mean_in.is_none())
@@ -249,8 +221,8 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
 
   Array running_mean, running_var;
   Result result;
-  const Doubles given_mean = per_channel(running_mean_in, channels, 0, "running_mean");
-  Doubles variance = per_channel(running_var_in, channels, 1, "running_var");  // in training the batch's replaces it
+  const Doubles given_mean = read_channels(running_mean_in, channels, 0, "running_mean");
+  Doubles variance = read_channels(running_var_in, channels, 1, "running_var");  // in training the batch's replaces it
   require_statistics(variance);
   if (training) {
     running_mean = running(running_mean_in, x, channels, "running_mean");
@@ -269,53 +241,68 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
   norm.gamma = gamma.data();
   norm.beta = beta.data();
   norm.eps = eps;
-  if (relu) use_bits(norm, result.mask = cleared_bits(norm, reuse_mask));
+  if (relu) {
+    use_bits(norm, result.mask = reused(reuse_mask, mask_shape(norm), NPY_UINT8));
+    std::fill_n(result.mask.as<char>(), result.mask.size(), char{0});
+  }
   result.mean = reused(reuse_mean, {channels}, NPY_FLOAT64);
   result.inv_std = reused(reuse_inv_std, {channels}, NPY_FLOAT64);
   const SetStatistics statistics{result.mean.as<double>(), variance.data(), result.inv_std.as<double>()};
   if (!training) std::copy(given_mean.begin(), given_mean.end(), statistics.mean);
-  const SetKernels& kernel = kernels_of(x.dtype());
   {
     py::gil_scoped_release release;
-    if (training) {
-      normalise_by_own(kernel, norm, statistics);
-    } else {
-      kernels().normalization->invert(statistics.variance, eps, statistics.inv_std, channels);
-      norm.mean = statistics.mean;
-      norm.inv_std = statistics.inv_std;
-      normalise_by_given(kernel, norm);
-    }
+    (training ? normalise_by_own : normalise_by_given)(x.floating(), norm, statistics);
   }
   if (training) {
-    const double n = static_cast<double>(rows);
+    const double n = static_cast<double>(count);
     update_running(running_mean, statistics.mean, momentum, 1);
     if (update_running(running_var, statistics.variance, momentum, n / (n - correction))) report_overflow("batch_norm");
   }
   return result.tuple();
 }
 
+// What the gradients of batch_norm are computed from.
+struct GradientInputs {
+  Array x, dy;
+  int channel;
+  std::ptrdiff_t channels;
+  Doubles gamma, mean, inv_std;
+
+  GradientInputs(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in, py::handle inv_std_in,
+                 int axis)
+      : x(read_floats_or_float16(x_in, "x")),
+        dy(read_as(dy_in, x.dtype(), "dy")),
+        channel(channel_axis(x, axis)),
+        channels(x.shape(channel)),
+        gamma(read_channels(gamma_in, channels, 1, "gamma")),
+        mean(read_channels(mean_in, channels, 0, "saved.mean")),
+        inv_std(read_channels(inv_std_in, channels, 1, "saved.inv_std")) {
+    require_shape(dy, x, "dy", "x");
+  }
+
+  Normalization problem(const Array* dx, const Array* dadd = nullptr, bool masked = false) const {
+    Normalization norm = channels_of({&dy, &x, dx, dadd}, channel, masked);
+    norm.gamma = gamma.data();
+    norm.mean = mean.data();
+    norm.inv_std = inv_std.data();
+    return norm;
+  }
+};
+
 Array checked_bits(py::handle mask_in, const Normalization& norm) {
   if (!PyArray_Check(mask_in.ptr())) throw py::type_error("saved.mask must be what batch_norm returned");
   const Array mask(py::reinterpret_borrow<py::object>(mask_in));
-  const std::ptrdiff_t rows = norm.across ? norm.member_count : norm.set_count;
-  const std::ptrdiff_t bits = norm.across ? norm.set_count : norm.member_count;
   if (mask.dtype() != NPY_UINT8 || !PyArray_IS_C_CONTIGUOUS(mask.get()))
     throw py::type_error("saved.mask must be what batch_norm returned");
-  require_shape(mask, {rows, (bits + 63) / 64 * 8}, "saved.mask");
+  require_shape(mask, mask_shape(norm), "saved.mask");
   return mask;
 }
 
 py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
                               py::handle inv_std_in, int axis, bool training, py::handle mask_in, bool add,
                               py::handle dx_out, py::handle dgamma_out, py::handle dbeta_out, py::handle dadd_out) {
-  const Array x = read_floats_or_float16(x_in, "x");
-  const Array dy = read_as(dy_in, x.dtype(), "dy");
-  const int channel = channel_axis(x, axis);
-  const std::ptrdiff_t channels = x.shape(channel);
-  require_shape(dy, x, "dy", "x");
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
-  const Doubles mean = per_channel(mean_in, channels, 0, "saved.mean"),
-                inv_std = per_channel(inv_std_in, channels, 1, "saved.inv_std");
+  const GradientInputs inputs(dy_in, x_in, gamma_in, mean_in, inv_std_in, axis);
+  const Array &x = inputs.x, &dy = inputs.dy;
   const Array dx = output(dx_out, x, "out[0]", "x"), given_gamma = given_array(gamma_in);
   require_no_partial_overlap(dx, "out[0]", dy, "dy");
   // Without an activation the gradient of what was added is dy.
@@ -327,26 +314,23 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
     require_disjoint(dadd, "out[3]", dx, "out[0]");
   }
   const auto parameter = [&](py::handle out, const char* name) {
-    return output(out, {channels}, parameter_dtype(x), name,
+    return output(out, {inputs.channels}, parameter_dtype(x), name,
                   {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}, {&given_gamma, "gamma"}});
   };
   const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
   require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
 
   const bool masked = !mask_in.is_none();
-  Normalization norm = channels_of({&dy, &x, &dx, dadd ? &dadd : nullptr}, channel, masked);
-  norm.gamma = gamma.data();
-  norm.mean = mean.data();
-  norm.inv_std = inv_std.data();
+  Normalization norm = inputs.problem(&dx, dadd ? &dadd : nullptr, masked);
   Array mask;
   if (masked) use_bits(norm, mask = checked_bits(mask_in, norm));
-  GradientSums sums;
+  ParameterGradients gradients;
   {
     py::gil_scoped_release release;
-    sums = normalise_backward(kernels_of(x.dtype()), norm, training);
+    gradients = normalise_backward(x.floating(), norm, training);
   }
-  transform(dgamma, [&](double, std::ptrdiff_t c) { return sums.dy_centred[c] * norm.inv_std[c]; });
-  store_doubles(dbeta, sums.dy.data());
+  store(dgamma, gradients.dgamma);
+  store(dbeta, gradients.dbeta);
   if (!add) return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object(), dadd ? dadd.object() : dy.object());
 }
@@ -355,18 +339,17 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
 py::tuple batch_norm_stats(py::handle x_in, int axis) {
   const Array x = read_floats_or_float16(x_in, "x");
   const int channel = channel_axis(x, axis);
-  const std::ptrdiff_t channels = x.shape(channel);
-  const std::ptrdiff_t rows = channels ? x.size() / channels : 0;
+  const std::ptrdiff_t channels = x.shape(channel), count = count_values(x, channel);
   const Array mean = new_array({channels}, NPY_FLOAT64), m2 = new_array({channels}, NPY_FLOAT64);
   const SetStatistics statistics{mean.as<double>(), m2.as<double>(), nullptr};
-  if (rows > 0) {
+  if (count > 0) {
     const Normalization norm = channels_of({&x, nullptr, nullptr, nullptr}, channel, false);
     bool overflowed = false;
     {
       py::gil_scoped_release release;
-      set_moments(kernels_of(x.dtype()), norm, statistics);
+      set_moments(x.floating(), norm, statistics);
       for (std::ptrdiff_t c = 0; c < channels; ++c) {
-        statistics.variance[c] *= static_cast<double>(rows);
+        statistics.variance[c] *= static_cast<double>(count);
         overflowed |= std::isinf(statistics.variance[c]);
       }
     }
@@ -375,7 +358,37 @@ py::tuple batch_norm_stats(py::handle x_in, int axis) {
     std::fill_n(statistics.mean, channels, 0.0);
     std::fill_n(statistics.variance, channels, 0.0);
   }
-  return py::make_tuple(rows, mean.object(), m2.object());
+  return py::make_tuple(count, mean.object(), m2.object());
+}
+
+// What a part of a batch adds to dgamma and dbeta, in double.
+py::tuple batch_norm_parameter_gradients(py::handle dy_in, py::handle x_in, py::handle mean_in, py::handle inv_std_in,
+                                         int axis) {
+  const GradientInputs inputs(dy_in, x_in, py::none(), mean_in, inv_std_in, axis);
+  const Array dgamma = new_array({inputs.channels}, NPY_FLOAT64), dbeta = new_array(dgamma, NPY_FLOAT64);
+  ParameterGradients gradients;
+  {
+    py::gil_scoped_release release;
+    gradients = parameter_gradients(inputs.x.floating(), inputs.problem(nullptr));
+  }
+  store(dgamma, gradients.dgamma);
+  store(dbeta, gradients.dbeta);
+  return py::make_tuple(dgamma.object(), dbeta.object());
+}
+
+// dx of a part, by dgamma and dbeta of the whole batch, which has `count` values a channel.
+py::object batch_norm_input_gradient(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
+                                     py::handle inv_std_in, py::handle dgamma_in, py::handle dbeta_in,
+                                     std::ptrdiff_t count, int axis) {
+  const GradientInputs inputs(dy_in, x_in, gamma_in, mean_in, inv_std_in, axis);
+  const Doubles dgamma = read_channels(dgamma_in, inputs.channels, 0, "dgamma"),
+                dbeta = read_channels(dbeta_in, inputs.channels, 0, "dbeta");
+  const Array dx = new_array(inputs.x, inputs.x.dtype());
+  {
+    py::gil_scoped_release release;
+    input_gradient(inputs.x.floating(), inputs.problem(&dx), dgamma.data(), dbeta.data(), count);
+  }
+  return dx.object();
 }
 
 void require_groups(const Array& x, std::ptrdiff_t groups) {
@@ -392,7 +405,8 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   require_groups(x, groups);
   require_eps(eps);
   const std::ptrdiff_t channels = x.shape(1);
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma"), beta = per_channel(beta_in, channels, 0, "beta");
+  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma"),
+                beta = read_channels(beta_in, channels, 0, "beta");
   const Array y = output(out, x, "out", "x");
   const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), variance = new_array(mean, NPY_FLOAT64),
               inv_std = new_array(mean, NPY_FLOAT64);
@@ -402,20 +416,9 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   norm.eps = eps;
   if (norm.member_count > 0) {
     py::gil_scoped_release release;
-    normalise_by_own(kernels_of(x.dtype()), norm, {mean.as<double>(), variance.as<double>(), inv_std.as<double>()});
+    normalise_by_own(x.floating(), norm, {mean.as<double>(), variance.as<double>(), inv_std.as<double>()});
   }
   return py::make_tuple(y.object(), mean.object(), inv_std.object());
-}
-
-// Adds the sums of all images, a parameter each, to those of the first: no memory is asked for once dx is written.
-const double* over_images(Doubles& sums, std::ptrdiff_t channels) {
-  const auto n = static_cast<std::size_t>(channels);
-  if (sums.empty()) sums.resize(n);                    // no images
-  for (std::size_t i = 0; i < n; ++i) sums[i] += 0.0;  // no sum is -0
-  for (std::size_t i = n; i < sums.size(); i += n)
-    kernels().sums->add_rows.f64(reinterpret_cast<const char*>(sums.data() + i), 0, sizeof(double), 1, channels,
-                                 sums.data());
-  return sums.data();
 }
 
 py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
@@ -426,7 +429,7 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   require_groups(x, groups);
   require_shape(dy, x, "dy", "x");
   const std::ptrdiff_t channels = x.shape(1);
-  const Doubles gamma = per_channel(gamma_in, channels, 1, "gamma");
+  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma");
   const Array mean = contiguous(read_as(mean_in, NPY_FLOAT64, "saved.mean")),
               inv_std = contiguous(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(mean, {x.shape(0), groups}, "saved.mean");
@@ -446,15 +449,13 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   norm.gamma = gamma.data();
   norm.mean = mean.as<const double>();
   norm.inv_std = inv_std.as<const double>();
-  GradientSums sums;
+  ParameterGradients gradients;
   {
     py::gil_scoped_release release;
-    sums = normalise_backward(kernels_of(x.dtype()), norm, true);
+    gradients = normalise_backward(x.floating(), norm, true);
   }
-  for (std::size_t i = 0; i < sums.dy_centred.size(); ++i)
-    sums.dy_centred[i] *= norm.inv_std[i / static_cast<std::size_t>(norm.segments)];
-  store_doubles(dgamma, over_images(sums.dy_centred, channels));
-  store_doubles(dbeta, over_images(sums.dy, channels));
+  store(dgamma, gradients.dgamma);
+  store(dbeta, gradients.dbeta);
   return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
 }
 
@@ -464,6 +465,8 @@ void bind_normalization(py::module_& module) {
   module.def("batch_norm", &batch_norm);
   module.def("batch_norm_backward", &batch_norm_backward);
   module.def("batch_norm_stats", &batch_norm_stats);
+  module.def("batch_norm_parameter_gradients", &batch_norm_parameter_gradients);
+  module.def("batch_norm_input_gradient", &batch_norm_input_gradient);
   module.def("group_norm", &group_norm);
   module.def("group_norm_backward", &group_norm_backward);
 }

@@ -1,7 +1,7 @@
 // Dropout (Srivastava et al. 2014): a mask that is a function of seed and position alone, and its application.
 //
 // Element i is dropped when its 32 random bits are below p 2^32. The high 16 of them decide nearly always, and only
-// they are made at first: half i of the words of stream kHighBits (philox.hpp), the lower half of a word first. Where
+// they are made at first: halfword i of the words of stream kHighBits (philox.hpp), the lower half of a word first. Where
 // they equal the threshold's, the low 16 come from the same place of stream kLowBits.
 #include "kernels/dropout.hpp"
 
@@ -45,10 +45,10 @@ NNFAST_INLINE std::uint32_t compare_lanes(Halfwords a, Halfwords b) {
 #endif
 }
 
-// The bits of 128 elements.
+// The bits of kMaskBlock elements.
 struct MaskBlock {
   std::uint64_t word[2] = {};
-  // Those of a vector of halves, part `part` of word `word` of a block.
+  // Those of a vector of halfwords, part `part` of word `word` of a block.
   NNFAST_INLINE void place(std::uint32_t bits, int of_word, int part) {
     const int at = 2 * kCountersInBlock * of_word + kLanes<Halfwords> * part;
     word[at / 64] |= static_cast<std::uint64_t>(bits) << (at % 64);
@@ -104,7 +104,7 @@ class KeptByChannel {
   explicit KeptByChannel(const DropoutMask& mask)
       : mask_(mask), key_(mask.seed), high_{mask.high_thresholds, mask.channels, mask.inner} {}
   MaskBlock operator()(std::uint64_t block) const {
-    // A block may begin before the array, and what it has there is not looked at.
+    // A block may begin before the array; its bits there are not used.
     const auto first = static_cast<std::ptrdiff_t>(block * kMaskBlock - mask_.offset);
     const std::ptrdiff_t before = first < 0 ? -first : 0;
     std::uint16_t high[kMaskBlock + decltype(high_)::kRoom];
@@ -146,7 +146,7 @@ class KeptByChannel {
   }
 };
 
-// The last 128 - shift bits of one block and the first of the next.
+// The last kMaskBlock - shift bits of one block and the first of the next.
 NNFAST_INLINE MaskBlock joined_blocks(const MaskBlock& now, const MaskBlock& next, unsigned shift) {
   const std::uint64_t words[4] = {now.word[0], now.word[1], next.word[0], next.word[1]};
   const unsigned skipped = shift / 64, left = shift % 64;
@@ -158,7 +158,7 @@ NNFAST_INLINE MaskBlock joined_blocks(const MaskBlock& now, const MaskBlock& nex
   return result;
 }
 
-// The blocks of an array begin where they like in those of its stream.
+// Blocks of an array need not begin where blocks of its stream do.
 template <class Kept>
 void write_mask(const DropoutMask& mask, std::uint8_t* bits, std::ptrdiff_t begin, std::ptrdiff_t end) {
   const Kept kept(mask);
@@ -192,7 +192,7 @@ void dropout_mask(const DropoutMask& mask, std::uint8_t* bits, std::ptrdiff_t be
 
 // ---- application ----
 
-// Keeping as vectors. Selected, not multiplied: a dropped NaN or infinity does not pass.
+// Keeping as vectors. Selected, not multiplied: a dropped NaN or infinity must not pass.
 template <class V>
 struct KeepingVectors {
   V scale, shift, dropped;
@@ -203,7 +203,7 @@ struct KeepingVectors {
   NNFAST_INLINE V operator()(V x, std::uint32_t bits) const { return select(bits, fma(x, scale, shift), dropped); }
 };
 
-// A run whose elements lie next to each other, or not.
+// The elements of a run, contiguous or not.
 template <class S, bool Dense>
 struct Elements {
   using V = typename Stored<S>::V;
@@ -311,7 +311,7 @@ void dropout_sums(const Keeping& keeping, const DropoutRun& run, double* sums) {
 
 void dropout_fence() { fence(); }
 
-// s == 0 ? 0 : x s, for what drops whole pieces of an array.
+// s == 0 ? 0 : x s, which drops whole slices of an array.
 struct KeepScaled {
   static constexpr unsigned raises = kRaisedOverflow;
   template <class V>

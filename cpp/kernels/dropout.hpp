@@ -5,14 +5,15 @@
 #include <cstdint>
 
 #include "kernels/elementwise.hpp"
+#include "kernels/per_dtype.hpp"
 
 namespace nnfast {
 
 // Elements a step of the mask takes; a range of the mask begins at a multiple of it.
 constexpr std::ptrdiff_t kMaskBlock = 128;
 
+// What decides on the mask of an array: bit i (little order) is 1 where element i is kept.
 struct DropoutMask {
-  std::uint8_t* bits;  // of the whole array: bit i (little order) is 1 where element i is kept
   std::uint64_t seed;
   std::uint64_t offset;     // element i takes the random bits of element offset + i
   std::uint64_t threshold;  // element i is dropped where its 32 random bits are below this; at most 2^32
@@ -33,9 +34,8 @@ struct Keeping {
   double scale, shift, dropped;
 };
 
-// n elements at byte strides, of which the first has the bit `position` of `bits`. `stream`: results go past the
-// caches, and `fence` has to come. `scales`: contiguous factors in place of Keeping's, of the type that is computed
-// with.
+// n elements at byte strides, of which the first has the bit `position` of `bits`. `stream`: by non-temporal stores,
+// after which `fence` must be called. `scales`: contiguous factors in place of Keeping's, of the dtype of computation.
 struct DropoutRun {
   const std::uint8_t* bits;
   std::ptrdiff_t position;
@@ -47,21 +47,16 @@ struct DropoutRun {
 };
 using DropoutApplyFn = void (*)(const Keeping& keeping, const DropoutRun& run);
 
-// Takes the bit of an element for 0 where x + bias is not positive, and keeps max(x + bias, 0) by what is left.
+// Clears the bit of an element where x + bias is not positive, and keeps x + bias by the bits that are left.
 using BiasReluDropoutFn = void (*)(const Keeping& keeping, const DropoutRun& run, const char* bias, std::uint8_t* bits);
-// Keeps, and adds a column of what is kept to each of `sums`.
+// Keeps, and adds element i of the result to sums[i].
 using DropoutSumsFn = void (*)(const Keeping& keeping, const DropoutRun& run, double* sums);
-
-template <class Fn>
-struct DropoutFns {
-  Fn f16, f32, f64;
-};
 
 struct DropoutKernels {
   DropoutMaskFn mask;
-  DropoutFns<DropoutApplyFn> apply;
-  DropoutFns<BiasReluDropoutFn> bias_relu;
-  DropoutFns<DropoutSumsFn> apply_sums;
+  PerDtype<DropoutApplyFn> apply;
+  PerDtype<BiasReluDropoutFn> bias_relu;
+  PerDtype<DropoutSumsFn> apply_sums;
   void (*fence)();
   Elementwise keep_scaled;  // x, s -> s == 0 ? 0 : x s
 };

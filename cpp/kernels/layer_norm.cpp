@@ -4,8 +4,8 @@
 //   dx = (gamma dy - mean of gamma dy - x^ mean of gamma dy x^) / sqrt(variance + eps)
 //   dgamma = sum over rows of dy x^,  dbeta = sum over rows of dy
 //
-// Without a mean: mean = 0, variance = mean of x^2, and the mean of gamma dy falls away. Several rows go together,
-// since a row is a chain of sum, root and product that wait for each other.
+// Without a mean: mean = 0, variance = mean of x^2, and the mean of gamma dy is left out. Several rows are computed
+// together, since a row is a chain of sum, root and product that wait for each other.
 #include "kernels/layer_norm.hpp"
 
 #include "kernels/normalization_along.hpp"
@@ -14,7 +14,7 @@
 namespace nnfast {
 namespace {
 
-// Places of several rows that lie next to each other in a row: runs of the same members.
+// Calls body(runs, member) for the runs of several rows, which have the same members.
 template <int R, class Body>
 NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t row, Body body) {
   for (std::ptrdiff_t member = 0; member < norm.member_count;) {
@@ -25,8 +25,8 @@ NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t ro
   }
 }
 
-// Asks for the rows after these while these are mapped: the processor looks ahead along one row, and sums wait for what
-// it begins with.
+// Prefetches the rows after these while these are mapped: the processor prefetches along one row, and sums wait for the
+// beginning of the next.
 template <int R>
 class RowsAhead {
  public:
@@ -42,13 +42,13 @@ class RowsAhead {
   std::ptrdiff_t ahead_[R];
 };
 
-// Rows that are left over come to the loop of those apart, however they lie.
+// Tails of fewer rows than a pass come to the strided loop, contiguous or not.
 template <class S, bool Dense>
 NNFAST_INLINE auto place_stride(const Normalization& norm, int array) {
   return member_stride<S, Dense, false>(norm, array);
 }
 
-// A vector of the scales or shifts of places i, i + 1, ...
+// A vector of the scales or shifts of columns i, i + 1, ...
 template <class T>
 NNFAST_INLINE Vec<T> load_places(const void* values, std::ptrdiff_t i, std::ptrdiff_t count) {
   const T* at = static_cast<const T*>(values) + i;
@@ -157,7 +157,7 @@ template <class S, bool Dense, bool Centred>
   layer.inv_std[row] = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + norm.eps);
 }
 
-// What is known of a row before its second pass.
+// What the second pass takes of a row.
 template <class V>
 struct RowConstants {
   V mean, shift, inv_std;
@@ -296,15 +296,17 @@ void backward(const LayerNorm& layer, std::ptrdiff_t row, std::ptrdiff_t row_end
   });
 }
 
-template <class S>
-constexpr RowKernels row_kernels = {forward<S, true>, forward<S, false>, backward<S, true>, backward<S, false>};
-
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const LayerNormKernels layer_norm;
-const LayerNormKernels layer_norm = {row_kernels<Float16>, row_kernels<float>, row_kernels<double>};
+const LayerNormKernels layer_norm = {
+    {forward<Float16, true>, forward<float, true>, forward<double, true>},
+    {forward<Float16, false>, forward<float, false>, forward<double, false>},
+    {backward<Float16, true>, backward<float, true>, backward<double, true>},
+    {backward<Float16, false>, backward<float, false>, backward<double, false>},
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

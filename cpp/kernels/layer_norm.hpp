@@ -1,5 +1,4 @@
-// The family of layer normalisation: rows that are normalised by themselves, with a scale and a shift for each place in
-// a row.
+// The family of layer normalisation: each row is normalised by itself, with a scale and a shift for each column.
 #pragma once
 
 #include <cstddef>
@@ -8,26 +7,22 @@
 
 namespace nnfast {
 
-// A row is a set, its places are the members.
+// A row is a set, its columns are the members.
 struct LayerNorm {
   Normalization norm;
-  const void *gamma, *beta;  // of the type that is computed in (float for float16), a place each; or null
+  const void *gamma, *beta;  // contiguous, of the dtype of computation (float32 for float16), a column each; or null
   double *mean, *inv_std;    // a row each; forward writes them, rms_norm has no mean
-  double *dgamma, *dbeta;    // backward: sums that are added to, a place each
+  double *dgamma, *dbeta;    // backward: partial sums that are added to, a column each
 };
 
-// Rows that go together, and whose gradients with respect to the parameters are added before they join the others'.
+// Rows of one pass, whose gradients with respect to the parameters are summed in the dtype of computation.
 constexpr int kRowsInPass = 4;
 
 // Rows [row, row_end).
 using LayerNormFn = void (*)(const LayerNorm& layer, std::ptrdiff_t row, std::ptrdiff_t row_end);
 
-struct RowKernels {
-  LayerNormFn layer_norm, rms_norm, layer_norm_backward, rms_norm_backward;
-};
-
 struct LayerNormKernels {
-  RowKernels f16, f32, f64;
+  PerDtype<LayerNormFn> layer_norm, rms_norm, layer_norm_backward, rms_norm_backward;
 };
 
 }  // namespace nnfast

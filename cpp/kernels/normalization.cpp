@@ -178,7 +178,7 @@ constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
 namespace NNFAST_ISA {
 
 extern const NormalizationKernels normalization;
-const NormalizationKernels normalization = {set_kernels<Float16>, set_kernels<float>, set_kernels<double>, invert};
+const NormalizationKernels normalization = {{set_kernels<Float16>, set_kernels<float>, set_kernels<double>}, invert};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/per_dtype.hpp"
+
 namespace nnfast {
 
 constexpr int kNormalizedArrays = 4;
@@ -19,7 +21,7 @@ struct Axes {
   std::ptrdiff_t strides[kNormalizedArrays][kMaxAxes];
 };
 
-// Arrays of one value a set or a parameter are doubles for all types of x, so that a mean keeps its digits.
+// Arrays of one value a set or a parameter are doubles for all dtypes of x, so that a mean keeps its digits.
 struct Normalization {
   // Forward: x, y, add (or null). Backward: dy, x, dx, dadd (or null).
   char* data[kNormalizedArrays];
@@ -31,7 +33,7 @@ struct Normalization {
   const double *gamma, *beta;
   double eps;
 
-  const double* origin;          // forward: what moments are taken about, a value of x's type a set
+  const double* origin;          // forward: what moments are taken about, a value of x's dtype a set
   const double *mean, *inv_std;  // a set each
   // Backward, a set each: dx = (gamma dy - offset - (x - mean) slope) inv_std; null where the statistics are constants.
   const double *offset, *slope;
@@ -41,14 +43,14 @@ struct Normalization {
   std::uint8_t* bits;
   std::ptrdiff_t bits_stride;
   bool across;  // the lanes of a vector are sets; else members
-  // Where lanes are sets, what the maps want of them: kConstants rows of constants_row numbers.
+  // Where lanes are sets, what the maps take of each: kConstants rows of constants_row numbers.
   void* constants;
   std::ptrdiff_t constants_row;
-  bool stream;  // results are more than caches hold
+  bool stream;  // by non-temporal stores
 };
 
 constexpr int kConstants = 5;
-// Room for whole vectors, and not a power of two, which would make rows share lines of the first cache.
+// Room for whole vectors, and not a power of two: rows would share lines of the first-level cache.
 constexpr std::ptrdiff_t constants_row(std::ptrdiff_t sets) { return (sets + 63) / 64 * 64 + 16; }
 
 // One double a set; the last may be null.
@@ -69,7 +71,7 @@ using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::pt
 
 struct SetKernels {
   std::ptrdiff_t computed_size;  // of an element as it is computed with
-  // What the moments of each set are taken about: its first member, or the mean of a few.
+  // What the moments of each set are taken about: its first member, or the mean of its first few.
   void (*origins)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
   SetSumsFn moments;  // of x - origin: itself and its square
   bool (*finish_moments)(const Normalization& norm, const double* sums, const double* squares, double* origin,
@@ -82,7 +84,7 @@ struct SetKernels {
 };
 
 struct NormalizationKernels {
-  SetKernels f16, f32, f64;
+  PerDtype<SetKernels> sets;
   void (*invert)(const double* variance, double eps, double* inv_std, std::ptrdiff_t n);
 };
 

@@ -22,8 +22,8 @@ struct RowsOfSets {
   }
 };
 
-// Some neighbouring sets: `Vectors` vectors. Dense ones lie next to each other in every array and fill their vectors;
-// others may be fewer (count) and at any stride.
+// Some neighbouring sets: `Vectors` vectors. Dense ones are contiguous in every array and fill their vectors; others
+// may be fewer (count) and at any stride.
 template <class S_, int Vectors_, bool Dense>
 struct Sets {
   using S = S_;
@@ -72,7 +72,7 @@ struct Sets {
   }
 };
 
-// Registers hold the sums of so many vectors of sets.
+// Unroll factor: registers hold the sums of so many vectors of sets.
 constexpr int kVectorsAcross = kShort ? 1 : kVectorBytes == 64 ? 4 : 2;
 
 template <class S>
@@ -82,7 +82,7 @@ NNFAST_INLINE bool next_sets(const Normalization& norm) {
   return true;
 }
 
-// Hands the sets to body: dense ones in groups of vectors as long as there are so many, others a vector at a time.
+// Calls body with sets: dense ones in groups of vectors as long as there are so many, others a vector at a time.
 template <class S, class Body>
 NNFAST_INLINE void for_sets(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, Body body) {
   using Several = Sets<S, kVectorsAcross, true>;
@@ -96,7 +96,7 @@ NNFAST_INLINE void for_sets(const Normalization& norm, std::ptrdiff_t set, std::
   for (; set < set_end; set += Some::kWidth) body(Some{norm, set, smaller(set_end - set, Some::kWidth)});
 }
 
-// Bits of a vector of sets from `set` on; of sets that do not exist too, which a row has room for.
+// Bits of a vector of sets from `set` on, also of sets that do not exist: a row has room for them.
 template <class V>
 NNFAST_INLINE std::uint32_t row_bits(const std::uint8_t* row, std::ptrdiff_t set) {
   const std::uint8_t* at = row + set / 8;
@@ -198,8 +198,8 @@ void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, 
 
 // ---- maps ----
 
-// Rows that go together: what belongs to a set is then loaded once for all of them. Whole rows, and not columns of a
-// few vectors, since rows that are a power of two apart share few lines of the first cache.
+// Rows that are mapped together: constants of a set are loaded once for all of them. Whole rows, not columns of a few
+// vectors, since rows that are a power of two apart share few lines of the first-level cache.
 constexpr int kRowsTogether = kShort ? 1 : 2;
 // The rows of the sets' members i, i + 1, ... in each array.
 template <int Rows>
@@ -265,7 +265,7 @@ NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std
   for (; i < last; ++i) some_columns({{{of[0](i)}, {of[1](i)}, {of[2](i)}, {of[3](i)}}}, i, 0);
 }
 
-// What the maps want of each set, in T: a row for each kind, in the workspace of the call.
+// What the maps take of each set, in T: a row for each kind, in the workspace of the call.
 template <class T>
 struct SetConstants {
   T* first;

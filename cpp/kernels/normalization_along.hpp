@@ -10,11 +10,11 @@
 namespace nnfast {
 namespace {
 
-// Members that follow each other at one stride in every array, and where each array has them.
+// Consecutive members at one stride in every array, and where each array has them.
 struct Run {
   char* at[kNormalizedArrays];
   std::ptrdiff_t count;
-  const char* next[kNormalizedArrays];  // where the run after it begins
+  const char* next[kNormalizedArrays];  // where the next run begins
   bool last;
 };
 
@@ -65,12 +65,12 @@ NNFAST_INLINE std::ptrdiff_t inner_stride(const Normalization& norm, int array) 
   return norm.members.count > 0 ? norm.members.strides[array][norm.members.count - 1] : 0;
 }
 
-// Whether members that lie next to each other have loops of their own. Those of float16 have none: the code is long,
-// and float16 is there to save memory.
+// Whether contiguous members have loops of their own. Those of float16 have none: the code is long, and float16 is
+// there to save memory.
 template <class S>
 constexpr bool kDenseLoops = !kShort && !std::is_same_v<S, Float16>;
 
-// Whether the members of a run lie next to each other, in every array there is, and have such loops.
+// Whether the members of a run are contiguous in every array there is, and have such loops.
 template <class S>
 NNFAST_INLINE bool next_members(const Normalization& norm) {
   if (!kDenseLoops<S>) return false;
@@ -79,8 +79,8 @@ NNFAST_INLINE bool next_members(const Normalization& norm) {
   return true;
 }
 
-// The stride of a run's members: known when the code is compiled where they lie next to each other. Sorted: those that
-// do have a loop of their own, and do not come to the other.
+// The stride of a run's members, known when the code is compiled where they are contiguous. Sorted: contiguous members
+// have a loop of their own, and never come to the other.
 template <class S, bool Dense, bool Sorted = kDenseLoops<S>>
 NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
   if constexpr (Dense) {
@@ -110,8 +110,8 @@ class TwoSums {
   Vec<double> sums_[2][kReduceDoubles] = {};
 };
 
-// So much of the run after this one is asked for ahead, a line for each that is read: the processor looks ahead within
-// a run by itself, but begins anew with each.
+// So much of the next run is prefetched, a line for each that is read: the processor prefetches within a run by itself,
+// but starts anew with each.
 constexpr std::ptrdiff_t kAheadBytes = 4096;
 
 NNFAST_INLINE void ask_ahead(const Run& run, int array, std::ptrdiff_t byte) {
@@ -304,7 +304,7 @@ NNFAST_INLINE void store_count(char* run, Stride stride, std::ptrdiff_t i, typen
   Stored<S>::store(at, v);
 }
 
-// Members before the first that lies at the beginning of a vector's memory.
+// Members before the first one whose vector is aligned.
 template <class S, bool Stream>
 NNFAST_INLINE std::ptrdiff_t lead_of(const char* run) {
   if constexpr (Stream && Stored<S>::streams) {

@@ -121,21 +121,21 @@ NNFAST_INLINE std::ptrdiff_t offset_of(const Axes& axes, int array, std::ptrdiff
   return axes.count == 1 ? position * axes.strides[array][0] : offset_along(axes, array, position);
 }
 
-// The stride of elements that may lie next to each other: that is asked for every vector.
+// A stride of elements that may be contiguous, which is asked for every vector.
 struct AnyStride {
   std::ptrdiff_t bytes;
   NNFAST_INLINE operator std::ptrdiff_t() const { return bytes; }
 };
 
-// Whether a vector is all there, and its lanes lie next to each other; not asked of a stride that is known to be
-// another. Stride is Next, AnyStride or std::ptrdiff_t.
+// Whether a vector is whole and its lanes are contiguous; not asked of a stride that is known to be another. Stride is
+// Contiguous, AnyStride or std::ptrdiff_t.
 template <class S, class Stride>
 NNFAST_INLINE bool whole(Stride stride, std::ptrdiff_t count) {
   if (count != kLanes<typename Stored<S>::V> || std::is_same_v<Stride, std::ptrdiff_t>) return false;
   return static_cast<std::ptrdiff_t>(stride) == static_cast<std::ptrdiff_t>(sizeof(S));
 }
 
-// Parts of vectors and elements apart from each other: rare, and not worth their code at every place.
+// Partial and strided vectors. Not inlined: rare, and much code.
 template <class S>
 [[gnu::noinline]] typename Stored<S>::V load_some(const char* from, std::ptrdiff_t stride, std::ptrdiff_t first,
                                                   std::ptrdiff_t last, typename Stored<S>::Param fill) {

@@ -101,6 +101,23 @@ constexpr Cost kCosts[] = {
     {"score_tiles", 1},      // strided rows, copied to and from a tile
     {"probabilities", 0.4},  // their check
 
+    // Normalisation: passes over sets of values, and over rows.
+    {"norm_moments", 0.12},
+    {"norm_map", 0.12, kMemoryBound},
+    {"norm_gradient_sums", 0.2},
+    {"norm_input_gradient", 0.15, kMemoryBound},
+    {"layer_norm", 0.25},
+    {"layer_norm_backward", 0.6},
+
+    // Dropout.
+    {"dropout_mask", 0.14},
+    {"dropout_mask_channels", 0.25},  // one probability a channel
+    {"apply_mask", 0.08, kMemoryBound},
+    {"apply_mask_channels", 0.16, kMemoryBound},
+    {"bias_relu_dropout", 0.22},
+    {"bias_relu_dropout_backward", 0.2},
+    {"keep_scaled", 0.1, kMemoryBound},
+
     // Random numbers.
     {"bits_32", 0.25},
     {"bits_64", 0.5},

@@ -4,8 +4,13 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
+#include <utility>
 
+#include "kernels/sums.hpp"
+#include "ops/costs.hpp"
+#include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
 namespace nnfast {
@@ -13,18 +18,31 @@ namespace {
 
 using Index = std::ptrdiff_t;
 
-// Elements of x that stay in a core's first cache from one pass to the next.
+constexpr Cost kMoments = cost_of("norm_moments"), kMap = cost_of("norm_map"),
+               kGradientSums = cost_of("norm_gradient_sums"), kInputGradient = cost_of("norm_input_gradient");
+// Elements of x that stay in a core's first-level cache from one pass to the next.
 constexpr Index kUnitElements = Index{1} << 12;
-// Rows that a thread takes come in such numbers.
+// A thread takes a multiple of so many rows.
 constexpr Index kRowsMultiple = 8;
-// Two passes over so few elements, whose halves another core has after the first, are quicker on one.
+// Below so many elements two passes whose lanes are sets are quicker on one thread: the second would find half of them
+// in another core's cache.
 constexpr Index kFewElements = Index{1} << 17;
-// Nanoseconds an element on one core.
-constexpr double kSumsNs = 0.12, kMapNs = 0.12, kGradientSumsNs = 0.2, kGradientNs = 0.15;
 
-bool nothing(const Normalization& norm) { return norm.set_count == 0 || norm.member_count == 0; }
+const SetKernels& kernels_of(Dtype dtype) { return kernels().normalization->sets[dtype]; }
+
+bool empty(const Normalization& norm) { return norm.set_count == 0 || norm.member_count == 0; }
+bool stays_on_one_thread(const Normalization& norm) {
+  return norm.across && norm.set_count * norm.member_count < kFewElements && forced_grain() == 0;
+}
+// Not where an array is written in place.
+bool streams(const Normalization& norm, Dtype dtype, const Cost& cost) {
+  bool apart = true;
+  for (int a = 0; a < kNormalizedArrays; ++a)
+    for (int b = 0; b < a; ++b) apart &= !norm.data[a] || norm.data[a] != norm.data[b];
+  return apart && streams(norm.set_count * norm.member_count * size_of(dtype), cost);
+}
 Index chunks_of(Index members) { return (members + kMemberChunk - 1) / kMemberChunk; }
-// Sets that kernels take together: a tile of lanes; else as many small ones as stay in the first cache.
+// Sets that kernels take together, a unit: a tile of lanes; else as many small ones as stay in the first-level cache.
 Index multiple(const Normalization& norm) {
   if (norm.across) return kSetTile;
   return std::clamp<Index>(kUnitElements / norm.member_count, 1, kSetTile);
@@ -43,15 +61,15 @@ void for_units(const Normalization& norm, Index set, Index set_end, Body body) {
   for (; set < set_end; set += multiple(norm)) body(set, std::min(set + multiple(norm), set_end));
 }
 
-// Calls body(set, set_end) for the units of sets, on all threads.
+// Calls body(set, set_end) for the units of sets, shared among threads.
 template <class Body>
 void over_units(const Normalization& norm, double ns_per_element, Body body) {
-  parallel_for(
-      norm.set_count, ns_per_element * static_cast<double>(norm.member_count),
-      [&](Index begin, Index end) { for_units(norm, begin, end, body); }, multiple(norm));
+  const auto units = [&](Index begin, Index end) { for_units(norm, begin, end, body); };
+  if (stays_on_one_thread(norm)) return units(0, norm.set_count);
+  parallel_for(norm.set_count, ns_per_element * static_cast<double>(norm.member_count), units, multiple(norm));
 }
 
-// Calls body(set, set_end, chunk) for all chunks of all units, on all threads.
+// Calls body(set, set_end, chunk) for all chunks of all units, shared among threads.
 template <class Body>
 void over_chunks(const Normalization& norm, double ns_per_element, Body body) {
   const Index chunks = chunks_of(norm.member_count);
@@ -64,10 +82,10 @@ void over_chunks(const Normalization& norm, double ns_per_element, Body body) {
   });
 }
 
-// Two sums of up to kSetTile sets: the first of each set, and kSetTile further on the second.
-using TwoSums = std::array<double, 2 * kSetTile>;
+// Two sums for each set of a unit: the first ones, and kSetTile further on the second ones.
+using UnitSums = std::array<double, 2 * kSetTile>;
 
-// The sums of chunks added up, with what the additions lose.
+// The sums over chunks, compensated.
 class Totals {
  public:
   explicit Totals(Index sets) : sets_(sets) {}
@@ -79,8 +97,8 @@ class Totals {
         sums_[k] = sum;
       }
   }
-  TwoSums result() const {
-    TwoSums result;
+  UnitSums result() const {
+    UnitSums result;
     // An infinite sum has lost NaN.
     for (Index k = 0; k < 2 * kSetTile; ++k) result[k] = std::isfinite(sums_[k]) ? sums_[k] + lost_[k] : sums_[k];
     return result;
@@ -91,9 +109,9 @@ class Totals {
   double sums_[2 * kSetTile] = {}, lost_[2 * kSetTile] = {};
 };
 
-// Two sums over members [first, last) of each of up to kSetTile sets, chunk after chunk.
-TwoSums chunk_sums(SetSumsFn sums_of, const Normalization& norm, Index set, Index set_end, Index first, Index last) {
-  TwoSums sums;
+// The sums over members [first, last) of a unit, chunk after chunk.
+UnitSums chunk_sums(SetSumsFn sums_of, const Normalization& norm, Index set, Index set_end, Index first, Index last) {
+  UnitSums sums;
   if (last - first <= kMemberChunk) {
     sums_of(norm, set, set_end, first, last, sums.data(), kSetTile);
     return sums;
@@ -106,10 +124,10 @@ TwoSums chunk_sums(SetSumsFn sums_of, const Normalization& norm, Index set, Inde
   return totals.result();
 }
 
-// The same of all members of all sets, chunks shared among the threads: one for each unit.
-std::vector<TwoSums> shared_sums(SetSumsFn sums_of, const Normalization& norm, double ns_per_element) {
+// The sums over all members of every unit, whose chunks threads share.
+std::vector<UnitSums> shared_sums(SetSumsFn sums_of, const Normalization& norm, double ns_per_element) {
   const Index chunks = chunks_of(norm.member_count);
-  std::vector<TwoSums> sums(static_cast<std::size_t>(unit_count(norm) * chunks));
+  std::vector<UnitSums> sums(static_cast<std::size_t>(unit_count(norm) * chunks));
   const auto of = [&](Index set, Index chunk) {
     return sums[static_cast<std::size_t>(set / multiple(norm) * chunks + chunk)].data();
   };
@@ -117,7 +135,7 @@ std::vector<TwoSums> shared_sums(SetSumsFn sums_of, const Normalization& norm, d
     const Index first = chunk * kMemberChunk;
     sums_of(norm, set, set_end, first, std::min(first + kMemberChunk, norm.member_count), of(set, chunk), kSetTile);
   });
-  std::vector<TwoSums> results;
+  std::vector<UnitSums> results;
   for (Index set = 0; set < norm.set_count; set += multiple(norm)) {
     Totals totals(std::min(multiple(norm), norm.set_count - set));
     for (Index chunk = 0; chunk < chunks; ++chunk) totals.add(of(set, chunk));
@@ -132,7 +150,7 @@ void moments_of_unit(const SetKernels& kernels, const Normalization& norm, Index
                      const SetStatistics& to) {
   kernels.origins(norm, set, set_end, origin + set);
   for (int round = 0; round < 2; ++round) {
-    const TwoSums sums = chunk_sums(kernels.moments, norm, set, set_end, 0, norm.member_count);
+    const UnitSums sums = chunk_sums(kernels.moments, norm, set, set_end, 0, norm.member_count);
     if (!kernels.finish_moments(norm, &sums[0], &sums[kSetTile], origin, to, set, set_end)) break;
   }
 }
@@ -140,10 +158,10 @@ void moments_of_unit(const SetKernels& kernels, const Normalization& norm, Index
 void shared_moments(const SetKernels& kernels, const Normalization& norm, double* origin, const SetStatistics& to) {
   kernels.origins(norm, 0, norm.set_count, origin);
   for (int round = 0; round < 2; ++round) {
-    const std::vector<TwoSums> all = shared_sums(kernels.moments, norm, kSumsNs);
+    const std::vector<UnitSums> all = shared_sums(kernels.moments, norm, kMoments.ns);
     bool moved = false;
     Index set = 0;
-    for (const TwoSums& sums : all) {
+    for (const UnitSums& sums : all) {
       const Index set_end = std::min(set + multiple(norm), norm.set_count);
       moved |= kernels.finish_moments(norm, &sums[0], &sums[kSetTile], origin, to, set, set_end);
       set = set_end;
@@ -152,15 +170,7 @@ void shared_moments(const SetKernels& kernels, const Normalization& norm, double
   }
 }
 
-// The map of all members of all sets, chunks of sets shared among the threads.
-void map_chunks(SetMapFn map, const Normalization& norm, double ns_per_element) {
-  over_chunks(norm, ns_per_element, [&](Index set, Index set_end, Index chunk) {
-    const Index first = chunk * kMemberChunk;
-    map(norm, set, set_end, first, std::min(first + kMemberChunk, norm.member_count));
-  });
-}
-
-// The problem with room for what the maps want of sets, where sets are lanes.
+// The problem with room for the constants of sets, where sets are lanes.
 class WithConstants {
  public:
   WithConstants(const SetKernels& kernels, const Normalization& norm) : norm_(norm) {
@@ -180,121 +190,190 @@ class WithConstants {
   std::vector<char> bytes_;
 };
 
-// What passes that share rows say they cost.
-double rows_ns(const Normalization& norm, double ns_per_element) {
-  return norm.set_count * norm.member_count < kFewElements ? 0 : ns_per_element;
-}
-
-// The map of all members of all sets where lanes are sets: whole rows of memory a thread. Tiles of sets would find x in
-// the cache, but a core that looks ahead of its tile takes the next one's lines from the other core, and the two are
-// then slower than one.
-void map_rows(SetMapFn map, const Normalization& norm, double ns_per_element) {
-  parallel_for(
-      norm.member_count, ns_per_element * static_cast<double>(norm.set_count),
-      [&](Index first, Index last) { map(norm, 0, norm.set_count, first, last); }, kRowsMultiple);
-}
-
-// What a set's gradient needs of the sums over its segments: dx = (gamma dy - offset - (x - mean) slope) inv_std.
-struct SetGradient {
-  std::vector<double> offset, slope;
-};
-
-// The sums of one segment of sets go where they belong and into the sums of the sets.
-void take_gradient_sums(const Normalization& norm, const TwoSums& totals, Index set, Index set_end, Index segment,
-                        GradientSums& sums, SetGradient& gradient) {
-  const double share = 1 / static_cast<double>(norm.member_count);
-  Index group = set % norm.groups;
-  for (Index k = 0; k < set_end - set; ++k) {
-    const Index s = set + k, at = s * norm.segments + segment;
-    const double gamma = norm.gamma[group * norm.segments + segment];
-    if (++group == norm.groups) group = 0;
-    const double dy = totals[k], centred = totals[kSetTile + k];
-    sums.dy[at] = dy;
-    sums.dy_centred[at] = centred;
-    gradient.offset[s] += gamma * dy * share;
-    gradient.slope[s] += gamma * centred * norm.inv_std[s] * share * norm.inv_std[s];
+// A map of all members of all sets. Where lanes are sets, threads take whole rows of memory: tiles of sets would find x
+// in the cache, but a core that prefetches past its tile takes the next one's lines from the other core, and the two
+// are then slower than one.
+void map_all(const SetKernels& kernels, void (*constants)(const Normalization&), SetMapFn map,
+             const Normalization& norm, const Cost& cost) {
+  if (norm.across) {
+    const WithConstants with(kernels, norm);
+    constants(*with);
+    const auto rows = [&](Index first, Index last) { map(*with, 0, norm.set_count, first, last); };
+    if (stays_on_one_thread(norm)) return rows(0, norm.member_count);
+    return parallel_for(norm.member_count, cost.ns * static_cast<double>(norm.set_count), rows, kRowsMultiple);
   }
+  if (sets_suffice(norm))
+    return over_units(norm, cost.ns, [&](Index set, Index set_end) { map(norm, set, set_end, 0, norm.member_count); });
+  over_chunks(norm, cost.ns, [&](Index set, Index set_end, Index chunk) {
+    const Index first = chunk * kMemberChunk;
+    map(norm, set, set_end, first, std::min(first + kMemberChunk, norm.member_count));
+  });
 }
+void normalise(const SetKernels& kernels, const Normalization& norm) {
+  map_all(kernels, kernels.forward_constants, kernels.normalise, norm, kMap);
+}
+void map_gradient(const SetKernels& kernels, const Normalization& norm) {
+  map_all(kernels, kernels.backward_constants, kernels.gradient, norm, kInputGradient);
+}
+
+std::vector<double> one_per_set(const Normalization& norm) {
+  return std::vector<double>(static_cast<std::size_t>(norm.set_count));
+}
+
+// The sums over dy, for each set and segment; and those that dx takes of each set:
+// dx = (gamma dy - offset - (x - mean) slope) inv_std.
+class GradientSums {
+ public:
+  GradientSums(const SetKernels& kernels, const Normalization& norm)
+      : kernels_(kernels),
+        norm_(norm),
+        offset_(one_per_set(norm)),
+        slope_(one_per_set(norm)),
+        dy_(static_cast<std::size_t>(norm.set_count * norm.segments)),
+        dy_centred_(dy_.size()) {}
+
+  const double* offset() const { return offset_.data(); }
+  const double* slope() const { return slope_.data(); }
+
+  // Of one unit.
+  void sum_unit(Index set, Index set_end) {
+    for (Index segment = 0; segment < norm_.segments; ++segment) {
+      const Index first = segment * norm_.segment;
+      put(chunk_sums(kernels_.gradient_sums, norm_, set, set_end, first, first + norm_.segment), set, set_end, segment);
+    }
+  }
+  // Of all units, which threads share.
+  void sum_all() {
+    if (sets_suffice(norm_))
+      return over_units(norm_, kGradientSums.ns, [&](Index set, Index set_end) { sum_unit(set, set_end); });
+    const std::vector<UnitSums> all = shared_sums(kernels_.gradient_sums, norm_, kGradientSums.ns);
+    for_units(norm_, 0, norm_.set_count, [&](Index set, Index set_end) {
+      put(all[static_cast<std::size_t>(set / multiple(norm_))], set, set_end, 0);
+    });
+  }
+
+  // Sums over the images of a batch, one for each parameter.
+  ParameterGradients gradients() && {
+    for (std::size_t i = 0; i < dy_centred_.size(); ++i)
+      dy_centred_[i] *= norm_.inv_std[i / static_cast<std::size_t>(norm_.segments)];
+    add_images(dy_centred_);
+    add_images(dy_);
+    return {std::move(dy_centred_), std::move(dy_)};
+  }
+
+ private:
+  const SetKernels& kernels_;
+  const Normalization& norm_;
+  std::vector<double> offset_, slope_, dy_, dy_centred_;
+
+  void put(const UnitSums& sums, Index set, Index set_end, Index segment) {
+    const double share = 1 / static_cast<double>(norm_.member_count);
+    Index group = set % norm_.groups;
+    for (Index k = 0; k < set_end - set; ++k) {
+      const auto s = static_cast<std::size_t>(set + k), at = s * norm_.segments + segment;
+      const double gamma = norm_.gamma[group * norm_.segments + segment];
+      if (++group == norm_.groups) group = 0;
+      const double dy = sums[k], centred = sums[kSetTile + k];
+      dy_[at] = dy;
+      dy_centred_[at] = centred;
+      offset_[s] += gamma * dy * share;
+      slope_[s] += gamma * centred * norm_.inv_std[s] * share * norm_.inv_std[s];
+    }
+  }
+
+  void add_images(std::vector<double>& sums) const {
+    const Index parameters = norm_.groups * norm_.segments;
+    sums.resize(std::max(sums.size(), static_cast<std::size_t>(parameters)));  // there may be no images
+    for (Index i = 0; i < parameters; ++i) sums[i] += 0.0;                     // no sum is -0
+    for (auto i = static_cast<std::size_t>(parameters); i < sums.size(); i += parameters)
+      kernels().sums->add_rows.f64(reinterpret_cast<const char*>(sums.data() + i), 0, sizeof(double), 1, parameters,
+                                   sums.data());
+  }
+};
 
 }  // namespace
 
-void set_moments(const SetKernels& kernels, Normalization norm, const SetStatistics& statistics) {
-  if (nothing(norm)) return;
-  std::vector<double> origin(static_cast<std::size_t>(norm.set_count));
+bool sets_lie_closer(const Normalization& norm) {
+  if (norm.members.count == 0) return true;
+  return std::abs(norm.sets.strides[0][0]) < std::abs(norm.members.strides[0][norm.members.count - 1]);
+}
+
+void set_moments(Dtype dtype, Normalization norm, const SetStatistics& statistics) {
+  if (empty(norm)) return;
+  const SetKernels& kernels = kernels_of(dtype);
+  std::vector<double> origin = one_per_set(norm);
   norm.origin = origin.data();
   if (!sets_suffice(norm)) return shared_moments(kernels, norm, origin.data(), statistics);
-  over_units(norm, norm.across ? rows_ns(norm, kSumsNs) : kSumsNs, [&](Index set, Index set_end) {
+  over_units(norm, kMoments.ns, [&](Index set, Index set_end) {
     moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
   });
 }
 
-void normalise_by_own(const SetKernels& kernels, Normalization norm, const SetStatistics& statistics) {
-  if (nothing(norm)) return;
+void normalise_by_own(Dtype dtype, Normalization norm, const SetStatistics& statistics) {
+  if (empty(norm)) return;
+  const SetKernels& kernels = kernels_of(dtype);
   norm.mean = statistics.mean;
   norm.inv_std = statistics.inv_std;
+  norm.stream = streams(norm, dtype, kMap);
   if (norm.across || !sets_suffice(norm)) {
-    set_moments(kernels, norm, statistics);
-    return normalise_by_given(kernels, norm);
+    set_moments(dtype, norm, statistics);
+    return normalise(kernels, norm);
   }
-  std::vector<double> origin(static_cast<std::size_t>(norm.set_count));
+  std::vector<double> origin = one_per_set(norm);
   norm.origin = origin.data();
-  // Some sets after the others: the second pass finds them in the cache.
-  over_units(norm, kSumsNs + kMapNs, [&](Index set, Index set_end) {
+  // Unit after unit: the second pass finds it in the cache.
+  over_units(norm, kMoments.ns + kMap.ns, [&](Index set, Index set_end) {
     moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
     kernels.normalise(norm, set, set_end, 0, norm.member_count);
   });
 }
 
-void normalise_by_given(const SetKernels& kernels, const Normalization& norm) {
-  if (nothing(norm)) return;
-  if (norm.across) {
-    const WithConstants with(kernels, norm);
-    kernels.forward_constants(*with);
-    return map_rows(kernels.normalise, *with, rows_ns(norm, kMapNs));
-  }
-  if (!sets_suffice(norm)) return map_chunks(kernels.normalise, norm, kMapNs);
-  over_units(norm, kMapNs,
-             [&](Index set, Index set_end) { kernels.normalise(norm, set, set_end, 0, norm.member_count); });
+void normalise_by_given(Dtype dtype, Normalization norm, const SetStatistics& statistics) {
+  kernels().normalization->invert(statistics.variance, norm.eps, statistics.inv_std, norm.set_count);
+  if (empty(norm)) return;
+  norm.mean = statistics.mean;
+  norm.inv_std = statistics.inv_std;
+  norm.stream = streams(norm, dtype, kMap);
+  normalise(kernels_of(dtype), norm);
 }
 
-GradientSums normalise_backward(const SetKernels& kernels, Normalization norm, bool own) {
-  const auto sets = static_cast<std::size_t>(norm.set_count);
-  const std::size_t columns = sets * static_cast<std::size_t>(norm.segments);
-  GradientSums sums{std::vector<double>(columns), std::vector<double>(columns)};
-  if (nothing(norm)) return sums;
-  SetGradient gradient{std::vector<double>(sets), std::vector<double>(sets)};
-  norm.offset = own ? gradient.offset.data() : nullptr;
-  norm.slope = own ? gradient.slope.data() : nullptr;
-  const auto sums_of_unit = [&](Index set, Index set_end) {
-    for (Index segment = 0; segment < norm.segments; ++segment) {
-      const Index first = segment * norm.segment;
-      const TwoSums totals = chunk_sums(kernels.gradient_sums, norm, set, set_end, first, first + norm.segment);
-      take_gradient_sums(norm, totals, set, set_end, segment, sums, gradient);
-    }
-  };
+ParameterGradients normalise_backward(Dtype dtype, Normalization norm, bool own) {
+  const SetKernels& kernels = kernels_of(dtype);
+  GradientSums sums(kernels, norm);
+  if (empty(norm)) return std::move(sums).gradients();
+  norm.offset = own ? sums.offset() : nullptr;
+  norm.slope = own ? sums.slope() : nullptr;
+  norm.stream = streams(norm, dtype, kInputGradient);
   if (sets_suffice(norm) && !norm.across) {
-    over_units(norm, kGradientSumsNs + kGradientNs, [&](Index set, Index set_end) {
-      sums_of_unit(set, set_end);
+    over_units(norm, kGradientSums.ns + kInputGradient.ns, [&](Index set, Index set_end) {
+      sums.sum_unit(set, set_end);
       kernels.gradient(norm, set, set_end, 0, norm.member_count);
     });
-    return sums;
-  }
-  if (sets_suffice(norm)) {
-    over_units(norm, rows_ns(norm, kGradientSumsNs), sums_of_unit);
   } else {
-    const std::vector<TwoSums> all = shared_sums(kernels.gradient_sums, norm, kGradientSumsNs);
-    for_units(norm, 0, norm.set_count, [&](Index set, Index set_end) {
-      take_gradient_sums(norm, all[static_cast<std::size_t>(set / multiple(norm))], set, set_end, 0, sums, gradient);
-    });
+    sums.sum_all();
+    map_gradient(kernels, norm);
   }
-  if (norm.across) {
-    const WithConstants with(kernels, norm);
-    kernels.backward_constants(*with);
-    map_rows(kernels.gradient, *with, rows_ns(norm, kGradientNs));
-  } else {
-    map_chunks(kernels.gradient, norm, kGradientNs);
+  return std::move(sums).gradients();
+}
+
+ParameterGradients parameter_gradients(Dtype dtype, const Normalization& norm) {
+  GradientSums sums(kernels_of(dtype), norm);
+  if (!empty(norm)) sums.sum_all();
+  return std::move(sums).gradients();
+}
+
+void input_gradient(Dtype dtype, Normalization norm, const double* dgamma, const double* dbeta, std::ptrdiff_t count) {
+  if (empty(norm)) return;
+  const double share = 1 / static_cast<double>(count);
+  std::vector<double> offset = one_per_set(norm), slope = one_per_set(norm);
+  for (Index c = 0; c < norm.set_count; ++c) {
+    offset[c] = norm.gamma[c] * dbeta[c] * share;
+    slope[c] = norm.gamma[c] * dgamma[c] * share * norm.inv_std[c];
   }
-  return sums;
+  norm.offset = offset.data();
+  norm.slope = slope.data();
+  norm.stream = streams(norm, dtype, kInputGradient);
+  map_gradient(kernels_of(dtype), norm);
 }
 
 }  // namespace nnfast

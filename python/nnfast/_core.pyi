@@ -139,6 +139,20 @@ def batch_norm_backward(
 def batch_norm_stats(
     x: ArrayLike, axis: int
 ) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]: ...
+def batch_norm_parameter_gradients(
+    dy: ArrayLike, x: ArrayLike, mean: ArrayLike, inv_std: ArrayLike, axis: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def batch_norm_input_gradient(
+    dy: ArrayLike,
+    x: ArrayLike,
+    gamma: ArrayLike | None,
+    mean: ArrayLike,
+    inv_std: ArrayLike,
+    dgamma: ArrayLike,
+    dbeta: ArrayLike,
+    count: int,
+    axis: int,
+) -> NDArray[Any]: ...
 def group_norm(
     x: ArrayLike,
     groups: int,
@@ -181,29 +195,25 @@ def layer_norm_backward(
 ) -> tuple[NDArray[Any], ...]: ...
 def dropout(
     x: ArrayLike,
-    p: float,
-    scale: float,
+    p: float | NDArray[np.float64],
+    scale: float | NDArray[np.float64],
     shift: float,
     dropped: float,
-    seed: int | Callable[[], int],
-    offset: int,
-    mask: NDArray[np.uint8] | None,
-    out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
-def dropout_backward(
-    dy: ArrayLike, mask: NDArray[np.uint8] | None, scale: float, out: NDArray[Any] | None
-) -> NDArray[Any]: ...
-def dropout_by_channel(
-    x: ArrayLike,
-    name: str,
-    p: NDArray[np.float64],
     inner: int,
-    scaled: bool,
     seed: int | Callable[[], int],
     offset: int,
-    mask: NDArray[np.uint8] | None,
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
+def apply_mask(
+    x: ArrayLike,
+    mask: NDArray[np.uint8] | None,
+    scale: float | NDArray[np.float64],
+    out: NDArray[Any] | None,
+    name: str = "x",
+    shift: float = -0.0,
+    dropped: float = 0.0,
+    inner: int = 1,
+) -> NDArray[Any]: ...
 def scale_by_channel(
     x: ArrayLike, p: NDArray[np.float64], inner: int, out: NDArray[Any] | None
 ) -> NDArray[Any]: ...

@@ -1,8 +1,7 @@
-"""Dropout: masks that are a function of a seed and the position alone."""
+"""Dropout, whose masks are a function of the seed and the position alone."""
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
-from collections.abc import Callable
 from math import prod, sqrt
 from typing import Any, Literal
 
@@ -16,8 +15,10 @@ from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
 Mask = NDArray[np.uint8]
+Probability = float | NDArray[np.float64]
+"""Of dropping an element, for all elements or one per channel; of the latter, factors of kept elements follow."""
 
-# What alpha_dropout puts in the place of a dropped element: the limit of SELU at minus infinity, -lambda alpha.
+# The value of a dropped element in alpha_dropout: the limit of SELU at minus infinity, -lambda alpha.
 _SELU_LEAST = -1.7580993408473768
 
 
@@ -39,7 +40,7 @@ def dropout(
     ----------
     x : array_like of float16, float32 or float64, any shape
     p : float in [0, 1], or array_like of shape (x.shape[axis],), default 0.5
-        Probability of dropping an element, honoured to 2**-32; an array has one for each channel. 0 is the identity,
+        Probability of dropping an element, rounded to 2**-32; an array has one for each channel. 0 is the identity,
         1 gives zeros.
     training : bool, default True
         In inference nothing is dropped.
@@ -53,20 +54,20 @@ def dropout(
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
         A mask to use instead of a random one, packed as below.
     offset : int, default 0
-        x is part of a larger array and its first element is that array's element `offset` in C order: the pieces of an
-        array, with one int as `rng`, are dropped as the whole is.
+        For x that is part of a larger array: the position of its first element there, in C order. With the same int as
+        `rng`, the pieces of an array get the masks of the whole.
     axis : int, default 1
-        The axis of the channels that an array p is for.
+        The axis of the channels, where p is an array.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
-        What is dropped is 0, also where x is NaN or infinite.
+        0 where an element was dropped, even if x is NaN or infinite there.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
-        One bit an element, 1 where it was kept: ``numpy.packbits(kept.ravel(), bitorder="little")``. It is the same
-        for every number of threads, instruction set, dtype and stride.
+        One bit per element, 1 where it was kept: ``numpy.packbits(kept.ravel(), bitorder="little")``. It does not
+        depend on threads, instruction set, dtype or strides.
 
     Raises
     ------
@@ -86,18 +87,25 @@ def dropout(
     >>> np.array_equal(y == 2, np.unpackbits(mask, bitorder="little"))
     True
     """
-    # What most calls give is asked for first: a call on a small array is as long as its checks.
+    # The usual arguments are asked for first: the checks are most of a call on a small array.
     if mode != "inverted":
         _check_mode(mode)
-    if type(p) is not float and _arrays.has_axes(p):
-        return _dropout_by_channel(x, p, training, mode, rng, mask, offset, axis, out)
-    p = _checks.real_in(p, 0, 1, "p")
-    if not training:
-        return _inference(x, p, mode, out)
+    scale: Probability
+    if type(p) is float or not _arrays.has_axes(p):
+        p, inner = _checks.real_in(p, 0, 1, "p"), 1
+        if not training:
+            return _inference(x, p, mode, out)
+        scale = scale_of(p, mode)
+    else:
+        x, p, inner = _by_channel(x, "x", p, axis)
+        if not training and mode == "inverted":
+            return _inference(x, 0.0, mode, out)
+        if not training:
+            return _core.scale_by_channel(x, p, inner, out), None
+        scale = p if mode == "inverted" else 1.0
     if offset != 0:
         offset = _offset(offset)
-    seed = _seed(rng, mask)
-    return _core.dropout(x, p, scale_of(p, mode), -0.0, 0.0, seed, offset, mask, out)
+    return _masked(x, p, scale, -0.0, 0.0, inner, rng, offset, mask, out)
 
 
 def dropout_backward(
@@ -141,15 +149,14 @@ def dropout_backward(
     >>> nf.dropout_backward(np.ones(4), np.array([0b0101], dtype=np.uint8), p=0.5)
     array([2., 0., 2., 0.])
     """
-    _check_mode(mode)
-    if _arrays.has_axes(p):
-        dy = _arrays.floating(dy, "dy", float16=True)
-        each = _channel_p(p, dy, "dy", axis)
-        if mask is None:
-            raise TypeError("mask must be a uint8 array of packed bits, got NoneType")
-        return _by_channel(dy, "dy", each, mode, 0, 0, mask, axis, out)[0]
-    p = _checks.real_in(p, 0, 1, "p")
-    return _core.dropout_backward(dy, mask, scale_of(p, mode), out)
+    if mode != "inverted":
+        _check_mode(mode)
+    if type(p) is float or not _arrays.has_axes(p):
+        scale = scale_of(_checks.real_in(p, 0, 1, "p"), mode)
+        return _core.apply_mask(dy, mask, scale, out, "dy")
+    dy, each, inner = _by_channel(dy, "dy", p, axis)
+    by_channel = each if mode == "inverted" else 1.0
+    return _core.apply_mask(dy, mask, by_channel, out, "dy", -0.0, 0.0, inner)
 
 
 def dropout_mask(
@@ -161,12 +168,12 @@ def dropout_mask(
     axis: int = 1,
     out: Mask | None = None,
 ) -> Mask:
-    """The mask of dropout alone.
+    """Make the mask of dropout alone.
 
     Parameters
     ----------
     shape : int or tuple of ints
-        Of the array that is to be masked.
+        Shape of the array to be masked.
     p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
         Probability of dropping an element.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
@@ -178,7 +185,7 @@ def dropout_mask(
     Returns
     -------
     mask : ndarray of uint8, shape (ceil(size / 8),)
-        ``dropout(x, p, rng=rng)[1]`` for an x of that shape: one bit an element, 1 where it is kept.
+        ``dropout(x, p, rng=rng)[1]`` for an x of that shape: one bit per element, 1 where it is kept.
 
     Raises
     ------
@@ -200,16 +207,14 @@ def dropout_mask(
         raise ValueError(f"shape must not be negative, got {shape}")
     inner = 1
     if _arrays.has_axes(p):
-        like = np.broadcast_to(np.float32(0), sides)
-        p = _channel_p(p, like, "an array", axis)
-        inner = prod(sides[_arrays.axis_of(axis, like, "an array") + 1 :])
+        _, p, inner = _by_channel(np.broadcast_to(np.float32(0), sides), "an array", p, axis)
     else:
         p = _checks.real_in(p, 0, 1, "p")
     offset = _offset(offset)
     size = prod(sides)
     if size >= 2**63:
         raise ValueError(f"shape must be that of an array, got {shape}")
-    return _core.dropout_mask(size, p, inner, _seed(rng), offset, out)
+    return _core.dropout_mask(size, p, inner, _seeds.seed_or_draw(rng), offset, out)
 
 
 def alpha_dropout(
@@ -222,14 +227,14 @@ def alpha_dropout(
     offset: int = 0,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    """Dropout for networks of SELU: what is dropped takes SELU's least value, and mean and variance are kept.
+    """Dropout for SELU networks: dropped elements take SELU's lowest value, and mean and variance are kept.
 
     ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581, a = ((1 − p)(1 + p α′²))^−½ and b = −a p α′.
 
     Parameters
     ----------
     x : array_like of float16, float32 or float64, any shape
-        Of mean 0 and variance 1, if y is to be.
+        y has mean 0 and variance 1 if x has.
     p : float in [0, 1], default 0.5
         Probability of dropping an element. 1 gives zeros.
     training : bool, default True
@@ -272,7 +277,7 @@ def alpha_dropout(
     b = -a * p * _SELU_LEAST or -0.0  # which changes nothing, not even -0
     dropped = a * _SELU_LEAST + b if p < 1 else 0.0
     offset = _offset(offset)
-    return _core.dropout(x, p, a, b, dropped, _seed(rng, mask), offset, mask, out)
+    return _masked(x, p, a, b, dropped, 1, rng, offset, mask, out)
 
 
 def alpha_dropout_backward(
@@ -308,7 +313,7 @@ def alpha_dropout_backward(
     array([0.8864, 0.    , 0.8864, 0.    ])
     """
     p = _checks.real_in(p, 0, 1, "p")
-    return _core.dropout_backward(dy, mask, _alpha_scale(p), out)
+    return _core.apply_mask(dy, mask, _alpha_scale(p), out, "dy")
 
 
 def bias_relu_dropout(
@@ -322,7 +327,7 @@ def bias_relu_dropout(
     offset: int = 0,
     out: Outputs = None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    """dropout(relu(x + bias), p) in one pass: what follows the matrix product of a hidden layer.
+    """Compute dropout(relu(x + bias), p), what follows the matrix product of a hidden layer, in one pass.
 
     Parameters
     ----------
@@ -336,7 +341,7 @@ def bias_relu_dropout(
         In inference it is bias_relu.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
-        A mask of dropout's to use instead of a random one. It is not changed.
+        A mask of dropout to use instead of a random one. It is not changed.
     offset : int, default 0
         All three as of dropout.
     out : ndarray of x's dtype and shape, or a pair of arrays, optional
@@ -346,7 +351,7 @@ def bias_relu_dropout(
     -------
     y : ndarray of x's dtype and shape
     mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
-        One bit an element, 1 where it was kept and x + bias is positive (or NaN): all that the gradient needs.
+        One bit per element, 1 where it was kept and x + bias is positive or NaN: all that the gradient needs.
 
     Raises
     ------
@@ -372,7 +377,7 @@ def bias_relu_dropout(
         return bias_relu(x, bias, out=_checks.output_and(out, "the mask")[0]), None
     scale = scale_of(p, "inverted")
     offset = _offset(offset)
-    seed = _seed(rng, mask)
+    seed = _seeds.seed_or_draw(rng) if mask is None else 0
     outputs = _checks.output_and(out, "the mask")
     return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, *outputs)
 
@@ -380,7 +385,7 @@ def bias_relu_dropout(
 def bias_relu_dropout_backward(
     dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: Outputs = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Gradients of bias_relu_dropout, by x and by the bias, from one pass.
+    """Gradients of bias_relu_dropout with respect to x and the bias, in one pass.
 
     Parameters
     ----------
@@ -418,7 +423,7 @@ def bias_relu_dropout_backward(
 
 
 def scale_of(p: float, mode: Mode) -> float:
-    """What kept values are multiplied by in training."""
+    """The factor of kept elements in training."""
     return 1.0 if mode == "vanilla" or p == 1 else 1 / (1 - p)
 
 
@@ -431,9 +436,23 @@ def _check_mode(mode: str) -> None:
         raise ValueError(f"mode must be 'inverted' or 'vanilla', got {mode!r}")
 
 
-def _seed(rng: Rng, mask: Mask | None = None) -> int | Callable[[], int]:
-    """A given mask needs none."""
-    return _seeds.seed_or_draw(rng) if mask is None else 0
+def _masked(
+    x: ArrayLike,
+    p: Probability,
+    scale: Probability,
+    shift: float,
+    dropped: float,
+    inner: int,
+    rng: Rng,
+    offset: int,
+    mask: Mask | None,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], Mask]:
+    """``scale * x + shift`` where an element is kept, else `dropped`, by a random mask or the given one."""
+    if mask is not None:
+        return _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner), mask
+    seed = _seeds.seed_or_draw(rng)
+    return _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
 
 
 def _offset(offset: int) -> int:
@@ -459,15 +478,18 @@ def _inference(
 
 
 def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
-    """That of what multiplies x; float16 is computed in float32."""
+    """The type of factors of x; float16 is computed in float32."""
     return np.float64 if x.dtype == np.float64 else np.float32
 
 
 # ---- a probability for each channel ----
 
 
-def _channel_p(p: ArrayLike, x: NDArray[Any], name: str, axis: int) -> NDArray[np.float64]:
-    """The probabilities, checked, one for each channel."""
+def _by_channel(
+    x: ArrayLike, name: str, p: ArrayLike, axis: int
+) -> tuple[NDArray[Any], NDArray[np.float64], int]:
+    """x as an array, the checked probabilities, and how many elements of a channel are contiguous in C order."""
+    x = _arrays.floating(x, name, float16=True)
     axis = _arrays.axis_of(axis, x, name)
     values = _arrays.floating(p, "p").astype(np.float64, copy=False)
     if values.shape != (x.shape[axis],):
@@ -477,47 +499,4 @@ def _channel_p(p: ArrayLike, x: NDArray[Any], name: str, axis: int) -> NDArray[n
         )
     if not (values.min(initial=1) >= 0 and values.max(initial=0) <= 1):
         raise ValueError(f"p must be in [0, 1], got {values}")
-    return values
-
-
-def _inner(x: NDArray[Any], axis: int) -> int:
-    """Elements of a channel that follow each other in C order."""
-    return prod(x.shape[axis % x.ndim + 1 :])
-
-
-def _by_channel(
-    x: NDArray[Any],
-    name: str,
-    p: NDArray[np.float64],
-    mode: Mode,
-    seed: int | Callable[[], int],
-    offset: int,
-    mask: Mask | None,
-    axis: int,
-    out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], Mask]:
-    """Dropout in training, with a mask or by a seed."""
-    inner = _inner(x, axis)
-    scaled = mode == "inverted"
-    return _core.dropout_by_channel(x, name, p, inner, scaled, seed, offset, mask, out)
-
-
-def _dropout_by_channel(
-    x: ArrayLike,
-    p: ArrayLike,
-    training: bool,
-    mode: Mode,
-    rng: Rng,
-    mask: Mask | None,
-    offset: int,
-    axis: int,
-    out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], Mask | None]:
-    x = _arrays.floating(x, "x", float16=True)
-    each = _channel_p(p, x, "x", axis)
-    if not training:
-        if mode == "inverted":
-            return _inference(x, 0.0, mode, out)
-        return _core.scale_by_channel(x, each, _inner(x, axis), out), None
-    offset = _offset(offset)
-    return _by_channel(x, "x", each, mode, _seed(rng, mask), offset, mask, axis, out)
+    return x, values, prod(x.shape[axis + 1 :])

@@ -13,17 +13,18 @@ class LayerNormSaved(NamedTuple):
     """What layer_norm_backward needs of the forward pass besides x and gamma."""
 
     mean: NDArray[np.float64]
-    """The means that were subtracted, flat, in C order of the axes that are not normalised."""
+    """The means that were subtracted, flat, in C order of the other axes."""
     inv_std: NDArray[np.float64]
     """``1 / sqrt(variance + eps)``, likewise."""
     axes: tuple[int, ...]
+    """The axes that were normalised."""
 
 
 class RMSNormSaved(NamedTuple):
     """What rms_norm_backward needs of the forward pass besides x and gamma."""
 
     inv_rms: NDArray[np.float64]
-    """``1 / sqrt(mean of squares + eps)``, flat, in C order of the axes that are not normalised."""
+    """``1 / sqrt(mean of squares + eps)``, flat, in C order of the other axes."""
     axes: tuple[int, ...]
 
 
@@ -43,9 +44,9 @@ def layer_norm(
     x : array_like of float16, float32 or float64, at least one axis
         Any strides, not copied. float16 is computed in float32 and rounded once.
     gamma, beta : array_like of the shape that x has along `axis`, optional
-        Scale and shift of each place; ones and zeros if None.
+        Scale and shift of each value along `axis`; ones and zeros if None.
     axis : int or tuple of int, default -1
-        What is normalised together.
+        The axes along which values are normalised together.
     eps : float, default 1e-5
         Added to the variance, inside the root.
     out : ndarray of x's dtype and shape, optional
@@ -95,7 +96,7 @@ def layer_norm_backward(
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Gradients of layer_norm by its input, scale and shift.
+    """Gradients of layer_norm with respect to its input, scale and shift.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def layer_norm_backward(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or an out has another dtype than it must have.
+        If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
 
@@ -161,11 +162,12 @@ def rms_norm(
     x : array_like of float16, float32 or float64, at least one axis
         Any strides, not copied. float16 is computed in float32 and rounded once.
     gamma : array_like of the shape that x has along `axis`, optional
-        Scale of each place; ones if None.
+        Scale of each value along `axis`; ones if None.
     axis : int or tuple of int, default -1
-        What is normalised together.
+        The axes along which values are normalised together.
     eps : float, optional
-        Added to the mean of squares, inside the root. None: the machine epsilon of what is computed in, as in PyTorch.
+        Added to the mean of squares, inside the root. None: the machine epsilon of the dtype of computation, as in
+        PyTorch.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed, where the backward pass does not need x.
 
@@ -212,7 +214,7 @@ def rms_norm_backward(
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Gradients of rms_norm by its input and scale.
+    """Gradients of rms_norm with respect to its input and scale.
 
     Parameters
     ----------
@@ -235,7 +237,7 @@ def rms_norm_backward(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or an out has another dtype than it must have.
+        If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
 

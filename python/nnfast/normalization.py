@@ -21,17 +21,17 @@ class BatchNormSaved(NamedTuple):
     axis: int
     training: bool
     mask: NDArray[np.uint8] | None = None
-    """A bit an element, where the activation was positive; laid out as the kernels want it."""
+    """One bit per element, 1 where the activation was positive, in rows as the kernels read them."""
     add: bool = False
     """Whether something was added before the activation."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchNormStats:
-    """Statistics of a batch, or of a piece of one, a channel each."""
+    """Statistics of each channel of a batch, or of a piece of one."""
 
     count: int
-    """Values a channel."""
+    """Values per channel."""
     mean: NDArray[np.float64]
     """Shape (C,)."""
     m2: NDArray[np.float64]
@@ -73,7 +73,7 @@ def batch_norm(
     gamma, beta : array_like, shape (C,), optional
         Scale and shift; ones and zeros if None.
     running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape (C,)
-        Updated in place in training (None: not kept); read in inference, where they are required and may be any
+        Updated in place in training (optional there); read in inference, where they are required and may be any
         array_like.
     training : bool, default False
     momentum : float in [0, 1] or None, default 0.1
@@ -85,7 +85,7 @@ def batch_norm(
     axis : int, default 1
         The axis of the channels; -1 for channels last.
     activation : "relu", optional
-        Applied to y in the same pass; a mask of one bit an element is saved for the backward pass.
+        Applied to y in the same pass; a mask of one bit per element is saved for the backward pass.
     add : array_like of x's shape, optional
         Added before the activation, as in a residual block.
     running_var_correction : int, 0 or 1, default 1
@@ -93,7 +93,7 @@ def batch_norm(
     num_batches_tracked : ndarray of integers, shape (), optional
         Incremented in training; required where momentum is None.
     reuse : BatchNormSaved, optional
-        What an earlier call saved and nothing needs any more: this call saves into its memory, where that is enough.
+        What an earlier call saved and is no longer needed: this call saves into its memory where that is large enough.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed, where the backward pass does not need x, and ``out=add``.
 
@@ -108,9 +108,9 @@ def batch_norm(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or one that is written has another dtype than it must have.
+        If an array is not of real numbers, or one that is written has the wrong dtype.
     ValueError
-        If a shape does not match, x has fewer than two values a channel in training, eps is not positive, momentum is
+        If a shape does not match, x has fewer than two values per channel in training, eps is not positive, momentum is
         not in [0, 1], running_var is negative or NaN, activation is unknown, or an array that is written is read-only
         or overlaps another. Nothing is written then.
 
@@ -188,7 +188,7 @@ def batch_norm_backward(
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], ...]:
-    """Gradients of batch_norm by its input, scale and shift, and by what was added.
+    """Gradients of batch_norm with respect to its input, scale and shift, and to what was added.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def batch_norm_backward(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or an out has another dtype than it must have.
+        If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
 
@@ -264,7 +264,7 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
     TypeError
         If x is not of real numbers.
     ValueError
-        If x has fewer than two axes, or none of that number.
+        If x has fewer than two axes, or axis is none of them.
 
     Examples
     --------
@@ -281,12 +281,12 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
 
 
 def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
-    """The statistics of pieces as if they had been seen at once.
+    """Merge the statistics of pieces into those of the whole.
 
     Parameters
     ----------
     *pieces : BatchNormStats
-        From batch_norm_stats, or from this function; of equally many channels. Their order matters to rounding alone.
+        From batch_norm_stats, or from this function; of equally many channels. Their order affects rounding alone.
 
     Returns
     -------
@@ -295,7 +295,7 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
     Raises
     ------
     TypeError
-        If a piece is something else.
+        If a piece is not a BatchNormStats.
     ValueError
         If there is no piece, or the channels differ.
 
@@ -332,7 +332,7 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
 
 
 def _total(terms: Iterable[NDArray[np.float64]]) -> Any:
-    """Their sum, to which what each addition loses (Knuth's two-sum) is added: any number rounds like one."""
+    """The sum, compensated by the rounding errors of the additions (Knuth's two-sum)."""
     total: Any = 0.0
     lost: Any = 0.0
     for term in terms:
@@ -356,7 +356,7 @@ def fold_batch_norm(
     eps: float = 1e-5,
     axis: int = 0,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weight and bias of a layer that does what the layer and the batch normalisation after it do, in inference.
+    """Fold the batch normalisation after a layer into the layer's weight and bias, for inference.
 
     Parameters
     ----------
@@ -369,7 +369,7 @@ def fold_batch_norm(
         The running statistics.
     eps : float, default 1e-5
     axis : int, default 0
-        The axis of weight that the outputs have.
+        The axis of the outputs in weight.
 
     Returns
     -------
@@ -451,7 +451,7 @@ def group_norm(
     eps : float, default 1e-5
         Added to the variance, inside the root.
     axis : int, default 1
-        The axis of the channels, any but the first; fastest where the channels' axis is before those of a picture.
+        The axis of the channels, any but the first; fastest where it comes before the axes of the image.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed, where the backward pass does not need x.
 
@@ -502,7 +502,7 @@ def group_norm_backward(
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Gradients of group_norm, and of instance_norm, by the input, scale and shift.
+    """Gradients of group_norm, and of instance_norm, with respect to the input, scale and shift.
 
     Parameters
     ----------
@@ -525,7 +525,7 @@ def group_norm_backward(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or an out has another dtype than it must have.
+        If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
 
@@ -617,7 +617,7 @@ def instance_norm_backward(
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Gradients of instance_norm by its input, scale and shift.
+    """Gradients of instance_norm with respect to its input, scale and shift.
 
     Parameters
     ----------
@@ -654,7 +654,7 @@ def instance_norm_backward(
 
 
 def _channels_second(value: Any, axis: int, name: str) -> tuple[NDArray[Any], int]:
-    """A view with the channels' axis behind the first, and that axis counted from the front."""
+    """A view whose second axis is that of the channels, and the number of the axis they have in `value`."""
     array = _arrays.plain(value, name)
     axis = _arrays.axis_of(axis, array, name)
     if axis == 0:

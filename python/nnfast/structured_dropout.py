@@ -25,12 +25,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _MAPS = """Drop whole {what} with probability p and scale the others by ``1 / (1 - p)``.
 
-Neighbouring values of a map say nearly the same, so that dropping them one by one would hide little.
+Neighbouring values of a map are strongly correlated, so dropping them one by one would hide little.
 
 Parameters
 ----------
 x : array_like of float16, float32 or float64, shape {shape}
-    With channels elsewhere if axis says so.
+    Or with the channels along another axis.
 p : float in [0, 1], default 0.5
     Probability of dropping a map. 0 is the identity, 1 gives zeros.
 training : bool, default True
@@ -47,9 +47,9 @@ out : ndarray of x's dtype and shape, optional
 Returns
 -------
 y : ndarray of x's dtype and shape
-    What is dropped is 0, also where x is NaN or infinite.
+    0 where a map was dropped, even if x is NaN or infinite there.
 mask : ndarray of uint8, shape (ceil(N C / 8),), or None in inference
-    One bit a map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng)``.
+    One bit per map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng)``.
 
 Raises
 ------
@@ -112,7 +112,7 @@ _SHAPES = {
 
 
 def _documented(function: Function) -> Function:
-    """Gives a function its docstring."""
+    """Give a function its docstring."""
     name = function.__name__
     forward = name.removesuffix("_backward")
     what, shape, example = _SHAPES[int(forward[-2])]
@@ -276,7 +276,7 @@ def dropout3d_backward(
 
 
 def _samples_of(x: NDArray[Any], name: str, mode: str) -> tuple[int, ...]:
-    """What is dropped together, as a shape that broadcasts to x's."""
+    """The mask's shape, which broadcasts to that of x."""
     if mode not in ("row", "batch"):
         raise ValueError(f"mode must be 'row' or 'batch', got {mode!r}")
     if x.ndim == 0:
@@ -294,7 +294,7 @@ def stochastic_depth(
     mask: Mask | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    """Drop what a residual branch adds, for some of the samples or for the whole batch.
+    """Drop the output of a residual branch, for some of the samples or for the whole batch.
 
     ``x + stochastic_depth(branch(x), p)[0]`` skips the branch with probability p and scales it by ``1 / (1 - p)``
     otherwise.
@@ -302,11 +302,11 @@ def stochastic_depth(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (N, ...)
-        What the branch gives.
+        The output of the branch.
     p : float in [0, 1], default 0.5
         Probability of dropping it.
     mode : "row" or "batch"
-        Whether each sample is dropped by itself, or all of them together.
+        Whether samples are dropped independently, or all of them together.
     training : bool, default True
         In inference y is x.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
@@ -320,7 +320,7 @@ def stochastic_depth(
     -------
     y : ndarray of x's dtype and shape
     mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch, or None in inference
-        One bit a sample, or one for all.
+        One bit per sample, or one for all.
 
     Raises
     ------
@@ -399,16 +399,16 @@ def drop_connect(
     mask: Mask | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], Mask | None]:
-    """A matrix product some of whose weights are dropped: ``x @ dropout(weight, p)``.
+    """Matrix product with some of the weights dropped: ``x @ dropout(weight, p)``.
 
-    One mask serves the batch, as in most implementations; the paper draws one for each sample.
+    One mask is used for the whole batch, as in most implementations; the paper draws one for each sample.
 
     Parameters
     ----------
     x : array_like of float32 or float64, shape (..., n_in)
     weight : array_like of x's dtype, shape (n_in, n_out)
     p : float in [0, 1], default 0.5
-        Probability of dropping a weight; what is kept is scaled by ``1 / (1 - p)``.
+        Probability of dropping a weight; those kept are scaled by ``1 / (1 - p)``.
     training : bool, default True
         In inference no weight is dropped.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
@@ -422,7 +422,7 @@ def drop_connect(
     -------
     y : ndarray, shape (..., n_out)
     mask : ndarray of uint8, shape (ceil(weight.size / 8),), or None in inference
-        One bit a weight, as dropout gives it.
+        One bit per weight, as of dropout.
 
     Raises
     ------
@@ -461,7 +461,7 @@ def drop_connect_backward(
     mask: Mask,
     p: float = 0.5,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Gradients of drop_connect in training, by x and by the weights.
+    """Gradients of drop_connect in training, with respect to x and the weights.
 
     Parameters
     ----------

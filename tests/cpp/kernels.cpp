@@ -347,15 +347,17 @@ void normalization(bool across) {
   norm.across = across;
   norm.data[0] = bytes(x);
   norm.data[1] = bytes(y);
-  const SetKernels& kernel = of_dtype<T>(*kernels().normalization);
-  normalise_by_own(kernel, norm, {mean.data(), var.data(), inv.data()});
+  normalise_by_own(dtype_of<T>, norm, {mean.data(), var.data(), inv.data()});
   norm.mean = mean.data();
   norm.inv_std = inv.data();
   norm.data[0] = bytes(dy);
   norm.data[1] = bytes(x);
   norm.data[2] = bytes(dx);
-  const GradientSums sums = normalise_backward(kernel, norm, true);
-  Hash()(y)(mean)(var)(inv)(bits)(dx)(sums.dy)(sums.dy_centred)
+  normalise_backward(dtype_of<T>, norm, true);
+  const std::vector<double> ones(count, 1);
+  norm.inv_std = ones.data();
+  const ParameterGradients sums = parameter_gradients(dtype_of<T>, norm);
+  Hash()(y)(mean)(var)(inv)(bits)(dx)(sums.dbeta)(sums.dgamma)
       .print(across ? "batch_norm" : "batch_norm of rows", kName<T>);
 }
 
@@ -377,14 +379,14 @@ void layer_norm(bool centred) {
   layer.inv_std = inv.data();
   layer.norm.data[0] = bytes(x);
   layer.norm.data[1] = bytes(y);
-  const RowKernels& kernel = of_dtype<T>(*kernels().layer_norm);
-  (centred ? kernel.layer_norm : kernel.rms_norm)(layer, 0, kRows);
+  const LayerNormKernels& kernel = *kernels().layer_norm;
+  (centred ? kernel.layer_norm : kernel.rms_norm)[dtype_of<T>](layer, 0, kRows);
   layer.dgamma = dgamma.data();
   layer.dbeta = centred ? dbeta.data() : nullptr;
   layer.norm.data[0] = bytes(dy);
   layer.norm.data[1] = bytes(x);
   layer.norm.data[2] = bytes(dx);
-  (centred ? kernel.layer_norm_backward : kernel.rms_norm_backward)(layer, 0, kRows);
+  (centred ? kernel.layer_norm_backward : kernel.rms_norm_backward)[dtype_of<T>](layer, 0, kRows);
   Hash()(y)(mean)(inv)(dx)(dgamma)(dbeta).print(centred ? "layer_norm" : "rms_norm", kName<T>);
 }
 
@@ -395,21 +397,20 @@ void dropout() {
   std::vector<T> x = numbers<T>(1), y(kElements), bias = tame<T>(3, kColumns);
   std::vector<std::uint8_t> bits((kElements + 7) / 8 + 4);
   DropoutMask mask{};
-  mask.bits = bits.data();
   mask.seed = 12345;
   mask.offset = 99;
   mask.threshold = std::uint64_t{1} << 30;
   kernel.mask(mask, bits.data(), 0, kElements);
   std::fill(bits.begin() + (kElements + 7) / 8, bits.end(), std::uint8_t{0});  // it may write a little past the last
-  of_dtype<T>(kernel.apply)({1.5, 0.25, -1},
+  kernel.apply[dtype_of<T>]({1.5, 0.25, -1},
                             {bits.data(), 0, bytes(x), bytes(y), size, size, kElements, false, nullptr});
   std::vector<double> sums(kColumns);
   for (std::ptrdiff_t row = 0; row < kRows; ++row) {
     const std::ptrdiff_t first = row * kColumns;
     const DropoutRun run{bits.data(), first,  bytes(x) + first * size, bytes(x) + first * size, size, size, kColumns,
                          false,       nullptr};
-    of_dtype<T>(kernel.bias_relu)({1.5, -0.0, 0}, run, bytes(bias), bits.data());
-    of_dtype<T>(kernel.apply_sums)({1.5, -0.0, 0}, run, sums.data());
+    kernel.bias_relu[dtype_of<T>]({1.5, -0.0, 0}, run, bytes(bias), bits.data());
+    kernel.apply_sums[dtype_of<T>]({1.5, -0.0, 0}, run, sums.data());
   }
   Hash()(bits)(y)(x)(sums).print("dropout", kName<T>);
   elementwise<T>(kernel.keep_scaled, "keep_scaled", 1, 1);
@@ -423,7 +424,7 @@ void dropout() {
   kernel.mask(mask, bits.data(), 0, kElements);
   std::fill(bits.begin() + (kElements + 7) / 8, bits.end(), std::uint8_t{0});
   const std::vector<Computed<T>> scales = tame<Computed<T>>(4);
-  of_dtype<T>(kernel.apply)({1, -0.0, 0},
+  kernel.apply[dtype_of<T>]({1, -0.0, 0},
                             {bits.data(), 0, bytes(x), bytes(y), size, size, kElements, false, scales.data()});
   Hash()(bits)(y).print("dropout by channel", kName<T>);
 }

@@ -8,7 +8,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask import delayed
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nnfast import _arrays
 from nnfast.dask import _pieces, _tree
@@ -149,7 +149,7 @@ def batch_norm_backward(
     sums = _of_channels(parts, x, axis, _added)
     dtype = np.float32 if x.dtype == np.float16 else x.dtype
     dgamma, dbeta = (
-        da.from_delayed(delayed(_item)(sums, i), (x.shape[axis],), dtype) for i in range(2)
+        da.from_delayed(delayed(_item)(sums, i, dtype), (x.shape[axis],), dtype) for i in range(2)
     )
     work = partial(_input_gradient, **_settings(x, axis, gamma, eps))
     given = delayed(list)([stats, sums])
@@ -279,5 +279,5 @@ def _input_gradient(
     return _pieces.input_gradient(dy, x, gamma, stats, dgamma, dbeta, eps, axis)
 
 
-def _item(values: Any, i: int) -> Any:
-    return values[i]
+def _item(values: Any, i: int, dtype: DTypeLike) -> Any:
+    return values[i].astype(dtype)

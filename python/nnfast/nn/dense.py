@@ -246,11 +246,11 @@ class DropConnect(Dense):
         self._scale = scale_of(self.p, "inverted")  # backward takes the same, whatever becomes of p
         _core.dropout_mask(weight.size, self.p, 1, seed, 0, self._mask)
         out = self._dropped.take(weight.shape, weight.dtype)
-        return _core.dropout_backward(weight, self._mask, self._scale, out)
+        return _core.apply_mask(weight, self._mask, self._scale, out)
 
     def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
         super()._weight_gradient(xt, dz, out)
-        _core.dropout_backward(out, self._mask, self._scale, out)
+        _core.apply_mask(out, self._mask, self._scale, out)
 
     def _settings(self) -> str:
         return f"{super()._settings()}, p={self.p:g}"

@@ -341,7 +341,7 @@ class Dropout(KernelLayer):
 
     def _apply_mask(self, x: Array, out: Array) -> Array:
         """Apply the mask and the scale, in the forward as in the backward pass."""
-        return _core.dropout_backward(x, self._mask, self._scale, out)
+        return _core.apply_mask(x, self._mask, self._scale, out)
 
     def _settings(self) -> str:
         return f"{self.p:g}" + (", mode='vanilla'" if self.mode == "vanilla" else "")

@@ -1,0 +1,78 @@
+// Masks of dropout, and their application.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/dropout.hpp"
+#include "ops/row_arrays.hpp"
+
+namespace nnfast {
+
+constexpr std::ptrdiff_t mask_bytes(std::ptrdiff_t elements) { return (elements + 7) / 8; }
+
+// Probabilities of dropping an element as thresholds: one, or one a channel of `inner` contiguous elements.
+class DropoutThresholds {
+ public:
+  explicit DropoutThresholds(double p);
+  DropoutThresholds(std::span<const double> p, std::ptrdiff_t inner);
+  // Refers to this object.
+  DropoutMask mask(std::uint64_t seed, std::uint64_t offset) const;
+
+ private:
+  std::uint64_t threshold_ = 0;
+  std::vector<std::uint64_t> thresholds_;
+  std::vector<std::uint16_t> high_;
+  std::ptrdiff_t inner_ = 0;
+};
+
+// One factor a channel of `inner` contiguous elements, in the dtype of computation.
+class ChannelScales {
+ public:
+  // 1 - p, or its inverse (1 where p is 1), of probabilities p.
+  ChannelScales(std::span<const double> p, bool inverse, std::ptrdiff_t inner, Dtype dtype);
+  std::ptrdiff_t inner() const { return inner_; }
+  // Those of the elements [first, first + count), to floats or doubles.
+  void fill(void* to, std::ptrdiff_t first, std::ptrdiff_t count) const;
+  // Calls body(i, length, scale) for the runs of one channel each that the elements [first, first + count) are.
+  template <class Body>
+  void for_runs(std::ptrdiff_t first, std::ptrdiff_t count, Body body) const {
+    for (std::ptrdiff_t i = 0; i < count;) {
+      const std::ptrdiff_t length = std::min(count - i, inner_ - (first + i) % inner_);
+      body(i, length, scale((first + i) / inner_ % channels_));
+      i += length;
+    }
+  }
+
+ private:
+  std::vector<double> f64_;
+  std::vector<float> f32_;  // one of the two is empty
+  std::ptrdiff_t channels_, inner_;
+
+  double scale(std::ptrdiff_t channel) const {
+    const auto c = static_cast<std::size_t>(channel);
+    return f64_.empty() ? static_cast<double>(f32_[c]) : f64_[c];
+  }
+};
+
+// y = x times the scale of its channel; 0 where that is 0, whatever x is.
+void scale_by_channel(Dtype dtype, const StridedArrays<2>& x_y, const ChannelScales& scales);
+
+// Writes the mask of n elements.
+void dropout_mask(const DropoutMask& make, std::uint8_t* mask, std::ptrdiff_t n);
+// y = x where the mask is 1, scaled as `keeping` says or, where it is given, by `scales`; else keeping.dropped.
+void apply_mask(Dtype dtype, const StridedArrays<2>& x_y, const std::uint8_t* mask, const Keeping& keeping,
+                const ChannelScales* scales);
+// Both in one pass.
+void dropout(Dtype dtype, const StridedArrays<2>& x_y, const DropoutMask& make, std::uint8_t* mask,
+             const Keeping& keeping, const ChannelScales* scales);
+
+// dropout(relu(x + bias)) by a mask that is made or, where `make` is null, given. bias: contiguous, of the rows' dtype.
+// Bits of `mask` are 1 where x + bias is positive and kept.
+void bias_relu_dropout(Dtype dtype, const RowArrays<2>& x_y, const char* bias, const DropoutMask* make,
+                       const std::uint8_t* given, std::uint8_t* mask, double scale);
+// The columns of dx are added to n doubles.
+void bias_relu_dropout_backward(Dtype dtype, const RowArrays<2>& dy_dx, const std::uint8_t* mask, double scale,
+                                double* dbias);
+
+}  // namespace nnfast

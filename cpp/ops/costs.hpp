@@ -114,7 +114,7 @@ constexpr Cost kCosts[] = {
     {"dropout_mask_channels", 0.25},  // one probability a channel
     {"apply_mask", 0.08, kMemoryBound},
     {"apply_mask_channels", 0.16, kMemoryBound},
-    {"bias_relu_dropout", 0.22},
+    {"bias_relu_dropout", 0.3},
     {"bias_relu_dropout_backward", 0.2},
     {"keep_scaled", 0.1, kMemoryBound},
 

@@ -8,6 +8,7 @@ import numpy as np
 import nnfast as nf
 from bench.case import Array, Case, Forms, normal
 from nnfast.activations import TABLE, Activation
+from tests.reference.activations import FORMULAS, SLOPES, Float64
 
 SLOPE, PIECES, COLUMNS = 0.01, 4, 100
 SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -58,7 +59,7 @@ def silu_slope(x: Array) -> Array:
     return s * (1 + x * (1 - s))
 
 
-# As people write it, parameters at their defaults.
+# As people write it, parameters at their defaults; what is not here is timed beside its reference.
 PLAIN = {
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
@@ -102,15 +103,21 @@ PLAIN_SLOPES = {
 }
 
 
+def referred(formulas: dict[str, Any], name: str) -> Callable[[Array], Array]:
+    """The reference of an activation, or of its slope, in NumPy."""
+    return lambda x: formulas[name](Float64(), x, *TABLE[name].params.values())
+
+
 def forward_case(name: str, row: Activation) -> Case:
     """Of an activation of one array."""
-    forms = ufunc_forms(getattr(nf, name))
-    return Case(name, normal("x"), PLAIN[name], forms, dict(row.params), elementwise=True)
+    forms, plain = ufunc_forms(getattr(nf, name)), PLAIN.get(name) or referred(FORMULAS, name)
+    return Case(name, normal("x"), plain, forms, dict(row.params), elementwise=True)
 
 
 def backward_case(name: str, row: Activation) -> Case:
     """Of its gradient, by what it saves."""
-    plain, slope = PLAIN[name], PLAIN_SLOPES[name]
+    plain = PLAIN.get(name) or referred(FORMULAS, name)
+    slope = PLAIN_SLOPES.get(name) or referred(SLOPES, name)
 
     def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
         x = rng.standard_normal(n)
@@ -125,7 +132,8 @@ def backward_case(name: str, row: Activation) -> Case:
 
 def activation_cases() -> list[Case]:
     """Both directions of every activation of one array in the table."""
-    rows = {name: row for name, row in TABLE.items() if name in PLAIN}
+    # gelu_tanh is a form of gelu, and prelu has a weight.
+    rows = {name: row for name, row in TABLE.items() if name not in ("gelu_tanh", "prelu")}
     return [make(name, row) for name, row in rows.items() for make in (forward_case, backward_case)]
 
 

@@ -15,6 +15,17 @@ from nnfast._arrays import Outputs
 from nnfast._load import _core
 from nnfast._table import TABLE
 
+__all__ = [
+    "bias_gelu",
+    "bias_gelu_backward",
+    "bias_relu",
+    "bias_relu_backward",
+    "bias_silu",
+    "bias_silu_backward",
+    "bias_tanh",
+    "bias_tanh_backward",
+]
+
 Gradients = tuple[NDArray[Any], NDArray[Any]]
 
 _ufuncs: dict[str, np.ufunc] = _core.make_biased()

@@ -8,6 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _arrays, _dask, _docs, _labels
 from nnfast._load import _core
 
+__all__ = [
+    "geglu",
+    "geglu_backward",
+    "glu",
+    "glu_backward",
+    "swiglu",
+    "swiglu_backward",
+]
+
 _ufuncs: dict[str, np.ufunc] = _core.make_gates()
 # Pickle finds them here by their names.
 globals().update(_ufuncs)

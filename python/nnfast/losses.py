@@ -12,6 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _checks, _docs
 from nnfast._load import _core
 
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber_loss",
+    "l1_loss",
+    "mse_loss",
+    "softmax_cross_entropy",
+    "svm_loss",
+]
+
 Reduction = Literal["mean", "sum", "none"]
 # A float, or with reduction="none" an array.
 Loss = Any

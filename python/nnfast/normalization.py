@@ -10,6 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _arrays, _checks
 from nnfast._load import _core
 
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_stats",
+    "fold_batch_norm",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "merge_stats",
+]
+
 
 class BatchNormSaved(NamedTuple):
     """What batch_norm_backward needs of the forward pass besides x and gamma."""

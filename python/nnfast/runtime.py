@@ -7,6 +7,13 @@ from typing import Any
 from nnfast import _checks
 from nnfast._load import _core
 
+__all__ = [
+    "cpu_info",
+    "get_num_threads",
+    "num_threads",
+    "set_num_threads",
+]
+
 
 def cpu_info() -> dict[str, Any]:
     """The instruction sets of this build, of this machine, and the one in use.

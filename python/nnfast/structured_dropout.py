@@ -21,6 +21,19 @@ from nnfast.dropout import (
     dropout_mask,
 )
 
+__all__ = [
+    "drop_connect",
+    "drop_connect_backward",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
+    "stochastic_depth",
+    "stochastic_depth_backward",
+]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _MAPS = """Drop whole {what} with probability p and scale the others by ``1 / (1 - p)``.

@@ -32,70 +32,22 @@ Examples
 True
 """
 
-from nnfast.nn.activations import (
-    CELU,
-    ELU,
-    GEGLU,
-    GELU,
-    GLU,
-    SELU,
-    Hardsigmoid,
-    Hardswish,
-    Hardtanh,
-    LeakyReLU,
-    LogSigmoid,
-    LogSoftmax,
-    Maxout,
-    Mish,
-    PReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Softsign,
-    SwiGLU,
-    Tanh,
-    Tanhshrink,
-)
+# ruff: noqa: F403
+from nnfast.nn import activations
+from nnfast.nn.activations import *
 from nnfast.nn.dense import Dense, DropConnect
 from nnfast.nn.layer import Layer
 from nnfast.nn.regular import BatchNorm, Dropout, Flatten, StochasticDepth
 from nnfast.nn.sequential import Sequential
 
 __all__ = [
-    "CELU",
-    "ELU",
-    "GEGLU",
-    "GELU",
-    "GLU",
-    "SELU",
     "BatchNorm",
     "Dense",
     "DropConnect",
     "Dropout",
     "Flatten",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
     "Layer",
-    "LeakyReLU",
-    "LogSigmoid",
-    "LogSoftmax",
-    "Maxout",
-    "Mish",
-    "PReLU",
-    "ReLU",
-    "ReLU6",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softplus",
-    "Softsign",
     "StochasticDepth",
-    "SwiGLU",
-    "Tanh",
-    "Tanhshrink",
 ]
+__all__ += activations.__all__

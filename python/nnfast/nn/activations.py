@@ -15,6 +15,34 @@ from nnfast._table import GATES, TABLE
 from nnfast.activations import maxout_backward, prelu_weight_backward
 from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape
 
+__all__ = [
+    "CELU",
+    "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Maxout",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "SwiGLU",
+    "Tanh",
+    "Tanhshrink",
+]
+
 
 class Activation(KernelLayer):
     """The base of the elementwise activations."""

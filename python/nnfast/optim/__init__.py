@@ -36,31 +36,11 @@ restore them, unless ``keep_settings=True`` leaves all as they are.
 Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
 """
 
+# ruff: noqa: F403
+from nnfast.optim import rules
 from nnfast.optim.optimizer import Optimizer as Optimizer
 from nnfast.optim.optimizer import StepStats
-from nnfast.optim.rules import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Lion,
-    NAdam,
-    RAdam,
-    RMSprop,
-)
+from nnfast.optim.rules import *
 
-__all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Lion",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "StepStats",
-]
+__all__ = ["StepStats"]
+__all__ += rules.__all__

@@ -6,6 +6,19 @@ from typing import Any, ClassVar, Unpack
 
 from nnfast.optim.optimizer import Optimizer, Options, Params, Values
 
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+]
+
 _L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
 _KERAS = {"decoupled_weight_decay": True}
 _BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}

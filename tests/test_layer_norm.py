@@ -88,11 +88,11 @@ def test_bits(dtype: type) -> None:
     for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7):
             with forced(isa=isa, threads=threads, grain=1):
-                for made, wanted in zip(everything(x, gamma, beta, dy), expected, strict=True):
-                    assert_same_bits(made, wanted)
+                for made, desired in zip(everything(x, gamma, beta, dy), expected, strict=True):
+                    assert_same_bits(made, desired)
     for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
-        for made, wanted in zip(everything(laid, gamma, beta, laid_dy), expected, strict=True):
-            assert_same_bits(made, wanted)
+        for made, desired in zip(everything(laid, gamma, beta, laid_dy), expected, strict=True):
+            assert_same_bits(made, desired)
 
 
 @both_dtypes
@@ -112,11 +112,11 @@ def test_axes(dtype: type) -> None:
     assert cube(x).shape == shape
     for axis in ((1, 3), (3, 1), (-3, -1)):
         made = everything(cube(x), cube(gamma), cube(beta), cube(dy), axis)
-        for result, wanted in zip(made, expected, strict=True):
-            if wanted.shape == (28,) or wanted.ndim == 2:
-                assert_same_bits(result, cube(wanted))
+        for result, desired in zip(made, expected, strict=True):
+            if desired.shape == (28,) or desired.ndim == 2:
+                assert_same_bits(result, cube(desired))
             else:
-                assert_same_bits(result, wanted)
+                assert_same_bits(result, desired)
 
 
 @both_dtypes
@@ -129,9 +129,9 @@ def test_in_place_and_out(dtype: type) -> None:
     expected = nf.layer_norm_backward(dy, x, gamma, saved)
     out = dy.copy(), np.empty(80, dtype)[::2], np.empty(40, dtype)
     made = nf.layer_norm_backward(out[0], x, gamma, saved, out=out)
-    for back, place, wanted in zip(made, out, expected, strict=True):
+    for back, place, desired in zip(made, out, expected, strict=True):
         assert back is place
-        assert_same_bits(back, wanted)
+        assert_same_bits(back, desired)
     z, rms_saved = nf.rms_norm(x, gamma)
     assert nf.rms_norm(x, gamma, out=buffer)[0] is buffer
     assert_same_bits(buffer, z)
@@ -199,10 +199,10 @@ def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
 
 def test_float16_is_the_rounded_float32_result() -> None:
     x, gamma, beta, dy = case(6, 50, np.float16)
-    for made, wanted in zip(
+    for made, desired in zip(
         everything(x, gamma, beta, dy), everything(x.astype("f"), gamma, beta, dy), strict=True
     ):
-        assert_same_bits(made, wanted.astype(made.dtype))
+        assert_same_bits(made, desired.astype(made.dtype))
 
 
 def test_defaults_and_other_types() -> None:
@@ -227,10 +227,10 @@ def test_saved_arrays_may_have_any_layout() -> None:
         *statistics, axes = saved
         expected = backward(dy, x, None, saved)
         for lying in zip(*(layouts(array).values() for array in statistics), strict=True):
-            for found, wanted in zip(
+            for found, desired in zip(
                 backward(dy, x, None, type(saved)(*lying, axes)), expected, strict=True
             ):
-                assert_same_bits(found, wanted)
+                assert_same_bits(found, desired)
         for wrong in ((2,), (-1,), (1, 1), (1, 0), (2**31 - 1,)):
             with pytest.raises(ValueError, match="saved.axes must be axes of x with shape"):
                 backward(dy, x, None, saved._replace(axes=wrong))

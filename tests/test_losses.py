@@ -47,9 +47,9 @@ def test_loss_and_gradient_are_the_formula(
     engine: str, dtype: type, n: int, classes: int, seed: int
 ) -> None:
     z, labels, targets = case(n, classes, dtype, seed)
-    for given_labels, wanted in ((labels, one_hot(labels, classes)), (targets, targets)):
+    for given_labels, desired in ((labels, one_hot(labels, classes)), (targets, targets)):
         loss, dz = nf.softmax_cross_entropy(z, given_labels)
-        expected, gradient = reference(z, wanted.astype(np.float64))
+        expected, gradient = reference(z, desired.astype(np.float64))
         assert loss == pytest.approx(expected, rel=2e-6 if dtype == np.float32 else 1e-12)
         assert dz.dtype == dtype
         np.testing.assert_allclose(dz, gradient, atol=4 * np.finfo(dtype).eps / n)
@@ -388,9 +388,9 @@ def test_binary_tails() -> None:
     x = np.array([1000.0, -1000.0, 40.0, -40.0])
     with np.errstate(all="raise"):
         for t, expected in ((1.0, [0, 1000, np.exp(-40), 40]), (0.0, [1000, 0, 40, np.exp(-40)])):
-            for value, wanted in zip(x, expected, strict=True):
+            for value, desired in zip(x, expected, strict=True):
                 found, _ = nf.binary_cross_entropy_with_logits([value], [t])
-                assert found == pytest.approx(wanted, rel=1e-14)
+                assert found == pytest.approx(desired, rel=1e-14)
 
 
 @pytest.mark.parametrize(

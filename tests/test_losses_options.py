@@ -44,15 +44,15 @@ def class_rows(
     name: str, z: Array, targets: Array, class_weights: Array, smoothing: float
 ) -> tuple[Array, Array]:
     """Loss and gradient of each row, classes last, in float64."""
-    wanted = ((1 - smoothing) * targets + smoothing / z.shape[-1]) * class_weights
+    desired = ((1 - smoothing) * targets + smoothing / z.shape[-1]) * class_weights
     if name == "cross_entropy":
-        rows = -(wanted * np.maximum(np.log(z), -100)).sum(axis=-1)
-        return rows, -wanted / np.maximum(z, 1e-12)
+        rows = -(desired * np.maximum(np.log(z), -100)).sum(axis=-1)
+        return rows, -desired / np.maximum(z, 1e-12)
     shifted = z - z.max(axis=-1, keepdims=True)
     e = np.exp(shifted)
     total = e.sum(axis=-1, keepdims=True)
-    rows = (wanted * (np.log(total) - shifted)).sum(axis=-1)
-    return rows, e / total * wanted.sum(axis=-1, keepdims=True) - wanted
+    rows = (desired * (np.log(total) - shifted)).sum(axis=-1)
+    return rows, e / total * desired.sum(axis=-1, keepdims=True) - desired
 
 
 def hinge_rows(s: Array, labels: Array) -> tuple[Array, Array]:

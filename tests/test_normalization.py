@@ -37,10 +37,10 @@ def assert_promised(x: Array, gamma: Array, beta: Array, ulps: int = 4) -> None:
     """float32 within 4 ulp of the larger of |y| and |beta| plus 2^-48 |gamma mean| / sigma."""
     y, _ = nf.batch_norm(x, gamma, beta, training=True)
     mean, var = statistics(x)
-    wanted = exact(x, gamma, beta, mean, var)
-    larger = np.maximum(np.abs(wanted), np.abs(beta)).astype(np.float32)
+    desired = exact(x, gamma, beta, mean, var)
+    larger = np.maximum(np.abs(desired), np.abs(beta)).astype(np.float32)
     bound = ulps * np.spacing(larger) + 2.0**-48 * np.abs(gamma * mean) / np.sqrt(var + EPS)
-    assert np.all(np.abs(y - wanted) <= bound)
+    assert np.all(np.abs(y - desired) <= bound)
 
 
 @settings(max_examples=20)
@@ -107,8 +107,8 @@ def test_running_statistics(engine: str, dtype: type) -> None:
     y, saved = nf.batch_norm(x, gamma, beta, running_mean, running_var)
     assert_same_bits(running_mean, kept[0])
     assert_same_bits(running_var, kept[1])
-    wanted = exact(x, gamma, beta, *(a.astype(np.longdouble) for a in kept)).astype(float)
-    np.testing.assert_allclose(y, wanted, rtol=4 * np.finfo(dtype).eps, atol=8 * tolerance)
+    desired = exact(x, gamma, beta, *(a.astype(np.longdouble) for a in kept)).astype(float)
+    np.testing.assert_allclose(y, desired, rtol=4 * np.finfo(dtype).eps, atol=8 * tolerance)
     assert not saved.training
 
 
@@ -198,14 +198,14 @@ def test_bits(dtype: type) -> None:
     for isa in SAME_BITS_ISAS:
         for threads in (1, 2, 7):
             with forced(isa=isa, threads=threads, grain=1):
-                for actual, wanted in zip(everything(x, gamma, beta, dy), expected, strict=True):
-                    assert_same_bits(actual, wanted)
+                for actual, desired in zip(everything(x, gamma, beta, dy), expected, strict=True):
+                    assert_same_bits(actual, desired)
     for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
         for axis, transpose in ((1, False), (-1, False), (0, True), (-2, True)):
             pair = (laid.T, laid_dy.T) if transpose else (laid, laid_dy)
             results = everything(pair[0], gamma, beta, pair[1], axis)
-            for actual, wanted in zip(results, expected, strict=True):
-                assert_same_bits(actual.T if transpose and actual.ndim == 2 else actual, wanted)
+            for actual, desired in zip(results, expected, strict=True):
+                assert_same_bits(actual.T if transpose and actual.ndim == 2 else actual, desired)
 
 
 @both_dtypes
@@ -221,9 +221,9 @@ def test_in_place(dtype: type) -> None:
         source = buffer if np.array_equal(buffer, x) else x
         gradient = dy if source is buffer else buffer
         returned = nf.batch_norm_backward(gradient, source, gamma, saved, out=outs)
-        for out, back, wanted in zip(outs, returned, results, strict=True):
+        for out, back, desired in zip(outs, returned, results, strict=True):
             assert back is out
-            assert_same_bits(out, wanted)
+            assert_same_bits(out, desired)
 
 
 def test_other_input_types() -> None:
@@ -425,11 +425,11 @@ def test_images_are_their_rows(engine: str, shape: tuple[int, ...], dtype: type)
     """The bits are those of the matrix with the same values per channel, wherever the axis is."""
     x, gamma, beta, dy = images(shape, dtype)
     rows = everything(as_rows(x), gamma, beta, as_rows(dy))
-    for made, wanted in zip(everything(x, gamma, beta, dy), rows, strict=True):
-        assert_same_bits(as_rows(made), wanted)
+    for made, desired in zip(everything(x, gamma, beta, dy), rows, strict=True):
+        assert_same_bits(as_rows(made), desired)
     last = everything(np.moveaxis(x, 1, -1), gamma, beta, np.moveaxis(dy, 1, -1), axis=-1)
-    for made, wanted in zip(last, rows, strict=True):
-        assert_same_bits(made.reshape(wanted.shape), wanted)
+    for made, desired in zip(last, rows, strict=True):
+        assert_same_bits(made.reshape(desired.shape), desired)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -437,12 +437,12 @@ def test_layouts_of_images(dtype: type) -> None:
     x, gamma, beta, dy = images((3, 19, 5, 7), dtype)
     expected = everything(x, gamma, beta, dy)
     for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
-        for made, wanted in zip(everything(laid, gamma, beta, laid_dy), expected, strict=True):
-            assert_same_bits(made, wanted)
+        for made, desired in zip(everything(laid, gamma, beta, laid_dy), expected, strict=True):
+            assert_same_bits(made, desired)
     cut = np.empty((3, 19, 7, 9), dtype)[:, :, 1:6, 2:9]
     cut[...] = x
-    for made, wanted in zip(everything(cut, gamma, beta, dy), expected, strict=True):
-        assert_same_bits(made, wanted)
+    for made, desired in zip(everything(cut, gamma, beta, dy), expected, strict=True):
+        assert_same_bits(made, desired)
 
 
 @pytest.mark.parametrize("shape", [(70, 33), *SHAPES])
@@ -467,8 +467,8 @@ def test_relu_and_addition_are_those_of_separate_steps(
     masked = np.where(total > 0, dy, 0).astype(dtype)
     results = nf.batch_norm_backward(dy, x, gamma, saved)
     expected = nf.batch_norm_backward(masked.astype(wide), x.astype(wide), gamma, plain_saved)
-    for made, wanted in zip(results, expected, strict=False):
-        assert_same_bits(made, wanted.astype(made.dtype))
+    for made, desired in zip(results, expected, strict=False):
+        assert_same_bits(made, desired.astype(made.dtype))
     assert len(results) == (4 if added else 3)
     if added:
         assert_same_bits(results[3], masked)

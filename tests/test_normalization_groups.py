@@ -35,15 +35,15 @@ def test_groups(engine: str, shape: tuple[int, ...], groups: int, dtype: type) -
     with forced(isa=FMA_ISAS[-1] if engine in FMA_ISAS else engine, threads=1):
         y, saved = nf.group_norm(x, groups, gamma, beta)
         expected = [y, *nf.group_norm_backward(dy, x, gamma, saved)]
-    for made, wanted in zip(results, expected, strict=True):
-        assert_same_bits(made, wanted)
+    for made, desired in zip(results, expected, strict=True):
+        assert_same_bits(made, desired)
     for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
         y, saved = nf.group_norm(laid, groups, gamma, beta)
         assert_same_bits(y, results[0])
-        for made, wanted in zip(
+        for made, desired in zip(
             nf.group_norm_backward(laid_dy, laid, gamma, saved), results[1:], strict=True
         ):
-            assert_same_bits(made, wanted)
+            assert_same_bits(made, desired)
     last, last_saved = nf.group_norm(np.moveaxis(x, 1, -1), groups, gamma, beta, axis=-1)
     assert_same_bits(np.moveaxis(last, -1, 1), results[0])
     dx = nf.group_norm_backward(np.moveaxis(dy, 1, -1), np.moveaxis(x, 1, -1), gamma, last_saved)[0]
@@ -69,12 +69,12 @@ def test_an_instance_is_a_group_of_one_channel() -> None:
     y, saved = nf.instance_norm(x, gamma, beta)
     expected, expected_saved = nf.group_norm(x, 5, gamma, beta)
     assert_same_bits(y, expected)
-    for made, wanted in zip(
+    for made, desired in zip(
         nf.instance_norm_backward(dy, x, gamma, saved),
         nf.group_norm_backward(dy, x, gamma, expected_saved),
         strict=True,
     ):
-        assert_same_bits(made, wanted)
+        assert_same_bits(made, desired)
     out = np.empty_like(np.moveaxis(x, 1, -1))
     last, _ = nf.instance_norm(np.moveaxis(x, 1, -1), gamma, beta, axis=-1, out=out)
     assert last is out
@@ -102,8 +102,8 @@ def test_saved_arrays_may_have_any_layout() -> None:
         layouts(saved.mean).values(), layouts(saved.inv_std).values(), strict=True
     ):
         lying = nf.group_norm_backward(dy, x, None, saved._replace(mean=mean, inv_std=inv_std))
-        for found, wanted in zip(lying, expected, strict=True):
-            assert_same_bits(found, wanted)
+        for found, desired in zip(lying, expected, strict=True):
+            assert_same_bits(found, desired)
     with pytest.raises(ValueError, match=r"saved.mean must have shape \(N, groups\), got \(6,\)"):
         nf.group_norm_backward(dy, x, None, saved._replace(mean=saved.mean.ravel()))
     memory = np.ones(100)

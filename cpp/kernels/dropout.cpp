@@ -98,7 +98,7 @@ class KeptBlocks {
   bool low_decides_, none_;
 };
 
-// The same with a threshold for each channel.
+// As above, with a threshold for each channel.
 class KeptByChannel {
  public:
   explicit KeptByChannel(const DropoutMask& mask)

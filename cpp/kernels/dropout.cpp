@@ -1,8 +1,8 @@
 // Dropout (Srivastava et al. 2014): a mask that is a function of seed and position alone, and its application.
 //
 // Element i is dropped when its 32 random bits are below p 2^32. The high 16 of them decide nearly always, and only
-// they are made at first: halfword i of the words of stream kHighBits (philox.hpp), the lower half of a word first. Where
-// they equal the threshold's, the low 16 come from the same place of stream kLowBits.
+// they are made at first: halfword i of the words of stream kHighBits (philox.hpp), the lower half of a word first.
+// Where they equal the threshold's, the low 16 come from the same place of stream kLowBits.
 #include "kernels/dropout.hpp"
 
 #include "kernels/channels.hpp"

@@ -7,6 +7,7 @@ import pytest
 
 import nnfast as nf
 from checks_data import Own, State, dense
+from conftest import NO_FMA
 from gradients import Array
 from networks import Doubled, everything, numbers
 from nnfast import nn
@@ -45,7 +46,8 @@ def test_float32_is_judged_as_float64_is(dtype: Any, activation: Any) -> None:
         dense(6, 50, 50, 3, activation=activation, dtype=dtype), X.astype(dtype), LABELS
     )
     assert check.passed
-    assert check.error < 1e-5
+    # Differences of losses show an activation's last digits, of which one fewer is right without FMA.
+    assert check.error < (2e-5 if nf.cpu_info()["chosen"] == NO_FMA else 1e-5)
     assert (check.tolerance, check.step) == (1e-4, 1e-5)
 
 

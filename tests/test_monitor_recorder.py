@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -267,7 +268,7 @@ def test_without_a_console_there_is_no_line(
 def test_the_line_is_cut_where_the_terminal_ends(
     columns: int, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    size = lambda fd: type("Size", (), {"columns": columns})  # noqa: E731
+    size = lambda fd=1: os.terminal_size((columns, 24))  # noqa: E731
     monkeypatch.setattr("os.get_terminal_size", size)
     with open(tmp_path / "terminal", "w+", newline="") as stream:
         Line(stream, True).write("abcdefghijkl")

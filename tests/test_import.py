@@ -26,12 +26,12 @@ HEAVY = (
 )
 
 
-def milliseconds(bytecode: Path) -> dict[str, float]:
+def milliseconds(bytecode: Path, runs: int) -> dict[str, float]:
     """Of NumPy, and of nnfast after it, with what they load: the least of several runs, for machines are shared."""
     times: dict[str, list[float]] = {"numpy": [], "nnfast": []}
     settings = {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
     python("import numpy, nnfast", **settings)  # compiles them, as an installation does
-    for _ in range(7):
+    for _ in range(runs):
         result = python("import numpy, nnfast", PYTHONPROFILEIMPORTTIME="1", **settings)
         lines = result.stderr.splitlines()
         for line in lines:
@@ -50,5 +50,8 @@ def test_nothing_heavy_is_loaded() -> None:
 
 def test_it_takes_little_beside_numpy(tmp_path: Path) -> None:
     """It was a tenth of NumPy's, 8 milliseconds of 80."""
-    took = milliseconds(tmp_path)
-    assert took["nnfast"] < max(20, took["numpy"] / 4)
+    for runs in (7, 7, 30):  # where others have the processors, the least of few runs is no measure
+        took = milliseconds(tmp_path, runs)
+        if took["nnfast"] < max(20, took["numpy"] / 4):
+            return
+    raise AssertionError(f"import took {took}")

@@ -1,0 +1,310 @@
+"""The rules as functions, for code that hands over its parameters at every update and keeps their state itself."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from inspect import Parameter, Signature, getdoc, signature
+from math import inf
+from typing import Any, NamedTuple, Protocol, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast import _array_lists, _checks
+from nnfast._docs import page
+from nnfast._state import count_in, refuse_copies, share_in
+from nnfast.optim import rules
+from nnfast.optim.optimizer import (
+    Optimizer,
+    Options,
+    copy_of_float16,
+    first_state,
+    require_distinct,
+)
+
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "lion",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "sgd",
+]
+
+State = dict[str, Any]
+Labels = tuple[tuple[str, ...], ...]
+
+# Settings whose check is remembered, of each function.
+_MOST_SETTINGS = 64
+_MANY = Mapping, Sequence
+# Options of the classes; the others need an object.
+_OPTIONS = {
+    "decoupled_weight_decay": None,
+    "maximize": False,
+    "clip_value": None,
+    "clip_norm": None,
+    "clip_global_norm": None,
+    "convention": "torch",
+}
+
+
+class Update(Protocol):
+    """A rule as a function."""
+
+    def __call__(
+        self,
+        w: Any,
+        dw: Any,
+        state: State | None = None,
+        *,
+        lr: float | None = None,
+        out: Any = None,
+        **settings: Any,
+    ) -> tuple[Any, State]:
+        """Update w by one step, and return it with the state."""
+
+
+# ---- a step ----
+
+
+def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
+    """The function of a rule: an optimizer without parameters has its settings and computes its hyperparameters."""
+    name, of_rule = rule.__name__.lower(), _signature(rule)
+    known: dict[Any, Optimizer] = {}
+
+    def checked(settings: dict[str, Any]) -> Optimizer:
+        for setting in settings:
+            if setting not in of_rule.parameters:
+                raise TypeError(f"{name} has no argument {setting!r}")
+        return rule([], **settings)
+
+    def function(
+        w: Any,
+        dw: Any,
+        state: State | None = None,
+        *,
+        lr: float | None = None,
+        out: Any = None,
+        **settings: Any,
+    ) -> tuple[Any, State]:
+        key = tuple(settings.items())
+        try:
+            optimizer = known.get(key)
+        except TypeError:  # what has no hash, such as betas in a list
+            return _step(checked(settings), w, dw, state, lr, out)
+        if optimizer is None:
+            optimizer = checked(settings)
+            if len(known) == _MOST_SETTINGS:
+                known.clear()
+            known[key] = optimizer
+        return _step(optimizer, w, dw, state, lr, out)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = _doc(rule, name, example)
+    function.__signature__ = of_rule  # type: ignore[attr-defined]
+    return function
+
+
+def _step(
+    rule: Optimizer, w: Any, dw: Any, state: Any, lr: float | None, out: Any
+) -> tuple[Any, State]:
+    settings = rule._checked[0]
+    rate = settings["lr"] if lr is None else _checks.not_negative(lr, "lr")
+    keys: list[Any] | None = None
+    alone = isinstance(w, np.ndarray) or not isinstance(w, _MANY)
+    if alone:
+        params, grads, labels = [w], [dw], _labels(rule._state_names, None)
+        written = params if out is None else [out]
+    else:
+        keys, params = _array_lists.names_of(w), _array_lists.values(w, "w")
+        grads = _array_lists.values_like(dw, keys, "dw", "w")
+        written = params if out is None else _array_lists.values_like(out, keys, "out", "w")
+        if len(written) != len(params):
+            raise ValueError(
+                f"out must have as many arrays as w, {len(params)}, got {len(written)}"
+            )
+        refuse_copies(*(w, "w") if out is None else (out, "out"))
+        labels = _labels(rule._state_names, len(params) if keys is None else tuple(keys))
+    if state is None:
+        state = {}
+    elif not isinstance(state, dict):
+        raise TypeError(f"state must be a dict, got {type(state).__name__}")
+    before = state or _begun(rule, written, labels, keys, "w" if out is None else "out")
+    step_count, product, states, masters = _read(rule, before, labels)
+    t = step_count + 1
+    rule._core.update(
+        written,
+        grads,
+        states,
+        masters,
+        (rule._row(t, rate, settings, product),),
+        rule._clip_kind,
+        rule._clip_limit,
+        rule._clip_value != inf,
+        None if out is None else params,
+        keys,
+        alone,
+    )
+    if before is not state:
+        state.update(before)
+    state["step_count"] = t
+    if rule._mu_product:
+        state["mu_product"] = rule._next_product(t, settings, product)
+    return w if out is None else out, state
+
+
+# ---- the state ----
+
+
+@lru_cache
+def _labels(names: tuple[str, ...], keys: tuple[Any, ...] | int | None) -> Labels:
+    """What a state calls the arrays of each list, and last the masters. keys: of the parameters, or their number."""
+    lists = (*names, "master")
+    if keys is None:
+        return tuple((name,) for name in lists)
+    each = range(keys) if isinstance(keys, int) else keys
+    return tuple(tuple(f"{name}.{key}" for key in each) for name in lists)
+
+
+def _begun(
+    rule: Optimizer, params: list[Any], labels: Labels, keys: list[Any] | None, name: str
+) -> State:
+    """The state before the first step."""
+    require_distinct(keys or [], name)
+    for i, param in enumerate(params):
+        if not isinstance(param, np.ndarray):
+            label = name if labels[-1] == ("master",) else f"{name}[{keys[i] if keys else i!r}]"
+            raise TypeError(f"{label} must be a numpy.ndarray, got {type(param).__name__}")
+    value = rule._first_value(rule._checked[0])
+    state: State = {"step_count": 0}
+    if rule._mu_product:
+        state["mu_product"] = 1.0
+    for each in labels[:-1]:
+        state |= {label: first_state(p, value) for label, p in zip(each, params, strict=True)}
+    masters = zip(labels[-1], map(copy_of_float16, params), strict=True)
+    return state | {label: master for label, master in masters if master is not None}
+
+
+class _Kept(NamedTuple):
+    """What a state holds."""
+
+    step_count: int
+    product: float
+    states: list[list[NDArray[Any]]]
+    masters: list[NDArray[Any] | None] | None
+
+
+def _read(rule: Optimizer, state: State, labels: Labels) -> _Kept:
+    """What it holds; the kernel checks the arrays."""
+    product = 1.0
+    try:
+        count = state["step_count"]
+        states = [[state[label] for label in each] for each in labels[:-1]]
+        if rule._mu_product:
+            product = _checks.real(state["mu_product"], "state['mu_product']")
+    except KeyError as error:
+        raise ValueError(f"state must have {error}") from None
+    if type(count) is not int:
+        count = _checks.integer(count, "state['step_count']")
+    masters = None
+    # What else there is must be masters of float16.
+    if len(state) > 1 + bool(rule._mu_product) + len(states) * len(labels[-1]):
+        masters = [state.get(label) for label in labels[-1]]
+        known = {"step_count"}.union(*labels) | ({"mu_product"} if rule._mu_product else set())
+        if others := state.keys() - known:
+            raise ValueError(
+                f"state must be of {type(rule).__name__} and of these arrays, "
+                f"but has {', '.join(sorted(map(repr, others)))}"
+            )
+    return _Kept(count_in(count, "step_count"), share_in(product, "mu_product"), states, masters)
+
+
+# ---- signatures and docstrings ----
+
+
+def _signature(rule: type[Optimizer]) -> Signature:
+    """w, dw, state, then the rule's settings, options and out by name."""
+    settings = [
+        each.replace(kind=Parameter.KEYWORD_ONLY)
+        for name, each in signature(rule).parameters.items()
+        if name != "params" and each.kind is not Parameter.VAR_KEYWORD
+    ]
+    hints = get_type_hints(Options)
+    options = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=hints[name] if default is not None else hints[name] | None,
+        )
+        for name, default in _OPTIONS.items()
+    ]
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    first = [Parameter("w", kind), Parameter("dw", kind), Parameter("state", kind, default=None)]
+    out = Parameter("out", Parameter.KEYWORD_ONLY, default=None)
+    return Signature([*first, *settings, *options, out], return_annotation=tuple[Any, State])
+
+
+_ENTRY = re.compile(r"^\S.*\n(?: {4}.*\n)*", re.MULTILINE)
+
+
+def _doc(rule: type[Optimizer], name: str, example: tuple[str, str]) -> str:
+    """The docstring, out of that of the class."""
+    head, *rest = re.split(r"^(\w.*)\n-{3,}\n", getdoc(rule) or "", flags=re.MULTILINE)
+    sections = dict(zip(rest[::2], rest[1::2], strict=True))
+    entries = _ENTRY.findall(sections.get("Parameters", "") + "\n")
+    settings = "".join(e for e in entries if not e.startswith(("params", "**options")))
+    settings = re.sub(r" {4}For all groups\.(\n| )", lambda m: "    " * (m[1] == " "), settings)
+    arrays = sections.get("Attributes", "").partition("\nstep_count")[0].partition("\n")[2].strip()
+    options, result = example
+    call = f"w, state = nf.optim.{name}(w, dw{{}}{options})"
+    return page(
+        f"Update parameters by one step of {rule.__name__}, in place or into out.\n\n"
+        f"{head.strip()}\nHere p is w and g is dw.",
+        {
+            "Parameters": f"""w : ndarray of float16, float32 or float64, or a sequence or mapping of such
+    Updated in place, unless out is given: then it is only read, and may be read-only, a NumPy scalar or a number.
+dw : array_like of w's shape and dtype, or as many as in w, in order or by name
+    Gradient of the loss with respect to w.
+state : dict, optional
+    What the last step of these parameters returned; it is updated in place. None or an empty dict begins.
+{settings}{", ".join(_OPTIONS)}
+    As the options of the classes: see nnfast.optim.
+out : ndarray of w's shape and dtype, or as many as in w, in order or by name, optional
+    Takes the updated parameters. It may be w.""",
+            "Returns": f"""w : what w was given as, or out
+state : dict
+    ``step_count`` and arrays: {arrays or "none."}
+    Of several parameters their names end in ``.0`` or ``.<name>``, as those of ``opt.state_dict()`` do; of float16
+    there is a float32 ``master``, too. ``np.savez(file, **state)`` saves it, ``dict(np.load(file))`` restores it.""",
+            "Raises": """TypeError
+    If w, or out, is no array of floats that can be written, dw has another dtype, or a setting is not a number.
+ValueError
+    If a shape differs, a number is out of range, the state is that of other parameters or of another rule, an array
+    to be written is read-only, or arrays share memory. Neither w nor the state is changed then.""",
+            "See Also": f"{rule.__name__} : The optimizer that holds its parameters and their state.",
+            "Notes": sections.get("Notes", ""),
+            "References": sections.get("References", ""),
+        },
+        (
+            "w, dw = np.array([1.0, 2.0]), np.array([3.0, -0.5])\n"
+            f">>> {call.format('')}\n>>> {call.format(', state')}\n>>> w.round(6)",
+            result,
+        ),
+    )
+
+
+sgd = _function(rules.SGD, (", lr=0.1, momentum=0.9", "array([0.13 , 2.145])"))
+adagrad = _function(rules.Adagrad, (", lr=0.1", "array([0.829289, 2.170711])"))
+adadelta = _function(rules.Adadelta, ("", "array([0.993593, 2.006407])"))
+rmsprop = _function(rules.RMSprop, (", lr=0.01", "array([0.829112, 2.170888])"))
+adam = _function(rules.Adam, (", lr=0.1", "array([0.8, 2.2])"))
+adamw = _function(rules.AdamW, (", lr=0.1, weight_decay=0.5", "array([0.7075, 2.    ])"))
+adamax = _function(rules.Adamax, (", lr=0.1", "array([0.8, 2.2])"))
+nadam = _function(rules.NAdam, (", lr=0.1", "array([0.815986, 2.184014])"))
+radam = _function(rules.RAdam, (", lr=0.1", "array([0.4, 2.1])"))
+lion = _function(rules.Lion, (", lr=0.1", "array([0.8, 2.2])"))

@@ -22,6 +22,8 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     TypeError
         If it is one array, or no sequence or mapping.
     """
+    if type(arrays) is list:  # asking an abstract class takes longer
+        return list(arrays)
     if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
         raise TypeError(
             f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"

@@ -1,14 +1,15 @@
 """The rules as functions, for code that hands over its parameters at every update and keeps their state itself."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from inspect import Parameter, Signature, getdoc, signature
+from itertools import chain
 from math import inf
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnfast import _array_lists, _checks
 from nnfast._docs import page
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 State = dict[str, Any]
-Labels = tuple[tuple[str, ...], ...]
 
 # Settings whose check is remembered, of each function.
 _MOST_SETTINGS = 64
@@ -74,13 +74,13 @@ class Update(Protocol):
 def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
     """The function of a rule: an optimizer without parameters has its settings and computes its hyperparameters."""
     name, of_rule = rule.__name__.lower(), _signature(rule)
-    known: dict[Any, Optimizer] = {}
+    known: dict[Any, _Rule] = {}
 
-    def checked(settings: dict[str, Any]) -> Optimizer:
+    def checked(settings: dict[str, Any]) -> _Rule:
         for setting in settings:
             if setting not in of_rule.parameters:
                 raise TypeError(f"{name} has no argument {setting!r}")
-        return rule([], **settings)
+        return _prepared(rule([], **settings))
 
     def function(
         w: Any,
@@ -93,15 +93,15 @@ def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
     ) -> tuple[Any, State]:
         key = tuple(settings.items())
         try:
-            optimizer = known.get(key)
+            found = known.get(key)
         except TypeError:  # what has no hash, such as betas in a list
             return _step(checked(settings), w, dw, state, lr, out)
-        if optimizer is None:
-            optimizer = checked(settings)
+        if found is None:
+            found = checked(settings)
             if len(known) == _MOST_SETTINGS:
                 known.clear()
-            known[key] = optimizer
-        return _step(optimizer, w, dw, state, lr, out)
+            known[key] = found
+        return _step(found, w, dw, state, lr, out)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = _doc(rule, name, example)
@@ -109,42 +109,70 @@ def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
     return function
 
 
+class _Rule(NamedTuple):
+    """An optimizer without parameters, and what a step takes of it."""
+
+    optimizer: Optimizer
+    settings: Mapping[str, Any]
+    clip: tuple[int, float, bool]
+    kept: tuple[tuple[str, ...], bool]
+    """The names of its state arrays, and whether NAdam's product is kept."""
+
+
+def _prepared(optimizer: Optimizer) -> _Rule:
+    clip = optimizer._clip_kind, optimizer._clip_limit, optimizer._clip_value != inf
+    kept = optimizer._state_names, bool(optimizer._mu_product)
+    return _Rule(optimizer, optimizer._checked[0], clip, kept)
+
+
 def _step(
-    rule: Optimizer, w: Any, dw: Any, state: Any, lr: float | None, out: Any
+    rule: _Rule, w: Any, dw: Any, state: Any, lr: float | None, out: Any
 ) -> tuple[Any, State]:
-    settings = rule._checked[0]
+    # Small arrays wait for this function, so that it calls few others.
+    optimizer, settings, (clip_kind, clip_limit, clips_values), kept = rule
     rate = settings["lr"] if lr is None else _checks.not_negative(lr, "lr")
     keys: list[Any] | None = None
-    alone = isinstance(w, np.ndarray) or not isinstance(w, _MANY)
+    is_list = type(w) is list  # to ask an abstract class takes long
+    alone = not is_list and (isinstance(w, np.ndarray) or not isinstance(w, _MANY))
     if alone:
-        params, grads, labels = [w], [dw], _labels(rule._state_names, None)
+        params, grads, labels = [w], [dw], _labels(kept, None)
         written = params if out is None else [out]
     else:
-        keys, params = _array_lists.names_of(w), _array_lists.values(w, "w")
+        params = _array_lists.values(w, "w")
+        if not is_list:
+            keys = _array_lists.names_of(w)
+            refuse_copies(*(w, "w") if out is None else (out, "out"))
         grads = _array_lists.values_like(dw, keys, "dw", "w")
         written = params if out is None else _array_lists.values_like(out, keys, "out", "w")
         if len(written) != len(params):
             raise ValueError(
                 f"out must have as many arrays as w, {len(params)}, got {len(written)}"
             )
-        refuse_copies(*(w, "w") if out is None else (out, "out"))
-        labels = _labels(rule._state_names, len(params) if keys is None else tuple(keys))
+        labels = _labels(kept, len(params) if keys is None else tuple(keys))
     if state is None:
         state = {}
     elif not isinstance(state, dict):
         raise TypeError(f"state must be a dict, got {type(state).__name__}")
-    before = state or _begun(rule, written, labels, keys, "w" if out is None else "out")
-    step_count, product, states, masters = _read(rule, before, labels)
+    before = state or _begun(optimizer, written, labels, keys, "w" if out is None else "out")
+    try:
+        step_count, product, *arrays = labels.get(before)
+    except KeyError as error:
+        raise ValueError(f"state must have {error}") from None
+    if type(step_count) is not int or step_count < 0:
+        step_count = count_in(_checks.integer(step_count, "state['step_count']"), "step_count")
+    if kept[1]:
+        product = share_in(_checks.real(product, "state['mu_product']"), "mu_product")
+    masters = None if len(before) <= labels.count else _masters(optimizer, before, labels)
     t = step_count + 1
-    rule._core.update(
+    optimizer._core.update(
         written,
         grads,
-        states,
+        [*map(arrays.__getitem__, labels.lists)],
         masters,
-        (rule._row(t, rate, settings, product),),
-        rule._clip_kind,
-        rule._clip_limit,
-        rule._clip_value != inf,
+        (optimizer._row(t, rate, settings, product),),
+        clip_kind,
+        clip_limit,
+        clips_values,
         None if out is None else params,
         keys,
         alone,
@@ -152,75 +180,77 @@ def _step(
     if before is not state:
         state.update(before)
     state["step_count"] = t
-    if rule._mu_product:
-        state["mu_product"] = rule._next_product(t, settings, product)
+    if kept[1]:
+        state["mu_product"] = optimizer._next_product(t, settings, product)
     return w if out is None else out, state
 
 
 # ---- the state ----
 
 
+class _Labels(NamedTuple):
+    """What the values of a state are called."""
+
+    of_states: tuple[tuple[str, ...], ...]
+    of_masters: tuple[str, ...]
+    get: Callable[[State], tuple[Any, ...]]
+    """Step count, NAdam's product, if there is one, and the arrays of all lists one after the other."""
+    lists: tuple[slice, ...]
+    """The places of each list's arrays among these."""
+    count: int
+    """Of the values, without masters."""
+
+
 @lru_cache
-def _labels(names: tuple[str, ...], keys: tuple[Any, ...] | int | None) -> Labels:
-    """What a state calls the arrays of each list, and last the masters. keys: of the parameters, or their number."""
-    lists = (*names, "master")
+def _labels(kept: tuple[tuple[str, ...], bool], keys: tuple[Any, ...] | int | None) -> _Labels:
+    """Those of a rule; keys: of the parameters, their number, or None for one by itself."""
+    names, has_product = kept
     if keys is None:
-        return tuple((name,) for name in lists)
-    each = range(keys) if isinstance(keys, int) else keys
-    return tuple(tuple(f"{name}.{key}" for key in each) for name in lists)
+        of_lists = [(name,) for name in (*names, "master")]
+    else:
+        each = range(keys) if isinstance(keys, int) else keys
+        of_lists = [tuple(f"{name}.{key}" for key in each) for name in (*names, "master")]
+    *of_states, of_masters = of_lists
+    arrays, n = tuple(chain(*of_states)), len(of_masters)
+    second = "mu_product" if has_product else "step_count"  # of one name there would be no tuple
+    return _Labels(
+        tuple(of_states),
+        of_masters,
+        itemgetter("step_count", second, *arrays),
+        tuple(slice(k * n, (k + 1) * n) for k in range(len(names))),
+        1 + has_product + len(arrays),
+    )
 
 
 def _begun(
-    rule: Optimizer, params: list[Any], labels: Labels, keys: list[Any] | None, name: str
+    rule: Optimizer, params: list[Any], labels: _Labels, keys: list[Any] | None, name: str
 ) -> State:
     """The state before the first step."""
     require_distinct(keys or [], name)
     for i, param in enumerate(params):
         if not isinstance(param, np.ndarray):
-            label = name if labels[-1] == ("master",) else f"{name}[{keys[i] if keys else i!r}]"
-            raise TypeError(f"{label} must be a numpy.ndarray, got {type(param).__name__}")
+            key = "" if labels.of_masters == ("master",) else f"[{keys[i] if keys else i!r}]"
+            raise TypeError(f"{name}{key} must be a numpy.ndarray, got {type(param).__name__}")
     value = rule._first_value(rule._checked[0])
     state: State = {"step_count": 0}
     if rule._mu_product:
         state["mu_product"] = 1.0
-    for each in labels[:-1]:
+    for each in labels.of_states:
         state |= {label: first_state(p, value) for label, p in zip(each, params, strict=True)}
-    masters = zip(labels[-1], map(copy_of_float16, params), strict=True)
+    masters = zip(labels.of_masters, map(copy_of_float16, params), strict=True)
     return state | {label: master for label, master in masters if master is not None}
 
 
-class _Kept(NamedTuple):
-    """What a state holds."""
-
-    step_count: int
-    product: float
-    states: list[list[NDArray[Any]]]
-    masters: list[NDArray[Any] | None] | None
-
-
-def _read(rule: Optimizer, state: State, labels: Labels) -> _Kept:
-    """What it holds; the kernel checks the arrays."""
-    product = 1.0
-    try:
-        count = state["step_count"]
-        states = [[state[label] for label in each] for each in labels[:-1]]
-        if rule._mu_product:
-            product = _checks.real(state["mu_product"], "state['mu_product']")
-    except KeyError as error:
-        raise ValueError(f"state must have {error}") from None
-    if type(count) is not int:
-        count = _checks.integer(count, "state['step_count']")
-    masters = None
-    # What else there is must be masters of float16.
-    if len(state) > 1 + bool(rule._mu_product) + len(states) * len(labels[-1]):
-        masters = [state.get(label) for label in labels[-1]]
-        known = {"step_count"}.union(*labels) | ({"mu_product"} if rule._mu_product else set())
-        if others := state.keys() - known:
-            raise ValueError(
-                f"state must be of {type(rule).__name__} and of these arrays, "
-                f"but has {', '.join(sorted(map(repr, others)))}"
-            )
-    return _Kept(count_in(count, "step_count"), share_in(product, "mu_product"), states, masters)
+def _masters(rule: Optimizer, state: State, labels: _Labels) -> list[Any]:
+    """The masters in a state that has more than the rule's values, None for each parameter without one."""
+    known = {"step_count", *labels.of_masters, *chain(*labels.of_states)}
+    others = state.keys() - known - ({"mu_product"} if rule._mu_product else set())
+    if others:
+        raise ValueError(
+            f"state must be of {type(rule).__name__} and of these arrays, "
+            f"but has {', '.join(sorted(map(repr, others)))}"
+        )
+    return [state.get(label) for label in labels.of_masters]
 
 
 # ---- signatures and docstrings ----

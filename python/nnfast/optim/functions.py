@@ -162,7 +162,7 @@ def _step(
         step_count = count_in(_checks.integer(step_count, "state['step_count']"), "step_count")
     if kept[1]:
         product = share_in(_checks.real(product, "state['mu_product']"), "mu_product")
-    masters = None if len(before) <= labels.count else _masters(optimizer, before, labels)
+    masters = None if len(before) <= labels.size else _masters(optimizer, before, labels)
     t = step_count + 1
     optimizer._core.update(
         written,
@@ -197,8 +197,8 @@ class _Labels(NamedTuple):
     """Step count, NAdam's product, if there is one, and the arrays of all lists one after the other."""
     lists: tuple[slice, ...]
     """The places of each list's arrays among these."""
-    count: int
-    """Of the values, without masters."""
+    size: int
+    """How many values there are, without masters."""
 
 
 @lru_cache
@@ -206,7 +206,7 @@ def _labels(kept: tuple[tuple[str, ...], bool], keys: tuple[Any, ...] | int | No
     """Those of a rule; keys: of the parameters, their number, or None for one by itself."""
     names, has_product = kept
     if keys is None:
-        of_lists = [(name,) for name in (*names, "master")]
+        of_lists: list[tuple[str, ...]] = [(name,) for name in (*names, "master")]
     else:
         each = range(keys) if isinstance(keys, int) else keys
         of_lists = [tuple(f"{name}.{key}" for key in each) for name in (*names, "master")]
@@ -308,7 +308,8 @@ out : ndarray of w's shape and dtype, or as many as in w, in order or by name, o
     Takes the updated parameters. It may be w.""",
             "Returns": f"""w : what w was given as, or out
 state : dict
-    ``step_count`` and arrays: {arrays or "none."}
+    ``step_count`` and arrays,
+    {arrays}
     Of several parameters their names end in ``.0`` or ``.<name>``, as those of ``opt.state_dict()`` do; of float16
     there is a float32 ``master``, too. ``np.savez(file, **state)`` saves it, ``dict(np.load(file))`` restores it.""",
             "Raises": """TypeError

@@ -355,7 +355,7 @@ class Optimizer(Resumable):
         if done and self.ema is not None and self.ema_decay is not None:
             for i in left:
                 average = self.ema[i]
-                master = self._master and self._master[i]
+                master = None if self._master is None else self._master[i]
                 param = self.params[i] if master is None else _refreshed(master, self.params[i])
                 average += average.dtype.type(1 - self.ema_decay) * (param - average)
         if sums is not None:

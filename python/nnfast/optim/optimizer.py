@@ -241,7 +241,9 @@ class Optimizer(Resumable):
         if params is not None or self._unbound:
             return self._step_of(params, grads, stats)
         if self._given is not None:
-            self._check_given(*self._given)
+            there, held = self._given
+            if not all(map(is_, there if self._names is None else there.values(), held)):
+                self._check_given(there, held)
         arrays = _array_lists.values_like(grads, self._names, "grads")
         t = self.step_count + 1
         try:
@@ -280,9 +282,6 @@ class Optimizer(Resumable):
 
     def _check_given(self, given: Any, arrays: list[NDArray[Any]]) -> None:
         """A ValueError if the caller's dict or list has another array by now, which this step would not reach."""
-        there = given if self._names is None else map(given.get, self._names)
-        if all(map(is_, there, arrays)):
-            return
         for key, array in zip(self._names or range(len(given)), arrays, strict=False):
             now = given.get(key) if self._names else given[key]
             if now is not array and isinstance(now, np.ndarray):
@@ -524,7 +523,9 @@ class Optimizer(Resumable):
         settings = self._checked[index]
         if self._values_of(given) != self._seen[index]:
             settings = self._checked_again(given, index)
-        lr = _checks.not_negative(given["lr"], "lr")
+        lr = given["lr"]
+        if type(lr) is not float or not lr >= 0:
+            lr = _checks.not_negative(lr, "lr")
         return self._row(t, lr, settings, self._mu_product[index] if self._mu_product else 1.0)
 
     def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:

@@ -132,15 +132,16 @@ def _step(
     optimizer, settings, (clip_kind, clip_limit, clips_values), kept = rule
     rate = settings["lr"] if lr is None else _checks.not_negative(lr, "lr")
     keys: list[Any] | None = None
-    is_list = type(w) is list  # to ask an abstract class takes long
-    alone = not is_list and (isinstance(w, np.ndarray) or not isinstance(w, _MANY))
+    plain = type(w) in (dict, list)  # to ask an abstract class takes long
+    alone = not plain and (isinstance(w, np.ndarray) or not isinstance(w, _MANY))
     if alone:
         params, grads, labels = [w], [dw], _labels(kept, None)
         written = params if out is None else [out]
     else:
         params = _array_lists.values(w, "w")
-        if not is_list:
+        if type(w) is not list:
             keys = _array_lists.names_of(w)
+        if not plain or out is not None:
             refuse_copies(*(w, "w") if out is None else (out, "out"))
         grads = _array_lists.values_like(dw, keys, "dw", "w")
         written = params if out is None else _array_lists.values_like(out, keys, "out", "w")

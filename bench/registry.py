@@ -50,7 +50,7 @@ def public_kernels() -> set[str]:
     """The functions of the package, and what the modules of kernels hold."""
     return {
         *(set(nf.__all__) - NOT_KERNELS - set(nf._LAZY)),
-        *(set(nf.optim.__all__) - {"StepStats"}),
+        *nf.optim.rules.__all__,  # the functions call the same kernels
         *(f"penalties.{name}" for name in nf.penalties.__all__),
         *(f"random.{name}" for name in ("bits", "normal", "uniform")),
     }

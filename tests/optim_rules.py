@@ -66,9 +66,13 @@ EVERYWHERE: dict[str, list[dict[str, Any]]] = {
     "Adam": [
         {"lr": 0.1, "eps": 0.3, "weight_decay": 0.05},
         {"lr": 0.01, "eps": 0.3, "amsgrad": True, "betas": (0.8, 0.9)},
+        {"lr": 0.01, "eps": 0.3, "bias_correction": False},
     ],
     "AdamW": [{"lr": 0.1, "eps": 0.3, "weight_decay": 0.3}, {"amsgrad": True, "betas": (0.8, 0.9)}],
-    "Adamax": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
+    "Adamax": [
+        {"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05},
+        {"lr": 0.01, "eps": 0.3, "bias_correction": False},
+    ],
     "NAdam": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
     "RAdam": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
     "Lion": [{"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.3}],
@@ -86,8 +90,9 @@ IN_TORCH: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.01, "betas": (0.0, 0.5)},
         {"lr": 0.01, "maximize": True, "weight_decay": 0.05},
         {"lr": 0.01, "decoupled_weight_decay": True, "weight_decay": 0.3, "amsgrad": True},
+        {"lr": 0.01, "eps": 0.3, "amsgrad": True, "bias_correction": False},
     ],
-    "AdamW": [{"maximize": True, "lr": 0.05}],
+    "AdamW": [{"maximize": True, "lr": 0.05}, {"bias_correction": False, "eps": 0.3}],
     "Adamax": [{"maximize": True, "lr": 0.05}],
     "NAdam": [
         {"maximize": True, "lr": 0.05, "momentum_decay": 0.1},
@@ -114,7 +119,9 @@ TABLE = [Rule(*row, settings) for row in ROWS for settings in settings_of(row[0]
 KERNELS = [
     rule
     for rule in TABLE
-    if rule.convention == "torch" and rule.settings in ({}, *EVERYWHERE.get(rule.kind, []))
+    if rule.convention == "torch"
+    and rule.settings in ({}, *EVERYWHERE.get(rule.kind, []))
+    and "bias_correction" not in rule.settings
 ]
 
 

@@ -410,7 +410,7 @@ def test_first_weights_go_with_the_activation(activation: str, init: str) -> Non
     assert own[0].weight.std() == pytest.approx(0.5, rel=0.1)
 
 
-RULES = [name for name in nf.optim.__all__ if name != "StepStats"]
+RULES = nf.optim.rules.__all__
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -11,9 +11,12 @@ namespace nnfast {
 struct ListName {
   const char* name;
   PyObject* keys = nullptr;
+  bool alone = false;     // the only array, which has no key
+  bool in_state = false;  // of the flat dict that is the state of a function
   std::string of(std::ptrdiff_t i) const {
-    const std::string key = keys ? std::string(py::repr(PyList_GET_ITEM(keys, i))) : std::to_string(i);
-    return std::string(name) + "[" + key + "]";
+    const py::object key = keys ? py::reinterpret_borrow<py::object>(PyList_GET_ITEM(keys, i)) : py::int_(i);
+    if (in_state) return "state['" + std::string(name) + (alone ? "" : "." + std::string(py::str(key))) + "']";
+    return alone ? name : std::string(name) + "[" + std::string(py::repr(key)) + "]";
   }
 };
 
@@ -73,7 +76,8 @@ inline void require_floats(const Named& given) {
 inline void require_like(const Named& given, const Array& param, int dtype) {
   const Array& array = given.array;
   if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
-    throw py::type_error(given.name() + " must have dtype " + dtype_name(dtype) + ", got " + dtype_name(array));
+    throw py::type_error(given.name() + " must have dtype " + dtype_name(dtype) + ", got " + dtype_name(array) +
+                         source_of_float64(array, dtype));
   if (!PyArray_SAMESHAPE(array.get(), param.get()))
     throw py::value_error(given.name() + " must have shape " + shape_text(param) + ", got " + shape_text(array));
 }

@@ -45,14 +45,14 @@ std::string shape_text(const npy_intp* shape, int ndim) {
   return text + (ndim == 1 ? ",)" : ")");
 }
 
+}  // namespace
+
 bool same_elements(const Array& a, const Array& b) {
   if (a.data() != b.data() || a.ndim() != b.ndim() || a.dtype() != b.dtype()) return false;
   for (int d = 0; d < a.ndim(); ++d)
     if (a.shape(d) != b.shape(d) || (a.shape(d) > 1 && a.stride(d) != b.stride(d))) return false;
   return true;
 }
-
-}  // namespace
 
 Extent extent(const Array& array) {
   Extent e{array.data(), array.data()};
@@ -71,6 +71,11 @@ std::string dtype_name(int dtype) {
 }
 
 std::string dtype_name(const Array& array) { return py::str(array.object().attr("dtype")); }
+
+std::string source_of_float64(const Array& array, int dtype) {
+  if (array.dtype() != NPY_FLOAT64 || (dtype != NPY_FLOAT32 && dtype != NPY_HALF)) return "";
+  return py::module_::import("nnfast._arrays").attr("SOURCE_OF_FLOAT64").cast<std::string>();
+}
 
 std::string shape_text(const std::vector<std::ptrdiff_t>& shape) {
   const std::vector<npy_intp> dims(shape.begin(), shape.end());
@@ -120,7 +125,8 @@ Array written(py::handle value, int dtype, const char* name) {
   require_readable(value, name);
   Array array(py::reinterpret_borrow<py::object>(value));
   if (array.dtype() != dtype || !PyArray_ISNOTSWAPPED(array.get()))
-    throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " + dtype_name(array));
+    throw py::type_error(std::string(name) + " must have dtype " + dtype_name(dtype) + ", got " + dtype_name(array) +
+                         source_of_float64(array, dtype));
   if (!PyArray_ISWRITEABLE(array.get()))
     throw py::value_error(std::string(name) + " must be writeable, but is read-only");
   return array;

@@ -51,6 +51,8 @@ class Array {
 std::string dtype_name(int dtype);
 // Of an array whose dtype may have parameters, as strings have a length.
 std::string dtype_name(const Array& array);
+// Where a float64 array among narrower ones usually comes from, for the end of an error; else nothing.
+std::string source_of_float64(const Array& array, int dtype);
 std::string shape_text(const Array& array);
 std::string shape_text(const std::vector<std::ptrdiff_t>& shape);
 
@@ -85,6 +87,8 @@ struct Extent {
 Extent extent(const Array& array);
 // Whether any element lies in both; a problem too hard to decide quickly counts as yes.
 bool share_memory(const Array& a, const Array& b);
+// Whether they are the very same elements.
+bool same_elements(const Array& a, const Array& b);
 // ValueError if the two share memory and are not the very same elements.
 void require_no_partial_overlap(const Array& out, const char* out_name, const Array& other, const char* other_name);
 // ValueError if the two share any memory.

@@ -17,22 +17,13 @@ int state_dtype(int dtype) { return dtype == NPY_HALF ? NPY_FLOAT32 : dtype; }
 // Where the arrays that a step writes lie, to see quickly that a gradient is none of them.
 class WrittenMemory {
  public:
-  void add(const Array& array) {
-    const Extent e = extent(array);
-    if (e.high > e.low) extents_.push_back(e);
-  }
-  // Sorted and joined.
-  void sort() {
-    std::sort(extents_.begin(), extents_.end(), [](const Extent& a, const Extent& b) { return a.low < b.low; });
-    std::size_t kept = 0;
-    for (const Extent& e : extents_) {
-      if (kept && e.low <= extents_[kept - 1].high) {
-        extents_[kept - 1].high = std::max(extents_[kept - 1].high, e.high);
-      } else {
-        extents_[kept++] = e;
-      }
+  // In ascending order of `low`.
+  void add(const Extent& e) {
+    if (!extents_.empty() && e.low <= extents_.back().high) {
+      extents_.back().high = std::max(extents_.back().high, e.high);
+    } else {
+      extents_.push_back(e);
     }
-    extents_.resize(kept);
   }
   bool touches(const Array& array) const {
     const Extent e = extent(array);
@@ -72,19 +63,35 @@ class OptimArrays {
     return true;
   }
 
-  // Checks and takes them.
-  void take(const Lists& given) {
-    OptimArrays made;
-    made.count_ = PyList_GET_SIZE(given.lists[kParam]);
+  OptimArrays() = default;
+  // Checks them. `held`: whether holds() is asked later.
+  OptimArrays(const Lists& given, bool held) : count_(PyList_GET_SIZE(given.lists[kParam])) {
     for (int k = 0; k < kOptimArrays; ++k)
-      if (given.lists[k] && k != kGrad) made.take_list(given, k);
-    made.require_apart(given);
-    made.memory_.sort();
-    *this = std::move(made);
+      if (given.lists[k] && k != kGrad) take_list(given, k, held);
+    require_apart(given);
   }
 
   std::size_t size() const { return arrays_[kParam].size(); }
   const Array& param(std::size_t i) const { return arrays_[kParam][i].array; }
+
+  // Checks what the parameters are to begin with, other arrays of their shapes and dtypes, and gives the array of each,
+  // or none where it is the parameter itself.
+  std::vector<Array> sources(PyObject* list, const ListName& name, const Lists& names) const {
+    require_count(static_cast<std::size_t>(PyList_GET_SIZE(list)), name.name, size());
+    std::vector<Array> found(size());
+    for (std::size_t i = 0; i < size(); ++i) {
+      const Named source = read_element(list, name, static_cast<std::ptrdiff_t>(i), param(i).dtype());
+      require_like(source, param(i));
+      if (same_elements(source.array, param(i))) continue;
+      if (memory_.touches(source.array)) require_apart_from_all(source, names);
+      found[i] = source.array;
+    }
+    return found;
+  }
+  void begin_with(const std::vector<Array>& sources) const {
+    for (std::size_t i = 0; i < sources.size(); ++i)
+      if (sources[i] && PyArray_CopyInto(param(i).get(), sources[i].get()) != 0) throw py::error_already_set();
+  }
 
   // The parameters of a step; `strided` owns the strides of those that are not contiguous, `held` the gradients.
   // Nothing has been written when it throws.
@@ -123,7 +130,8 @@ class OptimArrays {
     std::vector<npy_intp> shape_and_strides;
 
     Held() = default;
-    explicit Held(const Array& checked) : array(checked), data(checked.data()) {
+    Held(const Array& checked, bool held) : array(checked), data(checked.data()) {
+      if (!held) return;
       const int ndim = array.ndim();
       shape_and_strides.assign(PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + ndim);
       shape_and_strides.insert(shape_and_strides.end(), PyArray_STRIDES(array.get()),
@@ -143,8 +151,9 @@ class OptimArrays {
   std::vector<Held> arrays_[kOptimArrays];
   WrittenMemory memory_;
 
-  void take_list(const Lists& given, int k) {
+  void take_list(const Lists& given, int k, bool held) {
     const ListName& name = given.names[k];
+    arrays_[k].reserve(static_cast<std::size_t>(count_));
     require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name.name,
                   static_cast<std::size_t>(count_));
     for (Py_ssize_t i = 0; i < count_; ++i) {
@@ -159,9 +168,8 @@ class OptimArrays {
         require_like(named, param(i), state_dtype(param(i).dtype()));
       }
       require_writeable(named);
-      require_apart_from_itself(named);
-      arrays_[k].emplace_back(named.array);
-      memory_.add(named.array);
+      if (!PyArray_ISCARRAY_RO(named.array.get())) require_apart_from_itself(named);
+      arrays_[k].emplace_back(named.array, held);
     }
   }
 
@@ -184,7 +192,7 @@ class OptimArrays {
   static void require_parameter(const Named& param, bool masters) {
     const int dtype = param.array.dtype();
     if (dtype == NPY_HALF && !masters)
-      throw py::type_error(param.name() + " must not become float16 after the optimizer was made");
+      throw py::type_error(param.name() + " must not become float16 after its state was made");
     if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
       throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " +
                            dtype_name(param.array));
@@ -193,18 +201,20 @@ class OptimArrays {
 
   // Arrays that are written must not share memory. In the order of their memory, so that only neighbours are compared
   // unless extents overlap.
-  void require_apart(const Lists& names) const {
+  void require_apart(const Lists& names) {
     struct Entry {
       Extent extent;
       int list;
       std::size_t index;
     };
     std::vector<Entry> order;
+    order.reserve(kOptimArrays * static_cast<std::size_t>(count_));
     for (int k = 0; k < kOptimArrays; ++k)
       for (std::size_t i = 0; i < arrays_[k].size(); ++i)
         if (arrays_[k][i].array && arrays_[k][i].array.size() > 0) order.push_back({extent(arrays_[k][i].array), k, i});
     std::sort(order.begin(), order.end(), [](const Entry& a, const Entry& b) { return a.extent.low < b.extent.low; });
     for (std::size_t a = 0; a < order.size(); ++a) {
+      memory_.add(order[a].extent);
       const Array& first = arrays_[order[a].list][order[a].index].array;
       for (std::size_t b = a + 1; b < order.size() && order[b].extent.low < order[a].extent.high; ++b)
         if (share_memory(first, arrays_[order[b].list][order[b].index].array)) {
@@ -291,26 +301,32 @@ class Optimizer {
     if (!arrays_->holds(given)) take(given);
     // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
     const std::shared_ptr<const OptimArrays> arrays = arrays_;
-    require_count(grads.size(), "grads", arrays->size());
-    std::vector<ParameterArrays> strided;
-    std::vector<Array> gradients;
-    std::vector<OptimParameter> parameters = arrays->parameters(grads.ptr(), given, strided, gradients);
-    const std::vector<double> rows = rows_of(hyperparameters);
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
-      parameters[i].hyperparameters = rows.data() + static_cast<std::size_t>(row) * hyperparameters_.size();
-    }
     const OptimOptions options{
         static_cast<ClipNorm>(clip_norm), max_norm, clip_value, skip_nonfinite, want_sums, !ema.is_none()};
-    const py::object results = want_sums ? new_sums(parameters.size()) : py::none();
-    OptimSumsList sums;
-    bool done = true;
-    {
-      py::gil_scoped_release release;
-      done = optim_step(static_cast<OptimRule>(rule_), parameters, options, sums);
-    }
-    if (want_sums) store(sums, results);
+    Step step(*arrays, given, grads, rows_of(hyperparameters), groups, hyperparameters_.size());
+    const py::object results = want_sums ? new_sums(arrays->size()) : py::none();
+    const bool done = step.run(rule_, options);
+    if (want_sums) store(step.sums, results);
     return py::make_tuple(done, results);
+  }
+
+  // A step of arrays that are not held, as a function takes them. sources: what `params` begin with, or None; alone:
+  // whether it is of one array, without a key.
+  void update(const py::list& params, const py::list& grads, const py::list& states, py::handle master,
+              py::handle hyperparameters, int clip_norm, double max_norm, bool clip_value, py::handle sources,
+              py::handle keys, bool alone) const {
+    Lists given = lists(params, states, py::none(), master, keys);
+    for (ListName& name : given.names) name.alone = alone;
+    for (int k = kState0; k < kOptimArrays; ++k) given.names[k].in_state = true;
+    const ListName w{"w", given.names[kParam].keys, alone};
+    given.names[kParam].name = sources.is_none() ? "w" : "out";
+    given.names[kGrad].name = "dw";
+    const OptimArrays arrays(given, false);
+    const std::vector<Array> begins =
+        sources.is_none() ? std::vector<Array>() : arrays.sources(sources.ptr(), w, given);
+    Step step(arrays, given, grads, rows_of(hyperparameters), py::none(), hyperparameters_.size());
+    arrays.begin_with(begins);
+    step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, clip_value, false, false, false});
   }
 
  private:
@@ -318,11 +334,31 @@ class Optimizer {
   std::vector<std::string> state_names_, hyperparameters_;
   std::shared_ptr<const OptimArrays> arrays_ = std::make_shared<OptimArrays>();
 
-  void take(const Lists& given) {
-    const auto taken = std::make_shared<OptimArrays>();
-    taken->take(given);
-    arrays_ = taken;
-  }
+  // What one step works on, all of it checked before anything is written.
+  struct Step {
+    Step(const OptimArrays& arrays, const Lists& names, const py::list& grads, std::vector<double> hyperparameter_rows,
+         py::handle groups, std::size_t row_length)
+        : rows(std::move(hyperparameter_rows)) {
+      require_count(grads.size(), names.names[kGrad].name, arrays.size());
+      parameters = arrays.parameters(grads.ptr(), names, strided, gradients);
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
+        parameters[i].hyperparameters = rows.data() + static_cast<std::size_t>(row) * row_length;
+      }
+    }
+    bool run(int rule, const OptimOptions& options) {
+      py::gil_scoped_release release;
+      return optim_step(static_cast<OptimRule>(rule), parameters, options, sums);
+    }
+
+    std::vector<double> rows;
+    std::vector<ParameterArrays> strided;
+    std::vector<Array> gradients;
+    std::vector<OptimParameter> parameters;
+    OptimSumsList sums;
+  };
+
+  void take(const Lists& given) { arrays_ = std::make_shared<OptimArrays>(given, true); }
 
   Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master,
               py::handle keys) const {
@@ -372,7 +408,8 @@ void bind_optim(py::module_& module) {
   py::class_<Optimizer>(module, "Optimizer")
       .def(py::init<const std::string&, std::vector<std::string>, const std::vector<std::string>&>())
       .def("check", &Optimizer::check)
-      .def("step", &Optimizer::step);
+      .def("step", &Optimizer::step)
+      .def("update", &Optimizer::update);
 }
 
 }  // namespace nnfast

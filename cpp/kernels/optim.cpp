@@ -489,8 +489,25 @@ void gradient_sums(const double*, double grad_scale, char* const* arrays, const 
   gradients.add_to(sums);
 }
 
-// The float16 variant: widens the gradients, updates the master in float32, and rounds it to the parameter.
-template <OptimFn of_float32>
+// Where the parameter is not its master rounded, somebody has written to it since the last step: the master takes that.
+[[gnu::noinline]] void refresh_master(char* master, std::ptrdiff_t master_stride, const char* param,
+                                      std::ptrdiff_t stride, std::ptrdiff_t n) {
+  using V = Vec<float>;
+  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+    const std::ptrdiff_t count = smaller(n - i, kLanes<V>);
+    const V before = load_elements<float>(master, master_stride, i, count);
+    const V value = load_elements<Float16>(param, stride, i, count);
+    Float16 rounded[kLanes<V>];
+    store_float16(rounded, before);
+    const auto other = bit_cast<Mask<V>>(load_float16(rounded)) != bit_cast<Mask<V>>(value);  // bits: NaN is itself
+    if (bits_of<V>(other)) [[unlikely]]
+      store_elements<float>(master, master_stride, i, other ? value : before, count);
+  }
+}
+
+// The float16 variant: widens the gradients, updates the master in float32, and rounds it to the parameter. Sums of
+// gradients alone write neither.
+template <OptimFn of_float32, bool Updates = true>
 void of_float16(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                 std::ptrdiff_t n, double* sums) {
   const ExceptionScope exceptions;
@@ -501,10 +518,11 @@ void of_float16(const double* hyperparameters, double grad_scale, char* const* a
     widen_run(window.at[kGrad], strides[kGrad], grads, count);
     window.set(kGrad, grads);
     char* const param = window.at[kParam];
+    if (Updates) refresh_master(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
     window.at[kParam] = window.at[kMaster];
     window.strides[kParam] = strides[kMaster];
     of_float32(hyperparameters, grad_scale, window.at, window.strides, count, sums);
-    if (param) narrow_run(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
+    if (Updates) narrow_run(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
   }
 }
 
@@ -520,7 +538,7 @@ const OptimKernels optim = {
 #define NNFAST_FULL(rule, name, states, ...) \
   {of_float16<step_full<rule, states, float>>, step_full<rule, states, float>, step_full<rule, states, double>},
     {NNFAST_OPTIM_RULES(NNFAST_FULL)},
-    {of_float16<gradient_sums<float>>, gradient_sums<float>, gradient_sums<double>},
+    {of_float16<gradient_sums<float>, false>, gradient_sums<float>, gradient_sums<double>},
 };
 
 }  // namespace NNFAST_ISA

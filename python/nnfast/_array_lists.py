@@ -11,7 +11,7 @@ Arrays = Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
 
 def names_of(arrays: Arrays) -> list[str] | None:
     """The keys of a mapping."""
-    return list(arrays) if isinstance(arrays, Mapping) else None
+    return list(arrays) if type(arrays) is dict or isinstance(arrays, Mapping) else None
 
 
 def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
@@ -22,6 +22,8 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     TypeError
         If it is one array, or no sequence or mapping.
     """
+    if type(arrays) in (dict, list):  # asking an abstract class takes longer
+        return list(arrays.values()) if isinstance(arrays, dict) else list(arrays)
     if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
         raise TypeError(
             f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"
@@ -47,10 +49,11 @@ def values_like(
         if isinstance(arrays, Mapping):
             raise TypeError(f"{name} must be a sequence of arrays, as {like} were, got a mapping")
         return values(arrays, name)
-    if not isinstance(arrays, Mapping):
+    if type(arrays) is not dict and not isinstance(arrays, Mapping):
         raise TypeError(f"{name} must be a mapping, as {like} were, got {type(arrays).__name__}")
-    if missing := [key for key in names if key not in arrays]:
-        raise ValueError(f"{name} must have the names of {like}, but lacks {missing[0]!r}")
+    if not all(map(arrays.__contains__, names)):
+        missing = next(key for key in names if key not in arrays)
+        raise ValueError(f"{name} must have the names of {like}, but lacks {missing!r}")
     if len(arrays) != len(names):
         raise ValueError(f"{name} must have the {len(names)} names of {like}, got {len(arrays)}")
-    return [arrays[key] for key in names]
+    return [*map(arrays.__getitem__, names)]

@@ -120,6 +120,19 @@ def advice(array: NDArray[Any], name: str) -> str:
     return ""
 
 
+# Of an error where a float64 array meets narrower ones.
+SOURCE_OF_FLOAT64 = (
+    ": NumPy makes float64 where no dtype is given (np.zeros, rng.random, a mask divided by p), and every product with "
+    "it is float64; give it dtype=np.float32, or astype(np.float32). nnfast.checks.check_dtypes lists dtypes by name"
+)
+
+
+def source_of_float64(array: NDArray[Any], dtype: np.dtype[Any]) -> str:
+    """Where a float64 array among narrower ones usually comes from, for the end of an error; else nothing."""
+    narrow = dtype in (np.float16, np.float32)
+    return SOURCE_OF_FLOAT64 if narrow and array.dtype == np.float64 else ""
+
+
 def check_floats(array: Any, name: str, *, float16: bool = False) -> None:
     """Refuse what is not, as it is, an array of float32 or float64, or float16 where that is welcome.
 
@@ -205,7 +218,8 @@ def output(
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
     check_unmasked(out, "out")
     if out.dtype != dtype:
-        raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
+        advice = source_of_float64(out, dtype)
+        raise TypeError(f"out must have dtype {dtype}, got {out.dtype}{advice}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     check_writeable(out, "out")

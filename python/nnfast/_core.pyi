@@ -289,6 +289,20 @@ class Optimizer:
         sums: bool,
         keys: list[Any] | None,
     ) -> tuple[bool, NDArray[np.float64] | None]: ...
+    def update(
+        self,
+        params: list[Any],
+        grads: list[Any],
+        states: list[list[NDArray[Any]]],
+        master: list[NDArray[Any] | None] | None,
+        hyperparameters: tuple[tuple[float, ...], ...],
+        clip_norm: int,
+        max_norm: float,
+        clip_value: bool,
+        sources: list[Any] | None,
+        keys: list[Any] | None,
+        alone: bool,
+    ) -> None: ...
 
 def cpu_info() -> dict[str, Any]: ...
 def build_info() -> dict[str, str]: ...

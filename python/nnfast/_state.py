@@ -28,8 +28,9 @@ def check_arrays(given: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArr
                 f"state[{name!r}] must have shape {array.shape}, got {given[name].shape}"
             )
         if given[name].dtype != array.dtype:
+            advice = _arrays.source_of_float64(given[name], array.dtype)
             raise TypeError(
-                f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}"
+                f"state[{name!r}] must have dtype {array.dtype}, got {given[name].dtype}{advice}"
             )
         if not array.flags.writeable:
             raise ValueError(f"{name} must be writeable, but is read-only")

@@ -152,7 +152,8 @@ class _Average(Resumable):
             label = self._label(name, i)
             _arrays.check_floats(array, label, float16=True)
             if array.dtype != dtype:
-                raise TypeError(f"{label} must have dtype {dtype}, got {array.dtype}")
+                advice = _arrays.source_of_float64(array, dtype)
+                raise TypeError(f"{label} must have dtype {dtype}, got {array.dtype}{advice}")
             if array.shape != shape:
                 raise ValueError(f"{label} must have shape {shape}, got {array.shape}")
         return arrays
@@ -674,7 +675,10 @@ def _mean(
         if total is None:
             total, product, dtype = np.zeros(array.shape), np.empty(array.shape), array.dtype
         if array.dtype != dtype:
-            raise TypeError(f"predictions[{count}] must have dtype {dtype}, got {array.dtype}")
+            advice = _arrays.source_of_float64(array, dtype)
+            raise TypeError(
+                f"predictions[{count}] must have dtype {dtype}, got {array.dtype}{advice}"
+            )
         if array.shape != total.shape:
             raise ValueError(
                 f"predictions[{count}] must have shape {total.shape}, got {array.shape}"

@@ -15,7 +15,7 @@ UINT8 = np.dtype("u1")
 INT64 = np.dtype("i8")
 
 # Parameters that are written in place. What a function whose name ends with "_" is given first is, too.
-WRITTEN = {"out", "running_mean", "running_var", "num_batches_tracked", "grads", "params"}
+WRITTEN = {"out", "running_mean", "running_var", "num_batches_tracked", "grads", "params", "w"}
 # The choices of `shapes` that are usual.
 FULL, SIDE, REST, HALF, BITS, FIRST = range(6)
 SCALAR = 8
@@ -153,6 +153,18 @@ def _lists(name: str) -> Callable[[Frame], Any]:
     return grow
 
 
+def _one_or_several(name: str) -> Callable[[Frame], Any]:
+    """An array or arrays, of which the call's shape decides: the same for all arguments."""
+    several = _lists(name)
+
+    def grow(frame: Frame) -> Any:
+        if frame.side % 3 == 0:
+            return several(frame)
+        return one_array(frame, name, name in WRITTEN)
+
+    return grow
+
+
 def _number_of_any_kind(frame: Frame) -> Any:
     """A number, or one for each channel."""
     if frame.source.rarely(8):
@@ -169,6 +181,9 @@ _OTHERS: dict[str, Callable[[Frame], Any]] = {
     "reduction": lambda frame: frame.source.pick(("mean", "none", "sum", "each")),
     "params": _lists("params"),
     "grads": _lists("grads"),
+    "w": _one_or_several("w"),
+    "dw": _one_or_several("dw"),
+    "state": lambda frame: frame.source.pick((None, {}, {"step_count": 1}, {"exp_avg": 1.0}, [])),
     "checkpoints": _lists("checkpoints"),
     "dtype": lambda frame: frame.source.pick(
         (*FLOATS, np.float64, "u4", np.uint64, ">f4", "O", int)

@@ -24,6 +24,11 @@ def adams(s: State, g: Array, betas: Betas) -> tuple[Any, Any]:
     return average(s, "m", g, betas[0]), average(s, "v", g * g, betas[1])
 
 
+def correction(decay: float, t: int, corrected: bool) -> float:
+    """What an average that began at zero is divided by."""
+    return 1 - decay**t if corrected else 1.0
+
+
 def largest(s: State, v: Any) -> Any:
     s["largest"] = np.maximum(s.get("largest", 0), v)
     return s["largest"]
@@ -127,10 +132,12 @@ def adam(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     amsgrad: bool = False,
+    bias_correction: bool = True,
 ) -> Any:
     m, v = adams(s, g, betas)
     v = largest(s, v) if amsgrad else v
-    return lr * m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    first, second = (correction(beta, t, bias_correction) for beta in betas)
+    return lr * m / first / (np.sqrt(v / second) + eps)
 
 
 def keras_adam(
@@ -141,10 +148,12 @@ def keras_adam(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-7,
     amsgrad: bool = False,
+    bias_correction: bool = True,
 ) -> Any:
     m, v = adams(s, g, betas)
     v = largest(s, v) if amsgrad else v
-    alpha = lr * np.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t)
+    first, second = (correction(beta, t, bias_correction) for beta in betas)
+    alpha = lr * np.sqrt(second) / first
     return alpha * m / (np.sqrt(v) + eps)
 
 
@@ -156,27 +165,41 @@ def optax_adam(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     amsgrad: bool = False,
+    bias_correction: bool = True,
 ) -> Any:
     m, v = adams(s, g, betas)
-    v_hat = v / (1 - betas[1] ** t)
+    first, second = (correction(beta, t, bias_correction) for beta in betas)
+    v_hat = v / second
     v_hat = largest(s, v_hat) if amsgrad else v_hat
-    return lr * m / (1 - betas[0] ** t) / (np.sqrt(v_hat) + eps)
+    return lr * m / first / (np.sqrt(v_hat) + eps)
 
 
 def adamax(
-    g: Array, s: State, t: int, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 2e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    bias_correction: bool = True,
 ) -> Any:
     m = average(s, "m", g, betas[0])
     s["u"] = np.maximum(betas[1] * s.get("u", 0), np.abs(g) + eps)
-    return lr / (1 - betas[0] ** t) * m / s["u"]
+    return lr / correction(betas[0], t, bias_correction) * m / s["u"]
 
 
 def keras_adamax(
-    g: Array, s: State, t: int, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-7
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-7,
+    bias_correction: bool = True,
 ) -> Any:
     m = average(s, "m", g, betas[0])
     s["u"] = np.maximum(betas[1] * s.get("u", 0), np.abs(g))
-    return lr * m / ((1 - betas[0] ** t) * (s["u"] + eps))
+    return lr * m / (correction(betas[0], t, bias_correction) * (s["u"] + eps))
 
 
 def nadam(

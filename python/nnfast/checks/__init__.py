@@ -3,7 +3,8 @@
 check_model goes through the list of a course on neural networks and says what to try; the others are its parts, for
 when one wants to look closer. They take any Layer of nnfast.nn, those of your own too, a loss as those of nnfast are
 (``loss(scores, y)`` gives its value and the gradient with respect to the scores), and work on copies: the network is
-left as it is, with its parameters, running statistics and random streams.
+left as it is, with its parameters, running statistics and random streams. check_dtypes, for networks of your own too,
+names what is float64 among float32 arrays.
 
 Examples
 --------
@@ -18,6 +19,7 @@ a feature has a root mean square of 30.4
 standardise X, as nnfast.preprocessing.StandardScaler does; divide bytes by 255
 """
 
+from nnfast.checks.dtypes import DtypeReport, check_dtypes
 from nnfast.checks.gradient import ArrayCheck, GradientCheck, gradient_check
 from nnfast.checks.loss import (
     LossAtChance,
@@ -33,6 +35,7 @@ from nnfast.checks.report import Finding, ModelReport
 
 __all__ = [
     "ArrayCheck",
+    "DtypeReport",
     "Finding",
     "GradientCheck",
     "LossAtChance",
@@ -40,6 +43,7 @@ __all__ = [
     "Overfitting",
     "RateRange",
     "Regularisation",
+    "check_dtypes",
     "check_model",
     "gradient_check",
     "learning_rate_range",

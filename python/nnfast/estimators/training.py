@@ -26,7 +26,7 @@ WEIGHT_DECAY = 1e-3
 """For rules whose default is 0."""
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    name.lower(): getattr(optim, name) for name in optim.__all__ if name != "StepStats"
+    name.lower(): getattr(optim, name) for name in optim.rules.__all__
 } | {
     "momentum": partial(optim.SGD, momentum=0.9),
     "nesterov": partial(optim.SGD, momentum=0.9, nesterov=True),

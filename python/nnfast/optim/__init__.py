@@ -3,7 +3,7 @@
 Parameters are float16, float32 or float64 arrays of any shapes, updated in place, in a list, in a dict, or in groups
 with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
 ``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
-float32, and so is the master copy of them that is updated: other writes to the parameters are undone by the next step.
+float32, and so is the master copy of them that is updated, which takes whatever else is written to a parameter.
 ``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
 ``opt.groups``. Whether there is momentum, and centered and amsgrad, are fixed at construction.
 
@@ -34,13 +34,25 @@ What ``state_dict`` and ``save`` give has the settings, too, those of groups inc
 restore them, unless ``keep_settings=True`` leaves all as they are.
 
 Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
+
+In place means that a step writes to the arrays which the optimizer was given, ``opt.params``. It does not see that a
+network has put another array where one of them was, by ``self.w = best`` or ``d["w"] = d["w"].copy()``. So either write
+into them, ``self.w[...] = best``; or hand them over at every step, ``opt.step(grads, params=params)``. Networks have an
+optimizer each, which ``opt.clone(params)`` makes with the same settings.
+
+Where the state is kept by hand there are functions, ``w, state = nnfast.optim.adam(w, dw, state, lr=1e-3)``, with the
+settings of the classes and the same bits: of one array, a list or a dict. They update w in place, or leave it and
+return ``out``. The state is a dict of arrays and numbers with names as in ``opt.state_dict()``: pickle and copy take
+it, ``np.savez(file, **state)`` saves it, and ``dict(np.load(file))`` is what was saved.
 """
 
 # ruff: noqa: F403
-from nnfast.optim import rules
+from nnfast.optim import functions, rules
+from nnfast.optim.functions import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
 from nnfast.optim.optimizer import StepStats
 from nnfast.optim.rules import *
 
 __all__ = ["StepStats"]
+__all__ += functions.__all__
 __all__ += rules.__all__

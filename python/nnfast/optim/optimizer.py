@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import inf, sqrt
-from operator import itemgetter
-from typing import Any, ClassVar, Literal, TypedDict, cast
+from operator import is_, itemgetter
+from typing import Any, ClassVar, Literal, Self, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _array_lists, _checks
+from nnfast import _array_lists, _arrays, _checks
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
 from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copies, share_in
@@ -97,6 +98,11 @@ class Optimizer(Resumable):
     # The defaults of each convention that has the rule.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
 
+    _unbound = False  # a clone that has no parameters yet
+    _mu_product: Sequence[float] = ()  # NAdam's, one for each group
+    # The caller's dict or list of parameters, and what was in it: that it was changed since is an error.
+    _given: tuple[Any, list[NDArray[Any]]] | None = None
+
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
         # The arguments are a rule's locals(), in which settings are found by their names.
         self._take_options(options)
@@ -105,14 +111,18 @@ class Optimizer(Resumable):
         given = {name: {**arguments, **decoupled}.get(name) for name in self.defaults["torch"]}
         vars(self).update(settings_of(type(self), self.convention, given))
         self.params, self._names, self._group_of, self.groups = _flattened(params)
-        _require_distinct(self._names or [])
+        require_distinct(self._names or [])
+        self._remember(params)
         for i, group in enumerate(self.groups):
             self._check_group(group, f"params[{i}]")
         self._rule_name, self._state_names = self._rule()
+        self._check_settings()
+        self._make_state()
+
+    def _check_settings(self) -> None:
         self._values_of = itemgetter(*(name for name in self.defaults["torch"] if name != "lr"))
         self._checked = [self._settings(group) for group in self.groups or ({},)]
         self._seen = [self._values_of(settings) for settings in self._checked]
-        self._make_state()
 
     def _make_state(self) -> None:
         self.step_count = 0
@@ -122,8 +132,13 @@ class Optimizer(Resumable):
         any_float16 = any(p.dtype == np.float16 for p in self.params)
         self._master: list[NDArray[Any] | None] | None = None
         if any_float16:
-            self._master = [_copy_of_float16(p) for p in self.params]
-        self.state = {name: [self._zeros(p) for p in self.params] for name in self._state_names}
+            self._master = [copy_of_float16(p) for p in self.params]
+        first = [self._first_value(settings) for settings in self._checked]
+        of = self._group_of or [0] * len(self.params)
+        self.state = {
+            name: [first_state(p, first[i]) for p, i in zip(self.params, of, strict=True)]
+            for name in self._state_names
+        }
         self.ema: list[NDArray[Any]] | None = None
         self._ema_weight = 1.0  # of what the average began with
         if self.ema_decay is not None:
@@ -142,9 +157,59 @@ class Optimizer(Resumable):
         super().__setstate__(state)
         if "_made" in vars(self):  # its name in version 0.1
             self._rule_name = vars(self).pop("_made")
+        missing = self.defaults["torch"].keys() - vars(self).keys()  # of an earlier version
+        if missing:
+            vars(self).update({name: self.defaults["torch"][name] for name in missing})
+            self._check_settings()
         self._core = self._new_core()
 
-    def step(self, grads: Arrays, *, stats: bool = False) -> StepStats | None:
+    def clone(self, params: Params | None = None) -> Self:
+        """Make an optimizer with the same rule, settings and options, for other parameters: its state is new.
+
+        Parameters
+        ----------
+        params : sequence or mapping of ndarrays, or sequence of groups, optional
+            As the class takes them, of any shapes. A plain sequence or mapping of as many arrays as this optimizer's
+            is put into its groups. If None, the clone takes the parameters that are handed to its first step.
+
+        Returns
+        -------
+        clone : optimizer
+            At step 0; later changes of either one's settings leave the other as it is. ``copy.deepcopy`` copies
+            parameters and state, too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the class, or if there are groups and params has another number of arrays.
+
+        Examples
+        --------
+        >>> import numpy as np, nnfast as nf
+        >>> opt = nf.optim.Adam([], lr=0.1)
+        >>> networks = [{"w": np.ones(2)}, {"w": np.ones((3, 4)), "b": np.zeros(4)}]
+        >>> optimizers = [opt.clone(params) for params in networks]
+        >>> [len(each.params) for each in optimizers]
+        [1, 2]
+        """
+        raw = {name: getattr(self, name) for name in self.defaults["torch"]}
+        given = self._saved_settings() | raw
+        groups = given.pop("groups", None)
+        if params is None:
+            made = type(self)([], **given)
+            made._unbound = True
+            made.groups, made._group_of = [dict(group) for group in self.groups], self._group_of
+            made._check_settings()
+            return made
+        refuse_copies(params, "params")
+        if groups is not None and _groups(params) is None:
+            counts = [group["params"] for group in groups]
+            params = _grouped(cast(Arrays, params), self.groups, counts)
+        return type(self)(params, **given)
+
+    def step(
+        self, grads: Arrays, *, params: Arrays | None = None, stats: bool = False
+    ) -> StepStats | None:
         """Update the parameters with their gradients.
 
         Parameters
@@ -153,6 +218,11 @@ class Optimizer(Resumable):
             As params were given: as many, in the same order or under the same names (of groups, in their order),
             of the same shapes and dtypes. They are only read: NumPy scalars serve parameters of shape (), numbers and
             lists of numbers take the parameter's dtype. None leaves its parameter, with its state, as it is.
+        params : sequence or mapping of ndarrays, optional
+            The arrays to update, all of them, as params were given: from now on they are ``opt.params``. For code that
+            hands over its parameters at every step, or may have put others in their place. They may be other arrays of
+            the same shapes and dtypes; which network they belong to cannot be told, so networks of equal shapes need
+            an optimizer each: see clone. None updates the arrays of the last step.
         stats : bool, default False
             Whether to return norms and counts, which the same pass finds.
 
@@ -163,11 +233,17 @@ class Optimizer(Resumable):
         Raises
         ------
         TypeError
-            If a gradient is not an array_like of its parameter's dtype.
+            If a gradient is not an array_like of its parameter's dtype, or params are no arrays of the dtypes they had.
         ValueError
-            If shapes or counts differ, a parameter has become read-only, or arrays share memory. Nothing is changed
-            then.
+            If shapes, counts or names differ, a parameter has become read-only, arrays share memory, or a clone without
+            parameters is not given any. Nothing is changed then.
         """
+        if params is not None or self._unbound:
+            return self._step_of(params, grads, stats)
+        if self._given is not None:
+            there, held = self._given
+            if not all(map(is_, there if self._names is None else there.values(), held)):
+                self._check_given(there, held)
         arrays = _array_lists.values_like(grads, self._names, "grads")
         t = self.step_count + 1
         try:
@@ -181,6 +257,60 @@ class Optimizer(Resumable):
         else:
             self.skipped_count += 1
         return _stats(sums, not done) if sums is not None else None
+
+    def _step_of(self, params: Arrays | None, grads: Arrays, stats: bool) -> StepStats | None:
+        """A step of parameters that are handed over, which stay where it fails."""
+        if params is None:
+            raise ValueError("params must be given to the first step of a clone without parameters")
+        if self._unbound:
+            made = self.clone(params)
+            found = made.step(grads, stats=stats)
+            vars(self).update(vars(made), _unbound=False)
+            return found
+        before = self.params, self._given
+        self.params = self._handed(params)
+        self._remember(params)
+        try:
+            return self.step(grads, stats=stats)
+        except BaseException:
+            self.params, self._given = before
+            raise
+
+    def _remember(self, params: Params) -> None:
+        seen = type(params) in (dict, list) and not self.groups
+        self._given = (params, list(self.params)) if seen else None
+
+    def _check_given(self, given: Any, arrays: list[NDArray[Any]]) -> None:
+        """A ValueError if the caller's dict or list has another array by now, which this step would not reach."""
+        for key, array in zip(self._names or range(len(given)), arrays, strict=False):
+            now = given.get(key) if self._names else given[key]
+            if now is not array and isinstance(now, np.ndarray):
+                name = f"params[{key!r}]"
+                raise ValueError(
+                    f"{name} is another array than the one the optimizer updates: write into that, "
+                    f"{name}[...] = value, or pass the parameters to every step, opt.step(grads, params=params)"
+                )
+
+    def _handed(self, params: Arrays) -> list[NDArray[Any]]:
+        """The parameters that a step is handed, of the same shapes and dtypes as those of the last one."""
+        refuse_copies(params, "params")
+        given = _array_lists.values_like(params, self._names, "params", "the optimizer's params")
+        if len(given) != len(self.params):
+            raise ValueError(
+                f"params must have one array for each of the {len(self.params)} parameters, got {len(given)}"
+            )
+        for i, (array, param) in enumerate(zip(given, self.params, strict=True)):
+            if array is param:
+                continue
+            name = f"params[{(self._names or range(len(given)))[i]!r}]"
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{name} must be a numpy.ndarray, got {type(array).__name__}")
+            if array.dtype != param.dtype:
+                advice = _arrays.source_of_float64(array, param.dtype)
+                raise TypeError(f"{name} must have dtype {param.dtype}, got {array.dtype}{advice}")
+            if array.shape != param.shape:
+                raise ValueError(f"{name} must have shape {param.shape}, got {array.shape}")
+        return list(given)
 
     def _run(
         self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
@@ -224,8 +354,8 @@ class Optimizer(Resumable):
         if done and self.ema is not None and self.ema_decay is not None:
             for i in left:
                 average = self.ema[i]
-                master = self._master and self._master[i]
-                param = self.params[i] if master is None else master
+                master = None if self._master is None else self._master[i]
+                param = self.params[i] if master is None else _refreshed(master, self.params[i])
                 average += average.dtype.type(1 - self.ema_decay) * (param - average)
         if sums is not None:
             given, sums = sums, np.zeros((len(grads), _SUMS))
@@ -309,9 +439,17 @@ class Optimizer(Resumable):
         """Names of what _values returns, as cpp/kernels/optim.hpp has them."""
         raise NotImplementedError
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
-        """The rule's hyperparameters at step t."""
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
+        """The rule's hyperparameters at step t; `product` is NAdam's before it."""
         raise NotImplementedError
+
+    def _next_product(self, t: int, settings: Mapping[str, Any], product: float) -> float:
+        """NAdam's product after step t."""
+        return product
+
+    def _first_value(self, settings: Mapping[str, Any]) -> float:
+        """What the state arrays begin with."""
+        return 0.0
 
     def _rule_scalars(self) -> dict[str, list[float]]:
         """Scalars of the rule's state, one for each group."""
@@ -385,7 +523,13 @@ class Optimizer(Resumable):
         settings = self._checked[index]
         if self._values_of(given) != self._seen[index]:
             settings = self._checked_again(given, index)
-        lr = _checks.not_negative(given["lr"], "lr")
+        lr = given["lr"]
+        if type(lr) is not float or not lr >= 0:
+            lr = _checks.not_negative(lr, "lr")
+        return self._row(t, lr, settings, self._mu_product[index] if self._mu_product else 1.0)
+
+    def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
+        """The hyperparameters at step t of checked settings, as cpp/kernels/optim.hpp has them."""
         decay = settings["weight_decay"]
         shrink = 1.0
         if settings["decoupled_weight_decay"]:
@@ -396,7 +540,7 @@ class Optimizer(Resumable):
             decay,
             shrink,
             self.ema_decay or 0.0,
-            *self._values(t, lr, settings, index),
+            *self._values(t, lr, settings, product),
         )
 
     # ---- arrays ----
@@ -416,11 +560,10 @@ class Optimizer(Resumable):
         except KeyError as error:
             raise ValueError(f"state must have {error}") from None
 
-    def _zeros(self, param: NDArray[Any]) -> NDArray[Any]:
-        return np.zeros_like(param, dtype=kept_dtype(param))
-
     def _ema_start(self, param: NDArray[Any]) -> NDArray[Any]:
-        return self._zeros(param) if self.ema_bias_correction else param.astype(kept_dtype(param))
+        return (
+            first_state(param, 0) if self.ema_bias_correction else param.astype(kept_dtype(param))
+        )
 
     def _done(self, t: int) -> None:
         self.step_count = t
@@ -508,8 +651,7 @@ class Optimizer(Resumable):
         for group, saved in zip(self.groups, checked.groups, strict=True):
             group.clear()
             group.update(saved)
-        self._checked = [self._settings(group) for group in self.groups or ({},)]
-        self._seen = [self._values_of(settings) for settings in self._checked]
+        self._check_settings()
 
     def _clips(self) -> dict[str, float | None]:
         """The clipping limits, by their arguments."""
@@ -563,7 +705,24 @@ def _some(values: Any, chosen: list[int]) -> Any:
     return None if values is None else [values[i] for i in chosen]
 
 
-def _copy_of_float16(param: NDArray[Any]) -> NDArray[Any] | None:
+def _refreshed(master: NDArray[Any], param: NDArray[Any]) -> NDArray[Any]:
+    """The master, with the values of its parameter where that was written to since the last step, as in the kernel."""
+    with np.errstate(over="ignore"):
+        other = master.astype(np.float16).view(np.uint16) != param.view(np.uint16)
+    np.copyto(master, param, where=other)
+    return master
+
+
+def first_state(param: NDArray[Any], value: float) -> NDArray[Any]:
+    """A state array of a parameter before the first step."""
+    made = np.zeros_like(param, dtype=kept_dtype(param))
+    if value:
+        made.fill(value)
+    return made
+
+
+def copy_of_float16(param: NDArray[Any]) -> NDArray[Any] | None:
+    """The master of a float16 parameter, None of another one."""
     return param.astype(np.float32) if param.dtype == np.float16 else None
 
 
@@ -596,10 +755,31 @@ def _flattened(
     return arrays, names or None, group_of, groups
 
 
-def _require_distinct(names: Sequence[Any]) -> None:
+def _grouped(
+    params: Arrays, groups: Sequence[Mapping[str, Any]], counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A plain sequence or mapping of parameters in groups of so many."""
+    arrays, names = _array_lists.values(params, "params"), _array_lists.names_of(params)
+    if len(arrays) != sum(counts):
+        raise ValueError(
+            f"params must have {sum(counts)} arrays, as the groups of the optimizer do, or be groups, "
+            f"got {len(arrays)}"
+        )
+    ends = list(accumulate(counts))
+    parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    return [
+        {
+            **group,
+            "params": dict(zip(names[part], arrays[part], strict=True)) if names else arrays[part],
+        }
+        for group, part in zip(groups, parts, strict=True)
+    ]
+
+
+def require_distinct(names: Sequence[Any], of: str = "params") -> None:
     """A ValueError if names are equal as text, as which they are saved."""
     if len(set(map(str, names))) != len(names):
-        raise ValueError("params must have names that differ as text")
+        raise ValueError(f"{of} must have names that differ as text")
 
 
 def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:
@@ -629,7 +809,7 @@ def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
     )
 
 
-_SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay")
+_SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay", "bias_correction")
 _SHARES = ("alpha", "rho")
 
 

@@ -111,7 +111,7 @@ class SGD(Optimizer):
             return ("lr",)
         return "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         if self._rule_name == "sgd":
             return (lr,)
         momentum, nesterov = settings["momentum"], float(settings["nesterov"])
@@ -136,7 +136,6 @@ class Adagrad(Optimizer):
     weight_decay : float, default 0
     initial_accumulator_value : float, default 0
         The initial value of s.
-    v is lessened by the square of the running
     eps : float, default 1e-10
     **options
         The options of all rules: see the module.
@@ -199,8 +198,9 @@ class Adagrad(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
-        for i, array in enumerate(self.state["sum"]):
-            array.fill(self._of_param(i, "initial_accumulator_value"))
+
+    def _first_value(self, settings: Mapping[str, Any]) -> float:
+        return float(settings["initial_accumulator_value"])
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "adagrad", ("sum",)
@@ -208,7 +208,7 @@ class Adagrad(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "eps_inside"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         eps = settings["eps"]
         inside = self.convention in ("keras", "optax")
         return lr / (1 + (t - 1) * settings["lr_decay"]), *((0.0, eps) if inside else (eps, 0.0))
@@ -285,7 +285,7 @@ class Adadelta(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "decay", "gain"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         rho = settings["rho"]
         return lr, settings["eps"], rho, 1 - rho
 
@@ -387,7 +387,7 @@ class RMSprop(Optimizer):
             (*names, "momentum", "momentum_gain") if self._rule_name.endswith("momentum") else names
         )
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         alpha, eps = settings["alpha"], settings["eps"]
         inside = self.convention in ("keras", "optax")
         places = (0.0, eps) if inside else (eps, 0.0)
@@ -415,6 +415,8 @@ class Adam(Optimizer):
     weight_decay : float, default 0
     amsgrad : bool, default False
         For all groups.
+    bias_correction : bool, default True
+        Whether m and v are corrected; without, ``p -= lr m / (√v + eps)``, in every convention.
     **options
         The options of all rules: see the module.
 
@@ -454,8 +456,9 @@ class Adam(Optimizer):
     betas: tuple[float, float]
     eps: float
     amsgrad: bool
+    bias_correction: bool
     defaults: ClassVar = {
-        "torch": {"lr": 1e-3, **_BETAS, "amsgrad": False, **_L2},
+        "torch": {"lr": 1e-3, **_BETAS, "amsgrad": False, "bias_correction": True, **_L2},
         "keras": {"eps": 1e-7, **_KERAS},
         "optax": {},
         "cs231n": {},
@@ -469,6 +472,7 @@ class Adam(Optimizer):
         eps: float | None = None,
         weight_decay: float | None = None,
         amsgrad: bool | None = None,
+        bias_correction: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
@@ -483,9 +487,11 @@ class Adam(Optimizer):
         names = "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
         return (*names, "max_correction") if self._rule_name == "amsgrad" else names
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
-        left1, left2 = 1 - beta1**t, 1 - beta2**t
+        left1, left2 = 1.0, 1.0
+        if settings["bias_correction"]:
+            left1, left2 = 1 - beta1**t, 1 - beta2**t
         correction, max_correction = left2**-0.5, 1.0
         if self.convention == "keras":
             lr, correction = lr * sqrt(left2), 1.0
@@ -510,6 +516,8 @@ class AdamW(Adam):
     weight_decay : float, default 1e-2
     amsgrad : bool, default False
         For all groups.
+    bias_correction : bool, default True
+        As of Adam.
     **options
         The options of all rules: see the module.
 
@@ -549,6 +557,7 @@ class AdamW(Adam):
             "lr": 1e-3,
             **_BETAS,
             "amsgrad": False,
+            "bias_correction": True,
             "weight_decay": 1e-2,
             "decoupled_weight_decay": True,
         },
@@ -571,6 +580,8 @@ class Adamax(Optimizer):
         Each in [0, 1).
     eps : float, default 1e-8
     weight_decay : float, default 0
+    bias_correction : bool, default True
+        Whether m is corrected: the division by ``1 - beta1^t``.
     **options
         The options of all rules: see the module.
 
@@ -606,8 +617,9 @@ class Adamax(Optimizer):
 
     betas: tuple[float, float]
     eps: float
+    bias_correction: bool
     defaults: ClassVar = {
-        "torch": {"lr": 2e-3, **_BETAS, **_L2},
+        "torch": {"lr": 2e-3, **_BETAS, "bias_correction": True, **_L2},
         "keras": {"lr": 1e-3, "eps": 1e-7, **_KERAS},
         "optax": {},
     }
@@ -619,6 +631,7 @@ class Adamax(Optimizer):
         betas: tuple[float, float] | None = None,
         eps: float | None = None,
         weight_decay: float | None = None,
+        bias_correction: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
@@ -629,11 +642,12 @@ class Adamax(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "eps_inside", "decay1", "gain1", "decay2"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
         eps = settings["eps"]
         places = (eps, 0.0) if self.convention == "keras" else (0.0, eps)
-        return lr / (1 - beta1**t), *places, beta1, 1 - beta1, beta2
+        left = 1 - beta1**t if settings["bias_correction"] else 1.0
+        return lr / left, *places, beta1, 1 - beta1, beta2
 
 
 class NAdam(Optimizer):
@@ -706,7 +720,7 @@ class NAdam(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
-        self._mu_product = [1.0] * max(1, len(self.groups))
+        self._mu_product: list[float] = [1.0] * max(1, len(self.groups))
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "nadam", ("exp_avg", "exp_avg_sq")
@@ -723,14 +737,14 @@ class NAdam(Optimizer):
             "gain2",
         )
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
         if self.convention == "optax":
             by_gradient = (1 - beta1) / (1 - beta1**t)
             by_average = beta1 / (1 - beta1 ** (t + 1))
         else:
             mu, after = (self._mu(k, beta1, settings["momentum_decay"]) for k in (t, t + 1))
-            product = self._mu_product[group] * mu
+            product *= mu
             by_gradient = (1 - mu) / (1 - product)
             by_average = after / (1 - product * after)
         correction = (1 - beta2**t) ** -0.5
@@ -740,7 +754,10 @@ class NAdam(Optimizer):
     def _done(self, t: int) -> None:
         super()._done(t)
         for i, settings in enumerate(self._checked):
-            self._mu_product[i] *= self._mu(t, settings["betas"][0], settings["momentum_decay"])
+            self._mu_product[i] = self._next_product(t, settings, self._mu_product[i])
+
+    def _next_product(self, t: int, settings: Mapping[str, Any], product: float) -> float:
+        return product * self._mu(t, settings["betas"][0], settings["momentum_decay"])
 
     @staticmethod
     def _mu(t: int, beta1: float, decay: float) -> float:
@@ -820,7 +837,7 @@ class RAdam(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
         rate, correction, rectified = lr / left1, 1.0, False
@@ -912,6 +929,6 @@ class Lion(Optimizer):
     def _hyperparameters(self) -> tuple[str, ...]:
         return "lr", "step_decay", "step_gain", "decay", "gain"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], group: int) -> Values:
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
         return lr, beta1, 1 - beta1, beta2, 1 - beta2

@@ -1,0 +1,342 @@
+"""The rules as functions, for code that hands over its parameters at every update and keeps their state itself."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from inspect import Parameter, Signature, getdoc, signature
+from itertools import chain
+from math import inf
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol, get_type_hints
+
+import numpy as np
+
+from nnfast import _array_lists, _checks
+from nnfast._docs import page
+from nnfast._state import count_in, refuse_copies, share_in
+from nnfast.optim import rules
+from nnfast.optim.optimizer import (
+    Optimizer,
+    Options,
+    copy_of_float16,
+    first_state,
+    require_distinct,
+)
+
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "lion",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "sgd",
+]
+
+State = dict[str, Any]
+
+# Settings whose check is remembered, of each function.
+_MOST_SETTINGS = 64
+_MANY = Mapping, Sequence
+# Options of the classes; the others need an object.
+_OPTIONS = {
+    "decoupled_weight_decay": None,
+    "maximize": False,
+    "clip_value": None,
+    "clip_norm": None,
+    "clip_global_norm": None,
+    "convention": "torch",
+}
+
+
+class Update(Protocol):
+    """A rule as a function."""
+
+    def __call__(
+        self,
+        w: Any,
+        dw: Any,
+        state: State | None = None,
+        *,
+        lr: float | None = None,
+        out: Any = None,
+        **settings: Any,
+    ) -> tuple[Any, State]:
+        """Update w by one step, and return it with the state."""
+
+
+# ---- a step ----
+
+
+def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
+    """The function of a rule: an optimizer without parameters has its settings and computes its hyperparameters."""
+    name, of_rule = rule.__name__.lower(), _signature(rule)
+    known: dict[Any, _Rule] = {}
+
+    def checked(settings: dict[str, Any]) -> _Rule:
+        for setting in settings:
+            if setting not in of_rule.parameters:
+                raise TypeError(f"{name} has no argument {setting!r}")
+        return _prepared(rule([], **settings))
+
+    def function(
+        w: Any,
+        dw: Any,
+        state: State | None = None,
+        *,
+        lr: float | None = None,
+        out: Any = None,
+        **settings: Any,
+    ) -> tuple[Any, State]:
+        key = tuple(settings.items())
+        try:
+            found = known.get(key)
+        except TypeError:  # what has no hash, such as betas in a list
+            return _step(checked(settings), w, dw, state, lr, out)
+        if found is None:
+            found = checked(settings)
+            if len(known) == _MOST_SETTINGS:
+                known.clear()
+            known[key] = found
+        return _step(found, w, dw, state, lr, out)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = _doc(rule, name, example)
+    function.__signature__ = of_rule  # type: ignore[attr-defined]
+    return function
+
+
+class _Rule(NamedTuple):
+    """An optimizer without parameters, and what a step takes of it."""
+
+    optimizer: Optimizer
+    settings: Mapping[str, Any]
+    clip: tuple[int, float, bool]
+    kept: tuple[tuple[str, ...], bool]
+    """The names of its state arrays, and whether NAdam's product is kept."""
+
+
+def _prepared(optimizer: Optimizer) -> _Rule:
+    clip = optimizer._clip_kind, optimizer._clip_limit, optimizer._clip_value != inf
+    kept = optimizer._state_names, bool(optimizer._mu_product)
+    return _Rule(optimizer, optimizer._checked[0], clip, kept)
+
+
+def _step(
+    rule: _Rule, w: Any, dw: Any, state: Any, lr: float | None, out: Any
+) -> tuple[Any, State]:
+    # Small arrays wait for this function, so that it calls few others.
+    optimizer, settings, (clip_kind, clip_limit, clips_values), kept = rule
+    rate = settings["lr"] if lr is None else _checks.not_negative(lr, "lr")
+    keys: list[Any] | None = None
+    plain = type(w) in (dict, list)  # to ask an abstract class takes long
+    alone = not plain and (isinstance(w, np.ndarray) or not isinstance(w, _MANY))
+    if alone:
+        params, grads, labels = [w], [dw], _labels(kept, None)
+        written = params if out is None else [out]
+    else:
+        params = _array_lists.values(w, "w")
+        if type(w) is not list:
+            keys = _array_lists.names_of(w)
+        if not plain or out is not None:
+            refuse_copies(*(w, "w") if out is None else (out, "out"))
+        grads = _array_lists.values_like(dw, keys, "dw", "w")
+        written = params if out is None else _array_lists.values_like(out, keys, "out", "w")
+        if len(written) != len(params):
+            raise ValueError(
+                f"out must have as many arrays as w, {len(params)}, got {len(written)}"
+            )
+        labels = _labels(kept, len(params) if keys is None else tuple(keys))
+    if state is None:
+        state = {}
+    elif not isinstance(state, dict):
+        raise TypeError(f"state must be a dict, got {type(state).__name__}")
+    before = state or _begun(optimizer, written, labels, keys, "w" if out is None else "out")
+    try:
+        step_count, product, *arrays = labels.get(before)
+    except KeyError as error:
+        raise ValueError(f"state must have {error}") from None
+    if type(step_count) is not int or step_count < 0:
+        step_count = count_in(_checks.integer(step_count, "state['step_count']"), "step_count")
+    if kept[1]:
+        product = share_in(_checks.real(product, "state['mu_product']"), "mu_product")
+    masters = None if len(before) <= labels.size else _masters(optimizer, before, labels)
+    t = step_count + 1
+    optimizer._core.update(
+        written,
+        grads,
+        [*map(arrays.__getitem__, labels.lists)],
+        masters,
+        (optimizer._row(t, rate, settings, product),),
+        clip_kind,
+        clip_limit,
+        clips_values,
+        None if out is None else params,
+        keys,
+        alone,
+    )
+    if before is not state:
+        state.update(before)
+    state["step_count"] = t
+    if kept[1]:
+        state["mu_product"] = optimizer._next_product(t, settings, product)
+    return w if out is None else out, state
+
+
+# ---- the state ----
+
+
+class _Labels(NamedTuple):
+    """What the values of a state are called."""
+
+    of_states: tuple[tuple[str, ...], ...]
+    of_masters: tuple[str, ...]
+    get: Callable[[State], tuple[Any, ...]]
+    """Step count, NAdam's product, if there is one, and the arrays of all lists one after the other."""
+    lists: tuple[slice, ...]
+    """The places of each list's arrays among these."""
+    size: int
+    """How many values there are, without masters."""
+
+
+@lru_cache
+def _labels(kept: tuple[tuple[str, ...], bool], keys: tuple[Any, ...] | int | None) -> _Labels:
+    """Those of a rule; keys: of the parameters, their number, or None for one by itself."""
+    names, has_product = kept
+    if keys is None:
+        of_lists: list[tuple[str, ...]] = [(name,) for name in (*names, "master")]
+    else:
+        each = range(keys) if isinstance(keys, int) else keys
+        of_lists = [tuple(f"{name}.{key}" for key in each) for name in (*names, "master")]
+    *of_states, of_masters = of_lists
+    arrays, n = tuple(chain(*of_states)), len(of_masters)
+    second = "mu_product" if has_product else "step_count"  # of one name there would be no tuple
+    return _Labels(
+        tuple(of_states),
+        of_masters,
+        itemgetter("step_count", second, *arrays),
+        tuple(slice(k * n, (k + 1) * n) for k in range(len(names))),
+        1 + has_product + len(arrays),
+    )
+
+
+def _begun(
+    rule: Optimizer, params: list[Any], labels: _Labels, keys: list[Any] | None, name: str
+) -> State:
+    """The state before the first step."""
+    require_distinct(keys or [], name)
+    for i, param in enumerate(params):
+        if not isinstance(param, np.ndarray):
+            key = "" if labels.of_masters == ("master",) else f"[{keys[i] if keys else i!r}]"
+            raise TypeError(f"{name}{key} must be a numpy.ndarray, got {type(param).__name__}")
+    value = rule._first_value(rule._checked[0])
+    state: State = {"step_count": 0}
+    if rule._mu_product:
+        state["mu_product"] = 1.0
+    for each in labels.of_states:
+        state |= {label: first_state(p, value) for label, p in zip(each, params, strict=True)}
+    masters = zip(labels.of_masters, map(copy_of_float16, params), strict=True)
+    return state | {label: master for label, master in masters if master is not None}
+
+
+def _masters(rule: Optimizer, state: State, labels: _Labels) -> list[Any]:
+    """The masters in a state that has more than the rule's values, None for each parameter without one."""
+    known = {"step_count", *labels.of_masters, *chain(*labels.of_states)}
+    others = state.keys() - known - ({"mu_product"} if rule._mu_product else set())
+    if others:
+        raise ValueError(
+            f"state must be of {type(rule).__name__} and of these arrays, "
+            f"but has {', '.join(sorted(map(repr, others)))}"
+        )
+    return [state.get(label) for label in labels.of_masters]
+
+
+# ---- signatures and docstrings ----
+
+
+def _signature(rule: type[Optimizer]) -> Signature:
+    """w, dw, state, then the rule's settings, options and out by name."""
+    settings = [
+        each.replace(kind=Parameter.KEYWORD_ONLY)
+        for name, each in signature(rule).parameters.items()
+        if name != "params" and each.kind is not Parameter.VAR_KEYWORD
+    ]
+    hints = get_type_hints(Options)
+    options = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=hints[name] if default is not None else hints[name] | None,
+        )
+        for name, default in _OPTIONS.items()
+    ]
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    first = [Parameter("w", kind), Parameter("dw", kind), Parameter("state", kind, default=None)]
+    out = Parameter("out", Parameter.KEYWORD_ONLY, default=None)
+    return Signature([*first, *settings, *options, out], return_annotation=tuple[Any, State])
+
+
+_ENTRY = re.compile(r"^\S.*\n(?: {4}.*\n)*", re.MULTILINE)
+
+
+def _doc(rule: type[Optimizer], name: str, example: tuple[str, str]) -> str:
+    """The docstring, out of that of the class."""
+    head, *rest = re.split(r"^(\w.*)\n-{3,}\n", getdoc(rule) or "", flags=re.MULTILINE)
+    sections = dict(zip(rest[::2], rest[1::2], strict=True))
+    entries = _ENTRY.findall(sections.get("Parameters", "") + "\n")
+    settings = "".join(e for e in entries if not e.startswith(("params", "**options")))
+    settings = re.sub(r" {4}For all groups\.(\n| )", lambda m: "    " * (m[1] == " "), settings)
+    arrays = sections.get("Attributes", "").partition("\nstep_count")[0].partition("\n")[2].strip()
+    options, result = example
+    call = f"w, state = nf.optim.{name}(w, dw{{}}{options})"
+    return page(
+        f"Update parameters by one step of {rule.__name__}, in place or into out.\n\n"
+        f"{head.strip()}\nHere p is w and g is dw.",
+        {
+            "Parameters": f"""w : ndarray of float16, float32 or float64, or a sequence or mapping of such
+    Updated in place, unless out is given: then it is only read, and may be read-only, a NumPy scalar or a number.
+dw : array_like of w's shape and dtype, or as many as in w, in order or by name
+    Gradient of the loss with respect to w.
+state : dict, optional
+    What the last step of these parameters returned; it is updated in place. None or an empty dict begins.
+{settings}{", ".join(_OPTIONS)}
+    As the options of the classes: see nnfast.optim.
+out : ndarray of w's shape and dtype, or as many as in w, in order or by name, optional
+    Takes the updated parameters. It may be w.""",
+            "Returns": f"""w : what w was given as, or out
+state : dict
+    ``step_count`` and arrays,
+    {arrays}
+    Of several parameters their names end in ``.0`` or ``.<name>``, as those of ``opt.state_dict()`` do; of float16
+    there is a float32 ``master``, too. ``np.savez(file, **state)`` saves it, ``dict(np.load(file))`` restores it.""",
+            "Raises": """TypeError
+    If w, or out, is no array of floats that can be written, dw has another dtype, or a setting is not a number.
+ValueError
+    If a shape differs, a number is out of range, the state is that of other parameters or of another rule, an array
+    to be written is read-only, or arrays share memory. Neither w nor the state is changed then.""",
+            "See Also": f"{rule.__name__} : The optimizer that holds its parameters and their state.",
+            "Notes": sections.get("Notes", ""),
+            "References": sections.get("References", ""),
+        },
+        (
+            "w, dw = np.array([1.0, 2.0]), np.array([3.0, -0.5])\n"
+            f">>> {call.format('')}\n>>> {call.format(', state')}\n>>> w.round(6)",
+            result,
+        ),
+    )
+
+
+sgd = _function(rules.SGD, (", lr=0.1, momentum=0.9", "array([0.13 , 2.145])"))
+adagrad = _function(rules.Adagrad, (", lr=0.1", "array([0.829289, 2.170711])"))
+adadelta = _function(rules.Adadelta, ("", "array([0.993593, 2.006407])"))
+rmsprop = _function(rules.RMSprop, (", lr=0.01", "array([0.829112, 2.170888])"))
+adam = _function(rules.Adam, (", lr=0.1", "array([0.8, 2.2])"))
+adamw = _function(rules.AdamW, (", lr=0.1, weight_decay=0.5", "array([0.7075, 2.    ])"))
+adamax = _function(rules.Adamax, (", lr=0.1", "array([0.8, 2.2])"))
+nadam = _function(rules.NAdam, (", lr=0.1", "array([0.815986, 2.184014])"))
+radam = _function(rules.RAdam, (", lr=0.1", "array([0.4, 2.1])"))
+lion = _function(rules.Lion, (", lr=0.1", "array([0.8, 2.2])"))

@@ -241,7 +241,7 @@ def of_normalization() -> dict[str, Case]:
 
     def norm_map(n: int) -> Call:
         x, out = rows(n), rows(n)
-        return lambda: nf.batch_norm(x, gamma, gamma, mean, inv_std, out=out)
+        return lambda: nf.batch_norm(x, gamma, gamma, mean, inv_std, training=False, out=out)
 
     def norm_gradient_sums(n: int) -> Call:
         dy, x = rows(n), rows(n)

@@ -38,6 +38,7 @@ FAMILIES: list[ModuleType] = [
 NOT_KERNELS = {
     "__version__",
     "cpu_info",
+    "derivative",
     "fold_batch_norm",
     "get_num_threads",
     "merge_stats",

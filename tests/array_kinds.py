@@ -120,6 +120,7 @@ def _elementwise() -> dict[str, Call]:
         forward, backward = getattr(nf, name), getattr(nf, f"{name}_backward")
         calls[name] = Call(lambda x, f=forward: f(x), {"x": X})
         calls[f"{name}_backward"] = Call(lambda dy, x, f=backward: f(dy, x), {"dy": X, "x": X})
+    calls["derivative"] = Call(lambda x: nf.derivative("tanh", x), {"x": X})
     return calls
 
 

@@ -76,7 +76,8 @@ def test_the_table_is_complete() -> None:
         *(f"optim.{name}" for name in nf.optim.__all__),
         *(name for name in targets() if name.startswith("init.")),
     }
-    assert targets().keys() - listed <= writing
+    functions = {name for name in targets() if not name.endswith(".ufunc")}
+    assert functions - listed <= writing
 
 
 def assert_refused(match: str, call: Call, given: dict[str, Any], note: str) -> None:

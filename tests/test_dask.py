@@ -121,6 +121,11 @@ def test_gradients_along_an_axis(name: str) -> None:
     y = nf.softmax(X)
     got = getattr(nf.dask, name)(da.from_array(DY, chunks=3), da.from_array(y, chunks=(5, 4, 10)))
     assert_same_bits(got.compute(), getattr(nf, name)(DY, y))
+    lazy = da.from_array(DY, chunks=(24, 12, 10)), da.from_array(X, chunks=(5, 4, 10))
+    got = getattr(nf.dask, name)(lazy[0], x=lazy[1])
+    assert_same_bits(got.compute(), getattr(nf, name)(DY, x=X))
+    with pytest.raises(TypeError, match=r"must be given y \(.*\) or x \(.*\), got neither"):
+        getattr(nf.dask, name)(lazy[0])
 
 
 @pytest.mark.parametrize("function", [f for f, _ in ALONG], ids=range(len(ALONG)))
@@ -264,13 +269,31 @@ def test_batch_norm_far_from_zero() -> None:
 
 def test_batch_norm_in_inference() -> None:
     mean, var = normal(12), abs(normal(12, seed=2))
-    y, stats = nf.dask.batch_norm(da.from_array(X, chunks=5), None, None, mean, var)
+    y, stats = nf.dask.batch_norm(da.from_array(X, chunks=5), None, None, mean, var, training=False)
     assert stats is None
-    assert_same_bits(y.compute(), nf.batch_norm(X, None, None, mean, var)[0])
+    assert_same_bits(y.compute(), nf.batch_norm(X, None, None, mean, var, training=False)[0])
+
+
+def test_batch_norm_of_keras_with_rows_of_parameters() -> None:
+    gamma, beta = normal(1, 12), normal(1, 12, seed=2)
+    lazy = da.from_array(X, chunks=(5, 7, 10))
+    settings = {"axis": 1, "convention": "keras"}
+    y, stats = nf.dask.batch_norm(lazy, gamma, beta, training=True, **settings)
+    expected, saved = nf.batch_norm(X, gamma, beta, training=True, **settings)
+    np.testing.assert_allclose(y.compute(), expected, rtol=1e-6, atol=1e-6)
+    found = nf.dask.batch_norm_backward(lazy, lazy, gamma, stats, **settings)
+    desired = nf.batch_norm_backward(X, X, gamma, saved)
+    for lazily, array in zip(found, desired, strict=True):
+        assert lazily.shape == lazily.compute().shape == array.shape
+        np.testing.assert_allclose(lazily.compute(), array, rtol=1e-5, atol=1e-5)
 
 
 def test_errors_of_batch_norm() -> None:
     x = da.from_array(X, chunks=5)
+    with pytest.raises(TypeError, match="training must be given with running_mean and running_var"):
+        nf.dask.batch_norm(x, None, None, np.zeros(12), np.ones(12))
+    with pytest.raises(ValueError, match="convention must be 'torch'"):
+        nf.dask.batch_norm(x, training=True, convention="tf")
     with pytest.raises(ValueError, match="running_mean and running_var must be None in training"):
         nf.dask.batch_norm(x, running_mean=np.zeros(12), running_var=np.ones(12), training=True)
     with pytest.raises(ValueError, match="running_mean and running_var must be given"):
@@ -437,7 +460,7 @@ def test_a_chunk_costs_no_more_than_two_of_numpys() -> None:
         "maxout": lambda: nf.dask.maxout(x, 2)[0],
         "layer_norm": lambda: nf.dask.layer_norm(x, var),
         "dropout": lambda: nf.dask.dropout(x, rng=0)[0],
-        "batch_norm": lambda: nf.dask.batch_norm(x, None, None, mean, var)[0],
+        "batch_norm": lambda: nf.dask.batch_norm(x, None, None, mean, var, training=False)[0],
     }
     least = dict.fromkeys(calls, float("inf"))
     for _ in range(7):

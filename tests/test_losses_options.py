@@ -166,6 +166,25 @@ def test_class_axes_have_the_bits_of_rows(dtype: type) -> None:
                     assert_same_bits(laid, dz)
 
 
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_sequences_and_samples_in_columns(name: str) -> None:
+    """(B, T, C) is (B T, C), labels as indices or one-hot; the columns of (C, N) are the rows of its transpose."""
+    function, rng = getattr(nf, name), np.random.default_rng(0)
+    z, labels = rng.dirichlet(np.ones(4), (2, 6)), rng.integers(0, 4, (2, 6))
+    loss, dz = function(z.reshape(12, 4), labels.ravel())
+    sequence_loss, sequence_dz = function(z, labels)
+    assert sequence_loss == loss
+    assert_same_bits(sequence_dz, dz.reshape(2, 6, 4))
+    columns = z.reshape(12, 4).T.copy()
+    one_hot = np.eye(4)[labels]
+    for found in (
+        function(columns, labels.ravel(), axis=0),
+        *([] if name == "svm_loss" else [function(columns, one_hot.reshape(12, 4).T, axis=0)]),
+    ):
+        np.testing.assert_allclose(found[0], loss, rtol=1e-15)
+        np.testing.assert_allclose(found[1].T, dz, rtol=1e-15, atol=1e-16)
+
+
 # ---- elements ----
 
 

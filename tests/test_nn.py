@@ -159,7 +159,7 @@ def test_layers_are_their_functions() -> None:
     y, _ = nf.batch_norm(x, None, None, mean, var, training=True, **settings)
     np.testing.assert_array_equal(norm.forward(x, training=True), y)
     np.testing.assert_array_equal([norm.running_mean, norm.running_var], [mean, var])
-    expected = nf.batch_norm(x, None, None, mean, var, eps=1e-3)[0]
+    expected = nf.batch_norm(x, None, None, mean, var, training=False, eps=1e-3)[0]
     np.testing.assert_array_equal(norm.forward(x), expected)
 
 

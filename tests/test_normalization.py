@@ -104,7 +104,7 @@ def test_running_statistics(engine: str, dtype: type) -> None:
     unbiased = (0.75 * 3 + 0.25 * var * 50 / 49).astype(float)
     np.testing.assert_allclose(running_var, unbiased, tolerance)
     kept = running_mean.copy(), running_var.copy()
-    y, saved = nf.batch_norm(x, gamma, beta, running_mean, running_var)
+    y, saved = nf.batch_norm(x, gamma, beta, running_mean, running_var, training=False)
     assert_same_bits(running_mean, kept[0])
     assert_same_bits(running_var, kept[1])
     desired = exact(x, gamma, beta, *(a.astype(np.longdouble) for a in kept)).astype(float)
@@ -114,7 +114,7 @@ def test_running_statistics(engine: str, dtype: type) -> None:
 
 def test_saved_mean_does_not_follow_the_running_mean() -> None:
     x, running_mean, running_var = np.ones((3, 2)), np.zeros(2), np.ones(2)
-    _, saved = nf.batch_norm(x, None, None, running_mean, running_var)
+    _, saved = nf.batch_norm(x, None, None, running_mean, running_var, training=False)
     running_mean += 5
     np.testing.assert_array_equal(saved.mean, 0)
 
@@ -235,7 +235,7 @@ def test_other_input_types() -> None:
     y, saved = nf.batch_norm(np.ones((4, 0)), training=True)
     assert y.shape == (4, 0)
     assert [a.shape for a in nf.batch_norm_backward(y, y, None, saved)] == [(4, 0), (0,), (0,)]
-    assert nf.batch_norm(np.ones((0, 3)), None, None, np.ones(3), np.ones(3))[0].shape == (0, 3)
+    assert nf.batch_norm(np.ones((0, 3)), None, None, *np.ones((2, 3)), training=False)[0].size == 0
 
 
 X = np.arange(12.0).reshape(4, 3)
@@ -302,7 +302,9 @@ def test_errors_change_nothing(
 
 
 def test_one_row_in_inference() -> None:
-    y, _ = nf.batch_norm(np.ones((1, 3)), None, None, np.zeros(3), np.ones(3), eps=3.0)
+    y, _ = nf.batch_norm(
+        np.ones((1, 3)), None, None, np.zeros(3), np.ones(3), training=False, eps=3.0
+    )
     np.testing.assert_array_equal(y, 0.5)
 
 
@@ -493,7 +495,9 @@ def test_relu_at_zero_nan_and_infinity(isa: str, channels_last: bool) -> None:
     kept = np.array([[1.0, 0], [1, 1], [1, 0], [0, 0]], np.float32)
     running = np.zeros(2), np.ones(2)
     arrays = (x, kept) if channels_last else (x.T[None], kept.T[None])
-    y, saved = nf.batch_norm(arrays[0], None, None, *running, activation="relu", eps=1e-30)
+    y, saved = nf.batch_norm(
+        arrays[0], None, None, *running, training=False, activation="relu", eps=1e-30
+    )
     np.testing.assert_array_equal(y, nf.relu(arrays[0]))
     dx = nf.batch_norm_backward(np.ones_like(arrays[0]), arrays[0], None, saved)[0]
     np.testing.assert_array_equal(dx, arrays[1])
@@ -566,7 +570,9 @@ def test_cumulative_average_and_correction() -> None:
     assert count == 5
     np.testing.assert_allclose(running_mean, np.mean([x.mean(axis=(0, 2)) for x in batches], 0))
     np.testing.assert_allclose(running_var, np.mean([x.var(axis=(0, 2)) for x in batches], 0))
-    nf.batch_norm(batches[0], None, None, running_mean, running_var, num_batches_tracked=count)
+    nf.batch_norm(
+        batches[0], None, None, running_mean, running_var, training=False, num_batches_tracked=count
+    )
     assert count == 5
 
 
@@ -638,7 +644,7 @@ def test_merged_statistics_are_those_of_the_whole(seed: int, cuts: list[int]) ->
     np.testing.assert_allclose(merged.m2, whole.m2, rtol=1e-13)
     tree = nf.merge_stats(nf.merge_stats(*pieces[:1]), nf.merge_stats(*pieces))
     assert tree.count == pieces[0].count + 240
-    y, _ = nf.batch_norm(x, None, None, merged.mean, merged.var)
+    y, _ = nf.batch_norm(x, None, None, merged.mean, merged.var, training=False)
     exact = nf.batch_norm(x, training=True)[0]
     np.testing.assert_allclose(y, exact, rtol=3e-7, atol=1e-12)
 
@@ -665,7 +671,7 @@ def test_folding(dtype: type) -> None:
     w = rng.standard_normal((8, 5)).astype(dtype)
     bias, gamma, beta, mean = rng.standard_normal((4, 5)).astype(dtype)
     var = rng.uniform(0.5, 2, 5).astype(dtype)
-    expected = nf.batch_norm(x @ w + bias, gamma, beta, mean, var)[0]
+    expected = nf.batch_norm(x @ w + bias, gamma, beta, mean, var, training=False)[0]
     tolerance = 50 * np.finfo(dtype).eps
     for weight, axis in ((w, 1), (w.T, 0), (w[:, :, None, None], -3)):
         folded, shift = nf.fold_batch_norm(weight, bias, gamma, beta, mean, var, axis=axis)
@@ -682,3 +688,168 @@ def test_folding(dtype: type) -> None:
         keywords = {"gamma": gamma, "beta": beta, "mean": mean, "var": var, "axis": 1, **changes}
         with pytest.raises(ValueError, match=message):
             nf.fold_batch_norm(w, bias, **keywords)
+
+
+# ---- conventions, and what people bring along ----
+
+OF_OLD_VALUE = {"torch": 0.9, "keras": 0.99, "cs231n": 0.9}
+
+
+@pytest.mark.parametrize("convention", OF_OLD_VALUE)
+def test_conventions(convention: Any) -> None:
+    """Each system's defaults, for the function and for the layer; what is given wins, in that system's sense."""
+    x = np.random.default_rng(0).normal(3, 2, (6, 4))
+    eps = 1e-3 if convention == "keras" else EPS
+    n = 6 if convention != "torch" else 5  # by which the variance is divided
+    for options, old, desired_eps, divisor in (
+        ({}, OF_OLD_VALUE[convention], eps, n),
+        ({"momentum": 0.75}, 0.25 if convention == "torch" else 0.75, eps, n),
+        ({"momentum": 1}, 0.0 if convention == "torch" else 1.0, eps, n),
+        ({"eps": 0.5, "running_var_correction": 1}, OF_OLD_VALUE[convention], 0.5, 5),
+    ):
+        mean, var = np.full(4, 2.0), np.full(4, 3.0)
+        given_settings: dict[str, Any] = {"convention": convention, **options}
+        y, _ = nf.batch_norm(x, None, None, mean, var, training=True, **given_settings)
+        deviations = x - x.mean(axis=0)
+        np.testing.assert_allclose(y, deviations / np.sqrt(x.var(axis=0) + desired_eps))
+        np.testing.assert_allclose(mean, old * 2 + (1 - old) * x.mean(axis=0), rtol=1e-14)
+        unbiased = (deviations**2).sum(axis=0) / divisor
+        np.testing.assert_allclose(var, old * 3 + (1 - old) * unbiased, rtol=1e-14)
+        layer = nf.nn.BatchNorm(4, dtype=np.float64, **given_settings)
+        layer.running_mean, layer.running_var = np.full(4, 2.0), np.full(4, 3.0)
+        net = nf.nn.Sequential(layer, nf.nn.ReLU())  # fused
+        assert_same_bits(net.forward(x, training=True), nf.relu(y))
+        assert_same_bits(layer.running_mean, mean)
+        assert_same_bits(layer.running_var, var)
+        inferred = nf.batch_norm(x, None, None, mean, var, training=False, **given_settings)[0]
+        assert_same_bits(layer.forward(x), inferred)
+        # As training in shards does.
+        layer.running_mean, layer.running_var = np.full(4, 2.0), np.full(4, 3.0)
+        layer._move_running(nf.batch_norm_stats(x))
+        np.testing.assert_allclose(layer.running_mean, mean, rtol=1e-14)
+        np.testing.assert_allclose(layer.running_var, var, rtol=1e-14)
+
+
+def test_the_average_over_all_batches_has_no_convention() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (6, 4))
+    found = []
+    for convention in ("torch", "cs231n"):
+        layer = nf.nn.BatchNorm(
+            4, momentum=None, running_var_correction=0, convention=convention, dtype=np.float64
+        )
+        layer.forward(x, training=True)
+        layer.forward(2 * x, training=True)
+        found.append(layer.running_var.copy())
+    assert_same_bits(*found)
+
+
+def test_errors_of_conventions() -> None:
+    for make in (
+        lambda **k: nf.batch_norm(X, training=True, **k),
+        lambda **k: nf.nn.BatchNorm(3, **k),
+    ):
+        with pytest.raises(
+            ValueError, match="convention must be 'torch', 'keras' or 'cs231n', got 'tf'"
+        ):
+            make(convention="tf")
+        with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 1.5"):
+            make(convention="keras", momentum=1.5)
+        with pytest.raises(TypeError, match="momentum must be a real number, got str"):
+            make(convention="keras", momentum="x")
+        with pytest.raises(ValueError, match="running_var_correction must be 0 or 1, got 2"):
+            make(convention="cs231n", running_var_correction=2)
+
+
+def test_training_may_not_be_forgotten_beside_running_statistics() -> None:
+    running = np.zeros(3), np.ones(3)
+    for statistics_given in (running, (running[0], None), (None, running[1])):
+        with pytest.raises(
+            TypeError, match="training must be given with running_mean and running_var: "
+        ):
+            nf.batch_norm(X, None, None, *statistics_given)
+    assert_same_bits(np.array(running), np.array([np.zeros(3), np.ones(3)]))
+    assert not nf.batch_norm(X, None, None, *running, training=False)[1].training
+    with pytest.raises(ValueError, match="must be given when training=False"):
+        nf.batch_norm(X, training=False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "axis", "of_parameters"),
+    [
+        ((6, 4), 1, (1, 4)),
+        ((6, 4), -1, (1, 1, 4)),
+        ((4, 6), 0, (4, 1)),  # columns as samples
+        ((4, 6), 0, (1, 4)),
+        ((3, 4, 2, 5), 1, (1, 4, 1, 1)),
+        ((3, 4, 2, 5), 1, (4, 1, 1)),
+        ((3, 4, 2, 5), 1, (1, 4)),
+        ((3, 2, 5, 4), -1, (1, 1, 1, 4)),
+        ((6, 1), 1, (1, 1)),
+    ],
+)
+def test_parameters_of_other_shapes(
+    shape: tuple[int, ...], axis: int, of_parameters: tuple[int, ...], dtype: type
+) -> None:
+    """gamma, beta and running statistics as (1, C) or as they broadcast to x; gradients come back like gamma."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(3, 2, (2, *shape)).astype(dtype)
+    parameters = rng.uniform(0.5, 2, (4, shape[axis])).astype(dtype)
+    flat, shaped = parameters.copy(), [row.reshape(of_parameters) for row in parameters.copy()]
+    for training in (True, False):
+        expected, saved = nf.batch_norm(x, *flat, training=training, axis=axis)
+        y, same = nf.batch_norm(x, *shaped, training=training, axis=axis)
+        assert_same_bits(y, expected)
+        for found, row in zip(shaped, flat, strict=True):
+            assert_same_bits(found.ravel(), row)
+        gradients = nf.batch_norm_backward(dy, x, flat[0], saved)
+        out = (np.empty_like(x), np.empty_like(shaped[0]), np.empty(of_parameters[::-1], dtype).T)
+        for gradients_out in (None, out):
+            found_dx, *found = nf.batch_norm_backward(dy, x, shaped[0], same, out=gradients_out)
+            assert_same_bits(found_dx, gradients[0])
+            for gradient, row in zip(found, gradients[1:], strict=True):
+                assert gradient.shape == of_parameters
+                assert_same_bits(gradient.ravel(), row)
+            assert gradients_out is None or (found[0] is out[1] and found[1] is out[2])
+
+
+def test_parameters_of_group_norm_and_folding_as_rows() -> None:
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 3, 4, 2, 5))
+    gamma, beta = rng.uniform(0.5, 2, (2, 1, 4, 1, 1))
+    y, saved = nf.group_norm(x, 2, gamma, beta)
+    expected, flat_saved = nf.group_norm(x, 2, gamma.ravel(), beta.ravel())
+    assert_same_bits(y, expected)
+    found = nf.group_norm_backward(dy, x, gamma, saved)
+    expected_gradients = nf.group_norm_backward(dy, x, gamma.ravel(), flat_saved)
+    for made, desired in zip(found[1:], expected_gradients[1:], strict=True):
+        assert made.shape == gamma.shape
+        assert_same_bits(made.ravel(), desired)
+    row = rng.uniform(1, 2, (1, 4))
+    weight = rng.standard_normal((3, 4))
+    folded = nf.fold_batch_norm(weight, None, row, row, row, row, axis=1)
+    for made, desired in zip(
+        folded, nf.fold_batch_norm(weight, None, *4 * [row[0]], axis=1), strict=True
+    ):
+        assert_same_bits(made, desired)
+
+
+def test_parameters_of_wrong_shapes() -> None:
+    row = np.ones((1, 3))
+    for gamma, beta, message in (
+        (np.ones((3, 1)), None, r"gamma must have shape \(3,\), got \(3, 1\)"),
+        (np.ones((2, 3)), None, r"gamma must have shape \(3,\), got \(2, 3\)"),
+        (np.ones((1, 4)), None, r"gamma must have shape \(3,\), got \(1, 4\)"),
+        (1.0, None, r"gamma must have shape \(3,\), got \(\)"),
+        (row, row[0], r"beta must have the shape of gamma, \(1, 3\), got \(3,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nf.batch_norm(X, gamma, beta, training=True)
+    # A matrix has two axes, whatever it is asked for.
+    matrix = np.array([[1.0, 2.0, 3.0]]).view(np.matrix)
+    y, saved = nf.batch_norm(X, matrix, matrix, training=True)
+    assert_same_bits(y, nf.batch_norm(X, np.arange(1.0, 4), np.arange(1.0, 4), training=True)[0])
+    assert nf.batch_norm_backward(X, X, matrix, saved)[1].shape == (1, 3)
+    memory = np.zeros((1, 6))
+    with pytest.raises(ValueError, match="running_mean and running_var must not share memory"):
+        nf.batch_norm(X, None, None, memory[:, :3], memory[:, 2:5], training=True)

@@ -75,16 +75,72 @@ void copy_doubles(const Array& from, double* to) {
 }
 
 using Doubles = std::vector<double>;
+using Shape = std::vector<std::ptrdiff_t>;
 
-// One double a channel: the given values, or `missing` everywhere.
-Doubles read_channels(py::handle value, std::ptrdiff_t channels, double missing, const char* name) {
-  Doubles values(static_cast<std::size_t>(channels), missing);
+Shape shape_of(const Array& array) { return {PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + array.ndim()}; }
+
+// A view with one axis of an array with one value a channel: of shape (C,), (1, C), or one that broadcasts to x, as
+// (1, C, 1, 1) and, where the samples are columns, (C, 1).
+Array vector_of(const Array& given, const Array& x, int channel, const char* name) {
+  const npy_intp channels = x.shape(channel);
+  const int last = given.ndim() - 1, broadcast = given.ndim() - (x.ndim() - channel);
+  const auto lies_along = [&](int axis) { return axis >= 0 && given.shape(axis) == channels; };
+  const int axis = lies_along(last) ? last : broadcast;
+  if (last < 1 || given.size() != channels || !lies_along(axis)) {
+    require_shape(given, {channels}, name);
+    return given;
+  }
+  npy_intp stride = given.stride(axis);
+  // A plain ndarray, as a matrix has two axes whatever it is asked for.
+  PyObject* view = PyArray_New(&PyArray_Type, 1, &channels, given.dtype(), &stride, given.data(), 0,
+                               PyArray_FLAGS(given.get()) & NPY_ARRAY_WRITEABLE, nullptr);
+  if (!view) throw py::error_already_set();
+  const Array vector(py::reinterpret_steal<py::object>(view));
+  if (PyArray_SetBaseObject(vector.get(), given.object().inc_ref().ptr()) != 0) throw py::error_already_set();
+  return vector;
+}
+
+// One double a channel: the given values, or `missing` everywhere. `shape` becomes that of an array with other axes.
+Doubles read_channels(py::handle value, const Array& x, int channel, double missing, const char* name,
+                      Shape* shape = nullptr) {
+  Doubles values(static_cast<std::size_t>(x.shape(channel)), missing);
   if (value.is_none()) return values;
-  const Array given = read_floats(value, name);
-  require_shape(given, {channels}, name);
-  given.is_float64() ? copy_doubles<double>(given, values.data()) : copy_doubles<float>(given, values.data());
+  const Array given = read_floats(value, name), vector = vector_of(given, x, channel, name);
+  if (shape && given.ndim() != 1) *shape = shape_of(given);
+  given.is_float64() ? copy_doubles<double>(vector, values.data()) : copy_doubles<float>(vector, values.data());
   return values;
 }
+
+// Scale and shift. Their gradients have the shape of the scale, so the shift must have it, too.
+struct Affine {
+  Doubles gamma, beta;
+
+  Affine(py::handle gamma_in, py::handle beta_in, const Array& x, int channel) {
+    Shape shape, beta_shape;
+    gamma = read_channels(gamma_in, x, channel, 1, "gamma", &shape);
+    beta = read_channels(beta_in, x, channel, 0, "beta", &beta_shape);
+    if (gamma_in.is_none() || beta_in.is_none() || beta_shape == shape) return;
+    const Shape vector{x.shape(channel)};
+    throw py::value_error("beta must have the shape of gamma, " + shape_text(shape.empty() ? vector : shape) +
+                          ", got " + shape_text(beta_shape.empty() ? vector : beta_shape));
+  }
+};
+
+// Where the gradient with respect to scale or shift goes: `out`, or a new array of the shape that read_channels found.
+struct ParameterGradient {
+  Array array, vector;
+
+  ParameterGradient(py::handle out, const Array& x, int channel, const Shape& shape, const char* name,
+                    std::initializer_list<Apart> others)
+      : array(!out.is_none()  ? written(out, parameter_dtype(x), name)
+              : shape.empty() ? new_array({x.shape(channel)}, parameter_dtype(x))
+                              : new_array(shape, parameter_dtype(x))),
+        vector(vector_of(array, x, channel, name)) {
+    if (out.is_none()) return;
+    for (const auto& [other, other_name] : others)
+      if (*other) require_disjoint(array, name, *other, other_name);
+  }
+};
 
 // An argument that no output may overlap; empty where it was no array.
 Array given_array(py::handle value) {
@@ -92,10 +148,9 @@ Array given_array(py::handle value) {
 }
 
 // A running statistic that training updates, or an empty Array for None.
-Array running(py::handle value, const Array& x, std::ptrdiff_t channels, const char* name) {
+Array running(py::handle value, const Array& x, int channel, const char* name) {
   if (value.is_none()) return {};
-  const Array array = written(value, parameter_dtype(x), name);
-  require_shape(array, {channels}, name);
+  const Array array = vector_of(written(value, parameter_dtype(x), name), x, channel, name);
   require_disjoint(array, name, x, "x");
   return array;
 }
@@ -207,8 +262,7 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     throw py::value_error("x must have at least 2 values a channel in training, got shape " + shape_text(x));
   require_eps(eps);
   require_momentum(momentum);
-  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma"),
-                beta = read_channels(beta_in, channels, 0, "beta");
+  const auto [gamma, beta] = Affine(gamma_in, beta_in, x, channel);
   if (running_mean_in.is_none() != running_var_in.is_none())
     throw py::value_error("running_mean and running_var must be given together");
   if (!training && running_mean_in.is_none())
@@ -221,12 +275,13 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
 
   Array running_mean, running_var;
   Result result;
-  const Doubles given_mean = read_channels(running_mean_in, channels, 0, "running_mean");
-  Doubles variance = read_channels(running_var_in, channels, 1, "running_var");  // in training the batch's replaces it
+  const Doubles given_mean = read_channels(running_mean_in, x, channel, 0, "running_mean");
+  Doubles variance =
+      read_channels(running_var_in, x, channel, 1, "running_var");  // in training the batch's replaces it
   require_statistics(variance);
   if (training) {
-    running_mean = running(running_mean_in, x, channels, "running_mean");
-    running_var = running(running_var_in, x, channels, "running_var");
+    running_mean = running(running_mean_in, x, channel, "running_mean");
+    running_var = running(running_var_in, x, channel, "running_var");
     if (running_mean) require_disjoint(running_mean, "running_mean", running_var, "running_var");
   }
   result.y = output(out, x, "out", "x");
@@ -266,6 +321,7 @@ struct GradientInputs {
   Array x, dy;
   int channel;
   std::ptrdiff_t channels;
+  Shape parameter_shape;
   Doubles gamma, mean, inv_std;
 
   GradientInputs(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in, py::handle inv_std_in,
@@ -274,9 +330,9 @@ struct GradientInputs {
         dy(read_as(dy_in, x.dtype(), "dy")),
         channel(channel_axis(x, axis)),
         channels(x.shape(channel)),
-        gamma(read_channels(gamma_in, channels, 1, "gamma")),
-        mean(read_channels(mean_in, channels, 0, "saved.mean")),
-        inv_std(read_channels(inv_std_in, channels, 1, "saved.inv_std")) {
+        gamma(read_channels(gamma_in, x, channel, 1, "gamma", &parameter_shape)),
+        mean(read_channels(mean_in, x, channel, 0, "saved.mean")),
+        inv_std(read_channels(inv_std_in, x, channel, 1, "saved.inv_std")) {
     require_shape(dy, x, "dy", "x");
   }
 
@@ -314,11 +370,11 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
     require_disjoint(dadd, "out[3]", dx, "out[0]");
   }
   const auto parameter = [&](py::handle out, const char* name) {
-    return output(out, {inputs.channels}, parameter_dtype(x), name,
-                  {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}, {&given_gamma, "gamma"}});
+    return ParameterGradient(out, x, inputs.channel, inputs.parameter_shape, name,
+                             {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&dadd, "out[3]"}, {&given_gamma, "gamma"}});
   };
-  const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
-  require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
+  const ParameterGradient dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
+  require_disjoint(dgamma.array, "out[1]", dbeta.array, "out[2]");
 
   const bool masked = !mask_in.is_none();
   Normalization norm = inputs.problem(&dx, dadd ? &dadd : nullptr, masked);
@@ -329,10 +385,10 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
     py::gil_scoped_release release;
     gradients = normalise_backward(x.floating(), norm, training);
   }
-  store(dgamma, gradients.dgamma);
-  store(dbeta, gradients.dbeta);
-  if (!add) return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
-  return py::make_tuple(dx.object(), dgamma.object(), dbeta.object(), dadd ? dadd.object() : dy.object());
+  store(dgamma.vector, gradients.dgamma);
+  store(dbeta.vector, gradients.dbeta);
+  if (!add) return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object());
+  return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object(), dadd ? dadd.object() : dy.object());
 }
 
 // Count, mean and sum of squares about it, a channel each.
@@ -381,8 +437,8 @@ py::object batch_norm_input_gradient(py::handle dy_in, py::handle x_in, py::hand
                                      py::handle inv_std_in, py::handle dgamma_in, py::handle dbeta_in,
                                      std::ptrdiff_t count, int axis) {
   const GradientInputs inputs(dy_in, x_in, gamma_in, mean_in, inv_std_in, axis);
-  const Doubles dgamma = read_channels(dgamma_in, inputs.channels, 0, "dgamma"),
-                dbeta = read_channels(dbeta_in, inputs.channels, 0, "dbeta");
+  const Doubles dgamma = read_channels(dgamma_in, inputs.x, inputs.channel, 0, "dgamma"),
+                dbeta = read_channels(dbeta_in, inputs.x, inputs.channel, 0, "dbeta");
   const Array dx = new_array(inputs.x, inputs.x.dtype());
   {
     py::gil_scoped_release release;
@@ -404,9 +460,7 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   const Array x = read_floats_or_float16(x_in, "x");
   require_groups(x, groups);
   require_eps(eps);
-  const std::ptrdiff_t channels = x.shape(1);
-  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma"),
-                beta = read_channels(beta_in, channels, 0, "beta");
+  const auto [gamma, beta] = Affine(gamma_in, beta_in, x, 1);
   const Array y = output(out, x, "out", "x");
   const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), variance = new_array(mean, NPY_FLOAT64),
               inv_std = new_array(mean, NPY_FLOAT64);
@@ -428,8 +482,8 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   const Array dy = read_as(dy_in, x.dtype(), "dy");
   require_groups(x, groups);
   require_shape(dy, x, "dy", "x");
-  const std::ptrdiff_t channels = x.shape(1);
-  const Doubles gamma = read_channels(gamma_in, channels, 1, "gamma");
+  Shape parameter_shape;
+  const Doubles gamma = read_channels(gamma_in, x, 1, 1, "gamma", &parameter_shape);
   const Array mean = contiguous(read_as(mean_in, NPY_FLOAT64, "saved.mean")),
               inv_std = contiguous(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(mean, {x.shape(0), groups}, "saved.mean");
@@ -439,11 +493,11 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   require_disjoint(dx, "out[0]", mean, "saved.mean");
   require_disjoint(dx, "out[0]", inv_std, "saved.inv_std");
   const auto parameter = [&](py::handle out, const char* name) {
-    return output(out, {channels}, parameter_dtype(x), name,
-                  {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&given_gamma, "gamma"}});
+    return ParameterGradient(out, x, 1, parameter_shape, name,
+                             {{&x, "x"}, {&dy, "dy"}, {&dx, "out[0]"}, {&given_gamma, "gamma"}});
   };
-  const Array dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
-  require_disjoint(dgamma, "out[1]", dbeta, "out[2]");
+  const ParameterGradient dgamma = parameter(dgamma_out, "out[1]"), dbeta = parameter(dbeta_out, "out[2]");
+  require_disjoint(dgamma.array, "out[1]", dbeta.array, "out[2]");
 
   Normalization norm = groups_of({&dy, &x, &dx, nullptr}, groups);
   norm.gamma = gamma.data();
@@ -454,9 +508,9 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
     py::gil_scoped_release release;
     gradients = normalise_backward(x.floating(), norm, true);
   }
-  store(dgamma, gradients.dgamma);
-  store(dbeta, gradients.dbeta);
-  return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
+  store(dgamma.vector, gradients.dgamma);
+  store(dbeta.vector, gradients.dbeta);
+  return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object());
 }
 
 }  // namespace

@@ -23,9 +23,22 @@ def is_foreign(value: Any) -> bool:
 
 def scalar_for(value: Any, array: Any) -> Any:
     """A Python float as a scalar that does not promote a foreign array, whose library may make an array of it first."""
-    dtypes = [array.dtype] if hasattr(array, "dtype") else list(getattr(array, "dtypes", []))
+    dtypes = _dtypes_of(array)
     narrow = bool(dtypes) and all(dtype in (np.float16, np.float32) for dtype in dtypes)
     return np.float32(value) if narrow else value
+
+
+def operand_for(value: float, array: Any) -> Any:
+    """A Python float as an operand that does not promote an array: a scalar of the dtype of a foreign one."""
+    dtypes = _dtypes_of(array) if is_foreign(array) else []
+    floating = bool(dtypes) and all(
+        isinstance(dtype, np.dtype) and dtype.kind == "f" for dtype in dtypes
+    )
+    return np.result_type(*dtypes).type(value) if floating else value
+
+
+def _dtypes_of(array: Any) -> list[Any]:
+    return [array.dtype] if hasattr(array, "dtype") else list(getattr(array, "dtypes", []))
 
 
 def has_axes(value: Any) -> bool:

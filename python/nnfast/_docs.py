@@ -49,6 +49,7 @@ def like(other: Callable[..., Any]) -> Callable[[Function], Function]:
 
 
 _DY = "Gradient of the loss with respect to y."
+_NO_Y = "y : None\n    No array: the gradient does not follow from y."
 
 
 def _errors(type_error: str, value_error: str) -> str:
@@ -71,7 +72,7 @@ _SLOPES = """weight : array_like
     ``weight[:, None, None]``.{}
 """
 _OF_BACKWARD = {
-    "negative_slope": ", as given to the forward function; not negative, since y would not tell x's side",
+    "negative_slope": ", as given to the forward function; not negative, unless x is given: y would not tell its side",
     "alpha": ", as given to the forward function; positive, since y would not tell x's side",
 }
 _APPROXIMATE = """approximate : {{"none", "tanh"}}, default "none"
@@ -101,20 +102,40 @@ def activation(row: Activation, example: Example) -> str:
 
 def activation_backward(row: Activation, example: Example) -> str:
     """The docstring of its gradient."""
-    saved = {"x": "was given", "y": "returned"}[row.saves]
+    given, returned = f"What {row.name} was given", f"What {row.name} returned"
+    if row.saves == "y":
+        saved = f"y : array_like\n    {returned}.\n"
+        other = f"x : array_like, optional\n    {given}, by keyword in place of y, which follows from it."
+    elif row.slope_of_y:
+        saved = f"x : array_like\n    {given}.\n"
+        other = f"""y : array_like, optional
+    {returned}, by keyword in place of x. The gradient is ``dy * ({row.slope_of_y})`` then: as exact as y, in which
+    digits of x may be lost."""
+    else:
+        saved = f"x : array_like\n    {given}.\n"
+        other = _NO_Y
+    either = len(row.takes) > 1
+    wrong = "both or neither of x and y are given" if either else "y is given, or x is not"
     return page(
         f"Gradient of {row.name}: ``{row.gradient}``.",
         {
-            "Parameters": f"dy : array_like of float16, float32 or float64\n    {_DY}\n"
-            f"{row.saves} : array_like\n    What {row.name} {saved}.\n"
+            "Parameters": f"dy : array_like of float16, float32 or float64\n    {_DY}\n{saved}"
             + _parameters(row, backward=True)
-            + _KEYWORDS.format("; ``out=dy`` is allowed"),
+            + _KEYWORDS.format("; ``out=dy`` is allowed")
+            + f"\n{other}",
             "Returns": "dx : ndarray or scalar of the broadcast shape and dtype\n"
             "    Within 2 ULP of the larger of ``|dx|`` and ``|dy| / 8``.",
-            "Raises": _raises(row),
+            "Raises": _raises(row, f"{wrong}, or "),
+            "Notes": f"The NumPy ufunc below it is ``{row.name}_backward.ufunc``.",
         },
         example,
     )
+
+
+def backward_ufunc(row: Activation) -> str:
+    """The docstring of the ufunc of its gradient, below the function."""
+    function = f"nnfast.{row.name.removesuffix('_tanh')}_backward"
+    return f"The ufunc below {function}: takes dy, {row.saves} and the parameters by position."
 
 
 def activation_layer(name: str, layer: str) -> str:
@@ -176,13 +197,13 @@ def _exact(row: Activation) -> str:
     return f"\n    Exactly {points}." if points else ""
 
 
-def _raises(row: Activation) -> str:
+def _raises(row: Activation, also: str = "") -> str:
     """Errors: those of every ufunc, and of parameters."""
     names = " or ".join(row.params)
     not_real = f", or {names} is not" if names else ""
     out_of_range = f", or {names} is out of its range" if names else ""
     return _errors(
-        f"an array is not of real numbers{not_real}, or out cannot take the dtype",
+        f"{also}an array is not of real numbers{not_real}, or out cannot take the dtype",
         f"shapes do not broadcast, or out is read-only or too small{out_of_range}",
     )
 
@@ -216,11 +237,16 @@ out : ndarray of x's shape and dtype, optional
 
 def biased_backward(name: str, saves: str, example: Example) -> str:
     """The docstring of bias_<name>_backward, which takes y, or x and the bias."""
-    saved = {
-        "y": f"y : array_like, shape (..., n)\n    What bias_{name} returned.\n",
-        "x": "x : array_like, shape (..., n)\nbias : array_like, shape (n,)\n"
-        f"    What bias_{name} was given.\n",
-    }[saves]
+    x_and_bias = f"""x : array_like, shape (..., n){{0}}
+bias : array_like, shape (n,){{0}}
+    What bias_{name} was given"""
+    if saves == "y":
+        saved = f"y : array_like, shape (..., n)\n    What bias_{name} returned.\n"
+        saved += f"{x_and_bias.format(', optional')}, by keyword in place of y, which is computed again.\n"
+        wrong = "both or neither of x and y are given, or x without bias"
+    else:
+        saved = x_and_bias.format("") + f".\n{_NO_Y}\n"
+        wrong = "y is given, or x or bias is not"
     return page(
         f"Gradients of bias_{name} with respect to x and to the bias, from one pass.",
         {
@@ -233,7 +259,7 @@ def biased_backward(name: str, saves: str, example: Example) -> str:
 dbias : ndarray, shape (n,)
     The sum of dx over all axes but the last, in float64 and in an order that only the shape decides.""",
             "Raises": _errors(
-                "an array is not of real numbers or out has another dtype",
+                f"{wrong}, or an array is not of real numbers or out has another dtype",
                 "shapes do not match, or out is read-only or overlaps an input without being dy",
             ),
         },
@@ -259,10 +285,11 @@ def gate(name: str) -> str:
     {_DY}
 x : array_like, shape (..., 2 * n, ...)
     What {row.name} was given.
-{_AXIS}out : ndarray of x's dtype, shape (..., 2 * n, ...), optional""",
+{_AXIS}{_NO_Y}
+out : ndarray of x's dtype, shape (..., 2 * n, ...), optional""",
                 "Returns": "dx : ndarray, shape (..., 2 * n, ...)",
                 "Raises": _errors(
-                    "an array is not of real numbers or a masked array, or out has another dtype",
+                    "y is given or x is not, an array is not of real numbers or is masked, or out has another dtype",
                     "shapes do not match, or out is read-only or overlaps an input",
                 ),
             },

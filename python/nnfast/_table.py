@@ -22,6 +22,7 @@ class Activation(NamedTuple):
     exact       pairs (x, y) that hold exactly
     low, high   bounds of y that no rounding leaves
     note        what else a user should know
+    slope_of_y  dy/dx by y, where the gradient takes x but follows from y too
     """
 
     name: str
@@ -36,6 +37,14 @@ class Activation(NamedTuple):
     low: float = -INF
     high: float = INF
     note: str = ""
+    slope_of_y: str = ""
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What the gradient can be computed from, what it takes by position first."""
+        if self.saves == "y":
+            return ("y", "x")
+        return ("x", "y") if self.slope_of_y else ("x",)
 
     @property
     def ufunc(self) -> str:
@@ -123,6 +132,7 @@ TABLE = {
             low=0,
             high=1,
             note="Old Keras uses a slope of 0.2. The gradient at both kinks is 0.",
+            slope_of_y="1 / 6 where 0 < y < 1, else 0",
         ),
         Activation(
             "hardswish",
@@ -197,6 +207,7 @@ TABLE = {
             exact=((-INF, -INF), (INF, 0)),
             high=0,
             note=TAIL,
+            slope_of_y="-expm1(y)",
         ),
         Activation(
             "softplus",
@@ -210,6 +221,7 @@ TABLE = {
             exact=((-INF, 0), (INF, INF)),
             low=0,
             note=TAIL + " The bound is that of beta 1: another one rounds beta * x first.",
+            slope_of_y="-expm1(-beta * y)",
         ),
         Activation(
             "tanh",
@@ -269,6 +281,7 @@ TABLE = {
             exact=((-INF, -1), (0, 0), (-0.0, -0.0), (1, 0.5), (INF, 1)),
             low=-1,
             high=1,
+            slope_of_y="(1 - abs(y))**2",
         ),
         Activation(
             "gelu",

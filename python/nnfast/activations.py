@@ -1,17 +1,21 @@
 """Activations and their gradients.
 
-Those without an optional parameter are NumPy ufuncs; the others are functions over ufuncs and take every keyword of one
-(``out=``, ``where=``, ``dtype=``...). A gradient is ``<name>_backward(dy, saved)``, where ``saved`` is the output ``y``
-where the gradient follows from it, so that a training step may overwrite x, and the input ``x`` elsewhere. ``TABLE``
-says of each what it is: formula, parameters, what is saved, error bound, exact points.
+Those without an optional parameter are NumPy ufuncs; the others, and the gradients, are functions over ufuncs and take
+every keyword of one (``out=``, ``where=``, ``dtype=``...). A gradient is ``<name>_backward(dy, saved)``: ``saved`` is
+the output ``y`` where the gradient follows from it, so that a training step may overwrite x, and the input ``x``
+elsewhere; ``x=`` or ``y=`` say which one is given. ``<name>_backward.ufunc`` is the ufunc. ``TABLE`` says of each what
+it is: formula, parameters, what is saved, error bound, exact points.
 """
 
+from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _docs, _labels
+from nnfast import _arrays, _checks, _docs, _gradients, _labels
+from nnfast._gradients import Backward
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
@@ -19,6 +23,7 @@ from nnfast._table import Activation as Activation
 __all__ = [
     "celu",
     "celu_backward",
+    "derivative",
     "elu",
     "elu_backward",
     "gelu",
@@ -135,43 +140,28 @@ def _doc(name: str) -> str:
 
 
 _ufuncs: dict[str, np.ufunc] = _core.make_activations(
-    {
-        row.ufunc + suffix: _doc(row.name + suffix)
-        for row in TABLE.values()
-        for suffix in ("", "_backward")
-    }
+    {row.ufunc: _doc(row.name) for row in TABLE.values()}
+    | {f"{row.ufunc}_backward": _docs.backward_ufunc(row) for row in TABLE.values()}
 )
 
 hardsigmoid = _ufuncs["hardsigmoid"]
-hardsigmoid_backward = _ufuncs["hardsigmoid_backward"]
 hardswish = _ufuncs["hardswish"]
-hardswish_backward = _ufuncs["hardswish_backward"]
 logsigmoid = _ufuncs["logsigmoid"]
-logsigmoid_backward = _ufuncs["logsigmoid_backward"]
 mish = _ufuncs["mish"]
-mish_backward = _ufuncs["mish_backward"]
 relu = _ufuncs["relu"]
-relu_backward = _ufuncs["relu_backward"]
 relu6 = _ufuncs["relu6"]
-relu6_backward = _ufuncs["relu6_backward"]
 selu = _ufuncs["selu"]
-selu_backward = _ufuncs["selu_backward"]
 sigmoid = _ufuncs["sigmoid"]
-sigmoid_backward = _ufuncs["sigmoid_backward"]
 silu = _ufuncs["silu"]
-silu_backward = _ufuncs["silu_backward"]
 softsign = _ufuncs["softsign"]
-softsign_backward = _ufuncs["softsign_backward"]
 tanh = _ufuncs["tanh"]
-tanh_backward = _ufuncs["tanh_backward"]
 tanhshrink = _ufuncs["tanhshrink"]
-tanhshrink_backward = _ufuncs["tanhshrink_backward"]
 
 # Ufuncs under a Python function: pickle finds them here by their names.
 globals().update({name: ufunc for name, ufunc in _ufuncs.items() if name.startswith("_")})
 
 # doctest does not look into ufuncs by itself.
-__test__ = {name: ufunc.__doc__ for name, ufunc in _ufuncs.items() if not name.startswith("_")}
+__test__ = {name: _ufuncs[name].__doc__ for name in TABLE if name in _ufuncs}
 
 
 _documented = _docs.documented(_doc)
@@ -179,9 +169,133 @@ _documented = _docs.documented(_doc)
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
     """Call the ufunc with parameters that do not promote the dtype of the arrays."""
-    if any(map(_arrays.is_foreign, arrays)):
-        params = tuple(_arrays.scalar_for(value, arrays[0]) for value in params)
+    foreign = next(filter(_arrays.is_foreign, arrays), None)
+    if foreign is not None:
+        params = tuple(_arrays.scalar_for(value, foreign) for value in params)
     return _ufuncs[name](*arrays, *params, **keywords)
+
+
+# ---- gradients from x or from y ----
+
+# Their kernels compare y with constants that x is on the same side of.
+_PIECEWISE = {"relu", "relu6", "hardtanh", "leaky_relu"}
+
+# Row.slope_of_y of the table.
+_SLOPES: dict[str, Callable[..., Any]] = {
+    "hardsigmoid": lambda y: _call(
+        "_hardtanh_backward", (_arrays.operand_for(1 / 6, y), y), (0.0, 1.0), {}
+    ),
+    "logsigmoid": lambda y: -np.expm1(y),
+    "softplus": lambda y, beta: -np.expm1(np.multiply(y, _arrays.operand_for(-beta, y))),
+    "softsign": lambda y: np.square(1 - np.abs(y)),
+}
+
+
+def _output(name: str, x: Any, y: Any, *params: float, dtype: DTypeLike | None = None) -> Any:
+    """What takes the place of y where a gradient that takes y is given x."""
+    _gradients.require_one(name, TABLE[name].takes, y=y, x=x)
+    return x if name in _PIECEWISE else globals()[name](x, *params, dtype=dtype)
+
+
+def _slope(name: str, x: Any, y: Any, *params: float) -> Any:
+    """dy/dx where a gradient that takes x is given y."""
+    _gradients.require_one(name, TABLE[name].takes, x=x, y=y)
+    return _SLOPES[name](y, *params)
+
+
+# No argument is keyword-only, and none is collected in a dict, since that would cost 20 to 300 ns at every call.
+
+
+def _of_y(name: str) -> Backward[...]:
+    """The gradient of an activation without parameters, which takes y by position."""
+    ufunc = _ufuncs[f"{name}_backward"]
+
+    def backward(
+        dy: ArrayLike,
+        y: ArrayLike | None = None,
+        out: Any = None,
+        where: Any = True,
+        dtype: DTypeLike | None = None,
+        casting: str = "same_kind",
+        order: str = "K",
+        subok: bool = True,
+        x: ArrayLike | None = None,
+    ) -> Any:
+        if y is None or x is not None:
+            y = _output(name, x, y, dtype=dtype)
+        if casting == "same_kind" and order == "K" and subok is True:
+            if dtype is None and where is True:
+                return ufunc(dy, y) if out is None else ufunc(dy, y, out=out)
+            if dtype is None:
+                return ufunc(dy, y, out=out, where=where)
+            if where is True:
+                return ufunc(dy, y, out=out, dtype=dtype)
+        return ufunc(
+            dy, y, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
+        )
+
+    return _named(backward, name)
+
+
+def _of_x(name: str) -> Backward[...]:
+    """The gradient of an activation without parameters, which takes x by position."""
+    ufunc = _ufuncs[f"{name}_backward"]
+
+    def backward(
+        dy: ArrayLike,
+        x: ArrayLike | None = None,
+        out: Any = None,
+        where: Any = True,
+        dtype: DTypeLike | None = None,
+        casting: str = "same_kind",
+        order: str = "K",
+        subok: bool = True,
+        y: ArrayLike | None = None,
+    ) -> Any:
+        call = ufunc
+        if x is None or y is not None:
+            call, x = np.multiply, _slope(name, x, y)
+        if casting == "same_kind" and order == "K" and subok is True:
+            if dtype is None and where is True:
+                return call(dy, x) if out is None else call(dy, x, out=out)
+            if dtype is None:
+                return call(dy, x, out=out, where=where)
+            if where is True:
+                return call(dy, x, out=out, dtype=dtype)
+        return call(
+            dy, x, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
+        )
+
+    return _named(backward, name)
+
+
+def _named(function: Callable[..., Any], name: str) -> Backward[...]:
+    function.__name__ = function.__qualname__ = f"{name}_backward"
+    return _backward(function)
+
+
+def _backward(function: Callable[_gradients.P, Any]) -> Backward[_gradients.P]:
+    """Give a gradient its docstring and its ufunc."""
+    name = function.__name__
+    row = TABLE[name.removesuffix("_backward")]
+    return _gradients.over(_ufuncs[f"{row.ufunc}_backward"])(_documented(function))
+
+
+hardsigmoid_backward = _of_x("hardsigmoid")
+hardswish_backward = _of_x("hardswish")
+logsigmoid_backward = _of_x("logsigmoid")
+mish_backward = _of_x("mish")
+relu_backward = _of_y("relu")
+relu6_backward = _of_y("relu6")
+selu_backward = _of_y("selu")
+sigmoid_backward = _of_y("sigmoid")
+silu_backward = _of_x("silu")
+softsign_backward = _of_x("softsign")
+tanh_backward = _of_y("tanh")
+tanhshrink_backward = _of_x("tanhshrink")
+
+
+# ---- functions with parameters ----
 
 
 @_documented
@@ -189,11 +303,20 @@ def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs
     return _call("_hardtanh", (x,), _bounds(min_val, max_val), kwargs)
 
 
-@_documented
+@_backward
 def hardtanh_backward(
-    dy: ArrayLike, y: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Any,
 ) -> Any:
-    return _call("_hardtanh_backward", (dy, y), _bounds(min_val, max_val), kwargs)
+    bounds = _bounds(min_val, max_val)
+    if y is None or x is not None:
+        y = _output("hardtanh", x, y)
+    return _call("_hardtanh_backward", (dy, y), bounds, kwargs)
 
 
 @_documented
@@ -201,11 +324,19 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Any) -> Any
     return _call("_leaky_relu", (x,), (_checks.real(negative_slope, "negative_slope"),), kwargs)
 
 
-@_documented
+@_backward
 def leaky_relu_backward(
-    dy: ArrayLike, y: ArrayLike, negative_slope: float = 0.01, **kwargs: Any
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    negative_slope: float = 0.01,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Any,
 ) -> Any:
-    slope = _checks.not_negative(negative_slope, "negative_slope")
+    check = _checks.not_negative if x is None else _checks.real
+    slope = check(negative_slope, "negative_slope")
+    if y is None or x is not None:
+        y = _output("leaky_relu", x, y)
     return _call("_leaky_relu_backward", (dy, y), (slope,), kwargs)
 
 
@@ -225,8 +356,19 @@ def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
     return _by_channel(False, [x], weight, kwargs)
 
 
-@_documented
-def prelu_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
+@_backward
+def prelu_backward(
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    *,
+    y: ArrayLike | None = None,
+    **kwargs: Any,
+) -> Any:
+    if x is None or y is not None:
+        _gradients.require_one("prelu", TABLE["prelu"].takes, x=x, y=y)
+    if weight is None:
+        raise TypeError("prelu_backward must be given weight")
     return _by_channel(True, [dy, x], weight, kwargs)
 
 
@@ -235,9 +377,19 @@ def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
     return _call("_elu", (x,), (_checks.real(alpha, "alpha"),), kwargs)
 
 
-@_documented
-def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    return _call("_elu_backward", (dy, y), (_checks.positive(alpha, "alpha"),), kwargs)
+@_backward
+def elu_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    alpha: float = 1.0,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Any,
+) -> Any:
+    alpha = _checks.positive(alpha, "alpha")
+    if y is None or x is not None:
+        y = _output("elu", x, y, alpha, dtype=kwargs.get("dtype"))
+    return _call("_elu_backward", (dy, y), (alpha,), kwargs)
 
 
 @_documented
@@ -245,9 +397,19 @@ def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
     return _call("_celu", (x,), (_checks.positive(alpha, "alpha"),), kwargs)
 
 
-@_documented
-def celu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
-    return _call("_celu_backward", (dy, y), (_checks.positive(alpha, "alpha"),), kwargs)
+@_backward
+def celu_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    alpha: float = 1.0,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Any,
+) -> Any:
+    alpha = _checks.positive(alpha, "alpha")
+    if y is None or x is not None:
+        y = _output("celu", x, y, alpha, dtype=kwargs.get("dtype"))
+    return _call("_celu_backward", (dy, y), (alpha,), kwargs)
 
 
 @_documented
@@ -255,9 +417,19 @@ def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
     return _call("_softplus", (x,), (_checks.positive(beta, "beta"),), kwargs)
 
 
-@_documented
-def softplus_backward(dy: ArrayLike, x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
-    return _call("_softplus_backward", (dy, x), (_checks.positive(beta, "beta"),), kwargs)
+@_backward
+def softplus_backward(
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    beta: float = 1.0,
+    *,
+    y: ArrayLike | None = None,
+    **kwargs: Any,
+) -> Any:
+    beta = _checks.positive(beta, "beta")
+    if x is None or y is not None:
+        return np.multiply(dy, _slope("softplus", x, y, beta), **kwargs)
+    return _call("_softplus_backward", (dy, x), (beta,), kwargs)
 
 
 @_documented
@@ -265,10 +437,17 @@ def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: 
     return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
 
 
-@_documented
+@_backward
 def gelu_backward(
-    dy: ArrayLike, x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    approximate: Literal["none", "tanh"] = "none",
+    *,
+    y: ArrayLike | None = None,
+    **kwargs: Any,
 ) -> Any:
+    if x is None or y is not None:
+        _gradients.require_one("gelu", TABLE["gelu"].takes, x=x, y=y)
     return _ufuncs[f"_gelu{_form(approximate)}_backward"](dy, x, **kwargs)
 
 
@@ -283,6 +462,57 @@ def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"max_val must be above min_val, {low}, got {high}")
     return low, high
+
+
+def derivative(name: str, x: ArrayLike, *, out: Any = None, **kwargs: Any) -> Any:
+    """Derivative f'(x) of an elementwise activation, given by its name: the gradient where that of the loss is 1.
+
+    Parameters
+    ----------
+    name : str
+        Of the function: ``"silu"`` for ``nnfast.silu``.
+    x : array_like of float16, float32 or float64, any shape
+        What the function is given, also where its gradient takes y.
+    out : ndarray of x's shape, optional
+        ``out=x`` is allowed.
+    **kwargs
+        The parameters of the function, and ``where``, ``dtype``, ``casting``, ``order``, ``subok`` as for every NumPy
+        ufunc.
+
+    Returns
+    -------
+    dydx : ndarray or scalar of x's shape and dtype
+        The bits of ``nf.<name>_backward(1.0, x=x)``; at a kink its value there, so 0 for relu at 0.
+
+    Raises
+    ------
+    TypeError
+        If name is no str, x is not of real numbers, or a keyword is none of the function's.
+    ValueError
+        If there is no elementwise activation of that name (the message lists close ones), or a parameter is out of its
+        range.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.derivative("tanh", np.array([0.0, np.inf]))
+    array([1., 0.])
+    >>> nf.derivative("leaky_relu", np.array([-2.0, 3.0]), negative_slope=0.5)
+    array([0.5, 1. ])
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type(name).__name__}")
+    if name not in _GRADIENTS:
+        close = get_close_matches(name.lower(), _GRADIENTS, n=5, cutoff=0.4) or list(_GRADIENTS)
+        raise ValueError(
+            f"name must be an elementwise activation, such as {', '.join(close)}, got {name!r}"
+        )
+    return _GRADIENTS[name](_arrays.operand_for(1.0, x), x=x, out=out, **kwargs)
+
+
+_GRADIENTS: dict[str, Callable[..., Any]] = {
+    name: globals()[f"{name}_backward"] for name in TABLE if name in globals()
+}
 
 
 def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDArray[Any]:

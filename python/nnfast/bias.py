@@ -5,12 +5,13 @@ and tanh. ``bias_<name>_backward`` returns the gradient with respect to x and th
 over all other axes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _docs, _labels
+from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._arrays import Outputs
 from nnfast._load import _core
 from nnfast._table import TABLE
@@ -75,13 +76,40 @@ def _forward(name: str, x: ArrayLike, bias: ArrayLike, out: NDArray[Any] | None)
     return _core.bias_forward(_INDEX[name], x, bias, out)
 
 
+def _output(forward: Callable[..., Any], x: Any, bias: Any, y: Any) -> Any:
+    """y where a gradient is given x and bias in its place."""
+    return forward(_arrays.plain(_input(forward, x, bias, y, ("y", "x")), "x"), bias)
+
+
+def _input(
+    forward: Callable[..., Any], x: Any, bias: Any, y: Any, takes: tuple[str, ...] = ("x",)
+) -> Any:
+    """x; a TypeError unless a gradient is given one of what it takes, and bias with x alone."""
+    _gradients.require_one(forward.__name__, takes, y=y, x=x)
+    if (x is None) != (bias is None):
+        alone = "x" if bias is None else "bias"
+        raise TypeError(
+            f"{forward.__name__}_backward must be given x and bias together, got {alone}"
+        )
+    return x
+
+
 @_documented
 def bias_relu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
     return _forward("_bias_relu", x, bias, out)
 
 
 @_documented
-def bias_relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Outputs = None) -> Gradients:
+def bias_relu_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    x: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    out: Outputs = None,
+) -> Gradients:
+    if y is None or x is not None or bias is not None:
+        y = _output(bias_relu, x, bias, y)
     return _core.bias_backward(_INDEX["_bias_relu"], dy, y, None, *_checks.output_and(out, "dbias"))
 
 
@@ -92,8 +120,15 @@ def bias_gelu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 @_documented
 def bias_gelu_backward(
-    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: Outputs = None
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    y: ArrayLike | None = None,
+    out: Outputs = None,
 ) -> Gradients:
+    if x is None or bias is None or y is not None:
+        x = _input(bias_gelu, x, bias, y)
     return _core.bias_backward(_INDEX["_bias_gelu"], dy, x, bias, *_checks.output_and(out, "dbias"))
 
 
@@ -104,8 +139,15 @@ def bias_silu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 @_documented
 def bias_silu_backward(
-    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: Outputs = None
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    y: ArrayLike | None = None,
+    out: Outputs = None,
 ) -> Gradients:
+    if x is None or bias is None or y is not None:
+        x = _input(bias_silu, x, bias, y)
     return _core.bias_backward(_INDEX["_bias_silu"], dy, x, bias, *_checks.output_and(out, "dbias"))
 
 
@@ -115,5 +157,14 @@ def bias_tanh(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None)
 
 
 @_documented
-def bias_tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: Outputs = None) -> Gradients:
+def bias_tanh_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    x: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    out: Outputs = None,
+) -> Gradients:
+    if y is None or x is not None or bias is not None:
+        y = _output(bias_tanh, x, bias, y)
     return _core.bias_backward(_INDEX["_bias_tanh"], dy, y, None, *_checks.output_and(out, "dbias"))

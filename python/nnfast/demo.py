@@ -84,7 +84,7 @@ class FastNetwork(Network):
         """The likeliest class of every row."""
         for i, w in enumerate(self.weights[:-1]):
             running = self.means[i], self.variances[i]
-            y, _ = nf.batch_norm(x @ w, self.gammas[i], self.betas[i], *running)
+            y, _ = nf.batch_norm(x @ w, self.gammas[i], self.betas[i], *running, training=False)
             x = nf.relu(y, out=y)
         return np.asarray(np.argmax(x @ self.weights[-1] + self.bias, axis=1))
 

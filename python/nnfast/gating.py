@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _dask, _docs, _labels
+from nnfast import _arrays, _dask, _docs, _gradients, _labels
 from nnfast._load import _core
 
 __all__ = [
@@ -32,9 +32,14 @@ def glu(x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None) -> Any
 
 @_documented
 def glu_backward(
-    dy: ArrayLike, x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    axis: int = -1,
+    *,
+    y: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
 ) -> Any:
-    return _backward("_glu", dy, x, axis, out)
+    return _backward("_glu", dy, x, axis, out, y)
 
 
 @_documented
@@ -44,9 +49,14 @@ def geglu(x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None) -> A
 
 @_documented
 def geglu_backward(
-    dy: ArrayLike, x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    axis: int = -1,
+    *,
+    y: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
 ) -> Any:
-    return _backward("_geglu", dy, x, axis, out)
+    return _backward("_geglu", dy, x, axis, out, y)
 
 
 @_documented
@@ -56,9 +66,14 @@ def swiglu(x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None) -> 
 
 @_documented
 def swiglu_backward(
-    dy: ArrayLike, x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    axis: int = -1,
+    *,
+    y: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
 ) -> Any:
-    return _backward("_swiglu", dy, x, axis, out)
+    return _backward("_swiglu", dy, x, axis, out, y)
 
 
 def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
@@ -76,7 +91,11 @@ def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
     return y
 
 
-def _backward(name: str, dy: Any, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
+def _backward(
+    name: str, dy: Any, x: Any, axis: int, out: NDArray[Any] | None, y: Any = None
+) -> Any:
+    if x is None or y is not None:
+        _gradients.require_one(name.removeprefix("_"), ("x",), x=x, y=y)
     if _labels.is_xarray(x):
         dx = _backward(name, _labels.values_of(dy), x.data, axis, out)
         return dx if out is not None else x.copy(data=dx)

@@ -103,6 +103,13 @@ def softmax_cross_entropy(
     >>> images = np.zeros((2, 4, 5, 5))  # a class for each pixel
     >>> nf.softmax_cross_entropy(images, np.ones((2, 5, 5), int), axis=1, reduction="none")[0].shape
     (2, 5, 5)
+    >>> words = np.zeros((2, 6, 4))  # (B, T, C): a class for each step of a sequence; the loss is the mean over both
+    >>> nf.softmax_cross_entropy(words, np.ones((2, 6), int))[1].shape
+    (2, 6, 4)
+    >>> columns = np.zeros((4, 2))  # (C, N): a column is a sample
+    >>> loss, dz = nf.softmax_cross_entropy(columns, [0, 3], axis=0)
+    >>> dz[:, 0]
+    array([-0.375,  0.125,  0.125,  0.125])
     """
     eps = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
     ignored = None if ignore_index is None else _ignored(ignore_index)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import EllipsisType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,53 @@ __all__ = [
     "instance_norm_backward",
     "merge_stats",
 ]
+
+
+Convention = Literal["torch", "keras", "cs231n"]
+Momentum = float | EllipsisType | None
+"""A number, None for the average over all batches, or ... for the convention's default."""
+
+
+# momentum, eps and running_var_correction.
+_CONVENTIONS: dict[str, tuple[float, float, int]] = {
+    "torch": (0.1, 1e-5, 1),
+    "keras": (0.99, 1e-3, 0),
+    "cs231n": (0.9, 1e-5, 0),
+}
+
+
+def settings_of(
+    convention: Convention, momentum: Momentum, eps: float | None, correction: int | None
+) -> tuple[float | None, float, int]:
+    """momentum, eps and running_var_correction: those given, checked, and the convention's for the others."""
+    if type(convention) is not str or convention not in _CONVENTIONS:
+        _checks.one_of(convention, _CONVENTIONS, "convention")
+    defaults = _CONVENTIONS[convention]
+    if momentum is ...:
+        momentum = defaults[0]
+    elif momentum is not None:
+        momentum = _checks.real_in(momentum, 0, 1, "momentum")
+    eps = defaults[1] if eps is None else _checks.real(eps, "eps")
+    if correction is None:
+        correction = defaults[2]
+    elif correction not in (0, 1):
+        raise ValueError(f"running_var_correction must be 0 or 1, got {correction!r}")
+    return momentum, eps, int(correction)
+
+
+def rate_of(momentum: float | None, convention: Convention) -> float | None:
+    """The weight of the new value in the running statistics; None where all batches weigh the same."""
+    return momentum if convention == "torch" or momentum is None else 1 - momentum
+
+
+def is_training(training: bool | None, running_mean: Any, running_var: Any) -> bool:
+    """Whether it is training: forgotten beside running statistics, it would be inference by their first values."""
+    if training is None and not (running_mean is None and running_var is None):
+        raise TypeError(
+            "training must be given with running_mean and running_var: True normalises by the batch and updates them, "
+            "False normalises by them"
+        )
+    return bool(training)
 
 
 class BatchNormSaved(NamedTuple):
@@ -62,14 +110,15 @@ def batch_norm(
     running_mean: NDArray[Any] | None = None,
     running_var: NDArray[Any] | None = None,
     *,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
+    training: bool | None = None,
+    momentum: Momentum = ...,
+    eps: float | None = None,
     axis: int = 1,
     activation: str | None = None,
     add: ArrayLike | None = None,
-    running_var_correction: int = 1,
+    running_var_correction: int | None = None,
     num_batches_tracked: NDArray[np.integer] | None = None,
+    convention: Convention = "torch",
     reuse: BatchNormSaved | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], BatchNormSaved]:
@@ -82,17 +131,19 @@ def batch_norm(
     ----------
     x : array_like of float16, float32 or float64, shape (N, C), (N, C, L), (N, C, H, W), (N, C, D, H, W), ...
         Any strides, not copied. float16 is computed in float32 and rounded once.
-    gamma, beta : array_like, shape (C,), optional
-        Scale and shift; ones and zeros if None.
-    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape (C,)
+    gamma, beta : array_like, shape (C,) or (1, C), optional
+        Scale and shift, both of one shape; ones and zeros if None. It may also be one that broadcasts to x, such as
+        (1, C, 1, 1), or (C, 1) where the samples are the columns of x and axis is 0.
+    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape as of gamma
         Updated in place in training (optional there); read in inference, where they are required and may be any
         array_like.
     training : bool, default False
-    momentum : float in [0, 1] or None, default 0.1
-        Weight of the *new* value, as in PyTorch: ``running = (1 - momentum) * running + momentum * batch``. (Keras,
-        Flax and ONNX give the weight of the old value.) None: the running statistics are the averages over all batches
-        so far, which `num_batches_tracked` counts.
-    eps : float, default 1e-5
+        Must be given where running statistics are.
+    momentum : float in [0, 1] or None, optional
+        Weight of the *new* value, as in PyTorch: ``running = (1 - momentum) * running + momentum * batch``; for another
+        convention that of the old value: ``running = momentum * running + (1 - momentum) * batch``. None: the running
+        statistics are the averages over all batches so far, which `num_batches_tracked` counts.
+    eps : float, optional
         Added to the variance, inside the root.
     axis : int, default 1
         The axis of the channels; -1 for channels last.
@@ -100,10 +151,13 @@ def batch_norm(
         Applied to y in the same pass; a mask of one bit per element is saved for the backward pass.
     add : array_like of x's shape, optional
         Added before the activation, as in a residual block.
-    running_var_correction : int, 0 or 1, default 1
-        running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, Flax, ONNX).
+    running_var_correction : int, 0 or 1, optional
+        running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, CS231n, Flax, ONNX).
     num_batches_tracked : ndarray of integers, shape (), optional
         Incremented in training; required where momentum is None.
+    convention : "torch", "keras" or "cs231n", default "torch"
+        What momentum means, and what it, eps and running_var_correction default to: 0.1, 1e-5 and 1 as in PyTorch,
+        0.99, 1e-3 and 0 as in Keras, or 0.9, 1e-5 and 0 as in CS231n.
     reuse : BatchNormSaved, optional
         What an earlier call saved and is no longer needed: this call saves into its memory where that is large enough.
     out : ndarray of x's dtype and shape, optional
@@ -120,11 +174,12 @@ def batch_norm(
     Raises
     ------
     TypeError
-        If an array is not of real numbers, or one that is written has the wrong dtype.
+        If an array is not of real numbers, or one that is written has the wrong dtype, or running statistics are given
+        without training.
     ValueError
         If a shape does not match, x has fewer than two values per channel in training, eps is not positive, momentum is
-        not in [0, 1], running_var is negative or NaN, activation is unknown, or an array that is written is read-only
-        or overlaps another. Nothing is written then.
+        not in [0, 1], running_var is negative or NaN, activation or convention is unknown, or an array that is written
+        is read-only or overlaps another. Nothing is written then.
 
     References
     ----------
@@ -142,19 +197,29 @@ def batch_norm(
     >>> y, saved = nf.batch_norm(images, training=True, activation="relu")
     >>> y.shape, y.min()
     ((8, 4, 5, 5), np.float64(0.0))
+
+    Running statistics as in CS231n, momentum times the old value and the rest of the batch's:
+
+    >>> mean, var = np.zeros(2), np.zeros(2)
+    >>> y, saved = nf.batch_norm(x, None, None, mean, var, training=True, momentum=0.75, convention="cs231n")
+    >>> mean, var
+    (array([0.5 , 1.25]), array([0.25, 0.  ]))
     """
-    training, axis = bool(training), _checks.integer(axis, "axis")
+    training = (
+        is_training(training, running_mean, running_var) if training is None else bool(training)
+    )
+    axis = _checks.integer(axis, "axis")
     if activation not in (None, "relu"):
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
-    if running_var_correction not in (0, 1):
-        raise ValueError(f"running_var_correction must be 0 or 1, got {running_var_correction!r}")
+    momentum, eps, correction = settings_of(convention, momentum, eps, running_var_correction)
+    rate = rate_of(momentum, convention)
     if reuse is not None:
         _require_saved(reuse, "reuse")
     counter = _batch_counter(num_batches_tracked) if num_batches_tracked is not None else None
-    if momentum is None:
+    if rate is None:
         if training and running_mean is not None and counter is None:
             raise ValueError("num_batches_tracked must be given when momentum is None")
-        momentum = 1.0 / (int(counter) + 1) if counter is not None else 0.0
+        rate = 1.0 / (int(counter) + 1) if counter is not None else 0.0
     y, mean, inv_std, mask = _core.batch_norm(
         x,
         gamma,
@@ -162,10 +227,10 @@ def batch_norm(
         running_mean,
         running_var,
         training,
-        _checks.real(momentum, "momentum"),
-        _checks.real(eps, "eps"),
+        rate,
+        eps,
         axis,
-        int(running_var_correction),
+        correction,
         activation is not None,
         add,
         out,
@@ -208,7 +273,7 @@ def batch_norm_backward(
         Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
-    gamma : array_like, shape (C,), or None
+    gamma : array_like, or None
         As given to the forward pass.
     saved : BatchNormSaved
         From the forward pass; its mode decides whether the statistics depend on x (training) or not (inference).
@@ -218,7 +283,7 @@ def batch_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
-    dgamma, dbeta : ndarray of x's dtype (float32 for float16), shape (C,)
+    dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
     dadd : ndarray of x's shape
         Only where `add` was given; dy itself where there was no activation.
 
@@ -285,7 +350,7 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
     >>> import numpy as np, nnfast as nf
     >>> x = np.random.default_rng(0).normal(3, 2, (64, 8))
     >>> stats = nf.merge_stats(*(nf.batch_norm_stats(piece) for piece in (x[:40], x[40:])))
-    >>> y, _ = nf.batch_norm(x[:40], None, None, stats.mean, stats.var)
+    >>> y, _ = nf.batch_norm(x[:40], None, None, stats.mean, stats.var, training=False)
     >>> np.allclose(y, nf.batch_norm(x, training=True)[0][:40])
     True
     """
@@ -375,9 +440,9 @@ def fold_batch_norm(
     weight : array_like of float32 or float64
         Of the layer: (out, in, kh, kw) of a convolution, or with ``axis=1`` the (in, out) of ``x @ weight``.
     bias : array_like, shape (out,), or None
-    gamma, beta : array_like, shape (out,), or None
+    gamma, beta : array_like, shape (out,) or (1, out), or None
         Scale and shift; ones and zeros if None.
-    mean, var : array_like, shape (out,)
+    mean, var : array_like, shape (out,) or (1, out)
         The running statistics.
     eps : float, default 1e-5
     axis : int, default 0
@@ -402,7 +467,7 @@ def fold_batch_norm(
     >>> x, w = rng.standard_normal((4, 3)), rng.standard_normal((3, 2))
     >>> gamma, beta, mean, var = rng.uniform(1, 2, (4, 2))
     >>> w1, b1 = nf.fold_batch_norm(w, None, gamma, beta, mean, var, axis=1)
-    >>> np.allclose(x @ w1 + b1, nf.batch_norm(x @ w, gamma, beta, mean, var)[0])
+    >>> np.allclose(x @ w1 + b1, nf.batch_norm(x @ w, gamma, beta, mean, var, training=False)[0])
     True
     """
     weight = _arrays.floating(weight, "weight")
@@ -416,9 +481,9 @@ def fold_batch_norm(
         if value is None:
             return np.full(outputs, missing)
         array = _arrays.floating(value, name).astype(np.float64)
-        if array.shape != (outputs,):
+        if array.shape[-1:] != (outputs,) or array.size != outputs:
             raise ValueError(f"{name} must have shape ({outputs},), got {array.shape}")
-        return array
+        return array.reshape(outputs)
 
     var = vector(var, "var", 1)
     if not (var >= 0).all():
@@ -458,8 +523,9 @@ def group_norm(
         Any strides, not copied. float16 is computed in float32 and rounded once.
     num_groups : int
         Divides C; neighbouring channels are a group.
-    gamma, beta : array_like, shape (C,), optional
-        Scale and shift; ones and zeros if None.
+    gamma, beta : array_like, shape (C,) or (1, C), optional
+        Scale and shift, both of one shape; ones and zeros if None. With axis=1 it may also be one that broadcasts to x,
+        such as (1, C, 1, 1).
     eps : float, default 1e-5
         Added to the variance, inside the root.
     axis : int, default 1
@@ -522,7 +588,7 @@ def group_norm_backward(
         Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
-    gamma : array_like, shape (C,), or None
+    gamma : array_like, or None
         As given to the forward pass.
     saved : GroupNormSaved
         From the forward pass.
@@ -532,7 +598,7 @@ def group_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
-    dgamma, dbeta : ndarray of x's dtype (float32 for float16), shape (C,)
+    dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
 
     Raises
     ------
@@ -583,8 +649,8 @@ def instance_norm(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (N, C, L), (N, C, H, W), ...
-    gamma, beta : array_like, shape (C,), optional
-        Scale and shift; ones and zeros if None.
+    gamma, beta : array_like, optional
+        Scale and shift, as of group_norm; ones and zeros if None.
     eps : float, default 1e-5
         Added to the variance, inside the root.
     axis : int, default 1
@@ -637,7 +703,7 @@ def instance_norm_backward(
         Gradient of the loss with respect to y.
     x : array_like of float16, float32 or float64
         The input of the forward pass.
-    gamma : array_like, shape (C,), or None
+    gamma : array_like, or None
         As given to the forward pass.
     saved : GroupNormSaved
         From the forward pass.
@@ -647,7 +713,7 @@ def instance_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
-    dgamma, dbeta : ndarray of x's dtype (float32 for float16), shape (C,)
+    dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
 
     Raises
     ------

@@ -824,9 +824,8 @@ def _affine(
         return _stored(y.astype(x.dtype), out)
     origin, ones = np.zeros(x.shape[axis]) if mean is None else mean, np.ones(x.shape[axis])
     # Beside a variance of 1 this eps is nothing.
-    return batch_norm(
-        x, scale, shift, origin, ones, eps=limits.smallest_normal, axis=axis, out=out
-    )[0]
+    eps = limits.smallest_normal
+    return batch_norm(x, scale, shift, origin, ones, training=False, eps=eps, axis=axis, out=out)[0]
 
 
 def _stored(y: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:

@@ -1,12 +1,13 @@
 """Softmax, its logarithm and logsumexp with their gradients, along one axis, several or all."""
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _dask, _docs, _labels
+from nnfast import _arrays, _checks, _dask, _docs, _gradients, _labels
 from nnfast._load import _core
 
 Axis = int | tuple[int, ...] | None
@@ -73,12 +74,14 @@ def softmax(
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@_gradients.over(_softmax_backward)
 @_docs.like(softmax)
 def softmax_backward(
     dy: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     axis: Axis = -1,
     *,
+    x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -92,6 +95,8 @@ def softmax_backward(
         What softmax returned.
     axis : int, tuple of ints or None, default -1
         As given to the forward function.
+    x : array_like, optional
+        In place of y, by keyword: what the forward function was given; y is computed again.
     out : ndarray of the broadcast shape, optional
         Takes dx; ``out=dy`` is allowed.
     {dtype}
@@ -108,6 +113,8 @@ def softmax_backward(
     >>> nf.softmax_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
     array([ 0.25, -0.25])
     """
+    if y is None or x is not None:
+        y = _output(softmax, x, y, axis, kwargs)
     if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
         if out is None:
             if axis is _LAST:
@@ -158,12 +165,14 @@ def log_softmax(
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@_gradients.over(_log_softmax_backward)
 @_docs.like(softmax_backward)
 def log_softmax_backward(
     dy: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     axis: Axis = -1,
     *,
+    x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -175,6 +184,7 @@ def log_softmax_backward(
     y : array_like, shape (..., n)
         What log_softmax returned.
     {axis}
+    {x}
     {out}
     {dtype}
 
@@ -190,6 +200,8 @@ def log_softmax_backward(
     >>> nf.log_softmax_backward(np.array([1.0, 0.0]), np.log([0.5, 0.5]))
     array([ 0.5, -0.5])
     """
+    if y is None or x is not None:
+        y = _output(log_softmax, x, y, axis, kwargs)
     if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
         if out is None:
             if axis is _LAST:
@@ -246,12 +258,14 @@ def logsumexp(
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
+@_gradients.over(_logsumexp_backward)
 @_docs.like(softmax)
 def logsumexp_backward(
     dy: ArrayLike,
-    x: ArrayLike,
+    x: ArrayLike | None = None,
     axis: Axis = -1,
     *,
+    y: ArrayLike | None = None,
     keepdims: bool = False,
     out: NDArray[Any] | None = None,
     **kwargs: Any,
@@ -265,8 +279,11 @@ def logsumexp_backward(
     x : array_like, shape (..., n)
         What logsumexp was given.
     axis : int, tuple of ints or None, default -1
+        As given to logsumexp.
+    y : None
+        No array: the gradient does not follow from y.
     keepdims : bool, default False
-        Both as given to logsumexp.
+        As given to logsumexp.
     out : ndarray of x's shape, optional
         Takes dx.
     {dtype}
@@ -283,6 +300,8 @@ def logsumexp_backward(
     >>> nf.logsumexp_backward(2.0, np.array([1.0, 1.0]))
     array([1., 1.])
     """
+    if x is None or y is not None:
+        _gradients.require_one("logsumexp", ("x",), x=x, y=y)
     if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim:
         if out is None and not kwargs and not keepdims:
             return _logsumexp_backward(dy, x)
@@ -301,6 +320,15 @@ def logsumexp_backward(
         flat = _logsumexp_backward(up, _flattened(values, axes), **kwargs)
         dx = _given(_restored(flat, values.shape, axes), out, kwargs)
     return dx if out is not None else _labels.labelled_like(dx, x)
+
+
+def _output(forward: Callable[..., Any], x: Any, y: Any, axis: Axis, kwargs: dict[str, Any]) -> Any:
+    """y where a gradient is given x in its place."""
+    _gradients.require_one(forward.__name__, ("y", "x"), y=y, x=x)
+    given = {name: kwargs[name] for name in ("dtype",) if name in kwargs}
+    if "axes" in kwargs:  # of dy, y and dx
+        return forward(x, axes=[kwargs["axes"][1]] * 2, **given)
+    return forward(x, axis, **given)
 
 
 # ---- other arrays, and several axes ----

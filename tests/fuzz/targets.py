@@ -112,4 +112,6 @@ def targets() -> dict[str, Target]:
             )
             if callable(value) and not is_record and key not in LEFT_OUT:
                 found[f"{name}.{key}"] = value
+    below = {name: value.ufunc for name, value in found.items() if hasattr(value, "ufunc")}
+    found |= {f"{name}.ufunc": ufunc for name, ufunc in below.items() if ufunc.__name__ == name}
     return {name: _target(name, found[name]) for name in sorted(found)}

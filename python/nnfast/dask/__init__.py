@@ -1,7 +1,8 @@
 """nnfast on Dask: the same functions where the data outgrow one machine.
 
-Elementwise functions are ufuncs, so Dask applies them lazily by itself: ``nf.gelu(x)`` of a Dask array is a Dask array.
-Here are those that look beyond an element, under their own names and with the bits they have in memory:
+Elementwise functions are ufuncs, or functions over one, so Dask applies them lazily by itself: ``nf.gelu(x)`` of a Dask
+array is a Dask array. Here are those that look beyond an element, under their own names and with the bits they have in
+memory:
 
 - along an axis that is not cut: ``softmax``, ``log_softmax``, ``logsumexp``, ``maxout``, ``layer_norm``, ``rms_norm``,
   ``group_norm``, ``instance_norm``

@@ -17,7 +17,7 @@ def normalised(
     """A piece of y; the statistics are those of the whole batch. Where one is NaN, so is all of y."""
     if np.isnan(stats.var).any():  # batch_norm raises an error
         return np.full_like(x, np.nan)
-    return batch_norm(x, gamma, beta, stats.mean, stats.var, eps=eps, axis=axis)[0]
+    return batch_norm(x, gamma, beta, stats.mean, stats.var, training=False, eps=eps, axis=axis)[0]
 
 
 def sums(dy: Array, x: Array, stats: BatchNormStats, eps: float, axis: int) -> list[Array]:

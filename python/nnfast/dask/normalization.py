@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from nnfast import _arrays
 from nnfast.dask import _pieces, _tree
 from nnfast.dask._chunks import by_place, floating, places_of
-from nnfast.normalization import BatchNormStats, merge_stats
+from nnfast.normalization import BatchNormStats, Convention, is_training, merge_stats, settings_of
 from nnfast.normalization import batch_norm as of_array
 from nnfast.normalization import batch_norm_stats as stats_of_array
 
@@ -27,9 +27,10 @@ def batch_norm(
     running_mean: ArrayLike | None = None,
     running_var: ArrayLike | None = None,
     *,
-    training: bool = False,
-    eps: float = 1e-5,
+    training: bool | None = None,
+    eps: float | None = None,
     axis: int = 1,
+    convention: Convention = "torch",
 ) -> tuple[da.Array, Any]:
     """nnfast.batch_norm of a Dask array, lazily, by the statistics of the whole array.
 
@@ -37,16 +38,18 @@ def batch_norm(
     ----------
     x : dask.array.Array of float16, float32 or float64, at least two axes
         Chunked anywhere, along the channels too.
-    gamma, beta : array_like, shape (C,), optional
+    gamma, beta : array_like, shape (C,) or as of nnfast.batch_norm, optional
         Scale and shift; ones and zeros if None.
     running_mean, running_var : array_like, shape (C,), optional
         What inference takes. Training takes none, as nothing lazy writes: the statistics that it returns say how they
         move.
     training : bool, default False
-        Whether mean and variance are those of x.
-    eps : float, default 1e-5
+        Whether mean and variance are those of x; must be given where running statistics are.
+    eps : float, optional
     axis : int, default 1
         That of the channels.
+    convention : "torch", "keras" or "cs231n", default "torch"
+        What eps defaults to: 1e-3 as in Keras, otherwise 1e-5.
 
     Returns
     -------
@@ -58,10 +61,10 @@ def batch_norm(
     Raises
     ------
     TypeError
-        If x is no Dask array, or something is not of real numbers.
+        If x is no Dask array, or something is not of real numbers, or running statistics are given without training.
     ValueError
-        If a shape does not match, eps is not positive, or there are running statistics in training or none in
-        inference, or fewer than two values a channel in training.
+        If a shape does not match, eps is not positive, convention is unknown, or there are running statistics in
+        training or none in inference, or fewer than two values a channel in training.
 
     Examples
     --------
@@ -75,11 +78,15 @@ def batch_norm(
     x = floating(x, "x")
     axis = _channels(x, axis)
     channels = x.shape[axis]
+    training = is_training(training, running_mean, running_var)
+    _, eps, _ = settings_of(convention, None, eps, None)
     if training and (running_mean is not None or running_var is not None):
         raise ValueError("running_mean and running_var must be None in training, which is lazy")
     given = (np.zeros(channels), np.ones(channels)) if training else (running_mean, running_var)
     # Nothing is computed yet, but the errors of nnfast's own function are raised.
-    of_array(np.empty((0, channels), x.dtype), gamma, beta, *given, eps=eps)
+    empty = np.empty([n if d == axis else 0 for d, n in enumerate(x.shape)], x.dtype)
+    of_array(empty, gamma, beta, *given, training=False, eps=eps, axis=axis)
+    gamma, beta, running_mean, running_var = map(_vector, (gamma, beta, running_mean, running_var))
     if not training:
         stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
         work = partial(_normalised, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
@@ -97,8 +104,9 @@ def batch_norm_backward(
     gamma: ArrayLike | None,
     stats: Any,
     *,
-    eps: float = 1e-5,
+    eps: float | None = None,
     axis: int = 1,
+    convention: Convention = "torch",
 ) -> tuple[da.Array, da.Array, da.Array]:
     """Gradients of batch_norm in training, lazily.
 
@@ -107,17 +115,18 @@ def batch_norm_backward(
     dy : dask.array.Array, of x's shape
         Gradient of the loss with respect to y.
     x : dask.array.Array
-    gamma : array_like, shape (C,), or None
-        Both as given to batch_norm, eps and axis too.
+    gamma : array_like or None
+        Both as given to batch_norm, eps, axis and convention too.
     stats : Delayed or BatchNormStats
         From batch_norm.
-    eps : float, default 1e-5
+    eps : float, optional
     axis : int, default 1
+    convention : "torch", "keras" or "cs231n", default "torch"
 
     Returns
     -------
     dx : dask.array.Array of x's shape and chunks
-    dgamma, dbeta : dask.array.Array, shape (C,)
+    dgamma, dbeta : dask.array.Array of gamma's shape, or (C,) without gamma
 
     Raises
     ------
@@ -137,6 +146,9 @@ def batch_norm_backward(
     """
     x, dy = floating(x, "x"), floating(dy, "dy")
     axis = _channels(x, axis)
+    _, eps, _ = settings_of(convention, None, eps, None)
+    shape = (x.shape[axis],) if gamma is None else np.shape(gamma)
+    gamma = _vector(gamma)
     if dy.shape != x.shape:
         raise ValueError(f"dy must have the shape of x, {x.shape}, got {dy.shape}")
     dy = dy.rechunk(x.chunks)
@@ -149,7 +161,7 @@ def batch_norm_backward(
     sums = _of_channels(parts, x, axis, _added)
     dtype = np.float32 if x.dtype == np.float16 else x.dtype
     dgamma, dbeta = (
-        da.from_delayed(delayed(_item)(sums, i, dtype), (x.shape[axis],), dtype) for i in range(2)
+        da.from_delayed(delayed(_item)(sums, i, dtype, shape), shape, dtype) for i in range(2)
     )
     work = partial(_input_gradient, **_settings(x, axis, gamma, eps))
     given = delayed(list)([stats, sums])
@@ -188,6 +200,11 @@ def batch_norm_stats(x: da.Array, *, axis: int = 1) -> Any:
     step = delayed(stats_of_array, pure=True)
     parts = [step(block, axis=axis) for block in x.to_delayed().ravel()]
     return _of_channels(parts, x, axis)
+
+
+def _vector(value: ArrayLike | None) -> Array | None:
+    """One value a channel, of any shape that nnfast.batch_norm takes, as a vector."""
+    return None if value is None else np.ravel(value)
 
 
 def _channels(x: da.Array, axis: int) -> int:
@@ -279,5 +296,5 @@ def _input_gradient(
     return _pieces.input_gradient(dy, x, gamma, stats, dgamma, dbeta, eps, axis)
 
 
-def _item(values: Any, i: int, dtype: DTypeLike) -> Any:
-    return values[i].astype(dtype)
+def _item(values: Any, i: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+    return values[i].astype(dtype).reshape(shape)

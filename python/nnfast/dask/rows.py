@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 import nnfast
 from nnfast import _arrays
+from nnfast._gradients import require_one
 from nnfast.dask._chunks import floating, require_whole
 
 _ALONG = """nnfast.{name} of a Dask array, lazily.
@@ -39,6 +40,10 @@ Examples
 {shape}
 """
 
+_X = """x : dask.array.Array, optional
+    What the forward function was given, by keyword in place of y, which is computed again.
+"""
+
 
 def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da.Array]:
     """The function of that name of nnfast, with the chunks checked.
@@ -61,7 +66,13 @@ def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da
         result = da.blockwise(work, kept, x, indices, dtype=x.dtype, meta=x._meta.sum(axis=along))
         return result
 
-    def backward(dy: da.Array, y: da.Array, axis: int = -1) -> da.Array:
+    def backward(
+        dy: da.Array, y: da.Array | None = None, axis: int = -1, *, x: da.Array | None = None
+    ) -> da.Array:
+        if y is None or x is not None:
+            function = name.removesuffix("_backward")
+            require_one(function, ("y", "x"), y=y, x=x)
+            y = globals()[function](x, axis)
         dy, y = floating(dy, "dy"), floating(y, "y")
         if dy.shape != y.shape:
             raise ValueError(f"dy must have the shape of y, {y.shape}, got {dy.shape}")
@@ -74,7 +85,10 @@ def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da
     function = backward if gradient else forward
     function.__name__ = function.__qualname__ = name
     text = _ALONG.format(name=name, call="x, x" if gradient else "x", shape=shape)
-    function.__doc__ = text.replace("x : dask", "dy, y : dask") if gradient else text
+    if gradient:
+        text = text.replace("x : dask", "dy, y : dask").replace("\n\nReturns", f"\n{_X}\nReturns")
+        text = text.replace("If an", "If both or neither of x and y are given, or an")
+    function.__doc__ = text
     return function
 
 

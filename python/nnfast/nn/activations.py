@@ -56,7 +56,9 @@ class Activation(KernelLayer):
         row = TABLE[cls._name]
         cls._keeps_output = cls._in_place = row.saves == "y"
         cls._function = staticmethod(getattr(nnfast, row.name))
-        cls._derivative = staticmethod(getattr(nnfast, f"{row.name}_backward"))
+        derivative = getattr(nnfast, f"{row.name}_backward")
+        own = row.ufunc == row.name  # without parameters to check
+        cls._derivative = staticmethod(derivative.ufunc if own else derivative)
         cls.__doc__ = cls.__doc__ or _docs.activation_layer(row.name, cls.__name__)
 
     def __init__(self, dtype: DTypeLike | None = None, **params: Any) -> None:

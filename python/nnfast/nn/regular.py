@@ -27,8 +27,12 @@ from nnfast.nn.stages import stage_of
 from nnfast.normalization import (
     BatchNormSaved,
     BatchNormStats,
+    Convention,
+    Momentum,
     batch_norm,
     batch_norm_backward,
+    rate_of,
+    settings_of,
 )
 from nnfast.structured_dropout import stochastic_depth, stochastic_depth_backward
 
@@ -42,13 +46,17 @@ class BatchNorm(KernelLayer):
     ----------
     n : int
         Channels.
-    momentum : float in [0, 1] or None, default 0.1
-        Weight of the new value in the running statistics, as in PyTorch; None: they are averages over all batches.
-    eps : float, default 1e-5
+    momentum : float in [0, 1] or None, optional
+        Weight of the new value in the running statistics, as in PyTorch, or of the old one for another convention;
+        None: they are averages over all batches.
+    eps : float, optional
     axis : int, default 1
         The axis of the channels; -1 for channels last.
-    running_var_correction : int, 0 or 1, default 1
+    running_var_correction : int, 0 or 1, optional
         As of nnfast.batch_norm.
+    convention : "torch", "keras" or "cs231n", default "torch"
+        What momentum means, and what is taken where it, eps or running_var_correction is not given: as of
+        nnfast.batch_norm.
     dtype : float32 or float64, default float32
 
     Attributes
@@ -82,6 +90,7 @@ class BatchNorm(KernelLayer):
            [ 1.,  0.]], dtype=float32), array([0.2, 0.5], dtype=float32))
     """
 
+    convention: Convention = "torch"
     _saved: BatchNormSaved | None = None
     _largest: BatchNormSaved | None = None
     """The saved statistics of the largest batch, whose memory is reused."""
@@ -90,26 +99,24 @@ class BatchNorm(KernelLayer):
         self,
         n: int,
         *,
-        momentum: float | None = 0.1,
-        eps: float = 1e-5,
+        momentum: Momentum = ...,
+        eps: float | None = None,
         axis: int = 1,
-        running_var_correction: int = 1,
+        running_var_correction: int | None = None,
+        convention: Convention = "torch",
         dtype: DTypeLike = np.float32,
     ) -> None:
         super().__init__(dtype)
         self.n = _checks.integer_from(n, 1, "n")
-        self.momentum = None if momentum is None else _checks.real_in(momentum, 0, 1, "momentum")
-        self.eps = _checks.positive(eps, "eps")
         self.axis = _checks.integer(axis, "axis")
-        if running_var_correction not in (0, 1):
-            raise ValueError(
-                f"running_var_correction must be 0 or 1, got {running_var_correction!r}"
-            )
-        self.running_var_correction = running_var_correction
+        found = settings_of(convention, momentum, eps, running_var_correction)
+        self.momentum, self.eps, self.running_var_correction = found
+        _checks.positive(self.eps, "eps")
+        self.convention = convention
         zeros, ones = np.zeros(self.n, self._dtype), np.ones(self.n, self._dtype)
         self._add_params(gamma=ones.copy(), beta=zeros.copy())
         self._own_statistics = {"running_mean": zeros, "running_var": ones}
-        if momentum is None:
+        if self.momentum is None:
             self._own_statistics["num_batches_tracked"] = np.zeros((), np.int64)
         self._x = ones
         self._largest_size = 0
@@ -207,6 +214,7 @@ class BatchNorm(KernelLayer):
             axis=self.axis,
             activation=activation,
             running_var_correction=self.running_var_correction,
+            convention=self.convention,
             num_batches_tracked=statistics.get("num_batches_tracked"),
             reuse=self._largest,
             out=self._y.take(x.shape, x.dtype),
@@ -223,6 +231,7 @@ class BatchNorm(KernelLayer):
             params["beta"],
             statistics["running_mean"],
             statistics["running_var"],
+            training=False,
             eps=self.eps,
             axis=self.axis,
             activation=activation,
@@ -231,7 +240,7 @@ class BatchNorm(KernelLayer):
 
     def _move_running(self, batch: BatchNormStats) -> None:
         """Update the running statistics from the merged statistics of a batch that was processed in shards."""
-        rate = self.momentum
+        rate = rate_of(self.momentum, self.convention)
         tracked = self.num_batches_tracked
         if tracked is not None:
             tracked += 1

@@ -13,6 +13,7 @@ from bench import (
     cliffs,
     costs,
     course,
+    examples,
     peers,
     plots,
     readme,
@@ -54,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("threading", help="both threading runtimes between matrix products")
     networks = commands.add_parser("estimators", help="NNClassifier beside MLPClassifier")
     networks.add_argument("--seeds", type=int, default=5, help="repetitions of everything")
+    ports = commands.add_parser("examples", help="docs/examples in NumPy and over nnfast")
+    ports.add_argument("--only", nargs="+", metavar="NAME", help="examples")
     commands.add_parser("session", help="what the suite starts").add_argument("task")
     return top
 
@@ -138,6 +141,8 @@ def main() -> None:
             shapes.main()
         case "threading":
             threading.main()
+        case "examples":
+            examples.main(options.only or [])
         case "estimators":
             # Not for the suite, which scikit-learn's OpenMP is not to meet.
             from bench import estimators

@@ -49,7 +49,8 @@ class BatchNorm(KernelLayer):
         The axis of the channels; -1 for channels last.
     running_var_correction : int, 0 or 1, default 1
         As of nnfast.batch_norm.
-    dtype : float32 or float64, default float32
+    dtype : float32 or float64, optional
+        That of the network if it is given one, else float32.
 
     Attributes
     ----------
@@ -94,9 +95,9 @@ class BatchNorm(KernelLayer):
         eps: float = 1e-5,
         axis: int = 1,
         running_var_correction: int = 1,
-        dtype: DTypeLike = np.float32,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(dtype, learns=True)
         self.n = _checks.integer_from(n, 1, "n")
         self.momentum = None if momentum is None else _checks.real_in(momentum, 0, 1, "momentum")
         self.eps = _checks.positive(eps, "eps")
@@ -401,6 +402,7 @@ class StochasticDepth(KernelLayer):
             raise TypeError(f"branch must be a Layer, got {type(branch).__name__}")
         self._branch = stage_of(branch)
         super().__init__(self._branch._dtype)
+        self._dtype_is_open = True  # as far as the branch's is
         self.branch = branch
         self.p = p
         vars(self)["mode"] = _checks.one_of(mode, ("row", "batch"), "mode")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gradients import Array
 from nnfast import nn
@@ -64,6 +65,42 @@ def everything() -> nn.Sequential:
         nn.ReLU(),
         nn.Dropout(0.2, rng=9),
     )
+
+
+def of_words() -> nn.Sequential:
+    """A network of rows of three indices below 7, with the layers that version 0.1 did not have."""
+    return nn.Sequential(
+        nn.Embedding(7, 6, padding_idx=2, rng=0),
+        nn.LayerNorm(6),
+        nn.StochasticDepth(
+            nn.Sequential(nn.RMSNorm(6), nn.Dense(6, 6, rng=1), nn.SiLU()), 0.3, rng=2
+        ),
+        nn.GroupNorm(2, 6, axis=-1),
+        nn.Tanh(),
+        nn.InstanceNorm(6, axis=2),
+        nn.Flatten(),
+        nn.Dense(18, 6, rng=3),
+        nn.LayerNorm((6,)),
+        nn.ReLU(),
+        nn.Dropout(0.2, rng=4),
+        nn.Dense(6, 3, rng=5),
+        dtype=F64,
+        output=nn.Softmax(),
+    )
+
+
+NETWORKS = {"everything": (everything, (2, 3)), "of words": (of_words, (3,))}
+"""How to make a network, and the shape of a sample."""
+every_network = pytest.mark.parametrize(("make", "sample"), NETWORKS.values(), ids=NETWORKS)
+
+
+def inputs(layer: nn.Layer, shape: tuple[int, ...], seed: int = 0) -> Array:
+    """Random numbers, or indices for a layer that takes these."""
+    while isinstance(layer, nn.Sequential):
+        layer = layer[0]
+    if isinstance(layer, nn.Embedding):
+        return np.random.default_rng(seed).integers(0, layer.n, shape)
+    return numbers(shape, seed)
 
 
 def leaves(layer: nn.Layer) -> list[nn.Layer]:

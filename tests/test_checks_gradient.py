@@ -9,7 +9,7 @@ import nnfast as nf
 from checks_data import Own, State, dense
 from conftest import NO_FMA
 from gradients import Array
-from networks import Doubled, everything, numbers
+from networks import Doubled, everything, numbers, of_words
 from nnfast import nn
 from nnfast.checks import gradient_check
 
@@ -37,6 +37,14 @@ def test_correct_gradients_pass() -> None:
     assert check.wrong == []
     assert check.error < 1e-4
     assert list(check.arrays) == [*everything().named_params(), "X"]
+
+
+def test_indices_have_no_gradient_to_check() -> None:
+    check = gradient_check(of_words(), np.arange(36).reshape(12, 3) % 2, LABELS)
+    assert check.passed
+    assert list(check.arrays) == list(of_words().named_params())
+    words = nn.Sequential(nn.Embedding(5, 3, rng=0), nn.Dense(3, 3, rng=1))
+    assert gradient_check(words, np.arange(12) % 5, LABELS).step == 1e-5  # in float32, too
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 import nnfast as nf
 from checks_data import Own, State, dense, digits
 from gradients import Array
-from networks import everything, numbers
+from networks import every_network, inputs, numbers
 from nnfast import nn, optim
 from nnfast.checks import ModelReport, check_model
 from nnfast.checks.data import mixture
@@ -566,8 +566,10 @@ def test_the_loss_is_that_of_a_training() -> None:
 # ---- around it ----
 
 
-def test_nothing_is_changed() -> None:
-    net, x, labels = everything(), numbers((40, 2, 3)), np.arange(40) % 3
+@every_network
+def test_nothing_is_changed(make: Any, sample: tuple[int, ...]) -> None:
+    net = make()
+    x, labels = inputs(net, (40, *sample)), np.arange(40) % 3
     opt = optim.Adam(net.params)
     state = State(net, x, labels, *opt.state["exp_avg"])
     check_model(net, x, labels, optimizer=opt, verbose=False)

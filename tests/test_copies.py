@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 import nnfast as nf
 from layouts import assert_same_bits
-from networks import Doubled, everything, numbers
+from networks import Doubled, every_network, everything, inputs, numbers
 from nnfast import nn
 from nnfast.estimators import training
 from optim_rules import Rule, every_kernel
@@ -76,8 +76,14 @@ every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 class Run:
     """A network and all that a training may have beside it."""
 
-    def __init__(self, net: nn.Sequential | None = None, named: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Sequential | None = None,
+        named: bool = False,
+        sample: tuple[int, ...] = (2, 3),
+    ) -> None:
         self.net = everything() if net is None else net
+        self.sample = sample
         params = self.net.named_params() if named else self.net.params
         self.named = named
         self.opt = nf.optim.AdamW(params, lr=0.01, ema_decay=0.9)
@@ -85,7 +91,7 @@ class Run:
         self.swa = nf.averaging.SWA(params)
 
     def step(self, seed: int) -> None:
-        y = self.net.forward(numbers((5, 2, 3), seed), training=True)
+        y = self.net.forward(inputs(self.net, (5, *self.sample), seed), training=True)
         self.net.backward(y)
         self.opt.step(self.net.named_grads() if self.named else self.net.grads)
         params = self.net.named_params() if self.named else self.net.params
@@ -116,9 +122,12 @@ def assert_one(net: nn.Layer, opt: Any) -> None:
 
 
 @every_way
+@every_network
 @pytest.mark.parametrize("named", [False, True])
-def test_a_copy_trains_on_to_the_same_bits(way: Way, named: bool, tmp_path: Path) -> None:
-    run = Run(named=named)
+def test_a_copy_trains_on_to_the_same_bits(
+    way: Way, make: Any, sample: tuple[int, ...], named: bool, tmp_path: Path
+) -> None:
+    run = Run(make(), named, sample)
     run.step(0)
     copied = way(run, tmp_path)
     assert_one(copied.net, copied.opt)
@@ -132,6 +141,8 @@ def test_a_copy_trains_on_to_the_same_bits(way: Way, named: bool, tmp_path: Path
     for a, b in zip(copied.net.grads, run.net.grads, strict=True):
         assert_same_bits(a, b)
         assert a.any()
+    x = inputs(run.net, (5, *sample), 3)
+    assert_same_bits(copied.net.predict(x), run.net.predict(x))
 
 
 @every_way
@@ -170,6 +181,11 @@ LAYERS: dict[str, Callable[[], nn.Layer]] = {
     "Dense without bias": lambda: nn.Dense(6, 6, bias=False, rng=0),
     "DropConnect": lambda: nn.DropConnect(6, 6, rng=0),
     "BatchNorm": lambda: nn.BatchNorm(6, momentum=None),
+    "LayerNorm": lambda: nn.LayerNorm(6),
+    "RMSNorm": lambda: nn.RMSNorm(6),
+    "GroupNorm": lambda: nn.GroupNorm(2, 6),
+    "InstanceNorm": lambda: nn.Sequential(nn.Embedding(5, 6, rng=0), nn.InstanceNorm(6, axis=2)),
+    "Embedding": lambda: nn.Embedding(7, 3, padding_idx=1, rng=0),
     "PReLU": lambda: nn.PReLU(6),
     "ELU": lambda: nn.ELU(learn_alpha=True),
     "StochasticDepth": lambda: nn.StochasticDepth(nn.Dense(6, 6, rng=0), rng=1),
@@ -182,7 +198,8 @@ LAYERS: dict[str, Callable[[], nn.Layer]] = {
 @every_way
 def test_a_layer_alone(make: Callable[[], nn.Layer], way: Way, tmp_path: Path) -> None:
     layer = make()
-    x = numbers((8, 6)).astype(np.float32)
+    x = inputs(layer, (8, 6))
+    x = x.astype(np.float32) if x.dtype == np.float64 else x
 
     def step(layer: nn.Layer, opt: Any) -> None:
         layer.backward(layer.forward(x, training=True))
@@ -242,7 +259,7 @@ def test_a_shallow_copy_shares_the_arrays_but_no_memory(make: Callable[[], nn.La
         assert a is b
     if isinstance(layer, nn.Sequential | nn.StochasticDepth | Doubled):
         return
-    x, other = numbers((8, 6)), numbers((8, 6), 1)
+    x, other = inputs(layer, (8, 6)), inputs(layer, (8, 6), 1)
     y = np.array(layer.forward(x, training=True))
     copied.backward(copied.forward(other, training=True))
     again = make()

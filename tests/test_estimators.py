@@ -128,7 +128,10 @@ def test_dtypes(given: str, computed: str) -> None:
     assert {array.dtype for array in params(net)} == {np.dtype(computed)}
     for predict in (net.predict_proba, net.predict_log_proba, net.decision_function):
         assert predict(x).dtype == computed
-    assert NNRegressor(max_iter=2).fit(x, Z).predict(x).dtype == computed
+    # A layer that a function makes takes the dtype of the data, too.
+    for activation in ("relu", nf.nn.PReLU):
+        regressor = NNRegressor(activation=activation, max_iter=2).fit(x, Z)
+        assert regressor.predict(x).dtype == computed
 
 
 def test_labels_keep_their_dtype_and_order() -> None:

@@ -7,23 +7,25 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from networks import everything, numbers
+from networks import every_network, everything, inputs, of_words
 from nnfast import nn
 
 # ---- saving ----
 
 
-def trained() -> nn.Sequential:
-    net = everything()
+def trained(make: Any = everything, sample: tuple[int, ...] = (2, 3)) -> nn.Sequential:
+    net: nn.Sequential = make()
     for seed in range(3):
-        y = net.forward(numbers((5, 2, 3), seed), training=True)
+        y = net.forward(inputs(net, (5, *sample), seed), training=True)
         net.backward(y)
         nf.optim.SGD(net.params, lr=1e-3).step(net.grads)
     return net
 
 
-def test_saved_networks_come_back(tmp_path: Path) -> None:
-    net, other, x = trained(), everything(), numbers((5, 2, 3))
+@every_network
+def test_saved_networks_come_back(make: Any, sample: tuple[int, ...], tmp_path: Path) -> None:
+    net, other = trained(make, sample), make()
+    x = inputs(net, (5, *sample))
     path = tmp_path / "net.npz"
     net.save(path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.npz"]
@@ -31,7 +33,11 @@ def test_saved_networks_come_back(tmp_path: Path) -> None:
     other.load(path)
     np.testing.assert_array_equal(net.forward(x), other.forward(x))
     state = net.state_dict()
-    assert {"2.running_mean", "2.running_var", "5.branch.0.weight", "6.1.alpha"} <= state.keys()
+    some = {
+        everything: {"2.running_mean", "2.running_var", "5.branch.0.weight", "6.1.alpha"},
+        of_words: {"0.weight", "1.gamma", "1.beta", "2.branch.0.gamma", "3.beta", "5.gamma"},
+    }
+    assert some[make] <= state.keys()
     for name, array in other.state_dict().items():
         np.testing.assert_array_equal(array, state[name])
     with np.load(path, allow_pickle=False) as file:
@@ -117,6 +123,24 @@ def test_summary() -> None:
     ]
 
 
+def test_a_summary_of_indices_with_an_output() -> None:
+    net = nn.Sequential(
+        nn.Sequential(nn.Embedding(50, 8), nn.LayerNorm(8), output=nn.Tanh()),
+        nn.GroupNorm(3, 3),
+        nn.Dense(8, 50),
+        output=nn.Softmax(),
+    )
+    assert net.summary(3).splitlines() == [
+        "        layer             output      parameters",
+        "0.0     Embedding(50, 8)  (N, 3, 8)          400",
+        "0.1     LayerNorm(8)      (N, 3, 8)           16",
+        "1       GroupNorm(3, 3)   (N, 3, 8)            6",
+        "2       Dense(8, 50)      (N, 3, 50)         450",
+        "output  Softmax()                              0",
+        "        total                                872",
+    ]
+
+
 def test_layers_describe_themselves() -> None:
     for layer, text in (
         (nn.Dense(2, 3, bias=False), "Dense(2, 3, bias=False)"),
@@ -127,10 +151,23 @@ def test_layers_describe_themselves() -> None:
         (nn.ELU(0.5), "ELU(alpha=0.5)"),
         (nn.ELU(learn_alpha=True), "ELU(alpha=1, learn_alpha=True)"),
         (nn.GELU("tanh"), "GELU(approximate='tanh')"),
+        (nn.LayerNorm(3), "LayerNorm(3)"),
+        (nn.LayerNorm((2, 3)), "LayerNorm((2, 3))"),
+        (nn.LayerNorm((2, 3), axis=(-2, -1)), "LayerNorm((2, 3))"),
+        (nn.RMSNorm((2, 3), axis=(1, 3)), "RMSNorm((2, 3), axis=(1, 3))"),
+        (nn.RMSNorm(3, axis=1), "RMSNorm(3, axis=1)"),
+        (nn.GroupNorm(2, 4), "GroupNorm(2, 4)"),
+        (nn.GroupNorm(2, 4, axis=-1), "GroupNorm(2, 4, axis=-1)"),
+        (nn.InstanceNorm(4), "InstanceNorm(4)"),
+        (nn.InstanceNorm(4, axis=2), "InstanceNorm(4, axis=2)"),
+        (nn.Embedding(5, 3), "Embedding(5, 3)"),
+        (nn.Embedding(5, 3, padding_idx=0), "Embedding(5, 3, padding_idx=0)"),
         (nn.PReLU(4), "PReLU(4)"),
         (nn.Maxout(2), "Maxout(2)"),
         (nn.GLU(axis=1), "GLU(axis=1)"),
         (nn.Sequential(nn.ReLU(), nn.Flatten()), "Sequential(ReLU(), Flatten())"),
+        (nn.Sequential(nn.ReLU(), output=nn.Tanh()), "Sequential(ReLU(), output=Tanh())"),
+        (nn.Sequential(nn.ReLU(), output=nf.softmax), "Sequential(ReLU(), output=softmax)"),
     ):
         assert repr(layer) == text
 

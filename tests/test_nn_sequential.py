@@ -9,7 +9,7 @@ import pytest
 
 import nnfast as nf
 from gradients import Array, assert_gradient
-from networks import F64, Doubled, everything, leaves, numbers
+from networks import F64, Doubled, every_network, everything, inputs, leaves, numbers
 from nnfast import nn
 from nnfast.nn import fused
 
@@ -21,32 +21,42 @@ def one_by_one(net: nn.Sequential, x: Array, dy: Array) -> list[Array]:
         x = layer.forward(x, training=True).copy()
     dx = dy
     for layer in reversed(layers):
-        dx = layer.backward(dx).copy()
+        dx = array_of(layer.backward(dx))
     return [x, dx, *net.grads, *net.named_statistics().values()]
+
+
+def array_of(dx: Array | None) -> Array:
+    """A copy; an empty array where there is no gradient, with respect to indices."""
+    return np.zeros(0) if dx is None else dx.copy()
 
 
 def at_once(net: nn.Sequential, x: Array, dy: Array) -> list[Array]:
     """The same by the network."""
     y = net.forward(x, training=True).copy()
-    dx = net.backward(dy, input_gradient=True)
+    dx = array_of(net.backward(dy, input_gradient=True))
     return [y, dx, *net.grads, *net.named_statistics().values()]
 
 
 # ---- gradients, and the same bits by every way ----
 
 
-def test_gradients_of_everything() -> None:
-    net, x = everything(), numbers((5, 2, 3))
-    dy = numbers((5, 3), 1)
+@every_network
+def test_gradients_of_everything(make: Any, sample: tuple[int, ...]) -> None:
+    net = make()
+    x, dy = inputs(net, (5, *sample)), numbers((5, 3), 1)
+    x[x == 2] = 3  # the index whose row is not learned
     net.forward(x, training=True)
     dx = net.backward(dy, input_gradient=True)
-    assert_gradient(dx, lambda x: float((everything().forward(x, training=True) * dy).sum()), x)
+    if make is everything:
+        assert_gradient(dx, lambda x: float((make().forward(x, training=True) * dy).sum()), x)
+    else:
+        assert dx is None
     names = list(net.named_params())
-    assert len(names) == len(net.params) == 17
+    assert len(names) == len(net.params) == (17 if make is everything else 16)
     for name, grad, param in zip(names, net.grads, net.params, strict=True):
 
         def loss(value: Array, name: str = name) -> float:
-            other = everything()
+            other = make()
             other.named_params()[name][...] = value
             return float((other.forward(x, training=True) * dy).sum())
 
@@ -54,7 +64,7 @@ def test_gradients_of_everything() -> None:
 
 
 def assert_same_bits(make: Any, x: Array) -> None:
-    dy = numbers(make().output_shape(x.shape), 1).astype(x.dtype)
+    dy = numbers(make().output_shape(x.shape), 1).astype(make().forward(x).dtype)
     for one, other in zip(one_by_one(make(), x, dy), at_once(make(), x, dy), strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
     net = make()
@@ -64,8 +74,9 @@ def assert_same_bits(make: Any, x: Array) -> None:
     np.testing.assert_array_equal(x, y, strict=True)
 
 
-def test_a_network_computes_what_its_layers_compute() -> None:
-    assert_same_bits(everything, numbers((5, 2, 3)))
+@every_network
+def test_a_network_computes_what_its_layers_compute(make: Any, sample: tuple[int, ...]) -> None:
+    assert_same_bits(make, inputs(make(), (5, *sample)))
 
 
 FUSED = {
@@ -86,7 +97,7 @@ FUSED = {
 STAGES = {
     "relu": [fused.BiasedActivation],
     "gelu": [fused.BiasedActivation],
-    "gelu tanh": [nn.Dense, nn.GELU],
+    "gelu tanh": [fused.BiasedActivation],
     "silu": [fused.BiasedActivation],
     "tanh": [fused.BiasedActivation],
     "relu, dropout": [fused.BiasedReLUDropout],
@@ -142,6 +153,9 @@ def test_random_networks_are_their_parts() -> None:
         lambda: nn.Dense(6, 6, dtype=F64, rng=2),
         lambda: nn.BatchNorm(6, dtype=F64),
         lambda: nn.PReLU(6, dtype=F64),
+        lambda: nn.LayerNorm(6, dtype=F64),
+        lambda: nn.RMSNorm(6, dtype=F64),
+        lambda: nn.GroupNorm(2, 6, dtype=F64),
         lambda: nn.StochasticDepth(nn.Tanh(), 0.3, rng=3),
         lambda: nn.StochasticDepth(nn.Sequential(nn.ReLU(), nn.Flatten()), 0.3, rng=3),
         lambda: nn.Sequential(nn.Dropout(0.3, rng=4), nn.LeakyReLU()),
@@ -261,6 +275,34 @@ def test_the_gradient_with_respect_to_x_is_computed_on_request() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_indices_have_no_gradient() -> None:
+    class Shifted(nn.Embedding):
+        def forward(self, x: Any, training: bool = False) -> Array:
+            return super().forward(x, training) + 1
+
+    x = np.arange(6).reshape(2, 3) % 5
+    for kind in (nn.Embedding, Shifted):
+        net = nn.Sequential(nn.Sequential(kind(5, 4, rng=0)), nn.Dense(4, 2, rng=1), dtype=F64)
+        assert net.forward(x).dtype == net.forward(x, training=True).dtype == F64
+        for asked in (True, False):
+            net.grads[0][...] = np.nan
+            assert net.backward(np.ones((2, 3, 2)), input_gradient=asked) is None
+            assert np.isfinite(net.grads[0]).all()
+            assert net.grads[0].any()
+
+
+def test_only_the_first_layer_takes_indices() -> None:
+    for layers in (
+        [nn.Dense(2, 2), nn.Embedding(3, 2)],
+        [nn.Flatten(), nn.Embedding(3, 2)],
+        [nn.ReLU(), nn.Sequential(nn.Embedding(3, 2), nn.ReLU())],
+    ):
+        with pytest.raises(
+            ValueError, match=r"layers must begin with Embedding\(3, 2\), which takes"
+        ):
+            nn.Sequential(*layers)
+
+
 def test_layers_before_the_first_parameters_are_not_run_backward(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -368,6 +410,9 @@ def test_nothing_grows_over_ten_thousand_steps() -> None:
         [nn.ReLU(), nn.Dropout()],
         [nn.Mish(), nn.Tanh(), nn.Dropout()],
         [nn.PReLU()],
+        [nn.LayerNorm(512)],
+        [nn.RMSNorm(512)],
+        [nn.GroupNorm(2, 512)],
         [nn.Softmax()],
         [nn.GLU()],
         [nn.Maxout(2)],
@@ -396,15 +441,16 @@ def test_steady_layers_allocate_next_to_nothing(layers: list[nn.Layer]) -> None:
     assert peak - steady < 7000
 
 
-def test_params_and_grads_stay_the_same_arrays() -> None:
-    net, x = everything(), numbers((5, 2, 3))
+@every_network
+def test_params_and_grads_stay_the_same_arrays(make: Any, sample: tuple[int, ...]) -> None:
+    net = make()
     params, grads = net.params, net.grads
     opt = nf.optim.SGD(params, lr=1e-3)
     for rows in (5, 3, 8):
-        y = net.forward(np.resize(x, (rows, 2, 3)), training=True)
+        y = net.forward(inputs(net, (rows, *sample)), training=True)
         net.backward(y)
         opt.step(net.grads)
-    net.load_state_dict(everything().state_dict())
+    net.load_state_dict(make().state_dict())
     for one, other in zip(params + grads, net.params + net.grads, strict=True):
         assert one is other
     assert [a.shape for a in params] == [a.shape for a in grads]
@@ -413,7 +459,7 @@ def test_params_and_grads_stay_the_same_arrays() -> None:
     assert list(net.named_params()) == list(net.named_grads())
     net.params.clear()
     net.grads.clear()
-    assert len(net.params) == len(net.grads) == 17
+    assert len(net.params) == len(net.grads) == len(params) >= 16
 
 
 def test_results_of_inference_are_new() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import nnfast as nf
 from layouts import assert_same_bits
-from networks import everything, numbers
+from networks import every_network, everything, inputs, numbers
 from nnfast import nn
 
 Way = Callable[[Any, Any, Path], None]
@@ -31,22 +31,26 @@ every_way = pytest.mark.parametrize("way", [by_dict, by_file])
 # ---- generators ----
 
 
-def steps(net: nn.Sequential, opt: Any, seeds: range) -> None:
+def steps(net: nn.Sequential, opt: Any, seeds: range, sample: tuple[int, ...] = (2, 3)) -> None:
     for seed in seeds:
-        net.backward(net.forward(numbers((5, 2, 3), seed), training=True))
+        x = inputs(net, (5, *sample), seed)
+        net.backward(net.forward(x, training=True))
         opt.step(net.grads)
 
 
 @every_way
-def test_30_steps_are_15_and_15(way: Way, tmp_path: Path) -> None:
+@every_network
+def test_30_steps_are_15_and_15(
+    way: Way, make: Any, sample: tuple[int, ...], tmp_path: Path
+) -> None:
     """With layers that have a generator of their own: dropout, fused or not, residual branches, dropped weights."""
-    net, first, second = everything(), everything(), everything()
+    net, first, second = make(), make(), make()
     opts = [nf.optim.Adam(each.params, lr=1e-3) for each in (net, first, second)]
-    steps(net, opts[0], range(30))
-    steps(first, opts[1], range(15))
+    steps(net, opts[0], range(30), sample)
+    steps(first, opts[1], range(15), sample)
     way(first, second, tmp_path)
     way(opts[1], opts[2], tmp_path)
-    steps(second, opts[2], range(15, 30))
+    steps(second, opts[2], range(15, 30), sample)
     for name, array in net.state_dict().items():
         if array.dtype.kind == "U":
             assert str(second.state_dict()[name]) == str(array)

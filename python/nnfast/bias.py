@@ -6,7 +6,7 @@ over all other axes.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._arrays import Outputs
 from nnfast._load import _core
 from nnfast._table import TABLE
+from nnfast.activations import _form
 
 __all__ = [
     "bias_gelu",
@@ -114,8 +115,14 @@ def bias_relu_backward(
 
 
 @_documented
-def bias_gelu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
-    return _forward("_bias_gelu", x, bias, out)
+def bias_gelu(
+    x: ArrayLike,
+    bias: ArrayLike,
+    *,
+    approximate: Literal["none", "tanh"] = "none",
+    out: NDArray[Any] | None = None,
+) -> Any:
+    return _forward("_bias_gelu" + _form(approximate), x, bias, out)
 
 
 @_documented
@@ -124,12 +131,14 @@ def bias_gelu_backward(
     x: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     *,
+    approximate: Literal["none", "tanh"] = "none",
     y: ArrayLike | None = None,
     out: Outputs = None,
 ) -> Gradients:
     if x is None or bias is None or y is not None:
         x = _input(bias_gelu, x, bias, y)
-    return _core.bias_backward(_INDEX["_bias_gelu"], dy, x, bias, *_checks.output_and(out, "dbias"))
+    index = _INDEX["_bias_gelu" + _form(approximate)]
+    return _core.bias_backward(index, dy, x, bias, *_checks.output_and(out, "dbias"))
 
 
 @_documented

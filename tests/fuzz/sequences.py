@@ -15,7 +15,7 @@ from typing import Any
 from fuzz.call import Violation
 from fuzz.source import Source
 
-EXPECTED = (TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
+EXPECTED = (TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError)
 STEPS = 12
 """Calls of a sequence, at most."""
 

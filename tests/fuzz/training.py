@@ -104,6 +104,10 @@ class Training(Machine):
     def network(self) -> nn.Sequential:
         source = Source(self.make)
         layers = [self.layer(source, 2) for _ in range(1 + source.below(5))]
+        first = self.make[-1] % 4
+        if first == 0:
+            words = nn.Embedding(8, WIDTH, padding_idx=1, rng=9)
+            return nn.Sequential(words, *layers, dtype=self.dtype, output=nn.Softmax())
         return nn.Sequential(nn.Dense(WIDTH, WIDTH, dtype=self.dtype, rng=9), *layers)
 
     def layer(self, source: Source, depth: int) -> nn.Layer:
@@ -133,7 +137,14 @@ class Training(Machine):
                 half = source.pick((nn.GLU, nn.GEGLU, nn.SwiGLU, lambda: nn.Maxout(2)))
                 return nn.Sequential(wide, half())
             case 10:
-                return nn.Flatten()
+                return source.pick(  # type: ignore[no-any-return]
+                    (
+                        nn.Flatten,
+                        lambda: nn.LayerNorm(WIDTH, dtype=self.dtype),
+                        lambda: nn.RMSNorm(WIDTH, dtype=self.dtype),
+                        lambda: nn.GroupNorm(2, WIDTH, dtype=self.dtype),
+                    )
+                )()
             case _:
                 return getattr(nn, source.pick(ELEMENTWISE))()  # type: ignore[no-any-return]
 
@@ -196,10 +207,16 @@ class Training(Machine):
             self.step(np.random.default_rng(seed).standard_normal((5, WIDTH)))
         self.ema.update(self.net.named_params())
         self.opt.lr = self.plateau.update(1.0)
-        self.net.forward(np.ones((2, WIDTH)))
+        self.net.predict(self.taken(np.ones((2, WIDTH))))
+
+    def taken(self, x: Any) -> Any:
+        """x, or indices by its first column for a network that takes these."""
+        if not isinstance(self.net[0], nn.Embedding) or x.dtype.kind != "f":
+            return x
+        return np.abs(2 * x[..., 0]).astype(int)
 
     def step(self, x: Any) -> None:
-        y = self.net.forward(x, training=True)
+        y = self.net.forward(self.taken(x), training=True)
         self.net.backward(y)
         self.opt.step(self.net.named_grads() if self.names else self.net.grads)
 
@@ -220,7 +237,7 @@ class Training(Machine):
         self.step(self.batch())
 
     def do_infer(self) -> None:
-        self.net.forward(self.batch())
+        self.net.predict(self.taken(self.batch()))
 
     def break_in_the_middle(self) -> None:
         own = [layer for layer in self.all_layers() if isinstance(layer, Scaled)]
@@ -445,7 +462,7 @@ class Training(Machine):
         before = self.state()
         try:
             with self.source.pick((self.ema, self.swa)).applied(self.net.named_params()):
-                self.net.forward(np.ones((2, WIDTH)))
+                self.net.forward(self.taken(np.ones((2, WIDTH))))
                 raise Interrupted
         except Interrupted:
             self._compare(before, self.state(), "after applied")
@@ -455,14 +472,16 @@ class Training(Machine):
 
     def do_look(self) -> None:
         before = self.state()
-        nf.monitor.look(self.net, np.ones((3, WIDTH)), np.ones((3, WIDTH)), loss=nf.mse_loss)
+        x = np.ones((3, WIDTH))
+        nf.monitor.look(self.net, self.taken(x), x, loss=nf.mse_loss)
         self._compare(before, self.state(), "after look")
 
     def do_gradient_check(self) -> None:
         if self.source.below(4) == 3:
             before = self.state()
             x = np.random.default_rng(0).standard_normal((3, WIDTH))
-            nf.checks.gradient_check(self.net, x, x, loss=nf.mse_loss, samples=1)
+            given = self.taken(x)
+            nf.checks.gradient_check(self.net, given, x, loss=nf.mse_loss, samples=1)
             self._compare(before, self.state(), "after gradient_check")
 
     def do_find_a_rate(self) -> None:
@@ -470,6 +489,6 @@ class Training(Machine):
             before = self.state()
             x = np.random.default_rng(0).standard_normal((8, WIDTH))
             nf.checks.learning_rate_range(
-                self.net, x, x, loss=nf.mse_loss, optimizer=self.opt, steps=10
+                self.net, self.taken(x), x, loss=nf.mse_loss, optimizer=self.opt, steps=10
             )
             self._compare(before, self.state(), "after learning_rate_range")

@@ -56,7 +56,8 @@ def network(
             layers.append(nn.Dropout(dropout, rng=rng))
     # All classes are equally likely at first: the loss is log(n_classes).
     last = "zeros" if init == "auto" else init
-    return nn.Sequential(*layers, nn.Dense(*sizes[-2:], dtype=dtype, init=last, rng=rng))
+    layers.append(nn.Dense(*sizes[-2:], dtype=dtype, init=last, rng=rng))
+    return nn.Sequential(*layers, dtype=dtype)  # layers that a function makes take it, too
 
 
 def check_activation(activation: Any) -> None:

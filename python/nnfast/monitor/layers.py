@@ -179,7 +179,7 @@ def look(
     """
     if not isinstance(net, Layer):
         raise TypeError(f"net must be a nnfast.nn.Layer, got {type(net).__name__}")
-    x = _array(x, "x")
+    x = _array(x, "x", net._takes_indices)
     net.output_shape(x.shape, True)
     found = _Found(_checks.integer_from(step, 0, "step"))
     found.check(x, "input")
@@ -249,6 +249,7 @@ class _Watch(KernelLayer):
         self._stage = stage_of(layer)
         super().__init__(self._stage._dtype)
         self._layer, self._name, self._found = layer, name, found
+        self._takes_indices = layer._takes_indices
         self._of_y: Statistics
         self._of_dy: Statistics | None = None
         self._dead = self._saturated = math.nan
@@ -311,8 +312,10 @@ def _dead(y: Array) -> float:
     return float(np.mean(~rows.any(axis=0)))
 
 
-def _array(value: ArrayLike, name: str) -> Array:
-    array = _arrays.floating(value, name, float16=True)
+def _array(value: ArrayLike, name: str, of_indices: bool = False) -> Array:
+    array = (
+        _arrays.plain(value, name) if of_indices else _arrays.floating(value, name, float16=True)
+    )
     if not array.size:
         raise ValueError(f"{name} must hold at least one number, got none")
     return array

@@ -10,7 +10,9 @@ returns is overwritten by the next such call. A loss may put its gradient into t
 last layer does not need that for backward: Dense does not. ``forward(x)`` alone is inference: it keeps nothing, draws
 no random number and returns a new array.
 
-Parameters are float32 or float64; inputs are converted to their dtype. Errors name the argument and change nothing.
+Parameters are float32 or float64; inputs are converted to their dtype. ``Sequential(..., dtype=np.float64)`` gives it
+once for all layers. ``Sequential(..., output=Softmax())`` trains on logits, and its ``predict`` gives probabilities.
+Errors name the argument and change nothing.
 
 Networks, optimizers and averages may be copied, pickled, and dumped by joblib: arrays that are one stay one, so that
 ``net, opt = joblib.load(path)`` train on with the same bits where opt was given ``net.params`` and both were dumped
@@ -36,7 +38,9 @@ True
 from nnfast.nn import activations
 from nnfast.nn.activations import *
 from nnfast.nn.dense import Dense, DropConnect
+from nnfast.nn.embedding import Embedding
 from nnfast.nn.layer import Layer
+from nnfast.nn.norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from nnfast.nn.regular import BatchNorm, Dropout, Flatten, StochasticDepth
 from nnfast.nn.sequential import Sequential
 
@@ -45,8 +49,13 @@ __all__ = [
     "Dense",
     "DropConnect",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
+    "RMSNorm",
     "Sequential",
     "StochasticDepth",
 ]

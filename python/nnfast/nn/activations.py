@@ -61,8 +61,10 @@ class Activation(KernelLayer):
         cls._derivative = staticmethod(derivative.ufunc if own else derivative)
         cls.__doc__ = cls.__doc__ or _docs.activation_layer(row.name, cls.__name__)
 
-    def __init__(self, dtype: DTypeLike | None = None, **params: Any) -> None:
-        super().__init__(dtype)
+    def __init__(
+        self, dtype: DTypeLike | None = None, *, learns: bool = False, **params: Any
+    ) -> None:
+        super().__init__(dtype, learns=learns)
         self._params = params
         self._args: tuple[Any, ...] = tuple(params.values())
         self._saved: Array = np.empty(0, np.float32)
@@ -181,8 +183,8 @@ class ELU(Activation):
         Minus the limit at -inf; positive.
     learn_alpha : bool, default False
         Whether alpha is a parameter.
-    dtype : float32 or float64, default float32
-        Of a learned alpha.
+    dtype : float32 or float64, optional
+        Of a learned alpha: that of the network if it is given one, else float32.
 
     Attributes
     ----------
@@ -220,9 +222,9 @@ class ELU(Activation):
     _name = "elu"
 
     def __init__(
-        self, alpha: float = 1.0, *, learn_alpha: bool = False, dtype: DTypeLike = np.float32
+        self, alpha: float = 1.0, *, learn_alpha: bool = False, dtype: DTypeLike | None = None
     ) -> None:
-        super().__init__(dtype if learn_alpha else None, alpha=alpha)
+        super().__init__(dtype if learn_alpha else None, learns=learn_alpha, alpha=alpha)
         if learn_alpha:
             self._add_params(alpha=np.full(1, alpha, self._dtype))
 
@@ -285,7 +287,8 @@ class PReLU(Activation):
         What they begin with.
     axis : int, default 1
         The axis of the channels, if there are more slopes than one.
-    dtype : float32 or float64, default float32
+    dtype : float32 or float64, optional
+        That of the network if it is given one, else float32.
 
     Attributes
     ----------
@@ -321,11 +324,11 @@ class PReLU(Activation):
     _name = "prelu"
 
     def __init__(
-        self, n: int = 1, init: float = 0.25, *, axis: int = 1, dtype: DTypeLike = np.float32
+        self, n: int = 1, init: float = 0.25, *, axis: int = 1, dtype: DTypeLike | None = None
     ) -> None:
         self.n, self.axis = _checks.integer_from(n, 1, "n"), _checks.integer(axis, "axis")
         slopes = np.full(self.n, _checks.real(init, "init"))
-        super().__init__(dtype, weight=slopes[:1])
+        super().__init__(dtype, learns=True, weight=slopes[:1])
         self._add_params(weight=slopes.astype(self._dtype))
 
     @property

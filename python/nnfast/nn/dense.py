@@ -26,8 +26,8 @@ class Dense(KernelLayer):
         At least 1.
     bias : bool, default True
         Whether there is a bias, which begins with zeros. Before a BatchNorm none is needed.
-    dtype : float32 or float64, default float32
-        Of the parameters, and of y.
+    dtype : float32 or float64, optional
+        Of the parameters, and of y: that of the network if it is given one, else float32.
     init : str or function, default "he"
         First weights: a name that nnfast.init.by_name knows, or a function ``f(shape, dtype=..., rng=...)``.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
@@ -72,14 +72,14 @@ class Dense(KernelLayer):
         n_out: int,
         *,
         bias: bool = True,
-        dtype: DTypeLike = np.float32,
+        dtype: DTypeLike | None = None,
         init: str | init.Initialiser = "he",
         rng: init.Rng = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(dtype, learns=True)
         self.n_in = _checks.integer_from(n_in, 1, "n_in")
         self.n_out = _checks.integer_from(n_out, 1, "n_out")
-        self._add_params(weight=_first_weight((self.n_in, self.n_out), dtype, init, rng))
+        self._add_params(weight=first_weight((self.n_in, self.n_out), self._dtype, init, rng))
         if bias:
             self._add_params(bias=np.zeros(self.n_out, self._dtype))
         self._tile = Buffer()
@@ -224,7 +224,7 @@ class DropConnect(Dense):
         p: float = 0.5,
         *,
         bias: bool = True,
-        dtype: DTypeLike = np.float32,
+        dtype: DTypeLike | None = None,
         init: str | init.Initialiser = "he",
         rng: Rng = None,
     ) -> None:
@@ -256,9 +256,10 @@ class DropConnect(Dense):
         return f"{super()._settings()}, p={self.p:g}"
 
 
-def _first_weight(
-    shape: Shape, dtype: DTypeLike, how: str | init.Initialiser, rng: init.Rng
+def first_weight(
+    shape: Shape, dtype: np.dtype[Any] | None, how: str | init.Initialiser, rng: init.Rng
 ) -> Array:
+    """First weights by the name of an initialiser, or by a function, whose result is checked."""
     if isinstance(how, str):
         how = init.by_name(_checks.one_of(how, init.NAMES, "init"))
     elif not callable(how):
@@ -266,7 +267,7 @@ def _first_weight(
     weight = np.asarray(how(shape, dtype=dtype, rng=rng))
     if weight.shape != shape or weight.dtype != dtype:
         raise ValueError(
-            f"init must give weights of shape {shape} and dtype {np.dtype(dtype)}, "
+            f"init must give weights of shape {shape} and dtype {dtype}, "
             f"got {weight.shape} and {weight.dtype}"
         )
     return weight

@@ -4,7 +4,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -52,6 +52,9 @@ class Layer(Whole):
     >>> nf.nn.Sequential(Double(), nf.nn.ReLU()).forward(np.array([-1.0, 3.0]))
     array([0., 6.])
     """
+
+    _takes_indices = False
+    """Whether x holds indices, which a network must not convert to its dtype."""
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Compute y from x; with training=True, also save what backward needs."""
@@ -157,6 +160,23 @@ class Probability:
         vars(layer)["p"] = _checks.real_in(value, 0, 1, "p")
 
 
+class Parameter:
+    """An attribute of a layer that is a parameter: read as it is, and set in place."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: KernelLayer, owner: type) -> Array: ...
+    def __get__(self, layer: KernelLayer | None, owner: type) -> Self | Array:
+        return self if layer is None else layer._own_params[self._name]
+
+    def __set__(self, layer: KernelLayer, value: ArrayLike) -> None:
+        layer._write(self._name, value)
+
+
 class KernelLayer(Layer):
     """A layer over nnfast's kernels.
 
@@ -194,13 +214,18 @@ class KernelLayer(Layer):
     """Attributes in pickles of version 0.1 that are dropped: second references to arrays."""
 
     _dtype: np.dtype[Any] | None
+    _dtype_is_open = False
+    """Whether the layer was made without a dtype, so that a network may give it one."""
     _expected: tuple[Shape, np.dtype[Any]] | None = None
     """Shape and dtype of y, once backward may follow."""
     _rng: np.random.Generator
     _rng_is_own = False
     """Whether _rng belongs to the layer; a generator that was given is the caller's."""
 
-    def __init__(self, dtype: DTypeLike | None = None) -> None:
+    def __init__(self, dtype: DTypeLike | None = None, *, learns: bool = False) -> None:
+        self._dtype_is_open = learns and dtype is None
+        if self._dtype_is_open:
+            dtype = np.float32
         self._dtype = None if dtype is None else float_dtype(dtype)
         self._own_params: dict[str, Array] = {}
         self._own_grads: dict[str, Array] = {}
@@ -320,6 +345,15 @@ class KernelLayer(Layer):
         self._own_params |= params
         self._own_grads |= {name: np.zeros_like(value) for name, value in params.items()}
 
+    def _take_dtype(self, dtype: np.dtype[Any]) -> None:
+        """Convert what the layer has to the dtype that its network is given."""
+        if self._dtype is None:
+            return  # without parameters: it computes in the dtype of x
+        self._dtype, self._dtype_is_open, self._expected = dtype, False, None
+        self._own_params = _converted(self._own_params, dtype)
+        self._own_grads = _converted(self._own_grads, dtype)
+        self._own_statistics = _converted(self._own_statistics, dtype)
+
     def _write(self, name: str, value: ArrayLike) -> None:
         """Set a parameter or statistic, in place.
 
@@ -349,7 +383,9 @@ class KernelLayer(Layer):
         array[...] = given
 
     def _as_input(self, value: ArrayLike, name: str) -> Array:
-        """The value as an array of the dtype that the layer computes in."""
+        """The value as an array of the dtype that the layer computes in, or of integers if it takes indices."""
+        if self._takes_indices:
+            return _indices(value, name)
         if self._dtype is None:
             return _arrays.floating(value, name, float16=True)
         if type(value) is np.ndarray and value.dtype == self._dtype:
@@ -383,6 +419,21 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if made not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {made}")
     return made
+
+
+def _converted(arrays: dict[str, Array], dtype: np.dtype[Any]) -> dict[str, Array]:
+    """The arrays with those of floats, not counts, in another dtype."""
+    return {
+        name: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
+        for name, array in arrays.items()
+    }
+
+
+def _indices(value: ArrayLike, name: str) -> Array:
+    array = _arrays.plain(value, name)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an array of integers, got dtype {array.dtype}")
+    return array
 
 
 def grads_like(params: dict[str, Array], grads: dict[str, Array]) -> list[Array]:

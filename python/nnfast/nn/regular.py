@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from nnfast import _checks
 from nnfast._load import _core
+from nnfast._masks import AnyMask
 from nnfast._seeds import Rng
 from nnfast.dropout import Mask, Mode, dropout, scale_of
 from nnfast.nn.layer import (
@@ -57,7 +58,8 @@ class BatchNorm(KernelLayer):
     convention : "torch", "keras" or "cs231n", default "torch"
         What momentum means, and what is taken where it, eps or running_var_correction is not given: as of
         nnfast.batch_norm.
-    dtype : float32 or float64, default float32
+    dtype : float32 or float64, optional
+        That of the network if it is given one, else float32.
 
     Attributes
     ----------
@@ -104,9 +106,9 @@ class BatchNorm(KernelLayer):
         axis: int = 1,
         running_var_correction: int | None = None,
         convention: Convention = "torch",
-        dtype: DTypeLike = np.float32,
+        dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(dtype, learns=True)
         self.n = _checks.integer_from(n, 1, "n")
         self.axis = _checks.integer(axis, "axis")
         found = settings_of(convention, momentum, eps, running_var_correction)
@@ -410,11 +412,12 @@ class StochasticDepth(KernelLayer):
             raise TypeError(f"branch must be a Layer, got {type(branch).__name__}")
         self._branch = stage_of(branch)
         super().__init__(self._branch._dtype)
+        self._dtype_is_open = True  # as far as the branch's is
         self.branch = branch
         self.p = p
         vars(self)["mode"] = _checks.one_of(mode, ("row", "batch"), "mode")
         self._draw_from(rng)
-        self._mask: Mask = np.empty(0, np.uint8)
+        self._mask: AnyMask = np.empty(0, np.uint8)
         self._dbranch = Buffer()
 
     @property

@@ -7,15 +7,16 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from nnfast import _arrays, _generators, _npz, _state
 from nnfast.nn import fused
 from nnfast.nn.foreign import Held, foreign_of
-from nnfast.nn.layer import Array, KernelLayer, Layer, Shape
+from nnfast.nn.layer import Array, KernelLayer, Layer, Shape, float_dtype
 from nnfast.nn.stages import ForeignStage, Stage, runs_as_written
 
 T = TypeVar("T")
+Output = Callable[[Array], Any]
 
 
 class _Step(NamedTuple):
@@ -35,6 +36,7 @@ class _Plan(NamedTuple):
     inference: list[_Step]
     backward: dict[bool, list[_Step]]
     foreign: list[Held]
+    dtypes: list[tuple[KernelLayer, np.dtype[Any]]]
 
 
 class Sequential(KernelLayer):
@@ -49,25 +51,34 @@ class Sequential(KernelLayer):
     Parameters
     ----------
     *layers : Layer
-        Sequentials too. Each stands once in a network.
+        Sequentials too. Each stands once in a network. Embedding can only be the first.
+    dtype : float32 or float64, optional
+        Of all parameters and statistics, given once. Layers that were made without a dtype are converted to it, so
+        what was drawn in float32 begins a float64 network with the same values; arrays that were taken from them
+        before are no longer theirs. Without it the layers keep what they have, which must be the same for all.
+    output : Layer without parameters, or function, optional
+        What predict applies to the scores of forward: ``Softmax()``, ``Sigmoid()``, ``nnfast.sigmoid``. Training works
+        on the scores, which losses of logits such as softmax_cross_entropy take.
 
     Attributes
     ----------
     layers : tuple of Layer
         As given; so are ``net[i]``, ``len(net)`` and iteration.
+    output : Layer, function or None
     params, grads : list of ndarrays
         In the same order, and the same arrays at all times.
 
     Raises
     ------
     TypeError
-        If one is no Layer.
+        If one is no Layer, dtype another, or output neither a Layer nor a function.
     ValueError
-        If there is none, one stands twice, or their parameters have different dtypes.
+        If there is none, one stands twice, their parameters have different dtypes, one was made with another dtype than
+        the network's, an Embedding is not the first, or output has parameters. Nothing is changed then.
 
     Notes
     -----
-    forward works in the dtype of the parameters and converts x to it if need be.
+    forward works in the dtype of the parameters and converts x to it if need be, but for the indices of an Embedding.
 
     Examples
     --------
@@ -83,9 +94,20 @@ class Sequential(KernelLayer):
     ...     opt.step(net.grads)
     >>> bool((net.forward(x).argmax(axis=1) == labels).mean() > 0.9)
     True
+
+    In float64, with probabilities:
+
+    >>> net = nf.nn.Sequential(nf.nn.Dense(8, 32, rng=0), nf.nn.BatchNorm(32), nf.nn.ReLU(), nf.nn.Dense(32, 3, rng=1),
+    ...                        dtype=np.float64, output=nf.nn.Softmax())
+    >>> net.predict(x).dtype, bool(np.allclose(net.predict(x).sum(axis=1), 1))
+    (dtype('float64'), True)
     """
 
-    def __init__(self, *layers: Layer) -> None:
+    _output: Output | None = None
+
+    def __init__(
+        self, *layers: Layer, dtype: DTypeLike | None = None, output: Output | None = None
+    ) -> None:
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{i}] must be a Layer, got {type(layer).__name__}")
@@ -93,7 +115,13 @@ class Sequential(KernelLayer):
             raise ValueError("layers must hold at least one, got none")
         _check_once(layers)
         leaves = [leaf for layer in layers for leaf in _leaves(layer)]
-        super().__init__(_one_dtype(leaves))
+        _check_indices(leaves)
+        self.output = output
+        if dtype is not None:
+            _give_dtype(layers, float_dtype(dtype))
+        super().__init__(_one_dtype([*layers, *leaves]) if dtype is None else dtype)
+        self._dtype_is_open = dtype is None
+        self._takes_indices = layers[0]._takes_indices
         vars(self)["layers"] = layers
         # Planned here, so that the arrays that user-defined layers have now are those that they must keep.
         stages = [step.stage for step in self._plan.training]
@@ -104,6 +132,21 @@ class Sequential(KernelLayer):
         """The layers, as given."""
         found: tuple[Layer, ...] = vars(self)["layers"]
         return found
+
+    @property
+    def output(self) -> Output | None:
+        """What predict applies, a Layer or a function, or None."""
+        return self._output
+
+    @output.setter
+    def output(self, value: Output | None) -> None:
+        if value is not None and (isinstance(value, type) or not callable(value)):
+            raise TypeError(f"output must be a Layer or a function, got {_name_of(value)}")
+        if isinstance(value, Layer) and value.named_params():
+            raise ValueError(
+                f"output must be without parameters, which nothing would train, got {value!r}"
+            )
+        self._output = value
 
     @cached_property
     def _plan(self) -> _Plan:
@@ -117,7 +160,44 @@ class Sequential(KernelLayer):
             inference=_planned_inference(stages)[0],
             backward=_planned_back(stages, _first_that_learns(parts)),
             foreign=foreign_of(self.layers),
+            dtypes=[
+                (layer, layer._dtype)
+                for layer in _at_any_depth(self.layers)
+                if isinstance(layer, KernelLayer) and layer._dtype is not None
+            ],
         )
+
+    def predict(self, x: ArrayLike) -> Any:
+        """``output(forward(x))``: probabilities where forward gives logits; without an output what forward gives.
+
+        Parameters
+        ----------
+        x : array_like
+            As forward takes it.
+
+        Returns
+        -------
+        y : ndarray, or what output returns
+            A new array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As forward, or as output.
+
+        Notes
+        -----
+        Of networks within this one the outputs are not applied.
+
+        Examples
+        --------
+        >>> import numpy as np, nnfast as nf
+        >>> net = nf.nn.Sequential(nf.nn.Dense(3, 2, init="zeros"), output=nf.nn.Softmax())
+        >>> net.forward(np.ones((1, 3))), net.predict(np.ones((1, 3)))
+        (array([[0., 0.]], dtype=float32), array([[0.5, 0.5]], dtype=float32))
+        """
+        y = self.forward(x)
+        return y if self.output is None else self.output(y)
 
     def backward(self, dy: ArrayLike, *, input_gradient: bool = False) -> Array | None:
         """The gradients with respect to all parameters, into grads, of the last forward with training=True.
@@ -132,7 +212,7 @@ class Sequential(KernelLayer):
         Returns
         -------
         dx : ndarray of x's shape, or None
-            In memory that the next call overwrites.
+            In memory that the next call overwrites. None where an Embedding comes first: indices have no gradient.
 
         Raises
         ------
@@ -142,7 +222,8 @@ class Sequential(KernelLayer):
             If dy is not of real numbers.
         ValueError
             If dy has not the shape of y; nothing is changed then. If a layer of your own has assigned new arrays in
-            place of its parameters or gradients, which no optimizer would see.
+            place of its parameters or gradients, or another network has given a layer another dtype: no optimizer
+            would see the new arrays.
 
         Examples
         --------
@@ -153,7 +234,7 @@ class Sequential(KernelLayer):
         (4, 3)
         """
         dx = self._backward(self._gradient(dy), False, input_gradient)
-        self._check_foreign()
+        self._check_arrays()
         return dx
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
@@ -177,13 +258,13 @@ class Sequential(KernelLayer):
     @property
     def params(self) -> list[Array]:
         """The parameters, for an optimizer."""
-        self._check_foreign()
+        self._check_arrays()
         return self._plan.params.copy()
 
     @property
     def grads(self) -> list[Array]:
         """Their gradients, in the same order."""
-        self._check_foreign()
+        self._check_arrays()
         return self._plan.grads.copy()
 
     def named_params(self) -> dict[str, Array]:
@@ -331,6 +412,8 @@ class Sequential(KernelLayer):
         for place, layer, shape, count in self._rows("", batch):
             sides = ", ".join(["N", *map(str, shape[1:])])
             rows.append((place, layer, f"({sides})", f"{count:,}"))
+        if self.output is not None:
+            rows.append(("output", _name_of(self.output), "", "0"))
         rows.append(("", "total", "", f"{sum(param.size for param in self.params):,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         return "\n".join(
@@ -364,12 +447,17 @@ class Sequential(KernelLayer):
         return x
 
     def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
+        need_dx = need_dx and not self._takes_indices
         dx: Any = dy
         for stage, overwrite, need_dx_there in self._plan.backward[need_dx]:
             dx = stage._backward(dx, overwrite, need_dx_there)
         return dx if need_dx else None
 
     # ---- what the methods above are made of ----
+
+    def _take_dtype(self, dtype: np.dtype[Any]) -> None:
+        super()._take_dtype(dtype)
+        vars(self).pop("_plan", None)  # it holds the arrays that the layers had
 
     def _named(self, found_in: Callable[[Layer], dict[str, T]]) -> dict[str, T]:
         return {
@@ -384,7 +472,13 @@ class Sequential(KernelLayer):
     def _generator_texts(self) -> dict[str, Array]:
         return {name: _generators.text_of(rng) for name, rng in self.named_generators().items()}
 
-    def _check_foreign(self) -> None:
+    def _check_arrays(self) -> None:
+        """A ValueError if a layer has other arrays than when the network was made."""
+        for layer, dtype in self._plan.dtypes:
+            if layer._dtype is not dtype and layer._dtype != dtype:  # the first is faster
+                raise ValueError(
+                    f"layers must keep their dtype, but another network has given {layer!r} {layer._dtype} for {dtype}"
+                )
         for held in self._plan.foreign:
             held.check()
 
@@ -401,7 +495,8 @@ class Sequential(KernelLayer):
             shape = layer.output_shape(shape)
 
     def _settings(self) -> str:
-        return ", ".join(map(repr, self.layers))
+        output = [] if self.output is None else [f"output={_name_of(self.output)}"]
+        return ", ".join([*map(repr, self.layers), *output])
 
     def _children(self) -> tuple[Layer, ...]:
         return self.layers
@@ -436,13 +531,26 @@ def _leaves(layer: Layer) -> list[Layer]:
 def _check_once(layers: tuple[Layer, ...]) -> None:
     """A ValueError if a layer appears twice: it saves what backward needs of one forward pass only."""
     seen: set[int] = set()
-    todo = list(layers)
-    while todo:
-        layer = todo.pop()
+    for layer in _at_any_depth(layers):
         if id(layer) in seen:
             raise ValueError(f"layers must stand once each in a network, but {layer!r} is in twice")
         seen.add(id(layer))
-        todo += layer._children()
+
+
+def _at_any_depth(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    """The layers, and those within them."""
+    for layer in layers:
+        yield layer
+        yield from _at_any_depth(layer._children())
+
+
+def _check_indices(leaves: list[Layer]) -> None:
+    """A ValueError if a layer that takes indices is not the first."""
+    for leaf in leaves[1:]:
+        if leaf._takes_indices:
+            raise ValueError(
+                f"layers must begin with {leaf!r}, which takes indices: no layer returns any"
+            )
 
 
 def _one_dtype(layers: list[Layer]) -> np.dtype[Any] | None:
@@ -450,8 +558,33 @@ def _one_dtype(layers: list[Layer]) -> np.dtype[Any] | None:
     found = {layer._dtype for layer in layers if isinstance(layer, KernelLayer)} - {None}
     if len(found) > 1:
         names = " and ".join(sorted(str(dtype) for dtype in found))
-        raise ValueError(f"layers must have parameters of one dtype, got {names}")
+        raise ValueError(
+            f"layers must have parameters of one dtype, got {names}: give the network a dtype, not its layers"
+        )
     return next(iter(found), None)
+
+
+def _give_dtype(layers: tuple[Layer, ...], dtype: np.dtype[Any]) -> None:
+    """Convert the layers, at any depth, to the dtype of their network.
+
+    Raises
+    ------
+    ValueError
+        If one was made with another dtype. Nothing is changed then.
+    """
+    found = [layer for layer in _at_any_depth(layers) if isinstance(layer, KernelLayer)]
+    for layer in found:
+        if layer._dtype is not None and layer._dtype != dtype and not layer._dtype_is_open:
+            raise ValueError(
+                f"dtype must be that of all layers, but {layer!r} has {layer._dtype}, got {dtype}"
+            )
+    for layer in found:
+        layer._take_dtype(dtype)
+
+
+def _name_of(output: Any) -> str:
+    """The text for an output: that of a layer, or the name of a function."""
+    return repr(output) if isinstance(output, Layer) else getattr(output, "__name__", repr(output))
 
 
 # ---- who may write where ----

@@ -47,9 +47,10 @@ class ForeignStage:
         return self._as(x, self._layer.forward(x), "y")
 
     def _as(self, given: Array, result: Any, name: str) -> Array:
-        """The result of the layer, converted to the dtype of its input."""
+        """The result of the layer, converted to the dtype of its input, unless these are indices."""
         name = f"{name} of {type(self._layer).__name__}"
-        return _arrays.floating(result, name, float16=True).astype(given.dtype, copy=False)
+        array = _arrays.floating(result, name, float16=True)
+        return array if self._layer._takes_indices else array.astype(given.dtype, copy=False)
 
 
 def stage_of(layer: Layer) -> Stage:

@@ -32,7 +32,10 @@ def documented() -> dict[str, tuple[list[str], list[str]]]:
     text = (Path(__file__).parents[1] / "docs/activations.md").read_text()
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| `")]
     words = [[re.findall(r"`(\w+)`", cell) for cell in row] for row in rows]
-    return {name: (taken, other) for names, taken, other in words for name in names}
+    others: dict[str, tuple[list[str], list[str]]] = {
+        f"{name}_backward": (["x"], []) for name in ELEMENTWISE
+    }
+    return others | {name: (taken, other) for names, taken, other in words for name in names}
 
 
 def arguments(name: str) -> tuple[dict[str, Any], Any]:

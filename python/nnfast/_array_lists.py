@@ -22,8 +22,10 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     TypeError
         If it is one array, or no sequence or mapping.
     """
-    if type(arrays) in (dict, list):  # asking an abstract class takes longer
-        return list(arrays.values()) if isinstance(arrays, dict) else list(arrays)
+    if type(arrays) is list:  # asking an abstract class takes longer
+        return list(arrays)
+    if type(arrays) is dict:
+        return list(arrays.values())
     if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
         raise TypeError(
             f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"

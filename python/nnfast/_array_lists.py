@@ -24,7 +24,8 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     """
     if type(arrays) in (dict, list):  # asking an abstract class takes longer
         return list(arrays.values()) if isinstance(arrays, dict) else list(arrays)
-    if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
+    # A memoryview, which counts as a sequence, is one array.
+    if isinstance(arrays, np.ndarray | memoryview) or not isinstance(arrays, Mapping | Sequence):
         raise TypeError(
             f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"
         )

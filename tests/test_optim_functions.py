@@ -456,6 +456,13 @@ def test_a_state_of_another_rule() -> None:
             assert_same_bits(w, before)
 
 
+def test_a_memoryview_is_no_sequence_of_arrays() -> None:
+    view = memoryview(np.ones((2, 2)))
+    for call in (lambda: nf.optim.adam(view, view), lambda: nf.optim.Adam(view)):
+        with pytest.raises(TypeError, match="must be a sequence or mapping of arrays, got memoryv"):
+            call()
+
+
 def test_nothing_to_update() -> None:
     for nothing in ([], {}, ()):
         assert nf.optim.adam(nothing, nothing) == (nothing, {"step_count": 1})

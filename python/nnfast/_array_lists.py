@@ -22,11 +22,12 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     TypeError
         If it is one array, or no sequence or mapping.
     """
-    if type(arrays) is list:  # asking an abstract class takes longer
+    if isinstance(arrays, list):  # first: asking an abstract class takes longer
         return list(arrays)
-    if type(arrays) is dict:
+    if isinstance(arrays, dict):
         return list(arrays.values())
-    if isinstance(arrays, np.ndarray) or not isinstance(arrays, Mapping | Sequence):
+    # A memoryview, which counts as a sequence, is one array.
+    if isinstance(arrays, np.ndarray | memoryview) or not isinstance(arrays, Mapping | Sequence):
         raise TypeError(
             f"{name} must be a sequence or mapping of arrays, got {type(arrays).__name__}"
         )

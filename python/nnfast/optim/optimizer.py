@@ -784,7 +784,9 @@ def require_distinct(names: Sequence[Any], of: str = "params") -> None:
 
 def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:
     """params, if it is a sequence of groups."""
-    if isinstance(params, Sequence) and params and all(isinstance(g, Mapping) for g in params):
+    if isinstance(params, memoryview) or not isinstance(params, Sequence):
+        return None
+    if params and all(isinstance(group, Mapping) for group in params):
         return cast(Sequence[Mapping[str, Any]], params)
     return None
 

@@ -22,8 +22,10 @@ def values(arrays: Arrays, name: str) -> list[NDArray[Any]]:
     TypeError
         If it is one array, or no sequence or mapping.
     """
-    if type(arrays) in (dict, list):  # asking an abstract class takes longer
-        return list(arrays.values()) if isinstance(arrays, dict) else list(arrays)
+    if isinstance(arrays, list):  # first: asking an abstract class takes longer
+        return list(arrays)
+    if isinstance(arrays, dict):
+        return list(arrays.values())
     # A memoryview, which counts as a sequence, is one array.
     if isinstance(arrays, np.ndarray | memoryview) or not isinstance(arrays, Mapping | Sequence):
         raise TypeError(

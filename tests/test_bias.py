@@ -1,6 +1,7 @@
 """Activations of x + bias: the bits of their parts, gradients, layouts, errors."""
 
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,33 @@ from nnfast import bias as family
 from nnfast._testing import forced
 
 Array = NDArray[Any]
-NAMES = ["relu", "gelu", "silu", "tanh"]
+NAMES = ["relu", "gelu", "gelu_tanh", "silu", "tanh"]
 BY_Y = ("relu", "tanh")
 every_name = pytest.mark.parametrize("name", NAMES)
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
+def function(name: str) -> Any:
+    """The function of that name; gelu_tanh is a form of gelu, and its gradient of that of gelu."""
+    form = {"approximate": "tanh"} if "gelu_tanh" in name else {}
+    return partial(getattr(nf, name.replace("gelu_tanh", "gelu")), **form)
+
+
 def forward(name: str, x: Any, bias: Any, **kwargs: Any) -> Any:
-    return getattr(nf, f"bias_{name}")(x, bias, **kwargs)
+    return function(f"bias_{name}")(x, bias, **kwargs)
 
 
 def backward(name: str, dy: Any, x: Any, bias: Any, **kwargs: Any) -> tuple[Array, Array]:
-    function = getattr(nf, f"bias_{name}_backward")
+    gradient = function(f"bias_{name}_backward")
     if name in BY_Y:
-        return function(dy, forward(name, x, bias), **kwargs)
-    return function(dy, x, bias, **kwargs)
+        return gradient(dy, forward(name, x, bias), **kwargs)
+    return gradient(dy, x, bias, **kwargs)
 
 
 def slope(name: str, dy: Array, x: Array, bias: Array) -> Array:
     """The gradient of the activation alone."""
-    saved = getattr(nf, name)(x + bias) if name in BY_Y else x + bias
-    return getattr(nf, f"{name}_backward")(dy, saved)
+    saved = function(name)(x + bias) if name in BY_Y else x + bias
+    return function(f"{name}_backward")(dy, saved)
 
 
 @every_name
@@ -52,7 +59,7 @@ def test_bits_are_those_of_the_parts(engine: str, name: str, dtype: type, data: 
     bias = data.draw(hnp.arrays(dtype, shape[-1:], elements=st.floats(width=width)))
     dy = data.draw(hnp.arrays(dtype, shape, elements=st.floats(-10, 10, width=width)))
     with np.errstate(all="ignore"):
-        assert_same_bits(forward(name, x, bias), getattr(nf, name)(x + bias))
+        assert_same_bits(forward(name, x, bias), function(name)(x + bias))
         dx, dbias = backward(name, dy, x, bias)
         assert_same_bits(dx, slope(name, dy, x, bias))
         rows = dx.astype(np.float64)
@@ -132,10 +139,16 @@ def test_warnings_are_those_of_the_parts(engine: str, name: str) -> None:
         forward(name, np.full((3, 50), np.nan), np.zeros(50))
         forward(name, np.array([[-np.inf, np.inf, -1e30]]), np.zeros(3))
         backward(name, np.ones((3, 50)), np.full((3, 50), np.nan), np.zeros(50))
-    if name in ("gelu", "silu"):  # whose slope is above 1 somewhere
+    if name in ("gelu", "gelu_tanh", "silu"):  # whose slope is above 1 somewhere
         largest = np.full((3, 50), np.finfo(np.float64).max)
         with pytest.warns(RuntimeWarning, match=f"overflow encountered in bias_{name}"):
             backward(name, largest, np.full((3, 50), 2.0), np.zeros(50))
+
+
+def test_an_unknown_form_of_gelu() -> None:
+    for call in (nf.bias_gelu, partial(nf.bias_gelu_backward, np.ones((2, 3)))):
+        with pytest.raises(ValueError, match="approximate must be 'none' or 'tanh', got 'fast'"):
+            call(np.ones((2, 3)), np.ones(3), approximate="fast")
 
 
 @every_name

@@ -86,7 +86,7 @@ FUSED = {
 STAGES = {
     "relu": [fused.BiasedActivation],
     "gelu": [fused.BiasedActivation],
-    "gelu tanh": [nn.Dense, nn.GELU],
+    "gelu tanh": [fused.BiasedActivation],
     "silu": [fused.BiasedActivation],
     "tanh": [fused.BiasedActivation],
     "relu, dropout": [fused.BiasedReLUDropout],

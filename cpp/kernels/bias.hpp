@@ -6,10 +6,11 @@
 #include "kernels/elementwise.hpp"
 
 // X(formula in formulas.hpp, name, whether its gradient takes y instead of x)
-#define NNFAST_BIASED(X)      \
-  X(Relu, "bias_relu", true)  \
-  X(Gelu, "bias_gelu", false) \
-  X(Silu, "bias_silu", false) \
+#define NNFAST_BIASED(X)               \
+  X(Relu, "bias_relu", true)           \
+  X(Gelu, "bias_gelu", false)          \
+  X(GeluTanh, "bias_gelu_tanh", false) \
+  X(Silu, "bias_silu", false)          \
   X(Tanh, "bias_tanh", true)
 
 namespace nnfast {

@@ -195,12 +195,12 @@ def biased(name: str, example: Example) -> str:
     return page(
         f"{name}(x + bias), in one pass.",
         {
-            "Parameters": """x : array_like of float16, float32 or float64, shape (..., n)
+            "Parameters": f"""x : array_like of float16, float32 or float64, shape (..., n)
     Usually a matrix product. Other types are converted as NumPy's ufuncs do; lazy and labelled arrays (Dask, xarray)
     are given to a ufunc and come back as what they are.
 bias : array_like, shape (n,)
     Converted to x's dtype.
-out : ndarray of x's shape and dtype, optional
+{_approximate(name, _TANH)}out : ndarray of x's shape and dtype, optional
     May be x.""",
             "Returns": "y : ndarray of x's shape and dtype\n"
             f"    The same bits as ``nf.{name}(x + bias)`` gives for float32 and float64; of float16 the sum is not "
@@ -212,6 +212,10 @@ out : ndarray of x's shape and dtype, optional
         },
         example,
     )
+
+
+def _approximate(name: str, formula: str = ", as given to the forward function") -> str:
+    return _APPROXIMATE.format(formula) if name == "gelu" else ""
 
 
 def biased_backward(name: str, saves: str, example: Example) -> str:
@@ -226,7 +230,7 @@ def biased_backward(name: str, saves: str, example: Example) -> str:
         {
             "Parameters": f"""dy : array_like of float16, float32 or float64, shape (..., n)
     {_DY}
-{saved}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
+{saved}{_approximate(name)}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
     For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.""",
             "Returns": f"""dx : ndarray, shape (..., n)
     ``nf.{name}_backward(dy, {"y" if saves == "y" else "x + bias"})``, the same bits.

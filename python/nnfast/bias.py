@@ -5,7 +5,7 @@ and tanh. ``bias_<name>_backward`` returns the gradient with respect to x and th
 over all other axes.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from nnfast import _arrays, _checks, _docs, _labels
 from nnfast._arrays import Outputs
 from nnfast._load import _core
 from nnfast._table import TABLE
+from nnfast.activations import _form
 
 __all__ = [
     "bias_gelu",
@@ -86,15 +87,27 @@ def bias_relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Outputs = None) -> G
 
 
 @_documented
-def bias_gelu(x: ArrayLike, bias: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
-    return _forward("_bias_gelu", x, bias, out)
+def bias_gelu(
+    x: ArrayLike,
+    bias: ArrayLike,
+    *,
+    approximate: Literal["none", "tanh"] = "none",
+    out: NDArray[Any] | None = None,
+) -> Any:
+    return _forward("_bias_gelu" + _form(approximate), x, bias, out)
 
 
 @_documented
 def bias_gelu_backward(
-    dy: ArrayLike, x: ArrayLike, bias: ArrayLike, *, out: Outputs = None
+    dy: ArrayLike,
+    x: ArrayLike,
+    bias: ArrayLike,
+    *,
+    approximate: Literal["none", "tanh"] = "none",
+    out: Outputs = None,
 ) -> Gradients:
-    return _core.bias_backward(_INDEX["_bias_gelu"], dy, x, bias, *_checks.output_and(out, "dbias"))
+    index = _INDEX["_bias_gelu" + _form(approximate)]
+    return _core.bias_backward(index, dy, x, bias, *_checks.output_and(out, "dbias"))
 
 
 @_documented

@@ -6,6 +6,7 @@ They give the same bits as one by one; the layers stay what the user wrote, and 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,12 @@ class BiasedActivation(_AfterProduct):
 
     def __init__(self, dense: Dense, activation: activations.Activation) -> None:
         super().__init__(dense)
-        self._forward, self._derivative = _BIASED[type(activation)]
+        options = (
+            {"approximate": activation._args[0]} if type(activation) is activations.GELU else {}
+        )
+        self._forward, self._derivative = (
+            partial(function, **options) for function in _BIASED[type(activation)]
+        )
         self._keeps_output = activation._keeps_output
         self._y = Buffer()
         self._saved: tuple[Array, ...] = ()
@@ -141,8 +147,7 @@ def _relu_dropout(layers: Sequence[Layer]) -> Stage | None:
 def _biased(layers: Sequence[Layer]) -> Stage | None:
     match layers:
         case [Dense(bias=np.ndarray()) as dense, activations.Activation() as activation, *_]:
-            exact = not isinstance(activation, activations.GELU) or activation._args == ("none",)
-            if type(activation) in _BIASED and exact:
+            if type(activation) in _BIASED:
                 return BiasedActivation(dense, activation)
     return None
 

@@ -253,15 +253,23 @@ MASK = np.zeros(3, np.uint8)
         ({"p": 1.1}, ValueError, "p must be in"),
         ({"p": np.nan}, ValueError, "p must be in"),
         ({"p": "0.5"}, TypeError, "p must be a real number, got str"),
-        ({"mode": "other"}, ValueError, "mode must be 'inverted' or 'vanilla', got 'other'"),
+        (
+            {"mode": "other"},
+            ValueError,
+            "mode must be 'inverted', 'vanilla' or 'cs231n', got 'other'",
+        ),
         ({"rng": True}, TypeError, "rng must be an int, .* got bool"),
         ({"rng": 0.5}, TypeError, "rng must be an int, .* got float"),
         ({"rng": -1}, ValueError, "rng must be in"),
         ({"rng": 2**64}, ValueError, "rng must be in"),
         ({"x": X * 1j}, TypeError, "x must be .* real .* complex128"),
-        ({"mask": MASK.astype(bool)}, TypeError, "mask must be a uint8 array .* bool"),
-        ({"mask": [0, 0, 0]}, TypeError, "mask must be a uint8 array .* list"),
-        ({"mask": MASK[:2]}, ValueError, r"mask must have shape \(3,\), got \(2,\)"),
+        ({"mask": MASK.astype(bool)}, ValueError, r"mask must have shape \(.*\), got \(\d+,\)"),
+        ({"mask": [0, 0, 0]}, TypeError, "mask must be an array of bool .* bits, got .*list"),
+        (
+            {"mask": MASK[:2]},
+            ValueError,
+            r"mask must have shape .*, or \(3,\) as packed bits, got \(2,\)",
+        ),
         ({"mask": np.zeros(6, np.uint8)[::2]}, ValueError, "mask must be contiguous"),
         ({"out": np.ones((4, 5), "f")}, TypeError, "out must have dtype float64, got float32"),
         ({"out": np.ones((5, 4))}, ValueError, "out must have the shape of x"),
@@ -289,7 +297,7 @@ def test_overlaps_are_refused() -> None:
 
 
 def test_backward_errors() -> None:
-    with pytest.raises(TypeError, match="mask must be a uint8 array of packed bits, got NoneType"):
+    with pytest.raises(TypeError, match="mask must be an array of bool .* bits, got NoneType"):
         nf.dropout_backward(X, None)
     with pytest.raises(ValueError, match="p must be in"):
         nf.dropout_backward(X, MASK, 2.0)

@@ -295,8 +295,16 @@ WRONG = [
     ({"out": np.full((4, 6), 9, "f")}, TypeError, "out must have dtype float64, got float32"),
     ({"out": FROZEN}, ValueError, "out must be writeable"),
     ({"out": [9]}, TypeError, "out must be a numpy.ndarray, got list"),
-    ({"mask": np.zeros(2, np.uint8)}, ValueError, r"mask must have shape \(3,\), got \(2,\)"),
-    ({"mask": np.zeros(3, np.int8)}, TypeError, "mask must be a uint8 array .* int8"),
+    (
+        {"mask": np.zeros(2, np.uint8)},
+        ValueError,
+        r"mask must have shape .*, or \(3,\) as packed bits, got \(2,\)",
+    ),
+    (
+        {"mask": np.zeros(3, np.int8)},
+        TypeError,
+        "mask must be an array of bool .* bits, got .*int8",
+    ),
 ]
 
 
@@ -332,8 +340,12 @@ def test_errors_of_backward() -> None:
     out = np.full((4, 6), 9.0)
     for backward in (nf.alpha_dropout_backward, nf.bias_relu_dropout_backward):
         for arguments, error, message in (
-            ((X, None), TypeError, "mask must be a uint8 array of packed bits, got NoneType"),
-            ((X, mask[:2]), ValueError, r"mask must have shape \(3,\), got \(2,\)"),
+            ((X, None), TypeError, "mask must be an array of bool .* bits, got NoneType"),
+            (
+                (X, mask[:2]),
+                ValueError,
+                r"mask must have shape .*, or \(3,\) as packed bits, got \(2,\)",
+            ),
             ((X, mask, 2), ValueError, "p must be in"),
             ((X * 1j, mask), TypeError, "dy must be an array of real numbers"),
             ((X[:, :5], mask), ValueError, "out must have the shape of dy"),

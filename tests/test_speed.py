@@ -5,6 +5,7 @@ A fault is there every time, a busy machine is not: what fails is measured again
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import nnfast as nf
@@ -58,6 +59,17 @@ def test_large_arrays_gain_from_a_second_core(kernel: str, least: float) -> None
 
 def test_call_costs_what_numpys_does() -> None:
     assert_at_most(lambda: calls.call_ratio(rounds=50), 2)
+
+
+def test_fresh_entropy_costs_what_a_draw_of_a_generator_does() -> None:
+    x, rng = np.ones(8, np.float32), np.random.default_rng(0)
+    pair = [lambda: nf.dropout(x), lambda: nf.dropout(x, rng=rng)]
+
+    def ratio() -> float:
+        fresh, drawn = in_turn(pair, rounds=30, number=500)
+        return fresh / drawn
+
+    assert_at_most(ratio, 1.6)
 
 
 def test_import_is_quick() -> None:

@@ -10,16 +10,16 @@
 namespace nnfast {
 namespace {
 
-Array checked_mask(py::handle value, std::ptrdiff_t elements, const char* name = "mask") {
-  require_readable(value, name);
+bool is_contiguous(const Array& bits) { return bits.size() < 2 || bits.stride(0) == 1; }
+
+// The mask of x as packed bits: itself, or made of a mask in another form.
+Array read_mask(py::handle value, const Array& x) {
+  require_readable(value, "mask");
   const Array mask(py::reinterpret_borrow<py::object>(value));
-  if (!PyArray_Check(value.ptr()) || mask.dtype() != NPY_UINT8)
-    throw py::type_error(
-        std::string(name) + " must be a uint8 array of packed bits, got " +
-        (PyArray_Check(value.ptr()) ? "dtype " + dtype_name(mask) : std::string(Py_TYPE(value.ptr())->tp_name)));
-  require_shape(mask, {mask_bytes(elements)}, name);
-  if (elements > 8 && mask.stride(0) != 1) throw py::value_error(std::string(name) + " must be contiguous");
-  return mask;
+  if (PyArray_Check(value.ptr()) && mask.dtype() == NPY_UINT8 && has_shape(mask, {mask_bytes(x.size())}) &&
+      is_contiguous(mask))
+    return mask;
+  return Array(py::module_::import("nnfast._masks").attr("packed")(value, x.object().attr("shape")));
 }
 
 // A seed, or a callable that draws it: called when everything has been checked, since it advances a generator.
@@ -59,8 +59,8 @@ struct Scaling {
 py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::handle out, const char* name, double shift,
                   double dropped, std::ptrdiff_t inner) {
   const Array x = read_floats_or_float16(x_in, name);
-  const Array mask = checked_mask(mask_in, x.size());
-  const Array y = output(out, x, "out", name);
+  const Array y = output(out, x, "out", name);  // first: without memory for it, a mask need not be read
+  const Array mask = read_mask(mask_in, x);
   require_disjoint(y, "out", mask, "mask");
   const Scaling scaling(scale, shift, dropped, inner, x.floating());
   const auto x_y = strided({x, y});
@@ -106,8 +106,9 @@ py::object mask_of(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, py::han
   if (out.is_none()) {
     mask = new_array({mask_bytes(n)}, NPY_UINT8);
   } else {
-    written(out, NPY_UINT8, "out");
-    mask = checked_mask(out, n, "out");
+    mask = written(out, NPY_UINT8, "out");
+    require_shape(mask, {mask_bytes(n)}, "out");
+    if (!is_contiguous(mask)) throw py::value_error("out must be contiguous");
   }
   const DropoutThresholds thresholds = thresholds_of(p, inner);
   const DropoutMask make = thresholds.mask(drawn(seed), offset);
@@ -124,9 +125,9 @@ py::tuple bias_relu_forward(py::handle x_in, py::handle bias_in, double p, doubl
   require_rows(x, "x");
   const Array bias = read_columns(bias_in, x, "bias");
   const bool make = mask_in.is_none();
-  Array given;
-  if (!make) given = checked_mask(mask_in, x.size());
   const Array y = output(out, x, "out", "x");
+  Array given;
+  if (!make) given = read_mask(mask_in, x);
   require_disjoint(y, "out", bias, "bias");
   if (!make) require_disjoint(y, "out", given, "mask");
   const Array mask = output(mask_out, {mask_bytes(x.size())}, NPY_UINT8, "out[1]",
@@ -146,8 +147,8 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
                              py::handle dbias_out) {
   const Array dy = read_floats_or_float16(dy_in, "dy");
   require_rows(dy, "dy");
-  const Array mask = checked_mask(mask_in, dy.size());
   const Array dx = output(dx_out, dy, "out", "dy");
+  const Array mask = read_mask(mask_in, dy);
   require_disjoint(dx, "out", mask, "mask");
   const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
   const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&mask, "mask"}});
@@ -180,7 +181,6 @@ void bind_dropout(py::module_& module) {
   module.def("bias_relu_dropout", &bias_relu_forward);
   module.def("bias_relu_dropout_backward", &bias_relu_backward);
   module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"), py::arg("name") = "x");
-  module.def("check_mask", [](py::handle mask, std::ptrdiff_t elements) { checked_mask(mask, elements); });
   module.attr("_keep_scaled") =
       make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, cost_of("keep_scaled")});
 }

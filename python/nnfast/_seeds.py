@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+import os
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -27,12 +28,12 @@ def seed_of(rng: Rng) -> int:
     ValueError
         If it is an int out of range.
     """
+    if rng is None:
+        return _fresh()
     if type(rng) is not int:
         draw = _draw_of(rng)
         if draw is not None:
             return int(draw())
-        if rng is None:
-            rng = np.random.SeedSequence()
         if isinstance(rng, np.random.SeedSequence):
             return int(rng.generate_state(1, np.uint64)[0])
         if isinstance(rng, bool) or not isinstance(rng, np.integer):
@@ -45,9 +46,14 @@ def seed_of(rng: Rng) -> int:
     return int(rng)
 
 
+def _fresh() -> int:
+    """Of the system: there is no state that threads would share, or a forked child inherit."""
+    return int.from_bytes(os.urandom(8), "little")
+
+
 def _draw_of(rng: Any) -> Callable[[], int] | None:
     """A function that draws a seed and advances rng by it; None if rng is not advanced."""
-    if rng is None or isinstance(rng, int | np.integer):
+    if isinstance(rng, int | np.integer):
         return None
     bits = rng.bit_generator if isinstance(rng, np.random.Generator) else rng
     if isinstance(bits, np.random.BitGenerator):
@@ -66,6 +72,8 @@ def seed_or_draw(rng: Rng) -> int | Callable[[], int]:
     ValueError
         If it is an int out of range.
     """
+    if rng is None:
+        return _fresh
     if type(rng) is int:
         return seed_of(rng)
     return _draw_of(rng) or (lambda: seed_of(rng))

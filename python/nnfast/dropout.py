@@ -8,13 +8,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _masks, _seeds
 from nnfast._arrays import Outputs
 from nnfast._load import _core
+from nnfast._masks import AnyMask, MaskAs
 from nnfast._seeds import Rng
 
 Mode = Literal["inverted", "vanilla"]
+# CS231n's p is the probability of keeping an element.
+AnyMode = Mode | Literal["cs231n"]
 Mask = NDArray[np.uint8]
+"""Packed bits."""
 Probability = float | NDArray[np.float64]
 """Of dropping an element, for all elements or one per channel; of the latter, factors of kept elements follow."""
 
@@ -27,13 +31,14 @@ def dropout(
     p: float | ArrayLike = 0.5,
     *,
     training: bool = True,
-    mode: Mode = "inverted",
+    mode: AnyMode = "inverted",
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     offset: int = 0,
     axis: int = 1,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     """Set elements to zero with probability p.
 
     Parameters
@@ -44,15 +49,21 @@ def dropout(
         1 gives zeros.
     training : bool, default True
         In inference nothing is dropped.
-    mode : "inverted" or "vanilla"
+    mode : "inverted", "vanilla" or "cs231n", default "inverted"
         Inverted dropout scales what it keeps by ``1 / (1 - p)`` in training; vanilla dropout scales by ``1 - p`` in
-        inference instead.
+        inference instead. In CS231n's convention p is the probability of *keeping* an element, and what is kept is
+        scaled by ``1 / p`` in training. The gradient needs the same mode.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask. An int in [0, 2**64) or a SeedSequence gives the same mask at every call; a Generator is
         advanced by one raw draw of its bit generator, which is the seed, as a BitGenerator is; a RandomState, or the
         module numpy.random for its global one, by a random integer of 64 bits; None takes fresh entropy.
-    mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
-        A mask to use instead of a random one, packed as below.
+    mask : ndarray, optional
+        A mask to use instead of a random one: of bool and x's shape, True where an element is kept; of uint8 and x's
+        shape, 1 and 0; or of uint8 and shape (ceil(x.size / 8),), packed as below, where bits past the end mean
+        nothing. The shape tells the last two apart: for one element it is the same, and so is what 0 and 1 mean.
+    mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned: packed, or bool of x's shape. A given mask of this form is returned
+        itself.
     offset : int, default 0
         For x that is part of a larger array: the position of its first element there, in C order. With the same int as
         `rng`, the pieces of an array get the masks of the whole.
@@ -65,16 +76,19 @@ def dropout(
     -------
     y : ndarray of x's dtype and shape
         0 where an element was dropped, even if x is NaN or infinite there.
-    mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
-        One bit per element, 1 where it was kept: ``numpy.packbits(kept.ravel(), bitorder="little")``. It does not
-        depend on threads, instruction set, dtype or strides.
+    mask : ndarray, or None in inference
+        Of uint8, shape (ceil(x.size / 8),): one bit per element, 1 where it was kept,
+        ``numpy.packbits(kept.ravel(), bitorder="little")``; or `kept` itself. It does not depend on threads,
+        instruction set, dtype or strides.
 
     Raises
     ------
     TypeError
-        If x is not of real numbers, rng is of another type, or mask or out has another dtype.
+        If x is not of real numbers, rng is of another type, or mask or out has another dtype: a mask of floats holds
+        the scale too, and must be given as ``mask != 0``.
     ValueError
-        If p, rng or offset is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+        If p, rng or offset is out of range, mode or mask_as is unknown, a mask of uint8 and x's shape holds what is
+        neither 0 nor 1, a shape does not match, or out is read-only or overlaps.
 
     References
     ----------
@@ -90,14 +104,20 @@ def dropout(
     # The usual arguments are asked for first: the checks are most of a call on a small array.
     if mode != "inverted":
         _check_mode(mode)
+    if mask_as != "bits":
+        _masks.check_form(mask_as)
     scale: Probability
     if type(p) is float or not _arrays.has_axes(p):
         p, inner = _checks.real_in(p, 0, 1, "p"), 1
         if not training:
             return _inference(x, p, mode, out)
         scale = scale_of(p, mode)
+        if mode == "cs231n":
+            p = 1 - p
     else:
         x, p, inner = _by_channel(x, "x", p, axis)
+        if mode == "cs231n":
+            p, mode = 1 - p, "inverted"
         if not training and mode == "inverted":
             return _inference(x, 0.0, mode, out)
         if not training:
@@ -105,15 +125,15 @@ def dropout(
         scale = p if mode == "inverted" else 1.0
     if offset != 0:
         offset = _offset(offset)
-    return _masked(x, p, scale, -0.0, 0.0, inner, rng, offset, mask, out)
+    return _masked(x, p, scale, -0.0, 0.0, inner, rng, offset, mask, mask_as, out)
 
 
 def dropout_backward(
     dy: ArrayLike,
-    mask: Mask | None,
+    mask: AnyMask | None,
     p: float | ArrayLike = 0.5,
     *,
-    mode: Mode = "inverted",
+    mode: AnyMode = "inverted",
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
@@ -123,10 +143,10 @@ def dropout_backward(
     ----------
     dy : array_like of float16, float32 or float64
         Gradient of the loss with respect to y.
-    mask : ndarray of uint8, shape (ceil(dy.size / 8),)
-        What dropout returned.
+    mask : ndarray
+        What dropout returned, or a mask in any form that it takes.
     p : float in [0, 1] or array_like of shape (dy.shape[axis],), default 0.5
-    mode : "inverted" or "vanilla"
+    mode : "inverted", "vanilla" or "cs231n", default "inverted"
     axis : int, default 1
         All three as given to dropout.
     out : ndarray of dy's dtype and shape, optional
@@ -155,6 +175,8 @@ def dropout_backward(
         scale = scale_of(_checks.real_in(p, 0, 1, "p"), mode)
         return _core.apply_mask(dy, mask, scale, out, "dy")
     dy, each, inner = _by_channel(dy, "dy", p, axis)
+    if mode == "cs231n":
+        each, mode = 1 - each, "inverted"
     by_channel = each if mode == "inverted" else 1.0
     return _core.apply_mask(dy, mask, by_channel, out, "dy", -0.0, 0.0, inner)
 
@@ -164,10 +186,11 @@ def dropout_mask(
     p: float | ArrayLike = 0.5,
     *,
     rng: Rng = None,
+    mask_as: MaskAs = "bits",
     offset: int = 0,
     axis: int = 1,
-    out: Mask | None = None,
-) -> Mask:
+    out: AnyMask | None = None,
+) -> AnyMask:
     """Make the mask of dropout alone.
 
     Parameters
@@ -177,30 +200,32 @@ def dropout_mask(
     p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
         Probability of dropping an element.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+    mask_as : "bits" or "bool", default "bits"
     offset : int, default 0
     axis : int, default 1
         As of dropout.
-    out : ndarray of uint8, shape (ceil(size / 8),), optional
+    out : ndarray of uint8, shape (ceil(size / 8),), or of bool and that shape, optional
 
     Returns
     -------
-    mask : ndarray of uint8, shape (ceil(size / 8),)
-        ``dropout(x, p, rng=rng)[1]`` for an x of that shape: one bit per element, 1 where it is kept.
+    mask : ndarray of uint8, shape (ceil(size / 8),), or of bool and that shape
+        ``dropout(x, p, rng=rng, mask_as=mask_as)[1]`` for an x of that shape.
 
     Raises
     ------
     TypeError
         If shape is no int or tuple of ints, rng is of another type or out has another dtype.
     ValueError
-        If an argument is out of range, or out has another shape or is read-only.
+        If an argument is out of range, mask_as is unknown, or out has another shape or is read-only.
 
     Examples
     --------
     >>> import numpy as np, nnfast as nf
-    >>> mask = nf.dropout_mask((2, 4), p=0.5, rng=0)
-    >>> np.unpackbits(mask, bitorder="little").reshape(2, 4).shape
-    (2, 4)
+    >>> kept = nf.dropout_mask((2, 4), p=0.5, rng=0, mask_as="bool")
+    >>> kept.dtype, kept.shape
+    (dtype('bool'), (2, 4))
     """
+    _masks.check_form(mask_as)
     sides = shape if isinstance(shape, tuple) else (shape,)
     sides = tuple(_checks.integer(side, "shape") for side in sides)
     if any(side < 0 for side in sides):
@@ -214,7 +239,12 @@ def dropout_mask(
     size = prod(sides)
     if size >= 2**63:
         raise ValueError(f"shape must be that of an array, got {shape}")
-    return _core.dropout_mask(size, p, inner, _seeds.seed_or_draw(rng), offset, out)
+    seed = _seeds.seed_or_draw(rng)
+    if mask_as == "bits":
+        return _core.dropout_mask(size, p, inner, seed, offset, out)
+    if out is not None:
+        _arrays.output(out, sides, np.dtype(bool))
+    return _masks.delivered(_core.dropout_mask(size, p, inner, seed, offset, None), sides, out)
 
 
 def alpha_dropout(
@@ -223,10 +253,11 @@ def alpha_dropout(
     *,
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     offset: int = 0,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     """Dropout for SELU networks: dropped elements take SELU's lowest value, and mean and variance are kept.
 
     ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581, a = ((1 − p)(1 + p α′²))^−½ and b = −a p α′.
@@ -240,16 +271,17 @@ def alpha_dropout(
     training : bool, default True
         In inference y is x.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
-    mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
+    mask : ndarray, optional
+    mask_as : "bits" or "bool", default "bits"
     offset : int, default 0
-        All three as of dropout.
-    out : ndarray of x's dtype and shape, or a pair of arrays, optional
-        For y, which may be x; the second of a pair takes the returned mask.
+        All four as of dropout.
+    out : ndarray of x's dtype and shape, optional
+        Takes y; ``out=x`` is allowed.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
-    mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
+    mask : ndarray, or None in inference
         As dropout gives it.
 
     Raises
@@ -271,17 +303,18 @@ def alpha_dropout(
     array([-0.7792,  0.7792])
     """
     p = _checks.real_in(p, 0, 1, "p")
+    _masks.check_form(mask_as)
     if not training:
         return _inference(x, p, "inverted", out)
     a = _alpha_scale(p)
     b = -a * p * _SELU_LEAST or -0.0  # which changes nothing, not even -0
     dropped = a * _SELU_LEAST + b if p < 1 else 0.0
     offset = _offset(offset)
-    return _masked(x, p, a, b, dropped, 1, rng, offset, mask, out)
+    return _masked(x, p, a, b, dropped, 1, rng, offset, mask, mask_as, out)
 
 
 def alpha_dropout_backward(
-    dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: NDArray[Any] | None = None
+    dy: ArrayLike, mask: AnyMask | None, p: float = 0.5, *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
     """Gradient of alpha_dropout in training: a dy where the element was kept, else 0.
 
@@ -289,8 +322,8 @@ def alpha_dropout_backward(
     ----------
     dy : array_like of float16, float32 or float64
         Gradient of the loss with respect to y.
-    mask : ndarray of uint8, shape (ceil(dy.size / 8),)
-        What alpha_dropout returned.
+    mask : ndarray
+        What alpha_dropout returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
@@ -323,10 +356,11 @@ def bias_relu_dropout(
     *,
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     offset: int = 0,
     out: Outputs = None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     """Compute dropout(relu(x + bias), p), what follows the matrix product of a hidden layer, in one pass.
 
     Parameters
@@ -340,17 +374,18 @@ def bias_relu_dropout(
     training : bool, default True
         In inference it is bias_relu.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
-    mask : ndarray of uint8, shape (ceil(x.size / 8),), optional
+    mask : ndarray, optional
         A mask of dropout to use instead of a random one. It is not changed.
+    mask_as : "bits" or "bool", default "bits"
     offset : int, default 0
-        All three as of dropout.
+        All four as of dropout.
     out : ndarray of x's dtype and shape, or a pair of arrays, optional
         For y, which may be x; the second of a pair takes the returned mask.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
-    mask : ndarray of uint8, shape (ceil(x.size / 8),), or None in inference
+    mask : ndarray of uint8, shape (ceil(x.size / 8),), or of bool and x's shape, or None in inference
         One bit per element, 1 where it was kept and x + bias is positive or NaN: all that the gradient needs.
 
     Raises
@@ -371,6 +406,7 @@ def bias_relu_dropout(
     array([0, 1, 1, 1], dtype=uint8)
     """
     p = _checks.real_in(p, 0, 1, "p")
+    _masks.check_form(mask_as)
     if not training:
         from nnfast.bias import bias_relu
 
@@ -378,12 +414,18 @@ def bias_relu_dropout(
     scale = scale_of(p, "inverted")
     offset = _offset(offset)
     seed = _seeds.seed_or_draw(rng) if mask is None else 0
-    outputs = _checks.output_and(out, "the mask")
-    return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, *outputs)
+    y, mask_out = _checks.output_and(out, "the mask")
+    if mask_as == "bits":
+        return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, y, mask_out)
+    if mask_out is not None:
+        x = _arrays.floating(x, "x", float16=True)
+        _arrays.output(mask_out, x.shape, np.dtype(bool), x, np.asarray(bias), np.asarray(y))
+    y, bits = _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, y, None)
+    return y, _masks.delivered(bits, y.shape, mask_out)
 
 
 def bias_relu_dropout_backward(
-    dy: ArrayLike, mask: Mask | None, p: float = 0.5, *, out: Outputs = None
+    dy: ArrayLike, mask: AnyMask | None, p: float = 0.5, *, out: Outputs = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Gradients of bias_relu_dropout with respect to x and the bias, in one pass.
 
@@ -391,8 +433,8 @@ def bias_relu_dropout_backward(
     ----------
     dy : array_like of float16, float32 or float64, shape (..., n)
         Gradient of the loss with respect to y.
-    mask : ndarray of uint8, shape (ceil(dy.size / 8),)
-        What bias_relu_dropout returned.
+    mask : ndarray
+        What bias_relu_dropout returned, in either form.
     p : float in [0, 1], default 0.5
     out : ndarray of dy's dtype and shape, or a pair of arrays, optional
         For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
@@ -422,8 +464,10 @@ def bias_relu_dropout_backward(
     return _core.bias_relu_dropout_backward(dy, mask, scale_of(p, "inverted"), *outputs)
 
 
-def scale_of(p: float, mode: Mode) -> float:
+def scale_of(p: float, mode: AnyMode) -> float:
     """The factor of kept elements in training."""
+    if mode == "cs231n":
+        return 1 / p if p > 0 else 1.0
     return 1.0 if mode == "vanilla" or p == 1 else 1 / (1 - p)
 
 
@@ -432,8 +476,7 @@ def _alpha_scale(p: float) -> float:
 
 
 def _check_mode(mode: str) -> None:
-    if mode not in ("inverted", "vanilla"):
-        raise ValueError(f"mode must be 'inverted' or 'vanilla', got {mode!r}")
+    _checks.one_of(mode, ("inverted", "vanilla", "cs231n"), "mode")
 
 
 def _masked(
@@ -445,14 +488,17 @@ def _masked(
     inner: int,
     rng: Rng,
     offset: int,
-    mask: Mask | None,
+    mask: AnyMask | None,
+    mask_as: MaskAs,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], Mask]:
+) -> tuple[NDArray[Any], AnyMask]:
     """``scale * x + shift`` where an element is kept, else `dropped`, by a random mask or the given one."""
     if mask is not None:
-        return _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner), mask
+        y = _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner)
+        return y, _masks.in_form(mask, y.shape, mask_as)
     seed = _seeds.seed_or_draw(rng)
-    return _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
+    y, mask = _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
+    return y, mask if mask_as == "bits" else _masks.unpacked(mask, y.shape)
 
 
 def _offset(offset: int) -> int:
@@ -469,7 +515,7 @@ def _require_disjoint(out: NDArray[Any] | None, other: ArrayLike | None, name: s
 
 
 def _inference(
-    x: ArrayLike, p: float, mode: Mode, out: NDArray[Any] | None
+    x: ArrayLike, p: float, mode: AnyMode, out: NDArray[Any] | None
 ) -> tuple[NDArray[Any], None]:
     """x, scaled in vanilla mode."""
     x, y = _core.checked_output(x, out)

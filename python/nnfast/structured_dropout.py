@@ -4,16 +4,16 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks
+from nnfast import _arrays, _checks, _masks
 from nnfast._load import _core
+from nnfast._masks import AnyMask, MaskAs
 from nnfast._seeds import Rng
 from nnfast.dropout import (
-    Mask,
     _parameter_type,
     _require_disjoint,
     dropout,
@@ -50,8 +50,10 @@ training : bool, default True
     In inference y is x.
 rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     Source of the mask, as of dropout.
-mask : ndarray of uint8, shape (ceil(N C / 8),), optional
-    A mask to use instead of a random one.
+mask : ndarray, optional
+    A mask to use instead of a random one, in any form that dropout takes, of an array of shape (N, C).
+mask_as : "bits" or "bool", default "bits"
+    The form of the mask that is returned, as of dropout.
 axis : int, default 1
     The axis of the channels; -1 for channels-last.
 out : ndarray of x's dtype and shape, optional
@@ -61,15 +63,15 @@ Returns
 -------
 y : ndarray of x's dtype and shape
     0 where a map was dropped, even if x is NaN or infinite there.
-mask : ndarray of uint8, shape (ceil(N C / 8),), or None in inference
-    One bit per map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng)``.
+mask : ndarray of uint8, shape (ceil(N C / 8),), or of bool, shape (N, C), or None in inference
+    One bit per map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng, mask_as=mask_as)``.
 
 Raises
 ------
 TypeError
     If x is not of real numbers, rng is of another type, or mask or out has another dtype.
 ValueError
-    If p or rng is out of range, a shape does not match, or out is read-only or overlaps.
+    If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or overlaps.
 
 References
 ----------
@@ -89,8 +91,8 @@ Parameters
 ----------
 dy : array_like of float16, float32 or float64, shape {shape}
     Gradient of the loss with respect to y.
-mask : ndarray of uint8, shape (ceil(N C / 8),)
-    What {forward} returned.
+mask : ndarray
+    What {forward} returned, or a mask in any form that it takes.
 p : float in [0, 1], default 0.5
 axis : int, default 1
     Both as given to {forward}.
@@ -139,48 +141,57 @@ def _documented(function: Function) -> Function:
 def _scaled(
     x: NDArray[Any],
     name: str,
-    maps: tuple[int, ...],
-    mask: Mask,
+    maps: Maps,
+    mask: AnyMask,
     p: float,
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
-    """x, scaled where the mask's bits are set and 0 elsewhere; `maps` is its shape, which broadcasts to x's."""
-    count = prod(maps)
-    _core.check_mask(mask, count)
-    _require_disjoint(out, mask, "mask")
+    """x, scaled where the mask keeps it and 0 elsewhere."""
     x, y = _core.checked_output(x, out, name)
+    kept = _masks.unpacked(_masks.packed(mask, maps.shape), maps.shape)
+    _require_disjoint(out, mask, "mask")
     scale = _parameter_type(x)(1.0 if p == 1 else 1 / (1 - p))
-    kept = np.unpackbits(mask, count=count, bitorder="little").reshape(maps)
-    result: NDArray[Any] = _core._keep_scaled(x, kept * scale, out=y)
+    result: NDArray[Any] = _core._keep_scaled(x, kept.reshape(maps.in_x) * scale, out=y)
     return result
 
 
 def _drop(
     x: NDArray[Any],
-    maps: tuple[int, ...],
+    maps: Maps,
     p: float,
     training: bool,
     rng: Rng,
-    mask: Mask | None,
+    mask: AnyMask | None,
+    mask_as: MaskAs,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     p = _checks.real_in(p, 0, 1, "p")
+    _masks.check_form(mask_as)
     if not training:
         return dropout(x, p, training=False, out=out)
     if mask is None:
         _core.checked_output(x, out)  # before a Generator is advanced
-        mask = dropout_mask(maps, p, rng=rng)
-    return _scaled(x, "x", maps, mask, p, out), mask
+        mask = dropout_mask(maps.shape, p, rng=rng)
+    return _scaled(x, "x", maps, mask, p, out), _masks.in_form(mask, maps.shape, mask_as)
 
 
-def _maps_of(x: NDArray[Any], name: str, dims: int, axis: int) -> tuple[int, ...]:
-    """(N, C) as a shape that broadcasts to x's."""
+class Maps(NamedTuple):
+    """What is kept or dropped as a whole."""
+
+    shape: tuple[int, ...]
+    """That of the mask."""
+    in_x: tuple[int, ...]
+    """The same, with axes of length 1, so that it broadcasts to x."""
+
+
+def _maps_of(x: NDArray[Any], name: str, dims: int, axis: int) -> Maps:
     if x.ndim != dims + 2:
         raise ValueError(f"{name} must have shape {_SHAPES[dims][1]}, got {x.shape}")
     axis = _arrays.axis_of(axis, x, name)
     if axis == 0:
         raise ValueError(f"axis must not be that of the samples, 0, got {axis}")
-    return tuple(side if d in (0, axis) else 1 for d, side in enumerate(x.shape))
+    in_x = tuple(side if d in (0, axis) else 1 for d, side in enumerate(x.shape))
+    return Maps((x.shape[0], x.shape[axis]), in_x)
 
 
 def _drop_maps(
@@ -189,18 +200,19 @@ def _drop_maps(
     p: float,
     training: bool,
     rng: Rng,
-    mask: Mask | None,
+    mask: AnyMask | None,
+    mask_as: MaskAs,
     axis: int,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     x = _arrays.floating(x_in, "x", float16=True)
-    return _drop(x, _maps_of(x, "x", dims, axis), p, training, rng, mask, out)
+    return _drop(x, _maps_of(x, "x", dims, axis), p, training, rng, mask, mask_as, out)
 
 
 def _drop_maps_backward(
     dy_in: ArrayLike,
     dims: int,
-    mask: Mask,
+    mask: AnyMask,
     p: float,
     axis: int,
     out: NDArray[Any] | None,
@@ -217,17 +229,18 @@ def dropout1d(
     *,
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     axis: int = 1,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
-    return _drop_maps(x, 1, p, training, rng, mask, axis, out)
+) -> tuple[NDArray[Any], AnyMask | None]:
+    return _drop_maps(x, 1, p, training, rng, mask, mask_as, axis, out)
 
 
 @_documented
 def dropout1d_backward(
     dy: ArrayLike,
-    mask: Mask,
+    mask: AnyMask,
     p: float = 0.5,
     *,
     axis: int = 1,
@@ -243,17 +256,18 @@ def dropout2d(
     *,
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     axis: int = 1,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
-    return _drop_maps(x, 2, p, training, rng, mask, axis, out)
+) -> tuple[NDArray[Any], AnyMask | None]:
+    return _drop_maps(x, 2, p, training, rng, mask, mask_as, axis, out)
 
 
 @_documented
 def dropout2d_backward(
     dy: ArrayLike,
-    mask: Mask,
+    mask: AnyMask,
     p: float = 0.5,
     *,
     axis: int = 1,
@@ -269,17 +283,18 @@ def dropout3d(
     *,
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     axis: int = 1,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
-    return _drop_maps(x, 3, p, training, rng, mask, axis, out)
+) -> tuple[NDArray[Any], AnyMask | None]:
+    return _drop_maps(x, 3, p, training, rng, mask, mask_as, axis, out)
 
 
 @_documented
 def dropout3d_backward(
     dy: ArrayLike,
-    mask: Mask,
+    mask: AnyMask,
     p: float = 0.5,
     *,
     axis: int = 1,
@@ -288,13 +303,13 @@ def dropout3d_backward(
     return _drop_maps_backward(dy, 3, mask, p, axis, out)
 
 
-def _samples_of(x: NDArray[Any], name: str, mode: str) -> tuple[int, ...]:
-    """The mask's shape, which broadcasts to that of x."""
+def _samples_of(x: NDArray[Any], name: str, mode: str) -> Maps:
     if mode not in ("row", "batch"):
         raise ValueError(f"mode must be 'row' or 'batch', got {mode!r}")
     if x.ndim == 0:
         raise ValueError(f"{name} must have at least one axis, got a scalar")
-    return (x.shape[0] if mode == "row" else 1, *(1,) * (x.ndim - 1))
+    shape = (x.shape[0] if mode == "row" else 1,)
+    return Maps(shape, shape + (1,) * (x.ndim - 1))
 
 
 def stochastic_depth(
@@ -304,9 +319,10 @@ def stochastic_depth(
     mode: Literal["row", "batch"] = "row",
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     """Drop the output of a residual branch, for some of the samples or for the whole batch.
 
     ``x + stochastic_depth(branch(x), p)[0]`` skips the branch with probability p and scales it by ``1 / (1 - p)``
@@ -324,23 +340,27 @@ def stochastic_depth(
         In inference y is x.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask, as of dropout.
-    mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch, optional
-        A mask to use instead of a random one.
+    mask : ndarray, optional
+        A mask to use instead of a random one, in any form that dropout takes, of an array of shape (N,), or (1,) of a
+        batch.
+    mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
-    mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch, or None in inference
-        One bit per sample, or one for all.
+    mask : ndarray, or None in inference
+        One bit per sample, or one for all: of uint8, shape (ceil(N / 8),), or of bool, shape (N,); (1,) of a batch.
 
     Raises
     ------
     TypeError
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
-        If p or rng is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+        If p or rng is out of range, mode or mask_as is unknown, a shape does not match, or out is read-only or
+        overlaps.
 
     References
     ----------
@@ -354,12 +374,12 @@ def stochastic_depth(
     array([0.])
     """
     x = _arrays.floating(x, "x", float16=True)
-    return _drop(x, _samples_of(x, "x", mode), p, training, rng, mask, out)
+    return _drop(x, _samples_of(x, "x", mode), p, training, rng, mask, mask_as, out)
 
 
 def stochastic_depth_backward(
     dy: ArrayLike,
-    mask: Mask,
+    mask: AnyMask,
     p: float = 0.5,
     *,
     mode: Literal["row", "batch"] = "row",
@@ -371,8 +391,8 @@ def stochastic_depth_backward(
     ----------
     dy : array_like of float16, float32 or float64, shape (N, ...)
         Gradient of the loss with respect to y.
-    mask : ndarray of uint8, shape (ceil(N / 8),), or (1,) of a batch
-        What stochastic_depth returned.
+    mask : ndarray
+        What stochastic_depth returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
     mode : "row" or "batch"
         Both as given to stochastic_depth.
@@ -409,9 +429,10 @@ def drop_connect(
     *,
     training: bool = True,
     rng: Rng = None,
-    mask: Mask | None = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], Mask | None]:
+) -> tuple[NDArray[Any], AnyMask | None]:
     """Matrix product with some of the weights dropped: ``x @ dropout(weight, p)``.
 
     One mask is used for the whole batch, as in most implementations; the paper draws one for each sample.
@@ -426,15 +447,17 @@ def drop_connect(
         In inference no weight is dropped.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the mask, as of dropout.
-    mask : ndarray of uint8, shape (ceil(weight.size / 8),), optional
-        A mask to use instead of a random one.
+    mask : ndarray, optional
+        A mask to use instead of a random one, in any form that dropout takes, of the weights.
+    mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     out : ndarray of x's dtype, shape (..., n_out), optional
         Takes y; shares no memory with x, weight or mask.
 
     Returns
     -------
     y : ndarray, shape (..., n_out)
-    mask : ndarray of uint8, shape (ceil(weight.size / 8),), or None in inference
+    mask : ndarray, or None in inference
         One bit per weight, as of dropout.
 
     Raises
@@ -442,7 +465,7 @@ def drop_connect(
     TypeError
         If an array is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
-        If p or rng is out of range, a shape does not match, or out is read-only or shares memory.
+        If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or shares memory.
 
     References
     ----------
@@ -458,9 +481,10 @@ def drop_connect(
     x, weight = _product_inputs(x, weight, "x")
     p = _checks.real_in(p, 0, 1, "p")
     shape = (*x.shape[:-1], weight.shape[1])
+    _masks.check_form(mask_as)
     y = _arrays.output(out, shape, x.dtype, x, weight)
     if training:
-        weight, mask = dropout(weight, p, rng=rng, mask=mask)
+        weight, mask = dropout(weight, p, rng=rng, mask=mask, mask_as=mask_as)
         _require_disjoint(out, mask, "mask")
     else:
         mask = None
@@ -471,7 +495,7 @@ def drop_connect_backward(
     dy: ArrayLike,
     x: ArrayLike,
     weight: ArrayLike,
-    mask: Mask,
+    mask: AnyMask,
     p: float = 0.5,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Gradients of drop_connect in training, with respect to x and the weights.
@@ -483,8 +507,8 @@ def drop_connect_backward(
     x : array_like of float32 or float64, shape (..., n_in)
     weight : array_like of x's dtype, shape (n_in, n_out)
         Both as given to drop_connect.
-    mask : ndarray of uint8, shape (ceil(weight.size / 8),)
-        What drop_connect returned.
+    mask : ndarray
+        What drop_connect returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
 
     Returns

@@ -147,8 +147,7 @@ def _masked(x: Array, number: Shape, p: float, seed: int, shape: Shape, places: 
 
 
 def _selected(x: Array, kept: Array, p: float, mode: Mode) -> Array:
-    mask = np.packbits(kept.ravel(), bitorder="little")
-    return gradient_of_array(x, mask, p, mode=mode)
+    return gradient_of_array(x, kept, p, mode=mode)
 
 
 def _undropped(x: Array, p: float, mode: Mode) -> Array:

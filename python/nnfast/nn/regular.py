@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from nnfast import _checks
 from nnfast._load import _core
+from nnfast._masks import AnyMask
 from nnfast._seeds import Rng
 from nnfast.dropout import Mask, Mode, dropout, scale_of
 from nnfast.nn.layer import (
@@ -405,7 +406,7 @@ class StochasticDepth(KernelLayer):
         self.p = p
         vars(self)["mode"] = _checks.one_of(mode, ("row", "batch"), "mode")
         self._draw_from(rng)
-        self._mask: Mask = np.empty(0, np.uint8)
+        self._mask: AnyMask = np.empty(0, np.uint8)
         self._dbranch = Buffer()
 
     @property

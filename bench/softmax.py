@@ -52,6 +52,45 @@ def backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
     return {"dy": arrays["dy"], "y": softmax(arrays["x"])}
 
 
+# ---- attention: half of the keys take part, causal queries, rows of 64 ----
+
+KEYS, SCALE = 64, 0.125
+
+
+def attention(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    x = rng.standard_normal((max(1, n // KEYS**2), KEYS, KEYS))
+    return {"x": x, "mask": rng.random((len(x), 1, KEYS)) < 0.5}
+
+
+def masked_softmax(x: Array, mask: Array) -> Array:
+    kept = mask & np.tri(KEYS, dtype=bool)
+    scores = np.where(kept, SCALE * x, -np.inf)
+    largest = scores.max(axis=-1, keepdims=True)
+    e = np.exp(scores - np.where(np.isfinite(largest), largest, 0))
+    return e / np.maximum(e.sum(axis=-1, keepdims=True), np.finfo(x.dtype).tiny)
+
+
+def masked_forms(x: Array, mask: Array) -> Forms:
+    out = np.empty_like(x)
+    return {
+        "out": lambda: nf.masked_softmax(x, mask, scale=SCALE, causal=True, out=out),
+        "allocating": lambda: nf.masked_softmax(x, mask, scale=SCALE, causal=True),
+    }
+
+
+def masked_backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    y = masked_softmax(**attention(n, rng))
+    return {"dy": rng.standard_normal(y.shape), "y": y}
+
+
+def masked_backward_forms(dy: Array, y: Array) -> Forms:
+    out = np.empty_like(y)
+    return {
+        "out": lambda: nf.masked_softmax_backward(dy, y, scale=SCALE, out=out),
+        "allocating": lambda: nf.masked_softmax_backward(dy, y, scale=SCALE),
+    }
+
+
 CASES = [
     Case("softmax", normal("x", columns=COLUMNS), softmax, ufunc_forms(nf.softmax)),
     Case(
@@ -73,5 +112,12 @@ CASES = [
         spreading_inputs,
         lambda dy, x: dy[:, None] * softmax(x),
         spreading_forms,
+    ),
+    Case("masked_softmax", attention, masked_softmax, masked_forms),
+    Case(
+        "masked_softmax_backward",
+        masked_backward_inputs,
+        lambda dy, y: SCALE * y * (dy - (dy * y).sum(axis=-1, keepdims=True)),
+        masked_backward_forms,
     ),
 ]

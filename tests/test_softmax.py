@@ -109,6 +109,17 @@ def test_backward_is_the_formula(engine: str, dtype: type) -> None:
         np.testing.assert_allclose(dx, expected, atol=4 * np.finfo(dtype).eps)
 
 
+def test_rows_of_no_elements(isa: str) -> None:
+    """Their strides are 0, as those of one element a row."""
+    with np.errstate(all="raise"):
+        for dtype in (np.float16, np.float32, np.float64):
+            for shape, axis in (((7, 0), -1), ((0, 7, 5), 0)):
+                x = np.ones(shape, dtype)
+                assert nf.softmax(x, axis).shape == nf.softmax_backward(x, x, axis).shape == shape
+                assert nf.masked_softmax_backward(x, x, axis=axis).shape == shape
+                assert (nf.logsumexp(x, axis) == -np.inf).all()
+
+
 @both_dtypes
 def test_bits(dtype: type) -> None:
     x = np.random.default_rng(2).normal(0, 5, (9, 75)).astype(dtype)

@@ -139,6 +139,26 @@ Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype) {
   return owned(PyArray_SimpleNew(static_cast<int>(dims.size()), dims.data(), dtype));
 }
 
+Array broadcast_to(const Array& array, const Array& like, const char* name, const char* like_name) {
+  npy_intp strides[kMaxDims] = {};
+  const int missing = like.ndim() - array.ndim();
+  bool fits = missing >= 0;
+  for (int d = 0; fits && d < array.ndim(); ++d) {
+    if (array.shape(d) == 1) continue;
+    strides[missing + d] = array.stride(d);
+    fits = array.shape(d) == like.shape(missing + d);
+  }
+  if (!fits)
+    throw py::value_error(std::string(name) + " must broadcast to the shape of " + like_name + ", " + shape_text(like) +
+                          ", got " + shape_text(array));
+  PyArray_Descr* dtype = PyArray_DESCR(array.get());
+  Py_INCREF(dtype);
+  const Array view = owned(PyArray_NewFromDescr(&PyArray_Type, dtype, like.ndim(), PyArray_DIMS(like.get()), strides,
+                                                array.data(), 0, nullptr));
+  if (PyArray_SetBaseObject(view.get(), array.object().inc_ref().ptr()) != 0) throw py::error_already_set();
+  return view;
+}
+
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name) {
   if (PyArray_SAMESHAPE(array.get(), like.get())) return;
   throw py::value_error(std::string(name) + " must have the shape of " + like_name + ", " + shape_text(like) +
@@ -183,7 +203,7 @@ Array output(py::handle out, const Array& like, const char* name, const char* li
   return array;
 }
 
-Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
+Array output(py::handle out, const std::vector<std::ptrdiff_t>& shape, int dtype, const char* name,
              std::initializer_list<Apart> others) {
   if (out.is_none()) return new_array(shape, dtype);
   const Array array = written(out, dtype, name);

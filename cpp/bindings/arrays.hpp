@@ -73,6 +73,9 @@ Array new_array(const Array& like, int dtype);
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
 Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype);
 
+// A view of the array that repeats it along the axes of `like`, by NumPy's rules of broadcasting.
+Array broadcast_to(const Array& array, const Array& like, const char* name, const char* like_name);
+
 bool has_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape);
 bool has_shape(const Array& array, const std::vector<std::ptrdiff_t>& shape);
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);
@@ -94,7 +97,7 @@ void require_disjoint(const Array& a, const char* a_name, const Array& b, const 
 Array output(py::handle out, const Array& like, const char* name, const char* like_name);
 // As above, for a result of a shape of its own, which must not share memory with any of `others`.
 using Apart = std::pair<const Array*, const char*>;
-Array output(py::handle out, std::initializer_list<std::ptrdiff_t> shape, int dtype, const char* name,
+Array output(py::handle out, const std::vector<std::ptrdiff_t>& shape, int dtype, const char* name,
              std::initializer_list<Apart> others);
 
 template <int Arrays>

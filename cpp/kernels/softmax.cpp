@@ -2,9 +2,11 @@
 //   softmax      y_i = e^d_i / sum_j e^d_j             dx = y (dy - sum_j dy_j y_j)
 //   log_softmax  y_i = d_i - log sum_j e^d_j           dx = dy - e^y sum_j dy_j
 //   logsumexp    y = max x + log sum_j e^d_j           dx = dy softmax(x)
+// and softmax of scale x, over the elements that a mask selects; y is 0 elsewhere.
 #include "kernels/softmax.hpp"
 
 #include "kernels/softmax_row.hpp"
+#include "simd/bits.hpp"
 #include "simd/float_state.hpp"
 
 namespace nnfast {
@@ -19,16 +21,21 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, Body body, Matrices... matr
   return exceptions.raised() & Stored<S>::raises;
 }
 
-// Stores finish(r, softmax) of R rows. The exponentials wait in y for their sum, unless S has too few digits for them:
-// then they are computed twice.
-template <class S, int R, class XStride, class YStride, class Finish>
-NNFAST_INLINE void softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride>& y, std::ptrdiff_t n, Finish finish) {
+// Stores finish(r, softmax) of R rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
+// has too few digits for them: then they are computed twice. Gaps: where much of x is -inf, whose exponential
+// underflows, and processors take a hundred cycles for that.
+template <class S, int R, bool Gaps = false, class X, class Y, class Finish>
+NNFAST_INLINE void softmax_rows(const Computed<S> (&largest)[R], const X& x, const Y& y, std::ptrdiff_t n,
+                                Finish finish) {
   using T = Computed<S>;
   using V = Vec<T>;
   constexpr bool waiting = std::is_same_v<S, T>;
-  const auto exponential = [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); };
-  T largest[R];
-  row_max(largest, x, n);
+  const auto exponential = [](int, Pair<V> d) NNFAST_INLINED {
+    if constexpr (!Gaps) return exp_shifted(d);
+    const auto gap = d.hi == static_cast<T>(-kInfinity);
+    const V e = exp_shifted(Pair<V>{gap ? V{} : d.hi, d.lo});
+    return gap ? V{} : e;
+  };
   BlockSum<T> sums[R];
   for_shifted<T, R>(x, n, largest, exponential,
                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
@@ -56,11 +63,87 @@ NNFAST_INLINE void softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride
 }
 
 template <class S>
-unsigned softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return run_rows<S>(
       rows,
-      [n](auto count, std::ptrdiff_t, auto from, auto to)
-          NNFAST_INLINED { softmax_rows<S, count>(from, to, n, [](int, auto p) NNFAST_INLINED { return p; }); },
+      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED {
+        Computed<S> largest[count];
+        row_max(largest, from, n);
+        softmax_rows<S, count>(largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
+      },
+      arrays[0], arrays[1]);
+}
+
+// Rows of x, scaled, of which what takes no part is the fill that is asked for. `from`: the masking of the first.
+template <class S, class Stride>
+struct MaskedRows {
+  using V = typename Stored<S>::V;
+  Rows<S, Stride> x;
+  Masking from;
+  V scale;
+
+  NNFAST_INLINE std::ptrdiff_t visible(int row) const { return from.visible + row * from.growth; }
+  // v where an element takes part, else the fill.
+  NNFAST_INLINE V select(int row, std::ptrdiff_t i, std::ptrdiff_t count, V v, Element<V> fill) const {
+    const std::ptrdiff_t left = visible(row) - i;
+    if (left < kLanes<V>) v = lanes_between<V>(0, left < 0 ? 0 : left) ? v : broadcast<V>(fill);
+    if (!from.mask.data) return v;
+    const char* mask = from.mask.data + row * from.mask.row_stride + i * from.mask.stride;
+    return lanes_of_bytes<V>(mask, from.mask.stride, count) ? v : broadcast<V>(fill);
+  }
+  NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, Element<V> fill) const {
+    return select(row, i, count, x.load(row, i, count, 0) * scale, fill);
+  }
+};
+
+// Rows of `from`, written to `to` as they are loaded.
+template <class From, class To>
+struct WrittenRows {
+  using V = typename From::V;
+  From from;
+  To to;
+  NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, Element<V> fill) const {
+    const V v = from.load(row, i, count, fill);
+    to.store(row, i, v, count);
+    return v;
+  }
+};
+template <class From, class To>
+WrittenRows(From, To) -> WrittenRows<From, To>;
+
+// What takes part has the bits of softmax of a row that has -inf elsewhere.
+template <class S>
+unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking) {
+  using T = Computed<S>;
+  using V = Vec<T>;
+  const V scale = broadcast<V>(static_cast<T>(masking.scale));
+  return run_rows<S>(
+      rows,
+      [&](auto group, std::ptrdiff_t row, auto from, auto to) NNFAST_INLINED {
+        constexpr int R = group;
+        const MaskedRows<S, decltype(from.stride)> x{from, rows_from(masking, row), scale};
+        // No element beyond them is visible to any of the rows; whole vectors, since stores of less take long.
+        const std::ptrdiff_t last = x.visible(R - 1), vectors = (last + kLanes<V> - 1) / kLanes<V>;
+        const std::ptrdiff_t seen = last < 0 ? 0 : smaller(n, vectors * kLanes<V>);
+        const auto same = [](int, auto p) NNFAST_INLINED { return p; };
+        T largest[R];
+        if constexpr (std::is_same_v<S, T>) {  // the mask is read once: what it leaves waits in y
+          row_max(largest, WrittenRows{x, to}, seen);
+          softmax_rows<S, R, true>(largest, to, to, seen, same);
+        } else {
+          row_max(largest, x, seen);
+          softmax_rows<S, R, true>(largest, x, to, seen, same);
+        }
+        for (int r = 0; r < R; ++r) {
+          for (std::ptrdiff_t i = seen; i < n; i += kLanes<V>) to.store(r, i, V{}, smaller(kLanes<V>, n - i));
+          // A row that has NaN, or in which nothing takes part, is NaN by now, all of it.
+          const T first = seen > 0 ? load_value<S>(to.at(r, 0)) : T{0};
+          if (first != first)
+            for_vectors<T>(seen, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+              to.store(r, i, x.select(r, i, count, to.load(r, i, count, T{0}), T{0}), count);
+            });
+        }
+      },
       arrays[0], arrays[1]);
 }
 
@@ -124,7 +207,7 @@ NNFAST_INLINE void log_softmax_rows(const Rows<S, XStride>& x, const Rows<S, YSt
 }
 
 template <class S>
-unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return run_rows<S>(
       rows,
       [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { log_softmax_rows<S, count>(from, to, n); },
@@ -132,7 +215,7 @@ unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n
 }
 
 template <class S>
-unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   using T = Computed<S>;
   return run_rows<S>(
       rows,
@@ -184,14 +267,28 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
 }
 
 template <class S>
-unsigned softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return gradient<S>(
       arrays, rows, n, [](auto& sum, int part, auto dy, auto y) NNFAST_INLINED { sum.add_product(dy(), y(), part); },
       [](auto dy, auto y, auto total) NNFAST_INLINED { return y * (dy - total); });
 }
 
+// Where y is 0, no element took part, or none that weighs anything.
 template <class S>
-unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned masked_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking) {
+  using V = Vec<Computed<S>>;
+  const V scale = broadcast<V>(static_cast<Computed<S>>(masking.scale));
+  return gradient<S>(
+      arrays, rows, n,
+      [](auto& sum, int part, auto dy, auto y) NNFAST_INLINED {
+        const V p = y();
+        sum.add_product(p == 0 ? V{} : dy(), p, part);
+      },
+      [scale](auto dy, auto y, auto total) NNFAST_INLINED { return y == 0 ? V{} : y * (dy - total) * scale; });
+}
+
+template <class S>
+unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return gradient<S>(
       arrays, rows, n, [](auto& sum, int part, auto dy, auto) NNFAST_INLINED { sum.add(dy(), part); },
       [](auto dy, auto y, auto total)
@@ -199,7 +296,7 @@ unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::pt
 }
 
 template <class S>
-unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
+unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   using V = Vec<Computed<S>>;
   return run_rows<S>(
       rows,
@@ -209,7 +306,9 @@ unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
         unrolled<R>([&](int r) NNFAST_INLINED {
           g[r] = broadcast<V>(load_value<S>(arrays[0].data + (row + r) * arrays[0].row_stride));
         });
-        softmax_rows<S, R>(x_rows, dx_rows, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
+        Computed<S> largest[R];
+        row_max(largest, x_rows, n);
+        softmax_rows<S, R>(largest, x_rows, dx_rows, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
       },
       arrays[1], arrays[2]);
 }
@@ -219,7 +318,7 @@ constexpr std::ptrdiff_t kWidenedElements = 4096;
 
 // Rows of float16 of at most kWidenedElements, widened to float32 for the kernel, the results rounded once.
 [[gnu::noinline]] unsigned in_float32(SoftmaxFn of_float32, int inputs, const Matrix* arrays, std::ptrdiff_t rows,
-                                      std::ptrdiff_t n) {
+                                      std::ptrdiff_t n, const Masking& masking) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(float));
   const ExceptionScope exceptions;  // of the rounded results
   alignas(64) float values[kSoftmaxArrays][kWidenedElements];
@@ -234,7 +333,7 @@ constexpr std::ptrdiff_t kWidenedElements = 4096;
       for (std::ptrdiff_t r = 0; k < inputs && r < count; ++r)
         widen_run(arrays[k].data + (first + r) * arrays[k].row_stride, stride, values[k] + r * length, length);
     }
-    of_float32(wide, count, n);
+    of_float32(wide, count, n, rows_from(masking, first));
     for (std::ptrdiff_t r = 0; r < count; ++r)
       narrow_run(wide[inputs].data + r * wide[inputs].row_stride, size, result.data + (first + r) * result.row_stride,
                  result.stride, result.stride ? n : 1);
@@ -243,10 +342,12 @@ constexpr std::ptrdiff_t kWidenedElements = 4096;
 }
 
 // The float16 variant; longer rows are widened a vector at a time, in each pass.
-template <SoftmaxFn of_float32, SoftmaxFn of_long_rows, int inputs>
-unsigned of_float16(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n) {
-  if (n > kWidenedElements) return of_long_rows(arrays, rows, n);
-  return in_float32(of_float32, inputs, arrays, rows, n);
+template <SoftmaxFn of_float32, SoftmaxFn of_long_rows, int inputs, int one_element>
+unsigned of_float16(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking) {
+  // Strides of arrays without elements are 0, as that of one element a row.
+  if (n == 0 && one_element != inputs) return kRaisedNothing;
+  if (n == 0 || n > kWidenedElements) return of_long_rows(arrays, rows, n, masking);
+  return in_float32(of_float32, inputs, arrays, rows, n, masking);
 }
 
 }  // namespace
@@ -255,9 +356,10 @@ namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
 const SoftmaxKernels softmax = {{
-#define NNFAST_ENTRY(name, inputs, ...) \
-  {of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs>, nnfast::name<float>, nnfast::name<double>},
-    NNFAST_SOFTMAX(NNFAST_ENTRY)
+#define NNFAST_ENTRY(name, inputs, one_element, ...)                                                 \
+  {of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>, nnfast::name<float>, \
+   nnfast::name<double>},
+    NNFAST_SOFTMAX(NNFAST_ENTRY) NNFAST_MASKED_SOFTMAX(NNFAST_ENTRY)
 #undef NNFAST_ENTRY
 }};
 

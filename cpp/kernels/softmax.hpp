@@ -14,20 +14,41 @@
   X(logsumexp, 1, 1, "(n)->()")                  \
   X(logsumexp_backward, 2, 0, "(),(n)->(n)")
 
+// Those of scaled rows of which some elements take part: x and y, or dy, y and dx.
+#define NNFAST_MASKED_SOFTMAX(X) \
+  X(masked_softmax, 1, -1)       \
+  X(masked_softmax_backward, 2, -1)
+
 namespace nnfast {
 
 enum class Softmax : int {
 #define NNFAST_ENUM(name, ...) name,
-  NNFAST_SOFTMAX(NNFAST_ENUM)
+  NNFAST_SOFTMAX(NNFAST_ENUM) NNFAST_MASKED_SOFTMAX(NNFAST_ENUM)
 #undef NNFAST_ENUM
       Count
 };
 
 constexpr int kSoftmaxArrays = 3;
 
+// Of row r, the elements below visible + r growth take part where their byte of `mask` is not 0; all of them where
+// mask.data is null. Only the masked kernels read it; the gradient, whose y is 0 elsewhere, only the scale.
+struct Masking {
+  double scale = 1;
+  Matrix mask{};
+  std::ptrdiff_t visible = 0, growth = 0;
+};
+
+namespace {
+
+inline Masking rows_from(const Masking& m, std::ptrdiff_t first) {
+  return {m.scale, rows_from(m.mask, first), m.visible + first * m.growth, m.growth};
+}
+
+}  // namespace
+
 // `rows` rows of n elements of each array, the result last; an array of one element a row has stride 0. Returns what
 // was raised (a set of Raised): overflow, where a float16 is out of range.
-using SoftmaxFn = unsigned (*)(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n);
+using SoftmaxFn = unsigned (*)(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking);
 
 struct SoftmaxKernels {
   PerDtype<SoftmaxFn> of[static_cast<int>(Softmax::Count)];

@@ -9,8 +9,8 @@ namespace {
 
 // The largest element of each row; for one of -inf `lowest`, NaN unless told otherwise, so that what follows is NaN. A
 // NaN in the row may or may not be returned: it reaches every result through the sum.
-template <class T, int R, class S, class Stride>
-NNFAST_INLINE void row_max(T (&largest)[R], const Rows<S, Stride>& x, std::ptrdiff_t n,
+template <class T, int R, class X>
+NNFAST_INLINE void row_max(T (&largest)[R], const X& x, std::ptrdiff_t n,
                            T lowest = static_cast<T>(__builtin_nan(""))) {
   using V = Vec<T>;
   constexpr T bottom = static_cast<T>(-kInfinity);
@@ -60,8 +60,8 @@ NNFAST_INLINE V log_of_sum(V count, V others) {
 
 // Calls use(r, i, part, count, d, map(r, d)) for every vector of R rows; d is the shifted element, -inf where there is
 // none. A use may overwrite its part of the row.
-template <class T, int R, class S, class Stride, class Map, class Use>
-NNFAST_INLINE void for_shifted(const Rows<S, Stride>& x, std::ptrdiff_t n, const T (&largest)[R], Map map, Use use) {
+template <class T, int R, class X, class Map, class Use>
+NNFAST_INLINE void for_shifted(const X& x, std::ptrdiff_t n, const T (&largest)[R], Map map, Use use) {
   using V = Vec<T>;
   V shift[R];
   unrolled<R>([&](int r) NNFAST_INLINED { shift[r] = broadcast<V>(largest[r]); });

@@ -2,11 +2,18 @@
 #pragma once
 
 #include "kernels/softmax.hpp"
+#include "ops/row_arrays.hpp"
 
 namespace nnfast {
 
 // Rows of n elements, as the kernel takes them. Returns what was raised.
 unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays], std::ptrdiff_t rows,
                       std::ptrdiff_t n);
+
+// Masked softmax of `scale` times x: x, y and the mask, which may be null; or its gradient: dy, y and dx. queries:
+// where it is causal, how many rows see the columns one after the other, the last of them all columns; else 0. Returns
+// what was raised.
+unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale, std::ptrdiff_t queries);
+unsigned masked_softmax_backward(Dtype dtype, const RowArrays<3>& dy_y_dx, double scale);
 
 }  // namespace nnfast

@@ -37,6 +37,29 @@ NNFAST_INLINE Mask<V> lanes_of(std::uint32_t bits) {
   return (broadcast<I>(static_cast<IntOf<Element<V>>>(bits)) & lane_bit) != 0;
 }
 
+// All ones in the lanes of V whose byte is not 0, of `count` bytes at a stride; the others are 0.
+template <class V>
+NNFAST_INLINE Mask<V> lanes_of_bytes(const char* from, std::ptrdiff_t stride, std::ptrdiff_t count) {
+  char gathered[kLanes<V>];
+  if (stride != 1 || count < kLanes<V>) [[unlikely]] {
+    for (std::ptrdiff_t k = 0; k < kLanes<V>; ++k) gathered[k] = k < count ? from[k * stride] : char{0};
+    from = gathered;
+  }
+  // By an intrinsic: the compiler would convert four lanes at a time.
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Element<V>) == 4) return bit_cast<Mask<V>>(_mm512_cvtepi8_epi32(load_bytes<__m128i>(from))) != 0;
+  if constexpr (sizeof(Element<V>) == 8)
+    return bit_cast<Mask<V>>(_mm512_cvtepi8_epi64(_mm_cvtsi64_si128(load_bytes<std::int64_t>(from)))) != 0;
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Element<V>) == 4)
+    return bit_cast<Mask<V>>(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(load_bytes<std::int64_t>(from)))) != 0;
+  if constexpr (sizeof(Element<V>) == 8)
+    return bit_cast<Mask<V>>(_mm256_cvtepi8_epi64(_mm_cvtsi32_si128(load_bytes<std::int32_t>(from)))) != 0;
+#else
+  return __builtin_convertvector(load_bytes<VecN<signed char, kLanes<V>>>(from), Mask<V>) != 0;
+#endif
+}
+
 // a in the lanes whose bit is set, b in the others.
 template <class V>
 NNFAST_INLINE V select(std::uint32_t bits, V a, V b) {

@@ -82,7 +82,7 @@ def all_cases() -> dict[str, Case]:
         cases[name] = of_ufunc(ufunc, params=ufunc.nin - inputs)
     cases = {name.removeprefix("_"): case for name, case in cases.items()}
     cases["keep_scaled"] = of_ufunc(_core._keep_scaled, params=1)
-    cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_losses()}
+    cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_embedding(), **of_losses()}
     cases |= {**of_normalization(), **of_dropout()}
     return {**cases, **of_random(), **of_optimizers()}
 
@@ -184,6 +184,20 @@ def of_softmax() -> dict[str, Case]:
         return case
 
     return {"softmax": rows_of(COLUMNS), "softmax_row": rows_of(1)}
+
+
+def of_embedding() -> dict[str, Case]:
+    """Rows of a table, each once."""
+
+    def embedding(n: int) -> Call:
+        at, table, out = np.arange(n // COLUMNS), rows(n), rows(n)
+        return lambda: _core.embedding(at, table, out)
+
+    def embedding_backward(n: int) -> Call:
+        at, dy, out = np.arange(n // COLUMNS), rows(n), rows(n)
+        return lambda: _core.embedding_backward(dy, at, len(at), out)
+
+    return {case.__name__: case for case in (embedding, embedding_backward)}
 
 
 def of_losses() -> dict[str, Case]:

@@ -193,6 +193,15 @@ def _dropping() -> dict[str, Call]:
     return calls
 
 
+def _of_rows() -> dict[str, Call]:
+    return {
+        "masked_softmax": Call(nf.masked_softmax, {"x": X}, {"mask": X > 0.3}),
+        "masked_softmax_backward": Call(nf.masked_softmax_backward, {"dy": X, "y": X}),
+        "embedding": Call(nf.embedding, {"indices": LABELS, "weight": X.T.copy()}),
+        "embedding_backward": Call(nf.embedding_backward, {"dy": X, "indices": LABELS}, {"n": 6}),
+    }
+
+
 def _losses() -> dict[str, Call]:
     calls = {
         "softmax_cross_entropy": Call(
@@ -308,6 +317,7 @@ READING = {
     ),
     **_normalizing(),
     **_dropping(),
+    **_of_rows(),
     **_losses(),
     **_of_modules(),
 }

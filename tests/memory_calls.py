@@ -104,6 +104,10 @@ CALLS: dict[str, Call] = {
     "layer_norm_backward": layer_norm_backward,
     "dropout": dropout,
     "dropout_backward": lambda a: nf.dropout_backward(a["dy"], a["mask"], out=a["y"]),
+    "masked_softmax": lambda a: nf.masked_softmax(a["x"], scale=0.5, causal=True, out=a["y"]),
+    "embedding_backward": lambda a: nf.embedding_backward(
+        a["dy"], a["labels"], len(a["y"]), out=a["y"]
+    ),
     "bias_relu_dropout_backward": lambda a: nf.bias_relu_dropout_backward(
         a["dy"], a["mask"], out=(a["y"], a["columns"][0])
     ),

@@ -107,7 +107,7 @@ def test_functions_that_read_arrays(kind: str) -> None:
                     continue
                 wide = {argument: call.arrays[argument].astype(float) for argument in given}
                 np.testing.assert_allclose(found, call(**wide), rtol=1e-12, err_msg=note)
-            elif kind in ("object", "structured") and {"labels", "y"} & given.keys():
+            elif kind in ("object", "structured") and {"labels", "y", "indices"} & given.keys():
                 assert_refused("must be", call, given, note)
             elif how.error:
                 assert_refused(how.error, call, given, note)

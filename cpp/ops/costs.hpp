@@ -78,6 +78,8 @@ constexpr Cost kCosts[] = {
     {"bias_relu_backward", 0.2},
     {"bias_gelu", 1.2},
     {"bias_gelu_backward", 1.4},
+    {"bias_gelu_tanh", 0.7},
+    {"bias_gelu_tanh_backward", 1.0},
     {"bias_silu", 0.6},
     {"bias_silu_backward", 0.9},
     {"bias_tanh", 0.5},
@@ -87,6 +89,10 @@ constexpr Cost kCosts[] = {
     // The family of softmax, and what each row adds.
     {"softmax", 0.5},
     {"softmax_row", 12},
+
+    // Rows of a table, an element of y and of dy.
+    {"embedding", 0.1},
+    {"embedding_backward", 0.2},
 
     // Losses, an element of the predictions or scores, and what each row of scores adds.
     {"mse_loss", 0.25},

@@ -4,7 +4,7 @@ The kernels stand here; what is built on them has modules of its own (``nnfast.o
 when first used.
 """
 
-# ruff: noqa: F403 (a family's module lists what it exports; three modules have the name of a function)
+# ruff: noqa: F403 (a family's module lists what it exports; four modules have the name of a function)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from nnfast.dropout import (
     dropout_backward,
     dropout_mask,
 )
+from nnfast.embedding import embedding, embedding_backward
 from nnfast.gating import *
 from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from nnfast.losses import *
@@ -32,6 +33,8 @@ from nnfast.softmax import (
     log_softmax_backward,
     logsumexp,
     logsumexp_backward,
+    masked_softmax,
+    masked_softmax_backward,
     softmax,
     softmax_backward,
 )
@@ -82,6 +85,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "dropout_mask",
+    "embedding",
+    "embedding_backward",
     "init",
     "layer_norm",
     "layer_norm_backward",
@@ -89,6 +94,8 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "logsumexp_backward",
+    "masked_softmax",
+    "masked_softmax_backward",
     "monitor",
     "nn",
     "optim",

@@ -206,7 +206,7 @@ def dropout(
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def apply_mask(
     x: ArrayLike,
-    mask: NDArray[np.uint8] | None,
+    mask: NDArray[Any] | None,
     scale: float | NDArray[np.float64],
     out: NDArray[Any] | None,
     name: str = "x",
@@ -223,7 +223,7 @@ def dropout_mask(
     inner: int,
     seed: int | Callable[[], int],
     offset: int,
-    out: NDArray[np.uint8] | None,
+    out: NDArray[Any] | None,
 ) -> NDArray[np.uint8]: ...
 def bias_relu_dropout(
     x: ArrayLike,
@@ -232,13 +232,13 @@ def bias_relu_dropout(
     scale: float,
     seed: int | Callable[[], int],
     offset: int,
-    mask: NDArray[np.uint8] | None,
+    mask: NDArray[Any] | None,
     out: NDArray[Any] | None,
     mask_out: NDArray[np.uint8] | None,
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def bias_relu_dropout_backward(
     dy: ArrayLike,
-    mask: NDArray[np.uint8] | None,
+    mask: NDArray[Any] | None,
     scale: float,
     dx: NDArray[Any] | None,
     dbias: NDArray[Any] | None,
@@ -246,7 +246,6 @@ def bias_relu_dropout_backward(
 def checked_output(
     x: ArrayLike, out: NDArray[Any] | None, name: str = "x"
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
-def check_mask(mask: NDArray[np.uint8] | None, elements: int) -> None: ...
 
 _keep_scaled: np.ufunc
 
@@ -254,6 +253,21 @@ def fill_random(
     kind: int, out: NDArray[Any], seed: int, offset: int, first: float, second: float
 ) -> None: ...
 def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.uint32]: ...
+def masked_softmax(
+    x: ArrayLike,
+    mask: ArrayLike | None,
+    scale: float,
+    causal: bool,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def masked_softmax_backward(
+    dy: ArrayLike, y: ArrayLike, scale: float, axis: int, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
+def embedding(indices: ArrayLike, weight: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]: ...
+def embedding_backward(
+    dy: ArrayLike, indices: ArrayLike, n: int, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
 def column_sums(x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]: ...
 def elastic_net(
     params: list[NDArray[Any]],

@@ -13,6 +13,7 @@
 #include "kernels/activations.hpp"
 #include "kernels/bias.hpp"
 #include "kernels/dropout.hpp"
+#include "kernels/embedding.hpp"
 #include "kernels/gating.hpp"
 #include "kernels/layer_norm.hpp"
 #include "kernels/losses.hpp"
@@ -228,6 +229,9 @@ void softmax_family() {
   for (int row = 1; row < kRows; ++row)  // the first row has all specials, the others none
     for (int i = 0; i < kColumns; ++i)
       x[static_cast<std::size_t>(row * kColumns + i)] = dy[static_cast<std::size_t>(i)];
+  std::vector<char> mask(kElements);
+  for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % 5 != 0;
+  const Masking masking{0.75, {mask.data(), kColumns, 1}, kColumns - kRows + 1, 1};
   const auto run = [&](const char* name, Softmax forward, Softmax backward, bool saves_y, std::ptrdiff_t columns) {
     std::vector<T> y(static_cast<std::size_t>(kRows * columns)), dx(kElements);
     const auto of_result = [&](std::vector<T>& values) {
@@ -236,13 +240,26 @@ void softmax_family() {
     };
     const Matrix x_y[] = {matrix(x), of_result(y)};
     const Matrix dy_saved_dx[] = {of_result(dy), saves_y ? of_result(y) : matrix(x), matrix(dx)};
-    of_dtype<T>(kernel.of[static_cast<int>(forward)])(x_y, kRows, kColumns);
-    of_dtype<T>(kernel.of[static_cast<int>(backward)])(dy_saved_dx, kRows, kColumns);
+    of_dtype<T>(kernel.of[static_cast<int>(forward)])(x_y, kRows, kColumns, masking);
+    of_dtype<T>(kernel.of[static_cast<int>(backward)])(dy_saved_dx, kRows, kColumns, masking);
     Hash()(y)(dx).print(name, kName<T>);
   };
   run("softmax", Softmax::softmax, Softmax::softmax_backward, true, kColumns);
   run("log_softmax", Softmax::log_softmax, Softmax::log_softmax_backward, true, kColumns);
   run("logsumexp", Softmax::logsumexp, Softmax::logsumexp_backward, false, 1);
+  run("masked_softmax", Softmax::masked_softmax, Softmax::masked_softmax_backward, true, kColumns);
+}
+
+template <class T>
+void embedding() {
+  constexpr std::ptrdiff_t size = sizeof(T);
+  std::vector<T> dy = numbers<T>(1), dtable(3 * kColumns);
+  std::vector<IndexedRow> rows;
+  for (std::ptrdiff_t r = 0; r < kRows; ++r) rows.push_back({r / 3, bytes(dy) + r * kColumns * size});
+  const std::vector<std::ptrdiff_t> begins = {0, 3, 6, kRows};
+  const unsigned raised =
+      of_dtype<T>(kernels().embedding->sum_rows)({rows.data(), begins.data(), 0, size, kColumns, matrix(dtable)}, 0, 3);
+  Hash()(dtable).add(raised).print("embedding", kName<T>);
 }
 
 template <class T>
@@ -535,6 +552,9 @@ void run_bias() {
 }
 void run_softmax() {
   for_all([](auto type) { softmax_family<decltype(type)>(); });
+}
+void run_embedding() {
+  for_all([](auto type) { embedding<decltype(type)>(); });
 }
 void run_losses() {
   for_floats([](auto type) { losses<decltype(type)>(); });

@@ -23,7 +23,7 @@ SCALAR = 8
 PLACES = {
     **dict.fromkeys(("gamma", "beta", "bias", "running_mean", "running_var", "var"), SIDE),
     **dict.fromkeys(("mean", "inv_std", "m2", "class_weights", "weights", "pos_weight"), SIDE),
-    **dict.fromkeys(("labels", "inv_rms", "sample_weight"), REST),
+    **dict.fromkeys(("labels", "indices", "inv_rms", "sample_weight"), REST),
     "mask": BITS,
     "num_batches_tracked": SCALAR,
 }
@@ -34,6 +34,7 @@ ARRAYS = (
 )
 DTYPES = {
     "labels": INT64,
+    "indices": INT64,
     "which": UINT8,
     "mask": UINT8,
     "num_batches_tracked": INT64,
@@ -43,7 +44,7 @@ DTYPES = {
 WORDS = (
     *("none", "tanh", "relu", "gelu", "sigmoid", "inverted", "vanilla", "row", "batch", "NCHW"),
     *("NHWC", "horizontal", "vertical", "both", "probabilities", "log", "random", "norm", "value"),
-    *("global", "each", "pytorch", "keras", "zeros", "he", "x"),
+    *("global", "each", "pytorch", "keras", "zeros", "he", "x", "bits", "bool", "cs231n"),
 )
 FLAGS = {
     "training",
@@ -91,13 +92,15 @@ def _several(frame: Frame, name: str, written: bool) -> Any:
 def one_array(frame: Frame, name: str, written: bool, place: int | None = None) -> Any:
     """An array for a parameter of this name."""
     place = PLACES.get(name, FULL) if place is None else place
-    shape = shapes(frame, place)
     dtype = DTYPES.get(name, frame.dtype)
+    if name == "mask" and frame.name == "masked_softmax":
+        place, dtype = FULL, np.dtype(bool)
+    shape = shapes(frame, place)
     if frame.huge:
         return virtual(frame, shape, dtype)
     made = array(frame, shape, dtype, written=written)
-    if name == "labels" and frame.source.below(8) < 7:
-        _put_labels(made, frame.side)
+    if name in ("labels", "indices") and frame.source.below(8) < 7:
+        _put_labels(made, frame.side if name == "labels" else 2)
     return made
 
 

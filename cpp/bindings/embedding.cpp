@@ -1,0 +1,103 @@
+#include "ops/embedding.hpp"
+
+#include "bindings/arrays.hpp"
+#include "bindings/families.hpp"
+#include "bindings/ufuncs.hpp"
+
+namespace nnfast {
+namespace {
+
+using Shape = std::vector<std::ptrdiff_t>;
+
+Shape shape_of(const Array& array) {
+  const npy_intp* dims = PyArray_DIMS(array.get());
+  return {dims, dims + array.ndim()};
+}
+
+// Where the element at `position`, in C order, is.
+Shape place_of(std::ptrdiff_t position, Shape shape) {
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    const std::ptrdiff_t side = shape[d];
+    shape[d] = position % side;
+    position /= side;
+  }
+  return shape;
+}
+
+Array read_indices(py::handle value) {
+  const Array indices = any_array(value, "indices");
+  // An empty list has no dtype of its own.
+  if (!PyTypeNum_ISINTEGER(indices.dtype()) && (PyArray_Check(value.ptr()) || indices.size() > 0))
+    throw py::type_error("indices must be an array of integers, got dtype " + dtype_name(indices));
+  return indices;
+}
+
+// The indices as contiguous int64, each in [0, n).
+Array checked_indices(const Array& given, std::ptrdiff_t n) {
+  const Array indices(py::reinterpret_steal<py::object>(
+      PyArray_FromArray(given.get(), PyArray_DescrFromType(NPY_INT64),
+                        NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST)));
+  if (!indices) throw py::error_already_set();
+  const auto* index = indices.as<const std::int64_t>();
+  for (std::ptrdiff_t k = 0; k < indices.size(); ++k) {
+    if (index[k] >= 0 && index[k] < n) continue;
+    throw py::index_error("indices must be in [0, " + std::to_string(n) + "), got " +
+                          std::string(py::str(given.object().attr("item")(k))) + " at position " +
+                          shape_text(place_of(k, shape_of(given))));
+  }
+  return indices;
+}
+
+Matrix matrix_of(const Array& table) { return {table.data(), table.stride(0), table.stride(1)}; }
+
+py::object forward(py::handle indices_in, py::handle weight_in, py::handle out) {
+  const Array weight = read_floats_or_float16(weight_in, "weight");
+  if (weight.ndim() != 2) throw py::value_error("weight must have shape (n, d), got " + shape_text(weight));
+  const Array given = read_indices(indices_in);
+  Shape shape = shape_of(given);
+  shape.push_back(weight.shape(1));
+  const Array y = output(out, shape, weight.dtype(), "out", {{&weight, "weight"}, {&given, "indices"}});
+  const Array indices = checked_indices(given, weight.shape(0));
+  const auto rows = row_arrays({y}, weight.shape(1));
+  {
+    py::gil_scoped_release release;
+    embedding(weight.floating(), matrix_of(weight), indices.as<std::int64_t>(), rows);
+  }
+  return y.object();
+}
+
+py::object backward(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n, py::handle out) {
+  const Array dy = read_floats_or_float16(dy_in, "dy");
+  const Array given = read_indices(indices_in);
+  Shape shape = shape_of(dy);
+  if (shape.empty() || Shape(shape.begin(), shape.end() - 1) != shape_of(given))
+    throw py::value_error("dy must have the shape of indices, " + shape_text(given) +
+                          ", and a last axis of its own, got " + shape_text(dy));
+  const std::ptrdiff_t d = shape.back();
+  Array dweight;
+  if (out.is_none()) {
+    npy_intp dims[2] = {n, d};
+    dweight = Array(py::reinterpret_steal<py::object>(PyArray_ZEROS(2, dims, dy.dtype(), 0)));
+    if (!dweight) throw py::error_already_set();
+  } else {
+    dweight = output(out, Shape{n, d}, dy.dtype(), "out", {{&dy, "dy"}, {&given, "indices"}});
+  }
+  const Array indices = checked_indices(given, n);
+  const auto rows = row_arrays({dy}, d);
+  unsigned raised = 0;
+  {
+    py::gil_scoped_release release;
+    raised = embedding_backward(dy.floating(), rows, indices.as<std::int64_t>(), matrix_of(dweight), n, out.is_none());
+  }
+  report("embedding_backward", raised);
+  return dweight.object();
+}
+
+}  // namespace
+
+void bind_embedding(py::module_& module) {
+  module.def("embedding", &forward);
+  module.def("embedding_backward", &backward);
+}
+
+}  // namespace nnfast

@@ -1,0 +1,139 @@
+#include "ops/embedding.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "ops/costs.hpp"
+#include "ops/raised.hpp"
+#include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
+
+namespace nnfast {
+namespace {
+
+using IndexedRows = std::vector<IndexedRow>;
+
+template <class T>
+void copy_row(const char* from, std::ptrdiff_t from_stride, char* to, std::ptrdiff_t to_stride, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t size = sizeof(T);
+  if (from_stride == size && to_stride == size) {
+    std::memcpy(to, from, static_cast<std::size_t>(n * size));
+    return;
+  }
+  for (std::ptrdiff_t i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, sizeof(T));
+}
+
+// Sorts by the index, all below `rows`, and keeps the order of equal ones: by a byte of the index after the other.
+void sort_by_index(IndexedRows& found, std::ptrdiff_t rows) {
+  constexpr int kBits = 8, kDigits = 1 << kBits;
+  IndexedRows sorted(found.size());
+  for (int shift = 0; (rows - 1) >> shift > 0; shift += kBits) {
+    const auto digit = [&](const IndexedRow& row) { return row.index >> shift & (kDigits - 1); };
+    std::size_t places[kDigits + 1] = {};
+    for (const IndexedRow& row : found) ++places[digit(row) + 1];
+    for (int d = 0; d < kDigits; ++d) places[d + 1] += places[d];
+    for (const IndexedRow& row : found) sorted[places[digit(row)]++] = row;
+    found.swap(sorted);
+  }
+}
+
+// Where runs of equal indices begin, and the end of the last.
+std::vector<std::ptrdiff_t> begins_of(const IndexedRows& found) {
+  std::vector<std::ptrdiff_t> begins;
+  begins.reserve(found.size() + 1);
+  for (std::size_t k = 0; k < found.size(); ++k)
+    if (k == 0 || found[k].index != found[k - 1].index) begins.push_back(static_cast<std::ptrdiff_t>(k));
+  begins.push_back(static_cast<std::ptrdiff_t>(found.size()));
+  return begins;
+}
+
+// Writes zeros, whose bits are 0, to the rows [first, last).
+void clear_rows(const Matrix& dtable, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t n,
+                std::ptrdiff_t size) {
+  const auto clear = [](char* from, std::ptrdiff_t bytes) { std::memset(from, 0, static_cast<std::size_t>(bytes)); };
+  const bool contiguous = dtable.stride == size;
+  if (contiguous && dtable.row_stride == n * size)
+    return clear(dtable.data + first * dtable.row_stride, (last - first) * n * size);
+  for (std::ptrdiff_t i = first; i < last; ++i) {
+    char* row = dtable.data + i * dtable.row_stride;
+    if (contiguous) clear(row, n * size);
+    for (std::ptrdiff_t c = 0; !contiguous && c < n; ++c) clear(row + c * dtable.stride, size);
+  }
+}
+
+// Writes zeros to the rows without an index.
+void clear_others(const IndexedRows& found, const std::vector<std::ptrdiff_t>& begins, const Matrix& dtable,
+                  std::ptrdiff_t rows, std::ptrdiff_t n, std::ptrdiff_t size) {
+  constexpr Cost kCost = cost_of("embedding");
+  parallel_for(rows, kCost.ns * static_cast<double>(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    auto next = std::lower_bound(begins.begin(), begins.end() - 1, begin, [&](std::ptrdiff_t at, std::ptrdiff_t index) {
+      return found[static_cast<std::size_t>(at)].index < index;
+    });
+    for (std::ptrdiff_t i = begin; i < end;) {
+      const bool any = next != begins.end() - 1;
+      const std::ptrdiff_t stop = any ? std::min(end, found[static_cast<std::size_t>(*next++)].index) : end;
+      clear_rows(dtable, i, stop, n, size);
+      i = stop + 1;
+    }
+  });
+}
+
+}  // namespace
+
+void embedding(Dtype dtype, const Matrix& table, const std::int64_t* indices, const RowArrays<1>& y) {
+  constexpr Cost kCost = cost_of("embedding");
+  const auto copy = PerDtype<decltype(&copy_row<std::uint16_t>)>{copy_row<std::uint16_t>, copy_row<std::uint32_t>,
+                                                                 copy_row<std::uint64_t>}[dtype];
+  std::ptrdiff_t steps[1];
+  y.outer.inner_strides(steps);
+  parallel_for(y.rows(), kCost.ns * static_cast<double>(y.n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    y.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+      for (std::ptrdiff_t k = 0; k < count; ++k)
+        copy(table.data + indices[position + k] * table.row_stride, table.stride, at[0] + k * steps[0], y.strides[0],
+             y.n);
+    });
+  });
+}
+
+unsigned embedding_backward(Dtype dtype, const RowArrays<1>& dy, const std::int64_t* indices, const Matrix& dtable,
+                            std::ptrdiff_t rows, bool is_zero) {
+  constexpr Cost kCost = cost_of("embedding_backward");
+  const std::ptrdiff_t count = dy.rows(), n = dy.n, size = size_of(dtype);
+  IndexedRows found;
+  found.reserve(static_cast<std::size_t>(count));
+  std::ptrdiff_t steps[1];
+  dy.outer.inner_strides(steps);
+  dy.outer.for_runs(0, count, [&](char* const* at, std::ptrdiff_t in_run, std::ptrdiff_t position) {
+    for (std::ptrdiff_t k = 0; k < in_run; ++k) found.push_back({indices[position + k], at[0] + k * steps[0]});
+  });
+  sort_by_index(found, rows);
+  const std::vector<std::ptrdiff_t> begins = begins_of(found);
+  const auto sums = static_cast<std::ptrdiff_t>(begins.size()) - 1;
+  std::ptrdiff_t longest = 0;
+  for (std::ptrdiff_t k = 0; k < sums; ++k) longest = std::max(longest, begins[k + 1] - begins[k]);
+  if (!is_zero) clear_others(found, begins, dtable, rows, n, size);
+
+  // Where one index has much of the work, its sum is shared too: by columns.
+  constexpr std::ptrdiff_t kColumns = 64, kMuch = 8;
+  const std::ptrdiff_t width = longest * kMuch > count ? std::min(n, kColumns) : n;
+  const std::ptrdiff_t parts = n > 0 ? (n + width - 1) / width : 0;
+  const SumRowsFn fn = kernels().embedding->sum_rows[dtype];
+  const double ns =
+      kCost.ns * static_cast<double>(count * width) / static_cast<double>(std::max<std::ptrdiff_t>(sums, 1));
+  SharedRaised raised;
+  parallel_for(parts * sums, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t item = begin; item < end;) {
+      const std::ptrdiff_t part = item / sums, first = item % sums, last = std::min(sums, first + end - item);
+      const std::ptrdiff_t column = part * width;
+      const Matrix to{dtable.data + column * dtable.stride, dtable.row_stride, dtable.stride};
+      raised.add(
+          fn({found.data(), begins.data(), column * dy.strides[0], dy.strides[0], std::min(width, n - column), to},
+             first, last));
+      item += last - first;
+    }
+  });
+  return raised.all();
+}
+
+}  // namespace nnfast

@@ -59,8 +59,8 @@ struct Scaling {
 py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::handle out, const char* name, double shift,
                   double dropped, std::ptrdiff_t inner) {
   const Array x = read_floats_or_float16(x_in, name);
+  const Array y = output(out, x, "out", name);  // first: without memory for it, a mask need not be read
   const Array mask = read_mask(mask_in, x);
-  const Array y = output(out, x, "out", name);
   require_disjoint(y, "out", mask, "mask");
   const Scaling scaling(scale, shift, dropped, inner, x.floating());
   const auto x_y = strided({x, y});
@@ -125,9 +125,9 @@ py::tuple bias_relu_forward(py::handle x_in, py::handle bias_in, double p, doubl
   require_rows(x, "x");
   const Array bias = read_columns(bias_in, x, "bias");
   const bool make = mask_in.is_none();
+  const Array y = output(out, x, "out", "x");
   Array given;
   if (!make) given = read_mask(mask_in, x);
-  const Array y = output(out, x, "out", "x");
   require_disjoint(y, "out", bias, "bias");
   if (!make) require_disjoint(y, "out", given, "mask");
   const Array mask = output(mask_out, {mask_bytes(x.size())}, NPY_UINT8, "out[1]",
@@ -147,8 +147,8 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
                              py::handle dbias_out) {
   const Array dy = read_floats_or_float16(dy_in, "dy");
   require_rows(dy, "dy");
-  const Array mask = read_mask(mask_in, dy);
   const Array dx = output(dx_out, dy, "out", "dy");
+  const Array mask = read_mask(mask_in, dy);
   require_disjoint(dx, "out", mask, "mask");
   const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
   const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&mask, "mask"}});

@@ -122,8 +122,9 @@ unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_
       [&](auto group, std::ptrdiff_t row, auto from, auto to) NNFAST_INLINED {
         constexpr int R = group;
         const MaskedRows<S, decltype(from.stride)> x{from, rows_from(masking, row), scale};
-        // No element beyond them is visible to any of the rows.
-        const std::ptrdiff_t last = x.visible(R - 1), seen = last < 0 ? 0 : smaller(n, last);
+        // No element beyond them is visible to any of the rows; whole vectors, since stores of less take long.
+        const std::ptrdiff_t last = x.visible(R - 1), vectors = (last + kLanes<V> - 1) / kLanes<V>;
+        const std::ptrdiff_t seen = last < 0 ? 0 : smaller(n, vectors * kLanes<V>);
         const auto same = [](int, auto p) NNFAST_INLINED { return p; };
         T largest[R];
         if constexpr (std::is_same_v<S, T>) {  // the mask is read once: what it leaves waits in y

@@ -147,9 +147,9 @@ def _scaled(
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     """x, scaled where the mask keeps it and 0 elsewhere."""
+    x, y = _core.checked_output(x, out, name)
     kept = _masks.unpacked(_masks.packed(mask, maps.shape), maps.shape)
     _require_disjoint(out, mask, "mask")
-    x, y = _core.checked_output(x, out, name)
     scale = _parameter_type(x)(1.0 if p == 1 else 1 / (1 - p))
     result: NDArray[Any] = _core._keep_scaled(x, kept.reshape(maps.in_x) * scale, out=y)
     return result

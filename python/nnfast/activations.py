@@ -8,7 +8,6 @@ it is: formula, parameters, what is saved, error bound, exact points.
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
@@ -503,6 +502,8 @@ def derivative(name: str, x: ArrayLike, *, out: Any = None, **kwargs: Any) -> An
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {type(name).__name__}")
     if name not in _GRADIENTS:
+        from difflib import get_close_matches  # not loaded by every import of nnfast
+
         close = get_close_matches(name.lower(), _GRADIENTS, n=5, cutoff=0.4) or list(_GRADIENTS)
         raise ValueError(
             f"name must be an elementwise activation, such as {', '.join(close)}, got {name!r}"

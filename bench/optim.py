@@ -7,6 +7,7 @@ import numpy as np
 
 import nnfast as nf
 from bench.case import Array, Case, Forms
+from tests.reference import optim as reference
 
 LR, MOMENTUM, BETAS, EPS = 1e-3, 0.9, (0.9, 0.999), 1e-8
 B1, B2 = BETAS
@@ -114,6 +115,20 @@ RULES = [
     Rule("RAdam", radam, ("m", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}),
     Rule("Lion", lion, ("m",), {"lr": LR, "betas": BETAS}),
 ]
+
+
+def of_reference(name: str) -> Rule:
+    """A rule without a row above: its first step by the tests' reference, with the defaults."""
+    formula = next(row[2] for row in reference.ROWS if row[:2] == (name, "torch"))
+
+    def plain(param: Array, grad: Array) -> tuple[Array, ...]:
+        param -= formula(grad, {}, 1)
+        return (param,)
+
+    return Rule(name, plain, (), {"weight_decay": 0.0})
+
+
+RULES += map(of_reference, sorted(set(nf.optim.rules.__all__) - {rule.name for rule in RULES}))
 
 
 def case_of(rule: Rule) -> Case:

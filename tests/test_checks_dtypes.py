@@ -117,3 +117,30 @@ def test_what_holds_no_arrays(wrong: Any) -> None:
         nf.checks.check_dtypes(wrong)
     with pytest.raises(TypeError, match="dtype must be a dtype of floats, got int64"):
         nf.checks.check_dtypes([F4], np.int64)
+
+
+def test_arrays_of_one_name_are_told_apart() -> None:
+    for both in ({"a": {"b": F8}, "a.b": F4}, {1: F8, "1": F4}):
+        assert len(nf.checks.check_dtypes(both).others) == 1
+
+
+def test_what_is_no_array_is_not_walked_through() -> None:
+    class Slotted:
+        __slots__ = ("w",)
+
+        def __init__(self) -> None:
+            self.w = F8
+
+    class Net:
+        steps = range(10**9)
+
+        def __init__(self) -> None:
+            self.again, self.bytes = range(10**9), bytearray(10**7)
+            self.memory = memoryview(np.zeros((2, 2)))
+            self.slotted, self.objects = Slotted(), np.array([F4, None], object)
+
+    assert nf.checks.check_dtypes(Net()).dtypes == {"slotted.w": "float64", "objects.0": "float32"}
+
+
+def test_the_state_of_a_float16_optimizer_is_float32() -> None:
+    assert nf.checks.check_dtypes(nf.optim.Adam([np.ones(2, np.float16)]), np.float16).passed

@@ -249,3 +249,24 @@ for source in range(len(SOURCES)):
 def test_entropy_is_fresh_in_every_thread_and_forked_child() -> None:
     """Of every function that takes rng: 4 threads, 4 children twice, and their parent have 13 different draws."""
     subprocess.run([sys.executable, "-c", SOURCES + FORKING], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("form", ["bool", "uint8", "bits"])
+def test_out_and_a_mask_in_any_form_share_no_memory(form: str) -> None:
+    memory = np.ones(64, np.uint8)
+    out, x = memory.view(np.float64).reshape(2, 4), np.ones((2, 4))
+    mask = {
+        "bool": memory[:8].view(bool).reshape(2, 4),
+        "uint8": memory[:8].reshape(2, 4),
+        "bits": memory[:1],
+    }[form]
+    for call in (
+        lambda: nf.dropout(x, mask=mask, out=out),
+        lambda: nf.dropout_backward(x, mask, out=out),
+        lambda: nf.alpha_dropout(x, mask=mask, out=out),
+        lambda: nf.bias_relu_dropout(x, np.zeros(4), mask=mask, out=(out, None)),
+        lambda: nf.drop_connect(np.ones((2, 2)), np.ones((2, 4)), mask=mask, out=out),
+    ):
+        with pytest.raises(ValueError, match="out and mask must not share memory"):
+            call()
+        assert (memory == 1).all()

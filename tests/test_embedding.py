@@ -175,3 +175,10 @@ def test_errors(keywords: dict[str, Any], error: type[Exception], message: str) 
 def test_errors_of_the_gradient(keywords: dict[str, Any], error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         nf.embedding_backward(**{"dy": W, "indices": [0, 1, 2], "n": 3, **keywords})
+
+
+def test_more_rows_than_memory_without_columns() -> None:
+    n = 2**57 + 5
+    assert nf.embedding_backward(np.zeros((1, 0)), [0], n).shape == (n, 0)
+    out = np.zeros((n, 0))
+    assert nf.embedding_backward(np.zeros((1, 0)), [0], n, out=out) is out

@@ -392,7 +392,7 @@ def test_errors_change_neither_w_nor_the_state() -> None:
         ),
         ((HALF.copy(), HALF, of_one), {}, TypeError, "w must not become float16 after its state"),
         (
-            (w.astype("f"), g.astype("f"), of_half | {"master": w}),
+            (HALF.copy(), HALF, of_half | {"master": w}),
             {},
             TypeError,
             r"'master'\] must",
@@ -468,3 +468,38 @@ def test_nothing_to_update() -> None:
         assert nf.optim.adam(nothing, nothing) == (nothing, {"step_count": 1})
     empty = np.zeros((0, 3))
     assert nf.optim.adam(empty, empty.copy())[0] is empty
+
+
+def test_masters_belong_to_float16_parameters() -> None:
+    h, w = np.ones(2, np.float16), np.full(2, 5, np.float32)
+    _, state = nf.optim.adam(h, h.copy())
+    with pytest.raises(ValueError, match="state must not have 'master' for a parameter of float32"):
+        nf.optim.adam(w, w, state)
+    both = [h.copy(), h.copy()]
+    _, state = nf.optim.adam(both, [h.copy(), h.copy()])
+    del state["master.1"]
+    with pytest.raises(ValueError, match="state must have 'master.1' for a parameter of float16"):
+        nf.optim.adam(both, both, state)
+    assert (w == 5).all()
+
+
+def test_names_in_a_state_are_those_of_the_keys() -> None:
+    w = np.ones(2)
+    for key in (1, 1.0, True, "1"):
+        assert f"exp_avg.{key}" in nf.optim.adam({key: w.copy()}, {key: w})[1]
+
+
+def test_a_setting_that_changes_is_read_at_every_step() -> None:
+    class Decay:
+        value = 0.1
+
+        def __float__(self) -> float:
+            return self.value
+
+    decay, w = Decay(), np.ones(1)
+    for value in (0.1, 0.5):
+        decay.value = value
+        after, _ = nf.optim.adam(
+            w.copy(), 0 * w, lr=1.0, weight_decay=decay, decoupled_weight_decay=True
+        )
+        assert after == 1 - value

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -379,3 +380,14 @@ def test_a_pickle_without_a_later_setting() -> None:
     for each in (old, optimizer):
         each.step([np.ones(3)])
     assert_same_arrays(everything(old), everything(optimizer))
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict])
+def test_a_scalar_in_place_of_a_parameter_is_seen(kind: Any) -> None:
+    params = kind(w=np.ones(3), b=np.array(1.0))
+    opt = nf.optim.SGD(params, lr=0.1)
+    params["b"] = params["b"] - 1  # a NumPy scalar
+    with pytest.raises(ValueError, match=r"params\['b'\] is another array than the one"):
+        opt.step({"w": np.ones(3), "b": 1.0})
+    params["note"] = lambda: 0
+    pickle.dumps(opt)

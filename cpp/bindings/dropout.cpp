@@ -12,12 +12,13 @@ namespace {
 
 bool is_contiguous(const Array& bits) { return bits.size() < 2 || bits.stride(0) == 1; }
 
-// The mask of x as packed bits: itself, or made of a mask in another form.
-Array read_mask(py::handle value, const Array& x) {
+// The mask of x as packed bits: itself, or made of a mask in another form, which must not share memory with out either.
+Array read_mask(py::handle value, const Array& x, const Array& out) {
   require_readable(value, "mask");
   const Array mask(py::reinterpret_borrow<py::object>(value));
-  if (PyArray_Check(value.ptr()) && mask.dtype() == NPY_UINT8 && has_shape(mask, {mask_bytes(x.size())}) &&
-      is_contiguous(mask))
+  const bool is_array = PyArray_Check(value.ptr());
+  if (is_array) require_disjoint(out, "out", mask, "mask");
+  if (is_array && mask.dtype() == NPY_UINT8 && has_shape(mask, {mask_bytes(x.size())}) && is_contiguous(mask))
     return mask;
   return Array(py::module_::import("nnfast._masks").attr("packed")(value, x.object().attr("shape")));
 }
@@ -60,8 +61,7 @@ py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::han
                   double dropped, std::ptrdiff_t inner) {
   const Array x = read_floats_or_float16(x_in, name);
   const Array y = output(out, x, "out", name);  // first: without memory for it, a mask need not be read
-  const Array mask = read_mask(mask_in, x);
-  require_disjoint(y, "out", mask, "mask");
+  const Array mask = read_mask(mask_in, x, y);
   const Scaling scaling(scale, shift, dropped, inner, x.floating());
   const auto x_y = strided({x, y});
   {
@@ -126,12 +126,14 @@ py::tuple bias_relu_forward(py::handle x_in, py::handle bias_in, double p, doubl
   const Array bias = read_columns(bias_in, x, "bias");
   const bool make = mask_in.is_none();
   const Array y = output(out, x, "out", "x");
-  Array given;
-  if (!make) given = read_mask(mask_in, x);
   require_disjoint(y, "out", bias, "bias");
-  if (!make) require_disjoint(y, "out", given, "mask");
+  Array given, as_given;
+  if (!make) {
+    given = read_mask(mask_in, x, y);
+    if (PyArray_Check(mask_in.ptr())) as_given = Array(py::reinterpret_borrow<py::object>(mask_in));
+  }
   const Array mask = output(mask_out, {mask_bytes(x.size())}, NPY_UINT8, "out[1]",
-                            {{&y, "out[0]"}, {&x, "x"}, {&bias, "bias"}, {&given, "mask"}});
+                            {{&y, "out[0]"}, {&x, "x"}, {&bias, "bias"}, {&as_given, "mask"}});
   if (!PyArray_IS_C_CONTIGUOUS(mask.get())) throw py::value_error("out[1] must be contiguous");
   const DropoutMask maker = DropoutThresholds(p).mask(drawn(seed), offset);
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
@@ -148,8 +150,7 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
   const Array dy = read_floats_or_float16(dy_in, "dy");
   require_rows(dy, "dy");
   const Array dx = output(dx_out, dy, "out", "dy");
-  const Array mask = read_mask(mask_in, dy);
-  require_disjoint(dx, "out", mask, "mask");
+  const Array mask = read_mask(mask_in, dy, dx);
   const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
   const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&mask, "mask"}});
   const auto rows = row_arrays({dy, dx}, n);

@@ -28,7 +28,7 @@ void copy_row(const char* from, std::ptrdiff_t from_stride, char* to, std::ptrdi
 void sort_by_index(IndexedRows& found, std::ptrdiff_t rows) {
   constexpr int kBits = 8, kDigits = 1 << kBits;
   IndexedRows sorted(found.size());
-  for (int shift = 0; (rows - 1) >> shift > 0; shift += kBits) {
+  for (int shift = 0; shift < 63 && (rows - 1) >> shift > 0; shift += kBits) {
     const auto digit = [&](const IndexedRow& row) { return row.index >> shift & (kDigits - 1); };
     std::size_t places[kDigits + 1] = {};
     for (const IndexedRow& row : found) ++places[digit(row) + 1];
@@ -100,6 +100,7 @@ unsigned embedding_backward(Dtype dtype, const RowArrays<1>& dy, const std::int6
                             std::ptrdiff_t rows, bool is_zero) {
   constexpr Cost kCost = cost_of("embedding_backward");
   const std::ptrdiff_t count = dy.rows(), n = dy.n, size = size_of(dtype);
+  if (n == 0) return 0;
   IndexedRows found;
   found.reserve(static_cast<std::size_t>(count));
   std::ptrdiff_t steps[1];
@@ -117,7 +118,7 @@ unsigned embedding_backward(Dtype dtype, const RowArrays<1>& dy, const std::int6
   // Where one index has much of the work, its sum is shared too: by columns.
   constexpr std::ptrdiff_t kColumns = 64, kMuch = 8;
   const std::ptrdiff_t width = longest * kMuch > count ? std::min(n, kColumns) : n;
-  const std::ptrdiff_t parts = n > 0 ? (n + width - 1) / width : 0;
+  const std::ptrdiff_t parts = (n + width - 1) / width;
   const SumRowsFn fn = kernels().embedding->sum_rows[dtype];
   const double ns =
       kCost.ns * static_cast<double>(count * width) / static_cast<double>(std::max<std::ptrdiff_t>(sums, 1));

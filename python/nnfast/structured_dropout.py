@@ -484,8 +484,9 @@ def drop_connect(
     _masks.check_form(mask_as)
     y = _arrays.output(out, shape, x.dtype, x, weight)
     if training:
+        if isinstance(mask, np.ndarray):
+            _require_disjoint(out, mask, "mask")
         weight, mask = dropout(weight, p, rng=rng, mask=mask, mask_as=mask_as)
-        _require_disjoint(out, mask, "mask")
     else:
         mask = None
     return np.matmul(x, weight, out=y), mask

@@ -1,6 +1,7 @@
 """Which arrays of a network are float64 among float32 ones."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -117,7 +118,12 @@ def _floats(value: Any) -> dict[str, str]:
         name, value = todo.pop()
         if isinstance(value, np.ndarray | np.generic):
             if value.dtype.kind == "f":
-                found[name or "array"] = value.dtype.name
+                name = name or "array"
+                while name in found:  # {"a": {"b": x}, "a.b": y}
+                    name += "'"
+                found[name] = value.dtype.name
+            elif value.dtype.kind == "O":
+                todo.append((name, list(value.flat)))
         elif id(value) not in seen:
             seen.add(id(value))
             parts = [(f"{name}.{key}" if name else str(key), v) for key, v in _parts(value).items()]
@@ -134,9 +140,15 @@ def _parts(value: Any) -> Mapping[Any, Any]:
             **value.named_statistics(),
         }
     if isinstance(value, Optimizer):
-        return by_name({"params": value.params, **value.state}, value._names)
+        # The state of float16 parameters is float32.
+        state = {} if any(p.dtype == np.float16 for p in value.params) else value.state
+        return by_name({"params": value.params, **state}, value._names)
     if isinstance(value, Mapping):
         return value
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+    if isinstance(value, list | tuple | deque | set | frozenset):
         return dict(enumerate(value))
-    return {} if isinstance(value, type | ModuleType) else getattr(value, "__dict__", {})
+    if isinstance(value, type | ModuleType):
+        return {}
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    of_slots = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return of_slots | getattr(value, "__dict__", {})

@@ -41,6 +41,7 @@ State = dict[str, Any]
 # Settings whose check is remembered, of each function.
 _MOST_SETTINGS = 64
 _MANY = Mapping, Sequence
+_VALUES = {float, int, bool, str, type(None), tuple}
 # Options of the classes; the others need an object.
 _OPTIONS = {
     "decoupled_weight_decay": None,
@@ -100,7 +101,8 @@ def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
             found = checked(settings)
             if len(known) == _MOST_SETTINGS:
                 known.clear()
-            known[key] = found
+            if all(type(value) in _VALUES for value in settings.values()):  # others may change
+                known[key] = found
         return _step(found, w, dw, state, lr, out)
 
     function.__name__ = function.__qualname__ = name
@@ -149,7 +151,7 @@ def _step(
             raise ValueError(
                 f"out must have as many arrays as w, {len(params)}, got {len(written)}"
             )
-        labels = _labels(kept, len(params) if keys is None else tuple(keys))
+        labels = _labels(kept, len(params) if keys is None else tuple(map(str, keys)))
     if state is None:
         state = {}
     elif not isinstance(state, dict):
@@ -163,7 +165,7 @@ def _step(
         step_count = count_in(_checks.integer(step_count, "state['step_count']"), "step_count")
     if kept[1]:
         product = share_in(_checks.real(product, "state['mu_product']"), "mu_product")
-    masters = None if len(before) <= labels.size else _masters(optimizer, before, labels)
+    masters = None if len(before) <= labels.size else _masters(optimizer, before, labels, written)
     t = step_count + 1
     optimizer._core.update(
         written,
@@ -242,7 +244,7 @@ def _begun(
     return state | {label: master for label, master in masters if master is not None}
 
 
-def _masters(rule: Optimizer, state: State, labels: _Labels) -> list[Any]:
+def _masters(rule: Optimizer, state: State, labels: _Labels, params: list[Any]) -> list[Any]:
     """The masters in a state that has more than the rule's values, None for each parameter without one."""
     known = {"step_count", *labels.of_masters, *chain(*labels.of_states)}
     others = state.keys() - known - ({"mu_product"} if rule._mu_product else set())
@@ -251,6 +253,10 @@ def _masters(rule: Optimizer, state: State, labels: _Labels) -> list[Any]:
             f"state must be of {type(rule).__name__} and of these arrays, "
             f"but has {', '.join(sorted(map(repr, others)))}"
         )
+    for label, param in zip(labels.of_masters, params, strict=True):
+        if (label in state) != (param.dtype == np.float16):
+            has = "must not have" if label in state else "must have"
+            raise ValueError(f"state {has} {label!r} for a parameter of {param.dtype}")
     return [state.get(label) for label in labels.of_masters]
 
 
@@ -316,8 +322,9 @@ state : dict
             "Raises": """TypeError
     If w, or out, is no array of floats that can be written, dw has another dtype, or a setting is not a number.
 ValueError
-    If a shape differs, a number is out of range, the state is that of other parameters or of another rule, an array
-    to be written is read-only, or arrays share memory. Neither w nor the state is changed then.""",
+    If a shape differs, a number is out of range, the state is that of other parameters or has the arrays of another
+    rule (Adam, AdamW and RAdam have the same ones), an array to be written is read-only, or arrays share memory.
+    Neither w nor the state is changed then.""",
             "See Also": f"{rule.__name__} : The optimizer that holds its parameters and their state.",
             "Notes": sections.get("Notes", ""),
             "References": sections.get("References", ""),

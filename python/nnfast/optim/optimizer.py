@@ -150,8 +150,9 @@ class Optimizer(Resumable):
         return _core.Optimizer(self._rule_name, list(self._state_names), hyperparameters)
 
     def __getstate__(self) -> dict[str, Any]:
-        # For copies and pickles; the core is made again by __setstate__.
-        return {name: value for name, value in super().__getstate__().items() if name != "_core"}
+        # For copies and pickles; the core is made again by __setstate__, and the caller's container is the caller's.
+        left_out = "_core", "_given"
+        return {k: value for k, value in super().__getstate__().items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -277,14 +278,15 @@ class Optimizer(Resumable):
             raise
 
     def _remember(self, params: Params) -> None:
-        seen = type(params) in (dict, list) and not self.groups
+        seen = isinstance(params, dict | list) and not self.groups
         self._given = (params, list(self.params)) if seen else None
 
     def _check_given(self, given: Any, arrays: list[NDArray[Any]]) -> None:
         """A ValueError if the caller's dict or list has another array by now, which this step would not reach."""
         for key, array in zip(self._names or range(len(given)), arrays, strict=False):
             now = given.get(key) if self._names else given[key]
-            if now is not array and isinstance(now, np.ndarray):
+            # A scalar, too: NumPy makes one of an array of shape ().
+            if now is not array and isinstance(now, np.ndarray | np.generic | float):
                 name = f"params[{key!r}]"
                 raise ValueError(
                     f"{name} is another array than the one the optimizer updates: write into that, "

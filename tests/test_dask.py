@@ -470,3 +470,11 @@ def test_a_chunk_costs_no_more_than_two_of_numpys() -> None:
             lazy.compute(scheduler="sync")
             least[name] = min(least[name], (time.thread_time() - begin) / n * 1e6)
     assert max(least.values()) <= 2 * least["numpy"], least
+
+
+def test_a_scale_of_another_shape_is_refused_by_the_gradient() -> None:
+    x = da.ones((6, 4), chunks=(2, 2))
+    _, stats = nf.dask.batch_norm(x, training=True)
+    for shape in ((2, 2), (4, 1), (1, 2, 2)):
+        with pytest.raises(ValueError, match=r"gamma must have shape \(4,\), got"):
+            nf.dask.batch_norm_backward(x, x, np.ones(shape), stats)

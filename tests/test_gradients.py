@@ -291,3 +291,23 @@ def test_derivative_errors() -> None:
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.7, 0.9, 1e5])
+def test_hardtanh_knows_its_bounds_in_the_dtype_of_y(dtype: type, bound: float) -> None:
+    x = np.array([5, -5, 0.05], dtype)
+    y = nf.hardtanh(x, -bound, bound)
+    expected = (np.abs(x.astype(float)) < bound).astype(float)
+    for dy in (np.ones(3, dtype), np.ones(3, np.float32), np.ones(3)):
+        np.testing.assert_array_equal(nf.hardtanh_backward(dy, y, -bound, bound), expected)
+        np.testing.assert_array_equal(
+            nf.hardtanh_backward(dy, x=x, min_val=-bound, max_val=bound), expected
+        )
+
+
+@pytest.mark.parametrize("name", [row.name for row in TABLE.values() if row.slope_of_y])
+@pytest.mark.parametrize("y", [np.array([0, 1]), np.array([0.5j]), np.array([0.5], object)])
+def test_y_is_of_floats(name: str, y: Array) -> None:
+    with pytest.raises(TypeError, match="y must be of float16, float32 or float64, got"):
+        getattr(nf, f"{name}_backward")(1.0, y=y)

@@ -282,3 +282,43 @@ def test_the_output_can_be_set_and_is_checked() -> None:
         assert isinstance(net.output, nn.Softmax)
     net.output = None
     assert_same_bits(net.predict(numbers((6, 4))), net.forward(numbers((6, 4))))
+
+
+class Failing(nn.Layer):
+    """A layer of one's own that cannot say its parameters."""
+
+    def named_params(self) -> dict[str, Any]:
+        raise RuntimeError("boom")
+
+
+def test_an_error_of_a_layer_of_ones_own_leaves_the_others() -> None:
+    dense = nn.Dense(3, 2)
+    with pytest.raises(RuntimeError, match="boom"):
+        nn.Sequential(dense, Failing(), dtype=np.float64)
+    assert dense.weight.dtype == np.float32
+
+
+def test_backward_says_that_another_network_converted_a_layer() -> None:
+    dense = nn.Dense(3, 2)
+    net = nn.Sequential(dense, nn.ReLU())
+    net.forward(np.ones((4, 3), np.float32), training=True)
+    nn.Sequential(dense, dtype=np.float64)
+    with pytest.raises(ValueError, match="another network has given"):
+        net.backward(np.ones((4, 2), np.float32))
+
+
+def test_first_weights_are_the_layers_alone() -> None:
+    given = np.full((3, 2), 7, np.float32)
+    for layer in (
+        nn.Embedding(3, 2, padding_idx=1, init=lambda shape, **_: given),
+        nn.Dense(3, 2, init=lambda shape, **_: given),
+    ):
+        assert not np.shares_memory(layer.weight, given)
+    assert (given == 7).all()
+    nn.Embedding(3, 2, padding_idx=1, init=lambda shape, **_: np.broadcast_to(np.float32(1), shape))
+
+
+def test_a_network_is_not_its_own_output() -> None:
+    net = nn.Sequential(nn.ReLU())
+    with pytest.raises(ValueError, match="output must be another layer"):
+        net.output = net

@@ -853,3 +853,10 @@ def test_parameters_of_wrong_shapes() -> None:
     memory = np.zeros((1, 6))
     with pytest.raises(ValueError, match="running_mean and running_var must not share memory"):
         nf.batch_norm(X, None, None, memory[:, :3], memory[:, 2:5], training=True)
+
+
+def test_a_scale_lies_along_the_axis_it_broadcasts_to() -> None:
+    x = np.ones((2, 3, 5, 3))  # axis=-1 forgotten
+    with pytest.raises(ValueError, match=r"gamma must have shape \(3,\), got \(1, 1, 1, 3\)"):
+        nf.batch_norm(x, np.ones((1, 1, 1, 3)), training=True)
+    nf.batch_norm(x, np.ones((1, 1, 1, 3)), training=True, axis=-1)

@@ -85,7 +85,7 @@ Array vector_of(const Array& given, const Array& x, int channel, const char* nam
   const npy_intp channels = x.shape(channel);
   const int last = given.ndim() - 1, broadcast = given.ndim() - (x.ndim() - channel);
   const auto lies_along = [&](int axis) { return axis >= 0 && given.shape(axis) == channels; };
-  const int axis = lies_along(last) ? last : broadcast;
+  const int axis = given.ndim() <= 2 && lies_along(last) ? last : broadcast;
   if (last < 1 || given.size() != channels || !lies_along(axis)) {
     require_shape(given, {channels}, name);
     return given;

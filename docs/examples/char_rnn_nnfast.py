@@ -62,4 +62,4 @@ def main(dtype=np.float32, steps=400, hidden=512):
 
 
 if __name__ == "__main__":
-    print("mean loss of each 100 steps:", np.mean(np.split(np.array(main()), 4), axis=1).round(3))
+    print("loss of each 100 steps:", np.mean(np.split(np.array(main(float)), 4), axis=1).round(3))

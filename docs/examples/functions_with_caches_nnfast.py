@@ -64,4 +64,4 @@ def main(dtype=np.float32, steps=200, features=784, hidden=300, batch=64, keep=N
 
 
 if __name__ == "__main__":
-    print("loss after 50, 100, 150, 200 steps:", np.round(main()[49::50], 3))
+    print("loss after 50, 100, 150, 200 steps:", np.round(main(np.float64)[49::50], 3))

@@ -186,4 +186,4 @@ def main(dtype=np.float32, steps=40, blocks=2, width=128, heads=4, batch=16, tim
 
 
 if __name__ == "__main__":
-    print("loss after 10, 20, 30, 40 steps:", np.round(main()[9::10], 3))
+    print("loss after 10, 20, 30, 40 steps:", np.round(main(np.float64)[9::10], 3))

@@ -86,4 +86,4 @@ def main(dtype=np.float32, steps=200, hidden=(300, 200), batch=100, keep=None):
 
 
 if __name__ == "__main__":
-    print("loss after 50, 100, 150, 200 steps:", np.round(main()[49::50], 3))
+    print("loss after 50, 100, 150, 200 steps:", np.round(main(np.float64)[49::50], 3))

@@ -73,4 +73,4 @@ def main(dtype=np.float32, steps=300, hidden=256):
 
 
 if __name__ == "__main__":
-    print("mean loss of each 100 steps:", np.mean(np.split(np.array(main()), 3), axis=1).round(3))
+    print("loss of each 100 steps:", np.mean(np.split(np.array(main(float)), 3), axis=1).round(3))

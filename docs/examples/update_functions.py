@@ -118,4 +118,4 @@ def main(dtype=np.float32, steps=200, hidden=(300, 100), batch=100):
 
 
 if __name__ == "__main__":
-    print("loss after 50, 100, 150, 200 steps:", np.round(main()[49::50], 4))
+    print("loss after 50, 100, 150, 200 steps:", np.round(main(np.float64)[49::50], 4))

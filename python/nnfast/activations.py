@@ -199,6 +199,9 @@ def _output(name: str, x: Any, y: Any, *params: float, dtype: DTypeLike | None =
 def _slope(name: str, x: Any, y: Any, *params: float) -> Any:
     """dy/dx where a gradient that takes x is given y."""
     _gradients.require_one(name, TABLE[name].takes, x=x, y=y)
+    dtype = y.dtype if hasattr(y, "dtype") else np.asarray(y).dtype
+    if dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"y must be of float16, float32 or float64, got {dtype}")
     return _SLOPES[name](y, *params)
 
 
@@ -315,6 +318,8 @@ def hardtanh_backward(
     bounds = _bounds(min_val, max_val)
     if y is None or x is not None:
         y = _output("hardtanh", x, y)
+    elif min_val != -1 or max_val != 1:
+        bounds = _rounded(bounds, getattr(y, "dtype", None))
     return _call("_hardtanh_backward", (dy, y), bounds, kwargs)
 
 
@@ -461,6 +466,15 @@ def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"max_val must be above min_val, {low}, got {high}")
     return low, high
+
+
+def _rounded(bounds: tuple[float, float], dtype: Any) -> tuple[float, float]:
+    """The bounds as they are in a y of that dtype, where the kernel would compare wider ones."""
+    if dtype not in (np.float16, np.float32):
+        return bounds
+    with np.errstate(over="ignore"):
+        low, high = np.array(bounds).astype(dtype)
+    return float(low), float(high)
 
 
 def derivative(name: str, x: ArrayLike, *, out: Any = None, **kwargs: Any) -> Any:

@@ -137,8 +137,8 @@ def batch_norm(
     running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape as of gamma
         Updated in place in training (optional there); read in inference, where they are required and may be any
         array_like.
-    training : bool, default False
-        Must be given where running statistics are.
+    training : bool, optional
+        False if left out; must be given where running statistics are.
     momentum : float in [0, 1] or None, optional
         Weight of the *new* value, as in PyTorch: ``running = (1 - momentum) * running + momentum * batch``; for another
         convention that of the old value: ``running = momentum * running + (1 - momentum) * batch``. None: the running

@@ -43,7 +43,7 @@ def batch_norm(
     running_mean, running_var : array_like, shape (C,), optional
         What inference takes. Training takes none, as nothing lazy writes: the statistics that it returns say how they
         move.
-    training : bool, default False
+    training : bool, optional
         Whether mean and variance are those of x; must be given where running statistics are.
     eps : float, optional
     axis : int, default 1
@@ -82,10 +82,8 @@ def batch_norm(
     _, eps, _ = settings_of(convention, None, eps, None)
     if training and (running_mean is not None or running_var is not None):
         raise ValueError("running_mean and running_var must be None in training, which is lazy")
-    given = (np.zeros(channels), np.ones(channels)) if training else (running_mean, running_var)
-    # Nothing is computed yet, but the errors of nnfast's own function are raised.
-    empty = np.empty([n if d == axis else 0 for d, n in enumerate(x.shape)], x.dtype)
-    of_array(empty, gamma, beta, *given, training=False, eps=eps, axis=axis)
+    mean, var = (np.zeros(channels), np.ones(channels)) if training else (running_mean, running_var)
+    _check_channels(x, axis, gamma, beta, mean, var, eps)
     gamma, beta, running_mean, running_var = map(_vector, (gamma, beta, running_mean, running_var))
     if not training:
         stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
@@ -147,7 +145,9 @@ def batch_norm_backward(
     x, dy = floating(x, "x"), floating(dy, "dy")
     axis = _channels(x, axis)
     _, eps, _ = settings_of(convention, None, eps, None)
-    shape = (x.shape[axis],) if gamma is None else np.shape(gamma)
+    channels = x.shape[axis]
+    shape = (channels,) if gamma is None else np.shape(gamma)
+    _check_channels(x, axis, gamma, None, np.zeros(channels), np.ones(channels), eps)
     gamma = _vector(gamma)
     if dy.shape != x.shape:
         raise ValueError(f"dy must have the shape of x, {x.shape}, got {dy.shape}")
@@ -205,6 +205,14 @@ def batch_norm_stats(x: da.Array, *, axis: int = 1) -> Any:
 def _vector(value: ArrayLike | None) -> Array | None:
     """One value a channel, of any shape that nnfast.batch_norm takes, as a vector."""
     return None if value is None else np.ravel(value)
+
+
+def _check_channels(
+    x: da.Array, axis: int, gamma: Any, beta: Any, mean: Any, var: Any, eps: float
+) -> None:
+    """Raise the errors of nnfast's own function, though nothing is computed yet."""
+    empty = np.empty([n if d == axis else 0 for d, n in enumerate(x.shape)], x.dtype)
+    of_array(empty, gamma, beta, mean, var, training=False, eps=eps, axis=axis)
 
 
 def _channels(x: da.Array, axis: int) -> int:

@@ -264,7 +264,7 @@ def first_weight(
         how = init.by_name(_checks.one_of(how, init.NAMES, "init"))
     elif not callable(how):
         raise TypeError(f"init must be a name or a function, got {type(how).__name__}")
-    weight = np.asarray(how(shape, dtype=dtype, rng=rng))
+    weight = np.array(how(shape, dtype=dtype, rng=rng))  # of the layer alone
     if weight.shape != shape or weight.dtype != dtype:
         raise ValueError(
             f"init must give weights of shape {shape} and dtype {dtype}, "

@@ -55,7 +55,8 @@ class Sequential(KernelLayer):
     dtype : float32 or float64, optional
         Of all parameters and statistics, given once. Layers that were made without a dtype are converted to it, so
         what was drawn in float32 begins a float64 network with the same values; arrays that were taken from them
-        before are no longer theirs. Without it the layers keep what they have, which must be the same for all.
+        before are no longer theirs. User-defined layers keep their arrays. Without it the layers keep what they have,
+        which must be the same for all.
     output : Layer without parameters, or function, optional
         What predict applies to the scores of forward: ``Softmax()``, ``Sigmoid()``, ``nnfast.sigmoid``. Training works
         on the scores, which losses of logits such as softmax_cross_entropy take.
@@ -142,6 +143,8 @@ class Sequential(KernelLayer):
     def output(self, value: Output | None) -> None:
         if value is not None and (isinstance(value, type) or not callable(value)):
             raise TypeError(f"output must be a Layer or a function, got {_name_of(value)}")
+        if value is self:
+            raise ValueError("output must be another layer than the network itself")
         if isinstance(value, Layer) and value.named_params():
             raise ValueError(
                 f"output must be without parameters, which nothing would train, got {value!r}"
@@ -233,6 +236,7 @@ class Sequential(KernelLayer):
         >>> net.backward(y, input_gradient=True).shape
         (4, 3)
         """
+        self._check_dtypes()  # before a kernel wonders about its arrays
         dx = self._backward(self._gradient(dy), False, input_gradient)
         self._check_arrays()
         return dx
@@ -474,13 +478,17 @@ class Sequential(KernelLayer):
 
     def _check_arrays(self) -> None:
         """A ValueError if a layer has other arrays than when the network was made."""
+        self._check_dtypes()
+        for held in self._plan.foreign:
+            held.check()
+
+    def _check_dtypes(self) -> None:
+        """A ValueError if another network has converted a layer."""
         for layer, dtype in self._plan.dtypes:
             if layer._dtype is not dtype and layer._dtype != dtype:  # the first is faster
                 raise ValueError(
                     f"layers must keep their dtype, but another network has given {layer!r} {layer._dtype} for {dtype}"
                 )
-        for held in self._plan.foreign:
-            held.check()
 
     def __getstate__(self) -> Any:
         # The plan is made again: of what has only one place, nothing can come apart.
@@ -573,6 +581,9 @@ def _give_dtype(layers: tuple[Layer, ...], dtype: np.dtype[Any]) -> None:
         If one was made with another dtype. Nothing is changed then.
     """
     found = [layer for layer in _at_any_depth(layers) if isinstance(layer, KernelLayer)]
+    foreign_of(
+        layers
+    )  # asks user-defined layers for their arrays: an error of theirs must come first
     for layer in found:
         if layer._dtype is not None and layer._dtype != dtype and not layer._dtype_is_open:
             raise ValueError(

@@ -503,3 +503,5 @@ def test_a_setting_that_changes_is_read_at_every_step() -> None:
             w.copy(), 0 * w, lr=1.0, weight_decay=decay, decoupled_weight_decay=True
         )
         assert after == 1 - value
+        _, state = nf.optim.adam(w.copy(), w, betas=(decay, 0.5))
+        assert state["exp_avg"] == 1 - value

@@ -80,8 +80,8 @@ def check_readable(value: Any, name: str) -> None:
         of_table = hasattr(value, "to_dask_array")
         how = f" with {name}.to_dask_array(lengths=True)" if of_table else ""
         raise TypeError(
-            f"{name} must be in memory, got a lazy {kind}: use nnfast.dask{how}, "
-            f"or pass {name}.compute()"
+            f"{name} must be in memory, got a lazy {kind}: pass {name}.compute(), "
+            f"or use nnfast.dask{how} where it has the function"
         )
 
 

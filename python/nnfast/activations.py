@@ -1,10 +1,12 @@
 """Activations and their gradients.
 
 Those without an optional parameter are NumPy ufuncs; the others, and the gradients, are functions over ufuncs and take
-every keyword of one (``out=``, ``where=``, ``dtype=``...). A gradient is ``<name>_backward(dy, saved)``: ``saved`` is
-the output ``y`` where the gradient follows from it, so that a training step may overwrite x, and the input ``x``
-elsewhere; ``x=`` or ``y=`` say which one is given. ``<name>_backward.ufunc`` is the ufunc. ``TABLE`` says of each what
-it is: formula, parameters, what is saved, error bound, exact points.
+the keywords of one: ``out=``, ``where=``, ``dtype=``, ``casting=``, ``order=``, ``subok=``.
+
+A gradient is ``<name>_backward(dy, saved)``: ``saved`` is the output ``y`` where the gradient follows from it, so that
+a training step may overwrite x, and the input ``x`` elsewhere; ``x=`` or ``y=`` say which one is given. Its ufunc is
+``<name>_backward.ufunc``. ``TABLE`` says of each what it is: formula, parameters, what is saved, error bound, exact
+points.
 """
 
 from collections.abc import Callable

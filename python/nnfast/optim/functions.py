@@ -41,7 +41,8 @@ State = dict[str, Any]
 # Settings whose check is remembered, of each function.
 _MOST_SETTINGS = 64
 _MANY = Mapping, Sequence
-_VALUES = {float, int, bool, str, type(None), tuple}
+# Of settings that cannot change, and so may be remembered.
+_CONSTANTS = {float, int, bool, str, type(None)}
 # Options of the classes; the others need an object.
 _OPTIONS = {
     "decoupled_weight_decay": None,
@@ -101,7 +102,7 @@ def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
             found = checked(settings)
             if len(known) == _MOST_SETTINGS:
                 known.clear()
-            if all(type(value) in _VALUES for value in settings.values()):  # others may change
+            if all(map(_is_constant, settings.values())):
                 known[key] = found
         return _step(found, w, dw, state, lr, out)
 
@@ -109,6 +110,10 @@ def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
     function.__doc__ = _doc(rule, name, example)
     function.__signature__ = of_rule  # type: ignore[attr-defined]
     return function
+
+
+def _is_constant(value: Any) -> bool:
+    return all(map(_is_constant, value)) if type(value) is tuple else type(value) in _CONSTANTS
 
 
 class _Rule(NamedTuple):

@@ -6,7 +6,9 @@
 
 #include "bindings/families.hpp"
 #include "ops/costs.hpp"
+#include "runtime/blas.hpp"
 #include "runtime/cpu.hpp"
+#include "runtime/helpers.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
@@ -54,6 +56,20 @@ py::dict build_info() {
   return info;
 }
 
+py::tuple blas_libraries() {
+  py::list libraries;
+  for (const blas::Library& library : blas::libraries()) {
+    py::dict info;
+    info["path"] = library.path;
+    info["version"] = library.config;
+    info["kernels"] = library.kernels;
+    info["threads"] = library.threads;
+    info["shares_threads"] = library.shared;
+    libraries.append(info);
+  }
+  return py::tuple(libraries);
+}
+
 // ns and whether it is memory-bound, by name.
 py::dict costs() {
   py::dict costs;
@@ -69,6 +85,11 @@ void bind_runtime(py::module_& module) {
   choose_threads(threading ? threading : "helpers", "NNFAST_THREADING");
   module.def("threading", &threading_name);
   module.def("cpu_info", &cpu_info);
+  module.def("blas_libraries", &blas_libraries);
+  module.def("share_blas", &blas::share);
+  module.def("unshare_blas", &blas::unshare);
+  module.def(
+      "blas_reason", [](const std::string& object) { return blas::reason_against(object.c_str()); }, py::arg("object"));
   module.def("build_info", &build_info);
   module.def("_costs", &costs);
   module.def("set_num_threads", [](int n) { set_thread_limit(n); }, py::arg("n"));
@@ -77,6 +98,8 @@ void bind_runtime(py::module_& module) {
   module.def("_force_isa", [](const std::string& isa) { choose(isa.c_str(), "isa"); }, py::arg("isa"));
   module.def(
       "_force_threading", [](const std::string& name) { choose_threads(name.c_str(), "threading"); }, py::arg("name"));
+  module.def("_force_processors", [](int count) { return set_processors(count); }, py::arg("count"));
+  module.def("_helpers_woken", &helpers::woken);
   module.def(
       "_force_grain",
       [](std::ptrdiff_t items) {

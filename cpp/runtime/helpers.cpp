@@ -1,5 +1,6 @@
 #include "runtime/helpers.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -11,16 +12,25 @@
 namespace nnfast::helpers {
 namespace {
 
-// How long a helper looks out for the next job before it sleeps.
+// How long a helper looks out for the next job before it sleeps. Where it also runs a BLAS's products it bridges what
+// Python does between two calls of a training step; no thread of the BLAS then wants its core.
 constexpr std::int64_t kLookoutNs = 50'000;
-// Work that outlasts waking a helper, which takes 10 to 100 microseconds.
-constexpr double kWakeNs = 50e3;
+constexpr std::int64_t kSharedLookoutNs = 500'000;
+// Work of its own for which a sleeping helper is woken, which takes 10 to 100 microseconds.
+constexpr double kWakeNs = 25e3;
+// Work of its own for which one that is awake is given a part.
+constexpr double kPartNs = detail::kSerialNs / 2;
+// A thread that wakes others goes on with its own work after so many; those wake others in turn.
+constexpr int kWokenByOne = 3;
 // Calls that end less than this before the next begins are a burst; after so many of them helpers are woken for the
 // rest.
 constexpr std::int64_t kBurstGapNs = 10'000;
 constexpr int kBurstCalls = 6;
-// For so long after a helper was displaced by another thread it does not look out, but sleeps at once: of two that
-// yield to each other one waits for a slice of the other's, and would miss its next job, which waking does not.
+// A helper that another thread displaces twice within a short time does not look out for a while, but sleeps at once:
+// of two that yield to each other one waits for a slice of the other's, and would miss its next job, which waking does
+// not. Once is nothing: a virtual machine takes a processor away for so long every now and then.
+constexpr std::int64_t kDisplacedNs = 200'000;
+constexpr std::int64_t kTwiceWithinNs = 20'000'000;
 constexpr std::int64_t kCrowdedNs = 100'000'000;
 constexpr int kMaxHelpers = 255;
 
@@ -63,42 +73,82 @@ struct alignas(64) Helper {
 
 class Pool {
  public:
-  void run(const Job& job, int threads, bool certain) {
+  // Runs the job on the caller and some helpers, of which it wakes up to `wake`.
+  void run(const Job& job, Team team, bool certain) {
     if (busy_.test_and_set(std::memory_order_acquire)) {
       // Another thread's job is under way: this one has the core it runs on, and computes by itself.
       for (std::ptrdiff_t chunk = 0; chunk < job.chunks; ++chunk) job.run_chunk(chunk);
       return;
     }
-    const int wanted = threads - 1 < kMaxHelpers ? threads - 1 : kMaxHelpers;
-    start(wanted);
-    keep_off_this_processor(wanted);
-    publish(job, wanted);
-    wake(wanted);
-    if (certain) await_first_taker();
-    take_chunks(generation_.load(std::memory_order_relaxed), 0, [&] { return job; });
-    for (int spins = 0; finished_.load(std::memory_order_acquire) != job.chunks; ++spins)
-      spins < 1000 ? pause() : std::this_thread::yield();
-    last_end_.store(now_ns(), std::memory_order_relaxed);
-    busy_.clear(std::memory_order_release);
+    team.helpers = std::min(team.helpers, kMaxHelpers);
+    start(team.helpers);
+    share(job, team, certain);
+    release();
   }
 
-  bool worthwhile(int threads, double ns) {
-    if (ns >= kWakeNs) return true;
+  // A thread takes a second chunk only when it is done with its own, so no chunk that others wait for lacks a thread.
+  bool run_together(const Job& job) {
+    const int helpers = static_cast<int>(job.chunks) - 1;
+    if (helpers > kMaxHelpers) return false;
+    acquire();
+    start(helpers);
+    const bool enough = started_.load(std::memory_order_relaxed) >= helpers;
+    if (enough) share(job, {helpers, helpers}, false);
+    release();
+    return enough;
+  }
+
+  Team worthwhile(int threads, double ns) {
+    const auto at_most = [&](double part) { return static_cast<int>(std::min(ns / part, double{kMaxHelpers})) - 1; };
+    const int most = std::min(threads - 1, at_most(kPartNs));
+    const int woken = std::min(most, at_most(kWakeNs));
     if (now_ns() - last_end_.load(std::memory_order_relaxed) > kBurstGapNs) {
       burst_.store(0, std::memory_order_relaxed);
     } else if (burst_.load(std::memory_order_relaxed) >= kBurstCalls) {
-      return true;
+      return {most, most};
     } else {
       burst_.fetch_add(1, std::memory_order_relaxed);
     }
-    for (int i = 0; i < threads - 1 && i < started_.load(std::memory_order_acquire); ++i)
-      if (!helpers_[i].asleep.load(std::memory_order_relaxed)) return true;
-    return false;
+    int awake = 0, last_awake = -1;
+    for (int i = 0; i < std::min(most, started_.load(std::memory_order_acquire)); ++i) {
+      if (helpers_[i].asleep.load(std::memory_order_relaxed)) continue;
+      ++awake;
+      last_awake = i;
+    }
+    return {std::max({woken, last_awake + 1, 0}), std::max(woken - awake, 0)};
   }
 
   void note_serial_end() { last_end_.store(now_ns(), std::memory_order_relaxed); }
 
+  // Waits until no job is under way, and lets none begin.
+  void acquire() {
+    if (!busy_.test_and_set(std::memory_order_acquire)) return;
+    waiting_.fetch_add(1, std::memory_order_seq_cst);
+    while (busy_.test_and_set(std::memory_order_seq_cst)) busy_.wait(true, std::memory_order_relaxed);
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  void release() {
+    busy_.clear(std::memory_order_seq_cst);
+    if (waiting_.load(std::memory_order_seq_cst) > 0) busy_.notify_one();
+  }
+
+  void set_lookout(std::int64_t ns) { lookout_ns_.store(ns, std::memory_order_relaxed); }
+  std::int64_t lookout() const { return lookout_ns_.load(std::memory_order_relaxed); }
+  std::int64_t woken() const { return woken_.load(std::memory_order_relaxed); }
+
  private:
+  void share(const Job& job, Team team, bool certain) {
+    keep_off_this_processor(team.helpers);
+    publish(job, team);
+    wake_some();
+    if (certain) await_first_taker(job, team.helpers + 1);
+    take_chunks(generation_.load(std::memory_order_relaxed), 0, [&] { return job; });
+    for (int spins = 0; finished_.load(std::memory_order_acquire) != job.chunks; ++spins)
+      spins < 1000 ? pause() : std::this_thread::yield();
+    last_end_.store(now_ns(), std::memory_order_relaxed);
+  }
+
   void start(int wanted) {
     int count = started_.load(std::memory_order_relaxed);
     if (count >= wanted) return;
@@ -128,41 +178,59 @@ class Pool {
       if (moved(helpers_[i]) && others.keep(helpers_[i].thread)) helpers_[i].kept_off = processor;
   }
 
-  void publish(const Job& job, int wanted) {
+  void publish(const Job& job, Team team) {
     call_.store(job.call, std::memory_order_relaxed);
     body_.store(job.body, std::memory_order_relaxed);
     items_.store(job.items, std::memory_order_relaxed);
     multiple_.store(job.multiple, std::memory_order_relaxed);
     mode_.store(job.mode, std::memory_order_relaxed);
-    wanted_.store(wanted, std::memory_order_relaxed);
+    wanted_.store(team.helpers, std::memory_order_relaxed);
     chunks_.store(job.chunks, std::memory_order_relaxed);
     finished_.store(0, std::memory_order_relaxed);
     const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
-    const int parts = wanted + 1;
+    const int parts = team.helpers + 1;
     for (int i = 0; i < parts; ++i)
       segments_[i].word.store(Part::of(generation, job.chunks * i / parts, job.chunks * (i + 1) / parts).word,
                               std::memory_order_release);
     // Ordered before the look at who sleeps: a helper that goes to sleep looks at the generation after saying so.
     generation_.store(generation, std::memory_order_seq_cst);
+    to_wake_.store(team.wake, std::memory_order_relaxed);
+    next_to_wake_.store(0, std::memory_order_release);
   }
 
-  void wake(int wanted) {
-    for (int i = 0; i < wanted && i < started_.load(std::memory_order_relaxed); ++i) {
-      if (!helpers_[i].asleep.load(std::memory_order_seq_cst)) continue;
-      helpers_[i].asleep.store(0, std::memory_order_seq_cst);
+  // Wakes helpers of the open job, as long as it wants more of them. Called by its caller and by everyone that was
+  // woken: by then the job may be over and the next one open, which is as well.
+  void wake_some() {
+    for (int woken = 0; woken < kWokenByOne; ++woken)
+      if (to_wake_.fetch_sub(1, std::memory_order_relaxed) <= 0 || !wake_next()) return;
+  }
+
+  // False if there is none that sleeps.
+  bool wake_next() {
+    for (;;) {
+      const int i = next_to_wake_.fetch_add(1, std::memory_order_acq_rel);
+      if (i >= wanted_.load(std::memory_order_relaxed) || i >= started_.load(std::memory_order_relaxed)) return false;
+      if (!helpers_[i].asleep.exchange(0, std::memory_order_seq_cst)) continue;
       helpers_[i].asleep.notify_one();
+      woken_.fetch_add(1, std::memory_order_relaxed);
+      return true;
     }
   }
 
-  void await_first_taker() {
-    const std::int64_t until = now_ns() + 2'000'000;
-    while (finished_.load(std::memory_order_relaxed) == 0 && now_ns() < until) std::this_thread::yield();
+  void await_first_taker(const Job& job, int parts) {
+    const auto begun = [&](int i) {
+      return Part{segments_[i].word.load(std::memory_order_relaxed)}.next() != job.chunks * i / parts;
+    };
+    for (const std::int64_t until = now_ns() + 2'000'000; now_ns() < until; std::this_thread::yield())
+      for (int i = 0; i < parts; ++i)
+        if (begun(i)) return;
   }
 
   // Runs what chunks of this generation are left, those of part `own` first. read_job() is called before each is taken.
   template <class ReadJob>
   bool take_chunks(std::uint32_t generation, int own, ReadJob read_job) {
-    bool took = false;
+    // Counted in one go: all threads write to that line.
+    std::ptrdiff_t finished = 0;
     const int parts = wanted_.load(std::memory_order_relaxed) + 1;
     for (int i = 0; i < parts; ++i) {
       auto& word = segments_[(own + i) % parts].word;
@@ -175,30 +243,34 @@ class Pool {
                                         std::memory_order_acquire))
           continue;
         job.run_chunk(part.next());
-        finished_.fetch_add(1, std::memory_order_release);
-        took = true;
+        ++finished;
         part.word = word.load(std::memory_order_acquire);
       }
     }
-    return took;
+    if (finished > 0) finished_.fetch_add(finished, std::memory_order_release);
+    return finished > 0;
   }
 
   void work(int index) {
     system::ask_for_short_slice();
-    // When this thread has last been taken off its processor while it looked out.
-    std::int64_t displaced = now_ns() - kCrowdedNs;
-    std::int64_t lookout_end = now_ns() + kLookoutNs;
+    // When this thread was last taken off its processor while it looked out, and until when that keeps it from it.
+    std::int64_t displaced = now_ns() - kTwiceWithinNs, crowded_end = now_ns();
+    const auto lookout = [this] { return now_ns() + lookout_ns_.load(std::memory_order_relaxed); };
+    std::int64_t lookout_end = lookout();
     for (;;) {
       const std::int64_t now = now_ns();
       if (help(index)) {
-        lookout_end = now_ns() + kLookoutNs;
-      } else if (now < lookout_end && now - displaced > kCrowdedNs) {
+        lookout_end = lookout();
+      } else if (now < lookout_end && now >= crowded_end) {
         for (int i = 0; i < 16; ++i) pause();
         std::this_thread::yield();
-        if (now_ns() - now > kLookoutNs) displaced = now;
+        if (now_ns() - now > kDisplacedNs) {
+          if (now - displaced < kTwiceWithinNs) crowded_end = now + kCrowdedNs;
+          displaced = now;
+        }
       } else {
         sleep(index);
-        lookout_end = now_ns() + kLookoutNs;
+        lookout_end = lookout();
       }
     }
   }
@@ -226,6 +298,7 @@ class Pool {
       return;
     }
     asleep.wait(1, std::memory_order_seq_cst);
+    wake_some();
   }
 
   alignas(64) std::atomic<std::uint32_t> generation_{0};
@@ -238,7 +311,11 @@ class Pool {
   std::atomic<int> started_{0};
   std::atomic<std::int64_t> last_end_{0};
   std::atomic<int> burst_{0};
+  std::atomic<int> to_wake_{0}, next_to_wake_{0};
+  std::atomic<std::int64_t> woken_{0};
+  std::atomic<std::int64_t> lookout_ns_{kLookoutNs};
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  std::atomic<int> waiting_{0};  // in acquire()
   Helper helpers_[kMaxHelpers];
   Segment segments_[kMaxHelpers + 1];
 };
@@ -251,17 +328,30 @@ std::atomic<Pool*> pool{nullptr};
 void initialize() {
   pool = new Pool;
   // A forked child has none of the helpers; it gets a pool of its own and starts others when it needs them.
-  system::in_forked_child([] { pool = new Pool; });
+  system::in_forked_child([] {
+    Pool* fresh = new Pool;
+    fresh->set_lookout(pool.load()->lookout());
+    pool = fresh;
+  });
 }
 
-bool worthwhile(int threads, double ns) { return pool.load()->worthwhile(threads, ns); }
+Team worthwhile(int threads, double ns) { return pool.load()->worthwhile(threads, ns); }
 
 void note_serial_end() { pool.load()->note_serial_end(); }
 
-void run(const Job& job, int threads, bool certain) {
+void run(const Job& job, Team team, bool certain) {
   Job bounded = job;
   bounded.chunks = std::min(job.chunks, kMaxChunks);
-  pool.load()->run(bounded, threads, certain);
+  pool.load()->run(bounded, team, certain);
 }
+
+bool run_together(const Job& job) { return pool.load()->run_together(job); }
+
+void share_with_blas(bool shared) { pool.load()->set_lookout(shared ? kSharedLookoutNs : kLookoutNs); }
+
+void hold() { pool.load()->acquire(); }
+void let_go() { pool.load()->release(); }
+
+std::int64_t woken() { return pool.load()->woken(); }
 
 }  // namespace nnfast::helpers

@@ -7,6 +7,7 @@
 #include "runtime/helpers.hpp"
 #include "runtime/job.hpp"
 #include "runtime/openmp.hpp"
+#include "runtime/system.hpp"
 
 namespace nnfast {
 namespace {
@@ -19,6 +20,8 @@ constexpr double kChunkNs = 1e3;
 constexpr std::ptrdiff_t kChunksPerThread = 16;
 
 std::atomic<int> limit{1};
+// More threads than processors would only wait for each other's turns.
+std::atomic<int> processors{1};
 thread_local int override_limit = 0;
 // In a body of parallel_for, on whichever thread: what it calls stays serial.
 thread_local bool inside = false;
@@ -39,17 +42,31 @@ void call_marked(void* marked, std::ptrdiff_t begin, std::ptrdiff_t end) {
   inside = false;
 }
 
-bool run_openmp(const Job& job, int threads, double ns, bool forced) {
+// How many chunks `threads` threads are given of a job that takes `ns`.
+std::ptrdiff_t chunks(const Job& job, int threads, double ns) {
+  const std::ptrdiff_t units = (job.items + job.multiple - 1) / job.multiple;
+  const std::ptrdiff_t most = std::min<std::ptrdiff_t>(units, threads * kChunksPerThread);
+  const std::ptrdiff_t forced = forced_grain();
+  const double wanted = forced > 0 ? static_cast<double>(job.items) / static_cast<double>(forced) : ns / kChunkNs;
+  if (wanted >= static_cast<double>(most)) return most;
+  return std::max(threads, static_cast<int>(wanted) / threads * threads);
+}
+
+bool run_openmp(Job job, int threads, double ns, bool forced) {
   if (!forced) threads = std::min(threads, static_cast<int>(std::min(ns / kOpenMpNsPerThread, 1e6)));
   if (threads < 2 || !openmp::available() || openmp_busy.test_and_set(std::memory_order_acquire)) return false;
+  job.chunks = chunks(job, threads, ns);
   openmp::run(job, threads);
   openmp_busy.clear(std::memory_order_release);
   return true;
 }
 
-bool run_helpers(const Job& job, int threads, double ns, bool forced) {
-  if (!forced && !helpers::worthwhile(threads, ns)) return false;
-  helpers::run(job, threads, forced);
+bool run_helpers(Job job, int threads, double ns, bool forced) {
+  const int at_once = std::min(threads, processors.load(std::memory_order_relaxed));
+  const helpers::Team team = forced ? helpers::Team{threads - 1, threads - 1} : helpers::worthwhile(at_once, ns);
+  if (team.helpers < 1) return false;
+  job.chunks = chunks(job, team.helpers + 1, ns);
+  helpers::run(job, team, forced);
   return true;
 }
 
@@ -60,7 +77,12 @@ int thread_limit() {
   return std::min(limit.load(std::memory_order_relaxed), openmp::lowered_limit());
 }
 
-void set_thread_limit(int threads) { limit.store(threads, std::memory_order_relaxed); }
+void set_thread_limit(int threads) {
+  limit.store(threads, std::memory_order_relaxed);
+  set_processors(system::processors());
+}
+
+int set_processors(int count) { return processors.exchange(count, std::memory_order_relaxed); }
 
 int set_thread_override(int threads) {
   const int before = override_limit;
@@ -90,16 +112,11 @@ bool serial(std::ptrdiff_t items, double ns_per_item) {
 
 void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, RangeFn call, void* body) {
   const std::ptrdiff_t units = (items + multiple - 1) / multiple;
-  const std::ptrdiff_t forced = forced_grain();
   const double ns = static_cast<double>(items) * ns_per_item;
   const auto threads = static_cast<int>(std::min<std::ptrdiff_t>(thread_limit(), units));
-  const double chunks = forced > 0 ? static_cast<double>(items) / static_cast<double>(forced) : ns / kChunkNs;
-  const auto most = std::min<std::ptrdiff_t>(units, threads * kChunksPerThread);
   Marked marked{call, body};
-  Job job{call_marked, &marked, items, multiple, most, FloatMode::current()};
-  if (chunks < static_cast<double>(most)) job.chunks = std::max(threads, static_cast<int>(chunks) / threads * threads);
-  const bool shared = threads > 1 && (use_openmp ? run_openmp : run_helpers)(job, threads, ns, forced > 0);
-  if (shared) return;
+  const Job job{call_marked, &marked, items, multiple, 1, FloatMode::current()};
+  if (threads > 1 && (use_openmp ? run_openmp : run_helpers)(job, threads, ns, forced_grain() > 0)) return;
   call(body, 0, items);
   if (!use_openmp) helpers::note_serial_end();
 }

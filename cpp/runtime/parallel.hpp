@@ -8,7 +8,10 @@ namespace nnfast {
 
 // What the calling thread may use: set_thread_override() of this thread, else set_thread_limit().
 int thread_limit();
+// Also counts the processors of this process, of which a call uses no more threads.
 void set_thread_limit(int threads);
+// For tests: as if there were so many. Returns what it was.
+int set_processors(int count);
 // For the calling thread alone; 0 takes it back. Returns what it was.
 int set_thread_override(int threads);
 

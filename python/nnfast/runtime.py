@@ -16,13 +16,15 @@ __all__ = [
 
 
 def cpu_info() -> dict[str, Any]:
-    """The instruction sets of this build, of this machine, and the one in use.
+    """The instruction sets of this build, of this machine, and the one in use; and what BLAS there is.
 
     Returns
     -------
     info : dict
         ``built`` and ``supported``: tuples of names, the narrowest first; ``chosen``: the widest of both, up to the
-        environment variable ``NNFAST_ISA`` as read when nnfast was imported.
+        environment variable ``NNFAST_ISA`` as read when nnfast was imported. ``blas``: a dict for every OpenBLAS that
+        is loaded, with ``path``, ``version`` (its own words), ``kernels`` (which ones it chose for this machine),
+        ``threads``, and ``shares_threads`` (whether they are nnfast's, see ``share_blas_threads``).
 
     Examples
     --------
@@ -30,8 +32,7 @@ def cpu_info() -> dict[str, Any]:
     >>> nf.cpu_info()["chosen"] in nf.cpu_info()["built"]
     True
     """
-    info: dict[str, Any] = _core.cpu_info()
-    return info
+    return {**_core.cpu_info(), "blas": _core.blas_libraries()}
 
 
 def set_num_threads(n: int) -> None:

@@ -505,3 +505,26 @@ def test_a_setting_that_changes_is_read_at_every_step() -> None:
         assert after == 1 - value
         _, state = nf.optim.adam(w.copy(), w, betas=(decay, 0.5))
         assert state["exp_avg"] == 1 - value
+
+
+class Key(str):
+    def __str__(self) -> str:
+        return f"Key.{self[:]}"
+
+
+@pytest.mark.parametrize("keys", [("w", 1), (True, "b"), (Key("w"), Key("b")), ("w", "b")])
+def test_a_state_is_called_by_the_keys_as_text(keys: tuple[Any, Any]) -> None:
+    """Whatever equal keys an earlier call had."""
+    for _ in range(2):
+        w = {key: np.ones(2) for key in keys}
+        w, state = nf.optim.sgd(w, {key: np.ones(2) for key in reversed(keys)}, lr=1, momentum=0.5)
+        assert state.keys() == {"step_count", *(f"momentum_buffer.{key!s}" for key in keys)}
+        assert all((value == 0).all() for value in w.values())
+
+
+def test_gradients_by_name_may_come_in_any_order() -> None:
+    w, dw = {"a": np.zeros(1), "b": np.zeros(1)}, {"b": np.ones(1), "a": np.full(1, 2.0)}
+    nf.optim.sgd(w, dw, lr=1)
+    assert (w["a"], w["b"]) == (-2, -1)
+    nf.optim.SGD(w, lr=1).step(dw)
+    assert (w["a"], w["b"]) == (-4, -2)

@@ -56,8 +56,8 @@ bool same_elements(const Array& a, const Array& b) {
 
 Extent extent(const Array& array) {
   Extent e{array.data(), array.data()};
-  if (array.size() == 0) return e;
   for (int d = 0; d < array.ndim(); ++d) {
+    if (array.shape(d) == 0) return {array.data(), array.data()};
     const std::ptrdiff_t reach = (array.shape(d) - 1) * array.stride(d);
     (reach < 0 ? e.low : e.high) += reach;
   }

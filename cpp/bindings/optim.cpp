@@ -17,6 +17,7 @@ int state_dtype(int dtype) { return dtype == NPY_HALF ? NPY_FLOAT32 : dtype; }
 // Where the arrays that a step writes lie, to see quickly that a gradient is none of them.
 class WrittenMemory {
  public:
+  void reserve(std::size_t extents) { extents_.reserve(extents); }
   // In ascending order of `low`.
   void add(const Extent& e) {
     if (!extents_.empty() && e.low <= extents_.back().high) {
@@ -98,7 +99,6 @@ class OptimArrays {
   std::vector<OptimParameter> parameters(PyObject* grads, const Lists& names, std::vector<ParameterArrays>& strided,
                                          std::vector<Array>& held) const {
     std::vector<OptimParameter> parameters(size());
-    strided.reserve(2 * size());
     held.reserve(size());
     std::ptrdiff_t begin = 0;
     for (std::size_t i = 0; i < size(); ++i) {
@@ -117,6 +117,7 @@ class OptimArrays {
         if (parameter.data[k] && k != kGrad) contiguous &= PyArray_IS_C_CONTIGUOUS(arrays_[k][i].array.get()) != 0;
       }
       if (contiguous) continue;
+      if (strided.empty()) strided.reserve(2 * size());  // they are large, and seldom needed
       parameter.in_memory_order = &strided.emplace_back(strided_arrays(i, grad.array, parameter.data, true));
       parameter.in_c_order = &strided.emplace_back(strided_arrays(i, grad.array, parameter.data, false));
     }
@@ -210,9 +211,13 @@ class OptimArrays {
     std::vector<Entry> order;
     order.reserve(kOptimArrays * static_cast<std::size_t>(count_));
     for (int k = 0; k < kOptimArrays; ++k)
-      for (std::size_t i = 0; i < arrays_[k].size(); ++i)
-        if (arrays_[k][i].array && arrays_[k][i].array.size() > 0) order.push_back({extent(arrays_[k][i].array), k, i});
+      for (std::size_t i = 0; i < arrays_[k].size(); ++i) {
+        if (!arrays_[k][i].array) continue;
+        const Extent e = extent(arrays_[k][i].array);
+        if (e.low < e.high) order.push_back({e, k, i});
+      }
     std::sort(order.begin(), order.end(), [](const Entry& a, const Entry& b) { return a.extent.low < b.extent.low; });
+    memory_.reserve(order.size());
     for (std::size_t a = 0; a < order.size(); ++a) {
       memory_.add(order[a].extent);
       const Array& first = arrays_[order[a].list][order[a].index].array;
@@ -310,11 +315,13 @@ class Optimizer {
     return py::make_tuple(done, results);
   }
 
-  // A step of arrays that are not held, as a function takes them. sources: what `params` begin with, or None; alone:
-  // whether it is of one array, without a key.
-  void update(const py::list& params, const py::list& grads, const py::list& states, py::handle master,
-              py::handle hyperparameters, int clip_norm, double max_norm, bool clip_value, py::handle sources,
-              py::handle keys, bool alone) const {
+  // A step of arrays that are not held, as a function takes them. labels: what the arrays of each state are called in
+  // the dict that is the state; sources: what `params` begin with, or None; alone: whether it is of one array, without
+  // a key.
+  void update(const py::list& params, const py::list& grads, const py::dict& state, const py::tuple& labels,
+              py::handle master, py::handle hyperparameters, int clip_norm, double max_norm, bool clip_value,
+              py::handle sources, py::handle keys, bool alone) const {
+    const py::list states = labelled(state, labels);
     Lists given = lists(params, states, py::none(), master, keys);
     for (ListName& name : given.names) name.alone = alone;
     for (int k = kState0; k < kOptimArrays; ++k) given.names[k].in_state = true;
@@ -358,6 +365,24 @@ class Optimizer {
     OptimSumsList sums;
   };
 
+  // The values of a dict by their labels, a list for each tuple of them.
+  static py::list labelled(const py::dict& state, const py::tuple& labels) {
+    py::list lists(labels.size());
+    for (std::size_t k = 0; k < labels.size(); ++k) {
+      PyObject* names = PyTuple_GET_ITEM(labels.ptr(), k);
+      const Py_ssize_t count = PyTuple_GET_SIZE(names);
+      py::list values(static_cast<std::size_t>(count));
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        PyObject* value = PyDict_GetItemWithError(state.ptr(), PyTuple_GET_ITEM(names, i));
+        if (!value && PyErr_Occurred()) throw py::error_already_set();
+        if (!value) throw py::value_error("state must have " + std::string(py::repr(PyTuple_GET_ITEM(names, i))));
+        PyList_SET_ITEM(values.ptr(), i, Py_NewRef(value));
+      }
+      lists[k] = values;
+    }
+    return lists;
+  }
+
   void take(const Lists& given) { arrays_ = std::make_shared<OptimArrays>(given, true); }
 
   Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master,
@@ -381,6 +406,7 @@ class Optimizer {
 
   std::vector<double> rows_of(py::handle rows) const {
     std::vector<double> values;
+    values.reserve(static_cast<std::size_t>(PyTuple_GET_SIZE(rows.ptr())) * hyperparameters_.size());
     for (Py_ssize_t r = 0; r < PyTuple_GET_SIZE(rows.ptr()); ++r) {
       PyObject* row = PyTuple_GET_ITEM(rows.ptr(), r);
       const auto n = static_cast<std::size_t>(PyTuple_GET_SIZE(row));

@@ -1,12 +1,11 @@
 """The rules as functions, for code that hands over its parameters at every update and keeps their state itself."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from inspect import Parameter, Signature, getdoc, signature
 from itertools import chain
 from math import inf
-from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import numpy as np
@@ -41,6 +40,7 @@ State = dict[str, Any]
 # Settings whose check is remembered, of each function.
 _MOST_SETTINGS = 64
 _MANY = Mapping, Sequence
+_STRINGS = frozenset({str}).issuperset
 # Of settings that cannot change, and so may be remembered.
 _CONSTANTS = {float, int, bool, str, type(None)}
 # Options of the classes; the others need an object.
@@ -93,7 +93,7 @@ def _function(rule: type[Optimizer], example: tuple[str, str]) -> Update:
         out: Any = None,
         **settings: Any,
     ) -> tuple[Any, State]:
-        key = tuple(settings.items())
+        key = tuple(settings.items()) if settings else ()
         try:
             found = known.get(key)
         except TypeError:  # what has no hash, such as betas in a list
@@ -137,33 +137,44 @@ def _step(
 ) -> tuple[Any, State]:
     # Small arrays wait for this function, so that it calls few others.
     optimizer, settings, (clip_kind, clip_limit, clips_values), kept = rule
-    rate = settings["lr"] if lr is None else _checks.not_negative(lr, "lr")
+    if lr is None:
+        lr = settings["lr"]
+    elif type(lr) is not float or not lr >= 0:
+        lr = _checks.not_negative(lr, "lr")
     keys: list[Any] | None = None
-    plain = type(w) in (dict, list)  # to ask an abstract class takes long
-    alone = not plain and (isinstance(w, np.ndarray) or not isinstance(w, _MANY))
-    if alone:
-        params, grads, labels = [w], [dw], _labels(kept, None)
-        written = params if out is None else [out]
+    # The usual types first: to ask an abstract class takes long.
+    alone = False
+    if type(w) is dict:
+        keys, params = [*w], [*w.values()]
+    elif type(w) is list:
+        params = [*w]
+    elif isinstance(w, np.ndarray) or not isinstance(w, _MANY):
+        alone, params = True, [w]
     else:
-        params = _array_lists.values(w, "w")
-        if type(w) is not list:
-            keys = _array_lists.names_of(w)
-        if not plain or out is not None:
-            refuse_copies(*(w, "w") if out is None else (out, "out"))
+        keys, params = _array_lists.names_of(w), _array_lists.values(w, "w")
+        if out is None:
+            refuse_copies(w, "w")
+    if alone:
+        grads, written = [dw], params if out is None else [out]
+    else:
         grads = _array_lists.values_like(dw, keys, "dw", "w")
-        written = params if out is None else _array_lists.values_like(out, keys, "out", "w")
-        if len(written) != len(params):
-            raise ValueError(
-                f"out must have as many arrays as w, {len(params)}, got {len(written)}"
-            )
-        labels = _labels(kept, len(params) if keys is None else tuple(map(str, keys)))
+        written = params
+        if out is not None:
+            refuse_copies(out, "out")
+            written = _array_lists.values_like(out, keys, "out", "w")
+            if len(written) != len(params):
+                raise ValueError(
+                    f"out must have as many arrays as w, {len(params)}, got {len(written)}"
+                )
+    labels = _labels(kept, None if alone else len(params) if keys is None else _texts(keys))
     if state is None:
         state = {}
     elif not isinstance(state, dict):
         raise TypeError(f"state must be a dict, got {type(state).__name__}")
     before = state or _begun(optimizer, written, labels, keys, "w" if out is None else "out")
     try:
-        step_count, product, *arrays = labels.get(before)
+        step_count = before["step_count"]
+        product = before["mu_product"] if kept[1] else 1.0
     except KeyError as error:
         raise ValueError(f"state must have {error}") from None
     if type(step_count) is not int or step_count < 0:
@@ -175,9 +186,10 @@ def _step(
     optimizer._core.update(
         written,
         grads,
-        [*map(arrays.__getitem__, labels.lists)],
+        before,
+        labels.of_states,
         masters,
-        (optimizer._row(t, rate, settings, product),),
+        (optimizer._row(t, lr, settings, product),),
         clip_kind,
         clip_limit,
         clips_values,
@@ -201,12 +213,13 @@ class _Labels(NamedTuple):
 
     of_states: tuple[tuple[str, ...], ...]
     of_masters: tuple[str, ...]
-    get: Callable[[State], tuple[Any, ...]]
-    """Step count, NAdam's product, if there is one, and the arrays of all lists one after the other."""
-    lists: tuple[slice, ...]
-    """The places of each list's arrays among these."""
     size: int
     """How many values there are, without masters."""
+
+
+def _texts(keys: list[Any]) -> tuple[str, ...]:
+    """Keys as text."""
+    return tuple(keys if _STRINGS(map(type, keys)) else map(str, keys))
 
 
 @lru_cache
@@ -219,15 +232,8 @@ def _labels(kept: tuple[tuple[str, ...], bool], keys: tuple[Any, ...] | int | No
         each = range(keys) if isinstance(keys, int) else keys
         of_lists = [tuple(f"{name}.{key}" for key in each) for name in (*names, "master")]
     *of_states, of_masters = of_lists
-    arrays, n = tuple(chain(*of_states)), len(of_masters)
-    second = "mu_product" if has_product else "step_count"  # of one name there would be no tuple
-    return _Labels(
-        tuple(of_states),
-        of_masters,
-        itemgetter("step_count", second, *arrays),
-        tuple(slice(k * n, (k + 1) * n) for k in range(len(names))),
-        1 + has_product + len(arrays),
-    )
+    size = 1 + has_product + len(names) * len(of_masters)
+    return _Labels(tuple(of_states), of_masters, size)
 
 
 def _begun(
@@ -251,6 +257,9 @@ def _begun(
 
 def _masters(rule: Optimizer, state: State, labels: _Labels, params: list[Any]) -> list[Any]:
     """The masters in a state that has more than the rule's values, None for each parameter without one."""
+    missing = [label for label in chain(*labels.of_states) if label not in state]
+    if missing:
+        raise ValueError(f"state must have {missing[0]!r}")
     known = {"step_count", *labels.of_masters, *chain(*labels.of_states)}
     others = state.keys() - known - ({"mu_product"} if rule._mu_product else set())
     if others:

@@ -512,7 +512,7 @@ class Key(str):
         return f"Key.{self[:]}"
 
 
-@pytest.mark.parametrize("keys", [("w", 1), (True, "b"), (Key("w"), Key("b")), ("w", "b")])
+@pytest.mark.parametrize("keys", [("w", 1), ("w", True), (Key("w"), Key("b")), ("w", "b")])
 def test_a_state_is_called_by_the_keys_as_text(keys: tuple[Any, Any]) -> None:
     """Whatever equal keys an earlier call had."""
     for _ in range(2):

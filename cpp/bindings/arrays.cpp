@@ -12,6 +12,12 @@ Array owned(PyObject* object) {
   return Array(py::reinterpret_steal<py::object>(object));
 }
 
+Array made_of(const std::ptrdiff_t* shape, std::size_t ndim, int dtype) {
+  npy_intp dims[kMaxDims];
+  std::copy_n(shape, std::min<std::size_t>(ndim, kMaxDims), dims);  // NumPy refuses more axes
+  return owned(PyArray_SimpleNew(static_cast<int>(ndim), dims, dtype));
+}
+
 Array widened(const Array& float16) {
   const Array made = new_array(float16, NPY_FLOAT32);
   widen(strided({float16}), made.as<float>());
@@ -137,12 +143,11 @@ Array new_array(const Array& like, int dtype) {
 }
 
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype) {
-  return new_array(std::vector<std::ptrdiff_t>(shape), dtype);
+  return made_of(shape.begin(), shape.size(), dtype);
 }
 
 Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype) {
-  std::vector<npy_intp> dims(shape.begin(), shape.end());
-  return owned(PyArray_SimpleNew(static_cast<int>(dims.size()), dims.data(), dtype));
+  return made_of(shape.data(), shape.size(), dtype);
 }
 
 Array broadcast_to(const Array& array, const Array& like, const char* name, const char* like_name) {

@@ -1,5 +1,6 @@
 #include "ops/dropout.hpp"
 
+#include <cstring>
 #include <optional>
 
 #include "bindings/arrays.hpp"
@@ -23,11 +24,20 @@ Array read_mask(py::handle value, const Array& x, const Array& out) {
   return Array(py::module_::import("nnfast._masks").attr("packed")(value, x.object().attr("shape")));
 }
 
-// A seed, or a callable that draws it: called when everything has been checked, since it advances a generator.
+// A seed, as an int or the bytes of one, or a callable that draws it: called when everything has been checked, since it
+// advances a generator.
 std::uint64_t drawn(py::handle seed) {
-  if (!PyLong_Check(seed.ptr())) return drawn(seed());
-  const std::uint64_t value = PyLong_AsUnsignedLongLong(seed.ptr());
-  if (PyErr_Occurred()) throw py::error_already_set();
+  std::uint64_t value = 0;
+  if (PyBytes_Check(seed.ptr()) && PyBytes_GET_SIZE(seed.ptr()) == sizeof(value)) {
+    std::memcpy(&value, PyBytes_AS_STRING(seed.ptr()), sizeof(value));
+  } else if (PyLong_Check(seed.ptr())) {
+    value = PyLong_AsUnsignedLongLong(seed.ptr());
+    if (PyErr_Occurred()) throw py::error_already_set();
+  } else {
+    const auto result = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(seed.ptr()));
+    if (!result) throw py::error_already_set();
+    return drawn(result);
+  }
   return value;
 }
 

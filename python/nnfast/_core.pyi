@@ -200,7 +200,7 @@ def dropout(
     shift: float,
     dropped: float,
     inner: int,
-    seed: int | Callable[[], int],
+    seed: int | Callable[[], int | bytes],
     offset: int,
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
@@ -221,7 +221,7 @@ def dropout_mask(
     n: int,
     p: float | NDArray[np.float64],
     inner: int,
-    seed: int | Callable[[], int],
+    seed: int | Callable[[], int | bytes],
     offset: int,
     out: NDArray[Any] | None,
 ) -> NDArray[np.uint8]: ...
@@ -230,7 +230,7 @@ def bias_relu_dropout(
     bias: ArrayLike,
     p: float,
     scale: float,
-    seed: int | Callable[[], int],
+    seed: int | Callable[[], int | bytes],
     offset: int,
     mask: NDArray[Any] | None,
     out: NDArray[Any] | None,

@@ -4,6 +4,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 import os
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -12,6 +13,8 @@ import numpy as np
 Rng: TypeAlias = """
 int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | np.random.RandomState | ModuleType | None
 """
+
+_INTEGERS = int, np.integer
 
 
 def seed_of(rng: Rng) -> int:
@@ -29,7 +32,7 @@ def seed_of(rng: Rng) -> int:
         If it is an int out of range.
     """
     if rng is None:
-        return _fresh()
+        return int.from_bytes(_fresh(), "little")
     if type(rng) is not int:
         draw = _draw_of(rng)
         if draw is not None:
@@ -46,14 +49,13 @@ def seed_of(rng: Rng) -> int:
     return int(rng)
 
 
-def _fresh() -> int:
-    """Of the system: there is no state that threads would share, or a forked child inherit."""
-    return int.from_bytes(os.urandom(8), "little")
+# 8 bytes of the system: there is no state that threads would share, or a forked child inherit.
+_fresh = partial(os.urandom, 8)
 
 
 def _draw_of(rng: Any) -> Callable[[], int] | None:
     """A function that draws a seed and advances rng by it; None if rng is not advanced."""
-    if isinstance(rng, int | np.integer):
+    if isinstance(rng, _INTEGERS):
         return None
     bits = rng.bit_generator if isinstance(rng, np.random.Generator) else rng
     if isinstance(bits, np.random.BitGenerator):
@@ -64,8 +66,10 @@ def _draw_of(rng: Any) -> Callable[[], int] | None:
     return None
 
 
-def seed_or_draw(rng: Rng) -> int | Callable[[], int]:
+def seed_or_draw(rng: Rng) -> int | Callable[[], int | bytes]:
     """The seed, or what draws it: for who calls that when everything else has been checked, as it advances a Generator.
+
+    What it draws is an int, or 8 bytes.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def seed_or_draw(rng: Rng) -> int | Callable[[], int]:
     if rng is None:
         return _fresh
     if type(rng) is int:
-        return seed_of(rng)
+        return rng if 0 <= rng < 2**64 else seed_of(rng)
     return _draw_of(rng) or (lambda: seed_of(rng))
 
 

@@ -108,7 +108,9 @@ def dropout(
         _masks.check_form(mask_as)
     scale: Probability
     if type(p) is float or not _arrays.has_axes(p):
-        p, inner = _checks.real_in(p, 0, 1, "p"), 1
+        if type(p) is not float or not 0 <= p <= 1:
+            p = _checks.real_in(p, 0, 1, "p")
+        inner = 1
         if not training:
             return _inference(x, p, mode, out)
         scale = scale_of(p, mode)
@@ -497,8 +499,8 @@ def _masked(
         y = _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner)
         return y, _masks.in_form(mask, y.shape, mask_as)
     seed = _seeds.seed_or_draw(rng)
-    y, mask = _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
-    return y, mask if mask_as == "bits" else _masks.unpacked(mask, y.shape)
+    made = _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
+    return made if mask_as == "bits" else (made[0], _masks.unpacked(made[1], made[0].shape))
 
 
 def _offset(offset: int) -> int:

@@ -562,7 +562,9 @@ MEMORY = np.ones(5)
         (([0.0], np.ones(1)), {}, TypeError, "running_mean must be a numpy.ndarray of float32 or"),
         ((np.ones(3), np.ones(3, int)), {}, TypeError, "running_var .*, got dtype int64"),
         ((np.ones(3, "e"), np.ones(3)), {}, TypeError, "running_mean .*, got dtype float16"),
-        ((np.ones((3, 1)), np.ones(3)), {}, ValueError, r"running_mean must have shape \(3,\)"),
+        ((np.ones((2, 2)), np.ones(4)), {}, ValueError, r"running_mean must have shape \(4,\)"),
+        ((np.ones((3, 1)), np.ones(3)), {}, ValueError, r"running_var must have the shape of run"),
+        ((np.ones(3), np.ones(3)), {"convention": "jax"}, ValueError, "convention must be 'torch'"),
         ((np.ones(3), np.ones(4)), {}, ValueError, r"running_var must have shape \(3,\), got \(4"),
         ((FROZEN, np.ones(3)), {}, ValueError, "running_mean must be writeable"),
         ((np.ones(3), FROZEN), {}, ValueError, "running_var must be writeable"),
@@ -581,6 +583,17 @@ def test_running_arrays_are_checked(
 ) -> None:
     with pytest.raises(error, match=message):
         BatchNormRecomputer(*arguments, **settings)
+
+
+def test_running_arrays_of_a_convention_in_its_shape() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 50))
+    for convention, correction in (("torch", 1), ("keras", 0), ("cs231n", 0)):
+        mean, var = np.zeros((4, 1)), np.ones((4, 1))
+        layer = BatchNormRecomputer(mean, var, axis=0, convention=convention)
+        layer.update(x)
+        layer.finish()
+        np.testing.assert_allclose(mean, x.mean(axis=1, keepdims=True), rtol=1e-13)
+        np.testing.assert_allclose(var, x.var(axis=1, ddof=correction, keepdims=True), rtol=1e-13)
 
 
 # ---- checkpoints ----

@@ -174,9 +174,44 @@ def test_cs231n_with_a_probability_for_each_channel(dtype: type) -> None:
     x, p = numbers((50, 4), dtype), np.array([0.0, 0.3, 0.8, 1.0])
     y, kept = nf.dropout(x, p, mode="cs231n", rng=2, mask_as="bool")
     assert_same_bits(kept, nf.dropout_mask(x.shape, 1 - p, rng=2, mask_as="bool"))
-    np.testing.assert_allclose(y, x * kept / np.maximum(p, 1e-9), rtol=1e-6)
+    for channel, of_channel in enumerate(p):  # the bits of a number for all
+        column = x[:, channel], of_channel
+        assert_same_bits(
+            nf.dropout(*column, mode="cs231n", mask=kept[:, channel].copy())[0], y[:, channel]
+        )
     assert_same_bits(nf.dropout_backward(x, kept, p, mode="cs231n"), y)
     assert_same_bits(nf.dropout(x, p, mode="cs231n", training=False)[0], x)
+
+
+@both_dtypes
+def test_a_scale_of_cs231n_is_one_over_p(dtype: type) -> None:
+    """Not 1 / (1 - (1 - p)), which differs in the last bit for many p."""
+    p = np.random.default_rng(0).uniform(0.01, 1, 300)
+    x, kept = np.ones((2, 300), dtype), np.ones((2, 300), bool)
+    expected = np.broadcast_to((1 / p).astype(dtype), x.shape)
+    assert_same_bits(nf.dropout(x, p, mode="cs231n", mask=kept)[0], expected)
+    assert_same_bits(nf.dropout_backward(x, kept, p, mode="cs231n"), expected)
+
+
+@both_dtypes
+@pytest.mark.parametrize("mode", ["inverted", "vanilla", "cs231n"])
+def test_bias_relu_dropout_has_the_modes_of_dropout(dtype: type, mode: Any) -> None:
+    x, dy = numbers((20, 6), dtype), numbers((20, 6), dtype, seed=1)
+    bias = BIAS.astype(dtype)
+    hidden = nf.bias_relu(x, bias)
+    for p in (0.0, 0.3, 1.0):
+        expected, of_dropout = nf.dropout(hidden, p, mode=mode, rng=5, mask_as="bool")
+        y, kept = nf.bias_relu_dropout(x, bias, p, mode=mode, rng=5, mask_as="bool")
+        assert_same_bits(y, expected)
+        assert_same_bits(kept, of_dropout & (hidden > 0))
+        dx, _ = nf.bias_relu_dropout_backward(dy, kept, p, mode=mode)
+        assert_same_bits(dx, nf.dropout_backward(dy, kept, p, mode=mode))
+        y, none = nf.bias_relu_dropout(x, bias, p, mode=mode, training=False)
+        assert none is None
+        assert_same_bits(y, nf.dropout(hidden, p, mode=mode, training=False)[0])
+    for call in (nf.bias_relu_dropout, nf.bias_relu_dropout_backward):
+        with pytest.raises(ValueError, match="mode must be 'inverted', 'vanilla' or 'cs231n'"):
+            call(x, kept if "backward" in call.__name__ else bias, mode="other")
 
 
 def test_an_assignment_of_cs231n() -> None:

@@ -825,13 +825,34 @@ def test_parameters_of_group_norm_and_folding_as_rows() -> None:
     for made, desired in zip(found[1:], expected_gradients[1:], strict=True):
         assert made.shape == gamma.shape
         assert_same_bits(made.ravel(), desired)
-    row = rng.uniform(1, 2, (1, 4))
+    row = rng.uniform(1, 2, 4)
     weight = rng.standard_normal((3, 4))
-    folded = nf.fold_batch_norm(weight, None, row, row, row, row, axis=1)
-    for made, desired in zip(
-        folded, nf.fold_batch_norm(weight, None, *4 * [row[0]], axis=1), strict=True
-    ):
-        assert_same_bits(made, desired)
+    expected_folded = nf.fold_batch_norm(weight, None, *4 * [row], axis=1)
+    for shape in ((1, 4), (4, 1), (1, 4, 1, 1)):
+        folded = nf.fold_batch_norm(weight, None, *4 * [row.reshape(shape)], axis=1)
+        for made, desired in zip(folded, expected_folded, strict=True):
+            assert_same_bits(made, desired)
+    for shape in ((2, 2), (4, 2), (1, 1)):
+        with pytest.raises(ValueError, match=r"gamma must have shape \(4,\), got"):
+            nf.fold_batch_norm(weight, None, np.ones(shape), None, row, row, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("convention", "eps"), [("torch", 1e-5), ("keras", 1e-3), ("cs231n", 1e-5)]
+)
+def test_folding_has_the_eps_of_a_convention(convention: Any, eps: float) -> None:
+    weight, row = np.ones((2, 3)), np.full(3, 0.01)
+    for settings in ({}, {"eps": 0.5}):
+        found = nf.fold_batch_norm(
+            weight, None, row, row, row, row, axis=1, convention=convention, **settings
+        )
+        expected = nf.fold_batch_norm(
+            weight, None, row, row, row, row, axis=1, **{"eps": eps, **settings}
+        )
+        for a, b in zip(found, expected, strict=True):
+            assert_same_bits(a, b)
+    with pytest.raises(ValueError, match="convention must be 'torch', 'keras' or 'cs231n'"):
+        nf.fold_batch_norm(weight, None, row, row, row, row, axis=1, convention="jax")  # type: ignore[arg-type]
 
 
 def test_parameters_of_wrong_shapes() -> None:

@@ -52,7 +52,8 @@ DropoutThresholds thresholds_of(py::handle p, std::ptrdiff_t inner) {
   return {values_of(contiguous(read_as(p, NPY_FLOAT64, "p"))), inner};
 }
 
-// What is kept is scaled: by one factor, or, for an array p of probabilities of channels, by 1 / (1 - p).
+// What is kept is scaled: by one factor, or, for an array of probabilities of keeping it, one a channel, by their
+// inverses.
 struct Scaling {
   Keeping keeping{1, -0.0, 0};
   std::optional<ChannelScales> channels;
@@ -81,10 +82,10 @@ py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::han
   return y.object();
 }
 
-py::object scaled_by_channel(py::handle x_in, py::handle p, std::ptrdiff_t inner, py::handle out) {
+py::object scaled_by_channel(py::handle x_in, py::handle keep, std::ptrdiff_t inner, py::handle out) {
   const Array x = read_floats_or_float16(x_in, "x");
   const Array y = output(out, x, "out", "x");
-  const ChannelScales scales(values_of(contiguous(read_as(p, NPY_FLOAT64, "p"))), false, inner, x.floating());
+  const ChannelScales scales(values_of(contiguous(read_as(keep, NPY_FLOAT64, "p"))), false, inner, x.floating());
   const auto x_y = strided({x, y});
   {
     py::gil_scoped_release release;

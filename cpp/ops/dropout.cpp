@@ -89,11 +89,11 @@ DropoutMask DropoutThresholds::mask(std::uint64_t seed, std::uint64_t offset) co
   return {seed, offset, threshold_, channels ? thresholds_.data() : nullptr, high_.data(), channels, inner_};
 }
 
-ChannelScales::ChannelScales(std::span<const double> p, bool inverse, std::ptrdiff_t inner, Dtype dtype)
-    : channels_(static_cast<std::ptrdiff_t>(p.size())), inner_(inner) {
-  dtype == Dtype::f64 ? f64_.reserve(p.size()) : f32_.reserve(p.size());
-  for (const double each : p) {
-    const double kept = 1 - each, scale = !inverse ? kept : (kept == 0 ? 1 : 1 / kept);
+ChannelScales::ChannelScales(std::span<const double> keep, bool inverse, std::ptrdiff_t inner, Dtype dtype)
+    : channels_(static_cast<std::ptrdiff_t>(keep.size())), inner_(inner) {
+  dtype == Dtype::f64 ? f64_.reserve(keep.size()) : f32_.reserve(keep.size());
+  for (const double each : keep) {
+    const double scale = !inverse ? each : (each == 0 ? 1 : 1 / each);
     dtype == Dtype::f64 ? f64_.push_back(scale) : f32_.push_back(static_cast<float>(scale));
   }
 }

@@ -29,8 +29,8 @@ class DropoutThresholds {
 // One factor a channel of `inner` contiguous elements, in the dtype of computation.
 class ChannelScales {
  public:
-  // 1 - p, or its inverse (1 where p is 1), of probabilities p.
-  ChannelScales(std::span<const double> p, bool inverse, std::ptrdiff_t inner, Dtype dtype);
+  // Probabilities of keeping an element, or their inverses (1 where it is 0).
+  ChannelScales(std::span<const double> keep, bool inverse, std::ptrdiff_t inner, Dtype dtype);
   std::ptrdiff_t inner() const { return inner_; }
   // Those of the elements [first, first + count), to floats or doubles.
   void fill(void* to, std::ptrdiff_t first, std::ptrdiff_t count) const;

@@ -7,7 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks
 from nnfast._whole import Whole
-from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
+from nnfast.normalization import (
+    BatchNormStats,
+    Convention,
+    batch_norm_stats,
+    is_vector,
+    merge_stats,
+    settings_of,
+)
 
 
 class BatchNormRecomputer(Whole):
@@ -19,20 +26,23 @@ class BatchNormRecomputer(Whole):
 
     Parameters
     ----------
-    running_mean, running_var : ndarray of float32 or float64, shape (C,)
+    running_mean, running_var : ndarray of float32 or float64, shape (C,), (1, C), (C, 1) or (1, C, 1, 1)
         Written by ``finish``; may be used and changed until then.
     axis : int, default 1
         The axis of the channels in what update is given.
-    running_var_correction : int, 0 or 1, default 1
-        running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, Flax, ONNX), as in batch_norm.
+    running_var_correction : int, 0 or 1, optional
+        running_var takes the variance over N - 1 (PyTorch) or, with 0, over N (Keras, CS231n, Flax, ONNX), as in
+        batch_norm.
+    convention : "torch", "keras" or "cs231n", default "torch"
+        What running_var_correction defaults to: 1, 0 or 0.
 
     Raises
     ------
     TypeError
         If a running array is no such array, or axis not an integer.
     ValueError
-        If their shapes differ or are not (C,), one is read-only, they share memory, or running_var_correction is
-        neither 0 nor 1.
+        If their shapes differ or are no such shape, one is read-only, they share memory, running_var_correction is
+        neither 0 nor 1, or convention is unknown.
 
     Notes
     -----
@@ -67,24 +77,25 @@ class BatchNormRecomputer(Whole):
         running_var: NDArray[Any],
         *,
         axis: int = 1,
-        running_var_correction: int = 1,
+        running_var_correction: int | None = None,
+        convention: Convention = "torch",
     ) -> None:
         for name, array in (("running_mean", running_mean), ("running_var", running_var)):
             _arrays.check_floats(array, name)
-            if array.shape != (running_mean.size,):
+            if not is_vector(array, running_mean.size):
                 raise ValueError(
                     f"{name} must have shape ({running_mean.size},), got {array.shape}"
+                )
+            if array.shape != running_mean.shape:
+                raise ValueError(
+                    f"{name} must have the shape of running_mean, {running_mean.shape}, got {array.shape}"
                 )
             _arrays.check_writeable(array, name)
         if np.may_share_memory(running_mean, running_var):
             raise ValueError("running_mean and running_var must not share memory")
-        if running_var_correction not in (0, 1):
-            raise ValueError(
-                f"running_var_correction must be 0 or 1, got {running_var_correction!r}"
-            )
         self._mean, self._var = running_mean, running_var
         self._axis = _checks.integer(axis, "axis")
-        self._correction = int(running_var_correction)
+        _, _, self._correction = settings_of(convention, None, None, running_var_correction)
         self._pieces: list[BatchNormStats] = []
         self._batches = 0
 
@@ -104,7 +115,7 @@ class BatchNormRecomputer(Whole):
             If x has another number of channels, or no such axis. Nothing is changed then.
         """
         stats = batch_norm_stats(x, axis=self._axis)
-        if stats.mean.shape != self._mean.shape:
+        if stats.mean.size != self._mean.size:
             raise ValueError(f"x must have {self._mean.size} channels, got {stats.mean.size}")
         self._pieces.append(stats)
         self._batches += 1
@@ -131,8 +142,8 @@ class BatchNormRecomputer(Whole):
         _arrays.check_writeable(self._mean, "running_mean")
         _arrays.check_writeable(self._var, "running_var")
         stats = merge_stats(*self._pieces)
-        self._mean[...] = stats.mean
-        self._var[...] = stats.m2 / (count - self._correction)
+        self._mean[...] = stats.mean.reshape(self._mean.shape)
+        self._var[...] = (stats.m2 / (count - self._correction)).reshape(self._var.shape)
 
 
 # Where it is public, and where pickles look for it.

@@ -20,7 +20,7 @@ AnyMode = Mode | Literal["cs231n"]
 Mask = NDArray[np.uint8]
 """Packed bits."""
 Probability = float | NDArray[np.float64]
-"""Of dropping an element, for all elements or one per channel; of the latter, factors of kept elements follow."""
+"""Of dropping an element, for all elements or one per channel."""
 
 # The value of a dropped element in alpha_dropout: the limit of SELU at minus infinity, -lambda alpha.
 _SELU_LEAST = -1.7580993408473768
@@ -106,7 +106,7 @@ def dropout(
         _check_mode(mode)
     if mask_as != "bits":
         _masks.check_form(mask_as)
-    scale: Probability
+    scale: float | NDArray[np.float64]
     if type(p) is float or not _arrays.has_axes(p):
         if type(p) is not float or not 0 <= p <= 1:
             p = _checks.real_in(p, 0, 1, "p")
@@ -117,14 +117,12 @@ def dropout(
         if mode == "cs231n":
             p = 1 - p
     else:
-        x, p, inner = _by_channel(x, "x", p, axis)
-        if mode == "cs231n":
-            p, mode = 1 - p, "inverted"
-        if not training and mode == "inverted":
-            return _inference(x, 0.0, mode, out)
+        x, p, keep, inner = _by_channel(x, "x", p, mode, axis)
+        if not training and mode == "vanilla":
+            return _core.scale_by_channel(x, keep, inner, out), None
         if not training:
-            return _core.scale_by_channel(x, p, inner, out), None
-        scale = p if mode == "inverted" else 1.0
+            return _inference(x, 0.0, mode, out)
+        scale = 1.0 if mode == "vanilla" else keep
     if offset != 0:
         offset = _offset(offset)
     return _masked(x, p, scale, -0.0, 0.0, inner, rng, offset, mask, mask_as, out)
@@ -176,11 +174,10 @@ def dropout_backward(
     if type(p) is float or not _arrays.has_axes(p):
         scale = scale_of(_checks.real_in(p, 0, 1, "p"), mode)
         return _core.apply_mask(dy, mask, scale, out, "dy")
-    dy, each, inner = _by_channel(dy, "dy", p, axis)
-    if mode == "cs231n":
-        each, mode = 1 - each, "inverted"
-    by_channel = each if mode == "inverted" else 1.0
-    return _core.apply_mask(dy, mask, by_channel, out, "dy", -0.0, 0.0, inner)
+    dy, _, keep, inner = _by_channel(dy, "dy", p, mode, axis)
+    return _core.apply_mask(
+        dy, mask, 1.0 if mode == "vanilla" else keep, out, "dy", -0.0, 0.0, inner
+    )
 
 
 def dropout_mask(
@@ -234,7 +231,8 @@ def dropout_mask(
         raise ValueError(f"shape must not be negative, got {shape}")
     inner = 1
     if _arrays.has_axes(p):
-        _, p, inner = _by_channel(np.broadcast_to(np.float32(0), sides), "an array", p, axis)
+        shaped = np.broadcast_to(np.float32(0), sides)
+        _, p, _, inner = _by_channel(shaped, "an array", p, "inverted", axis)
     else:
         p = _checks.real_in(p, 0, 1, "p")
     offset = _offset(offset)
@@ -357,6 +355,7 @@ def bias_relu_dropout(
     p: float = 0.5,
     *,
     training: bool = True,
+    mode: AnyMode = "inverted",
     rng: Rng = None,
     mask: AnyMask | None = None,
     mask_as: MaskAs = "bits",
@@ -375,6 +374,8 @@ def bias_relu_dropout(
         Probability of dropping an element; what is kept is scaled by ``1 / (1 - p)``.
     training : bool, default True
         In inference it is bias_relu.
+    mode : "inverted", "vanilla" or "cs231n", default "inverted"
+        As of dropout. The gradient needs the same mode.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
     mask : ndarray, optional
         A mask of dropout to use instead of a random one. It is not changed.
@@ -395,7 +396,7 @@ def bias_relu_dropout(
     TypeError
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
-        If p, rng or offset is out of range, a shape does not match, or out is read-only or overlaps.
+        If p, rng or offset is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
 
     Examples
     --------
@@ -408,12 +409,16 @@ def bias_relu_dropout(
     array([0, 1, 1, 1], dtype=uint8)
     """
     p = _checks.real_in(p, 0, 1, "p")
+    _check_mode(mode)
     _masks.check_form(mask_as)
     if not training:
         from nnfast.bias import bias_relu
 
-        return bias_relu(x, bias, out=_checks.output_and(out, "the mask")[0]), None
-    scale = scale_of(p, "inverted")
+        y = bias_relu(x, bias, out=_checks.output_and(out, "the mask")[0])
+        return _inference(y, p, mode, y) if mode == "vanilla" else (y, None)
+    scale = scale_of(p, mode)
+    if mode == "cs231n":
+        p = 1 - p
     offset = _offset(offset)
     seed = _seeds.seed_or_draw(rng) if mask is None else 0
     y, mask_out = _checks.output_and(out, "the mask")
@@ -427,7 +432,12 @@ def bias_relu_dropout(
 
 
 def bias_relu_dropout_backward(
-    dy: ArrayLike, mask: AnyMask | None, p: float = 0.5, *, out: Outputs = None
+    dy: ArrayLike,
+    mask: AnyMask | None,
+    p: float = 0.5,
+    *,
+    mode: AnyMode = "inverted",
+    out: Outputs = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Gradients of bias_relu_dropout with respect to x and the bias, in one pass.
 
@@ -438,6 +448,8 @@ def bias_relu_dropout_backward(
     mask : ndarray
         What bias_relu_dropout returned, in either form.
     p : float in [0, 1], default 0.5
+    mode : "inverted", "vanilla" or "cs231n", default "inverted"
+        Both as given to bias_relu_dropout.
     out : ndarray of dy's dtype and shape, or a pair of arrays, optional
         For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
 
@@ -452,7 +464,7 @@ def bias_relu_dropout_backward(
     TypeError
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
-        If p is out of range, a shape does not match, or out is read-only or overlaps.
+        If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
 
     Examples
     --------
@@ -462,8 +474,9 @@ def bias_relu_dropout_backward(
            [1., 1.]]), array([1., 2.]))
     """
     p = _checks.real_in(p, 0, 1, "p")
+    _check_mode(mode)
     outputs = _checks.output_and(out, "dbias")
-    return _core.bias_relu_dropout_backward(dy, mask, scale_of(p, "inverted"), *outputs)
+    return _core.bias_relu_dropout_backward(dy, mask, scale_of(p, mode), *outputs)
 
 
 def scale_of(p: float, mode: AnyMode) -> float:
@@ -484,7 +497,7 @@ def _check_mode(mode: str) -> None:
 def _masked(
     x: ArrayLike,
     p: Probability,
-    scale: Probability,
+    scale: float | NDArray[np.float64],
     shift: float,
     dropped: float,
     inner: int,
@@ -494,7 +507,10 @@ def _masked(
     mask_as: MaskAs,
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], AnyMask]:
-    """``scale * x + shift`` where an element is kept, else `dropped`, by a random mask or the given one."""
+    """``scale * x + shift`` where an element is kept, else `dropped`, by a random mask or the given one.
+
+    An array in place of scale has the probabilities of keeping an element, whose inverses scale it.
+    """
     if mask is not None:
         y = _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner)
         return y, _masks.in_form(mask, y.shape, mask_as)
@@ -534,9 +550,9 @@ def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
 
 
 def _by_channel(
-    x: ArrayLike, name: str, p: ArrayLike, axis: int
-) -> tuple[NDArray[Any], NDArray[np.float64], int]:
-    """x as an array, the checked probabilities, and how many elements of a channel are contiguous in C order."""
+    x: ArrayLike, name: str, p: ArrayLike, mode: AnyMode, axis: int
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], int]:
+    """x as an array, checked probabilities of dropping and keeping, and how many elements of a channel are contiguous."""
     x = _arrays.floating(x, name, float16=True)
     axis = _arrays.axis_of(axis, x, name)
     values = _arrays.floating(p, "p").astype(np.float64, copy=False)
@@ -547,4 +563,5 @@ def _by_channel(
         )
     if not (values.min(initial=1) >= 0 and values.max(initial=0) <= 1):
         raise ValueError(f"p must be in [0, 1], got {values}")
-    return x, values, prod(x.shape[axis + 1 :])
+    drop, keep = (1 - values, values) if mode == "cs231n" else (values, 1 - values)
+    return x, drop, keep, prod(x.shape[axis + 1 :])

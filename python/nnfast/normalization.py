@@ -61,6 +61,11 @@ def rate_of(momentum: float | None, convention: Convention) -> float | None:
     return momentum if convention == "torch" or momentum is None else 1 - momentum
 
 
+def is_vector(array: NDArray[Any], n: int) -> bool:
+    """Whether it has one value for each of n channels: shape (n,), with any axes of length 1 beside it."""
+    return array.ndim > 0 and array.size == max(array.shape) == n
+
+
 def is_training(training: bool | None, running_mean: Any, running_var: Any) -> bool:
     """Whether it is training: forgotten beside running statistics, it would be inference by their first values."""
     if training is None and not (running_mean is None and running_var is None):
@@ -430,8 +435,9 @@ def fold_batch_norm(
     mean: ArrayLike,
     var: ArrayLike,
     *,
-    eps: float = 1e-5,
+    eps: float | None = None,
     axis: int = 0,
+    convention: Convention = "torch",
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Fold the batch normalisation after a layer into the layer's weight and bias, for inference.
 
@@ -440,13 +446,16 @@ def fold_batch_norm(
     weight : array_like of float32 or float64
         Of the layer: (out, in, kh, kw) of a convolution, or with ``axis=1`` the (in, out) of ``x @ weight``.
     bias : array_like, shape (out,), or None
-    gamma, beta : array_like, shape (out,) or (1, out), or None
-        Scale and shift; ones and zeros if None.
-    mean, var : array_like, shape (out,) or (1, out)
+    gamma, beta : array_like, shape (out,), or None
+        Scale and shift; ones and zeros if None. As for batch_norm, a shape may have axes of length 1, too, such as
+        (1, out), (out, 1) or (1, out, 1, 1).
+    mean, var : array_like, shape as of gamma
         The running statistics.
-    eps : float, default 1e-5
+    eps : float, optional
     axis : int, default 0
         The axis of the outputs in weight.
+    convention : "torch", "keras" or "cs231n", default "torch"
+        What eps defaults to, as in batch_norm: 1e-5, 1e-3 or 1e-5.
 
     Returns
     -------
@@ -458,7 +467,7 @@ def fold_batch_norm(
     TypeError
         If an array is not of real numbers.
     ValueError
-        If a shape does not match, eps is not positive, or var is negative or NaN.
+        If a shape does not match, eps is not positive, var is negative or NaN, or convention is unknown.
 
     Examples
     --------
@@ -473,7 +482,7 @@ def fold_batch_norm(
     weight = _arrays.floating(weight, "weight")
     axis = _arrays.axis_of(axis, weight, "weight")
     outputs = weight.shape[axis]
-    eps = _checks.real(eps, "eps")
+    _, eps, _ = settings_of(convention, None, eps, None)
     if not 0 < eps < np.inf:
         raise ValueError(f"eps must be positive, got {eps}")
 
@@ -481,7 +490,7 @@ def fold_batch_norm(
         if value is None:
             return np.full(outputs, missing)
         array = _arrays.floating(value, name).astype(np.float64)
-        if array.shape[-1:] != (outputs,) or array.size != outputs:
+        if not is_vector(array, outputs):
             raise ValueError(f"{name} must have shape ({outputs},), got {array.shape}")
         return array.reshape(outputs)
 

@@ -842,12 +842,12 @@ def test_parameters_of_group_norm_and_folding_as_rows() -> None:
 )
 def test_folding_has_the_eps_of_a_convention(convention: Any, eps: float) -> None:
     weight, row = np.ones((2, 3)), np.full(3, 0.01)
-    for settings in ({}, {"eps": 0.5}):
+    for own in ({}, {"eps": 0.5}):
         found = nf.fold_batch_norm(
-            weight, None, row, row, row, row, axis=1, convention=convention, **settings
+            weight, None, row, row, row, row, axis=1, convention=convention, **own
         )
         expected = nf.fold_batch_norm(
-            weight, None, row, row, row, row, axis=1, **{"eps": eps, **settings}
+            weight, None, row, row, row, row, axis=1, **{"eps": eps, **own}
         )
         for a, b in zip(found, expected, strict=True):
             assert_same_bits(a, b)

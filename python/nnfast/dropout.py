@@ -552,7 +552,7 @@ def _parameter_type(x: NDArray[Any]) -> type[np.float32 | np.float64]:
 def _by_channel(
     x: ArrayLike, name: str, p: ArrayLike, mode: AnyMode, axis: int
 ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], int]:
-    """x as an array, checked probabilities of dropping and keeping, and the number of contiguous elements of a channel."""
+    """x as an array, checked probabilities of dropping and keeping, and how many elements of a channel adjoin."""
     x = _arrays.floating(x, name, float16=True)
     axis = _arrays.axis_of(axis, x, name)
     values = _arrays.floating(p, "p").astype(np.float64, copy=False)

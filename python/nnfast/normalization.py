@@ -1,7 +1,6 @@
 """Batch normalisation, its statistics over pieces of a batch, and its folding into a layer's weights."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Literal, NamedTuple
 
@@ -91,7 +90,6 @@ class BatchNormSaved(NamedTuple):
     """Whether something was added before the activation."""
 
 
-@dataclass(frozen=True, eq=False)
 class BatchNormStats:
     """Statistics of each channel of a batch, or of a piece of one."""
 
@@ -101,6 +99,17 @@ class BatchNormStats:
     """Shape (C,)."""
     m2: NDArray[np.float64]
     """The sum of squared differences from the mean, shape (C,)."""
+
+    # No dataclass: to load and make one takes a tenth of the import of nnfast.
+    def __init__(self, count: int, mean: NDArray[np.float64], m2: NDArray[np.float64]) -> None:
+        vars(self).update(count=count, mean=mean, m2=m2)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"cannot assign to {name!r} of BatchNormStats")
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"BatchNormStats({values})"
 
     @property
     def var(self) -> NDArray[np.float64]:

@@ -233,7 +233,9 @@ def _of_y(name: str) -> Backward[...]:
             if dtype is None:
                 return ufunc(dy, y, out=out, where=where)
             if where is True:
-                return ufunc(dy, y, out=out, dtype=dtype)
+                return (
+                    ufunc(dy, y, dtype=dtype) if out is None else ufunc(dy, y, out=out, dtype=dtype)
+                )
         return ufunc(
             dy, y, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
         )
@@ -265,7 +267,9 @@ def _of_x(name: str) -> Backward[...]:
             if dtype is None:
                 return call(dy, x, out=out, where=where)
             if where is True:
-                return call(dy, x, out=out, dtype=dtype)
+                return (
+                    call(dy, x, dtype=dtype) if out is None else call(dy, x, out=out, dtype=dtype)
+                )
         return call(
             dy, x, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
         )

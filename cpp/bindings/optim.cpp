@@ -301,13 +301,12 @@ class Optimizer {
   // the step was made, and the sums of each parameter or None.
   py::tuple step(const py::list& params, const py::list& grads, const py::list& states, py::handle ema,
                  py::handle master, py::handle hyperparameters, py::handle groups, int clip_norm, double max_norm,
-                 bool clip_value, bool skip_nonfinite, bool want_sums, py::handle keys) {
+                 bool skip_nonfinite, bool want_sums, py::handle keys) {
     const Lists given = lists(params, states, ema, master, keys);
     if (!arrays_->holds(given)) take(given);
     // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
     const std::shared_ptr<const OptimArrays> arrays = arrays_;
-    const OptimOptions options{
-        static_cast<ClipNorm>(clip_norm), max_norm, clip_value, skip_nonfinite, want_sums, !ema.is_none()};
+    const OptimOptions options{static_cast<ClipNorm>(clip_norm), max_norm, skip_nonfinite, want_sums, !ema.is_none()};
     Step step(*arrays, given, grads, rows_of(hyperparameters), groups, hyperparameters_.size());
     const py::object results = want_sums ? new_sums(arrays->size()) : py::none();
     const bool done = step.run(rule_, options);
@@ -319,8 +318,8 @@ class Optimizer {
   // the dict that is the state; sources: what `params` begin with, or None; alone: whether it is of one array, without
   // a key.
   void update(const py::list& params, const py::list& grads, const py::dict& state, const py::tuple& labels,
-              py::handle master, py::handle hyperparameters, int clip_norm, double max_norm, bool clip_value,
-              py::handle sources, py::handle keys, bool alone) const {
+              py::handle master, py::handle hyperparameters, int clip_norm, double max_norm, py::handle sources,
+              py::handle keys, bool alone) const {
     const py::list states = labelled(state, labels);
     Lists given = lists(params, states, py::none(), master, keys);
     for (ListName& name : given.names) name.alone = alone;
@@ -333,7 +332,7 @@ class Optimizer {
         sources.is_none() ? std::vector<Array>() : arrays.sources(sources.ptr(), w, given);
     Step step(arrays, given, grads, rows_of(hyperparameters), py::none(), hyperparameters_.size());
     arrays.begin_with(begins);
-    step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, clip_value, false, false, false});
+    step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, false, false, false});
   }
 
  private:

@@ -290,7 +290,9 @@ struct Common {
         ema_gain(number(1 - hyperparameters[kEmaDecay])) {}
   // The average of a constant stays exactly that.
   NNFAST_INLINE V averaged(V average, V p) const { return fma(ema_gain, p - average, average); }
-  NNFAST_INLINE V clipped(V g) const { return min(clip, max(-clip, g)); }
+  // A gradient as the rule takes it. Clipping is never left out: it costs two instructions of a loop that waits for
+  // memory.
+  NNFAST_INLINE V scaled(V g) const { return min(clip, max(-clip, scale * g)); }
 
  private:
   NNFAST_INLINE static V number(double value) { return broadcast<V>(static_cast<Element<V>>(value)); }
@@ -348,7 +350,7 @@ template <template <class> class RuleOf, int States, class T>
   for (std::ptrdiff_t i = first; i < last; i += kLanes<V>) {
     const ParameterElements<T, false> elements{arrays, strides, i, smaller(last - i, kLanes<V>)};
     elements.store(kParam,
-                   updated<States>(rule, common, elements, elements.load(kParam), common.scale * elements.load(kGrad)));
+                   updated<States>(rule, common, elements, elements.load(kParam), common.scaled(elements.load(kGrad))));
   }
 }
 
@@ -369,7 +371,7 @@ void step_plain(const double* hyperparameters, double grad_scale, char* const* a
       };
       unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED {
         params[j] = updated<States>(rule, common, elements(j), elements(j).load(kParam),
-                                    common.scale * elements(j).load(kGrad));
+                                    common.scaled(elements(j).load(kGrad)));
       });
       unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED { elements(j).store(kParam, params[j]); });
     }
@@ -377,7 +379,7 @@ void step_plain(const double* hyperparameters, double grad_scale, char* const* a
   if (i < n) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, i, n);
 }
 
-// ---- with sums, clipping and the running average ----
+// ---- with sums and the running average ----
 
 // Squares of gradients, and how many are not finite.
 template <class T>
@@ -449,7 +451,7 @@ template <class T>
     };
     for_parts<T>(count, [&](std::ptrdiff_t i, int part, std::ptrdiff_t some) NNFAST_INLINED {
       const V g = elements(i, some).load(kGrad), p = elements(i, some).load(kParam);
-      store_elements<T>(reinterpret_cast<char*>(grads), Contiguous<T>{}, i, common.clipped(common.scale * g), some);
+      store_elements<T>(reinterpret_cast<char*>(grads), Contiguous<T>{}, i, common.scaled(g), some);
       store_elements<T>(reinterpret_cast<char*>(before), Contiguous<T>{}, i, p, some);
       if (sums) gradients.add(g, part);
     });

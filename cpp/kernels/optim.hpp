@@ -67,8 +67,8 @@ enum OptimSum : int { kGradSquares, kUpdateSquares, kParamSquares, kNaNs, kInfin
 // Elements of a block of the sums.
 constexpr std::ptrdiff_t kOptimBlock = 4096;
 
-// n elements at byte strides. grad_scale multiplies the gradients. Adds to `sums`, or null. The plain form has neither
-// clipping nor sums nor the average.
+// n elements at byte strides. grad_scale multiplies the gradients. Adds to `sums`, or null. The plain form has no sums
+// and no average.
 using OptimFn = void (*)(const double* hyperparameters, double grad_scale, char* const* arrays,
                          const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
 

@@ -156,7 +156,7 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
     scale = downscale();
     if (done && options.clip_norm != ClipNorm::none) clip(parameters, sums, scale, options);
   }
-  if (done && (options.ema || options.clip_value || options.sums)) {
+  if (done && (options.ema || options.sums)) {
     OptimSumsList found =
         run_blocks(parameters, kernel.full[index], ns + (options.sums ? kStepSums.ns : 0), options.sums, run_range);
     if (options.sums) {

@@ -25,7 +25,7 @@ enum class ClipNorm : int { none, each, global };
 struct OptimOptions {
   ClipNorm clip_norm;
   double max_norm;
-  bool clip_value, skip_nonfinite, sums, ema;
+  bool skip_nonfinite, sums, ema;
 };
 
 // Of each parameter.

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from inspect import Parameter, Signature, getdoc, signature
 from itertools import chain
-from math import inf
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import numpy as np
@@ -121,13 +120,13 @@ class _Rule(NamedTuple):
 
     optimizer: Optimizer
     settings: Mapping[str, Any]
-    clip: tuple[int, float, bool]
+    clip: tuple[int, float]
     kept: tuple[tuple[str, ...], bool]
     """The names of its state arrays, and whether NAdam's product is kept."""
 
 
 def _prepared(optimizer: Optimizer) -> _Rule:
-    clip = optimizer._clip_kind, optimizer._clip_limit, optimizer._clip_value != inf
+    clip = optimizer._clip_kind, optimizer._clip_limit
     kept = optimizer._state_names, bool(optimizer._mu_product)
     return _Rule(optimizer, optimizer._checked[0], clip, kept)
 
@@ -136,7 +135,7 @@ def _step(
     rule: _Rule, w: Any, dw: Any, state: Any, lr: float | None, out: Any
 ) -> tuple[Any, State]:
     # Small arrays wait for this function, so that it calls few others.
-    optimizer, settings, (clip_kind, clip_limit, clips_values), kept = rule
+    optimizer, settings, (clip_kind, clip_limit), kept = rule
     if lr is None:
         lr = settings["lr"]
     elif type(lr) is not float or not lr >= 0:
@@ -192,7 +191,6 @@ def _step(
         (optimizer._row(t, lr, settings, product),),
         clip_kind,
         clip_limit,
-        clips_values,
         None if out is None else params,
         keys,
         alone,

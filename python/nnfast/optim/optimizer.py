@@ -336,7 +336,6 @@ class Optimizer(Resumable):
             group_of,
             self._clip_kind,
             self._clip_limit,
-            self._clip_value != inf,
             self.skip_nonfinite,
             stats,
             keys,

@@ -182,3 +182,20 @@ def test_more_rows_than_memory_without_columns() -> None:
     assert nf.embedding_backward(np.zeros((1, 0)), [0], n).shape == (n, 0)
     out = np.zeros((n, 0))
     assert nf.embedding_backward(np.zeros((1, 0)), [0], n, out=out) is out
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_a_large_gradient_is_cleared_to_its_last_element(dtype: type, padding: int) -> None:
+    """Past the caches zeros are written by non-temporal stores, which need aligned memory."""
+    n, d = 20_011, 848 // np.dtype(dtype).itemsize
+    memory = np.full(n * (d + padding) + 2, 7, dtype)
+    rows = memory[1:-1].reshape(n, d + padding)
+    indices, dy = np.array([0, 5, 5, n - 1]), np.ones((4, d), dtype)
+    dweight = nf.embedding_backward(dy, indices, n, out=rows[:, :d])
+    assert dweight.nbytes >= 2**24
+    expected = np.zeros(n, dtype)
+    expected[indices] = [1, 2, 2, 1]
+    assert (dweight == expected[:, None]).all()
+    assert (memory[[0, -1]] == 7).all()
+    assert (rows[:, d:] == 7).all()

@@ -61,12 +61,21 @@ unsigned sum_rows(const RowSums& of, std::ptrdiff_t first, std::ptrdiff_t last) 
   return exceptions.raised() & kRaisedOverflow;
 }
 
+void clear(char* to, std::ptrdiff_t bytes) {
+  constexpr auto width = static_cast<std::ptrdiff_t>(kVectorBytes);
+  char* const end = to + bytes;
+  for (; to < end && reinterpret_cast<std::uintptr_t>(to) % width != 0; ++to) *to = 0;
+  for (; end - to >= width; to += width) stream(reinterpret_cast<float*>(to), Vec<float>{});
+  for (; to < end; ++to) *to = 0;
+  fence();
+}
+
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const EmbeddingKernels embedding;
-const EmbeddingKernels embedding = {{sum_rows<Float16>, sum_rows<float>, sum_rows<double>}};
+const EmbeddingKernels embedding = {{sum_rows<Float16>, sum_rows<float>, sum_rows<double>}, clear};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -27,8 +27,12 @@ struct RowSums {
 // Returns what was raised (a set of Raised): overflow.
 using SumRowsFn = unsigned (*)(const RowSums& sums, std::ptrdiff_t first, std::ptrdiff_t last);
 
+// Writes zeros by non-temporal stores.
+using ClearFn = void (*)(char* to, std::ptrdiff_t bytes);
+
 struct EmbeddingKernels {
   PerDtype<SumRowsFn> sum_rows;
+  ClearFn clear;
 };
 
 }  // namespace nnfast

@@ -91,7 +91,7 @@ constexpr Cost kCosts[] = {
     {"softmax_row", 12},
 
     // Rows of a table, an element of y and of dy.
-    {"embedding", 0.1},
+    {"embedding", 0.1, kMemoryBound},
     {"embedding_backward", 0.2},
 
     // Losses, an element of the predictions or scores, and what each row of scores adds.

@@ -48,10 +48,11 @@ std::vector<std::ptrdiff_t> begins_of(const IndexedRows& found) {
   return begins;
 }
 
+void clear(char* from, std::ptrdiff_t bytes) { std::memset(from, 0, static_cast<std::size_t>(bytes)); }
+
 // Writes zeros, whose bits are 0, to the rows [first, last).
-void clear_rows(const Matrix& dtable, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t n,
-                std::ptrdiff_t size) {
-  const auto clear = [](char* from, std::ptrdiff_t bytes) { std::memset(from, 0, static_cast<std::size_t>(bytes)); };
+void clear_rows(const Matrix& dtable, std::ptrdiff_t first, std::ptrdiff_t last, std::ptrdiff_t n, std::ptrdiff_t size,
+                ClearFn clear) {
   const bool contiguous = dtable.stride == size;
   if (contiguous && dtable.row_stride == n * size)
     return clear(dtable.data + first * dtable.row_stride, (last - first) * n * size);
@@ -66,6 +67,7 @@ void clear_rows(const Matrix& dtable, std::ptrdiff_t first, std::ptrdiff_t last,
 void clear_others(const IndexedRows& found, const std::vector<std::ptrdiff_t>& begins, const Matrix& dtable,
                   std::ptrdiff_t rows, std::ptrdiff_t n, std::ptrdiff_t size) {
   constexpr Cost kCost = cost_of("embedding");
+  const ClearFn fn = streams(rows * n * size, kCost) ? kernels().embedding->clear : clear;
   parallel_for(rows, kCost.ns * static_cast<double>(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     auto next = std::lower_bound(begins.begin(), begins.end() - 1, begin, [&](std::ptrdiff_t at, std::ptrdiff_t index) {
       return found[static_cast<std::size_t>(at)].index < index;
@@ -73,7 +75,7 @@ void clear_others(const IndexedRows& found, const std::vector<std::ptrdiff_t>& b
     for (std::ptrdiff_t i = begin; i < end;) {
       const bool any = next != begins.end() - 1;
       const std::ptrdiff_t stop = any ? std::min(end, found[static_cast<std::size_t>(*next++)].index) : end;
-      clear_rows(dtable, i, stop, n, size);
+      clear_rows(dtable, i, stop, n, size, fn);
       i = stop + 1;
     }
   });

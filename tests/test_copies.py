@@ -416,6 +416,16 @@ def _generators(layer: nn.Layer) -> Iterator[Any]:
         yield from _generators(child)
 
 
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+@pytest.mark.parametrize("how", ["pickle", "joblib"])
+def test_estimators_of_version_0_1_learn_on(name: str, how: str) -> None:
+    net = joblib.load(KEPT / f"{name}.{how}")  # which reads both
+    epochs = net.n_iter_
+    x = numbers((30, net.n_features_in_))
+    assert net.partial_fit(x, np.arange(30) % 2).n_iter_ == epochs + 1
+    assert not net.get_params()["share_blas_threads"]
+
+
 def test_groups_that_version_0_1_saved() -> None:
     net = everything()
     opt = nf.optim.NAdam([{"params": net.params[:2], "lr": 0.3}, {"params": net.params[2:]}])

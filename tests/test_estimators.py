@@ -176,6 +176,41 @@ def test_the_same_bits_for_any_number_of_threads(make: Any) -> None:
             np.testing.assert_array_equal(made[0].predict(x), made[-1].predict(x))
 
 
+def blas_is_shared() -> bool:
+    return any(library["shares_threads"] for library in nf.cpu_info()["blas"])
+
+
+@both
+def test_blas_threads_are_shared_while_it_learns(make: Any) -> None:
+    before = blas_is_shared()
+    with nf.share_blas_threads():
+        possible = blas_is_shared()
+    x, y = data(make)
+    seen: list[bool] = []
+
+    def rate(step: int) -> float:
+        seen.append(blas_is_shared())
+        return 1e-2
+
+    settings = {"hidden_layer_sizes": (300,), "max_iter": 2, "schedule": rate, "random_state": 0}
+    own = make(**settings).fit(x, y)
+    assert set(seen) == {before}
+    seen.clear()
+    net = clone(make(share_blas_threads=True, **settings))
+    net.fit(x, y).partial_fit(x, y)
+    assert set(seen) == {possible}
+    assert blas_is_shared() == before
+    assert_same_bits(own.partial_fit(x, y), net)
+
+
+@both
+def test_sharing_ends_where_learning_fails(make: Any) -> None:
+    before = blas_is_shared()
+    with pytest.raises(ValueError, match="max_iter must be at least 1, got 0"):
+        make(share_blas_threads=True, max_iter=0).fit(*data(make))
+    assert blas_is_shared() == before
+
+
 @both
 def test_random_state(make: Any) -> None:
     x, y = data(make)

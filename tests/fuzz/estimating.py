@@ -34,6 +34,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "warm_start": (False, True),
     "random_state": (0, 1),
     "n_iter_no_change": (10, 1, float("inf")),
+    "share_blas_threads": (False, True),
 }
 
 

@@ -91,6 +91,9 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         bits at every fit, for any number of nnfast's threads.
     verbose : bool, default False
         Whether a progress bar shows the numbers of the last epoch.
+    share_blas_threads : bool, default False
+        Whether NumPy's BLAS runs on nnfast's threads during fit and partial_fit, a setting of the process: see
+        nf.share_blas_threads. Where it cannot, it keeps its own, and nothing else changes; the bits are the same.
 
     Attributes
     ----------
@@ -180,6 +183,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         warm_start: bool = False,
         random_state: Rng = None,
         verbose: bool = False,
+        share_blas_threads: bool = False,
     ) -> None:
         self._take(locals())
 

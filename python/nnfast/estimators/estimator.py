@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from nnfast import _arrays, _checks, _seeds, init, nn
 from nnfast._dask import is_dask
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
+from nnfast.blas import share_blas_threads
 from nnfast.estimators.perceptron import MakesLayer, check_activation, network
 from nnfast.estimators.training import (
     Epoch,
@@ -96,6 +97,7 @@ class NNEstimator(BaseEstimator):
     warm_start: bool
     random_state: Any
     verbose: bool
+    share_blas_threads: bool = False  # which pickles of version 0.1 do not have
 
     net_: nn.Sequential
     history_: dict[str, list[float]]
@@ -212,7 +214,7 @@ class NNEstimator(BaseEstimator):
             If X, y or sample_weight does not fit, a setting is out of range, or the loss becomes NaN or infinite. The
             estimator is then left unchanged.
         """
-        with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
+        with self._learning():
             advice = self._fit(X, y, sample_weight)
         if advice:
             warnings.warn(advice, ConvergenceWarning, stacklevel=2)
@@ -244,7 +246,7 @@ class NNEstimator(BaseEstimator):
         self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
     ) -> Self:
         """Train one epoch."""
-        with unchanged_on_error(self), np.errstate(over="ignore", invalid="ignore"):
+        with self._learning():
             self._check_parameters()
             if self.early_stopping:
                 raise ValueError("early_stopping must be False for partial_fit")
@@ -259,6 +261,13 @@ class NNEstimator(BaseEstimator):
             self._check_weights(x, targets)
             self._end_epoch(epoch, None)
         return self
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """What holds while the estimator learns; an error leaves it unchanged."""
+        sharing = share_blas_threads() if self.share_blas_threads else nullcontext()
+        with unchanged_on_error(self), sharing, np.errstate(over="ignore", invalid="ignore"):
+            yield
 
     def _begin(self, x: Array, targets: Array, rng: np.random.Generator) -> None:
         """Make the network and what trains it."""

@@ -37,7 +37,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         As of NNClassifier.
     batch_size, max_iter, shuffle, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start
         As of NNClassifier; the validation score is R², and its share is not stratified.
-    random_state, verbose
+    random_state, verbose, share_blas_threads
         As of NNClassifier.
 
     Attributes
@@ -97,6 +97,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         warm_start: bool = False,
         random_state: Rng = None,
         verbose: bool = False,
+        share_blas_threads: bool = False,
     ) -> None:
         self._take(locals())
 

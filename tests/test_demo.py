@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import nnfast as nf
 from nnfast.__main__ import main
 from nnfast.demo import FastNetwork, PlainNetwork, run
 
@@ -44,8 +45,13 @@ def test_predictions_agree() -> None:
 def test_both_learn_the_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "curves.png"
     trainings = run(epochs=15, seed=0, picture=str(picture))
+    with nf.share_blas_threads() as sharing:
+        threads = (
+            "run on nnfast's threads" if sharing else f"have threads of their own: {sharing.reason}"
+        )
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = capsys.readouterr().out
+    assert f"The matrix products of both {threads}." in table
     accuracies = {
         name: float(line.split()[-1].rstrip("%"))
         for name in trainings

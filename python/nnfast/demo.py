@@ -231,16 +231,18 @@ def run(epochs: int = 40, seed: int = 0, picture: str = "nnfast-demo.png") -> di
     }
     tests: dict[str, list[float]] = {name: [] for name in trainings}
     bar = tqdm(range(epochs), unit="epoch", desc="digits, 64-128-64-10")
-    for _ in bar:
-        for name, training in trainings.items():
-            training.epoch(x, labels)
-            tests[name].append(training.accuracy(x_test, labels_test))
-        fast = trainings["nnfast"]
-        bar.set_postfix(
-            loss=f"{fast.losses[-1]:.4f}",
-            train=f"{fast.accuracy(x, labels):.1%}",
-            test=f"{tests['nnfast'][-1]:.1%}",
-        )
+    with nf.share_blas_threads() as sharing:
+        why_not = sharing.reason
+        for _ in bar:
+            for name, training in trainings.items():
+                training.epoch(x, labels)
+                tests[name].append(training.accuracy(x_test, labels_test))
+            fast = trainings["nnfast"]
+            bar.set_postfix(
+                loss=f"{fast.losses[-1]:.4f}",
+                train=f"{fast.accuracy(x, labels):.1%}",
+                test=f"{tests['nnfast'][-1]:.1%}",
+            )
     save_picture(picture, trainings, tests)
 
     print(f"\n{'':10}{'training':>12}{'loss':>10}{'train':>9}{'held out':>10}")
@@ -249,6 +251,8 @@ def run(epochs: int = 40, seed: int = 0, picture: str = "nnfast-demo.png") -> di
             f"{name:10}{training.seconds:10.2f} s{training.losses[-1]:10.4f}"
             f"{training.accuracy(x, labels):9.1%}{tests[name][-1]:10.1%}"
         )
+    threads = f"have threads of their own: {why_not}" if why_not else "run on nnfast's threads"
+    print(f"The matrix products of both {threads}.")
     ratio = trainings["NumPy"].seconds / trainings["nnfast"].seconds
     print(f"nnfast is {ratio:.2f} times as fast as plain NumPy here. Curves: {picture}")
     return trainings

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nnfast as nf
+from nnfast import _core
 from nnfast.__main__ import info, main
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,25 @@ def test_info_names_what_is_in_use(capsys: pytest.CaptureFixture[str]) -> None:
         np.__version__,
     ):
         assert part in printed
+
+
+def blas_line() -> str:
+    return next(line for line in info().splitlines() if line.startswith("BLAS"))
+
+
+def test_info_says_whose_threads_the_blas_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = blas_line()
+    for library in nf.cpu_info()["blas"]:
+        assert library["version"].split()[1] in line
+        assert f"kernels {library['kernels']}, {library['threads']} threads of " in line
+        assert library["path"] not in line
+    with nf.share_blas_threads() as sharing:
+        if sharing:
+            assert "threads of nnfast's" in blas_line()
+        else:
+            assert sharing.reason.split()[-1] in blas_line()
+    monkeypatch.setattr(nf, "cpu_info", lambda: {**_core.cpu_info(), "blas": ()})
+    assert blas_line().endswith(", whose threads cannot be shared")
 
 
 def test_every_promise_of_the_readme_names_tests_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,28 @@ def info() -> str:
         "instruction sets": f"{cpu['chosen']} in use; built {', '.join(cpu['built'])}; "
         f"supported here {', '.join(cpu['supported'])}",
         "threads": f"{nf.get_num_threads()}, by {_core.threading()}",
+        "BLAS": _blas(cpu["blas"]),
         "built with": f"{build['compiler']}, {build['flags']}, pybind11 {build['pybind11']}, "
         f"NumPy {build['numpy']}",
         "running on": f"Python {sys.version.split()[0]}, NumPy {np.__version__}",
     }
     return "\n".join(f"{name:18}{value}" for name, value in lines.items())
+
+
+def _blas(libraries: tuple[dict[str, Any], ...]) -> str:
+    """Which kernels the BLAS uses, and whose threads; why they are not nnfast's."""
+    if not libraries:
+        built_with = np.show_config(mode="dicts")["Build Dependencies"].get("blas", {})
+        return f"{built_with.get('name', 'unknown')}, whose threads cannot be shared"
+    return "; ".join(_library(**library) for library in libraries)
+
+
+def _library(path: str, version: str, kernels: str, threads: int, shares_threads: bool) -> str:
+    """One OpenBLAS; of its own words only name and number of the version are shown."""
+    words = f"{' '.join(version.split()[:2])}, kernels {kernels}, {threads} threads"
+    if shares_threads:
+        return f"{words} of nnfast's"
+    return f"{words} of its own ({_core.blas_reason(path).replace(path, 'it')})"
 
 
 def main(arguments: list[str] | None = None) -> int:

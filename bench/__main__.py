@@ -20,6 +20,7 @@ from bench import (
     report,
     session,
     shapes,
+    sharing,
     suite,
     threading,
     training,
@@ -53,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
+    commands.add_parser("sharing", help="threads shared with the BLAS, or not, in a training step")
+    epochs = commands.add_parser("training", help="whole training beside PyTorch and JAX")
+    epochs.add_argument("--quick", action="store_true", help="few epochs, one seed")
     networks = commands.add_parser("estimators", help="NNClassifier beside MLPClassifier")
     networks.add_argument("--seeds", type=int, default=5, help="repetitions of everything")
     ports = commands.add_parser("examples", help="docs/examples in NumPy and over nnfast")
@@ -93,7 +97,7 @@ def run_suite(options: argparse.Namespace) -> None:
         raise LookupError(f"no peer is called {', '.join(sorted(unknown))}")
     result = suite.run(plan, options.only or [], expected)
     if not options.only:
-        result["training"] = training.run(options.quick, "pytorch" in expected)
+        result["training"] = training.run(options.quick, expected)
     print("\n".join(report.lines(result)))
     save(result, options.output)
 
@@ -141,6 +145,10 @@ def main() -> None:
             shapes.main()
         case "threading":
             threading.main()
+        case "training":
+            print("\n".join(readme.training(training.run(options.quick, peers.names()))))
+        case "sharing":
+            sharing.main()
         case "examples":
             examples.main(options.only or [])
         case "estimators":

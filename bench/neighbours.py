@@ -4,13 +4,12 @@ After each 128 x 784 by 784 x 512 product a kernel runs with the default number 
 one. The product runs without a kernel, and with each of them.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 import nnfast as nf
-from bench.timing import time_ns
+from bench.timing import Call, time_ns
 
 
 class Neighbours(NamedTuple):
@@ -38,22 +37,25 @@ class Neighbours(NamedTuple):
         return self.product / self.product_serial
 
 
-def measure(kernel: Callable[[], object], rounds: int, steps: int = 5) -> Neighbours:
-    """Medians over rounds of a few steps each, the three kinds of step in turn."""
+def one_product() -> Call:
+    """The first product of a training step."""
     rng = np.random.default_rng(0)
     a = rng.standard_normal((128, 784), dtype=np.float32)
     b = rng.standard_normal((784, 512), dtype=np.float32)
     c = np.empty((128, 512), np.float32)
+    return lambda: np.matmul(a, b, out=c)
 
-    def product() -> object:
-        return np.matmul(a, b, out=c)
+
+def measure(kernel: Call, rounds: int, steps: int = 5, product: Call | None = None) -> Neighbours:
+    """Medians over rounds of a few steps each, the three kinds of step in turn."""
+    run_product = product or one_product()
 
     def pairs() -> list[tuple[float, float]]:
-        return [(time_ns(product), time_ns(kernel)) for _ in range(steps)]
+        return [(time_ns(run_product), time_ns(kernel)) for _ in range(steps)]
 
     alone, serial, default = [], [], []
     for _ in range(rounds):
-        alone += [time_ns(product) for _ in range(steps)]
+        alone += [time_ns(run_product) for _ in range(steps)]
         with nf.num_threads(1):
             serial += pairs()
         default += pairs()

@@ -11,6 +11,7 @@ COLORS = {
     "nnfast": "#d62728",
     "NumPy": "#7f7f7f",
     "PyTorch": "#ff7f0e",
+    "torch.compile": "#ffbb78",
     "JAX": "#1f77b4",
     "Numba": "#2ca02c",
     "numexpr": "#9467bd",

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench import report
+
 Row = dict[str, Any]
 
 README = Path(__file__).parents[1] / "README.md"
@@ -19,6 +21,7 @@ def block(result: Row) -> str:
         f"Measured on {machine['processor']} ({machine['cores']} cores, {machine['isa']}), float32, all threads, "
         f"against "
         + ", ".join(f"{k} {v}" for k, v in versions.items() if k not in ("Python", "nnfast")),
+        *([f"(BLAS: {report.blas(machine)}),"] if "blas" in machine else []),
         "each in its best form; candidates in turn, medians. How many times as fast as NumPy, and as the best of",
         "all peers; the share of what the machine's memory allows.",
         "",
@@ -59,8 +62,10 @@ def cell(row: Row) -> str:
 def training(rows: list[Row]) -> list[str]:
     """A row a network."""
     names = list(dict.fromkeys(name for row in rows for name in row["candidates"]))
+    shared = any(row.get("shares_blas_threads") for row in rows)
+    where = ", the BLAS on nnfast's threads" if shared else ""
     lines = [
-        "| training, ms an epoch (held-out accuracy) | " + " | ".join(names) + " |",
+        f"| training, ms an epoch (held-out accuracy){where} | " + " | ".join(names) + " |",
         "|---|" + "---:|" * len(names),
     ]
     for row in rows:

@@ -38,6 +38,7 @@ FAMILIES: list[ModuleType] = [
 
 # Besides the modules, of whose kernels public_kernels speaks.
 NOT_KERNELS = {
+    "BlasSharing",
     "__version__",
     "cpu_info",
     "derivative",
@@ -46,6 +47,7 @@ NOT_KERNELS = {
     "merge_stats",
     "num_threads",
     "set_num_threads",
+    "share_blas_threads",
 }
 
 

@@ -14,8 +14,17 @@ def header(machine: Row) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"{machine['processor']}, {machine['cores']} threads, {machine['isa']}, {machine['threading']}; "
-        f"{versions}"
+        f"{versions}; {blas(machine)}"
     )
+
+
+def blas(machine: Row) -> str:
+    """Every BLAS, and which of its kernels ran; of its own words only name and number."""
+    libraries = [
+        f"{' '.join(version.split()[:2])} with its {kernels} kernels on {threads} threads"
+        for version, kernels, threads in (library.values() for library in machine.get("blas", ()))
+    ]
+    return ", ".join(libraries) or "a BLAS that says nothing of itself"
 
 
 def lines(result: Row) -> Iterator[str]:

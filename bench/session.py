@@ -135,6 +135,10 @@ def machine(peers: list[Peer]) -> Row:
         "cores": nf.get_num_threads(),
         "isa": info["chosen"],
         "threading": nf._core.threading(),
+        "blas": [
+            {name: library[name] for name in ("version", "kernels", "threads")}
+            for library in info["blas"]
+        ],
         "versions": {
             "Python": platform.python_version(),
             "nnfast": nf.__version__,

@@ -1,10 +1,12 @@
 """Whole training: one network, the same data, initial weights and batches, in several libraries, an epoch each in turn.
 
 Two kinds of network: that of the demo (BatchNorm, ReLU, dropout), and one of dense layers and ReLU alone, which is all
-that scikit-learn's MLPClassifier has.
+that scikit-learn's MLPClassifier has. NumPy's BLAS runs on nnfast's threads meanwhile, where it can.
 """
 
 import math
+from collections.abc import Collection
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -151,8 +153,16 @@ class LayersOfNN:
 # ---- peers ----
 
 
-def torch_network(kind: str, sizes: list[int], dropout: float, seed: int) -> Any:
-    """The network in PyTorch, eager, with its fused Adam."""
+def torch_network(
+    kind: str, sizes: list[int], dropout: float, seed: int, compiled: bool = False
+) -> Any:
+    """The network in PyTorch, with its fused Adam; eager, or forward pass and loss compiled.
+
+    Raises
+    ------
+    ImportError
+        If PyTorch is not installed, or has no compiler to compile with.
+    """
     import torch
     from torch import nn
 
@@ -178,13 +188,16 @@ def torch_network(kind: str, sizes: list[int], dropout: float, seed: int) -> Any
         def __init__(self) -> None:
             self.net, self.lr = nn.Sequential(*layers), 1e-3
             self.adam = torch.optim.Adam(self.net.parameters(), fused=True)
+            self.loss = torch_compiled(self.eager_loss) if compiled else self.eager_loss
+
+        def eager_loss(self, x: Any, labels: Any) -> Any:
+            return nn.functional.cross_entropy(self.net(x), labels)
 
         def train_step(self, x: Array, labels: Array) -> float:
             self.adam.param_groups[0]["lr"] = self.lr
             self.net.train()
             self.adam.zero_grad()
-            z = self.net(torch.from_numpy(x))
-            loss = nn.functional.cross_entropy(z, torch.from_numpy(labels))
+            loss = self.loss(torch.from_numpy(x), torch.from_numpy(labels))
             loss.backward()
             self.adam.step()
             return float(loss.detach())
@@ -195,6 +208,27 @@ def torch_network(kind: str, sizes: list[int], dropout: float, seed: int) -> Any
                 return self.net(torch.from_numpy(x)).argmax(dim=1).numpy()
 
     return TorchNetwork()
+
+
+def torch_compiled(function: Any) -> Any:
+    """The function compiled, for each shape by itself; an ImportError if there is no compiler."""
+    import torch
+
+    torch.compiler.reset()  # what it compiled for networks before, of which it keeps a few only
+    try:
+        torch.compile(torch.sin)(torch.zeros(8))
+    except RuntimeError as error:
+        raise ImportError(f"torch.compile: {error}") from error
+    return torch.compile(function, dynamic=False)
+
+
+def jax_network(kind: str, sizes: list[int], dropout: float, seed: int) -> Any:
+    """The network in JAX; an ImportError if that is not installed."""
+    from bench.training_jax import JaxNetwork
+
+    plain = kind == "dense"
+    weights = (PlainDense if plain else Network)(sizes, dropout, seed).weights
+    return JaxNetwork(weights, not plain, dropout, seed)
 
 
 class SklearnDense:
@@ -247,7 +281,17 @@ class SklearnTraining(ConstantTraining):
 # ---- the comparison ----
 
 
-def trainings(task: Task, kind: str, epochs: int, peers: bool, seed: int) -> dict[str, Training]:
+PEERS: dict[str, tuple[str, Any]] = {
+    "PyTorch": ("pytorch", torch_network),
+    "torch.compile": ("pytorch", partial(torch_network, compiled=True)),
+    "JAX": ("xla", jax_network),
+}
+"""By name, which of bench.peers it belongs to, and what makes its network."""
+
+
+def trainings(
+    task: Task, kind: str, epochs: int, peers: Collection[str], seed: int
+) -> dict[str, Training]:
     """The candidates of one comparison by name; those that are not installed are left out."""
     sizes, dropout = list(task.sizes), 0.2
     dense = kind == "dense"
@@ -256,32 +300,38 @@ def trainings(task: Task, kind: str, epochs: int, peers: bool, seed: int) -> dic
         "nnfast": LayersOfNN(kind, sizes, dropout, seed),
         "NumPy": (PlainDense if dense else PlainNetwork)(sizes, dropout, seed),
     }
-    if peers:
+    for name, (peer, make) in PEERS.items():
+        if peer not in peers:
+            continue
         try:
-            networks["PyTorch"] = torch_network(kind, sizes, dropout, seed)
-        except ImportError:
-            print("left out: PyTorch's training")
+            networks[name] = make(kind, sizes, dropout, seed)
+        except ImportError as error:
+            print(f"left out: the training of {name} ({error})")
     found = {name: loop(network, epochs, task.batch, seed) for name, network in networks.items()}
-    if peers and dense:
+    if "pytorch" in peers and dense:
         network = SklearnDense(sizes, dropout, seed)
         found["scikit-learn"] = SklearnTraining(network, epochs, task.batch, seed)
     return found
 
 
 def compare(
-    task: Task, kind: str, epochs: int, peers: bool = True, seeds: int = 1
+    task: Task, kind: str, epochs: int, peers: Collection[str] = (), seeds: int = 1
 ) -> dict[str, Any]:
-    """Seconds an epoch, and held-out accuracy and loss as means over seeds, of every candidate."""
+    """Seconds an epoch, and held-out accuracy and loss as means over seeds, of every candidate.
+
+    The first epoch, in which some compile, is not counted.
+    """
     x, x_test, labels, labels_test = load(task.data)
     seconds: dict[str, list[float]] = {}
     ends: dict[str, list[tuple[float, float]]] = {}
     for seed in range(seeds):
         found = trainings(task, kind, epochs, peers, seed)
-        for _ in range(epochs):
+        for epoch in range(epochs):
             for name, training in found.items():
                 before = training.seconds
                 training.epoch(x, labels)
-                seconds.setdefault(name, []).append(training.seconds - before)
+                if epoch > 0:
+                    seconds.setdefault(name, []).append(training.seconds - before)
                 settle()
         for name, training in found.items():
             end = training.accuracy(x_test, labels_test), training.losses[-1]
@@ -299,15 +349,17 @@ def compare(
         "batch": task.batch,
         "epochs": epochs,
         "seeds": seeds,
+        "shares_blas_threads": any(each["shares_threads"] for each in nf.cpu_info()["blas"]),
         "candidates": rows,
     }
 
 
-def run(quick: bool, peers: bool) -> list[dict[str, Any]]:
+def run(quick: bool, peers: Collection[str]) -> list[dict[str, Any]]:
     """All networks of both kinds."""
-    epochs = {"digits": 6, "mnist": 2} if quick else {"digits": 40, "mnist": 12}
-    return [
-        compare(task, kind, epochs[task.data], peers, 1 if quick else 5)
-        for kind in ("batch norm, dropout", "dense")
-        for task in TASKS
-    ]
+    epochs = {"digits": 6, "mnist": 3} if quick else {"digits": 40, "mnist": 12}
+    with nf.share_blas_threads():
+        return [
+            compare(task, kind, epochs[task.data], peers, 1 if quick else 5)
+            for kind in ("batch norm, dropout", "dense")
+            for task in TASKS
+        ]

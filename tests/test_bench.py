@@ -24,8 +24,10 @@ from bench import (
     report,
     session,
     shapes,
+    sharing,
     suite,
     timing,
+    training,
 )
 from bench.case import Case, Problem, normal
 from bench.plan import Plan
@@ -293,6 +295,96 @@ def test_readme_has_the_figures_of_the_file() -> None:
     assert readme.filled(text, saved) != text
     with pytest.raises(ValueError, match="README.md has no"):
         readme.filled("no markers", saved)
+
+
+def test_the_report_says_which_blas_kernels_ran(result: dict[str, Any]) -> None:
+    header = next(report.lines(result))
+    for library in nf.cpu_info()["blas"]:
+        assert f"with its {library['kernels']} kernels on {library['threads']} threads" in header
+        assert library["path"] not in json.dumps(result)
+    saved = json.loads((ROOT / "docs/bench/results.json").read_text())
+    saved["machine"] = result["machine"]
+    assert f"(BLAS: {report.blas(result['machine'])})," in readme.block(saved)
+    assert report.blas({}) == "a BLAS that says nothing of itself"
+
+
+# ---- training ----
+
+SMALL = training.Task("digits", (64, 16, 10), 32)
+
+
+def test_training_shares_the_threads_of_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "TASKS", [SMALL])
+    with nf.share_blas_threads() as sharing:
+        possible = bool(sharing)
+    rows = training.run(True, [])
+    assert [row["shares_blas_threads"] for row in rows] == [possible] * 2
+    assert [set(row["candidates"]) for row in rows] == [{"nnfast", "NumPy"}] * 2
+    head = readme.training(rows)[0]
+    assert (", the BLAS on nnfast's threads |" in head) is possible
+
+
+def test_training_goes_without_peers_that_are_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    found = training.trainings(SMALL, "dense", 1, ["pytorch", "xla"], 0)
+    assert set(found) == {"nnfast", "NumPy", "scikit-learn"}
+    printed = capsys.readouterr().out
+    for name in ("PyTorch", "torch.compile", "JAX"):
+        assert f"left out: the training of {name} (" in printed
+
+
+@pytest.mark.peers
+def test_training_goes_without_a_compiler(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def no_compiler(*args: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda function: no_compiler)
+    found = training.trainings(SMALL, "dense", 1, ["pytorch"], 0)
+    assert set(found) == {"nnfast", "NumPy", "PyTorch", "scikit-learn"}
+    assert "training of torch.compile (torch.compile: No working" in capsys.readouterr().out
+
+
+# ---- sharing ----
+
+
+def test_sharing_prints_a_line_for_each_kernel(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "SIZES", [32, 32, 16, 10])
+    sharing.main(rounds=1)
+    lines = capsys.readouterr().out.splitlines()
+    with nf.share_blas_threads() as possible:
+        if not possible:
+            assert lines == [f"NumPy's BLAS cannot share threads here: {possible.reason}"]
+            return
+    values = [[float(cell) for cell in line.split()[-2:]] for line in lines[1:-1]]
+    assert len(values) == 8
+    assert min(min(pair) for pair in values) > 0
+    assert lines[-1].startswith("products, shared over own: ")
+
+
+def test_products_of_a_step_are_those_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+    matmul = np.matmul
+
+    def recorded(a: Any, b: Any, *args: Any, **options: Any) -> Any:
+        seen.append((a.shape, b.shape))
+        return matmul(a, b, *args, **options)
+
+    step, products = sharing.network()[1], sharing.products()
+    monkeypatch.setattr(np, "matmul", recorded)
+    step()
+    of_step, seen = seen, []
+    products()
+    assert sorted(seen) == sorted(of_step)
+    assert len(seen) == 8
 
 
 # ---- accuracy ----

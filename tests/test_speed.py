@@ -80,7 +80,7 @@ def test_import_is_quick() -> None:
 
 def test_training_is_faster_than_plain_numpy() -> None:
     def ratio() -> float:
-        found = training.compare(training.TASKS[0], "batch norm, dropout", 5, peers=False)
+        found = training.compare(training.TASKS[0], "batch norm, dropout", 5)
         seconds = {name: row["seconds"] for name, row in found["candidates"].items()}
         return seconds["NumPy"] / seconds["nnfast"]
 

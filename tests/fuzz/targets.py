@@ -12,7 +12,16 @@ import nnfast as nf
 # Modules of kernels; the others are Python over these functions.
 MODULES = ("augmentation", "averaging", "init", "monitor", "optim", "penalties", "random")
 # They set what holds for the process, write files, or draw.
-LEFT_OUT = {"set_num_threads", "num_threads", "cpu_info", "get_num_threads", "Recorder", "look"}
+LEFT_OUT = {
+    "set_num_threads",
+    "num_threads",
+    "share_blas_threads",
+    "BlasSharing",
+    "cpu_info",
+    "get_num_threads",
+    "Recorder",
+    "look",
+}
 METHODS_LEFT_OUT = {"save", "load", "count", "index"}
 # They take time in proportion to their input, but not memory: what never ends is no fault of theirs.
 REDUCE = {

@@ -21,8 +21,8 @@ def header(machine: Row) -> str:
 def blas(machine: Row) -> str:
     """Every BLAS, and which of its kernels ran; of its own words only name and number."""
     libraries = [
-        f"{' '.join(version.split()[:2])} with its {kernels} kernels on {threads} threads"
-        for version, kernels, threads in (library.values() for library in machine.get("blas", ()))
+        f"{' '.join(each['version'].split()[:2])} with its {each['kernels']} kernels on {each['threads']} threads"
+        for each in machine.get("blas", ())
     ]
     return ", ".join(libraries) or "a BLAS that says nothing of itself"
 

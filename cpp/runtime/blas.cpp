@@ -169,17 +169,18 @@ int numbers_of(const std::string& config) {
   return at == std::string::npos ? 0 : std::atoi(config.c_str() + at + key.size());
 }
 
-// The OpenBLAS that the object is or calls, or one without a path.
-OpenBlas found_from(const Object& object) {
-  OpenBlas library{};
-  library.path = system::path_of(reinterpret_cast<void*>(named<const char*()>(object, "openblas_get_config")));
-  if (library.path.empty()) return library;
-  library.callback = variable<Callback>(object, "openblas_threads_callback_");
-  library.own_threads = variable<int>(object, "blas_num_threads");
-  library.start_on_own = named<void(long, void*)>(object, "exec_blas_async");
-  library.await_own = named<void(long, void*)>(object, "exec_blas_async_wait");
-  library.numbers = numbers_of(text_of(object, "openblas_get_config"));
-  return library;
+// Of the OpenBLAS that the object is or calls; empty if there is none.
+std::string path_from(const Object& object) {
+  return system::path_of(reinterpret_cast<void*>(named<const char*()>(object, "openblas_get_config")));
+}
+
+OpenBlas library_from(const Object& object, const std::string& path) {
+  return {path,
+          variable<Callback>(object, "openblas_threads_callback_"),
+          variable<int>(object, "blas_num_threads"),
+          named<void(long, void*)>(object, "exec_blas_async"),
+          named<void(long, void*)>(object, "exec_blas_async_wait"),
+          numbers_of(text_of(object, "openblas_get_config"))};
 }
 
 int threads_of(const Object& object) {
@@ -221,16 +222,26 @@ void take(const OpenBlas& library) {
   __atomic_compare_exchange_n(library.callback, &nobodys, callbacks[index], false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
+// Where each OpenBLAS lies. Asking every object of the process takes milliseconds, so only when there are new ones.
+const std::vector<std::string>& paths() {
+  static std::vector<std::string> found;
+  static unsigned long long searched = 0;
+  if (const auto now = system::objects_ever_loaded(); std::exchange(searched, now) == now) return found;
+  found.clear();
+  for (const std::string& path : system::loaded_objects()) {
+    const Object object(path.c_str());
+    const std::string its_own = object ? path_from(object) : "";
+    // Objects that call one are none.
+    if (!its_own.empty() && Object(its_own.c_str()) == object) found.push_back(path);
+  }
+  return found;
+}
+
 // Calls visit(object, library) for every OpenBLAS that is loaded.
 template <class Visit>
 void for_each_library(Visit visit) {
-  for (const std::string& path : system::loaded_objects()) {
-    const Object object(path.c_str());
-    if (!object) continue;
-    const OpenBlas library = found_from(object);
-    // Objects that call one are none.
-    if (!library.path.empty() && Object(library.path.c_str()) == object) visit(object, library);
-  }
+  for (const std::string& path : paths())
+    if (const Object object(path.c_str()); object) visit(object, library_from(object, path));
 }
 
 }  // namespace
@@ -266,11 +277,12 @@ void unshare() {
 
 std::string reason_against(const char* path) {
   const Object object(path);
-  const OpenBlas library = object ? found_from(object) : OpenBlas{};
-  if (library.path.empty()) return "it is no OpenBLAS whose threads can be supplied";
+  const std::string its_own = object ? path_from(object) : "";
+  if (its_own.empty()) return "it is no OpenBLAS whose threads can be supplied";
+  const OpenBlas library = library_from(object, its_own);
   if (library.callback && is_ours(callback_in(library.callback))) return "";
   const std::string reason = reason_against(object, library);
-  return reason.empty() ? library.path + " is not shared now" : reason;
+  return reason.empty() ? its_own + " is not shared now" : reason;
 }
 
 }  // namespace nnfast::blas

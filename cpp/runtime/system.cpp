@@ -57,6 +57,16 @@ void ask_for_short_slice() {
 }
 
 #if defined(__linux__)
+unsigned long long objects_ever_loaded() {
+  unsigned long long count = 0;
+  const auto read = [](dl_phdr_info* info, std::size_t, void* to) {
+    *static_cast<unsigned long long*>(to) = info->dlpi_adds;
+    return 1;  // the first one knows
+  };
+  dl_iterate_phdr(read, &count);
+  return count;
+}
+
 std::vector<std::string> loaded_objects() {
   std::vector<std::string> paths;
   const auto add = [](dl_phdr_info* info, std::size_t, void* to) {
@@ -97,6 +107,7 @@ bool ProcessorsBut::keep(std::thread::native_handle_type thread) const {
   return any_ && pthread_setaffinity_np(thread, sizeof(cpu_set_t), reinterpret_cast<const cpu_set_t*>(mask_)) == 0;
 }
 #else
+unsigned long long objects_ever_loaded() { return 0; }
 std::vector<std::string> loaded_objects() { return {}; }
 LoadedObject::LoadedObject(const char*) : handle_(nullptr) {}
 LoadedObject::~LoadedObject() = default;

@@ -42,7 +42,8 @@ class LoadedObject {
  private:
   void* handle_;
 };
-// Paths of all that are loaded, and of the one that defines a symbol.
+// How many have been loaded since the process began, the paths of those that are, and of the one that defines a symbol.
+unsigned long long objects_ever_loaded();
 std::vector<std::string> loaded_objects();
 std::string path_of(const void* symbol);
 

@@ -43,6 +43,19 @@ def test_coefficients_are_those_that_minimax_computes() -> None:
     assert (ROOT / "cpp/simd/coefficients.hpp").read_text() == computed
 
 
+def test_piecewise_coefficients_are_those_that_piecewise_computes() -> None:
+    """Two of the tables, one of each kind: all of them take half a minute."""
+    program = "import piecewise as p; print(*p.TABLES, '', p.render('TanhParts') + p.render('GeluSlope'), sep='\\n')"
+    computed = subprocess.check_output(
+        [sys.executable, "-c", program], text=True, cwd=ROOT / "cpp/simd"
+    )
+    names, tables = computed.split("\n\n", 1)
+    header = (ROOT / "cpp/simd/piecewise_coefficients.hpp").read_text()
+    assert re.findall(r"^struct (\w+)", header, re.MULTILINE) == names.split()
+    for table in tables.split("// Error")[1:]:
+        assert table.strip() in header
+
+
 def test_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert nf.__version__ == project["version"]

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "simd/math.hpp"
+#include "simd/piecewise.hpp"
 #include "simd/raised.hpp"
 
 namespace nnfast {
@@ -315,6 +316,7 @@ struct Sigmoid {
   // By x: e / (1 + e)^2 with e = e^-|x|.
   template <class V>
   NNFAST_INLINE static V slope(V x) {
+    if constexpr (kPiecewise<V>) return piecewise<SigmoidSlope>(abs(x));
     const LogisticParts<V> p = logistic_parts<V>(min(broadcast<V>(-Constants<Element<V>>::exp_min), abs(x)));
     return scale(divide(multiply(p.grown, p.factor), multiply(p.sum, p.sum)), p.n);
   }
@@ -331,13 +333,14 @@ struct Silu {
   // s + x s (1 - s)
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times_step<SiluSlope>(dy, x);
     const V size = size_of_product(x);
     return logistic_slope(dy, decay<V>(size), Pair<V>{copysign(size, x), V{}}, x < 0);
   }
 };
 
-// y = -t / (2 + t) with t = e^(-2|x|) - 1, and the sign of x. In float, where its series is short, x - x^3 (1/3 + ...)
-// near 0 and 1 - 2 e / (1 + e) with e = e^(-2|x|) beyond take a third less.
+// y = -t / (2 + t) with t = e^(-2|x|) - 1, and the sign of x. In float by a table; without FMA, as the series is short
+// there, x - x^3 (1/3 + ...) near 0 and 1 - 2 e / (1 + e) with e = e^(-2|x|) beyond.
 struct Tanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
@@ -358,7 +361,11 @@ struct Tanh {
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     const V size = abs(x);
-    if constexpr (sizeof(Element<V>) == sizeof(float)) {
+    if constexpr (kPiecewise<V>) {
+      const Line<V> f = piecewise_line<TanhParts>(size);
+      const V start = f.constant == 0 ? f.y : f.constant;  // next to 0 the polynomial is of tanh a - a
+      return copysign(fma(f.slope, f.y, start), x);
+    } else if constexpr (sizeof(Element<V>) == sizeof(float)) {
       return copysign(size < Constants<float>::tanh_near ? near(size) : far(size), x);
     } else {
       const Fraction<V> t = minus(size);
@@ -408,6 +415,7 @@ struct Tanhshrink {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times(dy, piecewise_line<TanhshrinkSlope>(abs(x)));
     const Pair<V> t = minus_tanh(abs(x));
     return dy * fma(t.hi, t.hi, 2 * t.hi * t.lo);
   }
@@ -437,7 +445,13 @@ struct Softplus {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x, V beta) {
-    return dy * Sigmoid::forward(beta * x);
+    return times_logistic(dy, beta * x);
+  }
+  // dy / (1 + e^-x)
+  template <class V>
+  NNFAST_INLINE static V times_logistic(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times_step<LogisticStep>(dy, x);
+    return dy * Sigmoid::forward(x);
   }
 };
 
@@ -451,7 +465,7 @@ struct Logsigmoid {
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
-    return dy * Sigmoid::forward(-x);
+    return Softplus::times_logistic(dy, -x);
   }
 };
 
@@ -565,6 +579,7 @@ struct Gelu {
   // Phi(x) + x phi(x): h = e^(-a^2/2) (g(a) - a / sqrt(2 pi)) for x < 0, 1 - h for x >= 0
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times_step<GeluSlope>(dy, x);
     using C = Constants<Element<V>>;
     const V a = size(x);
     const Tail<V> t = tail(a);
@@ -610,6 +625,7 @@ struct GeluTanh {
   // s + x z' s (1 - s), x z' = z + 2 c1 x^3
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times_step<GeluTanhSlope>(dy, x);
     const V near = bounded(x);
     const Pair<V> z = argument(near);
     const V cubic = near * near * near * (2 * Constants<Element<V>>::gelu_cubic_hi);

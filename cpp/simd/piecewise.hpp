@@ -1,0 +1,81 @@
+// Functions of one variable as piecewise polynomials of float: eight intervals, whose coefficients one instruction
+// looks up, so that all instruction sets with FMA share the tables and the bits.
+#pragma once
+
+#include "simd/piecewise_coefficients.hpp"
+#include "simd/vector.hpp"
+
+namespace nnfast {
+namespace {
+
+// Whether V has tables: without FMA there is no permutation either.
+template <class V>
+constexpr bool kPiecewise = kFused && sizeof(Element<V>) == sizeof(float);
+
+// table[index[i] mod 8] in lane i, as lookup() has it.
+template <class V>
+NNFAST_INLINE V entry(const float (&table)[kTableSize<float>], Mask<V> index) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  // Loaded apart: with the table in memory the permutation takes twice the time on Zen 3.
+  __m256 loaded = _mm256_loadu_ps(table);
+  asm("" : "+x"(loaded));
+  return _mm256_permutevar8x32_ps(loaded, bit_cast<__m256i>(index));
+#elif defined(__aarch64__)
+  // Byte by byte, out of two registers.
+  const Mask<V> bytes = (index & (kTableSize<float> - 1)) * 0x04040404 + 0x03020100;
+  const uint8x16x2_t both = {{bit_cast<uint8x16_t>(vld1q_f32(table)), bit_cast<uint8x16_t>(vld1q_f32(table + 4))}};
+  return bit_cast<V>(vqtbl2q_u8(both, bit_cast<uint8x16_t>(bytes)));
+#else
+  return lookup<V>(table, index);
+#endif
+}
+
+// The interval of a in [0, top], as the low bits of a lane. Of a NaN it is any: its result is NaN.
+template <class Table, class V>
+NNFAST_INLINE Mask<V> interval(V a) {
+  return bit_cast<Mask<V>>(fma(a, broadcast<V>(Table::scale), broadcast<V>(Table::start))) >> Table::shift;
+}
+
+// constant + slope y
+template <class V>
+struct Line {
+  V constant, slope, y;
+};
+
+// The function of Table at a >= 0, before its last step.
+template <class Table, class V>
+NNFAST_INLINE Line<V> piecewise_line(V a) {
+  constexpr int n = sizeof(Table::coefficients) / sizeof(Table::coefficients[0]);
+  const V inside = min(broadcast<V>(Table::top), a);
+  const Mask<V> k = interval<Table>(inside);
+  const V y = inside - entry<V>(Table::centers, k);
+  V slope = entry<V>(Table::coefficients[n - 1], k);
+#pragma GCC unroll 16
+  for (int i = n - 2; i > 0; --i) slope = fma(slope, y, entry<V>(Table::coefficients[i], k));
+  return {entry<V>(Table::coefficients[0], k), slope, y};
+}
+
+template <class Table, class V>
+NNFAST_INLINE V piecewise(V a) {
+  const Line<V> f = piecewise_line<Table>(a);
+  return fma(f.slope, f.y, f.constant);
+}
+
+// dy times a function's value, which is not rounded by itself.
+template <class V>
+NNFAST_INLINE V times(V dy, const Line<V>& f) {
+  const V hi = fma(f.slope, f.y, f.constant);
+  const V lo = fma(f.slope, f.y, f.constant - hi);
+  return fma(dy, hi, dy * lo);
+}
+
+// dy f(x) for a function with f(x) + f(-x) = 1, of which Table has f(-a); 1 less its constants is exact.
+template <class Table, class V>
+NNFAST_INLINE V times_step(V dy, V x) {
+  const Line<V> f = piecewise_line<Table>(abs(x));
+  const auto below = x < 0;
+  return times(dy, Line<V>{below ? f.constant : 1 - f.constant, below ? f.slope : -f.slope, f.y});
+}
+
+}  // namespace
+}  // namespace nnfast

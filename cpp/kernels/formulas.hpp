@@ -212,6 +212,12 @@ NNFAST_INLINE Pair<V> negated(Pair<V> x) {
   return {-x.hi, -x.lo};
 }
 
+// p e, rounded once.
+template <class V>
+NNFAST_INLINE V times_exponential(Pair<V> p, const Exponential<V>& e) {
+  return scale(fma(p.hi, e.m.hi, fma(p.hi, e.m.lo, p.lo * e.m.hi)), e.n);
+}
+
 // 2^n, the smallest normal number for every n below.
 template <class V>
 NNFAST_INLINE V normal_power(Mask<V> n) {
@@ -567,13 +573,25 @@ struct Gelu {
   NNFAST_INLINE static V size(V x) {
     return min(broadcast<V>(Constants<Element<V>>::gauss_max), abs(x));
   }
+  // a Phi(-a)
+  template <class V>
+  NNFAST_INLINE static V lost(V a) {
+    if constexpr (kPiecewise<V>) {
+      const V half = a * -0.5f, square = half * a;
+      const Exponential<V> e = exp_unsummed<V>(Pair<V>{square, fma(half, a, -square)});
+      const Pair<V> product = two_product(a, piecewise<GaussTail>(a));
+      return times_exponential(product, e);
+    } else {
+      const Tail<V> t = tail(a);
+      const Pair<V> product = multiply(multiply(t.g, a), t.e.m);
+      return scale(product.hi + product.lo, t.e.n);
+    }
+  }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     const V a = size(x);
-    const Tail<V> t = tail(a);
-    const Pair<V> product = multiply(multiply(t.g, a), t.e.m);
-    const V lost = scale(product.hi + product.lo, t.e.n);  // a Phi(-a)
-    const V y = x < 0 ? lost : a - lost;
+    const V below = lost(a);
+    const V y = x < 0 ? below : a - below;
     return x > Constants<Element<V>>::gauss_one ? x : copysign(y, x);
   }
   // Phi(x) + x phi(x): h = e^(-a^2/2) (g(a) - a / sqrt(2 pi)) for x < 0, 1 - h for x >= 0

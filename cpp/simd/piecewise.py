@@ -19,7 +19,7 @@ from multiprocessing import Pool
 from typing import NamedTuple
 
 import mpmath as mp
-from minimax import literal, round_to
+from minimax import gauss, literal, round_to
 
 mp.mp.prec = 120
 Function = Callable[[mp.mpf], mp.mpf]
@@ -237,6 +237,7 @@ TABLES = {
     "LogisticStep": Table(lambda a: sigmoid(-a), 19, 1, 2, 7, **STEP),
     "SigmoidSlope": Table(lambda a: sigmoid(a) * sigmoid(-a), 19, 1, 2, 8, floor=0.125),
     "TanhshrinkSlope": Table(lambda a: mp.tanh(a) ** 2, 10, 1, 2, 8, floor=0.125, flat=True),
+    "GaussTail": Table(gauss, 14.5, 1.25, 4, 8),
     "TanhParts": Table(mp.tanh, 9.125, 1, 2, 7, odd=True),
 }
 

@@ -334,7 +334,28 @@ struct Silu {
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
+    if constexpr (kPiecewise<V>) {
+      const V size = abs(x);
+      const Mask<V> outside = size > LogisticBelow::top;
+      V y = x;
+      if (any<V>(~outside)) {
+        const V product = x * piecewise<LogisticBelow>(size);
+        y = bit_cast<Mask<V>>(x) < 0 ? product : x - product;  // by the sign, which a zero keeps
+      }
+      if (__builtin_expect(any<V>(outside), 0)) y = outside ? tail(outside ? x : broadcast<V>(-LogisticBelow::top)) : y;
+      return y;
+    }
     return times(from_bottom(x), logistic<V>(size_of_product(x), x < 0));
+  }
+  // Of |x| > 8, where 1 / (1 + e) = 1 - e (1 - e), e = e^-|x|. Not inlined: few vectors have such lanes.
+  template <class V>
+  [[gnu::noinline]] static V tail(V x) {
+    const V size = size_of_product(x);
+    const Exponential<V> e = exp_unsummed<V>(-size);
+    const V power = (e.m.hi + e.m.lo) * normal_power<V>(e.n);
+    const V step = power * (1 - power);  // a square would be subnormal, and slow
+    const V product = fma(size, e.m.hi, size * e.m.lo);
+    return x < 0 ? -scale(fma(-product, step, product), e.n) : fma(-size, step, x);
   }
   // s + x s (1 - s)
   template <class V>

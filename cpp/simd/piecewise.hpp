@@ -30,6 +30,20 @@ NNFAST_INLINE V entry(const float (&table)[kTableSize<float>], Mask<V> index) {
 #endif
 }
 
+// Whether any lane of a mask is set.
+template <class V>
+NNFAST_INLINE bool any(Mask<V> mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(bit_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(bit_cast<__m256>(mask)) != 0;
+#elif defined(__aarch64__)
+  return vmaxvq_u32(bit_cast<uint32x4_t>(mask)) != 0;
+#else
+  return _mm_movemask_ps(bit_cast<__m128>(mask)) != 0;
+#endif
+}
+
 // The interval of a in [0, top], as the low bits of a lane. Of a NaN it is any: its result is NaN.
 template <class Table, class V>
 NNFAST_INLINE Mask<V> interval(V a) {

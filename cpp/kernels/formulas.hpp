@@ -455,6 +455,11 @@ struct Softplus {
   // log(1 + e^x)
   template <class V>
   NNFAST_INLINE static V of(V x) {
+    if constexpr (kPiecewise<V>) {
+      const V size = min(broadcast<V>(-Constants<float>::exp_min), abs(x));
+      const Pair<V> factor{piecewise<Log1pFactor>(size), V{}};  // log(1 + e^-|x|) e^|x|
+      return max(V{}, x) + times_exponential(factor, exp_unsummed<V>(-size));
+    }
     return max(V{}, x) + of_negative(abs(x));
   }
   // Of -size, where size is not negative.

@@ -239,6 +239,7 @@ TABLES = {
     "TanhshrinkSlope": Table(lambda a: mp.tanh(a) ** 2, 10, 1, 2, 8, floor=0.125, flat=True),
     "GaussTail": Table(gauss, 14.5, 1.25, 4, 8),
     "LogisticBelow": Table(lambda a: sigmoid(-a), 8, 1.0625, 8, 7),
+    "Log1pFactor": Table(lambda a: mp.log1p(mp.exp(-a)) * mp.exp(a), 18, 1.25, 4, 7),
     "TanhParts": Table(mp.tanh, 9.125, 1, 2, 7, odd=True),
 }
 

@@ -1,6 +1,7 @@
 #include "ops/softmax.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
@@ -17,6 +18,92 @@ void loop(char** args, const npy_intp* dims, const npy_intp* steps, void*) {
   Matrix arrays[kSoftmaxArrays] = {};
   for (int k = 0; k <= inputs; ++k) arrays[k] = {args[k], steps[k], k == one_element ? 0 : *inner++};
   if (const unsigned raised = softmax_rows(index, dtype, arrays, dims[0], dims[1])) raise(raised);
+}
+
+struct Signature {
+  const char* name;
+  int inputs, one_element;
+};
+constexpr Signature kSignatures[] = {
+#define NNFAST_ROW(name, inputs, one_element, ...) {#name, inputs, one_element},
+    NNFAST_SOFTMAX(NNFAST_ROW)
+#undef NNFAST_ROW
+};
+
+bool usable(py::handle value) { return PyArray_CheckExact(value.ptr()); }
+
+// Whether an array has x's dtype and its shape, or, of one element a row, that without the axis; with `keepdims` 1
+// there.
+bool fits(const Array& array, const Array& x, int axis, bool one_element, bool keepdims) {
+  if (array.dtype() != x.dtype() || !PyArray_ISNOTSWAPPED(array.get())) return false;
+  if (array.ndim() != x.ndim() - (one_element && !keepdims ? 1 : 0)) return false;
+  for (int d = 0, at = 0; d < x.ndim(); ++d) {
+    const bool reduced = one_element && d == axis;
+    if (reduced && !keepdims) continue;
+    if (array.shape(at++) != (reduced ? 1 : x.shape(d))) return false;
+  }
+  return true;
+}
+
+// A new array whose axes lie in memory in the order of x's.
+Array laid_as(const Array& x) {
+  PyObject* made = PyArray_NewLikeArray(x.get(), NPY_KEEPORDER, nullptr, 0);
+  if (!made) throw py::error_already_set();
+  return Array(py::reinterpret_steal<py::object>(made));
+}
+
+// A function of the family along an axis of plain arrays, or None: then the generalised ufunc must be called, which has
+// NumPy's rules for all others. NumPy would hand it the rows of one axis at a time.
+py::object along_axis(int index, const py::tuple& inputs, int axis, bool keepdims, py::handle out) {
+  const auto& [name, count, one_element] = kSignatures[index];
+  Array arrays[kSoftmaxArrays];
+  for (int a = 0; a < count; ++a) {
+    if (!usable(inputs[a])) return py::none();
+    arrays[a] = any_array(inputs[a], "x");
+  }
+  const Array& x = arrays[count - 1];
+  if (axis < 0) axis += x.ndim();
+  const int dtype = x.dtype();
+  if (x.ndim() < 2 || axis < 0 || axis >= x.ndim() || x.size() == 0) return py::none();
+  if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) return py::none();
+  for (int a = 0; a < count; ++a)
+    if (!fits(arrays[a], x, axis, a == one_element, keepdims)) return py::none();
+  Array& y = arrays[count];
+  if (out.is_none()) {
+    std::vector<std::ptrdiff_t> shape;
+    for (int d = 0; d < x.ndim(); ++d)
+      if (d != axis || keepdims) shape.push_back(d == axis ? 1 : x.shape(d));
+    y = one_element == count ? new_array(shape, dtype) : laid_as(x);
+  } else {
+    if (!usable(out)) return py::none();
+    y = any_array(out, "out");
+    if (!fits(y, x, axis, one_element == count, keepdims) || !PyArray_ISWRITEABLE(y.get())) return py::none();
+    for (int a = 0; a < count; ++a)
+      if (!same_elements(y, arrays[a]) && share_memory(y, arrays[a])) return py::none();
+  }
+  RowArrays<kSoftmaxArrays> rows{};
+  rows.n = x.shape(axis);
+  for (int a = 0; a <= count; ++a) {
+    const bool reduced = a == one_element;
+    rows.outer.data[a] = arrays[a].data();
+    rows.strides[a] = reduced ? 0 : arrays[a].stride(axis);
+    for (int d = 0, at = 0, to = 0; d < x.ndim(); ++d) {
+      if (d == axis) {
+        at += !reduced || keepdims;
+      } else {
+        rows.outer.strides[a][to++] = arrays[a].stride(at++);
+      }
+    }
+  }
+  for (int d = 0; d < x.ndim(); ++d)
+    if (d != axis) rows.outer.shape[rows.outer.ndim++] = x.shape(d);
+  unsigned raised = 0;
+  {
+    py::gil_scoped_release release;
+    raised = softmax_rows(static_cast<Softmax>(index), x.floating(), rows);
+  }
+  report(name, raised);
+  return y.object();
 }
 
 // Bytes as a view of x's shape; or an empty Array for None.
@@ -83,6 +170,11 @@ void bind_softmax(pybind11::module_& module) {
                       loop<Softmax::name, inputs, one_element, Dtype::f64>});
   NNFAST_SOFTMAX(NNFAST_ADD)
 #undef NNFAST_ADD
+  py::tuple names(std::size(kSignatures));
+  for (std::size_t index = 0; index < std::size(kSignatures); ++index) names[index] = kSignatures[index].name;
+  module.attr("softmax_names") = names;
+  module.def("softmax_along", &along_axis, py::arg("index"), py::arg("arrays"), py::arg("axis"), py::arg("keepdims"),
+             py::arg("out"));
   module.def("masked_softmax", &masked_forward);
   module.def("masked_softmax_backward", &masked_backward);
 }

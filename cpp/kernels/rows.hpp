@@ -69,6 +69,38 @@ NNFAST_INLINE void store_value(char* to, Computed<S> value) {
   Stored<S>::store(to, 0, broadcast<typename Stored<S>::V>(value), 1);
 }
 
+// One element a row, at a byte stride.
+struct EachRow {
+  char* data;
+  std::ptrdiff_t row_stride;
+};
+template <class S>
+struct RowValues {
+  EachRow values;
+  NNFAST_INLINE char* at(int row) const { return values.data + row * values.row_stride; }
+  NNFAST_INLINE typename Stored<S>::V get(int row) const {
+    return broadcast<typename Stored<S>::V>(load_value<S>(at(row)));
+  }
+  NNFAST_INLINE void put(int row, typename Stored<S>::V v) const { store_value<S>(at(row), v[0]); }
+};
+template <class S>
+NNFAST_INLINE RowValues<S> strided_rows(const EachRow& values, std::ptrdiff_t row) {
+  return {{values.data + row * values.row_stride, values.row_stride}};
+}
+template <class S>
+NNFAST_INLINE RowValues<S> contiguous_rows(const EachRow& values, std::ptrdiff_t row) {
+  return strided_rows<S>(values, row);
+}
+
+template <class S>
+NNFAST_INLINE bool is_contiguous(const Matrix& m) {
+  return m.stride == Contiguous<S>{};
+}
+template <class S>
+NNFAST_INLINE bool is_contiguous(const EachRow&) {
+  return true;
+}
+
 // Zero in the lanes past `count`, so that they do not enter a sum.
 template <class V>
 NNFAST_INLINE V first_lanes(V v, std::ptrdiff_t count) {
@@ -93,7 +125,7 @@ template <class S, class Body, class... Matrices>
 NNFAST_INLINE void for_rows(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, const Matrices&... matrices) {
   std::ptrdiff_t r = begin;
   if constexpr (kUnrolledRows > 1 && std::is_same_v<S, Computed<S>>) {
-    if (((matrices.stride == Contiguous<S>{}) && ...))
+    if ((is_contiguous<S>(matrices) && ...))
       for (; r + kUnrolledRows <= end; r += kUnrolledRows)
         body(Count<kUnrolledRows>{}, r, contiguous_rows<S>(matrices, r)...);
   }

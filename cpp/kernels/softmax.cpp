@@ -5,6 +5,7 @@
 // and softmax of scale x, over the elements that a mask selects; y is 0 elsewhere.
 #include "kernels/softmax.hpp"
 
+#include "kernels/blocks.hpp"
 #include "kernels/softmax_row.hpp"
 #include "simd/bits.hpp"
 #include "simd/float_state.hpp"
@@ -12,23 +13,43 @@
 namespace nnfast {
 namespace {
 
-// Calls body(Count<R>, row, rows of each matrix...) for all rows; returns what rounding to S raised.
-template <class S, class Body, class... Matrices>
-NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, Body body, Matrices... matrices) {
+// Calls body(Count<R>, row, rows of each array...) for the rows [begin, end); returns what rounding to S raised.
+template <class S, class Body, class... Arrays>
+NNFAST_INLINE unsigned run_along(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, Arrays... arrays) {
   const ExceptionScope exceptions;
-  for_rows<S>(0, rows, body, matrices...);
+  for_rows<S>(begin, end, body, arrays...);
   if constexpr (Stored<S>::raises == kRaisedNothing) return kRaisedNothing;
   return exceptions.raised() & Stored<S>::raises;
 }
 
-// Stores finish(r, softmax) of R rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
+// Calls body(Across or Along, rows of each array...) for all rows. The last of the arrays is the result. Exponentials:
+// whether there are some, beside which it takes little to turn short rows.
+template <class S, bool Exponentials, class Body, class... Arrays>
+NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body, Arrays... arrays) {
+  std::ptrdiff_t across = 0;
+  if constexpr (!kShort && std::is_same_v<S, Computed<S>>) {
+    across = rows_across<S>(Exponentials, rows, n, arrays...);
+    const ExceptionScope exceptions;
+    if (across > 0)
+      for_blocks_of_rows<S>(
+          across, n, [body](const auto&... blocks) NNFAST_INLINED { body(Across<S>{}, blocks...); }, arrays...);
+  }
+  return run_along<S>(
+      across, rows,
+      [body](auto count, std::ptrdiff_t, const auto&... some)
+          NNFAST_INLINED { body(Along<Computed<S>, count>{}, some...); },
+      arrays...);
+}
+
+// Stores finish(r, softmax) of rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
 // has too few digits for them: then they are computed twice. Gaps: where much of x is -inf, whose exponential
 // underflows, and processors take a hundred cycles for that.
-template <class S, int R, bool Gaps = false, class X, class Y, class Finish>
-NNFAST_INLINE void softmax_rows(const Computed<S> (&largest)[R], const X& x, const Y& y, std::ptrdiff_t n,
+template <class S, class Lanes, bool Gaps = false, class X, class Y, class Finish>
+NNFAST_INLINE void softmax_rows(const typename Lanes::V (&largest)[Lanes::R], const X& x, const Y& y, std::ptrdiff_t n,
                                 Finish finish) {
   using T = Computed<S>;
   using V = Vec<T>;
+  constexpr int R = Lanes::R;
   constexpr bool waiting = std::is_same_v<S, T>;
   const auto exponential = [](int, Pair<V> d) NNFAST_INLINED {
     if constexpr (!Gaps) return exp_shifted(d);
@@ -36,40 +57,41 @@ NNFAST_INLINE void softmax_rows(const Computed<S> (&largest)[R], const X& x, con
     const V e = exp_shifted(Pair<V>{gap ? V{} : d.hi, d.lo});
     return gap ? V{} : e;
   };
-  BlockSum<T> sums[R];
-  for_shifted<T, R>(x, n, largest, exponential,
-                    [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
-                      sums[r].add(e, part);
-                      if constexpr (waiting) y.store(r, i, e, count);
-                    });
+  typename Lanes::Sum sums[R];
+  for_shifted<Lanes>(x, n, largest, exponential,
+                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
+                       sums[r].add(e, part);
+                       if constexpr (waiting) y.store(r, i, e, count);
+                     });
   V scale[R];
   unrolled<R>([&](int r) NNFAST_INLINED {
-    const double total = sums[r].total();
+    const auto total = Lanes::total(sums[r], n);
     // The reciprocal of a double is one rounding more, where the bound has no room for it.
-    scale[r] = broadcast<V>(static_cast<T>(sizeof(T) == sizeof(double) ? total : 1 / total));
+    scale[r] = rounded<V>(sizeof(T) == sizeof(double) ? total : reciprocal(total));
   });
   const auto store = [&](int r, std::ptrdiff_t i, std::ptrdiff_t count, V e) NNFAST_INLINED {
     y.store(r, i, finish(r, sizeof(T) == sizeof(double) ? e / scale[r] : e * scale[r]), count);
   };
   if constexpr (waiting) {
-    for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
       unrolled<R>([&](int r) NNFAST_INLINED { store(r, i, count, y.load(r, i, count, T{0})); });
     });
   } else {
-    for_shifted<T, R>(x, n, largest, exponential,
-                      [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V e)
-                          NNFAST_INLINED { store(r, i, count, e); });
+    for_shifted<Lanes>(x, n, largest, exponential,
+                       [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V e)
+                           NNFAST_INLINED { store(r, i, count, e); });
   }
 }
 
 template <class S>
 unsigned softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
-  return run_rows<S>(
-      rows,
-      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED {
-        Computed<S> largest[count];
-        row_max(largest, from, n);
-        softmax_rows<S, count>(largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
+  return run_rows<S, true>(
+      rows, n,
+      [n](auto lanes, const auto& from, const auto& to) NNFAST_INLINED {
+        using Lanes = decltype(lanes);
+        typename Lanes::V largest[Lanes::R];
+        row_max<Lanes>(largest, from, n);
+        softmax_rows<S, Lanes>(largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
       },
       arrays[0], arrays[1]);
 }
@@ -117,22 +139,23 @@ unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_
   using T = Computed<S>;
   using V = Vec<T>;
   const V scale = broadcast<V>(static_cast<T>(masking.scale));
-  return run_rows<S>(
-      rows,
+  return run_along<S>(
+      0, rows,
       [&](auto group, std::ptrdiff_t row, auto from, auto to) NNFAST_INLINED {
         constexpr int R = group;
+        using Lanes = Along<T, R>;
         const MaskedRows<S, decltype(from.stride)> x{from, rows_from(masking, row), scale};
         // No element beyond them is visible to any of the rows; whole vectors, since stores of less take long.
         const std::ptrdiff_t last = x.visible(R - 1), vectors = (last + kLanes<V> - 1) / kLanes<V>;
         const std::ptrdiff_t seen = last < 0 ? 0 : smaller(n, vectors * kLanes<V>);
         const auto same = [](int, auto p) NNFAST_INLINED { return p; };
-        T largest[R];
+        V largest[R];
         if constexpr (std::is_same_v<S, T>) {  // the mask is read once: what it leaves waits in y
-          row_max(largest, WrittenRows{x, to}, seen);
-          softmax_rows<S, R, true>(largest, to, to, seen, same);
+          row_max<Lanes>(largest, WrittenRows{x, to}, seen);
+          softmax_rows<S, Lanes, true>(largest, to, to, seen, same);
         } else {
-          row_max(largest, x, seen);
-          softmax_rows<S, R, true>(largest, x, to, seen, same);
+          row_max<Lanes>(largest, x, seen);
+          softmax_rows<S, Lanes, true>(largest, x, to, seen, same);
         }
         for (int r = 0; r < R; ++r) {
           for (std::ptrdiff_t i = seen; i < n; i += kLanes<V>) to.store(r, i, V{}, smaller(kLanes<V>, n - i));
@@ -157,21 +180,10 @@ NNFAST_INLINE double sum_of_counts(I counts, std::ptrdiff_t n) {
   return sum;
 }
 
-// log sum_j e^(x_j - largest) of each row. The terms that are 1 are counted and the others summed apart: where one term
-// is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too
-// large, so that none is subnormal.
-template <class T, int R, class S, class Stride>
-NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<S, Stride>& x, std::ptrdiff_t n, const T (&largest)[R]) {
-  using V = Vec<T>;
-  BlockSum<T> others[R];
-  Mask<V> ones[R] = {};
-  for_shifted<T, R>(
-      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted<64>(d); },
-      [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d, V e) NNFAST_INLINED {
-        const Mask<V> one = d.hi == 0;
-        ones[r] -= one;
-        others[r].add(one ? V{} : e, part);
-      });
+// log(ones + others) of n terms a row, of which the others are 2^64 times too large.
+template <class T, int R>
+NNFAST_INLINE void log_totals(Along<T, R>, double (&logs)[R], const Mask<Vec<T>> (&ones)[R],
+                              const BlockSum<T> (&others)[R], std::ptrdiff_t n) {
   using Doubles = Vec<double>;
   static_assert(R <= kLanes<Doubles>);
   Doubles counts = broadcast<Doubles>(1), sums{};
@@ -182,57 +194,95 @@ NNFAST_INLINE void log_sums(double (&logs)[R], const Rows<S, Stride>& x, std::pt
   const Doubles result = log_of_sum(counts, sums);
   unrolled<R>([&](int r) NNFAST_INLINED { logs[r] = result[r]; });
 }
+template <class T>
+NNFAST_INLINE void log_totals(Across<T>, Widened<Vec<T>> (&logs)[1], const Mask<Vec<T>> (&ones)[1],
+                              SumAcross<T> (&others)[1], std::ptrdiff_t n) {
+  const Widened<Vec<T>> sums = others[0].total(n);
+  for (int k = 0; k < sums.count; ++k) {
+    Vec<double> counts;
+    for (int i = 0; i < kLanes<Vec<double>>; ++i) counts[i] = static_cast<double>(ones[0][k * kLanes<Vec<double>> + i]);
+    logs[0].part[k] = log_of_sum(counts, sums.part[k] * 0x1p-64);
+  }
+}
 
-template <class S, int R, class XStride, class YStride>
-NNFAST_INLINE void log_softmax_rows(const Rows<S, XStride>& x, const Rows<S, YStride>& y, std::ptrdiff_t n) {
-  using T = Computed<S>;
-  using V = Vec<T>;
-  T largest[R];
-  double logs[R];
-  row_max(largest, x, n);
-  log_sums<T, R>(logs, x, n, largest);
-  Pair<V> log[R];
-  unrolled<R>([&](int r) NNFAST_INLINED {
-    const T hi = static_cast<T>(logs[r]);
-    log[r] = {broadcast<V>(hi), broadcast<V>(static_cast<T>(logs[r] - static_cast<double>(hi)))};
-  });
-  for_shifted<T, R>(
-      x, n, largest,
-      [&](int r, Pair<V> d) NNFAST_INLINED {
-        const Pair<V> sum = two_sum(d.hi, -log[r].hi);
-        return d.hi == static_cast<T>(-kInfinity) ? d.hi : sum.hi + (sum.lo + (d.lo - log[r].lo));
-      },
-      [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V result)
-          NNFAST_INLINED { y.store(r, i, result, count); });
+// log sum_j e^(x_j - largest) of each row. The terms that are 1 are counted and the others summed apart: where one term
+// is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too
+// large, so that none is subnormal.
+template <class Lanes, class X>
+NNFAST_INLINE void log_sums(typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
+                            const typename Lanes::V (&largest)[Lanes::R]) {
+  using V = typename Lanes::V;
+  typename Lanes::Sum others[Lanes::R];
+  Mask<V> ones[Lanes::R] = {};
+  for_shifted<Lanes>(
+      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted<64>(d); },
+      [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d, V e) NNFAST_INLINED {
+        const Mask<V> one = d.hi == 0;
+        ones[r] -= one;
+        others[r].add(one ? V{} : e, part);
+      });
+  log_totals(Lanes{}, logs, ones, others, n);
+}
+
+// A total of doubles in two floats.
+template <class V>
+NNFAST_INLINE Pair<V> in_two(double total) {
+  const Element<V> hi = static_cast<Element<V>>(total);
+  return {broadcast<V>(hi), broadcast<V>(static_cast<Element<V>>(total - static_cast<double>(hi)))};
+}
+template <class V>
+NNFAST_INLINE Pair<V> in_two(Widened<V> total) {
+  const V hi = narrow<V>(total);
+  const Widened<V> wide = widen(hi);
+  for (int k = 0; k < wide.count; ++k) total.part[k] -= wide.part[k];
+  return {hi, narrow<V>(total)};
 }
 
 template <class S>
 unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
-  return run_rows<S>(
-      rows,
-      [n](auto count, std::ptrdiff_t, auto from, auto to) NNFAST_INLINED { log_softmax_rows<S, count>(from, to, n); },
+  return run_rows<S, true>(
+      rows, n,
+      [n](auto lanes, const auto& x, const auto& y) NNFAST_INLINED {
+        using Lanes = decltype(lanes);
+        using T = typename Lanes::T;
+        using V = typename Lanes::V;
+        constexpr int R = Lanes::R;
+        V largest[R];
+        typename Lanes::Total logs[R];
+        row_max<Lanes>(largest, x, n);
+        log_sums<Lanes>(logs, x, n, largest);
+        Pair<V> log[R];
+        unrolled<R>([&](int r) NNFAST_INLINED { log[r] = in_two<V>(logs[r]); });
+        for_shifted<Lanes>(
+            x, n, largest,
+            [&](int r, Pair<V> d) NNFAST_INLINED {
+              const Pair<V> sum = two_sum(d.hi, -log[r].hi);  // hi is -inf or NaN where d.hi is -inf
+              return d.hi == static_cast<T>(-kInfinity) ? sum.hi : sum.hi + (sum.lo + (d.lo - log[r].lo));
+            },
+            [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V result)
+                NNFAST_INLINED { y.store(r, i, result, count); });
+      },
       arrays[0], arrays[1]);
 }
 
 template <class S>
 unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
-  using T = Computed<S>;
-  return run_rows<S>(
-      rows,
-      [=](auto count, std::ptrdiff_t row, auto from) NNFAST_INLINED {
-        constexpr int R = count;
-        constexpr T bottom = static_cast<T>(-kInfinity);
-        T largest[R], shift[R];
-        double logs[R];
-        row_max(largest, from, n, bottom);
+  return run_rows<S, true>(
+      rows, n,
+      [n](auto lanes, const auto& x, const auto& y) NNFAST_INLINED {
+        using Lanes = decltype(lanes);
+        using V = typename Lanes::V;
+        constexpr int R = Lanes::R;
+        constexpr auto bottom = static_cast<typename Lanes::T>(-kInfinity);
+        V largest[R], shift[R];
+        typename Lanes::Total logs[R];
+        row_max<Lanes>(largest, x, n, bottom);
         // A row of -inf is shifted by nothing: its terms are 0, unless there is a NaN among them.
-        for (int r = 0; r < R; ++r) shift[r] = largest[r] == bottom ? T{0} : largest[r];
-        log_sums<T, R>(logs, from, n, shift);
-        for (int r = 0; r < R; ++r)
-          store_value<S>(arrays[1].data + (row + r) * arrays[1].row_stride,
-                         static_cast<T>(static_cast<double>(largest[r]) + logs[r]));
+        for (int r = 0; r < R; ++r) shift[r] = largest[r] == bottom ? V{} : largest[r];
+        log_sums<Lanes>(logs, x, n, shift);
+        for (int r = 0; r < R; ++r) y.put(r, rounded<V>(plus(logs[r], largest[r])));
       },
-      arrays[0]);
+      arrays[0], EachRow{arrays[1].data, arrays[1].row_stride});
 }
 
 // Stores result(dy, y, total) for every element, where total is the sum of its row, to which add(sum, part, dy, y)
@@ -241,12 +291,13 @@ template <class S, class Add, class Result>
 NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, Add add, Result result) {
   using T = Computed<S>;
   using V = Vec<T>;
-  return run_rows<S>(
-      rows,
-      [=](auto group, std::ptrdiff_t, auto dy, auto y, auto dx) NNFAST_INLINED {
-        constexpr int R = group;
-        BlockSum<T> sums[R];
-        for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+  return run_rows<S, false>(
+      rows, n,
+      [=](auto lanes, const auto& dy, const auto& y, const auto& dx) NNFAST_INLINED {
+        using Lanes = decltype(lanes);
+        constexpr int R = Lanes::R;
+        typename Lanes::Sum sums[R];
+        Lanes::for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
           unrolled<R>([&](int r) NNFAST_INLINED {
             add(
                 sums[r], part, [&]() NNFAST_INLINED { return dy.load(r, i, count, T{0}); },
@@ -254,8 +305,8 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
           });
         });
         V total[R];
-        unrolled<R>([&](int r) NNFAST_INLINED { total[r] = broadcast<V>(static_cast<T>(sums[r].total())); });
-        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+        unrolled<R>([&](int r) NNFAST_INLINED { total[r] = rounded<V>(Lanes::total(sums[r], n)); });
+        Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
           V results[R];
           unrolled<R>([&](int r) NNFAST_INLINED {
             results[r] = result(dy.load(r, i, count, T{0}), y.load(r, i, count, T{0}), total[r]);
@@ -297,20 +348,18 @@ unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::pt
 
 template <class S>
 unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
-  using V = Vec<Computed<S>>;
-  return run_rows<S>(
-      rows,
-      [=](auto group, std::ptrdiff_t row, auto x_rows, auto dx_rows) NNFAST_INLINED {
-        constexpr int R = group;
-        V g[R];
-        unrolled<R>([&](int r) NNFAST_INLINED {
-          g[r] = broadcast<V>(load_value<S>(arrays[0].data + (row + r) * arrays[0].row_stride));
-        });
-        Computed<S> largest[R];
-        row_max(largest, x_rows, n);
-        softmax_rows<S, R>(largest, x_rows, dx_rows, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
+  return run_rows<S, true>(
+      rows, n,
+      [n](auto lanes, const auto& dy, const auto& x, const auto& dx) NNFAST_INLINED {
+        using Lanes = decltype(lanes);
+        using V = typename Lanes::V;
+        constexpr int R = Lanes::R;
+        V g[R], largest[R];
+        unrolled<R>([&](int r) NNFAST_INLINED { g[r] = dy.get(r); });
+        row_max<Lanes>(largest, x, n);
+        softmax_rows<S, Lanes>(largest, x, dx, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
       },
-      arrays[1], arrays[2]);
+      EachRow{arrays[0].data, arrays[0].row_stride}, arrays[1], arrays[2]);
 }
 
 // Elements of each array that are widened together. They lie on the stack: a loop of a ufunc must not allocate.
@@ -323,20 +372,40 @@ constexpr std::ptrdiff_t kWidenedElements = 4096;
   const ExceptionScope exceptions;  // of the rounded results
   alignas(64) float values[kSoftmaxArrays][kWidenedElements];
   const Matrix& result = arrays[inputs];
+  const auto by_columns = [](const Matrix& m) {
+    return m.row_stride == static_cast<std::ptrdiff_t>(sizeof(Float16)) && m.stride != m.row_stride;
+  };
+  // Calls use(narrow, stride, wide, count) for each row, or each column.
+  const auto for_lines = [&](const Matrix& m, const Matrix& wide, std::ptrdiff_t count, std::ptrdiff_t length,
+                             auto use) {
+    if (by_columns(m)) {
+      for (std::ptrdiff_t i = 0; i < length; ++i)
+        use(m.data + i * m.stride, m.row_stride, wide.data + i * wide.stride, count);
+    } else {
+      for (std::ptrdiff_t r = 0; r < count; ++r)
+        use(m.data + r * m.row_stride, m.stride, wide.data + r * wide.row_stride, length);
+    }
+  };
   const std::ptrdiff_t most = kWidenedElements / (n > 1 ? n : 1);
   for (std::ptrdiff_t first = 0; first < rows; first += most) {
     const std::ptrdiff_t count = smaller(most, rows - first);
     Matrix wide[kSoftmaxArrays];
     for (int k = 0; k <= inputs; ++k) {
-      const std::ptrdiff_t stride = arrays[k].stride, length = stride ? n : 1;
-      wide[k] = {reinterpret_cast<char*>(values[k]), length * size, stride ? size : 0};
-      for (std::ptrdiff_t r = 0; k < inputs && r < count; ++r)
-        widen_run(arrays[k].data + (first + r) * arrays[k].row_stride, stride, values[k] + r * length, length);
+      const std::ptrdiff_t length = arrays[k].stride ? n : 1;
+      char* const data = reinterpret_cast<char*>(values[k]);
+      wide[k] = by_columns(arrays[k]) ? Matrix{data, size, length > 1 ? count * size : 0}
+                                      : Matrix{data, length * size, arrays[k].stride ? size : 0};
+      if (k < inputs)
+        for_lines(rows_from(arrays[k], first), wide[k], count, length,
+                  [](const char* from, std::ptrdiff_t stride, char* to, std::ptrdiff_t run) {
+                    widen_run(from, stride, reinterpret_cast<float*>(to), run);
+                  });
     }
     of_float32(wide, count, n, rows_from(masking, first));
-    for (std::ptrdiff_t r = 0; r < count; ++r)
-      narrow_run(wide[inputs].data + r * wide[inputs].row_stride, size, result.data + (first + r) * result.row_stride,
-                 result.stride, result.stride ? n : 1);
+    for_lines(rows_from(result, first), wide[inputs], count, result.stride ? n : 1,
+              [](char* to, std::ptrdiff_t stride, const char* from, std::ptrdiff_t run) {
+                narrow_run(from, size, to, stride, run);
+              });
   }
   return exceptions.raised() & kRaisedOverflow;
 }

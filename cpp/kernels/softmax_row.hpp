@@ -7,20 +7,113 @@
 namespace nnfast {
 namespace {
 
+// The two ways through rows. A vector's lanes lie along the elements of a row, of R rows together, and what comes to
+// one number a row is in all of its lanes; or across neighbouring rows, an element of each. Both add in the order of
+// BlockSum, so a row has the same bits both ways.
+template <class T_, int R_>
+struct Along {
+  using T = T_;
+  using V = Vec<T>;
+  using Sum = BlockSum<T>;
+  using Total = double;
+  static constexpr int R = R_;
+
+  template <class Body>
+  NNFAST_INLINE static void for_parts(std::ptrdiff_t n, Body body) {
+    for_blocks<T>(n, body);
+  }
+  // Calls body(Count<U>, i, part, count) for U vectors that are computed together, of row(u) from the element i +
+  // at(u).
+  template <class Body>
+  NNFAST_INLINE static void for_several(std::ptrdiff_t n, Body body) {
+    for_blocks<T>(
+        n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED { body(Count<R>{}, i, part, count); });
+  }
+  NNFAST_INLINE static constexpr int row(int u) { return u; }
+  NNFAST_INLINE static constexpr int at(int) { return 0; }
+  template <class Body>
+  NNFAST_INLINE static void for_all(std::ptrdiff_t n, Body body) {
+    for_vectors<T>(n, body);
+  }
+  NNFAST_INLINE static V largest(V v) { return broadcast<V>(max_lane(v)); }
+  NNFAST_INLINE static Total total(const Sum& sum, std::ptrdiff_t) { return sum.total(); }
+};
+template <class T_>
+struct Across {
+  using T = T_;
+  using V = Vec<T>;
+  using Sum = SumAcross<T>;
+  using Total = Widened<V>;
+  static constexpr int R = 1;
+
+  template <class Body>
+  NNFAST_INLINE static void for_parts(std::ptrdiff_t n, Body body) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) body(i, static_cast<int>(i % kReduceBlock), kLanes<V>);
+  }
+  template <class Body>
+  NNFAST_INLINE static void for_several(std::ptrdiff_t n, Body body) {
+    std::ptrdiff_t i = 0;
+    for (; i + kUnroll <= n; i += kUnroll) body(Count<kUnroll>{}, i, static_cast<int>(i % kReduceBlock), kLanes<V>);
+    for (; i < n; ++i) body(Count<1>{}, i, static_cast<int>(i % kReduceBlock), kLanes<V>);
+  }
+  NNFAST_INLINE static constexpr int row(int) { return 0; }
+  NNFAST_INLINE static constexpr int at(int u) { return u; }
+  template <class Body>
+  NNFAST_INLINE static void for_all(std::ptrdiff_t n, Body body) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) body(i, kLanes<V>);
+  }
+  NNFAST_INLINE static V largest(V v) { return v; }
+  NNFAST_INLINE static Total total(Sum& sum, std::ptrdiff_t n) { return sum.total(n); }
+};
+
+// Totals of rows, as numbers in all lanes or a lane each.
+template <class V>
+NNFAST_INLINE V rounded(double total) {
+  return broadcast<V>(static_cast<Element<V>>(total));
+}
+template <class V>
+NNFAST_INLINE V rounded(Widened<V> total) {
+  return narrow<V>(total);
+}
+NNFAST_INLINE double reciprocal(double total) { return 1 / total; }
+template <class W>
+NNFAST_INLINE W reciprocal(W total) {
+  for (auto& part : total.part) part = 1 / part;
+  return total;
+}
+// v + total.
+template <class V>
+NNFAST_INLINE double plus(double total, V v) {
+  return static_cast<double>(v[0]) + total;
+}
+template <class V>
+NNFAST_INLINE Widened<V> plus(Widened<V> total, V v) {
+  const Widened<V> wide = widen(v);
+  for (int k = 0; k < wide.count; ++k) total.part[k] = wide.part[k] + total.part[k];
+  return total;
+}
+
 // The largest element of each row; for one of -inf `lowest`, NaN unless told otherwise, so that what follows is NaN. A
 // NaN in the row may or may not be returned: it reaches every result through the sum.
-template <class T, int R, class X>
-NNFAST_INLINE void row_max(T (&largest)[R], const X& x, std::ptrdiff_t n,
-                           T lowest = static_cast<T>(__builtin_nan(""))) {
-  using V = Vec<T>;
+template <class Lanes, class X>
+NNFAST_INLINE void row_max(typename Lanes::V (&largest)[Lanes::R], const X& x, std::ptrdiff_t n,
+                           typename Lanes::T lowest = static_cast<typename Lanes::T>(__builtin_nan(""))) {
+  using T = typename Lanes::T;
+  using V = typename Lanes::V;
   constexpr T bottom = static_cast<T>(-kInfinity);
-  V vector[R];
-  unrolled<R>([&](int r) NNFAST_INLINED { vector[r] = broadcast<V>(bottom); });
-  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-    unrolled<R>([&](int r) NNFAST_INLINED { vector[r] = max(vector[r], x.load(r, i, count, bottom)); });
+  constexpr int R = Lanes::R;
+  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = broadcast<V>(bottom); });
+  Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = max(largest[r], x.load(r, i, count, bottom)); });
   });
-  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = max_lane(vector[r]); });
-  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = largest[r] == bottom ? lowest : largest[r]; });
+  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = Lanes::largest(largest[r]); });
+  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = largest[r] == bottom ? broadcast<V>(lowest) : largest[r]; });
+}
+template <class T, int R, class X>
+NNFAST_INLINE void row_max(T (&largest)[R], const X& x, std::ptrdiff_t n) {
+  Vec<T> all[R];
+  row_max<Along<T, R>>(all, x, n);
+  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = all[r][0]; });
 }
 
 // x - largest, exact as hi + lo where it matters; 0 where they are equal, infinities included.
@@ -60,19 +153,30 @@ NNFAST_INLINE V log_of_sum(V count, V others) {
 
 // Calls use(r, i, part, count, d, map(r, d)) for every vector of R rows; d is the shifted element, -inf where there is
 // none. A use may overwrite its part of the row.
+template <class Lanes, class X, class Map, class Use>
+NNFAST_INLINE void for_shifted(const X& x, std::ptrdiff_t n, const typename Lanes::V (&largest)[Lanes::R], Map map,
+                               Use use) {
+  using T = typename Lanes::T;
+  using V = typename Lanes::V;
+  Lanes::for_several(n, [&](auto several, std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    constexpr int U = several;
+    Pair<V> d[U];
+    V mapped[U];
+    unrolled<U>([&](int u) NNFAST_INLINED {
+      const int r = Lanes::row(u);
+      d[u] = shifted_by(x.load(r, i + Lanes::at(u), count, static_cast<T>(-kInfinity)), largest[r]);
+    });
+    unrolled<U>([&](int u) NNFAST_INLINED { mapped[u] = map(Lanes::row(u), d[u]); });
+    unrolled<U>([&](int u) NNFAST_INLINED {
+      use(Lanes::row(u), i + Lanes::at(u), part + Lanes::at(u), count, d[u], mapped[u]);
+    });
+  });
+}
 template <class T, int R, class X, class Map, class Use>
 NNFAST_INLINE void for_shifted(const X& x, std::ptrdiff_t n, const T (&largest)[R], Map map, Use use) {
-  using V = Vec<T>;
-  V shift[R];
-  unrolled<R>([&](int r) NNFAST_INLINED { shift[r] = broadcast<V>(largest[r]); });
-  for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-    Pair<V> d[R];
-    V mapped[R];
-    unrolled<R>([&](int r)
-                    NNFAST_INLINED { d[r] = shifted_by(x.load(r, i, count, static_cast<T>(-kInfinity)), shift[r]); });
-    unrolled<R>([&](int r) NNFAST_INLINED { mapped[r] = map(r, d[r]); });
-    unrolled<R>([&](int r) NNFAST_INLINED { use(r, i, part, count, d[r], mapped[r]); });
-  });
+  Vec<T> shift[R];
+  unrolled<R>([&](int r) NNFAST_INLINED { shift[r] = broadcast<Vec<T>>(largest[r]); });
+  for_shifted<Along<T, R>>(x, n, shift, map, use);
 }
 
 }  // namespace

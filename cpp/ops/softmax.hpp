@@ -10,6 +10,9 @@ namespace nnfast {
 unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays], std::ptrdiff_t rows,
                       std::ptrdiff_t n);
 
+// Rows along any axis, in any order; an array of one element a row has stride 0.
+unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows);
+
 // Masked softmax of `scale` times x: x, y and the mask, which may be null; or its gradient: dy, y and dx. queries:
 // where it is causal, how many rows see the columns one after the other, the last of them all columns; else 0. Returns
 // what was raised.

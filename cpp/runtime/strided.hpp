@@ -29,6 +29,15 @@ struct StridedArrays {
       for (int e = d; e > 0 && std::abs(strides[0][e - 1]) < std::abs(strides[0][e]); --e) swap_axes(e - 1, e);
   }
 
+  // For work whose order does not matter: runs of neighbours in memory, or, where those are fewer than `few`, along the
+  // next axis that has as many.
+  void sort_runs(std::ptrdiff_t few) {
+    sort_axes();
+    coalesce();
+    for (int d = ndim - 1; d >= 0; --d)
+      if (shape[d] >= few) return swap_axes(d, ndim - 1);
+  }
+
   // Joins axes that lie end to end in every array, and drops those of length 1; the C order of the elements stays.
   void coalesce() {
     int kept = 0;

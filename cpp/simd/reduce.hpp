@@ -125,6 +125,26 @@ NNFAST_INLINE void add_doubles(double* to, V v, std::ptrdiff_t count) {
   }
 }
 
+// Adds a term to a compensated sum.
+template <class D>
+NNFAST_INLINE void add_term(D& sum, D& lost, Pair<D> term) {
+  const Pair<D> both = two_sum(sum, term.hi);
+  sum = both.hi;
+  lost += both.lo + term.lo;
+}
+
+// a + b, and what is lost.
+template <bool Compensated, class D>
+NNFAST_INLINE void join(D& a, D& a_lost, D b, D b_lost) {
+  if constexpr (Compensated) {
+    const Pair<D> sum = two_sum(a, b);
+    a_lost += b_lost + sum.lo;
+    a = sum.hi;
+  } else {
+    a += b;
+  }
+}
+
 template <class T>
 class BlockSum {
   using V = Vec<T>;
@@ -133,19 +153,13 @@ class BlockSum {
   Vec<double> sums_[kDoubles] = {};
   Vec<double> lost_[kDoubles] = {};
 
-  NNFAST_INLINE void add_to(int k, Pair<Vec<double>> term) {
-    const Pair<Vec<double>> sum = two_sum(sums_[k], term.hi);
-    sums_[k] = sum.hi;
-    lost_[k] += sum.lo + term.lo;
-  }
-
  public:
   // Adds the vector that is part `part` of a block.
   NNFAST_INLINE void add(V v, int part) { add(widen(v), part); }
   NNFAST_INLINE void add(const Widened<V>& wide, int part) {
     for (int k = 0; k < Widened<V>::count; ++k) {
       if constexpr (kCompensated) {
-        add_to(part, {wide.part[k], Vec<double>{}});
+        add_term(sums_[part], lost_[part], {wide.part[k], Vec<double>{}});
       } else {
         sums_[part * Widened<V>::count + k] += wide.part[k];
       }
@@ -155,7 +169,7 @@ class BlockSum {
   NNFAST_INLINE void add_product(const Widened<V>& wide_a, const Widened<V>& wide_b, int part) {
     for (int k = 0; k < Widened<V>::count; ++k) {
       if constexpr (kCompensated) {
-        add_to(part, two_product(wide_a.part[k], wide_b.part[k]));
+        add_term(sums_[part], lost_[part], two_product(wide_a.part[k], wide_b.part[k]));
       } else {
         auto& sum = sums_[part * Widened<V>::count + k];
         sum = fma(wide_a.part[k], wide_b.part[k], sum);
@@ -170,33 +184,78 @@ class BlockSum {
       lost[k] = lost_[k];
     }
     for (int half = kDoubles / 2; half > 0; half /= 2) {
-      for (int k = 0; k < half; ++k) join(sums[k], lost[k], sums[k + half], lost[k + half]);
+      for (int k = 0; k < half; ++k) join<kCompensated>(sums[k], lost[k], sums[k + half], lost[k + half]);
     }
     return total_of_lanes(sums[0], lost[0]);
   }
 
  private:
-  // a + b, and what is lost.
-  template <class D>
-  NNFAST_INLINE static void join(D& a, D& a_lost, D b, D b_lost) {
-    if constexpr (kCompensated) {
-      const Pair<D> sum = two_sum(a, b);
-      a_lost += b_lost + sum.lo;
-      a = sum.hi;
-    } else {
-      a += b;
-    }
-  }
   template <class D>
   NNFAST_INLINE static double total_of_lanes(D sums, D lost) {
     if constexpr (kLanes<D> > 1) {
       Halves<D> sum = halves(sums), rest = halves(lost);
-      join(sum.low, rest.low, sum.high, rest.high);
+      join<kCompensated>(sum.low, rest.low, sum.high, rest.high);
       return total_of_lanes(sum.low, rest.low);
     } else {
       // An infinite sum has lost NaN.
       return kCompensated && lost[0] == lost[0] ? sums[0] + lost[0] : sums[0];
     }
+  }
+};
+
+// The sums of rows that have a lane each, with the bits of BlockSum.
+template <class T>
+class SumAcross {
+  using V = Vec<T>;
+  using W = Widened<V>;
+  static constexpr bool kCompensated = sizeof(T) == sizeof(double);
+  W sums_[kReduceBlock], lost_[kCompensated ? kReduceBlock : 1];
+
+ public:
+  NNFAST_INLINE SumAcross() {  // a loop of its own: the compiler would call memset
+    for (W& sum : sums_)
+      for (auto& part : sum.part) part = Vec<double>{};
+    for (W& lost : lost_)
+      for (auto& part : lost.part) part = Vec<double>{};
+  }
+  // Adds element i of each row, i = part mod 16.
+  NNFAST_INLINE void add(V v, int part) {
+    const W wide = widen(v);
+    for (int k = 0; k < W::count; ++k) {
+      if constexpr (kCompensated) {
+        add_term(sums_[part].part[k], lost_[part].part[k], {wide.part[k], Vec<double>{}});
+      } else {
+        sums_[part].part[k] += wide.part[k];
+      }
+    }
+  }
+  NNFAST_INLINE void add_product(V a, V b, int part) {
+    const W wide_a = widen(a), wide_b = widen(b);
+    for (int k = 0; k < W::count; ++k) {
+      Vec<double>& sum = sums_[part].part[k];
+      if constexpr (kCompensated) {
+        add_term(sum, lost_[part].part[k], two_product(wide_a.part[k], wide_b.part[k]));
+      } else {
+        sum = fma(wide_a.part[k], wide_b.part[k], sum);
+      }
+    }
+  }
+  // Of n elements: the parts from the n-th on are 0.
+  NNFAST_INLINE W total(std::ptrdiff_t n) {
+    for (int half = kReduceBlock / 2; half > 0; half /= 2)
+      for (int i = 0; i < half && i + half < n; ++i)
+        for (int k = 0; k < W::count; ++k) {
+          constexpr int kept = kCompensated;
+          join<kCompensated>(sums_[i].part[k], lost_[kept * i].part[k], sums_[i + half].part[k],
+                             lost_[kept * (i + half)].part[k]);
+        }
+    W sum = sums_[0];
+    if constexpr (kCompensated)
+      for (int k = 0; k < W::count; ++k) {
+        const Vec<double> lost = lost_[0].part[k];
+        sum.part[k] = lost == lost ? sum.part[k] + lost : sum.part[k];
+      }
+    return sum;
   }
 };
 

@@ -23,6 +23,10 @@ _log_softmax: np.ufunc = _core.log_softmax
 _log_softmax_backward: np.ufunc = _core.log_softmax_backward
 _logsumexp: np.ufunc = _core.logsumexp
 _logsumexp_backward: np.ufunc = _core.logsumexp_backward
+_INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
+
+# Arrays of so many axes have rows along two or more others, and NumPy hands a ufunc those of one at a time.
+_DEEP = 3
 
 
 def softmax(
@@ -65,12 +69,12 @@ def softmax(
     """
     if type(x) is _ndarray and not kwargs:
         if out is None:
-            if axis is _LAST:
+            if axis is _LAST and x.ndim < _DEEP:
                 return _softmax(x)
             if type(axis) is int:
-                return _softmax(x, axis=axis)
+                return _along(_softmax, (x,), axis)
         elif type(out) is _ndarray and type(axis) is int:
-            return _softmax(x, axis=axis, out=out)
+            return _along(_softmax, (x,), axis, out)
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -117,12 +121,12 @@ def softmax_backward(
         y = _output(softmax, x, y, axis, kwargs)
     if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
         if out is None:
-            if axis is _LAST:
+            if axis is _LAST and y.ndim < _DEEP:
                 return _softmax_backward(dy, y)
             if type(axis) is int:
-                return _softmax_backward(dy, y, axis=axis)
+                return _along(_softmax_backward, (dy, y), axis)
         elif type(out) is _ndarray and type(axis) is int:
-            return _softmax_backward(dy, y, axis=axis, out=out)
+            return _along(_softmax_backward, (dy, y), axis, out)
     return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -156,12 +160,12 @@ def log_softmax(
     """
     if type(x) is _ndarray and not kwargs:
         if out is None:
-            if axis is _LAST:
+            if axis is _LAST and x.ndim < _DEEP:
                 return _log_softmax(x)
             if type(axis) is int:
-                return _log_softmax(x, axis=axis)
+                return _along(_log_softmax, (x,), axis)
         elif type(out) is _ndarray and type(axis) is int:
-            return _log_softmax(x, axis=axis, out=out)
+            return _along(_log_softmax, (x,), axis, out)
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -204,12 +208,12 @@ def log_softmax_backward(
         y = _output(log_softmax, x, y, axis, kwargs)
     if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
         if out is None:
-            if axis is _LAST:
+            if axis is _LAST and y.ndim < _DEEP:
                 return _log_softmax_backward(dy, y)
             if type(axis) is int:
-                return _log_softmax_backward(dy, y, axis=axis)
+                return _along(_log_softmax_backward, (dy, y), axis)
         elif type(out) is _ndarray and type(axis) is int:
-            return _log_softmax_backward(dy, y, axis=axis, out=out)
+            return _along(_log_softmax_backward, (dy, y), axis, out)
     return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -250,11 +254,11 @@ def logsumexp(
     """
     if type(x) is _ndarray and not kwargs and type(axis) is int:
         if out is None:
-            if axis is _LAST and not keepdims:
+            if axis is _LAST and not keepdims and x.ndim < _DEEP:
                 return _logsumexp(x)
-            return _logsumexp(x, axis=axis, keepdims=keepdims)
+            return _along(_logsumexp, (x,), axis, keepdims=keepdims)
         if type(out) is _ndarray:
-            return _logsumexp(x, axis=axis, keepdims=keepdims, out=out)
+            return _along(_logsumexp, (x,), axis, out, keepdims=keepdims)
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
@@ -302,11 +306,15 @@ def logsumexp_backward(
     """
     if x is None or y is not None:
         _gradients.require_one("logsumexp", ("x",), x=x, y=y)
-    if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim:
+    if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim < _DEEP:
         if out is None and not kwargs and not keepdims:
             return _logsumexp_backward(dy, x)
         if type(out) is _ndarray and not kwargs and not keepdims:
             return _logsumexp_backward(dy, x, out=out)
+    if type(axis) is int and type(x) is _ndarray and type(dy) is _ndarray and not kwargs:
+        dx = _core.softmax_along(_INDEX["logsumexp_backward"], (dy, x), axis, bool(keepdims), out)
+        if dx is not None:
+            return dx
     if "axes" in kwargs:  # which say where the axis of each array is
         return _logsumexp_backward(dy, x, out=out, **kwargs)
     _require_unmasked((dy, x), ("dy", "x"), out)
@@ -438,6 +446,15 @@ def _output(forward: Callable[..., Any], x: Any, y: Any, axis: Axis, kwargs: dic
     if "axes" in kwargs:  # of dy, y and dx
         return forward(x, axes=[kwargs["axes"][1]] * 2, **given)
     return forward(x, axis, **given)
+
+
+def _along(
+    ufunc: np.ufunc, arrays: tuple[Any, ...], axis: int, out: Any = None, **keepdims: bool
+) -> Any:
+    """The ufunc along an axis of plain arrays."""
+    index, kept = _INDEX[ufunc.__name__], bool(keepdims.get("keepdims", False))
+    y = _core.softmax_along(index, arrays, axis, kept, out)
+    return ufunc(*arrays, axis=axis, out=out, **keepdims) if y is None else y
 
 
 # ---- other arrays, and several axes ----

@@ -1,0 +1,199 @@
+// Blocks: neighbouring rows of a matrix with a lane of a vector each, element by element, for rows whose elements are
+// not contiguous and for short ones.
+#pragma once
+
+#include "kernels/rows.hpp"
+#include "simd/transpose.hpp"
+
+namespace nnfast {
+namespace {
+
+// Elements of an array whose rows are computed together. They lie on the stack: a loop of a ufunc must not allocate.
+constexpr std::ptrdiff_t kBlockElements = 4096;
+
+// One vector of rows: element i of all of them is a vector. Looks like Rows, of one row.
+template <class T>
+struct Block {
+  using V = Vec<T>;
+  char* data;
+  std::ptrdiff_t stride;  // bytes between elements
+
+  NNFAST_INLINE T* at(std::ptrdiff_t i) const { return reinterpret_cast<T*>(data + i * stride); }
+  NNFAST_INLINE V load(int, std::ptrdiff_t i, std::ptrdiff_t, T) const { return nnfast::load<V>(at(i)); }
+  NNFAST_INLINE void store(int, std::ptrdiff_t i, V v, std::ptrdiff_t) const { nnfast::store(at(i), v); }
+  NNFAST_INLINE V get(int) const { return nnfast::load<V>(at(0)); }
+  NNFAST_INLINE void put(int, V v) const { nnfast::store(at(0), v); }
+};
+
+// n elements, fewer than a vector has: masked stores take long on some processors.
+template <class T>
+NNFAST_INLINE void copy_elements(T* to, const T* from, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t side = kSquare<T>;
+  if (n >= side) {
+    for (std::ptrdiff_t i = 0; i + side < n; i += side) store_bytes(to + i, load_bytes<Quarter>(from + i));
+    store_bytes(to + n - side, load_bytes<Quarter>(from + n - side));
+  } else {
+    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = from[i];
+  }
+}
+
+// `rows` rows of n elements become vectors of `block`, n for each kLanes rows; lanes of no row have any value. What
+// lies `ahead` bytes further is asked for: the processor prefetches along memory, and a block may be narrow.
+template <class T>
+[[gnu::noinline]] void load_block(Matrix from, std::ptrdiff_t rows, std::ptrdiff_t n, T* block, std::ptrdiff_t ahead) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, size = static_cast<std::ptrdiff_t>(sizeof(T)), side = kSquare<T>;
+  const std::ptrdiff_t whole = from.row_stride == size ? rows / lanes * lanes : 0;
+  if (whole > 0)
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      const char* at = from.data + i * from.stride;
+      T* to = block + i * lanes;
+      for (std::ptrdiff_t row = 0; row < whole; row += lanes, to += lanes * n, at += lanes * size) {
+        __builtin_prefetch(at + ahead);
+        store(to, load_bytes<V>(at));
+      }
+    }
+  for (std::ptrdiff_t row = whole; row < rows; row += lanes) {
+    T* to = block + row * n;
+    const std::ptrdiff_t some = smaller(rows - row, lanes);
+    const char *first = from.data + row * from.row_stride, *at[lanes];
+    std::ptrdiff_t i = 0;
+    if (from.stride == size) {
+      for (std::ptrdiff_t r = 0; r < lanes; ++r) {
+        at[r] = first + smaller(r, some - 1) * from.row_stride;
+        for (std::ptrdiff_t byte = 0; byte < n * size; byte += 64) __builtin_prefetch(at[r] + ahead + byte);
+      }
+      for (; i + side <= n; i += side) {
+        V columns[side];
+        load_square<T>(columns, [&](int r) NNFAST_INLINED { return at[r] + i * size; });
+        for (int k = 0; k < side; ++k) store(to + (i + k) * lanes, columns[k]);
+      }
+    }
+    if (from.row_stride == size) {
+      for (; i < n; ++i)
+        store(to + i * lanes, load_partial<V>(reinterpret_cast<const T*>(first + i * from.stride), some, T{0}));
+    } else {
+      for (; i < n; ++i) store(to + i * lanes, load_apart<V>(first + i * from.stride, from.row_stride, some, T{0}));
+    }
+  }
+}
+
+// The inverse.
+template <class T>
+[[gnu::noinline]] void store_block(const T* block, Matrix to, std::ptrdiff_t rows, std::ptrdiff_t n) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, size = static_cast<std::ptrdiff_t>(sizeof(T)), side = kSquare<T>;
+  const std::ptrdiff_t whole = to.row_stride == size ? rows / lanes * lanes : 0;
+  if (whole > 0)
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      char* at = to.data + i * to.stride;
+      const T* from = block + i * lanes;
+      for (std::ptrdiff_t row = 0; row < whole; row += lanes, from += lanes * n, at += lanes * size)
+        store_bytes(at, load<V>(from));
+    }
+  for (std::ptrdiff_t row = whole; row < rows; row += lanes) {
+    const T* from = block + row * n;
+    const std::ptrdiff_t some = smaller(rows - row, lanes);
+    char *first = to.data + row * to.row_stride, *at[lanes];
+    std::ptrdiff_t i = 0;
+    if (to.stride == size && some == lanes) {
+      for (std::ptrdiff_t r = 0; r < lanes; ++r) at[r] = first + r * to.row_stride;
+      for (; i + side <= n; i += side) {
+        V columns[side];
+        for (int k = 0; k < side; ++k) columns[k] = load<V>(from + (i + k) * lanes);
+        store_square<T>(columns, [&](int r) NNFAST_INLINED { return at[r] + i * size; });
+      }
+    }
+    if (to.row_stride == size) {
+      for (; i < n; ++i) copy_elements(reinterpret_cast<T*>(first + i * to.stride), from + i * lanes, some);
+    } else {
+      for (; i < n; ++i) store_apart(first + i * to.stride, to.row_stride, load<V>(from + i * lanes), some);
+    }
+  }
+}
+
+// How arrays of rows, of n elements or of one, are taken into blocks.
+template <class T>
+NNFAST_INLINE void load_block(const EachRow& from, std::ptrdiff_t rows, std::ptrdiff_t, T* block, std::ptrdiff_t) {
+  load_block(Matrix{from.data, from.row_stride, 0}, rows, 1, block, 0);
+}
+template <class T>
+NNFAST_INLINE void store_block(const T* block, const EachRow& to, std::ptrdiff_t rows, std::ptrdiff_t) {
+  store_block(block, Matrix{to.data, to.row_stride, 0}, rows, 1);
+}
+NNFAST_INLINE std::ptrdiff_t length_of(const Matrix&, std::ptrdiff_t n) { return n; }
+NNFAST_INLINE std::ptrdiff_t length_of(const EachRow&, std::ptrdiff_t) { return 1; }
+NNFAST_INLINE std::ptrdiff_t ahead_of(const Matrix& m, std::ptrdiff_t rows) { return rows * m.row_stride; }
+NNFAST_INLINE std::ptrdiff_t ahead_of(const EachRow&, std::ptrdiff_t) { return 0; }
+NNFAST_INLINE EachRow rows_from(const EachRow& values, std::ptrdiff_t first) {
+  return {values.data + first * values.row_stride, values.row_stride};
+}
+
+// Whether vectors of rows can be computed where they lie: their elements stay in the first-level cache.
+template <class T>
+NNFAST_INLINE bool lies_across(const Matrix& m, std::ptrdiff_t n) {
+  return m.row_stride == static_cast<std::ptrdiff_t>(sizeof(T)) &&
+         ((m.stride > 0 && m.stride * n <= std::ptrdiff_t{1} << 13) || n > kBlockElements / kLanes<Vec<T>>);
+}
+template <class T>
+NNFAST_INLINE bool lies_across(const EachRow& values, std::ptrdiff_t) {
+  return values.row_stride == static_cast<std::ptrdiff_t>(sizeof(T));
+}
+template <class T>
+NNFAST_INLINE Block<T> lying_at(const Matrix& m, std::ptrdiff_t row) {
+  return {m.data + row * m.row_stride, m.stride};
+}
+template <class T>
+NNFAST_INLINE Block<T> lying_at(const EachRow& values, std::ptrdiff_t row) {
+  return {values.data + row * values.row_stride, 0};
+}
+
+// How many of the rows are computed across; the others follow. `short_rows`: contiguous ones that are shorter than two
+// blocks and do not fill theirs, too, whose sums and tails take longer than turning them.
+template <class T, class... Arrays>
+NNFAST_INLINE std::ptrdiff_t rows_across(bool short_rows, std::ptrdiff_t rows, std::ptrdiff_t n,
+                                         const Arrays&... arrays) {
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
+  if (kShort || rows < lanes / 2 || n == 0) return 0;
+  if (n > kBlockElements / lanes) return (lies_across<T>(arrays, n) && ...) ? rows / lanes * lanes : 0;
+  const bool few = short_rows && n < 2 * kReduceBlock && n % kReduceBlock != 0;
+  return few || !(is_contiguous<T>(arrays) && ...) ? rows : 0;
+}
+
+// Calls body(block of each array...) for all rows. The results, which are the last array, go through the block of one
+// of the others that has n elements a row, if there is one.
+template <class T, class Body, class... Arrays>
+NNFAST_INLINE void for_blocks_of_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body, const Arrays&... arrays) {
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, size = static_cast<std::ptrdiff_t>(sizeof(T));
+  constexpr int count = sizeof...(arrays), last = count - 1;
+  alignas(64) T room[count][kBlockElements + 64 / size];
+  const std::ptrdiff_t lengths[count] = {length_of(arrays, n)...};
+  int place[count];
+  for (int k = 0; k < count; ++k) {
+    place[k] = k;
+    if (k < last && lengths[k] == n && lengths[last] == n) place[last] = k;
+  }
+  const bool direct = (lies_across<T>(arrays, n) && ...);
+  const std::ptrdiff_t vectors = smaller(kBlockElements / lanes / n, 4), width = (vectors < 1 ? 1 : vectors) * lanes;
+  [&]<int... k>(std::integer_sequence<int, k...>) NNFAST_INLINED {
+    for (std::ptrdiff_t first = 0; first < rows;) {
+      const bool here = direct && first + lanes <= rows;
+      const std::ptrdiff_t some = smaller(here ? lanes : width, rows - first);
+      const auto load = [&](int a, const auto& array) NNFAST_INLINED {
+        if (a < last) load_block(rows_from(array, first), some, n, room[a], ahead_of(array, width));
+      };
+      const auto save = [&](int a, const auto& array) NNFAST_INLINED {
+        if (a == last) store_block(room[place[a]], rows_from(array, first), some, n);
+      };
+      if (!here) (load(k, arrays), ...);
+      for (std::ptrdiff_t row = 0; row < some; row += lanes)
+        body((here ? lying_at<T>(arrays, first)
+                   : Block<T>{reinterpret_cast<char*>(room[place[k]] + row * lengths[k]), lanes * size})...);
+      if (!here) (save(k, arrays), ...);
+      first += some;
+    }
+  }(std::make_integer_sequence<int, count>{});
+}
+
+}  // namespace
+}  // namespace nnfast

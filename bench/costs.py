@@ -126,7 +126,7 @@ def of_layouts() -> dict[str, Case]:
 
     def maxout(n: int) -> Call:
         x, y, which = floats(n), floats(n // 2), np.empty(n // 2, np.uint8)
-        return lambda: _core.maxout(x, y, which, 2)
+        return lambda: _core.maxout(x, y, which, 0, 2)
 
     def column_sums(n: int) -> Call:
         x, out = rows(n), floats(COLUMNS)

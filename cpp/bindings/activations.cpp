@@ -107,23 +107,34 @@ py::object prelu_weight_backward(py::handle dy_in, py::handle x_in, int kept_axe
   return dweight.object();
 }
 
-void maxout_rows(const PerDtype<MaxoutFn>& kernel, const Array& x, const Array& y, const Array& which,
-                 std::ptrdiff_t pieces) {
-  const auto rows = row_arrays({x, y, which}, y.shape(y.ndim() - 1));
+// x: `pieces` times as long along the axis as y and which.
+void run_maxout(const PerDtype<MaxoutFn>& kernel, const Array& x, const Array& y, const Array& which, int axis,
+                std::ptrdiff_t pieces) {
+  StridedArrays<3> arrays;
+  arrays.ndim = y.ndim();
+  for (int d = 0; d < y.ndim(); ++d) {
+    arrays.shape[d] = y.shape(d);
+    arrays.strides[0][d] = y.stride(d);
+    arrays.strides[1][d] = which.stride(d);
+    arrays.strides[2][d] = x.stride(d) * (d == axis ? pieces : 1);
+  }
+  arrays.data[0] = y.data();
+  arrays.data[1] = which.data();
+  arrays.data[2] = x.data();
   py::gil_scoped_release release;
-  maxout(kernel, x.floating(), rows, pieces);
+  maxout(kernel, x.floating(), arrays, pieces, x.stride(axis));
 }
 
-void maxout_forward(py::handle x_in, py::handle y, py::handle which, std::ptrdiff_t pieces) {
+void maxout_forward(py::handle x_in, py::handle y, py::handle which, int axis, std::ptrdiff_t pieces) {
   const Array x = read_floats(x_in, "x");
-  maxout_rows(kernels().activations->maxout, x, written(y, x.dtype(), "out"), written(which, NPY_UINT8, "which"),
-              pieces);
+  run_maxout(kernels().activations->maxout, x, written(y, x.dtype(), "out"), written(which, NPY_UINT8, "which"), axis,
+             pieces);
 }
 
-void maxout_backward(py::handle dy_in, py::handle which, py::handle dx, std::ptrdiff_t pieces) {
+void maxout_backward(py::handle dy_in, py::handle which, py::handle dx, int axis, std::ptrdiff_t pieces) {
   const Array dy = read_floats(dy_in, "dy");
-  maxout_rows(kernels().activations->maxout_backward, written(dx, dy.dtype(), "out"), dy,
-              Array(py::reinterpret_borrow<py::object>(which)), pieces);
+  run_maxout(kernels().activations->maxout_backward, written(dx, dy.dtype(), "out"), dy,
+             Array(py::reinterpret_borrow<py::object>(which)), axis, pieces);
 }
 
 // All elementwise functions by name; docs has a text for each and its gradient.
@@ -148,8 +159,10 @@ void bind_activations(py::module_& module) {
   module.def("prelu_by_channel", &prelu_by_channel, py::arg("backward"), py::arg("inputs"), py::arg("weight"),
              py::arg("out"));
   module.def("prelu_weight_backward", &prelu_weight_backward, py::arg("dy"), py::arg("x"), py::arg("kept_axes"));
-  module.def("maxout", &maxout_forward, py::arg("x"), py::arg("y"), py::arg("which"), py::arg("pieces"));
-  module.def("maxout_backward", &maxout_backward, py::arg("dy"), py::arg("which"), py::arg("dx"), py::arg("pieces"));
+  module.def("maxout", &maxout_forward, py::arg("x"), py::arg("y"), py::arg("which"), py::arg("axis"),
+             py::arg("pieces"));
+  module.def("maxout_backward", &maxout_backward, py::arg("dy"), py::arg("which"), py::arg("dx"), py::arg("axis"),
+             py::arg("pieces"));
 }
 
 }  // namespace nnfast

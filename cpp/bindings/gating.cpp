@@ -1,5 +1,7 @@
 #include "ops/gating.hpp"
 
+#include <algorithm>
+
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
 #include "bindings/ufuncs.hpp"
@@ -12,10 +14,33 @@ const Elementwise& pick_gate_backward(const KernelTable& table, int index) {
   return table.gating->gate_backward[index];
 }
 
-// x: rows of 2n elements, the gates last; y: rows of n.
-void gate_rows(int index, py::handle x_in, py::handle y_in) {
+// Where the second half of an array along an axis begins.
+char* second_half(const Array& array, int axis) { return array.data() + array.shape(axis) / 2 * array.stride(axis); }
+
+// Arrays of the first one's shape, as rows of neighbours in memory; data has where each begins.
+template <int Arrays>
+RowArrays<Arrays> halves(const Array (&arrays)[Arrays], char* const (&data)[Arrays], const Array& like) {
+  StridedArrays<Arrays> all;
+  all.ndim = like.ndim();
+  for (int d = 0; d < all.ndim; ++d) {
+    all.shape[d] = like.shape(d);
+    for (int a = 0; a < Arrays; ++a) all.strides[a][d] = arrays[a].stride(d);
+  }
+  std::copy_n(data, Arrays, all.data);
+  all.sort_axes();
+  all.coalesce();
+  RowArrays<Arrays> rows{};
+  rows.n = all.ndim > 0 ? all.shape[all.ndim - 1] : 1;
+  all.inner_strides(rows.strides);
+  rows.outer = all;
+  rows.outer.ndim = std::max(all.ndim - 1, 0);
+  return rows;
+}
+
+// x: twice as long along the axis as y, the gates last.
+void gate_halves(int index, py::handle x_in, py::handle y_in, int axis) {
   const Array x = read_floats_or_float16(x_in, "x"), y = written(y_in, x.dtype(), "out");
-  const auto rows = row_arrays({y, x}, y.shape(y.ndim() - 1));
+  const auto rows = halves<3>({y, x, x}, {y.data(), x.data(), second_half(x, axis)}, y);
   unsigned raised = 0;
   {
     py::gil_scoped_release release;
@@ -24,11 +49,12 @@ void gate_rows(int index, py::handle x_in, py::handle y_in) {
   report(kGates[index].name + 1, raised);
 }
 
-// dy: rows of n; x and dx: rows of 2n, which share no memory.
-void gate_rows_backward(int index, py::handle dy_in, py::handle x_in, py::handle dx_in) {
+// x and dx, which share no memory: twice as long along the axis as dy.
+void gate_halves_backward(int index, py::handle dy_in, py::handle x_in, py::handle dx_in, int axis) {
   const Array x = read_floats_or_float16(x_in, "x"), dy = read_as(dy_in, x.dtype(), "dy");
   const Array dx = written(dx_in, x.dtype(), "out");
-  const auto rows = row_arrays({dy, x, dx}, dy.shape(dy.ndim() - 1));
+  const auto rows =
+      halves<5>({dx, dx, dy, x, x}, {dx.data(), second_half(dx, axis), dy.data(), x.data(), second_half(x, axis)}, dy);
   unsigned raised = 0;
   {
     py::gil_scoped_release release;
@@ -53,8 +79,9 @@ py::dict make_gates() {
 
 void bind_gating(py::module_& module) {
   module.def("make_gates", &make_gates);
-  module.def("gate", &gate_rows, py::arg("index"), py::arg("x"), py::arg("out"));
-  module.def("gate_backward", &gate_rows_backward, py::arg("index"), py::arg("dy"), py::arg("x"), py::arg("out"));
+  module.def("gate", &gate_halves, py::arg("index"), py::arg("x"), py::arg("out"), py::arg("axis"));
+  module.def("gate_backward", &gate_halves_backward, py::arg("index"), py::arg("dy"), py::arg("x"), py::arg("out"),
+             py::arg("axis"));
 }
 
 }  // namespace nnfast

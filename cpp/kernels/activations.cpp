@@ -38,31 +38,48 @@ NNFAST_INLINE void keep_better(V& best, Mask<V>& which, V candidate, int piece) 
   which = better ? broadcast<Mask<V>>(static_cast<Element<Mask<V>>>(piece)) : which;
 }
 
+// Vectors of groups, whose elements of one piece are contiguous where the axis is not the last.
 template <class T>
 void maxout_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
   using V = Vec<T>;
+  using Bytes = VecN<std::uint8_t, kLanes<V>>;
   for (std::ptrdiff_t j = 0; j < groups; j += kLanes<V>) {
-    const std::ptrdiff_t count = groups - j < kLanes<V> ? groups - j : kLanes<V>;
-    const char* x = row.x + j * pieces * row.x_stride;
-    V best = load_elements<T>(x, pieces * row.x_stride, 0, count);
+    const std::ptrdiff_t count = smaller(groups - j, kLanes<V>);
+    const char* x = row.x + j * row.group_stride;
+    V best = load_elements<T>(x, row.group_stride, 0, count);
     Mask<V> which{};
     for (std::ptrdiff_t piece = 1; piece < pieces; ++piece)
-      keep_better(best, which, load_elements<T>(x + piece * row.x_stride, pieces * row.x_stride, 0, count),
+      keep_better(best, which, load_elements<T>(x + piece * row.x_stride, row.group_stride, 0, count),
                   static_cast<int>(piece));
     store_elements<T>(row.y, row.y_stride, j, best, count);
-    for (std::ptrdiff_t i = 0; i < count; ++i)
-      store_element(row.which + (j + i) * row.which_stride, static_cast<std::uint8_t>(which[i]));
+    const Bytes bytes = __builtin_convertvector(which, Bytes);
+    if (count == kLanes<V> && row.which_stride == 1) {
+      store_bytes(row.which + j, bytes);
+    } else {
+      for (std::ptrdiff_t i = 0; i < count; ++i) store_element(row.which + (j + i) * row.which_stride, bytes[i]);
+    }
   }
 }
 
 template <class T>
 void maxout_backward_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
-  for (std::ptrdiff_t j = 0; j < groups; ++j) {
-    const T dy = load_element<T>(row.y + j * row.y_stride);
-    const auto which = load_element<std::uint8_t>(row.which + j * row.which_stride);
-    char* dx = row.x + j * pieces * row.x_stride;
-    for (std::ptrdiff_t piece = 0; piece < pieces; ++piece)
-      store_element<T>(dx + piece * row.x_stride, piece == which ? dy : T{0});
+  using V = Vec<T>;
+  using Bytes = VecN<std::uint8_t, kLanes<V>>;
+  for (std::ptrdiff_t j = 0; j < groups; j += kLanes<V>) {
+    const std::ptrdiff_t count = smaller(groups - j, kLanes<V>);
+    const V dy = load_elements<T>(row.y, row.y_stride, j, count);
+    Bytes bytes{};
+    if (count == kLanes<V> && row.which_stride == 1) {
+      bytes = load_bytes<Bytes>(row.which + j);
+    } else {
+      for (std::ptrdiff_t i = 0; i < count; ++i)
+        bytes[i] = load_element<std::uint8_t>(row.which + (j + i) * row.which_stride);
+    }
+    const Mask<V> which = __builtin_convertvector(bytes, Mask<V>);
+    for (std::ptrdiff_t piece = 0; piece < pieces; ++piece) {
+      const V dx = which == static_cast<Element<Mask<V>>>(piece) ? dy : V{};
+      store_elements<T>(row.x + j * row.group_stride + piece * row.x_stride, row.group_stride, 0, dx, count);
+    }
   }
 }
 
@@ -139,41 +156,39 @@ std::ptrdiff_t maxout_backward_contiguous(const MaxoutRow& row, std::ptrdiff_t g
 }
 
 template <class T>
-bool contiguous(const MaxoutRow& row) {
+bool contiguous(const MaxoutRow& row, std::ptrdiff_t pieces) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
-  return row.x_stride == size && row.y_stride == size && row.which_stride == 1;
+  return row.x_stride == size && row.group_stride == pieces * size && row.y_stride == size && row.which_stride == 1;
 }
 
-MaxoutRow behind(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
-  return {row.x + groups * pieces * row.x_stride,
-          row.y + groups * row.y_stride,
-          row.which + groups * row.which_stride,
-          row.x_stride,
-          row.y_stride,
-          row.which_stride};
+MaxoutRow behind(MaxoutRow row, std::ptrdiff_t groups) {
+  row.x += groups * row.group_stride;
+  row.y += groups * row.y_stride;
+  row.which += groups * row.which_stride;
+  return row;
 }
 
 // 2 to 4 pieces of contiguous arrays have code of their own; all else goes element by element.
 template <class T>
 void maxout(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
   std::ptrdiff_t done = 0;
-  if (contiguous<T>(row)) {
+  if (contiguous<T>(row, pieces)) {
     if (pieces == 2) done = maxout_contiguous<T, 2>(row, groups);
     if (pieces == 3) done = maxout_contiguous<T, 3>(row, groups);
     if (pieces == 4) done = maxout_contiguous<T, 4>(row, groups);
   }
-  maxout_strided<T>(behind(row, done, pieces), groups - done, pieces);
+  maxout_strided<T>(behind(row, done), groups - done, pieces);
 }
 
 template <class T>
 void maxout_backward(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
   std::ptrdiff_t done = 0;
-  if (contiguous<T>(row)) {
+  if (contiguous<T>(row, pieces)) {
     if (pieces == 2) done = maxout_backward_contiguous<T, 2>(row, groups);
     if (pieces == 3) done = maxout_backward_contiguous<T, 3>(row, groups);
     if (pieces == 4) done = maxout_backward_contiguous<T, 4>(row, groups);
   }
-  maxout_backward_strided<T>(behind(row, done, pieces), groups - done, pieces);
+  maxout_backward_strided<T>(behind(row, done), groups - done, pieces);
 }
 
 }  // namespace

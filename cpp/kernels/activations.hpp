@@ -40,12 +40,13 @@ enum class Activation : int {
       Count
 };
 
-// One row of `groups * pieces` elements to `groups` maxima; `which` is the piece of each maximum, the first of equals.
+// Groups of `pieces` elements to a maximum each; `which` is the piece that it is, the first of equals. x_stride is that
+// between the pieces of a group.
 struct MaxoutRow {
   char* x;
   char* y;
   char* which;
-  std::ptrdiff_t x_stride, y_stride, which_stride;
+  std::ptrdiff_t x_stride, y_stride, which_stride, group_stride;
 };
 using MaxoutFn = void (*)(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces);
 

@@ -148,34 +148,18 @@ void prelu_weight_gradient(Dtype dtype, const StridedArrays<2>& kept, const Stri
 
 // ---- maxout ----
 
-void maxout(const PerDtype<MaxoutFn>& kernel, Dtype dtype, const RowArrays<3>& rows, std::ptrdiff_t pieces) {
+void maxout(const PerDtype<MaxoutFn>& kernel, Dtype dtype, StridedArrays<3> y_which_x, std::ptrdiff_t pieces,
+            std::ptrdiff_t piece_stride) {
   constexpr Cost kCost = cost_of("maxout");
   const MaxoutFn fn = kernel[dtype];
-  const std::ptrdiff_t size = size_of(dtype), groups = rows.n, steps[3] = {pieces * size, size, 1};
-  const StridedArrays<3>& outer = rows.outer;
-  bool contiguous = outer.ndim <= 1;
-  for (int a = 0; a < 3; ++a) {
-    contiguous &= rows.strides[a] == (a == 2 ? 1 : size);
-    contiguous &= outer.ndim == 0 || outer.strides[a][0] == groups * steps[a];
-  }
-  if (contiguous)  // groups of all rows, since rows may be short
-    return parallel_for(rows.rows() * groups, kCost.ns * static_cast<double>(pieces),
-                        [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                          fn({outer.data[0] + begin * steps[0], outer.data[1] + begin * steps[1],
-                              outer.data[2] + begin * steps[2], size, size, 1},
-                             end - begin, pieces);
-                        });
-  std::ptrdiff_t step[3];
-  outer.inner_strides(step);
-  parallel_for(rows.rows(), kCost.ns * static_cast<double>(groups * pieces),
-               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                 outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
-                   for (std::ptrdiff_t r = 0; r < count; ++r)
-                     fn({at[0] + r * step[0], at[1] + r * step[1], at[2] + r * step[2], rows.strides[0],
-                         rows.strides[1], rows.strides[2]},
-                        groups, pieces);
-                 });
-               });
+  y_which_x.sort_runs(16);
+  std::ptrdiff_t stride[3];
+  y_which_x.inner_strides(stride);
+  parallel_for(y_which_x.size(), kCost.ns * static_cast<double>(pieces), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    y_which_x.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t groups, std::ptrdiff_t) {
+      fn({at[2], at[0], at[1], piece_stride, stride[0], stride[1], stride[2]}, groups, pieces);
+    });
+  });
 }
 
 }  // namespace nnfast

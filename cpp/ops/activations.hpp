@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/activations.hpp"
-#include "ops/row_arrays.hpp"
+#include "runtime/strided.hpp"
 
 namespace nnfast {
 
@@ -21,7 +21,8 @@ unsigned prelu_channels(const Elementwise& kernel, Dtype dtype, const ChannelSha
 // that are summed.
 void prelu_weight_gradient(Dtype dtype, const StridedArrays<2>& kept, const StridedArrays<2>& summed, char* dweight);
 
-// Rows of x, y and which; x has `pieces` elements for each of the others'.
-void maxout(const PerDtype<MaxoutFn>& kernel, Dtype dtype, const RowArrays<3>& rows, std::ptrdiff_t pieces);
+// y and which, and of x the first of the `pieces` elements of each of theirs, which lie at piece_stride.
+void maxout(const PerDtype<MaxoutFn>& kernel, Dtype dtype, StridedArrays<3> y_which_x, std::ptrdiff_t pieces,
+            std::ptrdiff_t piece_stride);
 
 }  // namespace nnfast

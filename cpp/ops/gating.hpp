@@ -1,4 +1,4 @@
-// Gated linear units over arrays whose last axis holds both halves.
+// Gated linear units of the halves of an array.
 #pragma once
 
 #include "kernels/gating.hpp"
@@ -19,9 +19,9 @@ constexpr GateOp kGates[] = {
 #undef NNFAST_ROW
 };
 
-// Rows of y, of n elements, and of x, of 2n: the gates are the second half. Returns what was raised.
-unsigned gate(Gate index, Dtype dtype, const RowArrays<2>& y_x);
-// Rows of dy, of n elements, and of x and dx, of 2n.
-unsigned gate_backward(Gate index, Dtype dtype, const RowArrays<3>& dy_x_dx);
+// y = a act(b), of the halves a and b of x. Returns what was raised.
+unsigned gate(Gate index, Dtype dtype, const RowArrays<3>& y_a_b);
+// The gradients with respect to both.
+unsigned gate_backward(Gate index, Dtype dtype, const RowArrays<5>& da_db_dy_a_b);
 
 }  // namespace nnfast

@@ -205,11 +205,6 @@ def axes_of(axis: int | tuple[int, ...], array: Any, name: str) -> tuple[int, ..
     return tuple(axes)
 
 
-def axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
-    """The array with an axis (not negative) moved to the end: at no cost where there is nothing to move."""
-    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
-
-
 def output(
     out: NDArray[Any] | None,
     shape: tuple[int, ...],

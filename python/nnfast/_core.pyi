@@ -13,18 +13,31 @@ logsumexp_backward: np.ufunc
 softmax: np.ufunc
 softmax_backward: np.ufunc
 
+softmax_names: tuple[str, ...]
+
+def softmax_along(
+    index: int,
+    arrays: tuple[ArrayLike, ...],
+    axis: int,
+    keepdims: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
 def make_activations(docs: dict[str, str]) -> dict[str, np.ufunc]: ...
 def prelu_by_channel(
     backward: bool, inputs: list[Any], weight: Any, out: Any
 ) -> NDArray[Any] | None: ...
 def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, kept_axes: int) -> NDArray[Any]: ...
-def maxout(x: ArrayLike, y: NDArray[Any], which: NDArray[np.uint8], pieces: int) -> None: ...
+def maxout(
+    x: ArrayLike, y: NDArray[Any], which: NDArray[np.uint8], axis: int, pieces: int
+) -> None: ...
 def maxout_backward(
-    dy: ArrayLike, which: NDArray[np.uint8], dx: NDArray[Any], pieces: int
+    dy: ArrayLike, which: NDArray[np.uint8], dx: NDArray[Any], axis: int, pieces: int
 ) -> None: ...
 def make_gates() -> dict[str, np.ufunc]: ...
-def gate(index: int, x: ArrayLike, out: NDArray[Any]) -> None: ...
-def gate_backward(index: int, dy: ArrayLike, x: ArrayLike, out: NDArray[Any]) -> None: ...
+def gate(index: int, x: ArrayLike, out: NDArray[Any], axis: int) -> None: ...
+def gate_backward(
+    index: int, dy: ArrayLike, x: ArrayLike, out: NDArray[Any], axis: int
+) -> None: ...
 def make_biased() -> dict[str, np.ufunc]: ...
 def bias_forward(
     index: int, x: ArrayLike, bias: ArrayLike, out: NDArray[Any] | None
@@ -249,6 +262,13 @@ def checked_output(
 
 _keep_scaled: np.ufunc
 
+def keep_scaled(
+    x: NDArray[Any],
+    mask: NDArray[np.uint8],
+    shape: tuple[int, ...],
+    scale: float,
+    out: NDArray[Any],
+) -> NDArray[Any]: ...
 def fill_random(
     kind: int, out: NDArray[Any], seed: int, offset: int, first: float, second: float
 ) -> None: ...

@@ -629,12 +629,7 @@ def maxout(
         y[...], which = maxout(x.astype(np.float32), pieces, axis)
         return y, which
     which = np.empty(shape, np.uint8)
-    _core.maxout(
-        _arrays.axis_last(x, axis),
-        _arrays.axis_last(y, axis),
-        _arrays.axis_last(which, axis),
-        pieces,
-    )
+    _core.maxout(x, y, which, axis, pieces)
     return y, which
 
 
@@ -690,12 +685,7 @@ def maxout_backward(
     if dy.dtype == np.float16:  # exact both ways
         dx[...] = maxout_backward(dy.astype(np.float32), which, pieces, axis)
         return dx
-    _core.maxout_backward(
-        _arrays.axis_last(dy, axis),
-        _arrays.axis_last(which, axis),
-        _arrays.axis_last(dx, axis),
-        pieces,
-    )
+    _core.maxout_backward(dy, which, dx, axis, pieces)
     return dx
 
 

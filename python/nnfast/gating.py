@@ -87,7 +87,7 @@ def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
     x = _arrays.floating(x, "x", float16=True)
     axis, half = _half(x, axis)
     y = _arrays.output(out, (*x.shape[:axis], half, *x.shape[axis + 1 :]), x.dtype, x)
-    _core.gate(_INDEX[name], _arrays.axis_last(x, axis), _arrays.axis_last(y, axis))
+    _core.gate(_INDEX[name], x, y, axis)
     return y
 
 
@@ -113,8 +113,7 @@ def _backward(
     if dy.shape != shape:
         raise ValueError(f"dy must have shape {shape}, got {dy.shape}")
     dx = _arrays.output(out, x.shape, x.dtype, x, dy)
-    last = [_arrays.axis_last(array, axis) for array in (dy, x, dx)]
-    _core.gate_backward(_INDEX[name], *last)
+    _core.gate_backward(_INDEX[name], dy, x, dx, axis)
     return dx
 
 

@@ -248,6 +248,24 @@ void softmax_family() {
   run("log_softmax", Softmax::log_softmax, Softmax::log_softmax_backward, true, kColumns);
   run("logsumexp", Softmax::logsumexp, Softmax::logsumexp_backward, false, 1);
   run("masked_softmax", Softmax::masked_softmax, Softmax::masked_softmax_backward, true, kColumns);
+
+  // Of the columns, and of rows of 10.
+  const auto run_rows = [&](const char* name, Softmax forward, Softmax backward, std::ptrdiff_t rows,
+                            std::ptrdiff_t row_stride, std::ptrdiff_t n, std::ptrdiff_t stride) {
+    std::vector<T> y(kElements), dx(kElements);
+    const auto laid = [&](std::vector<T>& values) {
+      constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+      return Matrix{bytes(values), row_stride * size, stride * size};
+    };
+    const Matrix x_y[] = {laid(x), laid(y)}, dy_y_dx[] = {laid(dy), laid(y), laid(dx)};
+    of_dtype<T>(kernel.of[static_cast<int>(forward)])(x_y, rows, n, masking);
+    of_dtype<T>(kernel.of[static_cast<int>(backward)])(dy_y_dx, rows, n, masking);
+    Hash()(y)(dx).print(name, kName<T>);
+  };
+  run_rows("softmax of columns", Softmax::softmax, Softmax::softmax_backward, kColumns, 1, kRows, kColumns);
+  run_rows("log_softmax of columns", Softmax::log_softmax, Softmax::log_softmax_backward, kColumns, 1, kRows, kColumns);
+  run_rows("softmax of short rows", Softmax::softmax, Softmax::softmax_backward, kElements / 10, 10, 10, 1);
+  run_rows("log_softmax of short rows", Softmax::log_softmax, Softmax::log_softmax_backward, kElements / 10, 10, 10, 1);
 }
 
 template <class T>
@@ -268,8 +286,9 @@ void maxout() {
   std::vector<T> x = numbers<T>(1, kGroups * kPieces), y(kGroups), dx(kGroups * kPieces), dy = tame<T>(2, kGroups);
   std::vector<std::uint8_t> which(kGroups);
   const ActivationKernels& kernel = *kernels().activations;
-  of_dtype<T>(kernel.maxout)({bytes(x), bytes(y), bytes(which), size, size, 1}, kGroups, kPieces);
-  of_dtype<T>(kernel.maxout_backward)({bytes(dx), bytes(dy), bytes(which), size, size, 1}, kGroups, kPieces);
+  of_dtype<T>(kernel.maxout)({bytes(x), bytes(y), bytes(which), size, size, 1, kPieces * size}, kGroups, kPieces);
+  of_dtype<T>(kernel.maxout_backward)({bytes(dx), bytes(dy), bytes(which), size, size, 1, kPieces * size}, kGroups,
+                                      kPieces);
   Hash()(y)(which)(dx).print("maxout", kName<T>);
 }
 

@@ -513,10 +513,8 @@ class Maxout(KernelLayer):
         return self._largest(x, np.empty(shape, x.dtype), np.empty(shape, np.uint8))
 
     def _largest(self, x: Array, y: Array, which: NDArray[np.uint8]) -> Array:
-        axis = self.axis % x.ndim
         # nnfast.maxout makes a new `which` at every call.
-        last = _arrays.axis_last
-        _core.maxout(last(x, axis), last(y, axis), last(which, axis), self.pieces)
+        _core.maxout(x, y, which, self.axis % x.ndim, self.pieces)
         return y
 
     def _settings(self) -> str:

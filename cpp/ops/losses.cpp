@@ -8,6 +8,7 @@
 
 #include "kernels/channels.hpp"
 #include "ops/blocked_sums.hpp"
+#include "ops/row_tiles.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
@@ -112,31 +113,21 @@ Loss at_rows(const Loss& all, const Matrix (&arrays)[3], std::ptrdiff_t position
   return loss;
 }
 
-// Strided rows are copied, a tile of them at a time, to contiguous memory: the kernel would load them an element at a
-// time in each of its passes.
-constexpr std::ptrdiff_t kTileBytes = 16384, kLeastTile = 4;
+// Strided rows go through tiles, if so many have room in one.
+constexpr std::ptrdiff_t kLeastTile = 4;
 
-template <class T>
-void copy_rows(const Matrix& from, const Matrix& to, std::ptrdiff_t rows, std::ptrdiff_t classes) {
-  for (std::ptrdiff_t c = 0; c < classes; ++c)
-    copy_elements<T>(from.data + c * from.stride, from.row_stride, to.data + c * to.stride, to.row_stride, rows);
-}
-
-template <class T, class Loss, class Fn>
-void run_tiles(const Loss& loss, Fn fn, const Matrix (&arrays)[3], std::ptrdiff_t count, std::ptrdiff_t position) {
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
-  const std::ptrdiff_t row_size = loss.classes * size, tile = kTileBytes / row_size;
+template <class Loss, class Fn>
+void run_tiles(const Loss& loss, Fn fn, Dtype dtype, const Matrix (&arrays)[3], std::ptrdiff_t count,
+               std::ptrdiff_t position) {
+  const std::ptrdiff_t size = size_of(dtype), row_size = loss.classes * size, tile = kTileBytes / row_size;
   alignas(64) char scores[kTileBytes], targets[kTileBytes];
   const Matrix tiles[3] = {{scores, row_size, size}, {scores, row_size, size}, {targets, row_size, size}};
   for (std::ptrdiff_t first = 0; first < count; first += tile) {
     const std::ptrdiff_t rows = std::min(tile, count - first);
-    const auto from = [&](int k) {
-      return Matrix{arrays[k].data + first * arrays[k].row_stride, arrays[k].row_stride, arrays[k].stride};
-    };
-    copy_rows<T>(from(0), tiles[0], rows, loss.classes);
-    if (!loss.labels) copy_rows<T>(from(2), tiles[2], rows, loss.classes);
+    copy_rows(dtype, rows_from(arrays[0], first), tiles[0], rows, loss.classes);
+    if (!loss.labels) copy_rows(dtype, rows_from(arrays[2], first), tiles[2], rows, loss.classes);
     fn(at_rows(loss, tiles, position + first), 0, rows);
-    copy_rows<T>(tiles[1], from(1), rows, loss.classes);
+    copy_rows(dtype, tiles[1], rows_from(arrays[1], first), rows, loss.classes);
   }
 }
 
@@ -155,8 +146,7 @@ void run_rows(const Loss& loss, Fn fn, const RowLossArguments& rows, double ns_p
       Matrix at[3];
       for (int k = 0; k < 3; ++k) at[k] = {data[k], row_strides[k], arrays.strides[k]};
       if (!tiled) return fn(at_rows(loss, at, position), 0, count);
-      if (rows.dtype == Dtype::f64) return run_tiles<double>(loss, fn, at, count, position);
-      run_tiles<float>(loss, fn, at, count, position);
+      run_tiles(loss, fn, rows.dtype, at, count, position);
     });
   });
 }

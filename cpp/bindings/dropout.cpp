@@ -1,9 +1,13 @@
 #include "ops/dropout.hpp"
 
+#include <pybind11/stl.h>
+
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/axes.hpp"
 #include "bindings/families.hpp"
 #include "bindings/ufuncs.hpp"
 #include "ops/costs.hpp"
@@ -180,6 +184,33 @@ py::tuple checked_output(py::handle x_in, py::handle out, const char* name) {
   return py::make_tuple(x.object(), output(out, x, "out", name).object());
 }
 
+template <class T>
+void fill_scales(const std::uint8_t* bits, std::ptrdiff_t n, double scale, T* scales) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) scales[i] = bits[i / 8] >> i % 8 & 1 ? static_cast<T>(scale) : T{0};
+}
+
+// x times the scale where the mask, of an array of `shape` that broadcasts to x, is 1, else 0. x and y are what
+// checked_output returned.
+py::object keep_scaled_of(py::handle x_in, py::handle mask, const std::vector<std::ptrdiff_t>& shape, double scale,
+                          py::handle y_in) {
+  const Array x = any_array(x_in, "x"), y = any_array(y_in, "out");
+  const std::uint8_t* bits = any_array(mask, "mask").as<std::uint8_t>();
+  const Array scales = new_array(shape, parameter_dtype(x));
+  if (scales.is_float64()) {
+    fill_scales(bits, scales.size(), scale, scales.as<double>());
+  } else {
+    fill_scales(bits, scales.size(), scale, scales.as<float>());
+  }
+  const StridedArrays<3> arrays = strided({y, x, broadcast_to(scales, x, "mask", "x")});
+  unsigned raised = 0;
+  {
+    py::gil_scoped_release release;
+    raised = keep_scaled(x.floating(), arrays);
+  }
+  report("dropout", raised);
+  return y.object();
+}
+
 const Elementwise& pick_keep_scaled(const KernelTable& table, int) { return table.dropout->keep_scaled; }
 
 }  // namespace
@@ -193,6 +224,8 @@ void bind_dropout(py::module_& module) {
   module.def("bias_relu_dropout", &bias_relu_forward);
   module.def("bias_relu_dropout_backward", &bias_relu_backward);
   module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"), py::arg("name") = "x");
+  module.def("keep_scaled", &keep_scaled_of, py::arg("x"), py::arg("mask"), py::arg("shape"), py::arg("scale"),
+             py::arg("out"));
   module.attr("_keep_scaled") =
       make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, cost_of("keep_scaled")});
 }

@@ -6,6 +6,7 @@
 #include "kernels/channels.hpp"
 #include "ops/blocked_sums.hpp"
 #include "ops/costs.hpp"
+#include "ops/raised.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
@@ -214,6 +215,79 @@ void bias_relu_dropout_backward(Dtype dtype, const RowArrays<2>& rows, const std
     });
   });
   blocks.add_to(dbias);
+}
+
+namespace {
+
+// Whether y and x are contiguous and their scales, too, one for so many elements or for those of each column.
+bool by_channel(const StridedArrays<3>& y_x_scale, std::ptrdiff_t size, std::ptrdiff_t scale_size) {
+  const int last = y_x_scale.ndim - 1;
+  if (last < 1 || last > 2) return false;
+  std::ptrdiff_t step = 1;
+  for (int d = last; d >= 0; step *= y_x_scale.shape[d--])
+    for (int a = 0; a < 2; ++a)
+      if (y_x_scale.strides[a][d] != step * size) return false;
+  const std::ptrdiff_t* of_scale = y_x_scale.strides[2];
+  if (of_scale[last] == 0) return last == 1 && of_scale[0] == scale_size;
+  return of_scale[last] == scale_size && of_scale[last - 1] == 0;
+}
+
+// The elements [begin, end) of such arrays, their scales laid out before they are applied.
+template <class T>
+unsigned keep_scaled_channels(ElementwiseFn fn, const StridedArrays<3>& y_x_scale, std::ptrdiff_t size,
+                              std::ptrdiff_t begin, std::ptrdiff_t end) {
+  T scales[kScaledChunk + ByChannel<T>::kRoom];
+  const std::ptrdiff_t *shape = y_x_scale.shape, *of_scale = y_x_scale.strides[2], n = y_x_scale.size();
+  const int last = y_x_scale.ndim - 1;
+  const bool columns = of_scale[last] != 0;
+  const std::ptrdiff_t sample = last == 2 ? shape[1] * shape[2] : n;  // that has scales of its own
+  const std::ptrdiff_t steps[3] = {size, static_cast<std::ptrdiff_t>(sizeof(T)), size};
+  unsigned raised = 0;
+  for (std::ptrdiff_t first = begin; first < end;) {
+    const std::ptrdiff_t in_sample = first % sample;
+    const std::ptrdiff_t count = std::min({kScaledChunk, end - first, sample - in_sample});
+    const T* values = reinterpret_cast<const T*>(y_x_scale.data[2] + (last == 2 ? first / sample * of_scale[0] : 0));
+    const ByChannel<T> channels =
+        columns ? ByChannel<T>{values, shape[last], 1} : ByChannel<T>{values, shape[0], shape[1]};
+    channels.fill(scales, in_sample, count);
+    char* arrays[3] = {y_x_scale.data[1] + first * size, reinterpret_cast<char*>(scales),
+                       y_x_scale.data[0] + first * size};
+    raised |= fn(arrays, steps, count, false);
+    first += count;
+  }
+  return raised;
+}
+
+}  // namespace
+
+unsigned keep_scaled(Dtype dtype, StridedArrays<3> y_x_scale) {
+  constexpr Cost kCost = cost_of("keep_scaled");
+  const ElementwiseFn fn = kernels().dropout->keep_scaled[dtype];
+  y_x_scale.sort_axes();
+  y_x_scale.coalesce();
+  std::ptrdiff_t strides[3];
+  y_x_scale.inner_strides(strides);
+  const std::ptrdiff_t n = y_x_scale.size(), size = size_of(dtype);
+  const std::ptrdiff_t scale_size = size_of(dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32);
+  const bool stream = streams(n * size, kCost);
+  const bool channels = by_channel(y_x_scale, size, scale_size) && y_x_scale.shape[y_x_scale.ndim - 1] < kLongRun;
+  const auto of_channels = dtype == Dtype::f64 ? keep_scaled_channels<double> : keep_scaled_channels<float>;
+  SharedRaised raised;
+  parallel_for(n, kCost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    if (channels) return raised.add(of_channels(fn, y_x_scale, size, begin, end));
+    y_x_scale.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
+      constexpr char zero[sizeof(double)] = {};
+      const bool dropped = strides[2] == 0 && std::memcmp(at[2], zero, static_cast<std::size_t>(scale_size)) == 0;
+      if (dropped && strides[0] == size) {  // x need not be read
+        std::memset(at[0], 0, static_cast<std::size_t>(count * size));
+        return;
+      }
+      char* arrays[3] = {at[1], at[2], at[0]};
+      const std::ptrdiff_t steps[3] = {strides[1], strides[2], strides[0]};
+      raised.add(fn(arrays, steps, count, stream));
+    });
+  });
+  return raised.all();
 }
 
 }  // namespace nnfast

@@ -67,6 +67,9 @@ void apply_mask(Dtype dtype, const StridedArrays<2>& x_y, const std::uint8_t* ma
 void dropout(Dtype dtype, const StridedArrays<2>& x_y, const DropoutMask& make, std::uint8_t* mask,
              const Keeping& keeping, const ChannelScales* scales);
 
+// y = 0 where the scale is 0, else x times it; scales are float32 for float16. Returns what was raised.
+unsigned keep_scaled(Dtype dtype, StridedArrays<3> y_x_scale);
+
 // dropout(relu(x + bias)) by a mask that is made or, where `make` is null, given. bias: contiguous, of the rows' dtype.
 // Bits of `mask` are 1 where x + bias is positive and kept.
 void bias_relu_dropout(Dtype dtype, const RowArrays<2>& x_y, const char* bias, const DropoutMask* make,

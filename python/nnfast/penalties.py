@@ -190,10 +190,9 @@ def max_norm_(
     # By the thread that scales: from one core's cache to another's the lines that it has written take longer.
     with num_threads(1):
         norms = _norms(np.asarray(weight), axes)
-    with np.errstate(invalid="ignore"):
-        over = norms > limit
-        factors = np.where(over, limit / np.where(over, norms, 1), 1)
+    over = np.greater(norms, limit, where=norms == norms, out=np.zeros(norms.shape, np.bool))
     if over.any():
+        factors = np.divide(limit, norms, out=np.ones_like(norms), where=over)
         np.multiply(weight, factors.astype(weight.dtype), out=weight)
     return weight
 

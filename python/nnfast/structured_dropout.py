@@ -14,7 +14,6 @@ from nnfast._load import _core
 from nnfast._masks import AnyMask, MaskAs
 from nnfast._seeds import Rng
 from nnfast.dropout import (
-    _parameter_type,
     _require_disjoint,
     dropout,
     dropout_backward,
@@ -142,17 +141,20 @@ def _scaled(
     x: NDArray[Any],
     name: str,
     maps: Maps,
-    mask: AnyMask,
+    bits: NDArray[np.uint8],
     p: float,
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
-    """x, scaled where the mask keeps it and 0 elsewhere."""
+    """x, scaled where the packed mask keeps it and 0 elsewhere."""
     x, y = _core.checked_output(x, out, name)
-    kept = _masks.unpacked(_masks.packed(mask, maps.shape), maps.shape)
+    return _core.keep_scaled(x, bits, maps.in_x, 1.0 if p == 1 else 1 / (1 - p), y)
+
+
+def _given(mask: AnyMask, maps: Maps, out: NDArray[Any] | None) -> NDArray[np.uint8]:
+    """A mask of the maps, as packed bits."""
+    bits = _masks.packed(mask, maps.shape)
     _require_disjoint(out, mask, "mask")
-    scale = _parameter_type(x)(1.0 if p == 1 else 1 / (1 - p))
-    result: NDArray[Any] = _core._keep_scaled(x, kept.reshape(maps.in_x) * scale, out=y)
-    return result
+    return bits
 
 
 def _drop(
@@ -171,8 +173,14 @@ def _drop(
         return dropout(x, p, training=False, out=out)
     if mask is None:
         _core.checked_output(x, out)  # before a Generator is advanced
-        mask = dropout_mask(maps.shape, p, rng=rng)
-    return _scaled(x, "x", maps, mask, p, out), _masks.in_form(mask, maps.shape, mask_as)
+        bits = mask = dropout_mask(maps.shape, p, rng=rng)
+    else:
+        _core.checked_output(x, out, "x")
+        bits = _given(mask, maps, out)
+    y = _scaled(x, "x", maps, bits, p, out)
+    if bits is mask and mask_as == "bits":
+        return y, mask
+    return y, _masks.in_form(mask, maps.shape, mask_as)
 
 
 class Maps(NamedTuple):
@@ -219,7 +227,9 @@ def _drop_maps_backward(
 ) -> NDArray[Any]:
     dy = _arrays.floating(dy_in, "dy", float16=True)
     maps = _maps_of(dy, "dy", dims, axis)
-    return _scaled(dy, "dy", maps, mask, _checks.real_in(p, 0, 1, "p"), out)
+    p = _checks.real_in(p, 0, 1, "p")
+    _core.checked_output(dy, out, "dy")
+    return _scaled(dy, "dy", maps, _given(mask, maps, out), p, out)
 
 
 @_documented
@@ -419,7 +429,9 @@ def stochastic_depth_backward(
     """
     dy = _arrays.floating(dy, "dy", float16=True)
     maps = _samples_of(dy, "dy", mode)
-    return _scaled(dy, "dy", maps, mask, _checks.real_in(p, 0, 1, "p"), out)
+    p = _checks.real_in(p, 0, 1, "p")
+    _core.checked_output(dy, out, "dy")
+    return _scaled(dy, "dy", maps, _given(mask, maps, out), p, out)
 
 
 def drop_connect(

@@ -7,6 +7,7 @@ import numpy as np
 import nnfast as nf
 from bench import (
     activations,
+    axes,
     bias,
     dropout,
     embedding,
@@ -34,6 +35,7 @@ FAMILIES: list[ModuleType] = [
     random,
     penalties,
     optim,
+    axes,
 ]
 
 # Besides the modules, of whose kernels public_kernels speaks.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bench import activations, normalization
+from bench import activations, axes, normalization
 from bench.case import Arrays, Forms
 
 NAME, VERSION = "PyTorch", torch.__version__
@@ -358,7 +358,62 @@ def biased_backward(slope: Callable[..., Any]) -> Any:
     return make
 
 
+def at_axis_1(function: Callable[..., Any], *inputs: str) -> Any:
+    """A call of the named inputs, along the middle axis."""
+
+    def make(arrays: Arrays, values: Values) -> Forms:
+        given = [torch.from_numpy(arrays[name]) for name in inputs]
+        return {"allocating": lambda: function(*given)}
+
+    return make
+
+
+def layer_norm_at_axis_1(x: Any) -> Any:
+    return torch.native_layer_norm(x.movedim(1, -1), [x.shape[1]], None, None, 1e-5)[0].movedim(
+        -1, 1
+    )
+
+
+def cross_entropy_at_axis_1(z: Any, labels: Any) -> Any:
+    log_p = aten._log_softmax(z, 1, False)
+    loss, weight = aten.nll_loss2d_forward(log_p[..., None], labels[..., None], None, 1, -100)
+    one = torch.ones((), dtype=z.dtype)
+    slopes = aten.nll_loss2d_backward(
+        one, log_p[..., None], labels[..., None], None, 1, -100, weight
+    )
+    return loss, aten._log_softmax_backward_data(slopes[..., 0], log_p, 1, z.dtype)
+
+
+def maxout_at_axis_1(arrays: Arrays, values: Values) -> Forms:
+    (x,) = tensors(arrays)
+    groups = x.reshape(x.shape[0], -1, int(values["pieces"]), x.shape[2])
+    return {"allocating": lambda: groups.max(dim=2)}
+
+
+def of_axes() -> dict[str, Any]:
+    """The operations of bench.axes, in every layout."""
+    functions = {
+        "softmax": at_axis_1(lambda x: aten._softmax(x, 1, False), "x"),
+        "log_softmax": at_axis_1(lambda x: aten._log_softmax(x, 1, False), "x"),
+        "softmax_backward": at_axis_1(
+            lambda dy, y: aten._softmax_backward_data(dy, y, 1, y.dtype), "dy", "y"
+        ),
+        "log_softmax_backward": at_axis_1(
+            lambda dy, y: aten._log_softmax_backward_data(dy, y, 1, y.dtype), "dy", "y"
+        ),
+        "logsumexp": at_axis_1(lambda x: torch.logsumexp(x, 1), "x"),
+        "glu": at_axis_1(lambda x: aten.glu(x, 1), "x"),
+        "geglu": at_axis_1(lambda x: aten.gelu(x.chunk(2, 1)[1]).mul_(x.chunk(2, 1)[0]), "x"),
+        "swiglu": at_axis_1(lambda x: aten.silu(x.chunk(2, 1)[1]).mul_(x.chunk(2, 1)[0]), "x"),
+        "maxout": maxout_at_axis_1,
+        "layer_norm": at_axis_1(layer_norm_at_axis_1, "x"),
+        "softmax_cross_entropy": at_axis_1(cross_entropy_at_axis_1, "z", "labels"),
+    }
+    return {f"{name} {layout}": make for name, make in functions.items() for layout in axes.LAYOUTS}
+
+
 OPERATIONS = {
+    **of_axes(),
     "glu": calling(aten.glu, X, -1),
     "glu_backward": glu_backward,
     "geglu": gated(aten.gelu),

@@ -171,6 +171,7 @@ def _drop(
     _masks.check_form(mask_as)
     if not training:
         return dropout(x, p, training=False, out=out)
+    bits: Any
     if mask is None:
         _core.checked_output(x, out)  # before a Generator is advanced
         bits = mask = dropout_mask(maps.shape, p, rng=rng)

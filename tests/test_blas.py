@@ -1,6 +1,8 @@
 """One pool of threads with NumPy's BLAS: what is shared when, and products that keep their bits whatever happens."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -107,7 +109,8 @@ with nf.share_blas_threads() as sharing:
     print(bool(sharing), sharing.reason, nf.cpu_info()["blas"][0]["shares_threads"])
 """
     said = printed(code)
-    assert "uses 33 threads and can share at most 32: set OPENBLAS_NUM_THREADS" in said
+    assert "has started 33 threads and uses 33, which is too many of 64" in said
+    assert "set OPENBLAS_NUM_THREADS to 32 or less" in said
     assert said.startswith("False")
     assert said.endswith("False")
     openmp = "False nnfast's own threads are those of OpenMP"
@@ -115,6 +118,28 @@ with nf.share_blas_threads() as sharing:
     result = python("import nnfast", NNFAST_SHARE_BLAS="1", NNFAST_THREADING="openmp")
     assert result.returncode == 0
     assert "NumPy's BLAS keeps its own threads: nnfast's own threads are" in result.stderr
+
+
+def test_a_limit_that_is_lifted_again_is_forgotten() -> None:
+    code = """
+with threadpool_limits(33, "blas"):
+    pass
+with nf.share_blas_threads() as sharing:
+    print(sharing, products() == expected)
+"""
+    assert shared(code) == "<BlasSharing: on> True"
+
+
+def test_it_cannot_be_copied() -> None:
+    with nf.share_blas_threads() as sharing:
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="a BlasSharing cannot be copied"):
+                copied(sharing)
+    _core.unshare_blas()  # once too often
+    with nf.share_blas_threads() as sharing, nf.share_blas_threads():
+        assert sharing
+        _core.unshare_blas()
+        assert sharing
 
 
 def test_a_callback_of_somebody_else_stays() -> None:
@@ -404,6 +429,42 @@ print("ends")
 """
     for _ in range(3):
         assert shared(code) == "ends"
+
+
+HANDLER = """
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+typedef void Product(int, int, int, long, long, long, double, const double*, long, const double*, long, double, double*,
+                     long);
+static double a[200 * 200], c[200 * 200];
+static Product* product;
+static void last(void) {
+  int end = 1;
+  pid_t child = fork();
+  if (!child) _exit(0);
+  waitpid(child, &end, 0);
+  for (int i = 0; i < 200 * 200; ++i) a[i] = 1;
+  product(101, 111, 111, 200, 200, 200, 1, a, 200, a, 200, 0, c, 200);
+  if (end == 0 && c[7] == 200) write(1, "right\\n", 6);
+}
+void at_exit(void* dgemm) { product = (Product*)dgemm; atexit(last); }
+"""
+
+
+def test_handlers_of_others_may_multiply_and_fork_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "handler.c").write_text(HANDLER)
+    library = tmp_path / "handler.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "handler.c"], check=True)
+    code = f"""
+import ctypes
+blas = ctypes.CDLL(nf.cpu_info()["blas"][0]["path"])
+handler = ctypes.CDLL({str(library)!r})
+handler.at_exit(ctypes.cast(blas.scipy_cblas_dgemm64_, ctypes.c_void_p))
+sharing = nf.share_blas_threads()
+print(products() == expected, flush=True)
+"""
+    assert shared(code).split() == ["True", "right"]
 
 
 def test_helpers_sleep_when_the_work_is_done() -> None:

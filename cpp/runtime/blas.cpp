@@ -48,6 +48,8 @@ int number_taken = 0;
 int users = 0;
 
 thread_local bool in_job = false;
+// This thread ends the process.
+thread_local bool ending = false;
 
 std::int64_t now_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -63,15 +65,22 @@ std::atomic<std::int64_t> settled_ns{0};
 thread_local int handlers_begun = 0;
 
 void before_fork() {
-  if (handlers_begun++ == 0) helpers::hold();
+  if (handlers_begun++ == 0 && !ending) helpers::hold();
 }
 void in_parent() {
   if (--handlers_begun > 0) return;
   settled_ns = kForked;
-  helpers::let_go();
+  if (!ending) helpers::let_go();
 }
 void in_child() {  // where the pool is a new one
   if (--handlers_begun == 0) settled_ns = kForked;
+}
+
+// OpenBLAS frees its memory when the process ends: no job of other threads may be under way then, nor begin. Handlers
+// of others that come later in this thread have its own threads.
+void at_exit() {
+  helpers::hold();
+  ending = true;
 }
 
 bool settled() {
@@ -103,9 +112,9 @@ void run_on_own_threads(const OpenBlas& library, const Call& call, int jobs) {
   if (jobs > 1) library.await_own(jobs - 1, call.job(1));
 }
 
-// A job that calls its BLAS again, which no version does that we know of: the helpers are taken, and so are the numbers
-// but the last.
-void run_nested(const OpenBlas& library, Call call, int jobs) {
+// The helpers are taken for good: in a job that calls its BLAS again, which no version does that we know of, and where
+// the process ends. So may be all numbers but the last.
+void run_without_helpers(const OpenBlas& library, Call call, int jobs) {
   static std::mutex one;
   const std::lock_guard lock(one);
   call.first_number = library.numbers - 1;
@@ -115,7 +124,7 @@ void run_nested(const OpenBlas& library, Call call, int jobs) {
 // Numbers begin after those of the library's own threads, which some factorizations go on using. Who calls has the
 // helpers to itself meanwhile, which also keeps the numbers of calls apart.
 void run(const OpenBlas& library, Call call, int jobs) {
-  if (in_job) return run_nested(library, call, jobs);
+  if (in_job || ending) return run_without_helpers(library, call, jobs);
   call.first_number = __atomic_load_n(library.own_threads, __ATOMIC_RELAXED) - 1;
   const bool room = call.first_number + jobs < library.numbers;
   // With the default floating-point mode, as on the library's own threads.
@@ -200,10 +209,11 @@ std::string reason_against(const Object& object, const OpenBlas& library) {
     return because("does not say what has to be known of its threads");
   if (const Callback now = callback_in(library.callback); now && !is_ours(now))
     return because("has its threads from somebody else");
-  const int threads = std::max(threads_of(object), *library.own_threads), most = library.numbers / 2;
-  if (threads > most)
-    return because("uses " + std::to_string(threads) + " threads and can share at most " + std::to_string(most) +
-                   ": set OPENBLAS_NUM_THREADS");
+  const int threads = threads_of(object), own_threads = *library.own_threads;
+  if (own_threads - 1 + threads >= library.numbers)
+    return because("has started " + std::to_string(own_threads) + " threads and uses " + std::to_string(threads) +
+                   ", which is too many of " + std::to_string(library.numbers) + ": set OPENBLAS_NUM_THREADS to " +
+                   std::to_string(library.numbers / 2) + " or less");
   return "";
 }
 
@@ -212,6 +222,7 @@ void take(const OpenBlas& library) {
       std::find_if(taken.begin(), taken.begin() + number_taken, [&](auto& each) { return each.path == library.path; });
   const auto index = static_cast<std::size_t>(known - taken.begin());
   if (index == kMostLibraries) return;
+  [[maybe_unused]] static const int registered = std::atexit(at_exit);
   if (index == static_cast<std::size_t>(number_taken)) {
     taken[index] = library;
     ++number_taken;
@@ -256,8 +267,6 @@ std::vector<Library> libraries() {
 }
 
 void share() {
-  // OpenBLAS frees its memory when the process ends: no job may be under way then, nor begin.
-  [[maybe_unused]] static const int registered = std::atexit(helpers::hold);
   ++users;
   for_each_library([](const Object& object, const OpenBlas& library) {
     if (reason_against(object, library).empty()) take(library);
@@ -266,7 +275,7 @@ void share() {
 }
 
 void unshare() {
-  if (--users > 0) return;
+  if (users == 0 || --users > 0) return;
   for (int i = 0; i < number_taken; ++i) {
     Callback ours = callbacks[static_cast<std::size_t>(i)];
     __atomic_compare_exchange_n(taken[static_cast<std::size_t>(i)].callback, &ours, nullptr, false, __ATOMIC_ACQ_REL,

@@ -75,6 +75,9 @@ class BlasSharing:
     ) -> None:
         self._release()
 
+    def __reduce__(self) -> str:
+        raise TypeError("a BlasSharing cannot be copied: it holds a setting of the process")
+
     def __repr__(self) -> str:
         return f"<BlasSharing: {self.reason or 'on'}>"
 

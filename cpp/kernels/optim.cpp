@@ -279,20 +279,27 @@ struct Lion {
 
 // ---- what all rules share ----
 
+// Whether gradients are clipped, or weights decay through them. Most steps do neither, and in the caches the rule alone
+// takes two to three quarters of the time.
+inline bool changes_gradients(const double* hyperparameters) {
+  return hyperparameters[kClip] != kInfinity || hyperparameters[kWeightDecay] != 0;
+}
+
 template <class V>
 struct Common {
   V scale, weight_decay, shrink, clip, ema_gain;
-  NNFAST_INLINE Common(const double* hyperparameters, double grad_scale)
+  bool changes;  // see changes_gradients; loops have it as a constant
+  NNFAST_INLINE Common(const double* hyperparameters, double grad_scale, bool changing)
       : scale(number(hyperparameters[kSign] * grad_scale)),
         weight_decay(number(hyperparameters[kWeightDecay])),
         shrink(number(hyperparameters[kShrink])),
         clip(number(hyperparameters[kClip])),
-        ema_gain(number(1 - hyperparameters[kEmaDecay])) {}
+        ema_gain(number(1 - hyperparameters[kEmaDecay])),
+        changes(changing) {}
   // The average of a constant stays exactly that.
   NNFAST_INLINE V averaged(V average, V p) const { return fma(ema_gain, p - average, average); }
-  // A gradient as the rule takes it. Clipping is never left out: it costs two instructions of a loop that waits for
-  // memory.
-  NNFAST_INLINE V scaled(V g) const { return min(clip, max(-clip, scale * g)); }
+  NNFAST_INLINE V scaled(V g) const { return changes ? min(clip, max(-clip, scale * g)) : scale * g; }
+  NNFAST_INLINE V with_decay(V g, V p) const { return changes ? fma(weight_decay, p, g) : g; }
 
  private:
   NNFAST_INLINE static V number(double value) { return broadcast<V>(static_cast<Element<V>>(value)); }
@@ -322,7 +329,7 @@ NNFAST_INLINE V updated(const Rule& rule, const Common<V>& common, const Paramet
                         V g) {
   V state[States + 1];
   for (int k = 0; k < States; ++k) state[k] = elements.load(kState0 + k);
-  g = fma(common.weight_decay, p, g);
+  g = common.with_decay(g, p);
   p *= common.shrink;
   rule.update(p, g, state);
   for (int k = 0; k < States; ++k) elements.store(kState0 + k, state[k]);
@@ -346,7 +353,7 @@ template <template <class> class RuleOf, int States, class T>
                                     const std::ptrdiff_t* strides, std::ptrdiff_t first, std::ptrdiff_t last) {
   using V = Vec<T>;
   const RuleOf<V> rule(hyperparameters);
-  const Common<V> common(hyperparameters, grad_scale);
+  const Common<V> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
   for (std::ptrdiff_t i = first; i < last; i += kLanes<V>) {
     const ParameterElements<T, false> elements{arrays, strides, i, smaller(last - i, kLanes<V>)};
     elements.store(kParam,
@@ -354,28 +361,41 @@ template <template <class> class RuleOf, int States, class T>
   }
 }
 
+// Returns how many elements it has updated: whole steps of the unrolled loop.
+template <template <class> class RuleOf, int States, class T, bool Changes>
+NNFAST_INLINE std::ptrdiff_t step_contiguous(const double* hyperparameters, double grad_scale, char* const* arrays,
+                                             std::ptrdiff_t n) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t step = kUnrolledSteps * kLanes<V>;
+  const RuleOf<V> rule(hyperparameters);
+  const Common<V> common(hyperparameters, grad_scale, Changes);
+  // Copies that no store can change: the pointers in `arrays` would be read again after each.
+  char* at[kState0 + States];
+  for (int k = 0; k < kState0 + States; ++k) at[k] = arrays[k];
+  std::ptrdiff_t i = 0;
+  for (; i + step <= n; i += step) {
+    V params[kUnrolledSteps];
+    const auto elements = [&](int j) NNFAST_INLINED {
+      return ParameterElements<T, true>{at, nullptr, i + j * kLanes<V>, kLanes<V>};
+    };
+    unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED {
+      params[j] =
+          updated<States>(rule, common, elements(j), elements(j).load(kParam), common.scaled(elements(j).load(kGrad)));
+    });
+    unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED { elements(j).store(kParam, params[j]); });
+  }
+  return i;
+}
+
 template <template <class> class RuleOf, int States, class T>
 void step_plain(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                 std::ptrdiff_t n, double*) {
-  using V = Vec<T>;
-  constexpr std::ptrdiff_t step = kUnrolledSteps * kLanes<V>;
   const FlushSubnormalsScope flushing;
   std::ptrdiff_t i = 0;
-  if (n >= step && contiguous<T, States>(strides)) {
-    const RuleOf<V> rule(hyperparameters);
-    const Common<V> common(hyperparameters, grad_scale);
-    for (; i + step <= n; i += step) {
-      V params[kUnrolledSteps];
-      const auto elements = [&](int j) NNFAST_INLINED {
-        return ParameterElements<T, true>{arrays, strides, i + j * kLanes<V>, kLanes<V>};
-      };
-      unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED {
-        params[j] = updated<States>(rule, common, elements(j), elements(j).load(kParam),
-                                    common.scaled(elements(j).load(kGrad)));
-      });
-      unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED { elements(j).store(kParam, params[j]); });
-    }
-  }
+  if (n >= kUnrolledSteps * kLanes<Vec<T>> && contiguous<T, States>(strides))
+    i = changes_gradients(hyperparameters)
+            ? step_contiguous<RuleOf, States, T, true>(hyperparameters, grad_scale, arrays, n)
+            : step_contiguous<RuleOf, States, T, false>(hyperparameters, grad_scale, arrays, n);
   if (i < n) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, i, n);
 }
 
@@ -442,7 +462,7 @@ template <class T>
   GradientStatistics<T> gradients;
   BlockSum<T> updates, params;
   const FlushSubnormalsScope flushing;
-  const Common<V> common(hyperparameters, grad_scale);
+  const Common<V> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
   for (std::ptrdiff_t begin = 0; begin < n; begin += most) {
     const std::ptrdiff_t count = smaller(n - begin, most);
     Window window(arrays, strides, begin);

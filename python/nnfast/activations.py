@@ -170,9 +170,10 @@ _documented = _docs.documented(_doc)
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
     """Call the ufunc with parameters that do not promote the dtype of the arrays."""
-    foreign = next(filter(_arrays.is_foreign, arrays), None)
-    if foreign is not None:
-        params = tuple(_arrays.scalar_for(value, foreign) for value in params)
+    for array in arrays:
+        if type(array) is not np.ndarray and _arrays.is_foreign(array):  # the type is soon known
+            params = tuple(_arrays.scalar_for(value, array) for value in params)
+            break
     return _ufuncs[name](*arrays, *params, **keywords)
 
 

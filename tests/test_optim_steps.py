@@ -516,6 +516,26 @@ def test_subnormals_of_float16_are_numbers_of_float32(engine: str, stats: bool) 
         np.testing.assert_allclose(found.grad_norm, norm([grads]), rtol=1e-12)
 
 
+# ---- what is left out of the loop of a step that neither clips nor decays ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", nf.optim.rules.__all__)
+def test_without_decay_a_parameter_is_no_part_of_its_gradient(
+    isa: str, name: str, dtype: type
+) -> None:
+    """At every length and stride: 0 times an infinite parameter would be NaN, and 0 - 0.0 no -0.0."""
+    params = np.resize(np.array([np.inf, -np.inf, 1.0, -1.0], dtype), 150)
+    grads = np.resize(np.array([1.0, -0.0, -0.0], dtype), 150)
+    for values, slopes in ((params.copy(), grads), (np.repeat(params, 2)[::2], grads)):
+        optimizer = getattr(nf.optim, name)([values], weight_decay=0.0)
+        optimizer.step([slopes])
+        for (state,) in optimizer.state.values():
+            assert np.isfinite(state).all()
+            for i in range(12):  # as many as there are pairs of a parameter and a gradient
+                assert_same_bits(state[i::12], np.full_like(state[i::12], state[i % 3]))
+
+
 def subnormals_count() -> bool:
     """In this thread, and in our own."""
     below = np.full(3000, np.finfo(np.float32).smallest_normal) / 2

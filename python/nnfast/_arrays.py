@@ -199,7 +199,9 @@ def axes_of(axis: int | tuple[int, ...], array: Any, name: str) -> tuple[int, ..
     ValueError
         If the array has no such axis, or one is named twice.
     """
-    axes = sorted(axis_of(a, array, name) for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if not isinstance(axis, tuple):
+        return (axis_of(axis, array, name),)
+    axes = sorted(axis_of(each, array, name) for each in axis)
     if not axes or len(set(axes)) < len(axes):
         raise ValueError(f"axis must name axes of {name}, each once, got {axis}")
     return tuple(axes)

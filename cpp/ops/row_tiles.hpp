@@ -14,51 +14,64 @@ namespace nnfast {
 // Bytes of a tile. It lies on the stack.
 constexpr std::ptrdiff_t kTileBytes = 16384;
 
-// Element (r, c) of `rows` contiguous rows becomes element (c, r), by squares. Along the lines of the array outside the
-// tile, which are far from each other, one after another: they may share a set of the first-level cache.
+// Element (r, c) of `rows` contiguous rows becomes element (c, r), by squares; elements of 16 bits go one by one. Along
+// the lines of the array outside the tile, which are far from each other, one after another: they may share a set of
+// the first-level cache.
 template <class T>
 void transpose(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff_t to_row, std::ptrdiff_t rows,
                std::ptrdiff_t columns) {
-  using V = Vec<T>;
-  constexpr std::ptrdiff_t lanes = kLanes<V>, side = kSquare<T>, size = static_cast<std::ptrdiff_t>(sizeof(T));
-  const std::ptrdiff_t turned_rows = rows / lanes * lanes, turned_columns = columns / side * side;
-  const auto turn = [&](std::ptrdiff_t r, std::ptrdiff_t c) {
-    V square[side];
-    load_square<T>(square, [&](std::ptrdiff_t k) { return from + (r + k) * from_row + c * size; });
-    for (std::ptrdiff_t k = 0; k < side; ++k) store_bytes(to + (c + k) * to_row + r * size, square[k]);
-  };
-  if (from_row > to_row) {
-    for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) {
-      // Where the next tile lies.
-      for (std::ptrdiff_t k = 0; k < lanes; ++k)
-        for (std::ptrdiff_t byte = 0; byte < columns * size; byte += 64)
-          __builtin_prefetch(from + (r + k) * from_row + columns * size + byte);
-      for (std::ptrdiff_t c = 0; c < turned_columns; c += side) turn(r, c);
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  std::ptrdiff_t turned_rows = 0, turned_columns = 0;
+  if constexpr (sizeof(T) > sizeof(short)) {
+    using V = Vec<T>;
+    constexpr std::ptrdiff_t lanes = kLanes<V>, side = kSquare<T>;
+    turned_rows = rows / lanes * lanes;
+    turned_columns = columns / side * side;
+    const auto turn = [&](std::ptrdiff_t r, std::ptrdiff_t c) {
+      V square[side];
+      load_square<T>(square, [&](std::ptrdiff_t k) { return from + (r + k) * from_row + c * size; });
+      for (std::ptrdiff_t k = 0; k < side; ++k) store_bytes(to + (c + k) * to_row + r * size, square[k]);
+    };
+    if (from_row > to_row) {
+      for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) {
+        // Where the next tile lies.
+        for (std::ptrdiff_t k = 0; k < lanes; ++k)
+          for (std::ptrdiff_t byte = 0; byte < columns * size; byte += 64)
+            __builtin_prefetch(from + (r + k) * from_row + columns * size + byte);
+        for (std::ptrdiff_t c = 0; c < turned_columns; c += side) turn(r, c);
+      }
+    } else {
+      for (std::ptrdiff_t c = 0; c < turned_columns; c += side)
+        for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) turn(r, c);
     }
-  } else {
-    for (std::ptrdiff_t c = 0; c < turned_columns; c += side)
-      for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) turn(r, c);
   }
   for (std::ptrdiff_t r = 0; r < rows; ++r)
     for (std::ptrdiff_t c = r < turned_rows ? turned_columns : 0; c < columns; ++c)
       std::memcpy(to + c * to_row + r * size, from + r * from_row + c * size, sizeof(T));
 }
-// Elements of 16 bits go one by one.
-template <>
-inline void transpose<short>(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff_t to_row,
-                             std::ptrdiff_t rows, std::ptrdiff_t columns) {
-  constexpr std::ptrdiff_t size = sizeof(short);
-  for (std::ptrdiff_t r = 0; r < rows; ++r)
-    for (std::ptrdiff_t c = 0; c < columns; ++c)
-      std::memcpy(to + c * to_row + r * size, from + r * from_row + c * size, size);
+
+// Rows of n contiguous elements, which may be few, by whole pieces, the last of which ends where the row does.
+template <class Piece>
+void copy_by_pieces(const Matrix& from, const Matrix& to, std::ptrdiff_t rows, std::ptrdiff_t bytes) {
+  constexpr auto step = static_cast<std::ptrdiff_t>(sizeof(Piece));
+  const char* source = from.data;
+  char* target = to.data;
+  for (std::ptrdiff_t r = 0; r < rows; ++r, source += from.row_stride, target += to.row_stride) {
+    for (std::ptrdiff_t at = 0; at < bytes - step; at += step) std::memcpy(target + at, source + at, sizeof(Piece));
+    std::memcpy(target + bytes - step, source + bytes - step, sizeof(Piece));
+  }
 }
 
 template <class T>
 void copy_rows(const Matrix& from, const Matrix& to, std::ptrdiff_t rows, std::ptrdiff_t n) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  if (n == 0) return;
   if (from.stride == size && to.stride == size) {
-    for (std::ptrdiff_t r = 0; r < rows; ++r)
-      std::memcpy(to.data + r * to.row_stride, from.data + r * from.row_stride, static_cast<std::size_t>(n * size));
+    if (n * size >= static_cast<std::ptrdiff_t>(sizeof(Quarter)))
+      return copy_by_pieces<Quarter>(from, to, rows, n * size);
+    if (n * size >= static_cast<std::ptrdiff_t>(sizeof(double)))
+      return copy_by_pieces<double>(from, to, rows, n * size);
+    copy_by_pieces<T>(from, to, rows, n * size);
   } else if (from.row_stride == size && to.stride == size) {
     transpose<T>(from.data, from.stride, to.data, to.row_stride, n, rows);
   } else if (from.stride == size && to.row_stride == size) {

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <utility>
 
+#include "runtime/clock.hpp"
 #include "runtime/helpers.hpp"
 #include "runtime/job.hpp"
 #include "runtime/parallel.hpp"
@@ -50,8 +50,6 @@ int users = 0;
 thread_local bool in_job = false;
 // This thread ends the process.
 thread_local bool ending = false;
-
-std::int64_t now_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // ---- forks ----
 

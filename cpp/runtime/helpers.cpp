@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <thread>
 
+#include "runtime/clock.hpp"
 #include "runtime/system.hpp"
 
 namespace nnfast::helpers {
@@ -33,8 +33,6 @@ constexpr std::int64_t kDisplacedNs = 200'000;
 constexpr std::int64_t kTwiceWithinNs = 20'000'000;
 constexpr std::int64_t kCrowdedNs = 100'000'000;
 constexpr int kMaxHelpers = 255;
-
-std::int64_t now_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void pause() {
 #if defined(__x86_64__)

@@ -4,7 +4,8 @@
 // take what is left of anybody's. At the end the caller waits only for chunks somebody is in the middle of, never for a
 // thread to wake up. After a job a helper looks out for the next one for some tens of microseconds, giving way to any
 // other thread that wants its core, and then sleeps. So a second core costs nothing where it is busy, as it is between
-// two matrix products.
+// two matrix products. Only where helpers run the jobs of those products too, which wait for each other, are they
+// waited for, and look out for longer.
 #pragma once
 
 #include <cstdint>

@@ -46,10 +46,12 @@ struct Job {
   std::ptrdiff_t items, multiple, chunks;
   FloatMode mode;
 
+  // What a range may begin at, and so the most chunks.
+  std::ptrdiff_t units() const { return (items + multiple - 1) / multiple; }
+
   void run_chunk(std::ptrdiff_t chunk) const {
-    const std::ptrdiff_t units = (items + multiple - 1) / multiple;
-    const std::ptrdiff_t begin = units * chunk / chunks * multiple;
-    const std::ptrdiff_t end = std::min(items, units * (chunk + 1) / chunks * multiple);
+    const std::ptrdiff_t begin = units() * chunk / chunks * multiple;
+    const std::ptrdiff_t end = std::min(items, units() * (chunk + 1) / chunks * multiple);
     if (begin < end) call(body, begin, end);
   }
 };

@@ -44,8 +44,7 @@ void call_marked(void* marked, std::ptrdiff_t begin, std::ptrdiff_t end) {
 
 // How many chunks `threads` threads are given of a job that takes `ns`.
 std::ptrdiff_t chunks(const Job& job, int threads, double ns) {
-  const std::ptrdiff_t units = (job.items + job.multiple - 1) / job.multiple;
-  const std::ptrdiff_t most = std::min<std::ptrdiff_t>(units, threads * kChunksPerThread);
+  const std::ptrdiff_t most = std::min<std::ptrdiff_t>(job.units(), threads * kChunksPerThread);
   const std::ptrdiff_t forced = forced_grain();
   const double wanted = forced > 0 ? static_cast<double>(job.items) / static_cast<double>(forced) : ns / kChunkNs;
   if (wanted >= static_cast<double>(most)) return most;
@@ -111,11 +110,10 @@ bool serial(std::ptrdiff_t items, double ns_per_item) {
 }
 
 void run(std::ptrdiff_t items, double ns_per_item, std::ptrdiff_t multiple, RangeFn call, void* body) {
-  const std::ptrdiff_t units = (items + multiple - 1) / multiple;
-  const double ns = static_cast<double>(items) * ns_per_item;
-  const auto threads = static_cast<int>(std::min<std::ptrdiff_t>(thread_limit(), units));
   Marked marked{call, body};
   const Job job{call_marked, &marked, items, multiple, 1, FloatMode::current()};
+  const double ns = static_cast<double>(items) * ns_per_item;
+  const auto threads = static_cast<int>(std::min<std::ptrdiff_t>(thread_limit(), job.units()));
   if (threads > 1 && (use_openmp ? run_openmp : run_helpers)(job, threads, ns, forced_grain() > 0)) return;
   call(body, 0, items);
   if (!use_openmp) helpers::note_serial_end();

@@ -77,11 +77,11 @@ NNFAST_INLINE bool is_large(T largest) {
 }
 
 // Adds t_j (z_j - largest), where d is the rounded difference. In a row of large floats it is taken in double.
-template <bool some_large, class T>
+template <bool may_be_large, class T>
 NNFAST_INLINE void add_shifted(BlockSum<T>& sum, Vec<T> target, Vec<T> d, Vec<T> z, T largest, int part) {
   using V = Vec<T>;
   using D = Vec<double>;
-  if (!some_large || !is_large(largest)) return sum.add_product(target, target == 0 ? V{} : d, part);
+  if (!may_be_large || !is_large(largest)) return sum.add_product(target, target == 0 ? V{} : d, part);
   const Widened<V> wide_z = widen(z), factor = widen(target);
   const D shift = broadcast<D>(largest);
   Widened<V> shifted;
@@ -90,24 +90,26 @@ NNFAST_INLINE void add_shifted(BlockSum<T>& sum, Vec<T> target, Vec<T> d, Vec<T>
   sum.add_product(factor, shifted, part);
 }
 
-// Calls body(std::true_type) if one of the rows has large elements, else body(std::false_type).
-template <class T, int R, class Body>
-NNFAST_INLINE void if_large(const T (&largest)[R], Body body) {
+// Rows of large elements are computed one by one: only there is the code for them.
+template <int R>
+constexpr bool kMayBeLarge = R == 1;
+template <class T, int R>
+NNFAST_INLINE bool leaves_large(const T (&largest)[R]) {
   bool large = false;
   for (const T z : largest) large |= is_large(z);
-  if (large) [[unlikely]]
-    return body(std::true_type{});
-  body(std::false_type{});
+  return !kMayBeLarge<R> && large;
 }
 
+// False: nothing was done, since a row has large elements.
 template <class T, int R, class ZRows, class DzRows>
-NNFAST_INLINE void index_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz) {
+NNFAST_INLINE bool index_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz) {
   using V = Vec<T>;
   const std::ptrdiff_t n = loss.classes;
   const RowFactors<R> factors(loss, row);
   const IndexTargets<T, R> targets(loss, row, factors);
   T largest[R], at_label[R];
   row_max(largest, z, n);
+  if (targets.spread && leaves_large(largest)) return false;
   // Read before dz, which may be z, is written.
   for (int r = 0; r < R; ++r) at_label[r] = load_element<T>(z.at(r, targets.label[r]));
   double totals[R], at_label_exp[R];
@@ -116,14 +118,11 @@ NNFAST_INLINE void index_rows(const CrossEntropy& loss, std::ptrdiff_t row, cons
     exponentials<T, R>(totals, z, dz, n, largest,
                        [](int, std::ptrdiff_t, int, std::ptrdiff_t, Pair<V>) NNFAST_INLINED {});
   } else {
-    if_large(largest, [&](auto large) NNFAST_INLINED {
-      constexpr bool wide = decltype(large)::value;
-      exponentials<T, R>(totals, z, dz, n, largest,
-                         [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
-                           add_shifted<wide>(spread[r], targets.load(r, i, count), d.hi,
-                                             wide ? z.load(r, i, count, T{0}) : V{}, largest[r], part);
-                         });
-    });
+    exponentials<T, R>(totals, z, dz, n, largest,
+                       [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
+                         add_shifted<kMayBeLarge<R>>(spread[r], targets.load(r, i, count), d.hi,
+                                                     z.load(r, i, count, T{0}), largest[r], part);
+                       });
   }
   V factor[R], spread_scale[R];
   for (int r = 0; r < R; ++r) {
@@ -152,10 +151,11 @@ NNFAST_INLINE void index_rows(const CrossEntropy& loss, std::ptrdiff_t row, cons
     const double value = log_or_nan(total) * targets.sum[r] - label_term - (targets.spread ? spread[r].total() : 0);
     loss.losses[row + r] = value * factors.weight[r];
   }
+  return true;
 }
 
 template <class T, int R, bool changed, class ZRows, class DzRows, class Rows>
-NNFAST_INLINE void target_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz,
+NNFAST_INLINE bool target_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz,
                                const Rows& t) {
   using V = Vec<T>;
   const std::ptrdiff_t n = loss.classes;
@@ -163,19 +163,17 @@ NNFAST_INLINE void target_rows(const CrossEntropy& loss, std::ptrdiff_t row, con
   const RowTargets<T, Rows, changed> targets(loss, t);
   T largest[R];
   row_max(largest, z, n);
+  if (leaves_large(largest)) return false;
   BlockSum<T> target_sums[R];
   BlockSum<T> weighted[R];
   double totals[R];
-  if_large(largest, [&](auto large) NNFAST_INLINED {
-    constexpr bool wide = decltype(large)::value;
-    exponentials<T, R>(totals, z, dz, n, largest,
-                       [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
-                         const V target = targets.load(r, i, count);
-                         target_sums[r].add(target, part);
-                         add_shifted<wide>(weighted[r], target, d.hi, wide ? z.load(r, i, count, T{0}) : V{},
-                                           largest[r], part);
-                       });
-  });
+  exponentials<T, R>(totals, z, dz, n, largest,
+                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
+                       const V target = targets.load(r, i, count);
+                       target_sums[r].add(target, part);
+                       add_shifted<kMayBeLarge<R>>(weighted[r], target, d.hi, z.load(r, i, count, T{0}), largest[r],
+                                                   part);
+                     });
   V softmax_scale[R], target_scale[R];
   bool none[R];
   for (int r = 0; r < R; ++r) {
@@ -192,28 +190,55 @@ NNFAST_INLINE void target_rows(const CrossEntropy& loss, std::ptrdiff_t row, con
       dz.store(r, i, none[r] ? V{} : slope, count);
     });
   });
+  return true;
 }
 
+template <class T>
+[[gnu::noinline]] void softmax_cross_entropy_row(const CrossEntropy& loss, std::ptrdiff_t row) {
+  const auto z = strided_rows<T>(loss.scores, row), dz = strided_rows<T>(loss.dscores, row);
+  if (loss.labels) {
+    index_rows<T, 1>(loss, row, z, dz);
+    return;
+  }
+  const auto t = strided_rows<T>(loss.targets, row);
+  loss.target_scale ? target_rows<T, 1, true>(loss, row, z, dz, t) : target_rows<T, 1, false>(loss, row, z, dz, t);
+}
+
+// Calls body(Count<R>, row, rows of each matrix...) for R contiguous rows at a time, as for_rows does. The rows that
+// are left, and those for which it returned false, are taken one by one.
+template <class T, class Body, class... Matrices>
+NNFAST_INLINE void cross_entropy_rows(const CrossEntropy& loss, std::ptrdiff_t begin, std::ptrdiff_t end, Body body,
+                                      const Matrices&... matrices) {
+  for_rows<T>(
+      begin, end,
+      [&](auto count, std::ptrdiff_t row, auto... rows) NNFAST_INLINED {
+        if constexpr (count > 1) {
+          if (body(count, row, rows...)) [[likely]]
+            return;
+        }
+        for (int r = 0; r < count; ++r) softmax_cross_entropy_row<T>(loss, row + r);
+      },
+      matrices...);
+}
+
+// Targets that are changed have no code for several rows: they are rare.
 template <class T>
 void softmax_cross_entropy(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
   const ExceptionScope exceptions;
   if (loss.labels) {
-    for_rows<T>(
-        row_begin, row_end,
-        [&](auto count, std::ptrdiff_t row, auto z, auto dz) NNFAST_INLINED { index_rows<T, count>(loss, row, z, dz); },
+    cross_entropy_rows<T>(
+        loss, row_begin, row_end,
+        [&](auto count, std::ptrdiff_t row, auto z, auto dz)
+            NNFAST_INLINED { return index_rows<T, count>(loss, row, z, dz); },
         loss.scores, loss.dscores);
   } else if (!loss.target_scale) {
-    for_rows<T>(
-        row_begin, row_end,
+    cross_entropy_rows<T>(
+        loss, row_begin, row_end,
         [&](auto count, std::ptrdiff_t row, auto z, auto dz, auto t)
-            NNFAST_INLINED { target_rows<T, count, false>(loss, row, z, dz, t); },
+            NNFAST_INLINED { return target_rows<T, count, false>(loss, row, z, dz, t); },
         loss.scores, loss.dscores, loss.targets);
   } else {
-    for_rows<T>(
-        row_begin, row_end,
-        [&](auto count, std::ptrdiff_t row, auto z, auto dz, auto t)
-            NNFAST_INLINED { target_rows<T, count, true>(loss, row, z, dz, t); },
-        loss.scores, loss.dscores, loss.targets);
+    for (std::ptrdiff_t row = row_begin; row < row_end; ++row) softmax_cross_entropy_row<T>(loss, row);
   }
 }
 

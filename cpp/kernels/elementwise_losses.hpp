@@ -18,13 +18,14 @@ struct LossOf {
 
 // A block is computed by of(x, t, parameter), in the type of the elements; and where their sum overflows, is NaN, or is
 // below `least`, again by careful(x, t, parameter, weight of the positive class), whose parts neither overflow nor
-// underflow.
+// underflow. The loss of the prediction `padding` of a target of 0 is 0.
 
 constexpr double kLeastWeighted = 1e-30;
 
 // A loss of the difference x - t, whose square may overflow or underflow in float.
 template <class Formula>
 struct OfDifference {
+  static constexpr double padding = 0;
   template <class V>
   NNFAST_INLINE static LossOf<V> of(V x, V t, V parameter) {
     return Formula::of_difference(x - t, parameter);
@@ -76,7 +77,7 @@ struct Huber : OfDifference<Huber> {
 // s = 1 / (1 + e^-x), a = -log s = max(-x, 0) + log(1 + e^-|x|), b = -log(1 - s) = max(x, 0) + log(1 + e^-|x|): nothing
 // cancels. The loss is w t a + (1 - t) b with the weight w of the positive class, its slope (1 - t) s - w t (1 - s).
 struct BinaryCrossEntropyOfLogits {
-  static constexpr double least = 0;
+  static constexpr double least = 0, padding = -1000;
   template <class D>
   NNFAST_INLINE static LossOf<D> joined(D positive, D negative, D a, D b, D s, D rest) {
     return {positive * a + negative * b, negative * s - positive * rest};
@@ -118,7 +119,7 @@ struct BinaryCrossEntropyOfLogits {
 
 // -t log p - (1 - t) log(1 - p), both logarithms clipped; the slope is (p - t) / (p (1 - p)).
 struct BinaryCrossEntropy {
-  static constexpr double least = 0;
+  static constexpr double least = 0, padding = 0;
   template <class V>
   NNFAST_INLINE static LossOf<V> of(V p, V t, V) {
     const V smallest = broadcast<V>(static_cast<Element<V>>(kLeastProbability));
@@ -135,123 +136,140 @@ NNFAST_INLINE Widened<V> widen(const Widened<V>& v) {
   return v;
 }
 
-// The weights of the first `count` lanes of a V (null: 1).
+// Doubles that belong to the lanes of a V.
 template <class V>
-NNFAST_INLINE Widened<V> load_weights(const double* weights, std::ptrdiff_t i, std::ptrdiff_t count) {
-  using D = Vec<double>;
+NNFAST_INLINE Widened<V> load_doubles(const double* from) {
   Widened<V> v;
-  for (int k = 0; k < v.count; ++k) {
-    const std::ptrdiff_t left = count - k * kLanes<D>;
-    const double* from = weights + i + k * kLanes<D>;
-    v.part[k] = broadcast<D>(1);
-    if (weights && left >= kLanes<D>) {
-      v.part[k] = load<D>(from);
-    } else if (weights && left > 0) {
-      v.part[k] = load_partial<D>(from, left, 1.0);
-    }
-  }
+  for (int k = 0; k < v.count; ++k) v.part[k] = load<Vec<double>>(from + k * kLanes<Vec<double>>);
   return v;
 }
-
 template <class V>
-NNFAST_INLINE void store_doubles(double* to, const Widened<V>& v, std::ptrdiff_t count) {
-  using D = Vec<double>;
-  for (int k = 0; k < v.count; ++k) {
-    const std::ptrdiff_t left = count - k * kLanes<D>;
-    if (left >= kLanes<D>) {
-      store(to + k * kLanes<D>, v.part[k]);
-    } else if (left > 0) {
-      store_partial(to + k * kLanes<D>, v.part[k], left);
-    }
-  }
+NNFAST_INLINE void store_doubles(double* to, const Widened<V>& v) {
+  for (int k = 0; k < v.count; ++k) store(to + k * kLanes<Vec<double>>, v.part[k]);
 }
 
-template <class T, class Stride>
-NNFAST_INLINE Rows<T, Stride> elements_of(const LossRun& run, int array) {
-  if constexpr (std::is_same_v<Stride, Contiguous<T>>)
-    return {run.arrays[array], 0, {}};
-  else
-    return {run.arrays[array], 0, run.strides[array]};
-}
+// The arrays of a run, a vector at a time.
+template <class T>
+struct LossVectors {
+  using V = Vec<T>;
+  const T *predicted, *targets;
+  T* slopes;
+  NNFAST_INLINE explicit LossVectors(const LossRun& run)
+      : predicted(static_cast<const T*>(run.predicted)),
+        targets(static_cast<const T*>(run.targets)),
+        slopes(static_cast<T*>(run.slopes)) {}
+};
 
-// Stride: std::ptrdiff_t or Contiguous. weighted: by weights, or with the loss of each element.
-template <class Loss, class T, bool weighted, class Stride>
-[[gnu::noinline]] double elementwise_loss_at(const LossRun& run) {
+// Adds the losses of whole steps of a reduction. weighted: by weights, or with the loss of each element.
+template <class Loss, class T, bool weighted>
+[[gnu::noinline]] void add_losses(const LossRun& run, BlockSum<T>& total) {
   using V = Vec<T>;
   const V scale = broadcast<V>(static_cast<T>(run.gradient_scale));
   const V parameter = broadcast<V>(static_cast<T>(run.parameter));
-  const auto predicted = elements_of<T, Stride>(run, 0), targets = elements_of<T, Stride>(run, 1),
-             slopes = elements_of<T, Stride>(run, 2);
+  const LossVectors<T> at(run);
   const double* weights = run.weights;
   double* losses = run.losses;
-  BlockSum<T> sum;
-  for_blocks<T>(run.n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-    const LossOf<V> loss = Loss::of(predicted.load(0, i, count, T{0}), targets.load(0, i, count, T{0}), parameter);
-    const V value = first_lanes(loss.value, count), slope = loss.slope * scale;
+  BlockSum<T> sum = total;
+  for_steps<T>(run.n, [&](std::ptrdiff_t i, int part) NNFAST_INLINED {
+    const LossOf<V> loss = Loss::of(load<V>(at.predicted + i), load<V>(at.targets + i), parameter);
+    const V slope = loss.slope * scale;
     if constexpr (!weighted) {
-      slopes.store(0, i, slope, count);
-      sum.add(value, part);
+      store(at.slopes + i, slope);
+      sum.add(loss.value, part);
     } else {
-      const Widened<V> weight = load_weights<V>(weights, i, count);
+      Widened<V> weight = widen(broadcast<V>(1));
+      if (weights) weight = load_doubles<V>(weights + i);
       const V factor = narrow(weight);
       const auto none = factor == 0;
-      slopes.store(0, i, none ? V{} : slope * factor, count);
-      Widened<V> each = widen(none ? V{} : value);
+      store(at.slopes + i, none ? V{} : slope * factor);
+      Widened<V> each = widen(none ? V{} : loss.value);
       for (int k = 0; k < each.count; ++k) each.part[k] *= weight.part[k];
-      if (losses) store_doubles(losses + i, each, count);
+      if (losses) store_doubles(losses + i, each);
       sum.add(each, part);
     }
   });
-  return sum.total();
+  total = sum;
 }
 
-template <class Loss, class T, bool weighted>
-double quick_loss(const LossRun& run) {
-  bool contiguous = true;
-  for (const std::ptrdiff_t stride : run.strides) contiguous &= stride == Contiguous<T>{};
-  if (contiguous) return elementwise_loss_at<Loss, T, weighted, Contiguous<T>>(run);
-  return elementwise_loss_at<Loss, T, weighted, std::ptrdiff_t>(run);
-}
-
-// In double, with weights or without. An element of weight 0 may hold anything.
+// Adds the losses computed in double, with weights or without. An element of weight 0 may hold anything.
 template <class Loss, class T>
-[[gnu::noinline]] double careful_loss(const LossRun& run) {
+[[gnu::noinline]] void add_losses_carefully(const LossRun& run, BlockSum<T>& total) {
   using V = Vec<T>;
   using D = Vec<double>;
-  using Stride = std::ptrdiff_t;
-  const auto predicted = elements_of<T, Stride>(run, 0), targets = elements_of<T, Stride>(run, 1),
-             slopes = elements_of<T, Stride>(run, 2);
+  const LossVectors<T> at(run);
   const D scale = broadcast<D>(run.gradient_scale);
-  BlockSum<T> sum;
-  for_blocks<T>(run.n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-    if (count == 0) return;
-    const auto loss = Loss::careful(predicted.load(0, i, count, T{0}), targets.load(0, i, count, T{0}), run.parameter,
-                                    load_weights<V>(run.positive_weights, i, count));
-    Widened<V> value = first_lanes(widen(loss.value), count), slope = widen(loss.slope);
+  for (std::ptrdiff_t i = 0; i < run.n; i += kLanes<V>) {
+    Widened<V> positive_weight = widen(broadcast<V>(1));
+    if (run.positive_weights) positive_weight = load_doubles<V>(run.positive_weights + i);
+    const auto loss = Loss::careful(load<V>(at.predicted + i), load<V>(at.targets + i), run.parameter, positive_weight);
+    Widened<V> value = widen(loss.value), slope = widen(loss.slope);
     if (run.weights) {
-      const Widened<V> weight = load_weights<V>(run.weights, i, count);
+      const Widened<V> weight = load_doubles<V>(run.weights + i);
       for (int k = 0; k < value.count; ++k) {
         const auto none = weight.part[k] == 0;
         value.part[k] = none ? D{} : value.part[k] * weight.part[k];
         slope.part[k] = none ? D{} : slope.part[k] * weight.part[k];
       }
     }
-    if (run.losses) store_doubles(run.losses + i, value, count);
+    if (run.losses) store_doubles(run.losses + i, value);
     for (auto& part : slope.part) part *= scale;
-    slopes.store(0, i, narrow(slope), count);
-    sum.add(value, part);
-  });
+    store(at.slopes + i, narrow(slope));
+    total.add(value, static_cast<int>(i % kReduceBlock / kLanes<V>));
+  }
+}
+
+// `count` elements in a whole step of a reduction, the others `fill`.
+template <class T>
+struct PaddedStep {
+  T values[kReduceBlock];
+  PaddedStep(const T* from, std::ptrdiff_t count, T fill) {
+    for (std::ptrdiff_t i = 0; i < kReduceBlock; ++i) values[i] = i < count ? from[i] : fill;
+  }
+  void copy_to(T* to, std::ptrdiff_t count) const {
+    for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = values[i];
+  }
+};
+
+// The sum of the losses of a run, whose end is padded to a whole step.
+template <class Loss, class T>
+double sum_of_losses(const LossRun& run, void (*add)(const LossRun&, BlockSum<T>&)) {
+  BlockSum<T> sum;
+  LossRun part = run;
+  const std::ptrdiff_t rest = run.n % kReduceBlock, whole = run.n - rest;
+  part.n = whole;
+  if (whole) add(part, sum);
+  if (!rest) return sum.total();
+  const LossVectors<T> at(run);
+  PaddedStep<T> predicted(at.predicted + whole, rest, static_cast<T>(Loss::padding)),
+      targets(at.targets + whole, rest, T{0}), slopes(at.slopes + whole, 0, T{0});
+  const auto doubles = [&](const double* from) { return PaddedStep<double>(from + whole, from ? rest : 0, 1.0); };
+  PaddedStep<double> weights = doubles(run.weights), positive_weights = doubles(run.positive_weights),
+                     losses = doubles(nullptr);
+  part = {predicted.values,
+          targets.values,
+          slopes.values,
+          kReduceBlock,
+          run.gradient_scale,
+          run.parameter,
+          run.weights ? weights.values : nullptr,
+          run.positive_weights ? positive_weights.values : nullptr,
+          run.losses ? losses.values : nullptr,
+          run.careful};
+  add(part, sum);
+  slopes.copy_to(at.slopes + whole, rest);
+  if (run.losses) losses.copy_to(run.losses + whole, rest);
   return sum.total();
 }
 
 template <class Loss, class T>
 double elementwise_loss(const LossRun& run) {
   const ExceptionScope exceptions;
+  const auto carefully = [&] { return sum_of_losses<Loss, T>(run, add_losses_carefully<Loss, T>); };
+  if (run.careful || run.positive_weights) return carefully();
   const bool weighted = run.weights || run.losses;
-  if (run.careful || run.positive_weights) return careful_loss<Loss, T>(run);
-  const double sum = weighted ? quick_loss<Loss, T, true>(run) : quick_loss<Loss, T, false>(run);
+  const double sum = sum_of_losses<Loss, T>(run, weighted ? add_losses<Loss, T, true> : add_losses<Loss, T, false>);
   const double least = run.weights ? kLeastWeighted : Loss::least;
-  return sum >= least && sum < kInfinity ? sum : careful_loss<Loss, T>(run);
+  return sum >= least && sum < kInfinity ? sum : carefully();
 }
 
 }  // namespace

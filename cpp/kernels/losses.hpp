@@ -57,12 +57,13 @@ enum class ElementwiseLoss : int {
 // Elements whose losses have a partial sum of their own.
 constexpr std::ptrdiff_t kLossBlock = 2048;
 
-// n elements of predictions, targets and slopes at byte strides. Slopes are the gradient with respect to predictions,
-// times gradient_scale; they overlap neither input: a block whose sum overflows is computed again. Returns the sum of
-// the losses.
+// n contiguous elements of predictions, targets and slopes. Slopes are the gradient with respect to predictions, times
+// gradient_scale; they overlap neither input: a block whose sum overflows is computed again. Returns the sum of the
+// losses.
 struct LossRun {
-  char* arrays[3];
-  std::ptrdiff_t strides[3], n;
+  const void *predicted, *targets;
+  void* slopes;
+  std::ptrdiff_t n;
   double gradient_scale, parameter;
   const double *weights, *positive_weights;  // of each element, and of its positive class (null: 1)
   double* losses;                            // of each element, times its weight, or null

@@ -150,6 +150,18 @@ NNFAST_INLINE void for_blocks(std::ptrdiff_t n, Body body) {
   }
 }
 
+// Calls body(i, part) for every vector of whole steps of a reduction.
+template <class T, class Body>
+NNFAST_INLINE void for_steps(std::ptrdiff_t n, Body body) {
+  for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock) {
+    if constexpr (kShort) {
+      for (int part = 0; part < kReduceParts<T>; ++part) body(i + part * kLanes<Vec<T>>, part);
+    } else {
+      unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { body(i + part * kLanes<Vec<T>>, part); });
+    }
+  }
+}
+
 // Calls body(i, count) for every vector of n elements.
 template <class T, class Body>
 NNFAST_INLINE void for_vectors(std::ptrdiff_t n, Body body) {

@@ -218,26 +218,25 @@ double loss_of_block(LossRunFn fn, const ElementLossArguments& elements, double 
   std::ptrdiff_t strides[3];
   arrays.inner_strides(strides);
   double weights[kLossBlock + ByChannel<double>::kRoom], positive[kLossBlock + ByChannel<double>::kRoom];
-  LossRun run{{}, {}, count, scale, elements.parameter, nullptr, nullptr, nullptr, false};
-  for (int k = 0; k < 3; ++k) {
-    run.arrays[k] = arrays.data[k] + first * strides[k];
-    run.strides[k] = strides[k];
-  }
+  LossRun run{nullptr, nullptr, nullptr, count, scale, elements.parameter, nullptr, nullptr, nullptr, false};
   run.weights = weights_of_block(elements.sample_weights, first, count, n, weights);
   run.positive_weights = weights_of_block(elements.positive_weights, first, count, n, positive);
   if (elements.result.each) run.losses = elements.result.each + first;
   run.careful = run.weights && !(elements.weights_sum > 1e-30 && elements.weights_sum < 1e30);
-  const bool one_run = arrays.ndim <= 1;
-  if (one_run && arrays.data[2] != arrays.data[0] && arrays.data[2] != arrays.data[1]) return fn(run);
   T blocks[3][kLossBlock];
-  for (int k = one_run ? 2 : 0; k < 3; ++k) {
+  void* contiguous[3];
+  for (int k = 0; k < 3; ++k) {
+    const bool in_place = k == 2 && (arrays.data[2] == arrays.data[0] || arrays.data[2] == arrays.data[1]);
+    const bool direct = arrays.ndim <= 1 && strides[k] == sizeof(T) && !in_place;
+    contiguous[k] = direct ? arrays.data[k] + first * strides[k] : reinterpret_cast<char*>(blocks[k]);
     // Gathered, so that the order of the sum does not depend on the layout.
-    if (k < 2) copy_block<T, true>(arrays, k, first, count, blocks[k]);
-    run.arrays[k] = reinterpret_cast<char*>(blocks[k]);
-    run.strides[k] = sizeof(T);
+    if (k < 2 && !direct) copy_block<T, true>(arrays, k, first, count, blocks[k]);
   }
+  run.predicted = contiguous[0];
+  run.targets = contiguous[1];
+  run.slopes = contiguous[2];
   const double sum = fn(run);
-  copy_block<T, false>(arrays, 2, first, count, blocks[2]);
+  if (run.slopes == blocks[2]) copy_block<T, false>(arrays, 2, first, count, blocks[2]);
   return sum;
 }
 

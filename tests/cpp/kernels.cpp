@@ -325,17 +325,8 @@ void losses() {
   std::vector<double> weights(kLossBlock);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<double>(i % 5);
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
-    constexpr std::ptrdiff_t size = sizeof(T);
-    auto& predictions = which == ElementwiseLoss::BinaryCrossEntropy ? probabilities : z;
-    LossRun run{{bytes(predictions), bytes(targets), bytes(dz)},
-                {size, size, size},
-                kLossBlock,
-                0.125,
-                1.5,
-                nullptr,
-                nullptr,
-                nullptr,
-                false};
+    const auto& predictions = which == ElementwiseLoss::BinaryCrossEntropy ? probabilities : z;
+    LossRun run{predictions.data(), targets.data(), dz.data(), kLossBlock, 0.125, 1.5, nullptr, nullptr, nullptr, false};
     const LossRunFn fn = kernel.elementwise[static_cast<int>(which)][dtype_of<T>];
     const double sum = fn(run);
     Hash()(dz).add(sum).print(name, kName<T>);

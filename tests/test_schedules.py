@@ -26,6 +26,7 @@ from nnfast.schedules import (
     Constant,
     Cosine,
     CosineRestarts,
+    Cyclic,
     Exponential,
     InverseSqrt,
     InverseTime,
@@ -87,6 +88,27 @@ def through(knots: list[tuple[float, float]], *, smooth: bool) -> Rates:
     return rates[place] * (1 - share) + rates[place + 1] * share
 
 
+def restarts_in_keras(
+    lr: float, first: int, t_mul: float, m_mul: float, alpha: float
+) -> Callable[[int], float]:
+    """CosineDecayRestarts: the cycle's number by a logarithm."""
+
+    def rate(step: int) -> float:
+        done = step / first
+        number = math.floor(math.log(1 - done * (1 - t_mul)) / math.log(t_mul) + 1e-12)
+        done = (done - (1 - t_mul**number) / (1 - t_mul)) / t_mul**number
+        wave = 0.5 * m_mul**number * (1 + math.cos(math.pi * done))
+        return lr * ((1 - alpha) * wave + alpha)
+
+    return rate
+
+
+def polynomial_in_keras(lr: float, n: int, end: float, power: float) -> Rates:
+    """PolynomialDecay with cycle."""
+    length = n * np.maximum(1, np.ceil(T / n))
+    return (lr - end) * (1 - T / length) ** power + end
+
+
 T = np.arange(STEPS)
 FALLS = [0.3 if t in (20, 70, 71) else 1.0 for t in range(1, STEPS)]
 
@@ -98,7 +120,15 @@ VALUES: list[tuple[Schedule, Rates]] = [
     (MultiStep(0.1, []), np.full(STEPS, 0.1)),
     (Exponential(0.1, 0.98), products(0.1, [0.98] * STEPS)),
     (Exponential(1e-5, 1.05), products(1e-5, [1.05] * STEPS)),
+    (Step(0.1, 30, 0.5, min_lr=0.03), np.repeat([0.1, 0.05, *[0.03] * 8], 30)),
+    (MultiStep(0.1, [20, 70], 0.5, min_lr=0.03), then(np.repeat([0.1, 0.05, 0.03], [20, 50, 1]))),
+    (Exponential(0.1, 0.98, min_lr=0.05), np.maximum(0.05, products(0.1, [0.98] * STEPS))),
     (InverseTime(0.1, 0.02), 1 / (10 + 0.2 * T)),
+    (InverseTime(0.1, 0.02, 7, 0.08), np.maximum(0.08, 1 / (10 + 0.2 * np.floor(T / 7)))),
+    (
+        InverseSqrt((512 * 40) ** -0.5, 40, 0.004),
+        np.where(T < 39, transformer(512, 40), np.maximum(0.004, transformer(512, 40))),
+    ),
     (InverseSqrt((512 * 40) ** -0.5, 40), transformer(512, 40)),
     (InverseSqrt(64**-0.5, 1), transformer(64, 1)),
     (Linear(0.1, 0.02, 100), then(np.linspace(0.1, 0.02, 101))),
@@ -106,6 +136,8 @@ VALUES: list[tuple[Schedule, Rates]] = [
     (Polynomial(0.1, 100), then(np.linspace(0.1, 0, 101))),
     (Polynomial(0.1, 90, 2.0, 0.01), then(0.01 + 0.09 * np.linspace(1, 0, 91) ** 2)),
     (Polynomial(0.1, 90, 0.5), then(0.1 * np.sqrt(np.linspace(1, 0, 91)))),
+    (Polynomial(0.1, 40, 2.0, 0.01, cycle=True), polynomial_in_keras(0.1, 40, 0.01, 2.0)),
+    (Cosine(0.1, 40, 0.01, 3.0), then(0.01 + 0.09 * half_wave(1, 0, 40) ** 3, np.full(1, 0.01))),
     (Cosine(0.1, 100), then(half_wave(0.1, 0, 100), np.zeros(1))),
     (Cosine(0.1, 33, eta_min=0.01), then(half_wave(0.1, 0.01, 33), np.full(1, 0.01))),
     (CosineRestarts(0.1, 25), then(*repeat(half_wave(0.1, 0, 25), 12))),
@@ -116,6 +148,25 @@ VALUES: list[tuple[Schedule, Rates]] = [
     (
         CosineRestarts(0.1, 1, T_mult=3),
         then(*[half_wave(0.1, 0, n) for n in (1, 3, 9, 27, 81, 243)]),
+    ),
+    (
+        CosineRestarts(0.1, 10, T_mult=2, lr_mult=0.5),
+        then(*[half_wave(0.1 / 2**k, 0, 10 * 2**k) for k in range(5)]),
+    ),
+    (
+        CosineRestarts(0.1, 7, 1.5, 0.01, 0.8),
+        values(restarts_in_keras(0.1, 7, 1.5, 0.8, 0.1), STEPS),
+    ),
+    (
+        Cyclic(0.1, 0.5, 10, 5),
+        np.tile([*np.linspace(0.1, 0.5, 11), *np.linspace(0.5, 0.1, 6)[1:-1]], 20),
+    ),
+    (
+        Cyclic(0.1, 0.5, 30, mode="triangular2"),
+        through(
+            [(30 * k, 0.1 if k % 2 == 0 else 0.1 + 0.4 / 2 ** (k // 2)) for k in range(11)],
+            smooth=False,
+        ),
     ),
     (OneCycle(0.5, 100), through([(0, 0.02), (29, 0.5), (99, 2e-6)], smooth=True)),
     (
@@ -129,6 +180,16 @@ VALUES: list[tuple[Schedule, Rates]] = [
     (
         Warmup(Exponential(0.1, 0.98), 20, start_lr=0.01),
         then(np.linspace(0.01, 0.1, 21)[:-1], products(0.1, [0.98] * STEPS)),
+    ),
+    (
+        Warmup(Constant(0.1), 20, 0.02, "cos"),
+        then(half_wave(0.02, 0.1, 20), np.full(1, 0.1)),
+    ),
+    (Warmup(Constant(0.1), 20, 0.02, "constant"), then(np.full(20, 0.02), np.full(1, 0.1))),
+    (Warmup(Constant(0.1), 20, 0.02, "exponential"), then(np.geomspace(0.02, 0.1, 21))),
+    (
+        Warmup(Exponential(0.1, 0.98), 20, overlap=True),
+        np.minimum(1, T / 20) * products(0.1, [0.98] * STEPS),
     ),
     (Warmup(Cosine(0.1, 30), 0), then(half_wave(0.1, 0, 30), np.zeros(1))),
     (
@@ -164,6 +225,7 @@ def test_a_far_step_costs_nothing_and_has_not_drifted() -> None:
     assert restarts(beginning) == 0.8
     assert 0 < restarts(beginning - 1) < 1e-12
     assert CosineRestarts(0.8, 1000)(far) == 0.8
+    assert 0 < CosineRestarts(0.8, 1, T_mult=1 + 2**-40)(far) <= 0.8
     decayed = mpmath.mpf(0.8) * mpmath.mpf(0.9999) ** 100_000
     assert Exponential(0.8, 0.9999)(100_000) == pytest.approx(float(decayed), rel=4e-16)
 
@@ -211,6 +273,30 @@ PEERS = [
         "CosineAnnealingWarmRestarts",
         {"T_0": 11, "T_mult": 2, "eta_min": 0.01},
     ),
+    Peer(
+        Warmup(Constant(0.1), 12, 0.025, "constant"),
+        0.1,
+        "ConstantLR",
+        {"factor": 0.25, "total_iters": 12},
+    ),
+    *[
+        Peer(
+            Cyclic(0.1, 0.5, up, down, mode, gamma),
+            0.1,
+            "CyclicLR",
+            {
+                "base_lr": 0.1,
+                "max_lr": 0.5,
+                "step_size_up": up,
+                "step_size_down": down,
+                "mode": mode,
+                "gamma": gamma,
+                "cycle_momentum": False,
+            },
+        )
+        for up, down in ((1, None), (20, None), (7, 30))
+        for mode, gamma in (("triangular", 1.0), ("triangular2", 1.0), ("exp_range", 0.99))
+    ],
     *[
         Peer(
             OneCycle(0.5, steps, share, anneal, 20.0, 1e3, three),
@@ -289,14 +375,30 @@ milestones = st.lists(counts, max_size=4, unique=True).map(sorted)
 falls_to_an_end = st.one_of(
     st.builds(Linear, lrs, lrs, counts),
     st.builds(Polynomial, lrs, counts, st.floats(0.01, 20), lrs),
-    st.builds(Cosine, lrs, counts, lrs),
+    st.builds(Cosine, lrs, counts, lrs, st.floats(0.1, 10)),
 )
+
 falls = st.one_of(
     st.builds(Constant, lrs),
     st.builds(Step, lrs, counts, factors),
     st.builds(MultiStep, lrs, milestones, factors),
     st.builds(Exponential, lrs, factors),
-    st.builds(InverseTime, lrs, lrs),
+    st.builds(InverseTime, lrs, lrs, counts),
+)
+floors = st.one_of(
+    st.builds(Step, lrs, counts, factors, lrs),
+    st.builds(MultiStep, lrs, milestones, factors, lrs),
+    st.builds(Exponential, lrs, factors, lrs),
+    st.builds(InverseTime, lrs, lrs, counts, lrs),
+)
+triangles = st.builds(
+    Cyclic,
+    lrs,
+    lrs,
+    counts,
+    st.none() | counts,
+    st.sampled_from(["triangular", "triangular2", "exp_range"]),
+    st.floats(0, 1),
 )
 cycles = st.builds(
     OneCycle,
@@ -309,7 +411,18 @@ cycles = st.builds(
     st.booleans(),
 )
 restarts = st.builds(CosineRestarts, lrs, counts, st.integers(1, 4), lrs)
-singles = st.one_of(falls_to_an_end, falls, cycles, restarts, st.builds(InverseSqrt, lrs, counts))
+lower_restarts = st.builds(CosineRestarts, lrs, counts, st.floats(1, 4), lrs, st.floats(0.1, 1))
+singles = st.one_of(
+    falls_to_an_end,
+    falls,
+    floors,
+    cycles,
+    triangles,
+    restarts,
+    lower_restarts,
+    st.builds(Polynomial, lrs, counts, st.floats(0.01, 20), lrs, st.just(True)),
+    st.builds(InverseSqrt, lrs, counts, lrs),
+)
 
 
 @st.composite
@@ -321,7 +434,14 @@ def sequences(draw: st.DrawFn, parts: st.SearchStrategy[Schedule]) -> Sequential
 everything = st.recursive(
     singles,
     lambda inner: st.one_of(
-        st.builds(Warmup, inner, st.integers(0, 50), lrs),
+        st.builds(
+            Warmup,
+            inner,
+            st.integers(0, 50),
+            st.floats(0.001, 10),
+            st.sampled_from(["linear", "cos", "exponential", "constant"]),
+            st.booleans(),
+        ),
         st.builds(Scaled, inner, st.floats(0, 3)),
         sequences(inner),
     ),
@@ -376,6 +496,40 @@ def test_restarts_are_exact_and_cycles_fall(schedule: CosineRestarts) -> None:
         assert (np.diff(rates) * (schedule.eta_min - schedule.lr) >= 0).all()
         begin, length = begin + length, length * schedule.T_mult
     assert schedule(begin) == schedule.lr
+
+
+@given(lower_restarts, st.integers(0, 6))
+def test_restarts_between_steps(schedule: CosineRestarts, number: int) -> None:
+    begin = schedule.T_0 * sum(schedule.T_mult**k for k in range(number))
+    top = schedule.eta_min + (schedule.lr - schedule.eta_min) * schedule.lr_mult**number
+    first = math.ceil(begin + 1e-9 * begin)
+    rates = [schedule(t) for t in range(first, first + 50)]
+    inside = [t for t in range(50) if first + t < begin + schedule.T_0 * schedule.T_mult**number]
+    low, high = sorted((top, schedule.eta_min))
+    assert all(low * (1 - 1e-12) <= rates[t] <= high * (1 + 1e-12) for t in inside)
+    wave = [
+        math.cos(math.pi * (first + t - begin) / (schedule.T_0 * schedule.T_mult**number))
+        for t in inside
+    ]
+    expected = [schedule.eta_min + (top - schedule.eta_min) * (1 + w) / 2 for w in wave]
+    np.testing.assert_allclose(rates[: len(inside)], expected, rtol=1e-9, atol=1e-12)
+
+
+@given(floors, steps)
+def test_no_rate_is_below_the_least(schedule: Any, t: int) -> None:
+    unbounded = replace(schedule, min_lr=0.0)
+    assert schedule(t) == max(schedule.min_lr, unbounded(t))
+
+
+@given(triangles)
+def test_a_cyclic_rate_stays_between_its_ends_and_meets_them(schedule: Cyclic) -> None:
+    up, down = schedule.step_size_up, schedule.step_size_down or schedule.step_size_up
+    rates = values(schedule, 2 * (up + down) + 1)
+    low, high = sorted((schedule.base_lr, schedule.max_lr))
+    assert ((low <= rates) & (rates <= high)).all()
+    assert (rates[:: up + down] == schedule.base_lr).all()
+    if schedule.mode != "exp_range":
+        assert rates[up] == schedule.max_lr
 
 
 @given(cycles)
@@ -448,7 +602,7 @@ def test_nothing_can_be_set(schedule: Schedule) -> None:
 @every_schedule
 def test_other_arguments_make_another_schedule(schedule: Schedule) -> None:
     parts = [FLAT] * len(getattr(schedule, "schedules", []))
-    others = {"lr": 7.0, "max_lr": 7.0, "schedule": FLAT, "schedules": parts}
+    others = {"lr": 7.0, "max_lr": 7.0, "base_lr": 7.0, "schedule": FLAT, "schedules": parts}
     first = fields(schedule)[0].name
     assert replace(schedule, **{first: others[first]}) != schedule
     assert replace(schedule) == schedule
@@ -656,7 +810,33 @@ NEGATIVE, NOT_FINITE = "must not be negative, got -1.0", "must be finite, got "
         (lambda: CosineRestarts(-1, 10), ValueError, f"lr {NEGATIVE}"),
         (lambda: CosineRestarts(1, 0), ValueError, "T_0 must be at least 1, got 0"),
         (lambda: CosineRestarts(1, 10, 0), ValueError, "T_mult must be at least 1, got 0"),
-        (lambda: CosineRestarts(1, 10, 1.5), TypeError, "T_mult must be an int, got float"),
+        (lambda: CosineRestarts(1, 10, NAN), ValueError, f"T_mult {NOT_FINITE}nan"),
+        (lambda: CosineRestarts(1, 10, "2"), TypeError, "T_mult must be a real number, got str"),
+        (lambda: CosineRestarts(1, 10, lr_mult=0), ValueError, "lr_mult must be positive, got 0.0"),
+        (
+            lambda: CosineRestarts(1, 10, 2, 1.5, 2),
+            ValueError,
+            "eta_min must be at most lr where lr_mult is above 1, got 1.5",
+        ),
+        (lambda: Cyclic(-1, 1, 5), ValueError, f"base_lr {NEGATIVE}"),
+        (lambda: Cyclic(0, -1, 5), ValueError, f"max_lr {NEGATIVE}"),
+        (lambda: Cyclic(0, 1, 0), ValueError, "step_size_up must be at least 1, got 0"),
+        (lambda: Cyclic(0, 1, 5, 0), ValueError, "step_size_down must be at least 1, got 0"),
+        (lambda: Cyclic(0, 1, 5, mode="square"), ValueError, "mode must be 'triangular', 'trian"),
+        (lambda: Cyclic(0, 1, 5, gamma=2), ValueError, r"gamma must be in \[0, 1\], got 2.0"),
+        (lambda: Step(1, 30, min_lr=-1), ValueError, f"min_lr {NEGATIVE}"),
+        (lambda: MultiStep(1, [3], min_lr=-1), ValueError, f"min_lr {NEGATIVE}"),
+        (lambda: Exponential(1, 0.9, -1), ValueError, f"min_lr {NEGATIVE}"),
+        (lambda: InverseTime(1, 1, 0), ValueError, "step_size must be at least 1, got 0"),
+        (lambda: InverseTime(1, 1, 2, -1), ValueError, f"min_lr {NEGATIVE}"),
+        (lambda: InverseSqrt(1, 1, -1), ValueError, f"min_lr {NEGATIVE}"),
+        (lambda: Cosine(1, 10, exponent=0), ValueError, "exponent must be positive, got 0.0"),
+        (lambda: Warmup(FLAT, 5, curve="square"), ValueError, "curve must be 'cos', 'linear', "),
+        (
+            lambda: Warmup(FLAT, 5, curve="exponential"),
+            ValueError,
+            "start_lr must be positive for an exponential warm-up, got 0.0",
+        ),
         (lambda: CosineRestarts(1, 10, 1, -1), ValueError, f"eta_min {NEGATIVE}"),
         (lambda: OneCycle(-1, 10), ValueError, f"max_lr {NEGATIVE}"),
         (lambda: OneCycle(1, 0), ValueError, "total_steps must be at least 1, got 0"),
@@ -737,6 +917,8 @@ def test_a_rate_beyond_all_floats() -> None:
     for schedule in (Exponential(1.0, 2.0), Step(1.0, 1, 2.0), MultiStep(1.0, range(1, 5000), 2.0)):
         with pytest.raises(OverflowError, match="gamma must be smaller"):
             schedule(5000)
+    with pytest.raises(OverflowError, match="lr_mult must be smaller"):
+        CosineRestarts(1.0, 1, lr_mult=2.0)(5000)
 
 
 # ---- the page and its picture ----

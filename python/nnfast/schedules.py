@@ -39,6 +39,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "CosineRestarts",
+    "Cyclic",
     "Exponential",
     "InverseSqrt",
     "InverseTime",
@@ -72,6 +73,10 @@ def _count(value: Any, name: str) -> int:
 
 def _count_or_0(value: Any, name: str) -> int:
     return _checks.integer_from(value, 0, name)
+
+
+def _count_or_none(value: Any, name: str) -> int | None:
+    return None if value is None else _count(value, name)
 
 
 def _share(value: Any, name: str) -> float:
@@ -111,6 +116,14 @@ def _milestones(value: Any, name: str) -> tuple[int, ...]:
     return steps
 
 
+def _multiple(value: Any, name: str) -> float:
+    """At least 1; an int where it is whole, so that cycles are counted in integers."""
+    multiple = _checks.finite(value, name)
+    if multiple < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(multiple) if multiple.is_integer() else multiple
+
+
 def _one_of(*choices: str) -> Callable[[Any, str], str]:
     def check(value: Any, name: str) -> str:
         return _checks.one_of(value, choices, name)
@@ -125,6 +138,7 @@ _COUNT_OR_0 = {"check": _count_or_0}
 _SHARE = {"check": _share}
 _REDUCTION = {"check": _checks.unit_interval}
 _MILESTONES = {"check": _milestones}
+_FLAG = {"check": lambda value, name: bool(value)}
 _FUNCTION = {"check": _function}
 _FUNCTIONS = {"check": _functions}
 
@@ -153,21 +167,36 @@ def _line(start: float, end: float, step: float, n: float) -> float:
     return _between(start, end, step / n, (n - step) / n)
 
 
-def _cosine(start: float, end: float, step: float, n: float) -> float:
+def _cosine(start: float, end: float, step: float, n: float, exponent: float = 1.0) -> float:
     """Half a wave of n steps. As squares, where 1 - cos and 1 + cos would cancel near the ends."""
     done, left = (math.sin(math.pi / 2 * (part / n)) ** 2 for part in (step, n - step))
+    if exponent != 1:
+        left = math.pow(left, exponent)
+        done = 1 - left
     return _between(start, end, done, left)
 
 
+def _geometric(start: float, end: float, step: float, n: float) -> float:
+    """A factor a step, n times."""
+    return start * (end / start) ** (step / n)
+
+
+def _flat(start: float, end: float, step: float, n: float) -> float:
+    return start
+
+
 _CURVES = {"cos": _cosine, "linear": _line}
+_WARMUPS = {**_CURVES, "exponential": _geometric, "constant": _flat}
 
 
-def _compounded(lr: float, gamma: float, n: int) -> float:
+def _compounded(lr: float, gamma: float, n: int, name: str = "gamma") -> float:
     """lr gamma^n."""
     try:
         return lr * gamma**n
     except OverflowError:
-        raise OverflowError(f"gamma must be smaller: gamma**{n} is too large for {gamma}") from None
+        raise OverflowError(
+            f"{name} must be smaller: {name}**{n} is too large for {gamma}"
+        ) from None
 
 
 def _rate(schedule: FunctionOfStep, step: int) -> float:
@@ -251,7 +280,7 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """A fall by a factor every so many steps: ``lr * gamma ** (step // step_size)``.
+    """A fall by a factor every so many steps: ``max(min_lr, lr * gamma ** (step // step_size))``.
 
     Parameters
     ----------
@@ -260,13 +289,15 @@ class Step(Schedule):
         Steps from fall to fall.
     gamma : float, default 0.1
         Positive.
+    min_lr : float, default 0
+        The least rate.
 
     Raises
     ------
     TypeError
-        If lr or gamma is not a real number, or step_size not an integer.
+        If a rate or gamma is not a real number, or step_size not an integer.
     ValueError
-        If lr is negative, gamma or step_size not positive, or one of them not finite.
+        If a rate is negative, gamma or step_size not positive, or one of them not finite.
 
     Examples
     --------
@@ -279,14 +310,15 @@ class Step(Schedule):
     lr: float = field(metadata=_RATE)
     step_size: int = field(metadata=_COUNT)
     gamma: float = field(default=0.1, metadata=_ABOVE_0)
+    min_lr: float = field(default=0.0, metadata=_RATE)
 
     def _at(self, step: int) -> float:
-        return _compounded(self.lr, self.gamma, step // self.step_size)
+        return max(self.min_lr, _compounded(self.lr, self.gamma, step // self.step_size))
 
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """A fall by a factor at every milestone: ``lr * gamma ** (number of milestones <= step)``.
+    """A fall by a factor at every milestone: ``max(min_lr, lr * gamma ** (number of milestones <= step))``.
 
     Parameters
     ----------
@@ -295,13 +327,15 @@ class MultiStep(Schedule):
         The first steps of the lower rates; positive, increasing.
     gamma : float, default 0.1
         Positive.
+    min_lr : float, default 0
+        The least rate.
 
     Raises
     ------
     TypeError
-        If lr or gamma is not a real number, or milestones not a sequence of integers.
+        If a rate or gamma is not a real number, or milestones not a sequence of integers.
     ValueError
-        If lr is negative, gamma or a milestone not positive, a number not finite, or milestones do not increase.
+        If a rate is negative, gamma or a milestone not positive, a number not finite, or milestones do not increase.
 
     Examples
     --------
@@ -314,27 +348,32 @@ class MultiStep(Schedule):
     lr: float = field(metadata=_RATE)
     milestones: Sequence[int] = field(metadata=_MILESTONES)
     gamma: float = field(default=0.1, metadata=_ABOVE_0)
+    min_lr: float = field(default=0.0, metadata=_RATE)
 
     def _at(self, step: int) -> float:
-        return _compounded(self.lr, self.gamma, bisect_right(self.milestones, step))
+        return max(
+            self.min_lr, _compounded(self.lr, self.gamma, bisect_right(self.milestones, step))
+        )
 
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """A fall by a factor at every step: ``lr * gamma ** step``. Above 1 it climbs, to search the range of rates.
+    """A fall by a factor at every step: ``max(min_lr, lr * gamma ** step)``.
 
     Parameters
     ----------
     lr : float
     gamma : float
-        Positive.
+        Positive. Above 1 the rate climbs, to search the range of rates.
+    min_lr : float, default 0
+        The least rate.
 
     Raises
     ------
     TypeError
         If a number is not real.
     ValueError
-        If lr is negative, gamma not positive, or one of them not finite.
+        If a rate is negative, gamma not positive, or one of them not finite.
     OverflowError
         When called, if the rate has climbed beyond all floats.
 
@@ -348,27 +387,32 @@ class Exponential(Schedule):
 
     lr: float = field(metadata=_RATE)
     gamma: float = field(metadata=_ABOVE_0)
+    min_lr: float = field(default=0.0, metadata=_RATE)
 
     def _at(self, step: int) -> float:
-        return _compounded(self.lr, self.gamma, step)
+        return max(self.min_lr, _compounded(self.lr, self.gamma, step))
 
 
 @dataclass(frozen=True)
 class InverseTime(Schedule):
-    """1/t decay: ``lr / (1 + decay * step)``.
+    """1/t decay: ``max(min_lr, lr / (1 + decay * (step // step_size)))``.
 
     Parameters
     ----------
     lr : float
     decay : float
-        Not negative; after 1 / decay steps the rate is half of lr.
+        Not negative; after 1 / decay falls the rate is half of lr.
+    step_size : int, default 1
+        Steps from fall to fall.
+    min_lr : float, default 0
+        The least rate.
 
     Raises
     ------
     TypeError
-        If a number is not real.
+        If a number is not real, or step_size not an integer.
     ValueError
-        If a number is negative or not finite.
+        If a number is negative or not finite, or step_size not positive.
 
     References
     ----------
@@ -384,9 +428,11 @@ class InverseTime(Schedule):
 
     lr: float = field(metadata=_RATE)
     decay: float = field(metadata=_FACTOR)
+    step_size: int = field(default=1, metadata=_COUNT)
+    min_lr: float = field(default=0.0, metadata=_RATE)
 
     def _at(self, step: int) -> float:
-        return self.lr / (1 + self.decay * step)
+        return max(self.min_lr, self.lr / (1 + self.decay * (step // self.step_size)))
 
 
 @dataclass(frozen=True)
@@ -402,13 +448,15 @@ class InverseSqrt(Schedule):
         The highest rate, that of step warmup_steps - 1.
     warmup_steps : int
         At least 1, which is no warm-up.
+    min_lr : float, default 0
+        The least rate after the warm-up.
 
     Raises
     ------
     TypeError
-        If lr is not a real number, or warmup_steps not an integer.
+        If a rate is not a real number, or warmup_steps not an integer.
     ValueError
-        If lr is negative or not finite, or warmup_steps not positive.
+        If a rate is negative or not finite, or warmup_steps not positive.
 
     References
     ----------
@@ -424,10 +472,13 @@ class InverseSqrt(Schedule):
 
     lr: float = field(metadata=_RATE)
     warmup_steps: int = field(metadata=_COUNT)
+    min_lr: float = field(default=0.0, metadata=_RATE)
 
     def _at(self, step: int) -> float:
         t = step + 1
-        return self.lr * min(t / self.warmup_steps, math.sqrt(self.warmup_steps / t))
+        if t < self.warmup_steps:
+            return self.lr * (t / self.warmup_steps)
+        return max(self.min_lr, self.lr * math.sqrt(self.warmup_steps / t))
 
 
 @dataclass(frozen=True)
@@ -476,6 +527,8 @@ class Polynomial(Schedule):
     power : float, default 1
         Positive: 1 is a line, above 1 the fall is steep first, below 1 last.
     end_lr : float, default 0
+    cycle : bool, default False
+        Instead of ending go back up, to where a fall of twice, three times, ... total_iters would be.
 
     Raises
     ------
@@ -501,15 +554,18 @@ class Polynomial(Schedule):
     total_iters: int = field(metadata=_COUNT)
     power: float = field(default=1.0, metadata=_ABOVE_0)
     end_lr: float = field(default=0.0, metadata=_RATE)
+    cycle: bool = field(default=False, metadata=_FLAG)
 
     def _at(self, step: int) -> float:
-        left = ((self.total_iters - min(step, self.total_iters)) / self.total_iters) ** self.power
+        falls = -(-step // self.total_iters) if self.cycle and step else 1
+        n = falls * self.total_iters
+        left = ((n - min(step, n)) / n) ** self.power
         return _between(self.lr, self.end_lr, 1 - left, left)
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine wave: ``eta_min + (lr - eta_min) * (1 + cos(pi * step / T_max)) / 2``, then eta_min.
+    """Half a cosine wave: ``eta_min + (lr - eta_min) * ((1 + cos(pi * step / T_max)) / 2) ** exponent``, then eta_min.
 
     PyTorch's CosineAnnealingLR climbs again after T_max; this one stays at eta_min. CosineRestarts starts anew.
 
@@ -519,13 +575,15 @@ class Cosine(Schedule):
     T_max : int
         The first step that has eta_min.
     eta_min : float, default 0
+    exponent : float, default 1
+        Positive; above 1 the rate falls earlier.
 
     Raises
     ------
     TypeError
-        If a rate is not a real number, or T_max not an integer.
+        If a rate or exponent is not a real number, or T_max not an integer.
     ValueError
-        If a rate is negative or not finite, or T_max not positive.
+        If a rate is negative, exponent or T_max not positive, or one of them not finite.
 
     References
     ----------
@@ -542,33 +600,40 @@ class Cosine(Schedule):
     lr: float = field(metadata=_RATE)
     T_max: int = field(metadata=_COUNT)
     eta_min: float = field(default=0.0, metadata=_RATE)
+    exponent: float = field(default=1.0, metadata=_ABOVE_0)
 
     def _at(self, step: int) -> float:
-        return _cosine(self.lr, self.eta_min, min(step, self.T_max), self.T_max)
+        return _cosine(self.lr, self.eta_min, min(step, self.T_max), self.T_max, self.exponent)
 
 
 @dataclass(frozen=True)
 class CosineRestarts(Schedule):
-    """Cosine again and again, every cycle T_mult times as long as the one before.
+    """Cosine again and again, every cycle T_mult times as long as the one before, and lr_mult times as high.
 
-    ``eta_min + (lr - eta_min) * (1 + cos(pi * T_cur / T_i)) / 2``, where T_cur counts the steps of a cycle and T_i, its
-    length, is T_0 at first. The step after a cycle's last has lr again; eta_min is approached and never reached.
+    ``eta_min + (lr - eta_min) * lr_mult ** i * (1 + cos(pi * T_cur / T_i)) / 2``, where i counts the cycles and T_cur
+    the steps of a cycle, whose length T_i is ``T_0 * T_mult ** i``. The first cycle starts from lr; eta_min is
+    approached and never reached.
 
     Parameters
     ----------
     lr : float
     T_0 : int
         Steps of the first cycle.
-    T_mult : int, default 1
-        At least 1. A cycle is a whole number of steps, so this is one too, as in PyTorch.
+    T_mult : float, default 1
+        At least 1. Where it is not whole (in PyTorch it has to be), cycles begin between steps.
     eta_min : float, default 0
+    lr_mult : float, default 1
+        Positive. (Keras's m_mul.)
 
     Raises
     ------
     TypeError
-        If a rate is not a real number, or T_0 or T_mult not an integer.
+        If a number is not real, or T_0 not an integer.
     ValueError
-        If a rate is negative or not finite, or T_0 or T_mult not positive.
+        If a rate is negative, T_0 or lr_mult not positive, T_mult below 1, a number not finite, or eta_min above lr
+        while lr_mult is above 1.
+    OverflowError
+        When called, if the rate has climbed beyond all floats.
 
     References
     ----------
@@ -584,21 +649,102 @@ class CosineRestarts(Schedule):
 
     lr: float = field(metadata=_RATE)
     T_0: int = field(metadata=_COUNT)
-    T_mult: int = field(default=1, metadata=_COUNT)
+    T_mult: float = field(default=1, metadata={"check": _multiple})
     eta_min: float = field(default=0.0, metadata=_RATE)
+    lr_mult: float = field(default=1.0, metadata=_ABOVE_0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lr_mult > 1 and self.eta_min > self.lr:
+            raise ValueError(
+                f"eta_min must be at most lr where lr_mult is above 1, got {self.eta_min}"
+            )
 
     def _at(self, step: int) -> float:
-        return _cosine(self.lr, self.eta_min, *self._cycle(step))
+        number, begin, length = self._cycle(step)
+        lr = self.lr
+        if self.lr_mult != 1:
+            lr = self.eta_min + _compounded(lr - self.eta_min, self.lr_mult, number, "lr_mult")
+        return _cosine(lr, self.eta_min, step - begin, length)
 
-    def _cycle(self, step: int) -> tuple[int, int]:
-        """The step within its cycle, and the cycle's length; in integers, where a logarithm would round."""
+    def _cycle(self, step: int) -> tuple[int, float, float]:
+        """The number of a step's cycle, where it begins, and its length."""
         if self.T_mult == 1:
-            return step % self.T_0, self.T_0
-        length = self.T_0
-        while step >= length:
-            step -= length
-            length *= self.T_mult
-        return step, length
+            number = step // self.T_0
+            return number, number * self.T_0, self.T_0
+        number = int(math.log1p(step / self.T_0 * (self.T_mult - 1)) / math.log(self.T_mult))
+        # The logarithms round.
+        while self._begin(number) > step:
+            number -= 1
+        while self._begin(number + 1) <= step:
+            number += 1
+        return number, self._begin(number), self.T_0 * self.T_mult**number
+
+    def _begin(self, number: int) -> float:
+        if isinstance(self.T_mult, int):
+            return self.T_0 * ((self.T_mult**number - 1) // (self.T_mult - 1))
+        return self.T_0 * (math.expm1(number * math.log(self.T_mult)) / (self.T_mult - 1))
+
+
+@dataclass(frozen=True)
+class Cyclic(Schedule):
+    """Up in a line and down again, cycle after cycle, from base_lr to max_lr.
+
+    A cycle takes step_size_up steps up to ``base_lr + (max_lr - base_lr) * scale`` and step_size_down steps down.
+
+    Parameters
+    ----------
+    base_lr, max_lr : float
+        Either may be the higher.
+    step_size_up : int
+    step_size_down : int, optional
+        By default step_size_up.
+    mode : "triangular", "triangular2" or "exp_range", default "triangular"
+        scale is 1; half as much in every cycle; or ``gamma ** step``.
+    gamma : float in [0, 1], default 1
+        Of "exp_range".
+
+    Raises
+    ------
+    TypeError
+        If a rate or gamma is not a real number, or a number of steps not an integer.
+    ValueError
+        If a rate is negative or not finite, a number of steps not positive, gamma not in [0, 1], or mode unknown.
+
+    References
+    ----------
+    Smith, "Cyclical learning rates for training neural networks", 2017.
+
+    Examples
+    --------
+    >>> import nnfast as nf
+    >>> schedule = nf.schedules.Cyclic(0.25, 0.75, step_size_up=4, step_size_down=2)
+    >>> [schedule(step) for step in (0, 2, 4, 5, 6)]
+    [0.25, 0.5, 0.75, 0.5, 0.25]
+    """
+
+    base_lr: float = field(metadata=_RATE)
+    max_lr: float = field(metadata=_RATE)
+    step_size_up: int = field(metadata=_COUNT)
+    step_size_down: int | None = field(default=None, metadata={"check": _count_or_none})
+    mode: str = field(
+        default="triangular", metadata={"check": _one_of("triangular", "triangular2", "exp_range")}
+    )
+    gamma: float = field(default=1.0, metadata=_SHARE)
+
+    def _at(self, step: int) -> float:
+        up = self.step_size_up
+        down = self.step_size_down or up
+        cycle, place = divmod(step, up + down)
+        scale = {
+            "triangular": 1.0,
+            "triangular2": math.pow(0.5, cycle),
+            "exp_range": math.pow(self.gamma, step),
+        }[self.mode]
+        highest = _between(self.base_lr, self.max_lr, scale, 1 - scale)
+        if place <= up:
+            return _line(self.base_lr, highest, place, up)
+        return _line(highest, self.base_lr, place - up, down)
 
 
 @dataclass(frozen=True)
@@ -651,7 +797,7 @@ class OneCycle(Schedule):
     anneal_strategy: str = field(default="cos", metadata={"check": _one_of(*_CURVES)})
     div_factor: float = field(default=25.0, metadata=_ABOVE_0)
     final_div_factor: float = field(default=1e4, metadata=_ABOVE_0)
-    three_phase: bool = field(default=False, metadata={"check": lambda value, name: bool(value)})
+    three_phase: bool = field(default=False, metadata=_FLAG)
 
     def _at(self, step: int) -> float:
         step = min(step, self.total_steps - 1)
@@ -690,6 +836,12 @@ class Warmup(Schedule):
         The step that is the schedule's step 0. 0 is no warm-up.
     start_lr : float, default 0
         The rate of step 0, which changes nothing where it is 0.
+    curve : "linear", "cos", "exponential" or "constant", default "linear"
+        How it rises: in a line, in half a cosine wave, by a factor a step (from a positive start_lr), or at once, after
+        the warm-up.
+    overlap : bool, default False
+        The schedule runs from step 0, below the warm-up, which leads to ``schedule(step)`` and ends in
+        ``schedule(warmup_steps)``.
 
     Raises
     ------
@@ -697,7 +849,7 @@ class Warmup(Schedule):
         If schedule cannot be called, warmup_steps is not an integer, or start_lr not a real number; when called, if the
         schedule returns no number.
     ValueError
-        If warmup_steps is negative, or start_lr negative or not finite.
+        If warmup_steps is negative, start_lr negative or not finite, 0 for "exponential", or curve unknown.
 
     References
     ----------
@@ -714,11 +866,20 @@ class Warmup(Schedule):
     schedule: FunctionOfStep = field(metadata=_FUNCTION)
     warmup_steps: int = field(metadata=_COUNT_OR_0)
     start_lr: float = field(default=0.0, metadata=_RATE)
+    curve: str = field(default="linear", metadata={"check": _one_of(*_WARMUPS)})
+    overlap: bool = field(default=False, metadata=_FLAG)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curve == "exponential" and self.start_lr == 0:
+            raise ValueError("start_lr must be positive for an exponential warm-up, got 0.0")
 
     def _at(self, step: int) -> float:
+        begin = 0 if self.overlap else self.warmup_steps
+        target = _rate(self.schedule, max(0, step - begin))
         if step >= self.warmup_steps:
-            return _rate(self.schedule, step - self.warmup_steps)
-        return _line(self.start_lr, _rate(self.schedule, 0), step, self.warmup_steps)
+            return target
+        return _WARMUPS[self.curve](self.start_lr, target, step, self.warmup_steps)
 
 
 @dataclass(frozen=True)
@@ -1012,13 +1173,14 @@ EXAMPLES: tuple[Schedule, ...] = (
     Constant(1.0),
     Step(1.0, 30, gamma=0.5),
     MultiStep(1.0, [20, 70], gamma=0.3),
-    Exponential(1.0, 0.96),
+    Exponential(1.0, 0.96, min_lr=0.1),
     InverseTime(1.0, 0.05),
     InverseSqrt(1.0, 15),
     Linear(1.0, 0.2, 100),
     Polynomial(1.0, 100, power=2.0),
     Cosine(1.0, 100),
     CosineRestarts(1.0, 16, T_mult=2),
+    Cyclic(0.1, 1.0, 20, mode="triangular2"),
     OneCycle(1.0, 100),
     Warmup(Cosine(1.0, 80), 20),
     Sequential([Constant(1.0), Linear(1.0, 0.1, 40), Constant(0.05)], [40, 90]),
@@ -1043,8 +1205,8 @@ def save_picture(path: str, steps: int = 120) -> None:
     plateau = ReduceOnPlateau(1.0, factor=0.5, patience=10)
     curves["ReduceOnPlateau"] = np.array([plateau.update(loss) for loss in metric])
 
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    axes = figure.subplots(3, 5, sharex=True, sharey=True).ravel()
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(4, 4, sharex=True, sharey=True).ravel()
     for plot, (name, rates) in zip(axes, curves.items(), strict=True):
         plot.plot(rates, drawstyle="steps-post")
         plot.set_title(name)

@@ -199,6 +199,9 @@ ELEMENT_LOSSES = (
     "huber_loss",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy",
+    "log_cosh_loss",
+    "poisson_nll_loss",
+    "kl_div",
 )
 CLASS_LOSSES = ("softmax_cross_entropy", "cross_entropy", "svm_loss")
 

@@ -233,7 +233,10 @@ def of_losses() -> dict[str, Case]:
 
         return call
 
-    elements = ("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+    elements = (
+        *("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div"),
+        *("log_cosh_loss", "poisson_nll_loss", "poisson_nll_loss_of_rates"),
+    )
     return {
         **{name: of_elements(name) for name in (*elements, "binary_cross_entropy")},
         "cross_entropy": of_rows(False),

@@ -87,6 +87,25 @@ def binary_cross_entropy_with_logits(x: Array, t: Array) -> tuple[Array, Array]:
     return loss.mean(), (1 / (1 + np.exp(-x)) - t) / x.size
 
 
+def log_cosh_loss(x: Array, t: Array) -> tuple[Array, Array]:
+    d = x - t
+    return np.log(np.cosh(d)).mean(), np.tanh(d) / d.size
+
+
+def poisson_nll_loss(x: Array, t: Array) -> tuple[Array, Array]:
+    rate = np.exp(x)
+    return (rate - t * x).mean(), (rate - t) / x.size
+
+
+def log_probabilities(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Logarithms of probabilities, and probabilities."""
+    return {"x": np.log(rng.uniform(0.01, 1, n)), "t": rng.uniform(0.01, 1, n)}
+
+
+def kl_div(x: Array, t: Array) -> tuple[Array, Array]:
+    return (t * (np.log(t) - x)).mean(), -t / t.size
+
+
 def forms_of(function: Callable[..., tuple[float, Array]]) -> Callable[..., Forms]:
     def forms(**arrays: Array) -> Forms:
         first, second = arrays.values()
@@ -110,5 +129,8 @@ CASES = [
         (binary_cross_entropy_with_logits, normal("x", "t")),
         (cross_entropy, probabilities),
         (binary_cross_entropy, binary_probabilities),
+        (log_cosh_loss, normal("x", "t")),
+        (poisson_nll_loss, normal("x", "t")),
+        (kl_div, log_probabilities),
     )
 ]

@@ -220,6 +220,8 @@ def _losses() -> dict[str, Call]:
     )
     for name in ("binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss"):
         calls[name] = Call(getattr(nf, name), {"predictions": X, "targets": X[::-1].copy()})
+    for name in ("log_cosh_loss", "poisson_nll_loss", "kl_div"):
+        calls[name] = Call(getattr(nf, name), {"predictions": X, "targets": p[::-1].copy()})
     return calls
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -321,6 +322,12 @@ def element_losses(name: str, x: Array, t: Array) -> tuple[Array, Array]:
     if name == "binary_cross_entropy_with_logits":
         s = 1 / (1 + np.exp(-x))
         return np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))), s - t
+    if name == "log_cosh_loss":
+        return np.log1p(2 * np.sinh(size / 2) ** 2), np.tanh(d)
+    if name == "poisson_nll_loss":
+        return np.exp(x) - t * x, np.exp(x) - t
+    if name == "kl_div":
+        return t * (np.log(t) - x), -t
     return (d * d, 2 * d) if name == "mse_loss" else (size, np.sign(d))
 
 
@@ -329,6 +336,9 @@ SINGLE = {
     "l1_loss": {},
     "huber_loss": {"delta": 0.75},
     "binary_cross_entropy_with_logits": {},
+    "log_cosh_loss": {},
+    "poisson_nll_loss": {},
+    "kl_div": {},
 }
 every_single = pytest.mark.parametrize("name", SINGLE)
 
@@ -337,6 +347,8 @@ def inputs(name: str, shape: tuple[int, ...], dtype: type, seed: int = 0) -> tup
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 2, shape)
     t = rng.integers(0, 2, shape) if name.startswith("binary") else rng.normal(0, 2, shape)
+    if name in ("poisson_nll_loss", "kl_div"):
+        t = np.abs(t)
     return x.astype(dtype), t.astype(dtype)
 
 
@@ -351,7 +363,10 @@ def test_losses_of_elements(
     loss, dx = getattr(nf, name)(x, t, **SINGLE[name])
     values, slopes = element_losses(name, x, t)
     eps = float(np.finfo(dtype).eps)
-    assert loss == pytest.approx(float(values.mean()), rel=4 * eps)
+    # Where the terms of a loss have both signs, what is lost is relative to their size.
+    assert loss == pytest.approx(
+        float(values.mean()), rel=4 * eps, abs=4 * eps * float(np.abs(values).mean())
+    )
     np.testing.assert_allclose(
         dx, (slopes / x.size).astype(float), rtol=4 * eps, atol=2 * eps / x.size
     )
@@ -384,6 +399,50 @@ def test_gradients_of_elements_numerically(name: str) -> None:
     assert_gradient(dx, lambda v: function(v, t, **SINGLE[name])[0], x)
 
 
+@both_dtypes
+def test_log_cosh_is_exact_next_to_0_and_far_away(isa: str, dtype: type) -> None:
+    eps = float(np.finfo(dtype).eps)
+    for d in (1e-12, 1e-3, 0.1, 0.599, 0.601, 1.0, 5.0, 40.0, 1e6):
+        x = dtype(d)
+        loss, slope = nf.log_cosh_loss([x], np.zeros(1, dtype))
+        with mpmath.workdps(40):
+            exact = (
+                mpmath.log(mpmath.cosh(mpmath.mpf(float(x))))
+                if d < 1e4
+                else float(x) - mpmath.log(2)
+            )
+        assert loss == pytest.approx(float(exact), rel=4 * eps)
+        assert slope[0] == pytest.approx(np.tanh(float(x)), rel=2 * eps)
+
+
+@both_dtypes
+def test_rates_and_counts(isa: str, dtype: type) -> None:
+    eps = float(np.finfo(dtype).eps)
+    rates, counts = np.array([0.0, 0.5, 3.0, 1e20], dtype), np.array([0.0, 2.0, 0.0, 1e20], dtype)
+    each, slopes = nf.poisson_nll_loss(rates, counts, log_input=False, eps=1e-3, reduction="none")
+    x, t = rates.astype(np.longdouble), counts.astype(np.longdouble)
+    np.testing.assert_allclose(each, (x - t * np.log(x + 1e-3)).astype(float), rtol=8 * eps)
+    np.testing.assert_allclose(slopes, (1 - t / (x + 1e-3)).astype(float), rtol=8 * eps, atol=eps)
+    # Nobody came, and nobody was expected; a rate below 0 is none.
+    assert nf.poisson_nll_loss(np.array([-np.inf], dtype), np.zeros(1, dtype))[0] == 0
+    with np.errstate(all="raise"):
+        assert np.isnan(nf.poisson_nll_loss(np.array([-1.0], dtype), [1.0], log_input=False)[0])
+
+
+@both_dtypes
+def test_what_has_no_probability_has_no_divergence(isa: str, dtype: type) -> None:
+    smallest = np.finfo(dtype).smallest_subnormal
+    x = np.array([-np.inf, -1.0, -2.0, 0.0], dtype)
+    t = np.array([0.0, smallest, 0.5, -0.5], dtype)
+    with np.errstate(all="raise"):
+        each, slopes = nf.kl_div(x, t, reduction="none")
+    assert each[0] == 0
+    assert each[1] == pytest.approx(float(t[1]) * (np.log(float(t[1])) + 1), rel=1e-5)
+    assert each[2] == pytest.approx(0.5 * (np.log(0.5) + 2), rel=1e-6)
+    assert np.isnan(each[3])
+    np.testing.assert_array_equal(slopes, -t)
+
+
 def test_binary_tails() -> None:
     x = np.array([1000.0, -1000.0, 40.0, -40.0])
     with np.errstate(all="raise"):
@@ -401,6 +460,8 @@ def test_binary_tails() -> None:
         (lambda: nf.l1_loss([], []), ValueError, "predictions must not be empty"),
         (lambda: nf.huber_loss([1.0], [1.0], delta=0), ValueError, "delta must be positive"),
         (lambda: nf.huber_loss([1.0], [1.0], delta="x"), TypeError, "delta must be a real"),
+        (lambda: nf.poisson_nll_loss([1.0], [1.0], eps=0), ValueError, "eps must be positive"),
+        (lambda: nf.kl_div([1.0], [1.0, 2.0]), ValueError, "targets must have the shape of"),
         (lambda: nf.mse_loss(Z, Z, out=FROZEN), ValueError, "out must be writeable"),
         (lambda: nf.mse_loss(Z, Z, out=Z.astype("f")), TypeError, "out must have dtype float64"),
         (lambda: nf.svm_loss(Z, [0, 1, 4]), ValueError, r"labels must be .* \[0, 4\), got 4"),

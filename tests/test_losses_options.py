@@ -25,6 +25,9 @@ OF_ELEMENTS = (
     "huber_loss",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy",
+    "log_cosh_loss",
+    "poisson_nll_loss",
+    "kl_div",
 )
 seeds = st.integers(0, 2**32)
 
@@ -202,6 +205,12 @@ def element(name: str, x: Array, t: Array, pos_weight: Array) -> tuple[Array, Ar
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
         return -t * logs[0] - (1 - t) * logs[1], d / np.maximum(x * (1 - x), 1e-12)
+    if name == "log_cosh_loss":
+        return np.log1p(2 * np.sinh(np.abs(d) / 2) ** 2), np.tanh(d)
+    if name == "poisson_nll_loss":
+        return np.exp(x) - t * x, np.exp(x) - t
+    if name == "kl_div":
+        return t * (np.log(t) - x), -t
     s = 1 / (1 + np.exp(-x))
     common = np.log1p(np.exp(-np.abs(x)))
     loss = pos_weight * t * (np.maximum(-x, 0) + common) + (1 - t) * (np.maximum(x, 0) + common)
@@ -215,6 +224,8 @@ def element_case(name: str, shape: tuple[int, ...], dtype: type, seed: int) -> t
         t = rng.integers(0, 3, shape) / 2
     if name == "binary_cross_entropy":
         x = np.clip(rng.random(shape) * 1.1 - 0.05, 0, 1)
+    if name in ("poisson_nll_loss", "kl_div"):
+        t = np.abs(t)
     return x.astype(dtype), t.astype(dtype)
 
 
@@ -381,6 +392,10 @@ def test_infinite_logits(dtype: type, out: bool) -> None:
         ("l1_loss", -INF, 0, INF, -1),
         ("huber_loss", INF, 0, INF, 1),
         ("huber_loss", 0, INF, INF, -1),
+        ("log_cosh_loss", -INF, 0, INF, -1),
+        ("poisson_nll_loss", INF, 0, INF, INF),
+        ("poisson_nll_loss", -INF, 2, INF, -2),
+        ("kl_div", -INF, 0.5, INF, -0.5),
     ]
     for name, x, t, loss, slope in cases:
         for options in ({}, {"sample_weight": [1.0]}, {"reduction": "none"}):
@@ -451,6 +466,12 @@ def test_float32_does_not_overflow(out: bool, options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(dx, [0.5, 0])
     assert call("huber_loss", [3e38, 1], [-3e38, 1], delta=1e3)[0] == pytest.approx(3e41, rel=1e-6)
     assert call("huber_loss", [1e30, 1], [0, 1], delta=1e38)[0] == pytest.approx(2.5e59, rel=1e-6)
+    assert call("log_cosh_loss", [3e38, 1], [-3e38, 1])[0] == pytest.approx(3e38, rel=1e-6)
+    assert call("log_cosh_loss", [1e-30, 1], [0, 1])[0] == pytest.approx(2.5e-61, rel=1e-6)
+    loss, dx = call("poisson_nll_loss", [100, 0], [0, 1])
+    assert loss == pytest.approx(np.exp(100) / 2, rel=1e-6)
+    assert dx[0] == INF  # e^100 is no float32
+    assert call("kl_div", [-3e38, 0], [2, 1])[0] == pytest.approx(3e38, rel=1e-6)
     assert call("huber_loss", [1e-30, 1], [0, 1])[0] == pytest.approx(2.5e-61, rel=1e-6)
     huge = [[3e38, -3e38], [0.0, 0.0]]
     assert call("svm_loss", huge, [1, 0])[0] == pytest.approx((6e38 + 2) / 2, rel=1e-6)

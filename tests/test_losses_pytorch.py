@@ -102,6 +102,7 @@ def explicit(
     return {"mean": rows.sum() / total, "sum": rows.sum(), "none": rows}[reduction]
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")  # as ours does
 @pytest.mark.parametrize("seed", range(150))
 def test_elementwise(seed: int) -> None:
     import torch
@@ -110,13 +111,20 @@ def test_elementwise(seed: int) -> None:
     shape = ((6,), (5, 4), (3, 2, 7), (2100,))[rng.integers(4)]
     reduction = REDUCTIONS[rng.integers(3)]
     x, t = rng.normal(0, 3, (2, *shape))
-    name = ("mse", "l1", "huber", "binary_cross_entropy_with_logits", "binary_cross_entropy")[
-        seed % 5
-    ]
+    name = (
+        *("mse", "l1", "huber", "poisson_nll", "kl_div"),
+        *("binary_cross_entropy_with_logits", "binary_cross_entropy"),
+    )[seed % 7]
     options: dict[str, Any] = {}
     theirs_options: dict[str, Any] = {}
     if name == "huber":
         options["delta"] = theirs_options["delta"] = 0.75
+    if name == "poisson_nll":
+        t = rng.poisson(2, shape).astype(float)
+        x = np.abs(x)
+        options["log_input"] = theirs_options["log_input"] = bool(seed % 2)
+    if name == "kl_div":
+        t = rng.random(shape) * rng.integers(0, 2, shape)
     if name.startswith("binary"):
         t = rng.random(shape) if rng.random() < 0.5 else rng.integers(0, 2, shape).astype(float)
         # PyTorch's mean does not divide by the weights.
@@ -134,7 +142,7 @@ def test_elementwise(seed: int) -> None:
         theirs_options["pos_weight"] = torch.tensor(weight)
     leaf = torch.tensor(x, requires_grad=True)
     ours_name, theirs_name = (
-        (name, name) if name.startswith("binary") else (f"{name}_loss", f"{name}_loss")
+        (name, name) if name.startswith(("binary", "kl")) else (f"{name}_loss", f"{name}_loss")
     )
     theirs = getattr(torch.nn.functional, theirs_name)(
         leaf, torch.tensor(t), reduction=reduction, **theirs_options

@@ -494,6 +494,8 @@ OPERATIONS = {
     "mse_loss": with_gradient(functional.mse_loss),
     "l1_loss": with_gradient(functional.l1_loss),
     "huber_loss": with_gradient(functional.huber_loss),
+    "poisson_nll_loss": with_gradient(functional.poisson_nll_loss),
+    "kl_div": with_gradient(functional.kl_div),
     "binary_cross_entropy": with_gradient(functional.binary_cross_entropy),
     "svm_loss": with_gradient(
         lambda s, labels: functional.multi_margin_loss(s, labels) * s.shape[1]

@@ -16,9 +16,9 @@ struct LossOf {
   D value, slope;
 };
 
-// A block is computed by of(x, t, parameter), in the type of the elements; and where their sum overflows, is NaN, or is
-// below `least`, again by careful(x, t, parameter, weight of the positive class), whose parts neither overflow nor
-// underflow. The loss of the prediction `padding` of a target of 0 is 0.
+// A block is computed by of(x, t, parameter), in the type of the elements; and where their sum overflows, is NaN, or
+// its size is below `least`, again by careful(x, t, parameter, weight of the positive class), whose parts neither
+// overflow nor underflow. The loss of the prediction `padding` of a target of 0 is 0.
 
 constexpr double kLeastWeighted = 1e-30;
 
@@ -71,6 +71,86 @@ struct Huber : OfDifference<Huber> {
     const D half = broadcast<D>(static_cast<Element<D>>(0.5)), size = abs(d);
     const auto beyond = size > delta;
     return {beyond ? delta * (size - half * delta) : half * d * d, beyond ? copysign(delta, d) : d};
+  }
+};
+
+// log cosh d = |d| - log 2 + log(1 + e^(-2 |d|)), near 0 -log(1 - tanh(d)^2) / 2; the slope is tanh d.
+struct LogCosh : OfDifference<LogCosh> {
+  static constexpr double least = 1e-30;
+  template <class D>
+  NNFAST_INLINE static LossOf<D> of_difference(D d, D) {
+    using C = Constants<Element<D>>;
+    const D size = abs(d), slope = Tanh::forward(d), half = broadcast<D>(static_cast<Element<D>>(0.5));
+    const auto near = size < static_cast<Element<D>>(0.6);
+    const D square = near ? -slope * slope : D{};
+    const D far = (size - C::ln2_hi) - C::ln2_lo + Softplus::of_negative(size + size);
+    return {near ? half * (log1p_rest(square) - square) : far, slope};
+  }
+};
+
+// A loss whose parts may overflow in float is computed again in double.
+template <class Formula>
+struct InDouble {
+  template <class V>
+  NNFAST_INLINE static LossOf<V> of(V x, V t, V parameter) {
+    return Formula::formula(x, t, parameter);
+  }
+  template <class V>
+  NNFAST_INLINE static LossOf<Widened<V>> careful(V x, V t, double parameter, const Widened<V>&) {
+    const Widened<V> wide_x = widen(x), wide_t = widen(t);
+    LossOf<Widened<V>> loss;
+    for (int k = 0; k < wide_x.count; ++k) {
+      const auto [value, slope] = Formula::formula(wide_x.part[k], wide_t.part[k], broadcast<Vec<double>>(parameter));
+      loss.value.part[k] = value;
+      loss.slope.part[k] = slope;
+    }
+    return loss;
+  }
+};
+
+// a b, and 0 where a is 0.
+template <class D>
+NNFAST_INLINE D product_or_0(D a, D b) {
+  return a == 0 ? D{} : a * b;
+}
+
+template <class D>
+NNFAST_INLINE D exponential(D x) {
+  const D most = broadcast<D>(-Constants<Element<D>>::exp_min);  // more than overflows
+  const Exponential<D> e = exp_unsummed<D>(max(-most, min(most, x)));
+  return scale(e.m.hi + e.m.lo, e.n);
+}
+
+// e^x - t x, with the logarithm x of the rate; the slope is e^x - t.
+struct PoissonOfLog : InDouble<PoissonOfLog> {
+  static constexpr double least = 1e-30, padding = -1000;
+  template <class D>
+  NNFAST_INLINE static LossOf<D> formula(D x, D t, D) {
+    const D rate = exponential(x);
+    return {rate - product_or_0(t, x), rate - t};
+  }
+};
+
+// x - t log(x + eps), with the rate x; the slope is 1 - t / (x + eps).
+struct PoissonOfRate : InDouble<PoissonOfRate> {
+  static constexpr double least = 1e-30, padding = 0;
+  template <class D>
+  NNFAST_INLINE static LossOf<D> formula(D x, D t, D eps) {
+    const D above = x + eps, nan = broadcast<D>(static_cast<Element<D>>(__builtin_nan("")));
+    const D log = above > 0 ? (above < kInfinity ? log_of_positive(above) : above) : nan;
+    return {x - product_or_0(t, log), 1 - product_or_0(t, 1 / above)};
+  }
+};
+
+// t (log t - x), with the logarithm x of a probability; the slope is -t.
+struct KlDivergence : InDouble<KlDivergence> {
+  static constexpr double least = 1e-30, padding = 0;
+  template <class D>
+  NNFAST_INLINE static LossOf<D> formula(D x, D t, D) {
+    const D nan = broadcast<D>(static_cast<Element<D>>(__builtin_nan("")));
+    const D log = t > 0 ? (t < kInfinity ? log_of_positive(t) : t) : nan;
+    const D slope = x == x ? broadcast<D>(-1) : x;  // not of x, but NaN is to be seen
+    return {product_or_0(t, log - x), product_or_0(t, slope)};
   }
 };
 
@@ -268,8 +348,8 @@ double elementwise_loss(const LossRun& run) {
   if (run.careful || run.positive_weights) return carefully();
   const bool weighted = run.weights || run.losses;
   const double sum = sum_of_losses<Loss, T>(run, weighted ? add_losses<Loss, T, true> : add_losses<Loss, T, false>);
-  const double least = run.weights ? kLeastWeighted : Loss::least;
-  return sum >= least && sum < kInfinity ? sum : carefully();
+  const double least = run.weights ? kLeastWeighted : Loss::least, size = sum < 0 ? -sum : sum;
+  return size >= least && size < kInfinity ? sum : carefully();
 }
 
 }  // namespace

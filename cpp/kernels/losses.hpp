@@ -12,6 +12,10 @@
   X(SquaredError, "mse_loss")                                       \
   X(AbsoluteError, "l1_loss")                                       \
   X(Huber, "huber_loss")                                            \
+  X(LogCosh, "log_cosh_loss")                                       \
+  X(PoissonOfLog, "poisson_nll_loss")                               \
+  X(PoissonOfRate, "poisson_nll_loss_of_rates")                     \
+  X(KlDivergence, "kl_div")                                         \
   X(BinaryCrossEntropyOfLogits, "binary_cross_entropy_with_logits") \
   X(BinaryCrossEntropy, "binary_cross_entropy")
 

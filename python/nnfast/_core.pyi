@@ -98,6 +98,42 @@ def huber_loss(
     reduction: str,
     out: NDArray[Any] | None,
 ) -> tuple[Any, NDArray[Any]]: ...
+def log_cosh_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def poisson_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def poisson_nll_loss_of_rates(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def kl_div(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
 def binary_cross_entropy_with_logits(
     predictions: ArrayLike,
     targets: ArrayLike,

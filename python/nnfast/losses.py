@@ -17,8 +17,11 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "huber_loss",
+    "kl_div",
     "l1_loss",
+    "log_cosh_loss",
     "mse_loss",
+    "poisson_nll_loss",
     "softmax_cross_entropy",
     "svm_loss",
 ]
@@ -470,6 +473,142 @@ def huber_loss(
     """
     delta = _checks.positive(delta, "delta")
     return _core.huber_loss(predictions, targets, delta, None, sample_weight, reduction, out)
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def log_cosh_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the log-cosh loss, smooth between squared and absolute, and its gradient.
+
+    ``loss = mean(log cosh(x - t))``, ``dx = tanh(x - t) / n``: about ``(x - t)² / 2`` near 0 and ``|x - t| - log 2``
+    beyond.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+    targets : array_like, the same shape
+    {sample_weight}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
+
+    {Raises}
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, dx = nf.log_cosh_loss(np.array([1.0, 30.0]), [1.0, 0.0])
+    >>> round(2 * loss + float(np.log(2)), 12), dx
+    (30.0, array([0. , 0.5]))
+    """
+    return _core.log_cosh_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def poisson_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    log_input: bool = True,
+    eps: float = 1e-8,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the negative log-likelihood of counts under a Poisson distribution, and its gradient.
+
+    Of the logarithm x of the rate: ``loss = mean(exp(x) - t x)``, ``dx = (exp(x) - t) / n``. Of the rate x itself:
+    ``loss = mean(x - t log(x + eps))``, ``dx = (1 - t / (x + eps)) / n``. What does not depend on x, log(t!), is left
+    out.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+        Logarithms of rates, or rates; NaN of the loss where x + eps is not positive.
+    targets : array_like, the same shape
+        Counts t, not negative. 0 times an infinite logarithm is 0.
+    log_input : bool, default True
+        Whether predictions are logarithms.
+    eps : float, default 1e-8
+        Positive; used for rates.
+    {sample_weight}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
+
+    {Raises}
+        Also if eps is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.poisson_nll_loss(np.array([0.0, np.log(4)]), [1.0, 4.0])[1].round(12)
+    array([0., 0.])
+    >>> nf.poisson_nll_loss(np.array([2.0]), [1.0], log_input=False)[1].round(6)
+    array([0.5])
+    """
+    eps = _checks.positive(eps, "eps")
+    loss = _core.poisson_nll_loss if log_input else _core.poisson_nll_loss_of_rates
+    return loss(predictions, targets, eps, None, sample_weight, reduction, out)
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def kl_div(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the Kullback-Leibler divergence of logarithms of probabilities from targets, and its gradient.
+
+    ``loss = mean(t (log t - x))``, ``dx = -t / n``. PyTorch's ``reduction="batchmean"`` is ``"sum"`` divided by the
+    number of rows.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+        Logarithms x of probabilities, as log_softmax gives.
+    targets : array_like, the same shape
+        Probabilities t; where t is 0 so is the loss, and where it is negative the loss is NaN.
+    {sample_weight}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        In nats.
+    dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
+
+    {Raises}
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, dx = nf.kl_div(np.log([[0.5, 0.5]]), [[1.0, 0.0]], reduction="sum")
+    >>> round(loss, 6), dx + 0.0
+    (0.693147, array([[-1.,  0.]]))
+    """
+    return _core.kl_div(predictions, targets, 0.0, None, sample_weight, reduction, out)
 
 
 def _ignored(index: int) -> int:

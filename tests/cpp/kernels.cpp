@@ -325,7 +325,8 @@ void losses() {
   std::vector<double> weights(kLossBlock);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<double>(i % 5);
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
-    const auto& predictions = which == ElementwiseLoss::BinaryCrossEntropy ? probabilities : z;
+    const bool of_logits = which != ElementwiseLoss::BinaryCrossEntropy && which != ElementwiseLoss::PoissonOfRate;
+    const auto& predictions = of_logits ? z : probabilities;
     LossRun run{predictions.data(), targets.data(), dz.data(), kLossBlock, 0.125, 1.5, nullptr, nullptr, nullptr, false};
     const LossRunFn fn = kernel.elementwise[static_cast<int>(which)][dtype_of<T>];
     const double sum = fn(run);

@@ -54,6 +54,7 @@ FLAGS = {
     "centered",
     "skip_nonfinite",
     "stats",
+    "log_input",
 }
 INTEGERS = {"offset", "padding", "num_groups", "pieces", "size", "running_var_correction", "n"}
 NUMBERS = (0.5, 0.0, 1.0, 0.1, 2.0, 1e-5, -1.0, 1e300, 5e-324, float("nan"), float("inf"), 3, True)

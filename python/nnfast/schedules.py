@@ -178,7 +178,7 @@ def _cosine(start: float, end: float, step: float, n: float, exponent: float = 1
 
 def _geometric(start: float, end: float, step: float, n: float) -> float:
     """A factor a step, n times."""
-    return start * (end / start) ** (step / n)
+    return start * math.pow(end / start, step / n)
 
 
 def _flat(start: float, end: float, step: float, n: float) -> float:
@@ -682,7 +682,8 @@ class CosineRestarts(Schedule):
 
     def _begin(self, number: int) -> float:
         if isinstance(self.T_mult, int):
-            return self.T_0 * ((self.T_mult**number - 1) // (self.T_mult - 1))
+            grown: int = self.T_mult**number
+            return self.T_0 * ((grown - 1) // (self.T_mult - 1))
         return self.T_0 * (math.expm1(number * math.log(self.T_mult)) / (self.T_mult - 1))
 
 

@@ -328,6 +328,19 @@ struct Sigmoid {
   }
 };
 
+// e = e^-|x| far from 0: |x| e = product 2^n, and e itself, never subnormal.
+template <class V>
+struct FarDecay {
+  V size, product, power;
+  Mask<V> n;
+};
+template <class V>
+NNFAST_INLINE FarDecay<V> far_decay(V x) {
+  const V size = size_of_product(x);
+  const Exponential<V> e = exp_unsummed<V>(-size);
+  return {size, fma(size, e.m.hi, size * e.m.lo), (e.m.hi + e.m.lo) * normal_power<V>(e.n), e.n};
+}
+
 // y = x / (1 + e^-x)                                                                  (Elfwing, Uchibe, Doya 2017)
 struct Silu {
   static constexpr unsigned forward_raises = kRaisedNothing;
@@ -350,12 +363,9 @@ struct Silu {
   // Of |x| > 8, where 1 / (1 + e) = 1 - e (1 - e), e = e^-|x|. Not inlined: few vectors have such lanes.
   template <class V>
   [[gnu::noinline]] static V tail(V x) {
-    const V size = size_of_product(x);
-    const Exponential<V> e = exp_unsummed<V>(-size);
-    const V power = (e.m.hi + e.m.lo) * normal_power<V>(e.n);
-    const V step = power * (1 - power);  // a square would be subnormal, and slow
-    const V product = fma(size, e.m.hi, size * e.m.lo);
-    return x < 0 ? -scale(fma(-product, step, product), e.n) : fma(-size, step, x);
+    const FarDecay<V> e = far_decay(x);
+    const V step = e.power * (1 - e.power);  // a square would be subnormal, and slow
+    return x < 0 ? -scale(fma(-e.product, step, e.product), e.n) : fma(-e.size, step, x);
   }
   // s + x s (1 - s)
   template <class V>
@@ -427,12 +437,21 @@ struct Tanhshrink {
     const Tanh::Fraction<V> t = Tanh::minus(size);
     return divide_unsummed(t.numerator, t.denominator);
   }
+  // size - tanh size, where that loses no digits
+  template <class V>
+  NNFAST_INLINE static V less_tanh(V size) {
+    if constexpr (kPiecewise<V>) {
+      const Line<V> f = piecewise_line<TanhParts>(size);
+      return fma(-f.slope, f.y, size - f.constant);
+    }
+    const Pair<V> t = minus_tanh(size);
+    return (size + t.hi) + t.lo;
+  }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     using C = Constants<Element<V>>;
     const V size = abs(x);
-    const Pair<V> t = minus_tanh(size);
-    const V far = (size + t.hi) + t.lo;
+    const V far = less_tanh(size);
     const V small = min(broadcast<V>(1), size);
     const Pair<V> square = two_product(small, small);
     const Pair<V> bend = two_product(square.hi, polynomial(square.hi, C::tanh_bend));
@@ -517,16 +536,30 @@ struct Mish {
   }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
+    if constexpr (kPiecewise<V>) {
+      const Mask<V> outside = x < -MishGate::top;
+      V y = x;
+      if (any<V>(~outside)) y = x * piecewise<MishGate>(abs(x), x);  // from its top on exactly x
+      if (__builtin_expect(any<V>(outside), 0)) y = outside ? tail(outside ? x : broadcast<V>(-MishGate::top)) : y;
+      return y;
+    }
     const auto negative = x < 0;
     const Decay<V> d = decay<V>(size_of_product(x));
     const Parts<V> p = parts(d, negative);
     const Pair<V> numerator = choose(negative, multiply(p.sum, d.e.m), p.sum);
     return times(from_bottom(x), Quotient<V>{numerator, p.squares, negative ? d.e.n : Mask<V>{}});
   }
+  // Of x < -9, where the tanh is e (1 - e / 2), e = e^x.
+  template <class V>
+  [[gnu::noinline]] static V tail(V x) {
+    const FarDecay<V> e = far_decay(x);
+    return -scale(fma(-e.product, e.power * 0.5f, e.product), e.n);
+  }
   // tanh + x s (1 - tanh^2), with 1 - tanh^2 = 4 (u w)^2 / (u^2 + w^2)^2 and s = 1 / u, or e / u for x < 0. Over one
   // denominator, and e taken out for x < 0, that is ((u + w) (u^2 + w^2) + 4 x w^2 u) / (u^2 + w^2)^2.
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times(dy, piecewise_line<MishSlope>(abs(x), x));
     const V size = size_of_product(x);
     const auto negative = x < 0;
     const Decay<V> d = decay<V>(size);

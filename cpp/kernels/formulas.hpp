@@ -345,6 +345,7 @@ NNFAST_INLINE FarDecay<V> far_decay(V x) {
 struct Silu {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     if constexpr (kPiecewise<V>) {
@@ -381,6 +382,7 @@ struct Silu {
 struct Tanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
+  static constexpr bool forward_by_table = true;
   template <class V>
   struct Fraction {
     Pair<V> numerator, denominator;
@@ -432,6 +434,8 @@ struct Tanh {
 struct Tanhshrink {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool forward_by_table = true;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static Pair<V> minus_tanh(V size) {
     const Tanh::Fraction<V> t = Tanh::minus(size);
@@ -471,6 +475,7 @@ struct Tanhshrink {
 struct Softplus {
   static constexpr unsigned forward_raises = kRaisedOverflow;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   // log(1 + e^x)
   template <class V>
   NNFAST_INLINE static V of(V x) {
@@ -510,6 +515,7 @@ struct Softplus {
 struct Logsigmoid {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     return -Softplus::of(-x);
@@ -602,6 +608,7 @@ struct Softsign {
 struct Gelu {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   // Phi(-a) = m 2^n g
   template <class V>
   struct Tail {
@@ -675,6 +682,7 @@ struct Gelu {
 struct GeluTanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static Pair<V> argument(V x) {
     using C = Constants<Element<V>>;

@@ -1,5 +1,6 @@
 """Activations: values, gradients, bits, ufunc manners, errors."""
 
+import functools
 import pickle
 import re
 from pathlib import Path
@@ -129,6 +130,7 @@ def test_forward_is_the_formula(engine: str, f: Case, dtype: type, data: Any) ->
         np.testing.assert_allclose(y, reference, rtol=1e-11, atol=1e-320)
 
 
+@functools.cache
 def interval_edges() -> Array:
     """Floats around those at which the intervals of a table meet, and at which it ends."""
     header = (Path(__file__).parents[1] / "cpp/simd/piecewise_coefficients.hpp").read_text()

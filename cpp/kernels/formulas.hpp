@@ -3,6 +3,7 @@
 // forward(x, parameters...) and backward(dy, saved, parameters...) are written over a vector type V; the loops, the
 // types and the instruction sets come from elementwise_loop.hpp. `raises` of each direction lists the floating-point
 // exceptions a user would expect from it: everything else that vector code sets on the way stays hidden.
+// `by_table` marks those whose every vector, of float with FMA, looks its coefficients up.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,9 @@
 """Activations: values, gradients, bits, ufunc manners, errors."""
 
+import functools
 import pickle
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,10 +130,35 @@ def test_forward_is_the_formula(engine: str, f: Case, dtype: type, data: Any) ->
         np.testing.assert_allclose(y, reference, rtol=1e-11, atol=1e-320)
 
 
+@functools.cache
+def interval_edges() -> Array:
+    """Floats around those at which the intervals of a table meet, and at which it ends."""
+    header = (Path(__file__).parents[1] / "cpp/simd/piecewise_coefficients.hpp").read_text()
+    table = re.compile(r"top = (.*)f;\n.*start = (.*)f;\n.*scale = (.*)f;\n.*shift = (.*);")
+    found = []
+    for *numbers, shift in table.findall(header):
+        top, start, scale = map(float.fromhex, numbers)
+
+        def changes(bits: Array, start: float, scale: float, shift: int) -> Array:
+            """The last of the floats before the interval, the low bits of a key, is another."""
+            keys = (bits.view(np.float32) * scale + start).astype(np.float32).view(np.uint32)
+            return bits[np.flatnonzero(np.diff(keys >> shift))]
+
+        end = np.float32(top).view(np.uint32)
+        coarse = changes(np.arange(0, end, 512, dtype=np.uint32), start, scale, int(shift))
+        steps = np.add.outer(coarse, np.arange(513, dtype=np.uint32)).ravel()
+        edges = np.append(changes(steps, start, scale, int(shift)), end)
+        assert edges.size == 8
+        found.append(np.add.outer(edges, np.arange(-2, 4)).astype(np.uint32).view(np.float32))
+    x = np.concatenate(found).ravel()
+    return np.concatenate([x, -x])
+
+
 def every_exponent() -> Array:
+    """Of float32; and where tables have edges."""
     bits = np.arange(0, 2**32, 2**14 + 1, dtype=np.uint64).astype(np.uint32)
     x = bits.view(np.float32)
-    return x[np.isfinite(x)]
+    return np.concatenate([x[np.isfinite(x)], interval_edges()])
 
 
 @every_activation
@@ -317,6 +345,21 @@ def test_bits_do_not_depend_on_the_layout(isa: str, f: Case, dtype: type) -> Non
             assert_same_bits(f.forward(inplace, *f.params, out=inplace), y)
             dy = layouts(x[::-1].copy())[name]
             assert_same_bits(f.backward_at(dy, x, out=dy), dx)
+
+
+@every_activation
+@both_dtypes
+def test_bits_do_not_depend_on_the_neighbours(isa: str, f: Case, dtype: type) -> None:
+    """Vectors that have a lane in a tail are computed in another way than those that have none."""
+    rng = np.random.default_rng(11)
+    x = np.concatenate([samples(dtype, 500), rng.normal(0, 1, 500), rng.normal(0, 9, 500)])
+    x = x.astype(dtype)
+    one = np.ones_like(x)
+    with np.errstate(all="ignore"):
+        y, dx = f.forward(x, *f.params), f.backward_at(one, x)
+        for order in (np.argsort(x), rng.permutation(x.size)):
+            assert bits(f.forward(x[order], *f.params)) == bits(y[order])
+            assert bits(f.backward_at(one, x[order])) == bits(dx[order])
 
 
 def at_byte(x: Array, offset: int) -> Array:

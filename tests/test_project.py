@@ -56,6 +56,33 @@ def test_piecewise_coefficients_are_those_that_piecewise_computes() -> None:
         assert table.strip() in header
 
 
+PROOF = """
+import mpmath as mp
+import piecewise as p
+table = p.TABLES["TanhParts"]
+ends = tuple(p.edges(table)[1][1:3])
+center = p.center_of(table, ends, 1)
+found = p.polynomial(table, ends, 1, center)
+for off in (0, mp.mpf(2) ** -24):
+    found[3] += off
+    points = [ends[0] + (ends[1] - ends[0]) * mp.mpf(k) / 999 for k in range(1000)]
+    seen = max(abs(p.value(found, x - center) / table.f(x) - 1) for x in points)
+    print(*(float(error) for error in (seen, *p.proved(table, ends, center, found, False))))
+"""
+
+
+def test_proved_errors_of_tables_are_close_bounds() -> None:
+    """Of an interval, and of the same with a coefficient that is a little off."""
+    program = [sys.executable, "-c", PROOF]
+    computed = subprocess.check_output(program, text=True, cwd=ROOT / "cpp/simd")
+    (seen, proved, in_float), (seen_off, proved_off, _) = (
+        map(float, line.split()) for line in computed.splitlines()
+    )
+    assert seen <= proved <= 1.25 * seen
+    assert proved < in_float < 2**-22
+    assert 2 * seen < seen_off <= proved_off <= 1.25 * seen_off
+
+
 def test_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert nf.__version__ == project["version"]

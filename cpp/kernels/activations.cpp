@@ -12,6 +12,7 @@ namespace {
 template <class Formula>
 struct Forward {
   static constexpr unsigned raises = Formula::forward_raises;
+  static constexpr bool by_table = requires { Formula::forward_by_table; };
   template <class... V>
   NNFAST_INLINE static auto apply(V... v) {
     return Formula::forward(v...);
@@ -21,6 +22,7 @@ struct Forward {
 template <class Formula>
 struct Backward {
   static constexpr unsigned raises = Formula::backward_raises;
+  static constexpr bool by_table = requires { Formula::backward_by_table; };
   template <class... V>
   NNFAST_INLINE static auto apply(V... v) {
     return Formula::backward(v...);

@@ -43,6 +43,14 @@ template <class Kernel, class T, int Inputs>
   }
 }
 
+// How many vectors are computed together. The coefficients of a table fill the registers of AVX2 where there are four.
+template <class Kernel, class T>
+consteval int vectors_together() {
+  if constexpr (requires { requires Kernel::by_table; })
+    if (kVectorBytes == 32 && sizeof(T) == sizeof(float)) return 2;
+  return kUnroll;
+}
+
 // Contiguous elements. Inputs: how many there are in all; Repeated: how many of the last, which are parameters, are the
 // same for every element.
 template <class Kernel, class T, int Inputs, int Repeated>
@@ -51,7 +59,8 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
   using V = Vec<T>;
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   constexpr int varying = Inputs - Repeated;
-  constexpr std::ptrdiff_t step = kUnroll * kLanes<V>;
+  constexpr int together = vectors_together<Kernel, T>();
+  constexpr std::ptrdiff_t step = together * kLanes<V>;
   const auto some = [&](std::ptrdiff_t begin, std::ptrdiff_t end)
                         NNFAST_INLINED { strided_loop<Kernel, T, Inputs>(arrays, strides, begin, end); };
   std::ptrdiff_t i = 0;
@@ -68,20 +77,20 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
       if (past) some(0, i = (static_cast<std::ptrdiff_t>(sizeof(V)) - past) / size);
     }
     for (; i + step <= n; i += step) {
-      V several[kUnroll][Inputs];
-      V results[kUnroll];
-      unrolled<kUnroll>([&](int u) NNFAST_INLINED {
+      V several[together][Inputs];
+      V results[together];
+      unrolled<together>([&](int u) NNFAST_INLINED {
         for (int k = 0; k < Inputs; ++k)
           several[u][k] =
               k < varying ? load<V>(reinterpret_cast<const T*>(from[k] + (i + u * kLanes<V>)*size)) : repeated[k];
       });
-      unrolled<kUnroll>(
+      unrolled<together>(
           [&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
       const auto to = [&](int u) NNFAST_INLINED { return reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size); };
       if (streaming) {
-        unrolled<kUnroll>([&](int u) NNFAST_INLINED { stream(to(u), results[u]); });
+        unrolled<together>([&](int u) NNFAST_INLINED { stream(to(u), results[u]); });
       } else {
-        unrolled<kUnroll>([&](int u) NNFAST_INLINED { store(to(u), results[u]); });
+        unrolled<together>([&](int u) NNFAST_INLINED { store(to(u), results[u]); });
       }
     }
     if (streaming) fence();

@@ -3,6 +3,7 @@
 // forward(x, parameters...) and backward(dy, saved, parameters...) are written over a vector type V; the loops, the
 // types and the instruction sets come from elementwise_loop.hpp. `raises` of each direction lists the floating-point
 // exceptions a user would expect from it: everything else that vector code sets on the way stays hidden.
+// `by_table` marks those whose every vector, of float with FMA, looks its coefficients up.
 #pragma once
 
 #include <cstdint>
@@ -328,10 +329,24 @@ struct Sigmoid {
   }
 };
 
+// e = e^-|x| far from 0: |x| e = product 2^n, and e itself, never subnormal.
+template <class V>
+struct FarDecay {
+  V size, product, power;
+  Mask<V> n;
+};
+template <class V>
+NNFAST_INLINE FarDecay<V> far_decay(V x) {
+  const V size = size_of_product(x);
+  const Exponential<V> e = exp_unsummed<V>(-size);
+  return {size, fma(size, e.m.hi, size * e.m.lo), (e.m.hi + e.m.lo) * normal_power<V>(e.n), e.n};
+}
+
 // y = x / (1 + e^-x)                                                                  (Elfwing, Uchibe, Doya 2017)
 struct Silu {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     if constexpr (kPiecewise<V>) {
@@ -350,12 +365,9 @@ struct Silu {
   // Of |x| > 8, where 1 / (1 + e) = 1 - e (1 - e), e = e^-|x|. Not inlined: few vectors have such lanes.
   template <class V>
   [[gnu::noinline]] static V tail(V x) {
-    const V size = size_of_product(x);
-    const Exponential<V> e = exp_unsummed<V>(-size);
-    const V power = (e.m.hi + e.m.lo) * normal_power<V>(e.n);
-    const V step = power * (1 - power);  // a square would be subnormal, and slow
-    const V product = fma(size, e.m.hi, size * e.m.lo);
-    return x < 0 ? -scale(fma(-product, step, product), e.n) : fma(-size, step, x);
+    const FarDecay<V> e = far_decay(x);
+    const V step = e.power * (1 - e.power);  // a square would be subnormal, and slow
+    return x < 0 ? -scale(fma(-e.product, step, e.product), e.n) : fma(-e.size, step, x);
   }
   // s + x s (1 - s)
   template <class V>
@@ -371,6 +383,7 @@ struct Silu {
 struct Tanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
+  static constexpr bool forward_by_table = true;
   template <class V>
   struct Fraction {
     Pair<V> numerator, denominator;
@@ -422,17 +435,28 @@ struct Tanh {
 struct Tanhshrink {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool forward_by_table = true;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static Pair<V> minus_tanh(V size) {
     const Tanh::Fraction<V> t = Tanh::minus(size);
     return divide_unsummed(t.numerator, t.denominator);
   }
+  // size - tanh size, where that loses no digits
+  template <class V>
+  NNFAST_INLINE static V less_tanh(V size) {
+    if constexpr (kPiecewise<V>) {
+      const Line<V> f = piecewise_line<TanhParts>(size);
+      return fma(-f.slope, f.y, size - f.constant);
+    }
+    const Pair<V> t = minus_tanh(size);
+    return (size + t.hi) + t.lo;
+  }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     using C = Constants<Element<V>>;
     const V size = abs(x);
-    const Pair<V> t = minus_tanh(size);
-    const V far = (size + t.hi) + t.lo;
+    const V far = less_tanh(size);
     const V small = min(broadcast<V>(1), size);
     const Pair<V> square = two_product(small, small);
     const Pair<V> bend = two_product(square.hi, polynomial(square.hi, C::tanh_bend));
@@ -452,6 +476,7 @@ struct Tanhshrink {
 struct Softplus {
   static constexpr unsigned forward_raises = kRaisedOverflow;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   // log(1 + e^x)
   template <class V>
   NNFAST_INLINE static V of(V x) {
@@ -491,6 +516,7 @@ struct Softplus {
 struct Logsigmoid {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     return -Softplus::of(-x);
@@ -517,16 +543,30 @@ struct Mish {
   }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
+    if constexpr (kPiecewise<V>) {
+      const Mask<V> outside = x < -MishGate::top;
+      V y = x;
+      if (any<V>(~outside)) y = x * piecewise<MishGate>(abs(x), x);  // from its top on exactly x
+      if (__builtin_expect(any<V>(outside), 0)) y = outside ? tail(outside ? x : broadcast<V>(-MishGate::top)) : y;
+      return y;
+    }
     const auto negative = x < 0;
     const Decay<V> d = decay<V>(size_of_product(x));
     const Parts<V> p = parts(d, negative);
     const Pair<V> numerator = choose(negative, multiply(p.sum, d.e.m), p.sum);
     return times(from_bottom(x), Quotient<V>{numerator, p.squares, negative ? d.e.n : Mask<V>{}});
   }
+  // Of x < -9, where the tanh is e (1 - e / 2), e = e^x.
+  template <class V>
+  [[gnu::noinline]] static V tail(V x) {
+    const FarDecay<V> e = far_decay(x);
+    return -scale(fma(-e.product, e.power * 0.5f, e.product), e.n);
+  }
   // tanh + x s (1 - tanh^2), with 1 - tanh^2 = 4 (u w)^2 / (u^2 + w^2)^2 and s = 1 / u, or e / u for x < 0. Over one
   // denominator, and e taken out for x < 0, that is ((u + w) (u^2 + w^2) + 4 x w^2 u) / (u^2 + w^2)^2.
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
+    if constexpr (kPiecewise<V>) return times(dy, piecewise_line<MishSlope>(abs(x), x));
     const V size = size_of_product(x);
     const auto negative = x < 0;
     const Decay<V> d = decay<V>(size);
@@ -569,6 +609,7 @@ struct Softsign {
 struct Gelu {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   // Phi(-a) = m 2^n g
   template <class V>
   struct Tail {
@@ -642,6 +683,7 @@ struct Gelu {
 struct GeluTanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
+  static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static Pair<V> argument(V x) {
     using C = Constants<Element<V>>;

@@ -20,6 +20,7 @@ struct Gated {
 template <class Formula>
 struct GateBackward {
   static constexpr unsigned raises = kRaisedOverflow;
+  static constexpr bool by_table = true;
   template <class V>
   NNFAST_INLINE static V apply(V dy, V a, V b) {
     return dy * a * slope(b);

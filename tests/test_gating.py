@@ -95,7 +95,7 @@ def test_gradient_numerically(name: str) -> None:
 
 @every_gate
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(6000,), (9, 70), (3, 4, 34)])
+@pytest.mark.parametrize("shape", [(6000,), (9, 70), (3, 4, 34), (3, 5, 300)])
 def test_bits(name: str, dtype: type, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(1)
     x = rng.standard_normal(shape).astype(dtype)

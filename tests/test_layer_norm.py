@@ -197,6 +197,20 @@ def test_a_first_value_far_off_does_not_spoil_the_variance() -> None:
     np.testing.assert_allclose(saved.inv_std, 1 / x.std(axis=1), rtol=1e-14)
 
 
+@pytest.mark.parametrize("n", [2, 16, 17, 300, 100_000])
+@pytest.mark.parametrize("far", [1, 16])
+def test_first_values_far_off_do_not_spoil_the_float32_variance(isa: str, n: int, far: int) -> None:
+    rng = np.random.default_rng(n)
+    for mean in (0, 1e3, 1e5):
+        x = rng.normal(mean, 1, (5, n)).astype(np.float32)
+        x[:4, :far] += np.float32(50)
+        _, saved = nf.layer_norm(x)
+        wide = x.astype(np.float64)
+        expected = 1 / np.sqrt(wide.var(axis=1) + EPS)
+        np.testing.assert_allclose(saved.inv_std, expected, rtol=2 * 2.0**-23)
+        np.testing.assert_allclose(saved.mean, x.mean(1, dtype=np.longdouble).astype(float), 1e-15)
+
+
 def test_float16_is_the_rounded_float32_result() -> None:
     x, gamma, beta, dy = case(6, 50, np.float16)
     for made, desired in zip(

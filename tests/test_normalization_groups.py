@@ -50,6 +50,44 @@ def test_groups(engine: str, shape: tuple[int, ...], groups: int, dtype: type) -
     assert_same_bits(np.moveaxis(dx, -1, 1), results[1])
 
 
+# Groups that fill a line of the cache or share one, fewer than that, one channel each, and all of them.
+IMAGES = [
+    ((3, 24, 5, 7), 6),
+    ((2, 40, 9, 8), 2),
+    ((2, 19, 6, 5), 19),
+    ((1, 4, 70, 66), 4),
+    ((2, 6, 90), 1),
+    ((2, 32, 1, 1), 4),
+]
+
+
+@pytest.mark.parametrize(("shape", "groups"), IMAGES)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_images_whose_channels_come_last_have_the_same_bits(
+    shape: tuple[int, ...], groups: int, dtype: type
+) -> None:
+    x, gamma, beta, dy = images(shape, dtype)
+    y, saved = nf.group_norm(x, groups, gamma, beta)
+    gradients = nf.group_norm_backward(dy, x, gamma, saved)
+    last, last_dy = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (x, dy))
+    for threads in (1, 2, 7):
+        with forced(threads=threads, grain=1):
+            made, last_saved = nf.group_norm(last, groups, gamma, beta, axis=-1)
+            back = nf.group_norm_backward(last_dy, last, gamma, last_saved)
+        assert_same_bits(np.moveaxis(made, -1, 1), y)
+        assert_same_bits(last_saved.mean, saved.mean)
+        assert_same_bits(last_saved.inv_std, saved.inv_std)
+        assert_same_bits(np.moveaxis(back[0], -1, 1), gradients[0])
+        for parameter, desired in zip(back[1:], gradients[1:], strict=True):
+            assert_same_bits(parameter, desired)
+    for own, other in ((last.copy(), last_dy), (last, last_dy.copy())):
+        in_place = own if own is not last else other
+        nf.group_norm_backward(other, own, gamma, last_saved, out=(in_place, None, None))
+        assert_same_bits(in_place, back[0])
+    nf.group_norm(last, groups, gamma, beta, axis=-1, out=last)
+    assert_same_bits(last, made)
+
+
 @pytest.mark.parametrize(("shape", "groups"), [((2, 4, 3), 2), ((3, 2, 2, 2), 2), ((3, 4), 2)])
 def test_group_gradients_numerically(shape: tuple[int, ...], groups: int) -> None:
     x, gamma, beta, dy = images(shape, np.float64)

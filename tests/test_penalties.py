@@ -191,6 +191,28 @@ def test_max_norm(dtype: type, axis: Any) -> None:
         assert_same_bits(laid[within], before[within])
 
 
+@both_dtypes
+@pytest.mark.parametrize(("shape", "axis"), [((300, 70), 0), ((70, 300), 1), ((9, 20, 30), (0, 2))])
+def test_max_norm_bits(dtype: type, shape: tuple[int, ...], axis: Any) -> None:
+    w = weights(dtype, shape)[0]
+    expected = max_norm_(w.copy(), 2.0, axis=axis)
+    for isa in SAME_BITS_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                assert_same_bits(max_norm_(w.copy(), 2.0, axis=axis), expected)
+    for laid in layouts(w).values():
+        assert_same_bits(max_norm_(laid, 2.0, axis=axis), expected)
+
+
+@both_dtypes
+def test_max_norm_of_infinities_and_nan(dtype: type) -> None:
+    w = np.array([[np.nan, 3, 3e-3], [1, 4, 4e-3]], dtype)
+    with np.errstate(all="raise"):
+        max_norm_(w, 1.0)
+    expected = np.array([[np.nan, 0.6, 3e-3], [1, 0.8, 4e-3]], dtype)
+    np.testing.assert_allclose(w, expected, 4 * np.finfo(dtype).eps)
+
+
 def test_max_norm_of_nothing_and_of_zeros() -> None:
     for shape in ((0, 3), (3, 0), (4,)):
         w = np.zeros(shape)

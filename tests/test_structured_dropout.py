@@ -14,6 +14,7 @@ import nnfast as nf
 from dropout_data import both_dtypes, every_dtype, floats, numbers, probabilities, seeds, twins
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
+from nnfast._testing import forced
 from tests.reference.philox import inverted_scale, keep, pack, unpack
 
 Array = NDArray[Any]
@@ -121,6 +122,16 @@ def test_channels_last_is_the_same_moved(dims: int, dtype: type) -> None:
     backward = getattr(nf, f"dropout{dims}d_backward")
     dx = np.moveaxis(backward(last, mask, 0.4, axis=-1), -1, 1)
     assert_same_bits(dx, backward(x, mask, 0.4))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 24, 255, 300])
+@pytest.mark.parametrize("threads", [1, 7])
+def test_scales_hold_for_the_pixels_of_their_sample(channels: int, threads: int) -> None:
+    x = np.random.default_rng(0).standard_normal((3, channels, 41, 37), dtype=np.float32)
+    with forced(threads=threads, grain=1):
+        y, _ = nf.dropout2d(x, 0.4, rng=6)
+        last, _ = nf.dropout2d(np.ascontiguousarray(np.moveaxis(x, 1, -1)), 0.4, rng=6, axis=-1)
+    assert_same_bits(np.moveaxis(last, -1, 1), y)
 
 
 @every_kind

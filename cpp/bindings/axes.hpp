@@ -1,9 +1,11 @@
 // Axes of arrays as kernels of normalisation walk them, and other checks that their bindings share.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "kernels/normalization.hpp"
@@ -40,6 +42,20 @@ inline std::ptrdiff_t product(const Array& x, int begin, int end) {
 
 inline void set_data(Normalization& norm, const Arrays& arrays) {
   for (int a = 0; a < kNormalizedArrays; ++a) norm.data[a] = arrays[a] ? arrays[a]->data() : nullptr;
+}
+
+// The axes `which` as those of the members, the other axes as those of the sets.
+inline Normalization sets_along(const Arrays& arrays, const std::vector<int>& which) {
+  const Array& x = *arrays[0];
+  Normalization norm{};
+  set_data(norm, arrays);
+  norm.set_count = norm.member_count = 1;
+  for (int d = 0; d < x.ndim(); ++d) {
+    const bool member = std::find(which.begin(), which.end(), d) != which.end();
+    add_axis(member ? norm.members : norm.sets, arrays, d);
+    (member ? norm.member_count : norm.set_count) *= x.shape(d);
+  }
+  return norm;
 }
 
 // The dtype of parameters and their gradients: float32 for x of float16.

@@ -13,20 +13,6 @@
 namespace nnfast {
 namespace {
 
-// The axes `which` as the columns of rows, the other axes as the rows.
-Normalization rows_of(const Arrays& arrays, const std::vector<int>& which) {
-  const Array& x = *arrays[0];
-  Normalization norm{};
-  set_data(norm, arrays);
-  norm.set_count = norm.member_count = 1;
-  for (int d = 0; d < x.ndim(); ++d) {
-    const bool member = std::find(which.begin(), which.end(), d) != which.end();
-    add_axis(member ? norm.members : norm.sets, arrays, d);
-    (member ? norm.member_count : norm.set_count) *= x.shape(d);
-  }
-  return norm;
-}
-
 std::vector<std::ptrdiff_t> parameter_shape(const Array& x, const std::vector<int>& which) {
   std::vector<std::ptrdiff_t> shape;
   for (const int axis : which) shape.push_back(x.shape(axis));
@@ -70,7 +56,7 @@ py::tuple forward(py::handle x_in, py::handle gamma_in, py::handle beta_in, cons
   if (gamma) require_disjoint(y, "out", gamma, "gamma");
   if (beta) require_disjoint(y, "out", beta, "beta");
   LayerNorm layer{};
-  layer.norm = rows_of({&x, &y, nullptr, nullptr}, which);
+  layer.norm = sets_along({&x, &y, nullptr, nullptr}, which);
   layer.norm.eps = eps;
   const std::ptrdiff_t rows = layer.norm.set_count;
   if (layer.norm.member_count == 0 && rows > 0)
@@ -122,7 +108,7 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::h
   if (gamma) require_disjoint(dx, "out[0]", gamma, "gamma");
 
   LayerNorm layer{};
-  layer.norm = rows_of({&dy, &x, &dx, nullptr}, which);
+  layer.norm = sets_along({&dy, &x, &dx, nullptr}, which);
   const std::ptrdiff_t rows = layer.norm.set_count, n = layer.norm.member_count;
   const Array inv_std = contiguous(read_as(inv_std_in, NPY_FLOAT64, "saved.inv_std"));
   require_shape(inv_std, {rows}, "saved.inv_std");

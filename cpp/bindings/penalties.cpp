@@ -1,7 +1,11 @@
 #include "ops/penalties.hpp"
 
+#include <pybind11/stl.h>
+
 #include "bindings/array_lists.hpp"
+#include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "ops/normalization.hpp"
 
 namespace nnfast {
 namespace {
@@ -49,8 +53,25 @@ double penalty_of(const py::list& params, double l1, double l2, py::handle grads
   return elastic_net({l1, l2}, arrays);
 }
 
+// Scales the sets of values along the axes `which` down, in place, to norms of at most `limit`. weight: checked, of
+// float32 or float64, writeable.
+void max_norm(const py::object& weight_in, const std::vector<int>& which, double limit) {
+  const Array weight(weight_in);
+  Normalization norm = sets_along({&weight, nullptr, &weight, nullptr}, which);
+  norm.data[2] = nullptr;  // until the norms are known
+  norm.groups = norm.set_count;
+  norm.segments = 1;
+  norm.segment = norm.member_count;
+  norm.across = norm.sets.count == 1 && sets_lie_closer(norm);
+  py::gil_scoped_release release;
+  limit_norms(weight.floating(), norm, limit);
+}
+
 }  // namespace
 
-void bind_penalties(py::module_& module) { module.def("elastic_net", &penalty_of); }
+void bind_penalties(py::module_& module) {
+  module.def("elastic_net", &penalty_of);
+  module.def("max_norm", &max_norm);
+}
 
 }  // namespace nnfast

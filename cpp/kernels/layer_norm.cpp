@@ -14,32 +14,57 @@
 namespace nnfast {
 namespace {
 
-// Calls body(runs, member) for the runs of several rows, which have the same members.
+// Calls body(runs, member) for the runs of the first `last` members of several rows, which have the same members.
+// Mostly a row is one run: then the walk along its axes, which takes as long as a short row, is left out.
 template <int R, class Body>
-NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t row, Body body) {
-  for (std::ptrdiff_t member = 0; member < norm.member_count;) {
+NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t last, Body body) {
+  for (std::ptrdiff_t member = 0; member < last;) {
     Run runs[R];
-    for (int r = 0; r < R; ++r) runs[r] = SetOfMembers(norm, row + r).run(member, norm.member_count);
+    for (int r = 0; r < R; ++r) {
+      if (norm.members.count == 1) {
+        for (int a = 0; a < 3; ++a)
+          if (norm.data[a]) runs[r].at[a] = norm.data[a] + offset_of(norm.sets, a, row + r);
+        runs[r].count = last;
+      } else {
+        runs[r] = SetOfMembers(norm, row + r).run(member, last);
+      }
+    }
     body(runs, member);
     member += runs[0].count;
   }
 }
+template <class Body>
+NNFAST_INLINE void for_runs_of_row(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t last, Body body) {
+  for_runs_of_rows<1>(norm, row, last,
+                      [&](const Run(&runs)[1], std::ptrdiff_t member) NNFAST_INLINED { body(runs[0], member); });
+}
 
-// Prefetches the rows after these while these are mapped: the processor prefetches along one row, and sums wait for the
-// beginning of the next.
+// Vectors of a row that a step of a map takes, a line of the cache: what it needs of the row is loaded once for them.
+constexpr int kVectorsInStep = kShort || kVectorBytes == 64 ? 1 : 2;
+
+// Calls body(Count<C>, i, count) for C vectors of a run of n members each, where they are contiguous; others one by
+// one.
+template <class V, bool Dense, class Body>
+NNFAST_INLINE void for_run_steps(std::ptrdiff_t n, Body body) {
+  constexpr std::ptrdiff_t lanes = kLanes<V>, step = kVectorsInStep * lanes;
+  std::ptrdiff_t i = 0;
+  if constexpr (Dense && kVectorsInStep > 1)
+    for (; i + step <= n; i += step) body(Count<kVectorsInStep>{}, i, lanes);
+  for (; i < n; i += lanes) body(Count<1>{}, i, smaller(n - i, lanes));
+}
+
+// Prefetches the row that is R further on while a row is mapped: the processor prefetches along one row, and sums wait
+// for the beginning of the next.
 template <int R>
 class RowsAhead {
  public:
-  NNFAST_INLINE RowsAhead(const Normalization& norm, std::ptrdiff_t row, int array) {
-    for (int r = 0; r < R; ++r) {
-      const std::ptrdiff_t next = row + R + r;
-      ahead_[r] = next < norm.set_count ? offset_of(norm.sets, array, next) - offset_of(norm.sets, array, row + r) : 0;
-    }
+  NNFAST_INLINE RowsAhead(const Normalization& norm, std::ptrdiff_t row, int array)
+      : ahead_(row + R < norm.set_count ? offset_of(norm.sets, array, row + R) - offset_of(norm.sets, array, row) : 0) {
   }
-  NNFAST_INLINE void ask(int r, const char* at) const { __builtin_prefetch(at + ahead_[r], 0, 3); }
+  NNFAST_INLINE void ask(const char* at) const { __builtin_prefetch(at + ahead_, 0, 3); }
 
  private:
-  std::ptrdiff_t ahead_[R];
+  std::ptrdiff_t ahead_;
 };
 
 // Tails of fewer rows than a pass come to the strided loop, contiguous or not.
@@ -62,6 +87,10 @@ template <class T>
 class SumOfFew {
  public:
   using V = Vec<T>;
+  NNFAST_INLINE SumOfFew() {  // not by a loop: the compiler would call memset
+    unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { few_[part] = V{}; });
+    unrolled<kReduceDoubles>([&](int k) NNFAST_INLINED { sums_[k] = Vec<double>{}; });
+  }
   // Before the terms of lane 0 of part 0 of a block: the members of a few begin at multiples of their number.
   NNFAST_INLINE void begin_block(std::ptrdiff_t member) {
     if (member % kFew == 0) add_few();
@@ -74,8 +103,8 @@ class SumOfFew {
   }
 
  private:
-  V few_[kReduceParts<T>] = {};
-  Vec<double> sums_[kReduceDoubles] = {};
+  V few_[kReduceParts<T>];
+  Vec<double> sums_[kReduceDoubles];
   NNFAST_INLINE void add_few() {
     for (int part = 0; part < kReduceParts<T>; ++part) {
       const auto wide = widen(few_[part]);
@@ -85,76 +114,116 @@ class SumOfFew {
   }
 };
 
+// What the squares of a row are taken about: the mean of its first members. Computed as the first of them and the mean
+// difference from that, it is exact where all are equal.
 template <class S, bool Dense>
-NNFAST_INLINE double sum_of_row(const Normalization& norm, std::ptrdiff_t row) {
+NNFAST_INLINE typename Stored<S>::Param origin_of_row(const Normalization& norm, std::ptrdiff_t row) {
   using T = typename Stored<S>::Param;
   const auto stride = place_stride<S, Dense>(norm, 0);
-  SumOfFew<double> sum;
-  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
-    for_phased_vectors<T>(run.count, member % kReduceBlock,
+  const std::ptrdiff_t count = smaller(norm.member_count, kReduceBlock);
+  const T first = load_value<S>(norm.data[0] + offset_of(norm.sets, 0, row));
+  Vec<T> differences[kReduceParts<T>] = {};
+  for_runs_of_row(norm, row, count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, member,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
-                            const auto x = load_member_doubles<S>(run.at[0], stride, i, from, to, T{0});
-                            for (int k = 0; k < x.count; ++k) sum.add(part * x.count + k, x.part[k]);
+                            differences[part] += load_members<S>(run.at[0], stride, i, from, to, first) - first;
                           });
   });
-  return sum.total();
+  for (int half = kReduceParts<T> / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) differences[k] += differences[k + half];
+  return first + sum_of_lanes(differences[0]) / static_cast<T>(count);
 }
 
-// Of (x - origin)^2, in T or in double.
-template <class S, bool Dense>
-NNFAST_INLINE double squares_of_row(const Normalization& norm, std::ptrdiff_t row, typename Stored<S>::Param origin) {
+// The sums of x and of (x - origin)^2. In float64 the squares wait for the mean: the mean about an origin would have
+// the rounding of the origin.
+struct RowSums {
+  double origin, sum, squares;
+};
+template <class T>
+constexpr bool kSquaresWait = sizeof(T) == sizeof(double);
+template <class S, bool Dense, bool Centred>
+[[gnu::noinline]] RowSums sums_of_row(const Normalization& norm, std::ptrdiff_t row) {
   using T = typename Stored<S>::Param;
+  using V = Vec<T>;
+  constexpr bool squared = !Centred || !kSquaresWait<T>;
+  const auto stride = place_stride<S, Dense>(norm, 0);
+  T origin = 0;
+  if constexpr (Centred && squared) origin = origin_of_row<S, Dense>(norm, row);
+  SumOfFew<double> sum;
+  SumOfFew<T> squares;
+  for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, member % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if constexpr (squared) {
+                              if (part == 0 && from == 0) squares.begin_block(member + i);
+                              const V d = load_members<S>(run.at[0], stride, i, from, to, origin) - origin;
+                              squares.add(part, d, d);
+                            }
+                            if constexpr (Centred) {
+                              const auto x = load_member_doubles<S>(run.at[0], stride, i, from, to, T{0});
+                              for (int k = 0; k < x.count; ++k) sum.add(part * x.count + k, x.part[k]);
+                            }
+                          });
+  });
+  return {static_cast<double>(origin), Centred ? sum.total() : 0, squared ? squares.total() : 0};
+}
+
+// The sum of (x - origin)^2 by itself, in T or in double.
+template <class S, bool Dense, class T>
+[[gnu::noinline]] double squares_about(const Normalization& norm, std::ptrdiff_t row, T origin) {
+  using P = typename Stored<S>::Param;
   const auto stride = place_stride<S, Dense>(norm, 0);
   SumOfFew<T> sum;
-  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
-    for_phased_vectors<T>(run.count, member % kReduceBlock,
+  for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<P>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
-                            if (part == 0 && from == 0) sum.begin_block(member + i);
-                            const auto d = load_members<S>(run.at[0], stride, i, from, to, origin) - origin;
-                            sum.add(part, d, d);
+                            const auto fill = static_cast<P>(origin);
+                            if constexpr (std::is_same_v<T, P>) {
+                              if (part == 0 && from == 0) sum.begin_block(member + i);
+                              const Vec<T> d = load_members<S>(run.at[0], stride, i, from, to, fill) - origin;
+                              sum.add(part, d, d);
+                            } else {
+                              const auto x = load_member_doubles<S>(run.at[0], stride, i, from, to, fill);
+                              for (int k = 0; k < x.count; ++k) {
+                                const Vec<double> d = x.part[k] - origin;
+                                sum.add(part * x.count + k, d, d);
+                              }
+                            }
                           });
   });
   return sum.total();
 }
-template <class S>
-[[gnu::noinline]] double squares_in_double(const Normalization& norm, std::ptrdiff_t row, double origin) {
-  using T = typename Stored<S>::Param;
-  SumOfFew<double> sum;
-  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) {
-    for_phased_vectors<T>(
-        run.count, member % kReduceBlock, [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) {
-          const auto fill = static_cast<T>(origin);
-          const auto x = load_member_doubles<S>(run.at[0], place_stride<S, false>(norm, 0), i, from, to, fill);
-          for (int k = 0; k < x.count; ++k) {
-            const Vec<double> d = x.part[k] - origin;
-            sum.add(part * x.count + k, d, d);
-          }
-        });
-  });
-  return sum.total();
-}
 
-// Mean and 1 / sqrt(variance + eps) of a row: the mean as a double, and then the variance about what T holds of it.
+// Mean and 1 / sqrt(variance + eps) of rows: the mean as a double. The variance is taken about the origin unless that
+// lies further off than the deviation.
 template <class S, bool Dense, bool Centred>
-[[gnu::noinline]] void statistics(const LayerNorm& layer, std::ptrdiff_t row) {
+[[gnu::noinline]] void finish_rows(const LayerNorm& layer, std::ptrdiff_t row, const RowSums* sums, int rows) {
   using T = typename Stored<S>::Param;
+  constexpr bool dense_again = Dense && kSquaresWait<T>;  // where it is no exception
   const Normalization& norm = layer.norm;
   const auto n = static_cast<double>(norm.member_count);
-  const double mean = Centred ? sum_of_row<S, Dense>(norm, row) / n : 0;
-  const T held = static_cast<T>(mean);
-  const double off = mean - static_cast<double>(held);
-  double variance = squares_of_row<S, Dense>(norm, row, held) / n - off * off;
-  if constexpr (sizeof(T) < sizeof(double)) {
-    // Squares that T has no exponents for.
-    constexpr double least = 0x1p-90, most = 0x1p120;
-    if (!(variance + norm.eps > least && variance < most)) [[unlikely]]
-      variance = squares_in_double<S>(norm, row, static_cast<double>(held)) / n - off * off;
-  } else if (!is_finite(variance)) [[unlikely]] {
-    return store_downscaled_moments(norm, row, Centred, Centred ? layer.mean + row : nullptr, nullptr,
-                                    layer.inv_std + row);
+  for (int r = 0; r < rows; ++r) {
+    const double mean = sums[r].sum / n;
+    const T held = static_cast<T>(mean);
+    double off = Centred ? mean - sums[r].origin : 0, variance = sums[r].squares / n - off * off;
+    const auto about = [&](auto origin) {
+      off = mean - static_cast<double>(held);
+      variance = squares_about<S, dense_again>(norm, row + r, origin) / n - off * off;
+    };
+    if (Centred && (kSquaresWait<T> || !(off * off <= variance))) about(held);
+    if constexpr (sizeof(T) < sizeof(double)) {
+      // Squares that T has no exponents for.
+      constexpr double least = 0x1p-90, most = 0x1p120;
+      if (!(variance + norm.eps > least && variance < most)) [[unlikely]]
+        about(static_cast<double>(held));
+    } else if (!is_finite(variance)) [[unlikely]] {
+      store_downscaled_moments(norm, row + r, Centred, Centred ? &layer.mean[row + r] : nullptr, nullptr,
+                               &layer.inv_std[row + r]);
+      continue;
+    }
+    if (Centred) layer.mean[row + r] = mean;
+    layer.inv_std[row + r] = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + norm.eps);
   }
-  if (Centred) layer.mean[row] = mean;
-  layer.inv_std[row] = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + norm.eps);
 }
 
 // What the second pass takes of a row.
@@ -178,25 +247,30 @@ NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   using V = typename Stored<S>::V;
   using T = typename Stored<S>::Param;
   const Normalization& norm = layer.norm;
-  for (int r = 0; r < R; ++r) statistics<S, Dense, Centred>(layer, row + r);
-  RowConstants<V> constants[R];
-  for (int r = 0; r < R; ++r) constants[r] = row_constants<V, Centred>(layer, row + r);
+  RowSums sums[R];
+  for (int r = 0; r < R; ++r) sums[r] = sums_of_row<S, Dense, Centred>(norm, row + r);
+  finish_rows<S, Dense, Centred>(layer, row, sums, R);
   const auto x_stride = place_stride<S, Dense>(norm, 0);
   const auto y_stride = place_stride<S, Dense>(norm, 1);
-  const bool scaled = layer.gamma, shifted = layer.beta;
-  const RowsAhead<R> x_ahead(norm, row, 0);
-  for_runs_of_rows<R>(norm, row, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
-    for_run_vectors<V>(runs[0].count, 0, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-      const V gamma = scaled ? load_places<T>(layer.gamma, member + i, count) : broadcast<V>(1);
-      const V beta = shifted ? load_places<T>(layer.beta, member + i, count) : broadcast<V>(static_cast<T>(-0.0));
-      V y[R];
-      unrolled<R>([&](int r) NNFAST_INLINED {
-        x_ahead.ask(r, runs[r].at[0] + i * x_stride);
-        y[r] = fma(constants[r].normalised(load_count<S>(runs[r].at[0], x_stride, i, count), Centred), gamma, beta);
+  const void *const gammas = layer.gamma, *const betas = layer.beta;
+  for (int r = 0; r < R; ++r) {
+    const RowConstants<V> constants = row_constants<V, Centred>(layer, row + r);
+    const RowsAhead<R> x_ahead(norm, row + r, 0);
+    for_runs_of_row(norm, row + r, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+      const char* const x = run.at[0];
+      char* const y = run.at[1];
+      for_run_steps<V, Dense>(run.count, [&](auto vectors, std::ptrdiff_t first, std::ptrdiff_t count) NNFAST_INLINED {
+        x_ahead.ask(x + first * x_stride);
+        unrolled<vectors>([&](int v) NNFAST_INLINED {
+          const std::ptrdiff_t i = first + v * kLanes<V>;
+          const V gamma = gammas ? load_places<T>(gammas, member + i, count) : broadcast<V>(1);
+          const V beta = betas ? load_places<T>(betas, member + i, count) : broadcast<V>(static_cast<T>(-0.0));
+          const V normalised = constants.normalised(load_count<S>(x, x_stride, i, count), Centred);
+          store_count<S, false>(y, y_stride, i, fma(normalised, gamma, beta), count);
+        });
       });
-      unrolled<R>([&](int r) NNFAST_INLINED { store_count<S, false>(runs[r].at[1], y_stride, i, y[r], count); });
     });
-  });
+  }
 }
 
 // Of a row, the means of gamma dy and of gamma dy x^.
@@ -213,7 +287,7 @@ template <class S, bool Dense, bool Centred>
   const auto dy_stride = place_stride<S, Dense>(norm, 0);
   const auto x_stride = place_stride<S, Dense>(norm, 1);
   SumOfFew<T> sum, sum_normalised;
-  SetOfMembers(norm, row).for_runs(0, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+  for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
                             if (part == 0 && from == 0) {
@@ -250,24 +324,36 @@ NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   const auto x_stride = place_stride<S, Dense>(norm, 1);
   const auto dx_stride = place_stride<S, Dense>(norm, 2);
   const RowsAhead<R> dy_ahead(norm, row, 0), x_ahead(norm, row, 1);
-  for_runs_of_rows<R>(norm, row, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
-    for_run_vectors<V>(runs[0].count, 0, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-      const V gamma = layer.gamma ? load_places<T>(layer.gamma, member + i, count) : broadcast<V>(1);
-      V dgamma{}, dbeta{}, dx[R];
-      unrolled<R>([&](int r) NNFAST_INLINED {
-        dy_ahead.ask(r, runs[r].at[0] + i * dy_stride);
-        x_ahead.ask(r, runs[r].at[1] + i * x_stride);
-        const V dy = load_count<S>(runs[r].at[0], dy_stride, i, count);
-        const V normalised = constants[r].normalised(load_count<S>(runs[r].at[1], x_stride, i, count), Centred);
-        const V g = Centred ? fma(dy, gamma, -means[r].gradient) : dy * gamma;
-        dx[r] = fma(normalised, -means[r].gradient_normalised, g) * constants[r].inv_std;
-        dgamma = fma(dy, normalised, dgamma);
-        dbeta += dy;
-      });
-      unrolled<R>([&](int r) NNFAST_INLINED { store_count<S, false>(runs[r].at[2], dx_stride, i, dx[r], count); });
-      add_doubles(layer.dgamma + member + i, dgamma, count);
-      if (Centred) add_doubles(layer.dbeta + member + i, dbeta, count);
-    });
+  const void* const gammas = layer.gamma;
+  double *const dgammas = layer.dgamma, *const dbetas = layer.dbeta;
+  for_runs_of_rows<R>(norm, row, norm.member_count, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
+    for_run_steps<V, Dense>(
+        runs[0].count, [&](auto vectors, std::ptrdiff_t first, std::ptrdiff_t count) NNFAST_INLINED {
+          constexpr int C = vectors;
+          V gamma[C], dgamma[C] = {}, dbeta[C] = {};
+          unrolled<C>([&](int v) NNFAST_INLINED {
+            gamma[v] = gammas ? load_places<T>(gammas, member + first + v * kLanes<V>, count) : broadcast<V>(1);
+          });
+          unrolled<R>([&](int r) NNFAST_INLINED {
+            dy_ahead.ask(runs[r].at[0] + first * dy_stride);
+            x_ahead.ask(runs[r].at[1] + first * x_stride);
+            unrolled<C>([&](int v) NNFAST_INLINED {
+              const std::ptrdiff_t i = first + v * kLanes<V>;
+              const V dy = load_count<S>(runs[r].at[0], dy_stride, i, count);
+              const V normalised = constants[r].normalised(load_count<S>(runs[r].at[1], x_stride, i, count), Centred);
+              const V g = Centred ? fma(dy, gamma[v], -means[r].gradient) : dy * gamma[v];
+              dgamma[v] = fma(dy, normalised, dgamma[v]);
+              dbeta[v] += dy;
+              const V dx = fma(normalised, -means[r].gradient_normalised, g) * constants[r].inv_std;
+              store_count<S, false>(runs[r].at[2], dx_stride, i, dx, count);
+            });
+          });
+          unrolled<C>([&](int v) NNFAST_INLINED {
+            const std::ptrdiff_t at = member + first + v * kLanes<V>;
+            add_doubles(dgammas + at, dgamma[v], count);
+            if (Centred) add_doubles(dbetas + at, dbeta[v], count);
+          });
+        });
   });
 }
 

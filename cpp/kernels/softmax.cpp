@@ -180,7 +180,14 @@ NNFAST_INLINE double sum_of_counts(I counts, std::ptrdiff_t n) {
   return sum;
 }
 
-// log(ones + others) of n terms a row, of which the others are 2^64 times too large.
+// What raised terms of a row come to: nothing where that is less than a result of T shows.
+template <class T, class D>
+NNFAST_INLINE D lowered(D raised) {
+  const D sum = raised * (sizeof(T) == sizeof(double) ? 0x1p-512 : 0x1p-64);
+  return sum < (sizeof(T) == sizeof(double) ? 0 : 0x1p-151) ? D{} : sum;
+}
+
+// log(ones + others) of n terms a row, of which the others are raised.
 template <class T, int R>
 NNFAST_INLINE void log_totals(Along<T, R>, double (&logs)[R], const Mask<Vec<T>> (&ones)[R],
                               const BlockSum<T> (&others)[R], std::ptrdiff_t n) {
@@ -189,9 +196,9 @@ NNFAST_INLINE void log_totals(Along<T, R>, double (&logs)[R], const Mask<Vec<T>>
   Doubles counts = broadcast<Doubles>(1), sums{};
   unrolled<R>([&](int r) NNFAST_INLINED {
     counts[r] = sum_of_counts(ones[r], n);
-    sums[r] = others[r].total() * 0x1p-64;
+    sums[r] = others[r].total();
   });
-  const Doubles result = log_of_sum(counts, sums);
+  const Doubles result = log_of_sum(counts, lowered<T>(sums));
   unrolled<R>([&](int r) NNFAST_INLINED { logs[r] = result[r]; });
 }
 template <class T>
@@ -201,13 +208,13 @@ NNFAST_INLINE void log_totals(Across<T>, Widened<Vec<T>> (&logs)[1], const Mask<
   for (int k = 0; k < sums.count; ++k) {
     Vec<double> counts;
     for (int i = 0; i < kLanes<Vec<double>>; ++i) counts[i] = static_cast<double>(ones[0][k * kLanes<Vec<double>> + i]);
-    logs[0].part[k] = log_of_sum(counts, sums.part[k] * 0x1p-64);
+    logs[0].part[k] = log_of_sum(counts, lowered<T>(sums.part[k]));
   }
 }
 
 // log sum_j e^(x_j - largest) of each row. The terms that are 1 are counted and the others summed apart: where one term
-// is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed 2^64 times too
-// large, so that none is subnormal.
+// is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed raised, so
+// that none is subnormal.
 template <class Lanes, class X>
 NNFAST_INLINE void log_sums(typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
                             const typename Lanes::V (&largest)[Lanes::R]) {
@@ -215,7 +222,7 @@ NNFAST_INLINE void log_sums(typename Lanes::Total (&logs)[Lanes::R], const X& x,
   typename Lanes::Sum others[Lanes::R];
   Mask<V> ones[Lanes::R] = {};
   for_shifted<Lanes>(
-      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted<64>(d); },
+      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_raised(d); },
       [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d, V e) NNFAST_INLINED {
         const Mask<V> one = d.hi == 0;
         ones[r] -= one;
@@ -224,18 +231,45 @@ NNFAST_INLINE void log_sums(typename Lanes::Total (&logs)[Lanes::R], const X& x,
   log_totals(Lanes{}, logs, ones, others, n);
 }
 
-// A total of doubles in two floats.
+// A total of each row as doubles for its lanes.
 template <class V>
-NNFAST_INLINE Pair<V> in_two(double total) {
-  const Element<V> hi = static_cast<Element<V>>(total);
-  return {broadcast<V>(hi), broadcast<V>(static_cast<Element<V>>(total - static_cast<double>(hi)))};
+NNFAST_INLINE Widened<V> in_lanes(double total) {
+  Widened<V> wide;
+  for (auto& part : wide.part) part = broadcast<Vec<double>>(total);
+  return wide;
 }
 template <class V>
-NNFAST_INLINE Pair<V> in_two(Widened<V> total) {
-  const V hi = narrow<V>(total);
-  const Widened<V> wide = widen(hi);
-  for (int k = 0; k < wide.count; ++k) total.part[k] -= wide.part[k];
-  return {hi, narrow<V>(total)};
+NNFAST_INLINE Widened<V> in_lanes(Widened<V> total) {
+  return total;
+}
+
+// Stores x - largest - log. Of float in double: two differences and a rounding. An infinity becomes a number that no
+// float comes near, so that it is 0 from itself and infinitely far from the others.
+template <class Lanes, class X, class Y>
+NNFAST_INLINE void store_differences(const typename Lanes::V (&largest)[Lanes::R],
+                                     const typename Lanes::Total (&logs)[Lanes::R], const X& x, const Y& y,
+                                     std::ptrdiff_t n) {
+  using T = typename Lanes::T;
+  using V = typename Lanes::V;
+  constexpr int R = Lanes::R;
+  Widened<V> log[R], top[R];
+  const auto finite = [](Vec<double> v) NNFAST_INLINED { return min(broadcast<Vec<double>>(0x1p1000), v); };
+  unrolled<R>([&](int r) NNFAST_INLINED {
+    log[r] = in_lanes<V>(logs[r]);
+    top[r] = widen(largest[r]);
+    for (auto& part : top[r].part) part = finite(part);
+  });
+  Lanes::for_several(n, [&](auto several, std::ptrdiff_t i, int, std::ptrdiff_t count) NNFAST_INLINED {
+    constexpr int U = several;
+    V results[U];
+    unrolled<U>([&](int u) NNFAST_INLINED {
+      const int r = Lanes::row(u);
+      Widened<V> wide = widen(x.load(r, i + Lanes::at(u), count, T{0}));
+      for (int k = 0; k < wide.count; ++k) wide.part[k] = finite(wide.part[k]) - top[r].part[k] - log[r].part[k];
+      results[u] = narrow<V>(wide);
+    });
+    unrolled<U>([&](int u) NNFAST_INLINED { y.store(Lanes::row(u), i + Lanes::at(u), results[u], count); });
+  });
 }
 
 template <class S>
@@ -251,16 +285,20 @@ unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n
         typename Lanes::Total logs[R];
         row_max<Lanes>(largest, x, n);
         log_sums<Lanes>(logs, x, n, largest);
-        Pair<V> log[R];
-        unrolled<R>([&](int r) NNFAST_INLINED { log[r] = in_two<V>(logs[r]); });
-        for_shifted<Lanes>(
-            x, n, largest,
-            [&](int r, Pair<V> d) NNFAST_INLINED {
-              const Pair<V> sum = two_sum(d.hi, -log[r].hi);  // hi is -inf or NaN where d.hi is -inf
-              return d.hi == static_cast<T>(-kInfinity) ? sum.hi : sum.hi + (sum.lo + (d.lo - log[r].lo));
-            },
-            [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V result)
-                NNFAST_INLINED { y.store(r, i, result, count); });
+        if constexpr (sizeof(T) < sizeof(double)) {
+          store_differences<Lanes>(largest, logs, x, y, n);
+        } else {
+          V log[R];
+          unrolled<R>([&](int r) NNFAST_INLINED { log[r] = in_lanes<V>(logs[r]).part[0]; });
+          for_shifted<Lanes>(
+              x, n, largest,
+              [&](int r, Pair<V> d) NNFAST_INLINED {
+                const Pair<V> sum = two_sum(d.hi, -log[r]);  // hi is -inf or NaN where d.hi is -inf
+                return d.hi == static_cast<T>(-kInfinity) ? sum.hi : sum.hi + (sum.lo + d.lo);
+              },
+              [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V result)
+                  NNFAST_INLINED { y.store(r, i, result, count); });
+        }
       },
       arrays[0], arrays[1]);
 }

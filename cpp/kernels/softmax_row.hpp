@@ -124,17 +124,25 @@ NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
   const V lo = (x - (hi - back)) - (largest + back);
   const auto equal = x == largest;
   const auto finite = hi > Constants<Element<V>>::exp_min;
-  return {equal ? V{} : hi, finite ? (equal ? V{} : lo) : V{}};
+  return {equal ? V{} : hi, finite ? lo : V{}};  // of equal infinities hi was NaN
 }
 
-// e^(d.hi + d.lo) 2^Raise for d.hi <= 0; 0 where d.hi is -inf.
-template <int Raise = 0, class V>
+// e^(d.hi + d.lo) for d.hi <= 0; 0 where d.hi is -inf.
+template <class V>
 NNFAST_INLINE V exp_shifted(Pair<V> d) {
+  const Exponential<V> e = exp_unsummed<V>(Pair<V>{max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi), d.lo});
+  return scale(e.m.hi + e.m.lo, e.n);
+}
+
+// The same 2^kRaised times larger, and so never subnormal: an element of no weight has a quarter of the least one.
+template <class T>
+constexpr int kRaised = sizeof(T) == sizeof(double) ? 512 : 64;
+template <class V>
+NNFAST_INLINE V exp_raised(Pair<V> d) {
   using T = Element<V>;
-  constexpr T ln2 = static_cast<T>(0.69314718055994530942);
-  const V lowest = broadcast<V>(Constants<T>::exp_min - static_cast<T>(Raise) * ln2);
-  const Exponential<V> e = exp_unsummed<V>(Pair<V>{max(lowest, d.hi), d.lo});
-  return scale(e.m.hi + e.m.lo, e.n + Raise);
+  constexpr T lowest = Constants<T>::exp_min * static_cast<T>(1.25);
+  const Exponential<V> e = exp_unsummed<V>(Pair<V>{max(broadcast<V>(lowest), d.hi), d.lo});
+  return (e.m.hi + e.m.lo) * power_of_two<V>(e.n + kRaised<T>);
 }
 
 // log(count + others) for a whole number of ones and what comes to them; 0 where there is no one, NaN where others is

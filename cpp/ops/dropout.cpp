@@ -241,15 +241,17 @@ unsigned keep_scaled_channels(ElementwiseFn fn, const StridedArrays<3>& y_x_scal
   const int last = y_x_scale.ndim - 1;
   const bool columns = of_scale[last] != 0;
   const std::ptrdiff_t sample = last == 2 ? shape[1] * shape[2] : n;  // that has scales of its own
+  const std::ptrdiff_t most = columns ? kScaledChunk / shape[last] * shape[last] : kScaledChunk;
   const std::ptrdiff_t steps[3] = {size, static_cast<std::ptrdiff_t>(sizeof(T)), size};
   unsigned raised = 0;
   for (std::ptrdiff_t first = begin; first < end;) {
     const std::ptrdiff_t in_sample = first % sample;
-    const std::ptrdiff_t count = std::min({kScaledChunk, end - first, sample - in_sample});
+    const std::ptrdiff_t count = std::min({most, end - first, sample - in_sample});
     const T* values = reinterpret_cast<const T*>(y_x_scale.data[2] + (last == 2 ? first / sample * of_scale[0] : 0));
     const ByChannel<T> channels =
         columns ? ByChannel<T>{values, shape[last], 1} : ByChannel<T>{values, shape[0], shape[1]};
-    channels.fill(scales, in_sample, count);
+    // Columns come round: what is laid out holds for all chunks of a sample.
+    if (!columns || first == begin || in_sample == 0) channels.fill(scales, in_sample, columns ? most : count);
     char* arrays[3] = {y_x_scale.data[1] + first * size, reinterpret_cast<char*>(scales),
                        y_x_scale.data[0] + first * size};
     raised |= fn(arrays, steps, count, false);

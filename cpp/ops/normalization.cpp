@@ -5,11 +5,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <utility>
 
 #include "kernels/sums.hpp"
 #include "ops/costs.hpp"
+#include "ops/row_tiles.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
@@ -29,6 +31,13 @@ constexpr Index kRowsMultiple = 8;
 constexpr Index kFewElements = Index{1} << 17;
 
 const SetKernels& kernels_of(Dtype dtype) { return kernels().normalization->sets[dtype]; }
+
+Index offset_in(const Axes& axes, int array, Index position) {
+  Index offset = 0;
+  for (int d = axes.count - 1; d >= 0; position /= axes.shape[d--])
+    offset += position % axes.shape[d] * axes.strides[array][d];
+  return offset;
+}
 
 bool empty(const Normalization& norm) { return norm.set_count == 0 || norm.member_count == 0; }
 bool stays_on_one_thread(const Normalization& norm) {
@@ -79,6 +88,84 @@ void over_chunks(const Normalization& norm, double ns_per_element, Body body) {
       const Index set = item / chunks * multiple(norm);
       body(set, std::min(set + multiple(norm), norm.set_count), item % chunks);
     }
+  });
+}
+
+// ---- sets that are turned ----
+
+constexpr Index kLine = 64;
+
+// How many neighbouring sets are turned together: those of images whose channels come last, the members of which lie
+// apart while the channels are neighbours, a line of the cache of them. 0: the sets are taken as they lie.
+Index sets_turned(const Normalization& norm, Dtype dtype) {
+  const Index size = size_of(dtype);
+  const bool channels_inside = norm.segments > 1;  // a set, and so the outer of its axes
+  const int last = norm.members.count - 1, last_of_sets = norm.sets.count - 1;
+  if (norm.across || norm.bits || norm.segment == 1 || last != (channels_inside ? 1 : 0)) return 0;
+  if (!channels_inside && (last_of_sets < 0 || norm.sets.shape[last_of_sets] != norm.groups)) return 0;
+  for (int a = 0; a < kNormalizedArrays; ++a) {
+    if (!norm.data[a]) continue;
+    const Index channel = channels_inside ? norm.members.strides[a][0] : norm.sets.strides[a][last_of_sets];
+    if (channel != size || norm.members.strides[a][last] == size) return 0;
+  }
+  return std::clamp<Index>(kLine / (norm.segments * size), 1, norm.groups);
+}
+
+// Pixels of an image, whose channels are neighbours, to or from contiguous rows of the channels: some at a time, whose
+// lines stay in the first-level cache, while those of the next are asked for.
+template <class Copy>
+void for_pixels(const Matrix& lying, const Matrix& turned, Index pixels, Copy copy) {
+  constexpr Index kTogether = 32;
+  for (Index first = 0; first < pixels; first += kTogether) {
+    const Index count = std::min(kTogether, pixels - first);
+    const char* ahead = lying.data + (first + count) * lying.stride;
+    for (Index p = 0; p < std::min(kTogether, pixels - first - count); ++p)
+      __builtin_prefetch(ahead + p * lying.stride);
+    copy(Matrix{lying.data + first * lying.stride, lying.row_stride, lying.stride},
+         Matrix{turned.data + first * turned.stride, turned.row_stride, turned.stride}, count);
+  }
+}
+
+// Calls body(part, set) for all sets, `together` of them turned: the sets of `part` are those from `set` on. The
+// result, the array after the inputs, takes the place of the first input.
+template <class Body>
+void over_turned(const Normalization& norm, Dtype dtype, Index together, int inputs, double ns_per_element, Body body) {
+  const Index size = size_of(dtype), pixels = norm.segment, n = norm.member_count;
+  const Index per_image = (norm.groups + together - 1) / together, units = norm.set_count / norm.groups * per_image;
+  const Index shares = std::min<Index>(units, 2 * thread_limit());
+  const Index bytes = together * n * size + kLine;  // buffers a power of two apart would share sets of the cache
+  const auto room = std::make_unique_for_overwrite<char[]>(static_cast<std::size_t>(shares * inputs * bytes));
+  const auto of_unit = [&](Index unit, char* buffer) {
+    const Index group = unit % per_image * together, set = unit / per_image * norm.groups + group;
+    Normalization part = norm;
+    part.set_count = part.groups = part.sets.shape[0] = std::min(together, norm.groups - group);
+    part.sets.count = part.members.count = 1;
+    part.members.shape[0] = n;
+    part.gamma += group * norm.segments;
+    for (const double** of_sets : {&part.beta, &part.origin, &part.mean, &part.inv_std, &part.offset, &part.slope})
+      if (*of_sets) *of_sets += of_sets == &part.beta ? group * norm.segments : set;
+    Matrix lying[kNormalizedArrays], turned[kNormalizedArrays];
+    for (int a = 0; a <= inputs; ++a) {
+      lying[a] = {norm.data[a] + offset_in(norm.sets, a, set), size, norm.members.strides[a][norm.members.count - 1]};
+      turned[a] = {buffer + a % inputs * bytes, pixels * size, size};
+      part.data[a] = turned[a].data;
+      part.sets.strides[a][0] = n * size;
+      part.members.strides[a][0] = size;
+    }
+    const Index channels = part.set_count * norm.segments;
+    for (int a = 0; a < inputs; ++a)
+      for_pixels(lying[a], turned[a], pixels, [&](const Matrix& from, const Matrix& to, Index count) {
+        copy_rows(dtype, from, to, channels, count);
+      });
+    body(static_cast<const Normalization&>(part), set);
+    for_pixels(lying[inputs], turned[inputs], pixels,
+               [&](const Matrix& to, const Matrix& from, Index count) { copy_rows(dtype, from, to, channels, count); });
+  };
+  const double elements = static_cast<double>(norm.set_count * n) / static_cast<double>(shares);
+  parallel_for(shares, ns_per_element * elements, [&](Index begin, Index end) {
+    for (Index share = begin; share < end; ++share)
+      for (Index unit = share * units / shares; unit < (share + 1) * units / shares; ++unit)
+        of_unit(unit, &room[static_cast<std::size_t>(share * inputs * bytes)]);
   });
 }
 
@@ -235,17 +322,18 @@ class GradientSums {
   const double* offset() const { return offset_.data(); }
   const double* slope() const { return slope_.data(); }
 
-  // Of one unit.
-  void sum_unit(Index set, Index set_end) {
+  // Of one unit of `part`, whose sets are those from `from` on.
+  void sum_unit(const Normalization& part, Index from, Index set, Index set_end) {
     for (Index segment = 0; segment < norm_.segments; ++segment) {
       const Index first = segment * norm_.segment;
-      put(chunk_sums(kernels_.gradient_sums, norm_, set, set_end, first, first + norm_.segment), set, set_end, segment);
+      put(chunk_sums(kernels_.gradient_sums, part, set, set_end, first, first + norm_.segment), from + set,
+          from + set_end, segment);
     }
   }
   // Of all units, which threads share.
   void sum_all() {
     if (sets_suffice(norm_))
-      return over_units(norm_, kGradientSums.ns, [&](Index set, Index set_end) { sum_unit(set, set_end); });
+      return over_units(norm_, kGradientSums.ns, [&](Index set, Index set_end) { sum_unit(norm_, 0, set, set_end); });
     const std::vector<UnitSums> all = shared_sums(kernels_.gradient_sums, norm_, kGradientSums.ns);
     for_units(norm_, 0, norm_.set_count, [&](Index set, Index set_end) {
       put(all[static_cast<std::size_t>(set / multiple(norm_))], set, set_end, 0);
@@ -291,7 +379,63 @@ class GradientSums {
   }
 };
 
+// The second of the sums that `sums_of` takes of each set.
+std::vector<double> second_sums(SetSumsFn sums_of, const Normalization& norm, double ns) {
+  std::vector<double> second = one_per_set(norm);
+  const auto put = [&](const UnitSums& sums, Index set, Index set_end) {
+    std::copy_n(&sums[kSetTile], set_end - set, &second[static_cast<std::size_t>(set)]);
+  };
+  if (sets_suffice(norm)) {
+    over_units(norm, ns, [&](Index set, Index set_end) {
+      put(chunk_sums(sums_of, norm, set, set_end, 0, norm.member_count), set, set_end);
+    });
+  } else {
+    const std::vector<UnitSums> all = shared_sums(sums_of, norm, ns);
+    for_units(norm, 0, norm.set_count, [&](Index set, Index set_end) {
+      put(all[static_cast<std::size_t>(set / multiple(norm))], set, set_end);
+    });
+  }
+  return second;
+}
+
+// limit / norm of a set of doubles whose squares overflow: by quotients by the largest. 1 where one is no number.
+double factor_of_large(const Normalization& norm, Index set, double limit) {
+  const char* first = norm.data[0] + offset_in(norm.sets, 0, set);
+  const auto value = [&](Index i) {
+    double v;
+    std::memcpy(&v, first + offset_in(norm.members, 0, i), sizeof v);
+    return v;
+  };
+  double largest = 0, squares = 0;
+  for (Index i = 0; i < norm.member_count; ++i) largest = std::max(largest, std::abs(value(i)));
+  for (Index i = 0; i < norm.member_count; ++i) squares += value(i) / largest * (value(i) / largest);
+  return squares > 0 ? std::min(1.0, limit / largest / std::sqrt(squares)) : 1;
+}
+
 }  // namespace
+
+void limit_norms(Dtype dtype, Normalization norm, double limit) {
+  if (empty(norm)) return;
+  const SetKernels& kernels = kernels_of(dtype);
+  const std::vector<double> zeros = one_per_set(norm), ones(zeros.size(), 1.0);
+  norm.origin = zeros.data();
+  std::vector<double> factors = second_sums(kernels.moments, norm, kMoments.ns);  // squares, so far
+  bool any = false;
+  for (std::size_t s = 0; s < factors.size(); ++s) {
+    const double size = std::sqrt(factors[s]);
+    if (dtype == Dtype::f64 && !std::isfinite(size)) {
+      factors[s] = factor_of_large(norm, static_cast<Index>(s), limit);
+    } else {
+      factors[s] = size > limit ? limit / size : 1;
+    }
+    any |= factors[s] != 1;
+  }
+  if (!any) return;
+  norm.data[2] = norm.data[0];
+  norm.gamma = ones.data();
+  norm.inv_std = factors.data();
+  map_gradient(kernels, norm);
+}
 
 bool sets_lie_closer(const Normalization& norm) {
   if (norm.members.count == 0) return true;
@@ -315,12 +459,23 @@ void normalise_by_own(Dtype dtype, Normalization norm, const SetStatistics& stat
   norm.mean = statistics.mean;
   norm.inv_std = statistics.inv_std;
   norm.stream = streams(norm, dtype, kMap);
-  if (norm.across || !sets_suffice(norm)) {
+  const Index turned = sets_turned(norm, dtype);
+  if (turned == 0 && (norm.across || !sets_suffice(norm))) {
     set_moments(dtype, norm, statistics);
     return normalise(kernels, norm);
   }
   std::vector<double> origin = one_per_set(norm);
   norm.origin = origin.data();
+  if (turned > 0) {
+    norm.stream = false;
+    return over_turned(norm, dtype, turned, 1, kMoments.ns + kMap.ns, [&](const Normalization& part, Index first) {
+      const SetStatistics of_part{statistics.mean + first, statistics.variance + first, statistics.inv_std + first};
+      for_units(part, 0, part.set_count, [&](Index set, Index set_end) {
+        moments_of_unit(kernels, part, set, set_end, origin.data() + first, of_part);
+        kernels.normalise(part, set, set_end, 0, part.member_count);
+      });
+    });
+  }
   // Unit after unit: the second pass finds it in the cache.
   over_units(norm, kMoments.ns + kMap.ns, [&](Index set, Index set_end) {
     moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
@@ -344,11 +499,18 @@ ParameterGradients normalise_backward(Dtype dtype, Normalization norm, bool own)
   norm.offset = own ? sums.offset() : nullptr;
   norm.slope = own ? sums.slope() : nullptr;
   norm.stream = streams(norm, dtype, kInputGradient);
-  if (sets_suffice(norm) && !norm.across) {
-    over_units(norm, kGradientSums.ns + kInputGradient.ns, [&](Index set, Index set_end) {
-      sums.sum_unit(set, set_end);
-      kernels.gradient(norm, set, set_end, 0, norm.member_count);
+  constexpr double ns = kGradientSums.ns + kInputGradient.ns;
+  const auto unit_of = [&](const Normalization& part, Index first, Index set, Index set_end) {
+    sums.sum_unit(part, first, set, set_end);
+    kernels.gradient(part, set, set_end, 0, part.member_count);
+  };
+  if (const Index turned = sets_turned(norm, dtype); turned > 0) {
+    norm.stream = false;
+    over_turned(norm, dtype, turned, 2, ns, [&](const Normalization& part, Index first) {
+      for_units(part, 0, part.set_count, [&](Index set, Index set_end) { unit_of(part, first, set, set_end); });
     });
+  } else if (sets_suffice(norm) && !norm.across) {
+    over_units(norm, ns, [&](Index set, Index set_end) { unit_of(norm, 0, set, set_end); });
   } else {
     sums.sum_all();
     map_gradient(kernels, norm);

@@ -30,4 +30,7 @@ ParameterGradients normalise_backward(Dtype dtype, Normalization norm, bool own)
 ParameterGradients parameter_gradients(Dtype dtype, const Normalization& norm);
 void input_gradient(Dtype dtype, Normalization norm, const double* dgamma, const double* dbeta, std::ptrdiff_t count);
 
+// Scales data[0], in place: sets whose Euclidean norm is above `limit` down to it.
+void limit_norms(Dtype dtype, Normalization norm, double limit);
+
 }  // namespace nnfast

@@ -3,17 +3,13 @@
 A penalty's value is to be added to the loss and its slope to the gradients: ``loss += l2(weights, 1e-4, grads)``.
 """
 
-from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import _arrays, _checks
 from nnfast._array_lists import Arrays, names_of, values, values_like
 from nnfast._load import _core
-from nnfast.normalization import batch_norm_stats
-from nnfast.runtime import num_threads
 
 __all__ = ["elastic_net", "l1", "l2", "max_norm_"]
 
@@ -187,42 +183,8 @@ def max_norm_(
     _arrays.check_floats(weight, "weight")
     _arrays.check_writeable(weight, "weight")
     axes = _arrays.axes_of(axis, weight, "weight")
-    # By the thread that scales: from one core's cache to another's the lines that it has written take longer.
-    with num_threads(1):
-        norms = _norms(np.asarray(weight), axes)
-    over = np.greater(norms, limit, where=norms == norms, out=np.zeros(norms.shape, np.bool))
-    if over.any():
-        factors = np.divide(limit, norms, out=np.ones_like(norms), where=over)
-        np.multiply(weight, factors.astype(weight.dtype), out=weight)
+    _core.max_norm(weight, axes, limit)
     return weight
-
-
-def _norms(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Euclidean norms over axes, in float64, with keepdims."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.sqrt(_sums_of_squares(weight, axes))
-    if weight.dtype == np.float64 and not np.isfinite(norms).all():
-        # Squares overflow from 1e154 on; those of quotients by the largest value do not.
-        largest = np.abs(weight).max(axis=axes, keepdims=True, initial=0)
-        scale = np.where(np.isfinite(norms) | (largest == 0), 1, largest)
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = scale * np.sqrt(np.square(weight / scale).sum(axis=axes, keepdims=True))
-    return norms
-
-
-def _sums_of_squares(weight: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """The sum of squares over axes, in float64, with keepdims."""
-    if weight.size == 0:
-        return np.zeros([1 if d in axes else side for d, side in enumerate(weight.shape)])
-    units = [d for d in range(weight.ndim) if d not in axes]
-    count = prod(weight.shape[d] for d in units)
-    if axes == tuple(range(len(axes))):  # as of a dense layer: rows of one value a unit
-        rows: NDArray[Any] = weight.reshape(-1, count)
-    else:  # the inputs of a unit lie along the last axis
-        rows = np.moveaxis(weight, units, range(len(units))).reshape(1, count, -1)
-    stats = batch_norm_stats(rows, axis=1)
-    squares = stats.m2 + stats.count * stats.mean**2
-    return squares.reshape([1 if d in axes else side for d, side in enumerate(weight.shape)])
 
 
 def _elastic_net(

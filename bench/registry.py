@@ -8,6 +8,7 @@ import nnfast as nf
 from bench import (
     activations,
     axes,
+    batches,
     bias,
     dropout,
     embedding,
@@ -28,6 +29,7 @@ FAMILIES: list[ModuleType] = [
     bias,
     softmax,
     embedding,
+    batches,
     losses,
     normalization,
     layer_norm,

@@ -194,8 +194,13 @@ def _dropping() -> dict[str, Call]:
     return calls
 
 
+def _of_batches(X: Any, y: Any) -> Any:
+    return next(iter(nf.batches(X, y, batch_size=4, rng=0)))
+
+
 def _of_rows() -> dict[str, Call]:
     return {
+        "batches": Call(_of_batches, {"X": X, "y": COLUMN[:4]}),
         "masked_softmax": Call(nf.masked_softmax, {"x": X}, {"mask": X > 0.3}),
         "masked_softmax_backward": Call(nf.masked_softmax_backward, {"dy": X, "y": X}),
         "embedding": Call(nf.embedding, {"indices": LABELS, "weight": X.T.copy()}),

@@ -12,6 +12,7 @@ from nnfast import activations as activations
 from nnfast import bias, blas, gating, losses, normalization, runtime, structured_dropout
 from nnfast._load import _core as _core
 from nnfast.activations import *
+from nnfast.batches import batches
 from nnfast.bias import *
 from nnfast.blas import *
 from nnfast.dropout import (
@@ -80,6 +81,7 @@ __all__ = [
     "alpha_dropout_backward",
     "augmentation",
     "averaging",
+    "batches",
     "bias_relu_dropout",
     "bias_relu_dropout_backward",
     "checks",

@@ -17,6 +17,7 @@ from bench import (
     normalization,
     optim,
     penalties,
+    pooling,
     random,
     softmax,
 )
@@ -32,6 +33,7 @@ FAMILIES: list[ModuleType] = [
     normalization,
     layer_norm,
     dropout,
+    pooling,
     random,
     penalties,
     optim,

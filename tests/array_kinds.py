@@ -203,6 +203,30 @@ def _of_rows() -> dict[str, Call]:
     }
 
 
+def _pooling() -> dict[str, Call]:
+    calls = {}
+    for dims, shape in ((1, (2, 2, 12)), (2, (2, 2, 3, 4))):
+        x = _numbers(*shape)
+        y, which = getattr(nf, f"max_pool{dims}d")(x, 2)
+        forward = {"kernel_size": 2}
+        named = {
+            "max_pool": ({"x": x}, forward),
+            "max_pool_backward": ({"dy": y}, {"which": which, "shape": shape}),
+            "avg_pool": ({"x": x}, forward),
+            "avg_pool_backward": ({"dy": y}, {"shape": shape} | forward),
+            "global_avg_pool": ({"x": x}, {}),
+            "global_avg_pool_backward": ({"dy": _numbers(2, 2)}, {"shape": shape}),
+        }
+        for name, (arrays, options) in named.items():
+            name = name.replace("pool", f"pool{dims}d")
+            calls[name] = Call(getattr(nf, name), arrays, options)
+    columns = nf.im2col(IMAGES, 2)
+    calls["im2col"] = Call(nf.im2col, {"x": IMAGES}, {"kernel_size": 2})
+    options = {"shape": IMAGES.shape, "kernel_size": 2}
+    calls["col2im"] = Call(nf.col2im, {"columns": columns}, options)
+    return calls
+
+
 def _losses() -> dict[str, Call]:
     calls = {
         "softmax_cross_entropy": Call(
@@ -319,6 +343,7 @@ READING = {
     **_normalizing(),
     **_dropping(),
     **_of_rows(),
+    **_pooling(),
     **_losses(),
     **_of_modules(),
 }

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nnfast import activations as activations
-from nnfast import bias, blas, gating, losses, normalization, runtime, structured_dropout
+from nnfast import bias, blas, gating, losses, normalization, pooling, runtime, structured_dropout
 from nnfast._load import _core as _core
 from nnfast.activations import *
 from nnfast.bias import *
@@ -28,6 +28,7 @@ from nnfast.gating import *
 from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from nnfast.losses import *
 from nnfast.normalization import *
+from nnfast.pooling import *
 from nnfast.runtime import *
 from nnfast.softmax import (
     log_softmax,
@@ -114,6 +115,7 @@ __all__ += blas.__all__
 __all__ += gating.__all__
 __all__ += losses.__all__
 __all__ += normalization.__all__
+__all__ += pooling.__all__
 __all__ += runtime.__all__
 __all__ += structured_dropout.__all__
 

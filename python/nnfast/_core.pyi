@@ -1,6 +1,6 @@
 """The compiled module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -353,3 +353,37 @@ def _force_threading(name: str) -> None: ...
 def _force_processors(count: int) -> int: ...
 def _helpers_woken() -> int: ...
 def _force_grain(items: int) -> int: ...
+
+# Pooling.
+def max_pool(
+    x: ArrayLike,
+    y: NDArray[Any],
+    which: NDArray[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    channel: int,
+) -> None: ...
+def max_pool_backward(
+    dy: ArrayLike, which: NDArray[Any], dx: NDArray[Any], channel: int
+) -> None: ...
+def avg_pool(
+    x: ArrayLike,
+    y: NDArray[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    channel: int,
+    counts_padding: bool,
+) -> None: ...
+def avg_pool_backward(
+    dy: ArrayLike,
+    dx: NDArray[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    channel: int,
+    counts_padding: bool,
+) -> None: ...
+def global_avg_pool(x: ArrayLike, y: NDArray[Any], channel: int) -> None: ...

@@ -20,6 +20,7 @@
 #include "kernels/normalization.hpp"
 #include "kernels/optim.hpp"
 #include "kernels/penalties.hpp"
+#include "kernels/pooling.hpp"
 #include "kernels/random.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/sums.hpp"
@@ -546,6 +547,21 @@ void sums() {
   Hash()(to).print("sums", kName<T>);
 }
 
+// Windows of 3 x 3 with padding. Across: the columns are channels of planes with rows of one.
+void pool(PoolFn fn, const char* name, std::ptrdiff_t stride, bool across) {
+  constexpr std::ptrdiff_t size = sizeof(float);
+  const auto axis = [=](std::ptrdiff_t n) { return PoolAxis{n, (n - 1) / stride + 1, 3, stride, 1, 1}; };
+  Pooling pooling{axis(kRows), axis(across ? 1 : kColumns), kColumns, true, {}, {}, {}};
+  std::vector<float> x = numbers<float>(1), y(kElements);
+  std::vector<std::int32_t> which(kElements);
+  const std::ptrdiff_t row = (across ? kColumns : pooling.columns.count) * size;
+  pooling.x = {bytes(x), kColumns * size, size, size};
+  pooling.y = {bytes(y), row, size, size};
+  pooling.which = {bytes(which), row, size, size};
+  fn(pooling, 0, pooling.rows.count);
+  Hash()(y)(which).print(name, "f32");
+}
+
 // Calls body with a value of each dtype.
 template <class Body>
 void for_floats(Body body) {
@@ -593,6 +609,15 @@ void run_optim() {
 }
 void run_penalties() {
   for_floats([](auto type) { penalties<decltype(type)>(); });
+}
+void run_pooling() {
+  const PoolingKernels& kernel = *kernels().pooling;
+  pool(kernel.max_along, "max_pool", 1, false);
+  pool(kernel.max_along, "max_pool by two", 2, false);
+  pool(kernel.max_across, "max_pool across", 2, true);
+  pool(kernel.mean_along, "avg_pool", 1, false);
+  pool(kernel.mean_along, "avg_pool by two", 2, false);
+  pool(kernel.mean_across, "avg_pool across", 2, true);
 }
 void run_sums() {
   for_floats([](auto type) { sums<decltype(type)>(); });

@@ -227,6 +227,18 @@ def _pooling() -> dict[str, Call]:
     return calls
 
 
+def _convolutions() -> dict[str, Call]:
+    calls = {}
+    for dims, x in ((1, _numbers(2, 2, 5)), (2, _numbers(2, 2, 5, 4))):
+        w = _numbers(3, 2, *(2,) * dims)
+        dy = _numbers(2, 3, *(side - 1 for side in x.shape[2:]))
+        calls[f"conv{dims}d"] = Call(getattr(nf, f"conv{dims}d"), {"x": x, "w": w, "b": COLUMN[:3]})
+        calls[f"conv{dims}d_backward"] = Call(
+            getattr(nf, f"conv{dims}d_backward"), {"dy": dy, "x": x, "w": w}
+        )
+    return calls
+
+
 def _losses() -> dict[str, Call]:
     calls = {
         "softmax_cross_entropy": Call(
@@ -344,6 +356,7 @@ READING = {
     **_dropping(),
     **_of_rows(),
     **_pooling(),
+    **_convolutions(),
     **_losses(),
     **_of_modules(),
 }

@@ -107,6 +107,8 @@ constexpr Cost kCosts[] = {
     {"score_tiles", 1},      // strided rows, copied to and from a tile
     {"probabilities", 0.4},  // their check
 
+    {"convolution", 0.01},  // a product
+
     // Normalisation: passes over sets of values, and over rows.
     {"norm_moments", 0.12},
     {"norm_map", 0.12, kMemoryBound},

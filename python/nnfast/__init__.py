@@ -9,11 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nnfast import activations as activations
-from nnfast import bias, blas, gating, losses, normalization, pooling, runtime, structured_dropout
+from nnfast import (
+    bias,
+    blas,
+    convolution,
+    gating,
+    losses,
+    normalization,
+    pooling,
+    runtime,
+    structured_dropout,
+)
 from nnfast._load import _core as _core
 from nnfast.activations import *
 from nnfast.bias import *
 from nnfast.blas import *
+from nnfast.convolution import *
 from nnfast.dropout import (
     alpha_dropout,
     alpha_dropout_backward,
@@ -112,6 +123,7 @@ __all__ = [
 __all__ += activations.__all__
 __all__ += bias.__all__
 __all__ += blas.__all__
+__all__ += convolution.__all__
 __all__ += gating.__all__
 __all__ += losses.__all__
 __all__ += normalization.__all__

@@ -288,6 +288,33 @@ def embedding(indices: ArrayLike, weight: ArrayLike, out: NDArray[Any] | None) -
 def embedding_backward(
     dy: ArrayLike, indices: ArrayLike, n: int, out: NDArray[Any] | None
 ) -> NDArray[Any]: ...
+def convolution(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: list[int],
+    padding: list[int] | None,
+    dilation: list[int],
+    groups: int,
+    channels_last: bool,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def convolution_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    stride: list[int],
+    padding: list[int] | None,
+    dilation: list[int],
+    groups: int,
+    channels_last: bool,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+    dx_out: NDArray[Any] | None,
+    dw_out: NDArray[Any] | None,
+    db_out: NDArray[Any] | None,
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]: ...
 def column_sums(x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]: ...
 def elastic_net(
     params: list[NDArray[Any]],

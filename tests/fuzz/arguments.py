@@ -57,7 +57,7 @@ FLAGS = {
 }
 INTEGERS = {
     *("offset", "padding", "num_groups", "pieces", "size", "running_var_correction", "n"),
-    *("kernel_size", "stride", "dilation"),
+    *("kernel_size", "stride", "dilation", "groups"),
 }
 NUMBERS = (0.5, 0.0, 1.0, 0.1, 2.0, 1e-5, -1.0, 1e300, 5e-324, float("nan"), float("inf"), 3, True)
 

@@ -96,7 +96,8 @@ unsigned scatter_rows(const Pooling& pooling, Index first, Index last, Add add) 
   const ExceptionScope exceptions;
   const PoolArray& dx = pooling.x;
   const Index width = pooling.columns.n, end = last * width;
-  const bool direct = sizeof(S) == sizeof(T) && dx.column == size && dx.row == width * size;
+  const bool contiguous = dx.column == size && (dx.row == width * size || pooling.rows.n == 1);
+  const bool direct = sizeof(S) == sizeof(T) && contiguous;
   char block[kBlock * sizeof(T)];
   for (Index begin = first * width; begin < end;) {
     const Index count = direct ? end - begin : std::min(end - begin, kBlock);

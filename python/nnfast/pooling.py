@@ -44,7 +44,7 @@ _WINDOWS = """kernel_size : {sides}
 stride : {sides}, optional
     Elements from one window to the next; that of kernel_size by default.
 padding : {sides}, default {zero}
-    Elements around x, at most half of the window{padding}."""
+    Elements around x, at most half of kernel_size{padding}."""
 _CEIL = """ceil_mode : bool, default False
     Whether there are windows that reach past the padding; each begins before the padding at the end."""
 _AXIS = """axis : int, default 1
@@ -322,7 +322,7 @@ def windows_of(
     *,
     half: bool = True,
 ) -> Windows:
-    """The windows over an x of that shape; `half`: whether the padding is at most half of a window.
+    """The windows over an x of that shape; `half`: whether the padding is at most half of the kernel.
 
     Raises
     ------
@@ -339,10 +339,8 @@ def windows_of(
     found = list(shape)
     for k, d in enumerate(axes):
         extent = (kernel[k] - 1) * apart[k] + 1
-        if half and 2 * around[k] > extent:
-            raise ValueError(
-                f"padding must be at most half of kernel_size, {extent // 2}, got {around[k]}"
-            )
+        if half:
+            check_padding(kernel[k], around[k])
         room = shape[d] + 2 * around[k] - extent
         count = (-(-room // steps[k]) if ceil_mode else room // steps[k]) + 1
         if ceil_mode and (count - 1) * steps[k] >= shape[d] + around[k]:
@@ -354,6 +352,12 @@ def windows_of(
             )
         found[d] = count
     return Windows(kernel, steps, around, apart, axes, channel, tuple(found))
+
+
+def check_padding(kernel: int, padding: int) -> None:
+    """A ValueError where padding is more than half of a kernel, as PyTorch has it."""
+    if 2 * padding > kernel:
+        raise ValueError(f"padding must be at most half of kernel_size, {kernel}, got {padding}")
 
 
 def sides(value: Sides, dims: int, low: int, name: str) -> tuple[int, ...]:

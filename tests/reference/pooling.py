@@ -40,6 +40,12 @@ def windows(
         yield place, indices, padded
 
 
+def _values(x: Array, indices: list[NDArray[np.intp]]) -> Array:
+    """Those of a window, flat along the last axis."""
+    found = x[(..., *np.ix_(*indices))]
+    return found.reshape(*x.shape[:2], int(np.prod(found.shape[2:])))
+
+
 def max_pool(x: Array, *options: Any) -> tuple[Array, NDArray[np.int32]]:
     """y and positions of x of shape (N, C, *plane); `options` as of windows."""
     plane = x.shape[2:]
@@ -49,7 +55,7 @@ def max_pool(x: Array, *options: Any) -> tuple[Array, NDArray[np.int32]]:
     which = np.full(y.shape, -1, np.int32)
     positions = np.arange(np.prod(plane)).reshape(plane)
     for place, indices, _ in found:
-        values = x[(..., *np.ix_(*indices))].reshape(*x.shape[:2], -1)
+        values = _values(x, indices)
         if values.shape[-1] == 0:
             continue
         first = values.argmax(axis=-1)  # the first of equals, and of NaN
@@ -76,7 +82,7 @@ def avg_pool(x: Array, count_include_pad: bool, *options: Any) -> Array:
     found = list(windows(x.shape[2:], *options))
     y = np.zeros((*x.shape[:2], *(np.array(found[-1][0]) + 1)), wide.dtype)
     for place, indices, padded in found:
-        values = wide[(..., *np.ix_(*indices))].reshape(*x.shape[:2], -1)
+        values = _values(wide, indices)
         total = np.zeros(x.shape[:2], wide.dtype)
         for k in range(values.shape[-1]):
             total += values[..., k]

@@ -268,13 +268,13 @@ def schedule_of(
 
 
 def _by_decay(net: nn.Sequential) -> tuple[list[tuple[Array, Array]], list[tuple[Array, Array]]]:
-    """Parameters with their gradients: the weights of dense layers, and the rest."""
+    """Parameters with their gradients: the weights of dense layers and convolutions, and the rest."""
     decaying: list[tuple[Array, Array]] = []
     others: list[tuple[Array, Array]] = []
     for layer in net:
         grads = layer.named_grads()
         for name, param in layer.named_params().items():
-            decays = isinstance(layer, nn.Dense) and name == "weight"
+            decays = isinstance(layer, nn.Dense | nn.Conv2d | nn.Conv1d) and name == "weight"
             (decaying if decays else others).append((param, grads[name]))
     return decaying, others
 

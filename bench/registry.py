@@ -18,6 +18,7 @@ from bench import (
     normalization,
     optim,
     penalties,
+    pooling,
     random,
     softmax,
 )
@@ -34,6 +35,7 @@ FAMILIES: list[ModuleType] = [
     normalization,
     layer_norm,
     dropout,
+    pooling,
     random,
     penalties,
     optim,

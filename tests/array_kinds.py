@@ -208,6 +208,42 @@ def _of_rows() -> dict[str, Call]:
     }
 
 
+def _pooling() -> dict[str, Call]:
+    calls = {}
+    for dims, shape in ((1, (2, 2, 12)), (2, (2, 2, 3, 4))):
+        x = _numbers(*shape)
+        y, which = getattr(nf, f"max_pool{dims}d")(x, 2)
+        forward = {"kernel_size": 2}
+        named = {
+            "max_pool": ({"x": x}, forward),
+            "max_pool_backward": ({"dy": y}, {"which": which, "shape": shape}),
+            "avg_pool": ({"x": x}, forward),
+            "avg_pool_backward": ({"dy": y}, {"shape": shape} | forward),
+            "global_avg_pool": ({"x": x}, {}),
+            "global_avg_pool_backward": ({"dy": _numbers(2, 2)}, {"shape": shape}),
+        }
+        for name, (arrays, options) in named.items():
+            name = name.replace("pool", f"pool{dims}d")
+            calls[name] = Call(getattr(nf, name), arrays, options)
+    columns = nf.im2col(IMAGES, 2)
+    calls["im2col"] = Call(nf.im2col, {"x": IMAGES}, {"kernel_size": 2})
+    options = {"shape": IMAGES.shape, "kernel_size": 2}
+    calls["col2im"] = Call(nf.col2im, {"columns": columns}, options)
+    return calls
+
+
+def _convolutions() -> dict[str, Call]:
+    calls = {}
+    for dims, x in ((1, _numbers(2, 2, 5)), (2, _numbers(2, 2, 5, 4))):
+        w = _numbers(3, 2, *(2,) * dims)
+        dy = _numbers(2, 3, *(side - 1 for side in x.shape[2:]))
+        calls[f"conv{dims}d"] = Call(getattr(nf, f"conv{dims}d"), {"x": x, "w": w, "b": COLUMN[:3]})
+        calls[f"conv{dims}d_backward"] = Call(
+            getattr(nf, f"conv{dims}d_backward"), {"dy": dy, "x": x, "w": w}
+        )
+    return calls
+
+
 def _losses() -> dict[str, Call]:
     calls = {
         "softmax_cross_entropy": Call(
@@ -324,6 +360,8 @@ READING = {
     **_normalizing(),
     **_dropping(),
     **_of_rows(),
+    **_pooling(),
+    **_convolutions(),
     **_losses(),
     **_of_modules(),
 }

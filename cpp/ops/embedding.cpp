@@ -26,7 +26,7 @@ struct RowsByIndex {
 
 // Copies row k of contiguous bytes line by line, and fetches as many lines of a row to come.
 void copy_row(const RowsByIndex& rows, std::ptrdiff_t k, char* to, std::ptrdiff_t bytes) {
-  constexpr std::ptrdiff_t kLine = 64, kAheadBytes = 4096, kMostAhead = 16;
+  constexpr std::ptrdiff_t kLine = 64, kAheadBytes = 12288, kMostAhead = 16;
   const std::ptrdiff_t ahead = std::clamp(kAheadBytes / std::max(bytes, kLine), std::ptrdiff_t{2}, kMostAhead);
   const char *from = rows[k], *next = rows[std::min(k + ahead, rows.count - 1)];
   for (; bytes >= kLine; bytes -= kLine, from += kLine, next += kLine, to += kLine) {

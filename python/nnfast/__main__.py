@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(info())
         return 0
     try:
-        from nnfast.demo import run
+        from nnfast.demo.digits import run
 
         run(options.epochs, options.seed, options.picture)
     except ModuleNotFoundError as missing:

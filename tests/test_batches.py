@@ -405,6 +405,19 @@ def test_a_transform_must_return_the_batch() -> None:
         next(iter(nf.batches(X, batch_size=5, transform=forgets)))
 
 
+def test_no_transform_without_rows() -> None:
+    seen: list[int] = []
+
+    def noted(xb: Array, rng: np.random.Generator) -> Array:
+        seen.append(len(xb))
+        return xb
+
+    assert copies(nf.batches(X[:0], batch_size=5, transform=noted)) == []
+    assert copies(nf.batches(X[:4], batch_size=5, drop_last=True, transform=noted)) == []
+    assert_no_maker()
+    assert seen == []
+
+
 def test_a_transform_finds_the_callers_settings() -> None:
     threads: list[int] = []
 

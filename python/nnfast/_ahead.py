@@ -56,7 +56,7 @@ def made_ahead(make: Callable[[int], Any], count: int) -> Iterator[Any]:
         yield from map(make, range(count))
         return
     parent = os.getpid()
-    maker.asked.put(0)
+    maker.asked.put(0 if count > 0 else None)
     try:
         for k in range(count):
             if os.getpid() != parent:

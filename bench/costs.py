@@ -83,7 +83,7 @@ def all_cases() -> dict[str, Case]:
     cases = {name.removeprefix("_"): case for name, case in cases.items()}
     cases["keep_scaled"] = of_ufunc(_core._keep_scaled, params=1)
     cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_embedding(), **of_losses()}
-    cases |= {**of_normalization(), **of_dropout()}
+    cases |= {**of_normalization(), **of_dropout(), **of_pooling()}
     return {**cases, **of_random(), **of_optimizers()}
 
 
@@ -198,6 +198,39 @@ def of_embedding() -> dict[str, Case]:
         return lambda: _core.embedding_backward(dy, at, len(at), out)
 
     return {case.__name__: case for case in (embedding, embedding_backward)}
+
+
+def of_pooling() -> dict[str, Case]:
+    """Windows of 2 x 2 over planes of 32 x 32: an element of a window is one of x."""
+
+    def planes(n: int) -> tuple[Any, Any]:
+        return floats(n // 1024, 1, 32, 32), floats(n // 1024, 1, 16, 16)
+
+    two = ((2, 2), (2, 2), (0, 0))
+
+    def max_pool(n: int) -> Call:
+        (x, y), which = planes(n), np.empty((n // 1024, 1, 16, 16), np.int32)
+        return lambda: _core.max_pool(x, y, which, *two, (1, 1), 1)
+
+    def max_pool_backward(n: int) -> Call:
+        (dx, dy), which = planes(n), np.empty((n // 1024, 1, 16, 16), np.int32)
+        _core.max_pool(dx, dy, which, *two, (1, 1), 1)
+        return lambda: _core.max_pool_backward(dy, which, dx, 1)
+
+    def avg_pool(n: int) -> Call:
+        x, y = planes(n)
+        return lambda: _core.avg_pool(x, y, *two, 1, True)
+
+    def avg_pool_backward(n: int) -> Call:
+        dx, dy = planes(n)
+        return lambda: _core.avg_pool_backward(dy, dx, *two, 1, True)
+
+    def global_avg_pool(n: int) -> Call:
+        (x, _), y = planes(n), floats(n // 1024, 1)
+        return lambda: _core.global_avg_pool(x, y, 1)
+
+    cases = (max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool)
+    return {case.__name__: case for case in cases}
 
 
 def of_losses() -> dict[str, Case]:

@@ -8,6 +8,7 @@ import nnfast as nf
 from bench import (
     activations,
     axes,
+    batches,
     bias,
     dropout,
     embedding,
@@ -17,6 +18,7 @@ from bench import (
     normalization,
     optim,
     penalties,
+    pooling,
     random,
     softmax,
 )
@@ -28,10 +30,12 @@ FAMILIES: list[ModuleType] = [
     bias,
     softmax,
     embedding,
+    batches,
     losses,
     normalization,
     layer_norm,
     dropout,
+    pooling,
     random,
     penalties,
     optim,

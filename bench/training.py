@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import nnfast as nf
 from bench.losses import softmax_cross_entropy
 from bench.timing import settle
-from nnfast.demo import Network, PlainNetwork, Training, digits, he_weights
+from nnfast.demo.digits import Network, PlainNetwork, Training, digits, he_weights
 
 Array = NDArray[Any]
 Data = tuple[Array, Array, Array, Array]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast.demo import EPS, MOMENTUM
+from nnfast.demo.digits import EPS, MOMENTUM
 
 Array = NDArray[Any]
 Tree = dict[str, Any]

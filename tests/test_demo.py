@@ -7,7 +7,7 @@ import pytest
 
 import nnfast as nf
 from nnfast.__main__ import main
-from nnfast.demo import FastNetwork, PlainNetwork, run
+from nnfast.demo.digits import FastNetwork, PlainNetwork, run
 
 SIZES = [64, 48, 32, 10]
 

@@ -301,3 +301,13 @@ def test_errors_change_nothing() -> None:
         np.testing.assert_array_equal(out, 9)
     with pytest.raises(TypeError, match="saved must be what rms_norm returned"):
         nf.rms_norm_backward(x, x, None, saved)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("layout", sorted(layouts(np.zeros((3, 0)))))
+def test_rows_without_elements_have_gradients_without(name: str, layout: str) -> None:
+    x = layouts(np.zeros((3, 0), np.float32))[layout]
+    _, saved = getattr(nf, name)(np.zeros((3, 4), np.float32))
+    dx, *others = getattr(nf, f"{name}_backward")(x, x, np.zeros(0, np.float32), saved)
+    assert dx.shape == (3, 0)
+    assert all(other.shape == (0,) for other in others)

@@ -162,6 +162,27 @@ def test_layers_describe_themselves() -> None:
         (nn.InstanceNorm(4, axis=2), "InstanceNorm(4, axis=2)"),
         (nn.Embedding(5, 3), "Embedding(5, 3)"),
         (nn.Embedding(5, 3, padding_idx=0), "Embedding(5, 3, padding_idx=0)"),
+        (nn.Conv2d(3, 4, 2), "Conv2d(3, 4, 2)"),
+        (
+            nn.Conv2d(4, 4, (3, 1), (2, 1), padding=(1, 0), groups=4, bias=False, axis=-1),
+            "Conv2d(4, 4, (3, 1), stride=(2, 1), padding=(1, 0), groups=4, axis=-1, bias=False)",
+        ),
+        (
+            nn.Conv1d(3, 4, 5, padding="same", dilation=2),
+            "Conv1d(3, 4, 5, padding='same', dilation=2)",
+        ),
+        (nn.MaxPool2d(2), "MaxPool2d(2)"),
+        (
+            nn.MaxPool2d(3, 2, padding=1, ceil_mode=True),
+            "MaxPool2d(3, stride=2, padding=1, ceil_mode=True)",
+        ),
+        (nn.MaxPool1d(2, dilation=2, axis=-1), "MaxPool1d(2, axis=-1, dilation=2)"),
+        (
+            nn.AvgPool2d((2, 1), count_include_pad=False),
+            "AvgPool2d((2, 1), count_include_pad=False)",
+        ),
+        (nn.GlobalAvgPool2d(), "GlobalAvgPool2d()"),
+        (nn.GlobalAvgPool1d(axis=-1), "GlobalAvgPool1d(axis=-1)"),
         (nn.PReLU(4), "PReLU(4)"),
         (nn.Maxout(2), "Maxout(2)"),
         (nn.GLU(axis=1), "GLU(axis=1)"),

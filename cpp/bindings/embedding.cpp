@@ -93,11 +93,39 @@ py::object backward(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n, p
   return dweight.object();
 }
 
+// Whether the elements of each row, along all axes but the first, are contiguous in C order.
+bool has_contiguous_rows(const Array& array) {
+  std::ptrdiff_t step = PyArray_ITEMSIZE(array.get());
+  for (int axis = array.ndim() - 1; axis > 0; --axis) {
+    if (array.shape(axis) != 1 && array.stride(axis) != step) return false;
+    step *= array.shape(axis);
+  }
+  return true;
+}
+
+// Writes x[indices] to y, of x's dtype; False where they have to be copied element by element: nothing is written then.
+bool take_rows_of(py::handle x_in, py::handle indices_in, py::handle y_in) {
+  const Array x = any_array(x_in, "x"), y = any_array(y_in, "y");
+  if (x.ndim() == 0 || PyDataType_REFCHK(PyArray_DESCR(x.get())) || !has_contiguous_rows(x)) return false;
+  const Array indices = checked_indices(read_indices(indices_in), x.shape(0));
+  Shape shape = shape_of(x);
+  shape[0] = indices.size();
+  require_shape(y, shape, "y");
+  if (!PyArray_EquivTypes(PyArray_DESCR(x.get()), PyArray_DESCR(y.get())) ||
+      !PyArray_CHKFLAGS(y.get(), NPY_ARRAY_CARRAY))
+    throw py::value_error("y must be contiguous and writeable, and have x's dtype");
+  const std::ptrdiff_t bytes = indices.size() == 0 ? 0 : PyArray_NBYTES(y.get()) / indices.size();
+  py::gil_scoped_release release;
+  take_rows(x.data(), x.stride(0), bytes, indices.as<std::int64_t>(), indices.size(), y.data());
+  return true;
+}
+
 }  // namespace
 
 void bind_embedding(py::module_& module) {
   module.def("embedding", &forward);
   module.def("embedding_backward", &backward);
+  module.def("take_rows", &take_rows_of);
 }
 
 }  // namespace nnfast

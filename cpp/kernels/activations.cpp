@@ -5,6 +5,7 @@
 
 #include "kernels/elementwise_loop.hpp"
 #include "kernels/formulas.hpp"
+#include "kernels/largest.hpp"
 
 namespace nnfast {
 namespace {
@@ -31,15 +32,6 @@ struct Backward {
 
 // ---- maxout (Goodfellow et al. 2013): the largest of every `pieces` consecutive elements ----
 
-// The larger of both, a NaN before any number, the first of equals; `which` becomes `piece` where the candidate is
-// larger.
-template <class V>
-NNFAST_INLINE void keep_better(V& best, Mask<V>& which, V candidate, int piece) {
-  const Mask<V> better = (candidate > best) | ((candidate != candidate) & (best == best));
-  best = better ? candidate : best;
-  which = better ? broadcast<Mask<V>>(static_cast<Element<Mask<V>>>(piece)) : which;
-}
-
 // Vectors of groups, whose elements of one piece are contiguous where the axis is not the last.
 template <class T>
 void maxout_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t pieces) {
@@ -52,7 +44,7 @@ void maxout_strided(const MaxoutRow& row, std::ptrdiff_t groups, std::ptrdiff_t 
     Mask<V> which{};
     for (std::ptrdiff_t piece = 1; piece < pieces; ++piece)
       keep_better(best, which, load_elements<T>(x + piece * row.x_stride, row.group_stride, 0, count),
-                  static_cast<int>(piece));
+                  broadcast<Mask<V>>(static_cast<Element<Mask<V>>>(piece)));
     store_elements<T>(row.y, row.y_stride, j, best, count);
     const Bytes bytes = __builtin_convertvector(which, Bytes);
     if (count == kLanes<V> && row.which_stride == 1) {
@@ -126,7 +118,7 @@ std::ptrdiff_t maxout_contiguous(const MaxoutRow& row, std::ptrdiff_t groups) {
       if (piece == 0) {
         best = candidate;
       } else {
-        keep_better(best, which, candidate, piece);
+        keep_better(best, which, candidate, broadcast<I>(piece));
       }
     }
     store(reinterpret_cast<T*>(row.y) + j, best);

@@ -111,6 +111,8 @@ constexpr Cost kCosts[] = {
     {"score_tiles", 1},      // strided rows, copied to and from a tile
     {"probabilities", 0.4},  // their check
 
+    {"convolution", 0.01},  // a product
+
     // Normalisation: passes over sets of values, and over rows.
     {"norm_moments", 0.12},
     {"norm_map", 0.12, kMemoryBound},
@@ -127,6 +129,13 @@ constexpr Cost kCosts[] = {
     {"bias_relu_dropout", 0.3},
     {"bias_relu_dropout_backward", 0.2},
     {"keep_scaled", 0.1, kMemoryBound},
+
+    // Pooling, an element of a window; backward of the maxima an element of dx; of whole planes an element of x.
+    {"max_pool", 0.35},
+    {"avg_pool", 0.25},
+    {"max_pool_backward", 0.4},
+    {"avg_pool_backward", 0.8},
+    {"global_avg_pool", 0.15},
 
     // Random numbers.
     {"bits_32", 0.25},

@@ -14,13 +14,31 @@ namespace {
 
 using IndexedRows = std::vector<IndexedRow>;
 
-template <class T>
-void copy_row(const char* from, std::ptrdiff_t from_stride, char* to, std::ptrdiff_t to_stride, std::ptrdiff_t n) {
-  constexpr std::ptrdiff_t size = sizeof(T);
-  if (from_stride == size && to_stride == size) {
-    std::memcpy(to, from, static_cast<std::size_t>(n * size));
-    return;
+// Rows by index: `count` of them, whose places no processor foresees.
+struct RowsByIndex {
+  const char* data;
+  std::ptrdiff_t stride;
+  const std::int64_t* indices;
+  std::ptrdiff_t count;
+
+  const char* operator[](std::ptrdiff_t k) const { return data + indices[k] * stride; }
+};
+
+// Copies row k of contiguous bytes line by line, and fetches as many lines of a row to come.
+void copy_row(const RowsByIndex& rows, std::ptrdiff_t k, char* to, std::ptrdiff_t bytes) {
+  constexpr std::ptrdiff_t kLine = 64, kAheadBytes = 12288, kMostAhead = 16;
+  const std::ptrdiff_t ahead = std::clamp(kAheadBytes / std::max(bytes, kLine), std::ptrdiff_t{2}, kMostAhead);
+  const char *from = rows[k], *next = rows[std::min(k + ahead, rows.count - 1)];
+  for (; bytes >= kLine; bytes -= kLine, from += kLine, next += kLine, to += kLine) {
+    __builtin_prefetch(next);
+    std::memcpy(to, from, kLine);
   }
+  if (bytes > 0) __builtin_prefetch(next);
+  std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+
+template <class T>
+void copy_strided(const char* from, std::ptrdiff_t from_stride, char* to, std::ptrdiff_t to_stride, std::ptrdiff_t n) {
   for (std::ptrdiff_t i = 0; i < n; ++i) std::memcpy(to + i * to_stride, from + i * from_stride, sizeof(T));
 }
 
@@ -83,17 +101,34 @@ void clear_others(const IndexedRows& found, const std::vector<std::ptrdiff_t>& b
 
 }  // namespace
 
+void take_rows(const char* x, std::ptrdiff_t stride, std::ptrdiff_t bytes, const std::int64_t* indices,
+               std::ptrdiff_t count, char* y) {
+  constexpr Cost kCost = cost_of("embedding");  // of a float
+  const RowsByIndex rows{x, stride, indices, count};
+  parallel_for(count, kCost.ns * static_cast<double>(bytes) / sizeof(float),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 for (std::ptrdiff_t k = begin; k < end; ++k) copy_row(rows, k, y + k * bytes, bytes);
+               });
+}
+
 void embedding(Dtype dtype, const Matrix& table, const std::int64_t* indices, const RowArrays<1>& y) {
   constexpr Cost kCost = cost_of("embedding");
-  const auto copy = PerDtype<decltype(&copy_row<std::uint16_t>)>{copy_row<std::uint16_t>, copy_row<std::uint32_t>,
-                                                                 copy_row<std::uint64_t>}[dtype];
+  const auto copy = PerDtype<decltype(&copy_strided<std::uint16_t>)>{
+      copy_strided<std::uint16_t>, copy_strided<std::uint32_t>, copy_strided<std::uint64_t>}[dtype];
+  const std::ptrdiff_t size = size_of(dtype);
+  const bool contiguous = table.stride == size && y.strides[0] == size;
+  const RowsByIndex rows{table.data, table.row_stride, indices, y.rows()};
   std::ptrdiff_t steps[1];
   y.outer.inner_strides(steps);
   parallel_for(y.rows(), kCost.ns * static_cast<double>(y.n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-    y.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
-      for (std::ptrdiff_t k = 0; k < count; ++k)
-        copy(table.data + indices[position + k] * table.row_stride, table.stride, at[0] + k * steps[0], y.strides[0],
-             y.n);
+    y.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t in_run, std::ptrdiff_t position) {
+      for (std::ptrdiff_t k = 0; k < in_run; ++k) {
+        char* const to = at[0] + k * steps[0];
+        if (contiguous)
+          copy_row(rows, position + k, to, y.n * size);
+        else
+          copy(rows[position + k], table.stride, to, y.strides[0], y.n);
+      }
     });
   });
 }

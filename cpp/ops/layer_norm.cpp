@@ -21,7 +21,7 @@ std::ptrdiff_t rows_in_norm_block(std::ptrdiff_t rows, std::ptrdiff_t n) {
 // Rows that are copied together. 0: the kernel takes them as they lie, contiguous, long, or along several axes.
 std::ptrdiff_t rows_in_tile(Dtype dtype, const Normalization& norm) {
   const std::ptrdiff_t size = size_of(dtype), bytes = norm.member_count * size;
-  if (norm.members.count != 1 || bytes * kRowsInPass > kTileBytes) return 0;
+  if (norm.members.count != 1 || bytes == 0 || bytes * kRowsInPass > kTileBytes) return 0;
   bool contiguous = true;
   for (int a = 0; a < kNormalizedArrays; ++a) contiguous &= !norm.data[a] || norm.members.strides[a][0] == size;
   return contiguous ? 0 : kTileBytes / bytes / kRowsInPass * kRowsInPass;

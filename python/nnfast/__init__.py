@@ -9,11 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nnfast import activations as activations
-from nnfast import bias, blas, gating, losses, normalization, runtime, structured_dropout
+from nnfast import (
+    bias,
+    blas,
+    convolution,
+    gating,
+    losses,
+    normalization,
+    pooling,
+    runtime,
+    structured_dropout,
+)
 from nnfast._load import _core as _core
 from nnfast.activations import *
+from nnfast.batches import batches
 from nnfast.bias import *
 from nnfast.blas import *
+from nnfast.convolution import *
 from nnfast.dropout import (
     alpha_dropout,
     alpha_dropout_backward,
@@ -28,6 +40,7 @@ from nnfast.gating import *
 from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
 from nnfast.losses import *
 from nnfast.normalization import *
+from nnfast.pooling import *
 from nnfast.runtime import *
 from nnfast.softmax import (
     log_softmax,
@@ -80,6 +93,7 @@ __all__ = [
     "alpha_dropout_backward",
     "augmentation",
     "averaging",
+    "batches",
     "bias_relu_dropout",
     "bias_relu_dropout_backward",
     "checks",
@@ -111,9 +125,11 @@ __all__ = [
 __all__ += activations.__all__
 __all__ += bias.__all__
 __all__ += blas.__all__
+__all__ += convolution.__all__
 __all__ += gating.__all__
 __all__ += losses.__all__
 __all__ += normalization.__all__
+__all__ += pooling.__all__
 __all__ += runtime.__all__
 __all__ += structured_dropout.__all__
 

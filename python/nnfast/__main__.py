@@ -1,7 +1,8 @@
-"""``python -m nnfast``: what is installed; ``python -m nnfast demo``: the demo."""
+"""``python -m nnfast``: what is installed; ``python -m nnfast demo``: a demo, ``demo --images`` another."""
 
 import argparse
 import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -47,17 +48,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nnfast", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     demo = commands.add_parser("demo", help="train a network on handwritten digits")
-    demo.add_argument("--epochs", type=int, default=40)
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--picture", default="nnfast-demo.png", help="where to save the curves")
+    demo.add_argument("--images", action="store_true", help="a residual network, on MNIST")
+    demo.add_argument("--epochs", type=int)
+    demo.add_argument("--seed", type=int)
+    demo.add_argument("--picture", help="where to save the curves")
     options = parser.parse_args(arguments)
     if options.command is None:
         print(info())
         return 0
     try:
-        from nnfast.demo import run
-
-        run(options.epochs, options.seed, options.picture)
+        run = import_module(f"nnfast.demo.{'images' if options.images else 'digits'}").run
+        given = {name: getattr(options, name) for name in ("epochs", "seed", "picture")}
+        run(**{name: value for name, value in given.items() if value is not None})
     except ModuleNotFoundError as missing:
         print(f"The demo needs {missing.name}: pip install 'nnfast[demo]'", file=sys.stderr)
         return 1

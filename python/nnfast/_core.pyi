@@ -1,6 +1,6 @@
 """The compiled module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -324,6 +324,34 @@ def embedding(indices: ArrayLike, weight: ArrayLike, out: NDArray[Any] | None) -
 def embedding_backward(
     dy: ArrayLike, indices: ArrayLike, n: int, out: NDArray[Any] | None
 ) -> NDArray[Any]: ...
+def take_rows(x: NDArray[Any], indices: NDArray[Any], y: NDArray[Any]) -> bool: ...
+def convolution(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: list[int],
+    padding: list[int] | None,
+    dilation: list[int],
+    groups: int,
+    channels_last: bool,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def convolution_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    stride: list[int],
+    padding: list[int] | None,
+    dilation: list[int],
+    groups: int,
+    channels_last: bool,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+    dx_out: NDArray[Any] | None,
+    dw_out: NDArray[Any] | None,
+    db_out: NDArray[Any] | None,
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]: ...
 def column_sums(x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]: ...
 def elastic_net(
     params: list[NDArray[Any]],
@@ -390,3 +418,37 @@ def _force_threading(name: str) -> None: ...
 def _force_processors(count: int) -> int: ...
 def _helpers_woken() -> int: ...
 def _force_grain(items: int) -> int: ...
+
+# Pooling.
+def max_pool(
+    x: ArrayLike,
+    y: NDArray[Any],
+    which: NDArray[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    channel: int,
+) -> None: ...
+def max_pool_backward(
+    dy: ArrayLike, which: NDArray[Any], dx: NDArray[Any], channel: int
+) -> None: ...
+def avg_pool(
+    x: ArrayLike,
+    y: NDArray[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    channel: int,
+    counts_padding: bool,
+) -> None: ...
+def avg_pool_backward(
+    dy: ArrayLike,
+    dx: NDArray[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    channel: int,
+    counts_padding: bool,
+) -> None: ...
+def global_avg_pool(x: ArrayLike, y: NDArray[Any], channel: int) -> None: ...

@@ -94,3 +94,16 @@ def generator_of(rng: Rng) -> np.random.Generator:
         If it is an int out of range.
     """
     return np.random.default_rng(seed_of(rng))
+
+
+def lasting(rng: Rng) -> Rng:
+    """rng, for who draws from it again and again: an int and a SeedSequence, which no draw advances, as a generator.
+
+    Raises
+    ------
+    TypeError
+        If rng is of another type.
+    ValueError
+        If it is an int out of range.
+    """
+    return rng if rng is None or _draw_of(rng) else generator_of(rng)

@@ -20,9 +20,11 @@
 #include "kernels/normalization.hpp"
 #include "kernels/optim.hpp"
 #include "kernels/penalties.hpp"
+#include "kernels/pooling.hpp"
 #include "kernels/random.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/sums.hpp"
+#include "ops/convolution.hpp"
 #include "ops/normalization.hpp"
 #include "runtime/cpu.hpp"
 #include "runtime/kernel_table.hpp"
@@ -278,6 +280,33 @@ void embedding() {
   const unsigned raised =
       of_dtype<T>(kernels().embedding->sum_rows)({rows.data(), begins.data(), 0, size, kColumns, matrix(dtable)}, 0, 3);
   Hash()(dtable).add(raised).print("embedding", kName<T>);
+}
+
+// Images of 6 channels to 10, in two groups, over a stride and a dilation: all three gradients and y.
+template <class T>
+void convolutions(bool last) {
+  constexpr std::ptrdiff_t size = sizeof(T), kImages = 3, kIn = 6, kOut = 10, kHeight = 21, kWidth = 23;
+  const ConvolutionShape shape{
+      dtype_of<T>, kImages, 2, kIn / 2, kOut / 2, {kHeight, 11, 3, 2, 1, 1}, {kWidth, 21, 3, 1, 1, 2}};
+  const std::ptrdiff_t pixels = kHeight * kWidth, positions = shape.rows.output * shape.columns.output;
+  const auto images = [&](std::vector<T>& values, std::ptrdiff_t channels, std::ptrdiff_t width, std::ptrdiff_t count) {
+    const std::ptrdiff_t column = last ? channels * size : size;
+    return Images{{bytes(values), last ? size : count * size, width * column, column}, channels * count * size};
+  };
+  std::vector<T> x = tame<T>(1, kImages * kIn * pixels), dy = tame<T>(2, kImages * kOut * positions);
+  std::vector<T> w = tame<T>(3, kOut * kIn / 2 * 9), y(dy.size()), dx(x.size()), dw(w.size());
+  std::vector<Computed<T>> bias = tame<Computed<T>>(4, kOut);
+  std::vector<double> db(kOut);
+  const auto weights = [](std::vector<T>& values) {
+    return ConvolutionWeights{bytes(values), {kIn / 2 * 9 * size, 9 * size, 3 * size, size}, dtype_of<T>};
+  };
+  const std::ptrdiff_t out_width = shape.columns.output;
+  const Images to_dx = images(dx, kIn, kWidth, pixels);
+  const ConvolutionWeights to_dw = weights(dw);
+  convolution(shape, images(x, kIn, kWidth, pixels), weights(w), bias.data(), images(y, kOut, out_width, positions));
+  convolution_backward(shape, images(dy, kOut, out_width, positions), images(x, kIn, kWidth, pixels), weights(w),
+                       {&to_dx, &to_dw, db.data()});
+  Hash()(y)(dx)(dw)(db).print(last ? "convolution, channels last" : "convolution", kName<T>);
 }
 
 template <class T>
@@ -538,6 +567,21 @@ void sums() {
   Hash()(to).print("sums", kName<T>);
 }
 
+// Windows of 3 x 3 with padding. Across: the columns are channels of planes with rows of one.
+void pool(PoolFn fn, const char* name, std::ptrdiff_t stride, bool across) {
+  constexpr std::ptrdiff_t size = sizeof(float);
+  const auto axis = [=](std::ptrdiff_t n) { return PoolAxis{n, (n - 1) / stride + 1, 3, stride, 1, 1}; };
+  Pooling pooling{axis(kRows), axis(across ? 1 : kColumns), kColumns, true, {}, {}, {}};
+  std::vector<float> x = numbers<float>(1), y(kElements);
+  std::vector<std::int32_t> which(kElements);
+  const std::ptrdiff_t row = (across ? kColumns : pooling.columns.count) * size;
+  pooling.x = {bytes(x), kColumns * size, size, size};
+  pooling.y = {bytes(y), row, size, size};
+  pooling.which = {bytes(which), row, size, size};
+  fn(pooling, 0, pooling.rows.count);
+  Hash()(y)(which).print(name, "f32");
+}
+
 // Calls body with a value of each dtype.
 template <class Body>
 void for_floats(Body body) {
@@ -567,6 +611,9 @@ void run_softmax() {
 void run_embedding() {
   for_all([](auto type) { embedding<decltype(type)>(); });
 }
+void run_convolution() {
+  for (const bool last : {false, true}) for_all([=](auto type) { convolutions<decltype(type)>(last); });
+}
 void run_losses() {
   for_floats([](auto type) { losses<decltype(type)>(); });
 }
@@ -585,6 +632,15 @@ void run_optim() {
 }
 void run_penalties() {
   for_floats([](auto type) { penalties<decltype(type)>(); });
+}
+void run_pooling() {
+  const PoolingKernels& kernel = *kernels().pooling;
+  pool(kernel.max_along, "max_pool", 1, false);
+  pool(kernel.max_along, "max_pool by two", 2, false);
+  pool(kernel.max_across, "max_pool across", 2, true);
+  pool(kernel.mean_along, "avg_pool", 1, false);
+  pool(kernel.mean_along, "avg_pool by two", 2, false);
+  pool(kernel.mean_across, "avg_pool across", 2, true);
 }
 void run_sums() {
   for_floats([](auto type) { sums<decltype(type)>(); });

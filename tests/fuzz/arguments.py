@@ -29,7 +29,7 @@ PLACES = {
 }
 ARRAYS = (
     {"x", "dy", "y", "out", "logits", "scores", "predictions", "targets", "add", "values", "which"}
-    | {"weight", "X", "where"}
+    | {"weight", "X", "where", "columns"}
     | set(PLACES)
 )
 DTYPES = {
@@ -56,7 +56,10 @@ FLAGS = {
     "stats",
     "log_input",
 }
-INTEGERS = {"offset", "padding", "num_groups", "pieces", "size", "running_var_correction", "n"}
+INTEGERS = {
+    *("offset", "padding", "num_groups", "pieces", "size", "running_var_correction", "n"),
+    *("kernel_size", "stride", "dilation", "groups"),
+}
 NUMBERS = (0.5, 0.0, 1.0, 0.1, 2.0, 1e-5, -1.0, 1e300, 5e-324, float("nan"), float("inf"), 3, True)
 
 
@@ -94,6 +97,8 @@ def one_array(frame: Frame, name: str, written: bool, place: int | None = None) 
     """An array for a parameter of this name."""
     place = PLACES.get(name, FULL) if place is None else place
     dtype = DTYPES.get(name, frame.dtype)
+    if name == "which" and "pool" in frame.name:
+        dtype = np.dtype(np.int32)
     if name == "mask" and frame.name == "masked_softmax":
         place, dtype = FULL, np.dtype(bool)
     shape = shapes(frame, place)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnfast.checks.copies import Array
-from nnfast.nn import Dense, Dropout, Layer, Sequential
+from nnfast.nn import Conv1d, Conv2d, Dense, Dropout, Layer, Sequential
 
 # A feature above the first is too large: standardised it has 1, raw bytes 100. Features are too small if all are below
 # the second and the samples as a whole below the third, which those of many rare features are not. Ranges may differ by
@@ -39,7 +39,7 @@ class Scale(NamedTuple):
 def scale_of_input(net: Layer, x: Array) -> Scale | None:
     """The scale of the input; None for integers that a user-defined layer takes, as they may be indices."""
     layer, x = _first_weights(copy.deepcopy(net), x)
-    if x.dtype.kind != "f" and not isinstance(layer, Dense):
+    if x.dtype.kind != "f" and not isinstance(layer, Dense | Conv2d | Conv1d):
         return None
     features = x.reshape(len(x), -1).astype(np.float64)
     squares, ranges = np.square(features).mean(axis=0), np.ptp(features, axis=0)

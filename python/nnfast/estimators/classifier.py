@@ -17,7 +17,7 @@ from nnfast._seeds import Rng
 from nnfast._sklearn import lazy_on_dask
 from nnfast.activations import logsigmoid, sigmoid
 from nnfast.estimators.estimator import Array, NNEstimator, Piece
-from nnfast.estimators.perceptron import MakesLayer
+from nnfast.estimators.perceptron import HowToMakeLayers, MakesLayer
 from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss
 from nnfast.init import Initialiser
 from nnfast.losses import binary_cross_entropy_with_logits, softmax_cross_entropy
@@ -59,10 +59,10 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         nf.schedules.ReduceOnPlateau say the rates themselves: learning_rate_init must be None. A ReduceOnPlateau of
         mode "min" looks at the loss of each epoch, of mode "max" at its validation score; the one given stays as it is.
     weight_decay : float or None, default None
-        Of the weights of dense layers; biases, BatchNorm and what activations learn do not decay. The gradient of
-        ½ weight_decay ‖W‖² joins that of the mean loss; with "adamw" and "lion" it is decoupled, as nf.optim says. None
-        is 1e-3, or else AdamW's 0.01 and what a function sets. MLPClassifier's alpha is divided by the size of the
-        batch: ``alpha=1e-4`` with batches of 200 is ``weight_decay=5e-7``.
+        Of the weights of dense and convolution layers; biases, BatchNorm and what activations learn do not decay. The
+        gradient of ½ weight_decay ‖W‖² joins that of the mean loss; with "adamw" and "lion" it is decoupled, as
+        nf.optim says. None is 1e-3, or else AdamW's 0.01 and what a function sets. MLPClassifier's alpha is divided by
+        the size of the batch: ``alpha=1e-4`` with batches of 200 is ``weight_decay=5e-7``.
     label_smoothing : float in [0, 1], default 0
         As of nf.softmax_cross_entropy; of many labels, each wants ``(1 - ε) y + ε / 2``.
     class_weight : dict, "balanced" or None, default None
@@ -94,6 +94,11 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     share_blas_threads : bool, default False
         Whether NumPy's BLAS runs on nnfast's threads during fit and partial_fit, a setting of the process: see
         nf.share_blas_threads. Where it cannot, it keeps its own, and nothing else changes; the bits are the same.
+    layers : sequence of nf.nn.Layer, nf.nn.Sequential, function or None, default None
+        The whole network, in place of hidden_layer_sizes, activation, batch_norm, dropout and init. It takes X of
+        whatever shape its layers take, as (n_samples, C, H, W), and gives logits, (n_samples, n_outputs_). Every
+        fit begins with copies of given layers, whose first weights and dropout follow from what they were made with; a
+        function ``layers(rng)`` makes new ones, drawn from random_state. float64 data make it a network of float64.
 
     Attributes
     ----------
@@ -111,6 +116,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     best_validation_score_ : float
         With early_stopping.
     n_outputs_, n_features_in_ : int
+        n_features_in_ is the length of X's second axis.
     feature_names_in_ : ndarray of str
         Where X had names.
 
@@ -152,6 +158,18 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     ((2, 3), array([0, 0]))
     >>> net.net_
     Sequential(Dense(4, 32), GELU(approximate='none'), Dense(32, 16), GELU(approximate='none'), Dense(16, 3))
+
+    Images, and the network as layers:
+
+    >>> from sklearn.datasets import load_digits
+    >>> digits = load_digits()
+    >>> x = digits.images[:, None].astype("f4") / 16
+    >>> def layers(rng):
+    ...     return [nf.nn.BatchNorm(1), nf.nn.Flatten(), nf.nn.Dense(64, 32, rng=rng), nf.nn.ReLU(),
+    ...             nf.nn.Dense(32, 10, rng=rng)]
+    >>> net = nf.estimators.NNClassifier(layers=layers, batch_size=32, max_iter=20, random_state=0)
+    >>> x.shape, net.fit(x, digits.target).score(x, digits.target) > 0.95
+    ((1797, 1, 8, 8), True)
     """
 
     class_weight: Any
@@ -184,6 +202,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         random_state: Rng = None,
         verbose: bool = False,
         share_blas_threads: bool = False,
+        layers: HowToMakeLayers = None,
     ) -> None:
         self._take(locals())
 

@@ -1,5 +1,6 @@
 """The base of NNClassifier and NNRegressor: it checks settings, makes the network, trains it and predicts."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,14 @@ from nnfast import _arrays, _checks, _seeds, init, nn
 from nnfast._dask import is_dask
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
 from nnfast.blas import share_blas_threads
-from nnfast.estimators.perceptron import MakesLayer, check_activation, network
+from nnfast.estimators.perceptron import (
+    HowToMakeLayers,
+    MakesLayer,
+    check_activation,
+    check_layers,
+    given_network,
+    network,
+)
 from nnfast.estimators.training import (
     Epoch,
     HowToOptimize,
@@ -40,8 +48,10 @@ from nnfast.estimators.training import (
 
 Array = NDArray[Any]
 
-# Rows of a batch in prediction.
-ROWS = 4096
+# Rows of a batch in prediction; of images, whose layers give larger arrays.
+ROWS, IMAGES = 4096, 256
+# Settings of the network that layers= is given in place of.
+_OF_THE_NETWORK = ("hidden_layer_sizes", "activation", "batch_norm", "dropout", "init")
 # A training has diverged where the loss is so many times that of the first epoch, or so large.
 _ASTRAY, _HUGE = 1e12, 1e30
 # After fewer epochs than these, no advice is given.
@@ -97,7 +107,10 @@ class NNEstimator(BaseEstimator):
     warm_start: bool
     random_state: Any
     verbose: bool
-    share_blas_threads: bool = False  # which pickles of version 0.1 do not have
+    # Pickles of version 0.1 do not have these.
+    share_blas_threads: bool = False
+    layers: HowToMakeLayers = None
+    _row_shape: tuple[int, ...] | None = None
 
     net_: nn.Sequential
     history_: dict[str, list[float]]
@@ -161,6 +174,8 @@ class NNEstimator(BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Check every setting; errors name it."""
+        if self.layers is not None:
+            self._check_layers()
         self._widths()
         check_activation(self.activation)
         _checks.real_in(self.dropout, 0, 1, "dropout")
@@ -182,6 +197,14 @@ class NNEstimator(BaseEstimator):
             raise ValueError(
                 f"validation_fraction must be in (0, 1), got {self.validation_fraction!r}"
             )
+
+    def _check_layers(self) -> None:
+        check_layers(self.layers)
+        defaults = inspect.signature(type(self)).parameters
+        for name in _OF_THE_NETWORK:
+            given = getattr(self, name)
+            if not np.array_equal(given, defaults[name].default):
+                raise ValueError(f"{name} must be left out where layers are given, got {given!r}")
 
     # ---- learning ----
 
@@ -271,15 +294,7 @@ class NNEstimator(BaseEstimator):
 
     def _begin(self, x: Array, targets: Array, rng: np.random.Generator) -> None:
         """Make the network and what trains it."""
-        self.net_ = network(
-            [self.n_features_in_, *self._widths(), self.n_outputs_],
-            activation=self.activation,
-            batch_norm=self.batch_norm,
-            dropout=self.dropout,
-            init=self.init,
-            dtype=x.dtype,
-            rng=rng,
-        )
+        self.net_ = self._network(x, rng)
         optimizer = optimizer_of(
             self.optimizer, self.net_, self.learning_rate_init, self.weight_decay
         )
@@ -293,6 +308,27 @@ class NNEstimator(BaseEstimator):
         self.n_iter_ = 0
         self.loss_ = math.nan  # of no epoch yet, should the first be interrupted
         self.__dict__.pop("best_validation_score_", None)
+
+    def _network(self, x: Array, rng: np.random.Generator) -> nn.Sequential:
+        """A new network for X and the outputs."""
+        if self.layers is None:
+            return network(
+                [self.n_features_in_, *self._widths(), self.n_outputs_],
+                activation=self.activation,
+                batch_norm=self.batch_norm,
+                dropout=self.dropout,
+                init=self.init,
+                dtype=x.dtype,
+                rng=rng,
+            )
+        net = given_network(self.layers, x.dtype, rng)
+        shape = net.output_shape((2, *x.shape[1:]))
+        if shape != (2, self.n_outputs_):
+            raise ValueError(
+                f"layers must give y of shape (n, {self.n_outputs_}) for X of shape "
+                f"{_of_rows(x.shape[1:])}, got {_of_rows(shape[1:])}"
+            )
+        return net
 
     def _train(self, x: Array, targets: Array, held_out: tuple[Array, Array] | None) -> None:
         """Train until a criterion stops it; with early stopping, restore the weights of the best epoch."""
@@ -427,13 +463,26 @@ class NNEstimator(BaseEstimator):
         if is_dask(X) or is_dask(y):
             y = on_dask().in_memory(y)
         if is_dask(X):
+            if self.layers is not None:
+                raise TypeError("X must be in memory where layers are given, got a Dask array")
             return self._validated_on_dask(X, y, dtype, first, **options)
-        _arrays.check_readable(X, "X")
         _arrays.check_readable(y, "y")
-        x, y = validate_data(
-            self, X, y, reset=first, dtype=dtype, order="C", multi_output=True, **options
-        )
+        x, y = self._rows_of(X, y, reset=first, dtype=dtype, multi_output=True, **options)
+        if first:
+            self._row_shape = x.shape[1:]
         return x, y.toarray() if hasattr(y, "toarray") else y
+
+    def _rows_of(self, X: ArrayLike, *y: Any, reset: bool, **options: Any) -> Any:
+        """X, with y if it is given, as scikit-learn checks them; contiguous, of two axes or as the layers take it."""
+        _arrays.check_readable(X, "X")
+        images = self.layers is not None
+        found = validate_data(self, X, *y, reset=reset, order="C", allow_nd=images, **options)
+        shape = (found[0] if y else found).shape[1:]
+        if images and not reset and shape != self._row_shape:
+            raise ValueError(
+                f"X must have shape {_of_rows(self._row_shape or ())}, as in fit, got {_of_rows(shape)}"
+            )
+        return found
 
     def _validated_on_dask(
         self, X: Any, y: Any, dtype: Any, first: bool, y_numeric: bool = False
@@ -448,8 +497,7 @@ class NNEstimator(BaseEstimator):
     def _outputs(self, X: ArrayLike) -> Array:
         """The output of the network, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
-        _arrays.check_readable(X, "X")
-        return outputs(self.net_, validate_data(self, X, reset=False, dtype=DTYPES))
+        return outputs(self.net_, self._rows_of(X, reset=False, dtype=DTYPES))
 
 
 def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
@@ -486,7 +534,13 @@ def _until_interrupted() -> Iterator[None]:
         )
 
 
+def _of_rows(shape: tuple[int, ...]) -> str:
+    """The text for the shape of n rows."""
+    return f"({', '.join(['n', *map(str, shape)])})"
+
+
 def outputs(net: nn.Sequential, x: Array) -> Array:
     """The output of the network, computed in batches."""
-    parts = [net.forward(x[first : first + ROWS]) for first in range(0, len(x), ROWS)]
+    rows = ROWS if x.ndim == 2 else IMAGES
+    parts = [net.forward(x[first : first + rows]) for first in range(0, len(x), rows)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

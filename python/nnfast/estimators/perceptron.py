@@ -1,6 +1,7 @@
-"""The network of the estimators: hidden layers of Dense, BatchNorm, an activation and Dropout, then a Dense."""
+"""The network of the estimators: hidden layers of Dense, BatchNorm, an activation, Dropout; a last Dense; or given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,8 @@ from nnfast import _checks, init, nn
 from nnfast.nn.activations import Activation
 
 MakesLayer = Callable[[], nn.Layer]
+Layers = nn.Layer | Sequence[nn.Layer]
+HowToMakeLayers = Layers | Callable[[np.random.Generator], Layers] | None
 
 # Their output is half as wide as their input.
 _HALVING: dict[str, MakesLayer] = {
@@ -58,6 +61,27 @@ def network(
     last = "zeros" if init == "auto" else init
     layers.append(nn.Dense(*sizes[-2:], dtype=dtype, init=last, rng=rng))
     return nn.Sequential(*layers, dtype=dtype)  # layers that a function makes take it, too
+
+
+def given_network(layers: Any, dtype: DTypeLike, rng: np.random.Generator) -> nn.Sequential:
+    """The network of copies of the given layers, or of those that a function makes."""
+    is_function = callable(layers) and not isinstance(layers, nn.Layer)
+    made = layers(rng) if is_function else deepcopy(layers)
+    return nn.Sequential(*([made] if isinstance(made, nn.Layer) else made), dtype=dtype)
+
+
+def check_layers(layers: Any) -> None:
+    """Check that they are layers, or a function."""
+    if callable(layers):  # as layers are, too
+        return
+    if not isinstance(layers, list | tuple):
+        raise TypeError(
+            "layers must be layers of nnfast.nn or a function that makes them, "
+            f"got {type(layers).__name__}"
+        )
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, nn.Layer):
+            raise TypeError(f"layers[{i}] must be a Layer, got {type(layer).__name__}")
 
 
 def check_activation(activation: Any) -> None:

@@ -12,7 +12,7 @@ from nnfast import _checks
 from nnfast._seeds import Rng
 from nnfast._sklearn import lazy_on_dask
 from nnfast.estimators.estimator import ROWS, Array, NNEstimator, Piece, outputs
-from nnfast.estimators.perceptron import MakesLayer
+from nnfast.estimators.perceptron import HowToMakeLayers, MakesLayer
 from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss
 from nnfast.init import Initialiser
 from nnfast.losses import huber_loss, l1_loss, mse_loss
@@ -37,7 +37,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         As of NNClassifier.
     batch_size, max_iter, shuffle, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start
         As of NNClassifier; the validation score is R², and its share is not stratified.
-    random_state, verbose, share_blas_threads
+    random_state, verbose, share_blas_threads, layers
         As of NNClassifier.
 
     Attributes
@@ -98,6 +98,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         random_state: Rng = None,
         verbose: bool = False,
         share_blas_threads: bool = False,
+        layers: HowToMakeLayers = None,
     ) -> None:
         self._take(locals())
 

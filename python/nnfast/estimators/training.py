@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import _checks, nn, optim, schedules
+from nnfast._load import _core
 from nnfast.nn.layer import Buffer
 from nnfast.optim.optimizer import Optimizer
 
@@ -81,7 +82,7 @@ class Rows(Protocol):
 
 
 class InMemory:
-    """The rows of an array."""
+    """The rows of an array, contiguous in C order."""
 
     def __init__(self, x: Array) -> None:
         self._x = x
@@ -93,9 +94,10 @@ class InMemory:
     def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
         # Always a copy, so that the network does not keep the caller's x.
         for part in parts:
-            out = self._memory.take((part.stop - part.start, self._x.shape[1]), self._x.dtype)
-            # "raise" would gather into a copy of `out` first.
-            yield np.take(self._x, order[part], axis=0, out=out, mode="clip")
+            shape = part.stop - part.start, *self._x.shape[1:]
+            out = self._memory.take(shape, self._x.dtype)
+            _core.take_rows(self._x, order[part], out)
+            yield out
 
     def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
         z = net.forward(batch, training=True)
@@ -225,7 +227,7 @@ def check_optimizer(how: Any) -> None:
 def optimizer_of(
     how: HowToOptimize, net: nn.Sequential, lr: float | None, weight_decay: float | None
 ) -> Optimizer:
-    """The optimizer of a network's parameters; only weights of dense layers decay."""
+    """The optimizer of a network's parameters; only weights of dense and convolution layers decay."""
     decaying, others = ([param for param, _ in pairs] for pairs in _by_decay(net))
     make = _OPTIMIZERS[how] if isinstance(how, str) else how
     made = make([{"params": decaying}, {"params": others, "weight_decay": 0.0}])
@@ -268,14 +270,13 @@ def schedule_of(
 
 
 def _by_decay(net: nn.Sequential) -> tuple[list[tuple[Array, Array]], list[tuple[Array, Array]]]:
-    """Parameters with their gradients: the weights of dense layers, and the rest."""
+    """Parameters with their gradients: the weights of dense and convolution layers, and the rest."""
     decaying: list[tuple[Array, Array]] = []
     others: list[tuple[Array, Array]] = []
-    for layer in net:
-        grads = layer.named_grads()
-        for name, param in layer.named_params().items():
-            decays = isinstance(layer, nn.Dense) and name == "weight"
-            (decaying if decays else others).append((param, grads[name]))
+    grads = net.named_grads()
+    for name, param in net.named_params().items():
+        decays = name.endswith("weight") and param.ndim > 1
+        (decaying if decays else others).append((param, grads[name]))
     return decaying, others
 
 

@@ -37,24 +37,41 @@ True
 # ruff: noqa: F403
 from nnfast.nn import activations
 from nnfast.nn.activations import *
+from nnfast.nn.convolution import Conv1d, Conv2d
 from nnfast.nn.dense import Dense, DropConnect
 from nnfast.nn.embedding import Embedding
 from nnfast.nn.layer import Layer
 from nnfast.nn.norms import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from nnfast.nn.pooling import (
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from nnfast.nn.regular import BatchNorm, Dropout, Flatten, StochasticDepth
 from nnfast.nn.sequential import Sequential
 
 __all__ = [
+    "AvgPool1d",
+    "AvgPool2d",
     "BatchNorm",
+    "Conv1d",
+    "Conv2d",
     "Dense",
     "DropConnect",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAvgPool1d",
+    "GlobalAvgPool2d",
     "GroupNorm",
     "InstanceNorm",
     "Layer",
     "LayerNorm",
+    "MaxPool1d",
+    "MaxPool2d",
     "RMSNorm",
     "Sequential",
     "StochasticDepth",

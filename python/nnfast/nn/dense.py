@@ -11,13 +11,31 @@ from nnfast import _checks, init
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Probability, Shape
+from nnfast.nn.layer import Array, Buffer, KernelLayer, Parameter, Probability, Shape
 
 # Elements of a bias that is repeated for several rows, and of a sum for which that does not pay.
 _TILE, _SMALL = 16384, 512
 
 
-class Dense(KernelLayer):
+class Weighted(KernelLayer):
+    """A layer with weights, and a bias or none."""
+
+    weight = Parameter()
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, shape (n_out,), or None."""
+        return self._own_params.get("bias")
+
+    @bias.setter
+    def bias(self, value: ArrayLike | None) -> None:
+        if self.bias is not None:
+            self._write("bias", value)  # type: ignore[arg-type]
+        elif value is not None:
+            raise ValueError(f"bias must be None in a layer without one, got {value!r}")
+
+
+class Dense(Weighted):
     """A matrix product and a bias: ``y = x @ weight + bias``.
 
     Parameters
@@ -84,27 +102,6 @@ class Dense(KernelLayer):
             self._add_params(bias=np.zeros(self.n_out, self._dtype))
         self._tile = Buffer()
         self._x = self._used = self.weight
-
-    @property
-    def weight(self) -> Array:
-        """The weights, shape (n_in, n_out)."""
-        return self._own_params["weight"]
-
-    @weight.setter
-    def weight(self, value: ArrayLike) -> None:
-        self._write("weight", value)
-
-    @property
-    def bias(self) -> Array | None:
-        """The bias, shape (n_out,), or None."""
-        return self._own_params.get("bias")
-
-    @bias.setter
-    def bias(self, value: ArrayLike | None) -> None:
-        if self.bias is not None:
-            self._write("bias", value)  # type: ignore[arg-type]
-        elif value is not None:
-            raise ValueError(f"bias must be None in a layer without one, got {value!r}")
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         if len(input_shape) < 2 or input_shape[-1] != self.n_in:

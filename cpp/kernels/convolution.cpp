@@ -1,0 +1,338 @@
+// Products of weights and patches of images, in registers: up to six rows of weights by two vectors of positions. Every
+// element is a sum over channels, then taps, in order, on every instruction set.
+#include "kernels/convolution.hpp"
+
+#include "kernels/unrolled.hpp"
+#include "simd/elements.hpp"
+#include "simd/float_state.hpp"
+#include "simd/reduce.hpp"
+#include "simd/transpose.hpp"
+
+namespace nnfast {
+namespace {
+
+constexpr int kVectors = 2;
+template <class T>
+constexpr std::ptrdiff_t kPanelLanes = kVectors * kLanes<Vec<T>>;
+
+template <class S>
+using ComputedAs = Element<typename Stored<S>::V>;
+
+// ---- planes ----
+
+constexpr std::ptrdiff_t divided_up(std::ptrdiff_t a, std::ptrdiff_t b) { return a > 0 ? (a + b - 1) / b : -(-a / b); }
+
+// The elements [first, last) of a line of n that begins at `start` and lie in [0, size).
+struct Inside {
+  std::ptrdiff_t first, last;
+  constexpr Inside() : first(0), last(0) {}
+  Inside(std::ptrdiff_t start, std::ptrdiff_t step, std::ptrdiff_t n, std::ptrdiff_t size) {
+    last = divided_up(size - start, step);
+    last = last < 0 ? 0 : smaller(last, n);
+    first = divided_up(-start, step);
+    first = first < 0 ? 0 : smaller(first, last);
+  }
+};
+
+template <class S>
+NNFAST_INLINE ComputedAs<S> load_one(const char* from) {
+  if constexpr (std::is_same_v<S, Float16>) {
+    return widen_float16(load_element<S>(from));
+  } else {
+    return load_element<S>(from);
+  }
+}
+
+// Copies n elements, whole vectors of them where they are contiguous: the last one overlaps the one before.
+template <class S>
+NNFAST_INLINE void copy_line(const char* from, std::ptrdiff_t stride, ComputedAs<S>* to, std::ptrdiff_t n) {
+  constexpr std::ptrdiff_t lanes = kLanes<typename Stored<S>::V>;
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(S)) && n >= lanes) {
+    std::ptrdiff_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(to + i, Stored<S>::load(from + i * stride));
+    if (i < n) store(to + n - lanes, Stored<S>::load(from + (n - lanes) * stride));
+    return;
+  }
+  for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = load_one<S>(from + i * stride);
+}
+
+// Clears a line of n elements but for those inside, or some of those too, which are written next.
+template <class T>
+NNFAST_INLINE void clear_around(T* line, std::ptrdiff_t n, const Inside& inside) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>;
+  if (n < lanes) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) line[i] = 0;
+    return;
+  }
+  for (std::ptrdiff_t i = 0; i < inside.first; i += lanes) store(line + smaller(i, n - lanes), V{});
+  for (std::ptrdiff_t i = n; i > inside.last; i -= lanes) store(line + (i < lanes ? 0 : i - lanes), V{});
+}
+
+template <class S>
+void copy_planes(const Planes& from, std::ptrdiff_t channels, void* to) {
+  constexpr Inside kNothing;
+  const ImageView& image = from.image;
+  const std::ptrdiff_t size = from.rows * from.columns, stride = image.column_stride * from.column_step;
+  // The order that reads memory in its own.
+  const bool by_channel = image.channel_stride >= image.row_stride || image.channel_stride < 0;
+  for (std::ptrdiff_t p = 0; p < from.count; ++p) {
+    const Plane plane{from.origin.row + from.planes[p].row, from.origin.column + from.planes[p].column};
+    const Inside rows(plane.row, from.row_step, from.rows, from.height);
+    const Inside columns(plane.column, from.column_step, from.columns, from.width);
+    const char* data = image.data + plane.column * image.column_stride + columns.first * stride;
+    const auto copy = [&](std::ptrdiff_t c, std::ptrdiff_t i) NNFAST_INLINED {
+      ComputedAs<S>* line = static_cast<ComputedAs<S>*>(to) + (c * from.count + p) * size + i * from.columns;
+      const bool there = i >= rows.first && i < rows.last;
+      clear_around(line, from.columns, there ? columns : kNothing);
+      if (there)
+        copy_line<S>(data + c * image.channel_stride + (plane.row + i * from.row_step) * image.row_stride, stride,
+                     line + columns.first, columns.last - columns.first);
+    };
+    const std::ptrdiff_t outer = by_channel ? channels : from.rows, inner = by_channel ? from.rows : channels;
+    for (std::ptrdiff_t i = 0; i < outer; ++i)
+      for (std::ptrdiff_t j = 0; j < inner; ++j) copy(by_channel ? i : j, by_channel ? j : i);
+  }
+}
+
+// ---- panels ----
+
+// Where the lanes of a vector of positions lie: in a run from the first lane, and one that ends with the last.
+template <class V>
+struct Runs {
+  bool two;       // or fewer; else the lanes are anywhere
+  Mask<V> first;  // the lanes of the first run
+  explicit Runs(const std::int32_t* at) : two(true) {
+    constexpr int lanes = kLanes<V>;
+    for (int i = 0; i < lanes; ++i) {
+      first[i] = at[i] == at[0] + i ? -1 : 0;
+      two = two && (first[i] || at[i] == at[lanes - 1] - (lanes - 1 - i));
+    }
+  }
+};
+
+template <class T>
+void pack_panel(const void* planes, const std::int32_t* offsets, std::ptrdiff_t rows, const std::int32_t* at,
+                void* panel) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, width = kPanelLanes<T>;
+  const T* from = static_cast<const T*>(planes);
+  T* to = static_cast<T*>(panel);
+  const T* first[kVectors];
+  const T* last[kVectors];
+  Mask<V> in_first[kVectors];
+  bool two_runs = true;
+  for (int v = 0; v < kVectors; ++v) {
+    const Runs<V> runs(at + v * lanes);
+    first[v] = from + at[v * lanes];
+    last[v] = from + at[(v + 1) * lanes - 1] - (lanes - 1);
+    in_first[v] = runs.first;
+    two_runs = two_runs && runs.two;
+  }
+  if (first[0] == last[0] && first[1] == last[1]) {
+    for (std::ptrdiff_t k = 0; k < rows; ++k, to += width)
+      unrolled<kVectors>([&](int v) NNFAST_INLINED { store(to + v * lanes, load<V>(first[v] + offsets[k])); });
+  } else if (two_runs) {
+    for (std::ptrdiff_t k = 0; k < rows; ++k, to += width)
+      unrolled<kVectors>([&](int v) NNFAST_INLINED {
+        store(to + v * lanes, in_first[v] ? load<V>(first[v] + offsets[k]) : load<V>(last[v] + offsets[k]));
+      });
+  } else {
+    for (std::ptrdiff_t k = 0; k < rows; ++k, to += width)
+      for (std::ptrdiff_t i = 0; i < width; ++i) to[i] = from[offsets[k] + at[i]];
+  }
+}
+
+template <class S>
+void pack_weights(const char* weights, std::ptrdiff_t row_stride, std::ptrdiff_t rows, const std::ptrdiff_t* at,
+                  std::ptrdiff_t depth, void* to) {
+  using T = ComputedAs<S>;
+  const RowTiles tiles(rows);
+  T* packed = static_cast<T*>(to);
+  for (std::ptrdiff_t tile = 0; tile < tiles.count; ++tile) {
+    const std::ptrdiff_t there = tiles.rows_of(tile), padded = tiles.padded_rows_of(tile);
+    const char* first = weights + tiles.first_of(tile) * row_stride;
+    for (std::ptrdiff_t k = 0; k < depth; ++k)
+      for (std::ptrdiff_t i = 0; i < padded; ++i)
+        *packed++ = i < there ? load_one<S>(first + i * row_stride + at[k]) : 0;
+  }
+}
+
+template <class T, int Rows>
+NNFAST_INLINE void multiply_rows(const T* weights, const T* panel, const PanelProduct& product, char* c,
+                                 std::ptrdiff_t rows, const T* bias) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>;
+  V sums[Rows][kVectors] = {};
+  for (std::ptrdiff_t k = 0; k < product.depth; ++k, weights += Rows, panel += kPanelLanes<T>) {
+    V x[kVectors];
+    unrolled<kVectors>([&](int v) NNFAST_INLINED { x[v] = load<V>(panel + v * lanes); });
+    unrolled<Rows>([&](int i) NNFAST_INLINED {
+      const V w = broadcast<V>(weights[i]);
+      unrolled<kVectors>([&](int v) NNFAST_INLINED { sums[i][v] = fma(w, x[v], sums[i][v]); });
+    });
+  }
+  unrolled<Rows>([&](int i) NNFAST_INLINED {
+    if (i >= rows) return;
+    unrolled<kVectors>([&](int v) NNFAST_INLINED {
+      char* to = c + i * product.row_stride + v * static_cast<std::ptrdiff_t>(sizeof(V));
+      V sum = sums[i][v];
+      if (product.add) sum = load_bytes<V>(to) + sum;
+      if (bias) sum += broadcast<V>(bias[i]);
+      store_bytes(to, sum);
+    });
+  });
+}
+
+template <class T>
+void multiply_panel(const PanelProduct& product) {
+  const ExceptionScope exceptions;
+  const RowTiles tiles(product.rows);
+  const T *weights = static_cast<const T*>(product.weights), *panel = static_cast<const T*>(product.panel);
+  const T* bias = static_cast<const T*>(product.bias);
+  char* c = product.c;
+  for (std::ptrdiff_t tile = 0; tile < tiles.count; ++tile) {
+    const std::ptrdiff_t rows = tiles.rows_of(tile), padded = tiles.padded_rows_of(tile);
+    if (padded == 6) {
+      multiply_rows<T, 6>(weights, panel, product, c, rows, bias);
+    } else if (padded == 5) {
+      multiply_rows<T, 5>(weights, panel, product, c, rows, bias);
+    } else {
+      multiply_rows<T, 4>(weights, panel, product, c, rows, bias);
+    }
+    weights += padded * product.depth;
+    c += rows * product.row_stride;
+    if (bias) bias += rows;
+  }
+}
+
+template <class S>
+void store_tile(const void* tile, std::ptrdiff_t channel_stride, std::ptrdiff_t channels, std::ptrdiff_t rows,
+                std::ptrdiff_t columns, const ImageView& to) {
+  using T = ComputedAs<S>;
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>;
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t i = 0; i < rows; ++i)
+    for (std::ptrdiff_t c = 0; c < channels; ++c) {
+      const T* from = static_cast<const T*>(tile) + c * channel_stride + i * columns;
+      char* line = to.data + c * to.channel_stride + i * to.row_stride;
+      for (std::ptrdiff_t j = 0; j < columns; j += lanes) {
+        const std::ptrdiff_t count = smaller(lanes, columns - j);
+        store_elements<S>(line, to.column_stride, j,
+                          load_elements<T>(reinterpret_cast<const char*>(from), Contiguous<T>{}, j, count), count);
+      }
+    }
+}
+
+// ---- gradients with respect to the weights ----
+
+template <class T>
+void transpose(const void* channels, std::ptrdiff_t channel_stride, std::ptrdiff_t count, std::ptrdiff_t positions,
+               void* to) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, width = kPanelLanes<T>, side = kSquare<T>;
+  const T* from = static_cast<const T*>(channels);
+  T* result = static_cast<T*>(to);
+  std::ptrdiff_t p = 0;
+  if (count == width) {
+    for (; p + side <= positions; p += side)
+      for (int v = 0; v < kVectors; ++v) {
+        V columns[side];
+        load_square<T>(
+            columns, [&](std::ptrdiff_t row) NNFAST_INLINED { return from + (v * lanes + row) * channel_stride + p; });
+        for (std::ptrdiff_t i = 0; i < side; ++i) store(result + (p + i) * width + v * lanes, columns[i]);
+      }
+  }
+  for (; p < positions; ++p)
+    for (std::ptrdiff_t m = 0; m < width; ++m) result[p * width + m] = m < count ? from[m * channel_stride + p] : T{0};
+}
+
+template <class T, int Rows>
+NNFAST_INLINE void add_gradient_rows(const PatchGradient& gradient, const std::int32_t* offsets, std::ptrdiff_t there,
+                                     T* c) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>;
+  const T* x[Rows];
+  for (int i = 0; i < Rows; ++i) x[i] = static_cast<const T*>(gradient.planes) + offsets[i < there ? i : there - 1];
+  const T* dy = static_cast<const T*>(gradient.gradients);
+  V sums[Rows][kVectors] = {};
+  for (std::ptrdiff_t r = 0; r < gradient.tile_rows; ++r) {
+    const std::ptrdiff_t row = r * gradient.pitch;
+    for (std::ptrdiff_t j = 0; j < gradient.tile_columns; ++j, dy += kPanelLanes<T>) {
+      V g[kVectors];
+      unrolled<kVectors>([&](int v) NNFAST_INLINED { g[v] = load<V>(dy + v * lanes); });
+      unrolled<Rows>([&](int i) NNFAST_INLINED {
+        const V pixel = broadcast<V>(x[i][row + j]);
+        unrolled<kVectors>([&](int v) NNFAST_INLINED { sums[i][v] = fma(pixel, g[v], sums[i][v]); });
+      });
+    }
+  }
+  unrolled<Rows>([&](int i) NNFAST_INLINED {
+    unrolled<kVectors>([&](int v) NNFAST_INLINED {
+      T* to = c + i * gradient.row_stride + v * lanes;
+      store(to, load<V>(to) + sums[i][v]);
+    });
+  });
+}
+
+template <class T>
+void add_patch_gradient(const PatchGradient& gradient) {
+  const ExceptionScope exceptions;
+  const RowTiles tiles(gradient.rows);
+  const std::int32_t* offsets = gradient.offsets;
+  T* c = static_cast<T*>(gradient.c);
+  for (std::ptrdiff_t tile = 0; tile < tiles.count; ++tile) {
+    const std::ptrdiff_t rows = tiles.rows_of(tile), padded = tiles.padded_rows_of(tile);
+    if (padded == 6) {
+      add_gradient_rows<T, 6>(gradient, offsets, rows, c);
+    } else if (padded == 5) {
+      add_gradient_rows<T, 5>(gradient, offsets, rows, c);
+    } else {
+      add_gradient_rows<T, 4>(gradient, offsets, rows, c);
+    }
+    offsets += rows;
+    c += rows * gradient.row_stride;
+  }
+}
+
+template <class S>
+double sum_image(const ImageView& image, std::ptrdiff_t rows, std::ptrdiff_t columns) {
+  using T = ComputedAs<S>;
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
+  if (image.row_stride == columns * image.column_stride) {
+    columns *= rows;
+    rows = 1;
+  }
+  const ExceptionScope exceptions;
+  BlockSum<T> sum;
+  for (std::ptrdiff_t i = 0; i < rows; ++i)
+    for (std::ptrdiff_t j = 0; j < columns; j += kReduceBlock)
+      for (int part = 0; part < kReduceParts<T>; ++part) {
+        const std::ptrdiff_t count = part_count<T>(columns - j, part);
+        if (count > 0)
+          sum.add(load_elements<S>(image.data + i * image.row_stride, image.column_stride, j + part * lanes, count),
+                  part);
+      }
+  return sum.total();
+}
+
+}  // namespace
+
+namespace NNFAST_ISA {
+
+extern const ConvolutionKernels convolution;
+const ConvolutionKernels convolution = {
+    {kPanelLanes<float>, kPanelLanes<float>, kPanelLanes<double>},
+    {copy_planes<Float16>, copy_planes<float>, copy_planes<double>},
+    {pack_panel<float>, pack_panel<float>, pack_panel<double>},
+    {pack_weights<Float16>, pack_weights<float>, pack_weights<double>},
+    {multiply_panel<float>, multiply_panel<float>, multiply_panel<double>},
+    {store_tile<Float16>, store_tile<float>, store_tile<double>},
+    {transpose<float>, transpose<float>, transpose<double>},
+    {add_patch_gradient<float>, add_patch_gradient<float>, add_patch_gradient<double>},
+    {sum_image<Float16>, sum_image<float>, sum_image<double>},
+};
+
+}  // namespace NNFAST_ISA
+}  // namespace nnfast

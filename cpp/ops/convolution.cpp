@@ -1,0 +1,708 @@
+#include "ops/convolution.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "ops/costs.hpp"
+#include "runtime/kernel_table.hpp"
+#include "runtime/parallel.hpp"
+
+namespace nnfast {
+namespace {
+
+// Rows of the matrix of patches that are worked on together: what a sum takes before it is added to the others.
+constexpr std::ptrdiff_t kBlock = 256;
+// Bytes of such a row in a tile.
+constexpr std::ptrdiff_t kTileBytes = 1024;
+// Workspace: of all threads, packed weights or partial sums; of each, the parts below.
+constexpr std::ptrdiff_t kSharedBytes = std::ptrdiff_t{6} << 20;
+constexpr std::ptrdiff_t kPlaneBytes = kBlock * kTileBytes, kPanelBytes = kBlock * 2 * 64;  // two vectors a row
+constexpr std::ptrdiff_t kResultRows = 384, kResultBytes = kResultRows * kTileBytes;
+// Images are summed in so many groups at most, whose sums are added.
+constexpr std::ptrdiff_t kImageGroups = 16;
+
+constexpr std::ptrdiff_t divided_up(std::ptrdiff_t a, std::ptrdiff_t b) { return (a + b - 1) / b; }
+constexpr std::ptrdiff_t rounded_up(std::ptrdiff_t a, std::ptrdiff_t b) { return divided_up(a, b) * b; }
+std::ptrdiff_t floor_divided(std::ptrdiff_t a, std::ptrdiff_t b) { return a / b - (a % b < 0); }
+
+// ---- workspace ----
+
+struct Deleter {
+  void operator()(char* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+};
+using Memory = std::unique_ptr<char, Deleter>;
+Memory memory_of(std::ptrdiff_t bytes) {
+  return Memory(static_cast<char*>(::operator new(static_cast<std::size_t>(bytes), std::align_val_t{64})));
+}
+
+// What a thread works in.
+struct Workspace {
+  alignas(64) char planes[kPlaneBytes + 1024];
+  alignas(64) char panel[kPanelBytes];
+  alignas(64) char result[kResultBytes];
+  std::int32_t offsets[kBlock];
+  std::int32_t at[kTileBytes / sizeof(float)];
+};
+static_assert(sizeof(Workspace) <= std::size_t{1} << 20);
+
+// One for each thread that may take part in a call.
+class Workspaces {
+ public:
+  Workspaces()
+      : taken_(static_cast<std::size_t>(thread_limit())),
+        memory_(memory_of(static_cast<std::ptrdiff_t>(taken_.size() * sizeof(Workspace)))) {}
+
+  class Lease {
+   public:
+    explicit Lease(Workspaces& from) : from_(from) {
+      while (from.taken_[index_].exchange(true, std::memory_order_acquire)) index_ = (index_ + 1) % from.taken_.size();
+    }
+    ~Lease() { from_.taken_[index_].store(false, std::memory_order_release); }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Workspace& operator*() const { return reinterpret_cast<Workspace*>(from_.memory_.get())[index_]; }
+
+   private:
+    Workspaces& from_;
+    std::size_t index_ = 0;
+  };
+
+ private:
+  std::vector<std::atomic<bool>> taken_;
+  Memory memory_;
+};
+
+// ---- tiles and taps ----
+
+// Positions of an image in rectangles of at most `most`, as even as can be.
+struct Tiling {
+  std::ptrdiff_t rows, columns, height, width;
+  Tiling(std::ptrdiff_t image_rows, std::ptrdiff_t image_columns, std::ptrdiff_t most)
+      : height(image_rows), width(image_columns) {
+    const auto even = [](std::ptrdiff_t n, std::ptrdiff_t fit) {
+      return n == 0 ? 1 : divided_up(n, divided_up(n, fit));
+    };
+    columns = even(width, most);
+    rows = even(height, columns < width ? 1 : most / columns);
+  }
+  std::ptrdiff_t across() const { return divided_up(width, columns); }
+  std::ptrdiff_t count() const { return divided_up(height, rows) * across(); }
+};
+struct Tile {
+  std::ptrdiff_t row, column, rows, columns;
+  Tile(const Tiling& tiling, std::ptrdiff_t index)
+      : row(index / tiling.across() * tiling.rows),
+        column(index % tiling.across() * tiling.columns),
+        rows(std::min(tiling.rows, tiling.height - row)),
+        columns(std::min(tiling.columns, tiling.width - column)) {}
+  std::ptrdiff_t positions() const { return rows * columns; }
+};
+
+// The pixel that a position is multiplied with, relative to the position times the step.
+struct Tap {
+  std::ptrdiff_t row, column;
+};
+
+// Taps that are worked on together: the planes they lie in, and where they begin there.
+struct TapBlock {
+  std::ptrdiff_t first, count;
+  std::vector<Plane> planes;
+  std::ptrdiff_t rows = 0, columns = 0;
+  std::vector<std::int32_t> offsets;
+
+  std::ptrdiff_t channel_size() const { return static_cast<std::ptrdiff_t>(planes.size()) * rows * columns; }
+
+  TapBlock(const std::vector<Tap>& taps, std::ptrdiff_t begin, std::ptrdiff_t end, Tap step, const Tiling& tiling)
+      : first(begin), count(end - begin) {
+    share_planes(taps, step, tiling);
+    if (channel_size() > count * tiling.rows * tiling.columns) separate_planes(taps, tiling);
+  }
+
+ private:
+  // Taps that differ by multiples of the step lie in one plane.
+  void share_planes(const std::vector<Tap>& taps, Tap step, const Tiling& tiling) {
+    std::vector<Tap> remainder, quotient;
+    Tap low{}, high{};
+    for (std::ptrdiff_t t = first; t < first + count; ++t) {
+      const Tap tap = taps[t], q{floor_divided(tap.row, step.row), floor_divided(tap.column, step.column)};
+      if (t == first) low = high = q;
+      low = {std::min(low.row, q.row), std::min(low.column, q.column)};
+      high = {std::max(high.row, q.row), std::max(high.column, q.column)};
+      quotient.push_back(q);
+      remainder.push_back({tap.row - q.row * step.row, tap.column - q.column * step.column});
+    }
+    rows = tiling.rows + high.row - low.row;
+    columns = tiling.columns + high.column - low.column;
+    for (std::size_t t = 0; t < remainder.size(); ++t) {
+      const Plane plane{low.row * step.row + remainder[t].row, low.column * step.column + remainder[t].column};
+      const auto same = [&](const Plane& p) { return p.row == plane.row && p.column == plane.column; };
+      const auto found = std::find_if(planes.begin(), planes.end(), same);
+      const std::ptrdiff_t index = found - planes.begin();
+      if (found == planes.end()) planes.push_back(plane);
+      offsets.push_back(static_cast<std::int32_t>((index * rows + quotient[t].row - low.row) * columns +
+                                                  quotient[t].column - low.column));
+    }
+  }
+
+  // A plane for each tap, where they lie far apart.
+  void separate_planes(const std::vector<Tap>& taps, const Tiling& tiling) {
+    rows = tiling.rows;
+    columns = tiling.columns;
+    planes.clear();
+    offsets.clear();
+    for (std::ptrdiff_t t = first; t < first + count; ++t) {
+      planes.push_back({taps[t].row, taps[t].column});
+      offsets.push_back(static_cast<std::int32_t>((t - first) * rows * columns));
+    }
+  }
+};
+
+// The rows of the matrix of patches, channels times taps, in blocks.
+class Depth {
+ public:
+  struct Block {
+    const TapBlock& taps;
+    std::ptrdiff_t channel, channels, begin, count;  // begin, count: of rows
+  };
+
+  Depth(std::ptrdiff_t channels, const std::vector<Tap>& taps, Tap step, const Tiling& tiling)
+      : channels_(channels), taps_(static_cast<std::ptrdiff_t>(taps.size())) {
+    for (std::ptrdiff_t t = 0; t < std::max<std::ptrdiff_t>(taps_, 1); t += kBlock)
+      blocks_.emplace_back(taps, t, std::min(taps_, t + kBlock), step, tiling);
+    together_ = std::max<std::ptrdiff_t>(1, kBlock / std::max<std::ptrdiff_t>(taps_, 1));
+  }
+  std::ptrdiff_t rows() const { return channels_ * taps_; }
+  // One at least, which may be empty.
+  std::ptrdiff_t count() const {
+    return std::max<std::ptrdiff_t>(1, divided_up(channels_, together_)) * static_cast<std::ptrdiff_t>(blocks_.size());
+  }
+  Block block(std::ptrdiff_t index) const {
+    const auto tap_blocks = static_cast<std::ptrdiff_t>(blocks_.size());
+    const TapBlock& taps = blocks_[static_cast<std::size_t>(index % tap_blocks)];
+    const std::ptrdiff_t channel = index / tap_blocks * together_, channels = std::min(together_, channels_ - channel);
+    return {taps, channel, channels, channel * taps_ + taps.first, channels * taps.count};
+  }
+
+ private:
+  std::ptrdiff_t channels_, taps_, together_;
+  std::vector<TapBlock> blocks_;
+};
+
+// Images of `channels` channels a group, and the step from one position to the next.
+struct Source {
+  Images images;
+  std::ptrdiff_t channels, height, width;
+  Tap step;
+};
+
+ImageView channels_from(const Images& images, std::ptrdiff_t image, std::ptrdiff_t channel) {
+  ImageView view = images.first;
+  view.data += image * images.stride + channel * view.channel_stride;
+  return view;
+}
+
+// Fills the workspace's planes, and the offsets of the block's rows in them.
+void fill_planes(const Source& source, std::ptrdiff_t image, std::ptrdiff_t group, const Depth::Block& block,
+                 const Tile& tile, CopyPlanesFn copy, Workspace& workspace) {
+  if (block.count == 0) return;
+  const TapBlock& taps = block.taps;
+  copy({channels_from(source.images, image, group * source.channels + block.channel),
+        source.height,
+        source.width,
+        {tile.row * source.step.row, tile.column * source.step.column},
+        taps.planes.data(),
+        std::ssize(taps.planes),
+        source.step.row,
+        source.step.column,
+        taps.rows,
+        taps.columns},
+       block.channels, workspace.planes);
+  for (std::ptrdiff_t c = 0; c < block.channels; ++c)
+    for (std::ptrdiff_t t = 0; t < taps.count; ++t)
+      workspace.offsets[c * taps.count + t] =
+          static_cast<std::int32_t>(c * taps.channel_size()) + taps.offsets[static_cast<std::size_t>(t)];
+}
+
+// ---- correlation: the convolution itself, and its gradient with respect to the input ----
+
+// Output (i, position) is the sum over channels and taps of weight (i, channel, tap) and the pixel at the tap.
+struct Correlation {
+  Dtype dtype;
+  std::ptrdiff_t batch, groups;
+  Source input;
+  Images output;
+  std::ptrdiff_t rows, height, width;  // of the output: channels of a group, and positions
+  std::vector<Tap> taps;
+  const char* weights;
+  Dtype weight_dtype;
+  std::ptrdiff_t row_stride, channel_stride, group_stride;  // of weights, in bytes
+  std::vector<std::ptrdiff_t> tap_offsets;                  // of each tap in weights, in bytes
+  const char* bias;                                         // or null
+};
+
+// The workspace's positions: where those of a tile lie in its planes, and beyond them whatever follows.
+void fill_positions(const Tile& tile, std::ptrdiff_t pitch, std::ptrdiff_t count, std::int32_t* at) {
+  std::ptrdiff_t n = 0;
+  for (std::ptrdiff_t i = 0; i < tile.rows; ++i)
+    for (std::ptrdiff_t j = 0; j < tile.columns; ++j) at[n++] = static_cast<std::int32_t>(i * pitch + j);
+  for (; n < count; ++n) at[n] = at[n - 1] + 1;
+}
+
+class Correlator {
+ public:
+  Correlator(const Correlation& of, Workspaces& workspaces)
+      : of_(of),
+        kernel_(*kernels().convolution),
+        size_(size_of(parameter_dtype(of.dtype))),
+        lanes_(kernel_.lanes[of.dtype]),
+        tiling_(of.height, of.width, kTileBytes / size_),
+        depth_(of.input.channels, of.taps, of.input.step, tiling_),
+        workspaces_(workspaces) {
+    // Rows in strips, as even as can be: packed weights, and results where they must wait, have to fit.
+    const std::ptrdiff_t row_bytes = std::max<std::ptrdiff_t>(1, depth_.rows() * size_);
+    const std::ptrdiff_t most = std::clamp(kSharedBytes / row_bytes - kMaxRows, kMaxRows, kResultRows);
+    strips_ = divided_up(of.rows, most);
+    strip_rows_ = divided_up(of.rows, strips_);
+    strip_bytes_ = (strip_rows_ + kMinRows) * row_bytes;
+    together_ = std::clamp<std::ptrdiff_t>(kSharedBytes / strip_bytes_, 1, strips_ * of.groups);
+    offsets_.reserve(static_cast<std::size_t>(depth_.rows()));
+    for (std::ptrdiff_t b = 0; b < depth_.count(); ++b) {
+      const Depth::Block block = depth_.block(b);
+      for (std::ptrdiff_t c = 0; c < block.channels; ++c)
+        for (std::ptrdiff_t t = 0; t < block.taps.count; ++t)
+          offsets_.push_back((block.channel + c) * of.channel_stride +
+                             of.tap_offsets[static_cast<std::size_t>(block.taps.first + t)]);
+    }
+  }
+
+  // Of the packed weights.
+  std::ptrdiff_t bytes() const { return together_ * strip_bytes_; }
+
+  void run(char* packed) const {
+    const std::ptrdiff_t strips = strips_ * of_.groups;
+    for (std::ptrdiff_t first = 0; first < strips; first += together_)
+      run(packed, first, std::min(together_, strips - first));
+  }
+
+ private:
+  struct Strip {
+    std::ptrdiff_t group, row, rows;
+  };
+  Strip strip(std::ptrdiff_t index) const {
+    const std::ptrdiff_t row = index % strips_ * strip_rows_;
+    return {index / strips_, row, std::min(strip_rows_, of_.rows - row)};
+  }
+  // The packed weights of a block, of the strip at `place` among those that are packed.
+  char* weights_of(char* packed, std::ptrdiff_t place, const Strip& strip, const Depth::Block& block) const {
+    return packed + place * strip_bytes_ + RowTiles(strip.rows).padded_rows() * block.begin * size_;
+  }
+
+  void run(char* packed, std::ptrdiff_t first, std::ptrdiff_t strips) const {
+    const std::ptrdiff_t blocks = depth_.count(), tiles = tiling_.count();
+    const auto weights = static_cast<double>(strip_rows_ * depth_.rows());
+    parallel_for(strips * blocks, weights / static_cast<double>(blocks), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      for (std::ptrdiff_t item = begin; item < end; ++item) {
+        const Strip to = strip(first + item / blocks);
+        const Depth::Block block = depth_.block(item % blocks);
+        kernel_.pack_weights[of_.weight_dtype](of_.weights + to.group * of_.group_stride + to.row * of_.row_stride,
+                                               of_.row_stride, to.rows, offsets_.data() + block.begin, block.count,
+                                               weights_of(packed, item / blocks, to, block));
+      }
+    });
+    constexpr double kNs = cost_of("convolution").ns;
+    const double ns = kNs * weights * static_cast<double>(tiling_.rows * tiling_.columns);
+    parallel_for(of_.batch * strips * tiles, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      const Workspaces::Lease workspace(workspaces_);
+      for (std::ptrdiff_t item = begin; item < end; ++item) {
+        const std::ptrdiff_t place = item / tiles % strips;
+        run_tile(packed, item / tiles / strips, strip(first + place), place, Tile(tiling_, item % tiles), *workspace);
+      }
+    });
+  }
+
+  void run_tile(char* packed, std::ptrdiff_t image, const Strip& strip, std::ptrdiff_t place, const Tile& tile,
+                Workspace& workspace) const {
+    ImageView to = channels_from(of_.output, image, strip.group * of_.rows + strip.row);
+    to.data += tile.row * to.row_stride + tile.column * to.column_stride;
+    // Where positions are contiguous in memory, whole panels are written there; other results wait in the workspace.
+    const bool direct = of_.dtype != Dtype::f16 && to.column_stride == size_ &&
+                        (tile.rows == 1 || to.row_stride == tile.columns * size_);
+    const std::ptrdiff_t panels = divided_up(tile.positions(), lanes_);
+    const std::ptrdiff_t written = direct ? tile.positions() / lanes_ : 0;
+    const std::ptrdiff_t waiting = (panels - written) * lanes_ * size_;
+    for (std::ptrdiff_t b = 0; b < depth_.count(); ++b) {
+      const Depth::Block block = depth_.block(b);
+      fill_planes(of_.input, image, strip.group, block, tile, kernel_.copy_planes[of_.dtype], workspace);
+      fill_positions(tile, block.taps.columns, panels * lanes_, workspace.at);
+      const std::ptrdiff_t bias = (strip.group * of_.rows + strip.row) * size_;
+      for (std::ptrdiff_t p = 0; p < panels; ++p) {
+        const std::ptrdiff_t at = p * lanes_ * size_;
+        kernel_.pack_panel[of_.dtype](workspace.planes, workspace.offsets, block.count, workspace.at + p * lanes_,
+                                      workspace.panel);
+        kernel_.multiply_panel[of_.dtype](
+            {weights_of(packed, place, strip, block), workspace.panel, strip.rows, block.count,
+             p < written ? to.data + at : workspace.result + at - written * lanes_ * size_,
+             p < written ? to.channel_stride : waiting, b > 0,
+             of_.bias && b == depth_.count() - 1 ? of_.bias + bias : nullptr});
+      }
+    }
+    store(strip, tile, written * lanes_, waiting / size_, to, workspace);
+  }
+
+  // Stores the results from position `first` on.
+  void store(const Strip& strip, const Tile& tile, std::ptrdiff_t first, std::ptrdiff_t channel_stride, ImageView to,
+             const Workspace& workspace) const {
+    if (first == tile.positions()) return;
+    std::ptrdiff_t rows = tile.rows, columns = tile.columns;
+    if (first > 0) {
+      to.data += first * size_;
+      columns = tile.positions() - first;
+      rows = 1;
+    }
+    kernel_.store_tile[of_.dtype](workspace.result, channel_stride, strip.rows, rows, columns, to);
+  }
+
+  const Correlation& of_;
+  const ConvolutionKernels& kernel_;
+  std::ptrdiff_t size_;  // of an element as computed
+  std::ptrdiff_t lanes_;
+  Tiling tiling_;
+  Depth depth_;
+  Workspaces& workspaces_;
+  std::ptrdiff_t strips_, strip_rows_, strip_bytes_, together_;
+  std::vector<std::ptrdiff_t> offsets_;  // of weights, in bytes, by row of the matrix of patches
+};
+
+// ---- gradient with respect to the weights ----
+
+class WeightGradient {
+ public:
+  WeightGradient(const ConvolutionShape& shape, const Images& dy, const Source& x, const std::vector<Tap>& taps,
+                 const ConvolutionWeights& dw, Workspaces& workspaces)
+      : shape_(shape),
+        dy_(dy),
+        x_(x),
+        dw_(dw),
+        kernel_(*kernels().convolution),
+        size_(size_of(parameter_dtype(shape.dtype))),
+        lanes_(kernel_.lanes[shape.dtype]),
+        tiling_(shape.rows.output, shape.columns.output, kTileBytes / size_),
+        depth_(shape.in_channels, taps, x.step, tiling_),
+        workspaces_(workspaces) {
+    // How images are grouped decides on the bits, so nothing here depends on the instruction set or on threads.
+    const std::ptrdiff_t depth = std::max<std::ptrdiff_t>(1, depth_.rows());
+    const std::ptrdiff_t most = std::clamp(kSharedBytes / ((depth + kMinRows) * size_), kColumns, kResultRows);
+    strips_ = divided_up(shape.out_channels, most / kColumns * kColumns);
+    columns_ = rounded_up(divided_up(shape.out_channels, strips_), kColumns);
+    const std::ptrdiff_t block_bytes = (kBlock + kMinRows) * columns_ * size_;
+    blocks_ = std::clamp<std::ptrdiff_t>(kSharedBytes / block_bytes, 1, depth_.count());
+    part_bytes_ = (std::min(depth, blocks_ * kBlock) + kMinRows) * columns_ * size_;
+    const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, kSharedBytes / part_bytes_),
+                         strips = strips_ * shape.groups;
+    image_groups_ =
+        std::clamp<std::ptrdiff_t>(parts / strips, 1, std::clamp<std::ptrdiff_t>(shape.batch, 1, kImageGroups));
+    together_ = std::clamp<std::ptrdiff_t>(parts / image_groups_, 1, strips);
+    sums_ = memory_of(part_bytes_ * image_groups_ * together_);
+  }
+
+  void run() const {
+    const std::ptrdiff_t strips = strips_ * shape_.groups;
+    for (std::ptrdiff_t first = 0; first < strips; first += together_)
+      for (std::ptrdiff_t block = 0; block < depth_.count(); block += blocks_)
+        run({first, std::min(together_, strips - first), block, std::min(depth_.count(), block + blocks_)});
+  }
+
+ private:
+  // Lanes of the widest panel, and so channels whose sums are side by side.
+  static constexpr std::ptrdiff_t kColumns = 32;
+
+  // Strips of output channels, and blocks of the patches: what is summed at a time.
+  struct Part {
+    std::ptrdiff_t first, strips, block, end_block;
+  };
+  struct Strip {
+    std::ptrdiff_t group, channel, channels;
+  };
+  Strip strip(std::ptrdiff_t index) const {
+    const std::ptrdiff_t channel = index % strips_ * columns_;
+    return {index / strips_, channel, std::min(columns_, shape_.out_channels - channel)};
+  }
+  char* sums(std::ptrdiff_t place, std::ptrdiff_t image_group) const {
+    return sums_.get() + (place * image_groups_ + image_group) * part_bytes_;
+  }
+
+  void run(const Part& part) const {
+    constexpr double kNs = cost_of("convolution").ns;
+    const std::ptrdiff_t places = part.strips * image_groups_, blocks = part.end_block - part.block;
+    // Blocks are shared where there is little else: each of them transposes dy.
+    const std::ptrdiff_t shared = places < 4 * thread_limit() ? blocks : 1;
+    const double products = static_cast<double>(shape_.batch * shape_.rows.output * shape_.columns.output) *
+                            static_cast<double>(columns_ * blocks * kBlock);
+    parallel_for(places * shared, kNs * products / static_cast<double>(image_groups_ * shared),
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                   const Workspaces::Lease workspace(workspaces_);
+                   for (std::ptrdiff_t item = begin; item < end; ++item) {
+                     const std::ptrdiff_t b = part.block + item % shared, place = item / shared;
+                     sum_images(part, place / image_groups_, place % image_groups_, b,
+                                shared == 1 ? part.end_block : b + 1, *workspace);
+                   }
+                 });
+    parallel_for(part.strips, static_cast<double>(columns_ * blocks * kBlock * image_groups_),
+                 [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                   for (std::ptrdiff_t place = begin; place < end; ++place)
+                     size_ == sizeof(double) ? store<double>(part, place) : store<float>(part, place);
+                 });
+  }
+
+  void sum_images(const Part& part, std::ptrdiff_t place, std::ptrdiff_t image_group, std::ptrdiff_t first,
+                  std::ptrdiff_t end, Workspace& workspace) const {
+    const Strip to = strip(part.first + place);
+    const std::ptrdiff_t origin = depth_.block(part.block).begin, row_bytes = columns_ * size_;
+    char* const sums = this->sums(place, image_group);
+    const Depth::Block last = depth_.block(end - 1);
+    const std::ptrdiff_t begin_row = depth_.block(first).begin, end_row = last.begin + last.count;
+    std::memset(sums + (begin_row - origin) * row_bytes, 0,
+                static_cast<std::size_t>((end_row - begin_row) * row_bytes));
+    const std::ptrdiff_t begin_image = image_group * shape_.batch / image_groups_;
+    const std::ptrdiff_t end_image = (image_group + 1) * shape_.batch / image_groups_;
+    for (std::ptrdiff_t image = begin_image; image < end_image; ++image)
+      for (std::ptrdiff_t t = 0; t < tiling_.count(); ++t) {
+        const Tile tile(tiling_, t);
+        transpose_gradients(image, to, tile, workspace);
+        for (std::ptrdiff_t b = first; b < end; ++b) {
+          const Depth::Block block = depth_.block(b);
+          fill_planes(x_, image, to.group, block, tile, kernel_.copy_planes[shape_.dtype], workspace);
+          add_block(block, to, tile, sums + (block.begin - origin) * row_bytes, workspace);
+        }
+      }
+  }
+
+  // Leaves panels of dy, across channels, in the workspace's result.
+  void transpose_gradients(std::ptrdiff_t image, const Strip& strip, const Tile& tile, Workspace& workspace) const {
+    ImageView dy = channels_from(dy_, image, strip.group * shape_.out_channels + strip.channel);
+    dy.data += tile.row * dy.row_stride + tile.column * dy.column_stride;
+    constexpr Plane kOrigin{};
+    for (std::ptrdiff_t m = 0; m < strip.channels; m += lanes_, dy.data += lanes_ * dy.channel_stride) {
+      const std::ptrdiff_t channels = std::min(lanes_, strip.channels - m);
+      kernel_.copy_planes[shape_.dtype](
+          {dy, tile.rows, tile.columns, kOrigin, &kOrigin, 1, 1, 1, tile.rows, tile.columns}, channels,
+          workspace.panel);
+      kernel_.transpose[shape_.dtype](workspace.panel, tile.positions(), channels, tile.positions(),
+                                      workspace.result + m * tile.positions() * size_);
+    }
+  }
+
+  void add_block(const Depth::Block& block, const Strip& strip, const Tile& tile, char* sums,
+                 const Workspace& workspace) const {
+    const bool one_run = block.taps.columns == tile.columns;
+    for (std::ptrdiff_t m = 0; m < strip.channels; m += lanes_)
+      kernel_.add_patch_gradient[shape_.dtype]({workspace.planes, workspace.offsets, block.count,
+                                                one_run ? 1 : tile.rows, one_run ? tile.positions() : tile.columns,
+                                                block.taps.columns, workspace.result + m * tile.positions() * size_,
+                                                sums + m * size_, columns_});
+  }
+
+  // Adds the sums of the groups of images in their order.
+  template <class T>
+  void store(const Part& part, std::ptrdiff_t place) const {
+    const Strip from = strip(part.first + place);
+    const Depth::Block first = depth_.block(part.block), last = depth_.block(part.end_block - 1);
+    const std::ptrdiff_t rows = last.begin + last.count - first.begin;
+    T* const total = reinterpret_cast<T*>(sums(place, 0));
+    for (std::ptrdiff_t g = 1; g < image_groups_; ++g) {
+      const T* const more = reinterpret_cast<const T*>(sums(place, g));
+      for (std::ptrdiff_t i = 0; i < rows * columns_; ++i) total[i] += more[i];
+    }
+    const std::ptrdiff_t columns = shape_.columns.kernel, taps = shape_.rows.kernel * columns;
+    const ConvolutionWeights& to = dw_;
+    for (std::ptrdiff_t k = 0; k < rows; ++k) {
+      const std::ptrdiff_t channel = (first.begin + k) / taps, tap = (first.begin + k) % taps;
+      char* const weight = to.data + (from.group * shape_.out_channels + from.channel) * to.strides[0] +
+                           channel * to.strides[1] + tap / columns * to.strides[2] + tap % columns * to.strides[3];
+      kernel_.store_tile[to.dtype](total + k * columns_, 0, 1, 1, from.channels, {weight, 0, 0, to.strides[0]});
+    }
+  }
+
+  const ConvolutionShape& shape_;
+  const Images& dy_;
+  Source x_;
+  const ConvolutionWeights& dw_;
+  const ConvolutionKernels& kernel_;
+  std::ptrdiff_t size_, lanes_;
+  Tiling tiling_;
+  Depth depth_;
+  Workspaces& workspaces_;
+  std::ptrdiff_t strips_, columns_, blocks_, part_bytes_, image_groups_, together_;
+  Memory sums_;
+};
+
+Source input_of(const ConvolutionShape& shape, const Images& x) {
+  return {x, shape.in_channels, shape.rows.input, shape.columns.input, {shape.rows.stride, shape.columns.stride}};
+}
+
+std::vector<Tap> taps_of(const ConvolutionShape& shape) {
+  std::vector<Tap> taps;
+  for (std::ptrdiff_t i = 0; i < shape.rows.kernel; ++i)
+    for (std::ptrdiff_t j = 0; j < shape.columns.kernel; ++j)
+      taps.push_back(
+          {i * shape.rows.dilation - shape.rows.padding, j * shape.columns.dilation - shape.columns.padding});
+  return taps;
+}
+
+Correlation forward(const ConvolutionShape& shape, const Images& x, const ConvolutionWeights& w, const void* bias,
+                    const Images& y) {
+  Correlation of{shape.dtype,
+                 shape.batch,
+                 shape.groups,
+                 input_of(shape, x),
+                 y,
+                 shape.out_channels,
+                 shape.rows.output,
+                 shape.columns.output,
+                 {},
+                 w.data,
+                 w.dtype,
+                 w.strides[0],
+                 w.strides[1],
+                 shape.out_channels * w.strides[0],
+                 {},
+                 static_cast<const char*>(bias)};
+  if (shape.in_channels == 0) return of;
+  of.taps = taps_of(shape);
+  for (std::ptrdiff_t i = 0; i < shape.rows.kernel; ++i)
+    for (std::ptrdiff_t j = 0; j < shape.columns.kernel; ++j)
+      of.tap_offsets.push_back(i * w.strides[2] + j * w.strides[3]);
+  return of;
+}
+
+// Inputs along an axis that lie a multiple of the stride apart, from `first` on, and what they are multiplied with: of
+// the gradient at `position` from their own place, and of the kernel.
+struct Phase {
+  struct Tap {
+    std::ptrdiff_t position, kernel;
+  };
+  std::ptrdiff_t first;
+  std::vector<Tap> taps;
+};
+// Those that anything is multiplied with.
+std::vector<Phase> phases_of(const ConvolutionAxis& axis) {
+  std::vector<Phase> phases;
+  for (std::ptrdiff_t k = 0; k < axis.kernel; ++k) {
+    const std::ptrdiff_t distance = k * axis.dilation - axis.padding;
+    const std::ptrdiff_t position = -floor_divided(distance, axis.stride);
+    const std::ptrdiff_t first = distance + position * axis.stride;
+    if (first >= axis.input) continue;
+    const auto found = std::find_if(phases.begin(), phases.end(), [&](const Phase& p) { return p.first == first; });
+    Phase& phase = found == phases.end() ? phases.emplace_back(Phase{first, {}}) : *found;
+    phase.taps.push_back({position, k});
+  }
+  return phases;
+}
+
+// The gradient with respect to the inputs is a convolution of dy for each pair of phases.
+std::vector<Correlation> input_gradient(const ConvolutionShape& shape, const Images& dy, const ConvolutionWeights& w,
+                                        const Images& dx) {
+  const auto of = [&](const Images& to, std::ptrdiff_t height, std::ptrdiff_t width) {
+    return Correlation{shape.dtype,  shape.batch,
+                       shape.groups, {dy, shape.out_channels, shape.rows.output, shape.columns.output, {1, 1}},
+                       to,           shape.in_channels,
+                       height,       width,
+                       {},           w.data,
+                       w.dtype,      w.strides[1],
+                       w.strides[0], shape.out_channels * w.strides[0],
+                       {},           nullptr};
+  };
+  std::vector<Correlation> parts;
+  const ConvolutionAxis &rows = shape.rows, &columns = shape.columns;
+  const bool any = shape.out_channels * rows.output * columns.output > 0;
+  const std::vector<Phase> row_phases = any ? phases_of(rows) : std::vector<Phase>();
+  const std::vector<Phase> column_phases = any ? phases_of(columns) : std::vector<Phase>();
+  // Where some inputs are multiplied with nothing, all become 0 first.
+  if (std::ssize(row_phases) < std::min(rows.stride, rows.input) ||
+      std::ssize(column_phases) < std::min(columns.stride, columns.input))
+    parts.push_back(of(dx, rows.input, columns.input));
+  for (const Phase& row : row_phases)
+    for (const Phase& column : column_phases) {
+      Images to = dx;
+      to.first.data += row.first * dx.first.row_stride + column.first * dx.first.column_stride;
+      to.first.row_stride *= rows.stride;
+      to.first.column_stride *= columns.stride;
+      Correlation part = of(to, divided_up(rows.input - row.first, rows.stride),
+                            divided_up(columns.input - column.first, columns.stride));
+      for (const Phase::Tap& i : row.taps)
+        for (const Phase::Tap& j : column.taps) {
+          part.taps.push_back({i.position, j.position});
+          part.tap_offsets.push_back(i.kernel * w.strides[2] + j.kernel * w.strides[3]);
+        }
+      parts.push_back(std::move(part));
+    }
+  return parts;
+}
+
+// Convolutions that are run one after the other, with memory for any of them.
+class Correlators {
+ public:
+  Correlators(std::vector<Correlation> of, Workspaces& workspaces) : of_(std::move(of)) {
+    std::ptrdiff_t bytes = 0;
+    for (const Correlation& correlation : of_) {
+      correlators_.emplace_back(correlation, workspaces);
+      bytes = std::max(bytes, correlators_.back().bytes());
+    }
+    packed_ = memory_of(bytes);
+  }
+  void run() const {
+    for (const Correlator& correlator : correlators_) correlator.run(packed_.get());
+  }
+
+ private:
+  std::vector<Correlation> of_;
+  std::vector<Correlator> correlators_;
+  Memory packed_;
+};
+
+// The sums of dy over all but the channels.
+void sum_images(const ConvolutionShape& shape, const Images& dy, double* db) {
+  constexpr double kNs = cost_of("column_sums").ns;
+  const std::ptrdiff_t pixels = shape.batch * shape.rows.output * shape.columns.output;
+  parallel_for(shape.groups * shape.out_channels, kNs * static_cast<double>(pixels),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 for (std::ptrdiff_t c = begin; c < end; ++c) {
+                   db[c] = 0;
+                   for (std::ptrdiff_t image = 0; image < shape.batch; ++image)
+                     db[c] += kernels().convolution->sum_image[shape.dtype](channels_from(dy, image, c),
+                                                                            shape.rows.output, shape.columns.output);
+                 }
+               });
+}
+
+}  // namespace
+
+void convolution(const ConvolutionShape& shape, const Images& x, const ConvolutionWeights& w, const void* bias,
+                 const Images& y) {
+  if (shape.batch * shape.groups * shape.out_channels * shape.rows.output * shape.columns.output == 0) return;
+  Workspaces workspaces;
+  Correlators({forward(shape, x, w, bias, y)}, workspaces).run();
+}
+
+void convolution_backward(const ConvolutionShape& shape, const Images& dy, const Images& x, const ConvolutionWeights& w,
+                          const ConvolutionGradients& to) {
+  Workspaces workspaces;
+  std::optional<Correlators> dx;
+  std::optional<WeightGradient> dw;
+  if (to.dx && shape.batch * shape.groups * shape.in_channels * shape.rows.input * shape.columns.input > 0)
+    dx.emplace(input_gradient(shape, dy, w, *to.dx), workspaces);
+  if (to.dw && shape.groups * shape.out_channels * shape.in_channels * shape.rows.kernel * shape.columns.kernel > 0)
+    dw.emplace(shape, dy, input_of(shape, x), taps_of(shape), *to.dw, workspaces);
+  if (dx) dx->run();
+  dx.reset();
+  if (dw) dw->run();
+  if (to.db) sum_images(shape, dy, to.db);
+}
+
+}  // namespace nnfast

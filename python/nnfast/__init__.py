@@ -9,7 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nnfast import activations as activations
-from nnfast import bias, blas, convolution, gating, losses, normalization, runtime, structured_dropout
+from nnfast import (
+    bias,
+    blas,
+    convolution,
+    gating,
+    losses,
+    normalization,
+    runtime,
+    structured_dropout,
+)
 from nnfast._load import _core as _core
 from nnfast.activations import *
 from nnfast.bias import *

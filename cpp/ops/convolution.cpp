@@ -315,14 +315,6 @@ class Correlator {
     strip_rows_ = divided_up(of.rows, strips_);
     strip_bytes_ = (strip_rows_ + kMinRows) * row_bytes;
     together_ = std::clamp<std::ptrdiff_t>(kSharedBytes / strip_bytes_, 1, strips_ * of.groups);
-    offsets_.reserve(static_cast<std::size_t>(depth_.rows()));
-    for (std::ptrdiff_t b = 0; b < depth_.count(); ++b) {
-      const Depth::Block block = depth_.block(b);
-      for (std::ptrdiff_t c = 0; c < block.channels; ++c)
-        for (std::ptrdiff_t t = 0; t < block.taps.count; ++t)
-          offsets_.push_back((block.channel + c) * of.channel_stride +
-                             of.tap_offsets[static_cast<std::size_t>(block.taps.first + t)]);
-    }
   }
 
   // Of the packed weights.
@@ -362,9 +354,7 @@ class Correlator {
       for (std::ptrdiff_t item = begin; item < end; ++item) {
         const Strip to = strip(first + item / blocks);
         const Depth::Block block = depth_.block(item % blocks);
-        kernel_.pack_weights[of_.weight_dtype](of_.weights + to.group * of_.group_stride + to.row * of_.row_stride,
-                                               of_.row_stride, to.rows, offsets_.data() + block.begin, block.count,
-                                               weights_of(packed, item / blocks, to, block));
+        pack(to, block, weights_of(packed, item / blocks, to, block));
       }
     });
     constexpr double kNs = cost_of("convolution").ns;
@@ -376,6 +366,16 @@ class Correlator {
         run_tile(packed, item / tiles / strips, strip(first + place), place, Tile(tiling_, item % tiles), *workspace);
       }
     });
+  }
+
+  void pack(const Strip& strip, const Depth::Block& block, char* to) const {
+    std::ptrdiff_t at[kBlock];
+    for (std::ptrdiff_t c = 0; c < block.channels; ++c)
+      for (std::ptrdiff_t t = 0; t < block.taps.count; ++t)
+        at[c * block.taps.count + t] =
+            (block.channel + c) * of_.channel_stride + of_.tap_offsets[static_cast<std::size_t>(block.taps.first + t)];
+    kernel_.pack_weights[of_.weight_dtype](of_.weights + strip.group * of_.group_stride + strip.row * of_.row_stride,
+                                           of_.row_stride, strip.rows, at, block.count, to);
   }
 
   void run_tile(char* packed, std::ptrdiff_t image, const Strip& strip, std::ptrdiff_t place, const Tile& tile,
@@ -442,7 +442,6 @@ class Correlator {
   Depth depth_;
   Workspaces& workspaces_;
   std::ptrdiff_t strips_, strip_rows_, strip_bytes_, together_;
-  std::vector<std::ptrdiff_t> offsets_;  // of weights, in bytes, by row of the matrix of patches
 };
 
 // ---- gradient with respect to the weights ----

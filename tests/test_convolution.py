@@ -138,6 +138,11 @@ def assert_sum(actual: Array, expected: Array, magnitude: Array, terms: int) -> 
     assert (np.abs(actual.astype(np.longdouble) - expected) <= bound).all()
 
 
+def assert_all_same(actual: Any, expected: Any) -> None:
+    for each, same in zip(actual, expected, strict=True):
+        assert_same_bits(each, same)
+
+
 def check(setting: Setting, dtype: Any, arrays: tuple[Array, ...]) -> None:
     """y and all gradients against the reference in a wider dtype, channels first and last with the same bits."""
     x, w, b, dy = arrays
@@ -157,11 +162,7 @@ def check(setting: Setting, dtype: Any, arrays: tuple[Array, ...]) -> None:
         assert_sum(actual, each, size, count)
     assert_same_bits(first(nf.conv2d(last(x), w, b, axis=-1, **setting.options)), y)
     dx, dw, db = nf.conv2d_backward(last(dy), last(x), w, axis=-1, **setting.options)
-    assert dx is not None
-    for actual, each in zip((first(dx), dw, db), gradients, strict=True):
-        assert actual is not None
-        assert each is not None
-        assert_same_bits(actual, each)
+    assert_all_same((first(dx), dw, db), gradients)
 
 
 @every_dtype
@@ -224,10 +225,7 @@ def test_sequences_are_images_of_height_1(data: Any) -> None:
     dx, dw, db = gradients
     assert dx is not None
     assert dw is not None
-    expected = (dx[:, :, 0], dw[:, :, 0], db)
-    for actual, each in zip(nf.conv1d_backward(dy, x, w, **options), expected, strict=True):
-        assert actual is not None
-        assert_same_bits(actual, each)
+    assert_all_same(nf.conv1d_backward(dy, x, w, **options), (dx[:, :, 0], dw[:, :, 0], db))
 
 
 OPTIONS = Setting(3, 5, 7, 12, 19, (3, 2), (2, 1), (1, 2), (1, 3), 2)
@@ -237,28 +235,28 @@ OPTIONS = Setting(3, 5, 7, 12, 19, (3, 2), (2, 1), (1, 2), (1, 3), 2)
 def test_bits_do_not_depend_on_threads_and_layout(dtype: type) -> None:
     x, w, b, dy = OPTIONS.arrays(dtype)
     options = OPTIONS.options
-    y = nf.conv2d(x, w, b, **options)
-    gradients = nf.conv2d_backward(dy, x, w, **options)
+
+    def results() -> tuple[Any, ...]:
+        return nf.conv2d(x, w, b, **options), *nf.conv2d_backward(dy, x, w, **options)
+
     for isa in ISAS:
-        expected: Any = None
-        for threads in (1, 2, 7, 16):
+        with forced(isa=isa, threads=1):
+            serial = results()
+        for threads in (2, 7, 16):
             with forced(isa=isa, threads=threads, grain=1):
-                actual = (
-                    nf.conv2d(x, w, b, **options),
-                    *nf.conv2d_backward(dy, x, w, **options),
-                )
-            expected = expected or (actual if isa == "x86-64-v2" else (y, *gradients))
-            for each, same in zip(actual, expected, strict=True):
-                assert_same_bits(each, same)
+                assert_all_same(results(), serial)
+        if isa != "x86-64-v2":  # the only one without FMA
+            assert_all_same(serial, results())
+    y, *gradients = results()
     for name in layouts(x):
         x_, w_, b_, dy_ = (layouts(array)[name] for array in (x, w, b, dy))
         out = layouts(np.full_like(y, 9))[name]
         assert nf.conv2d(x_, w_, b_, **options, out=out) is out
         assert_same_bits(out, y)
         outs = tuple(layouts(np.full_like(array, 9))[name] for array in gradients)
-        assert nf.conv2d_backward(dy_, x_, w_, **options, out=outs) == outs or True
-        for each, same in zip(outs, gradients, strict=True):
-            assert_same_bits(each, same)
+        returned = nf.conv2d_backward(dy_, x_, w_, **options, out=outs)
+        assert all(given is taken for given, taken in zip(returned, outs, strict=True))
+        assert_all_same(outs, gradients)
 
 
 def test_bits_of_many_tiles_do_not_depend_on_threads() -> None:
@@ -270,8 +268,7 @@ def test_bits_of_many_tiles_do_not_depend_on_threads() -> None:
             y = nf.conv2d(x, w, b, **setting.options)
             results.append((y, *nf.conv2d_backward(dy, x, w, **setting.options)))
     for other in results[1:]:
-        for actual, expected in zip(other, results[0], strict=True):
-            assert_same_bits(actual, expected)
+        assert_all_same(other, results[0])
 
 
 @pytest.mark.parametrize("setting", [OPTIONS, replace(OPTIONS, padding="same", stride=(1, 1))])

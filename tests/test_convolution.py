@@ -324,6 +324,17 @@ def test_nan_and_inf_propagate() -> None:
         assert (np.isfinite(db) == [True, False, True]).all()
 
 
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_what_a_weight_does_not_meet_does_not_reach_its_gradient(outputs: int) -> None:
+    """Vectors at the end of a row hold more than the row."""
+    x, w, _, dy = Setting(1, 1, outputs, 4, 9, (1, 3), groups=2).arrays(np.float32)
+    x[0, 0, 1, -1] = np.nan
+    _, dw, _ = nf.conv2d_backward(dy, x, w, groups=2)
+    assert dw is not None
+    assert (np.isnan(dw[:outputs, 0, 0]) == [False, False, True]).all()
+    assert np.isfinite(dw[outputs:]).all()
+
+
 def test_no_floating_point_exceptions_are_left() -> None:
     with np.errstate(all="raise"):
         x = np.full((1, 1, 3, 3), np.float32(3e38))

@@ -320,4 +320,5 @@ def _backward(
     for i, (needed, given) in enumerate(zip(need, outs, strict=True)):
         if given is not None and not needed:
             raise ValueError(f"out[{i}] must be None where need[{i}] is false")
-    return _core.convolution_backward(dy, x, w, *options, *map(bool, need), *outs)
+    need_dx, need_dw, need_db = (bool(each) for each in need)
+    return _core.convolution_backward(dy, x, w, *options, need_dx, need_dw, need_db, *outs)

@@ -364,6 +364,17 @@ def test_sizes_of_zero() -> None:
     np.testing.assert_array_equal(y, np.ones((2, 4, 1, 4)))
 
 
+def test_more_than_there_is_memory_or_time_for() -> None:
+    nothing = np.broadcast_to(np.float32(0), (2**40, 1, 0, 5))
+    w = np.ones((1, 1, 3, 3), np.float32)
+    _, dw, db = nf.conv2d_backward(nothing, nothing, w, padding="same")
+    np.testing.assert_array_equal(dw, np.zeros_like(w))
+    np.testing.assert_array_equal(db, [0])
+    x = np.broadcast_to(np.float32(0), (1, 1, 2**30, 2**30))
+    with pytest.raises((MemoryError, ValueError)):
+        nf.conv2d(x, x)
+
+
 def test_what_is_not_needed_is_not_computed() -> None:
     x, w, _, dy = Setting().arrays()
     full = nf.conv2d_backward(dy, x, w)

@@ -648,6 +648,8 @@ Source input_of(const ConvolutionShape& shape, const Images& x) {
 
 std::vector<Tap> taps_of(const ConvolutionShape& shape) {
   std::vector<Tap> taps;
+  taps.reserve(
+      static_cast<std::size_t>(shape.rows.kernel * shape.columns.kernel));  // refused at once if there are too many
   for (std::ptrdiff_t i = 0; i < shape.rows.kernel; ++i)
     for (std::ptrdiff_t j = 0; j < shape.columns.kernel; ++j)
       taps.push_back(
@@ -675,6 +677,7 @@ Correlation forward(const ConvolutionShape& shape, const Images& x, const Convol
                  static_cast<const char*>(bias)};
   if (shape.in_channels == 0) return of;
   of.taps = taps_of(shape);
+  of.tap_offsets.reserve(of.taps.size());
   for (std::ptrdiff_t i = 0; i < shape.rows.kernel; ++i)
     for (std::ptrdiff_t j = 0; j < shape.columns.kernel; ++j)
       of.tap_offsets.push_back(i * w.strides[2] + j * w.strides[3]);
@@ -700,6 +703,7 @@ std::vector<Phase> phases_of(const ConvolutionAxis& axis) {
     if (first >= axis.input) continue;
     const auto found = std::find_if(phases.begin(), phases.end(), [&](const Phase& p) { return p.first == first; });
     Phase& phase = found == phases.end() ? phases.emplace_back(Phase{first, {}}) : *found;
+    if (phase.taps.empty()) phase.taps.reserve(static_cast<std::size_t>((axis.kernel - k - 1) / axis.stride + 1));
     phase.taps.push_back({position, k});
   }
   return phases;
@@ -790,8 +794,11 @@ void convolution(const ConvolutionShape& shape, const Images& x, const Convoluti
   Correlators({forward(shape, x, w, bias, y)}, workspaces).run();
 }
 
-void convolution_backward(const ConvolutionShape& shape, const Images& dy, const Images& x, const ConvolutionWeights& w,
+void convolution_backward(const ConvolutionShape& of, const Images& dy, const Images& x, const ConvolutionWeights& w,
                           const ConvolutionGradients& to) {
+  ConvolutionShape shape = of;
+  // Without positions there are no pixels either: images of nothing, however many, are not looped over.
+  if (shape.rows.output * shape.columns.output == 0) shape.batch = std::min<std::ptrdiff_t>(shape.batch, 1);
   Workspaces workspaces;
   std::optional<Correlators> dx;
   std::optional<WeightGradient> dw;

@@ -289,7 +289,7 @@ def test_gradients_numerically(setting: Setting) -> None:
 
 
 @pytest.mark.peers
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(setting=settings_of_calls())
 def test_pytorch_gives_the_same(setting: Setting) -> None:
     torch = pytest.importorskip("torch")

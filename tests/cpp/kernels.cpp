@@ -307,7 +307,7 @@ void convolutions(bool last, std::ptrdiff_t outputs) {
   convolution_backward(shape, images(dy, 2 * outputs, out_width, positions), images(x, kIn, kWidth, pixels), weights(w),
                        {&to_dx, &to_dw, db.data()});
   const std::string name = "convolution to " + std::to_string(outputs) + (last ? ", channels last" : "");
-  Hash()(y)(dx)(dw)(db).print(name.c_str(), kName<T>);
+  Hash()(y)(dx)(dw)(db).print(name, kName<T>);
 }
 
 template <class T>

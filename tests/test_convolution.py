@@ -293,6 +293,7 @@ def test_gradients_numerically(setting: Setting) -> None:
 @given(setting=settings_of_calls())
 def test_pytorch_gives_the_same(setting: Setting) -> None:
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # waiting threads of its own would take the cores of small calls
     arrays = setting.arrays()
     x, w, b, dy = (torch.tensor(array, requires_grad=True) for array in arrays)
     expected = torch.nn.functional.conv2d(x, w, b, **setting.options)

@@ -11,6 +11,7 @@ from bench import (
     accuracy,
     calls,
     cliffs,
+    convolution,
     costs,
     course,
     examples,
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
+    commands.add_parser("convolutions", help="convolution at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
     commands.add_parser("sharing", help="threads shared with the BLAS, or not, in a training step")
     epochs = commands.add_parser("training", help="whole training beside PyTorch and JAX")
@@ -143,6 +145,8 @@ def main() -> None:
             costs.main()
         case "shapes":
             shapes.main()
+        case "convolutions":
+            convolution.main()
         case "threading":
             threading.main()
         case "training":

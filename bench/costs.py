@@ -83,7 +83,7 @@ def all_cases() -> dict[str, Case]:
     cases = {name.removeprefix("_"): case for name, case in cases.items()}
     cases["keep_scaled"] = of_ufunc(_core._keep_scaled, params=1)
     cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_embedding(), **of_losses()}
-    cases |= {**of_normalization(), **of_dropout(), **of_pooling()}
+    cases |= {**of_normalization(), **of_dropout(), **of_convolution(), **of_pooling()}
     return {**cases, **of_random(), **of_optimizers()}
 
 
@@ -231,6 +231,17 @@ def of_pooling() -> dict[str, Case]:
 
     cases = (max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool)
     return {case.__name__: case for case in cases}
+
+
+def of_convolution() -> dict[str, Case]:
+    """A convolution of 16 channels by 3 by 3 kernels to 16, an element being a product."""
+
+    def convolution(n: int) -> Call:
+        length = max(1, n // (16 * 16 * 3))
+        x, w, y = (np.ones(shape, "f") for shape in ((1, 16, length), (16, 16, 3), (1, 16, length)))
+        return lambda: _core.convolution(x, w, None, [1], None, [1], 1, False, y)
+
+    return {"convolution": convolution}
 
 
 def of_losses() -> dict[str, Case]:

@@ -62,6 +62,17 @@ def batch_norm_backward(a: Arrays) -> Any:
     return nf.batch_norm_backward(a["dy"], a["x"], None, SAVED["batch_norm"], out=out)
 
 
+def convolution(a: Arrays) -> Any:
+    w = np.ones((images(a).shape[1], 1, 3, 3), a["x"].dtype)
+    return nf.conv2d(images(a), w, padding="same", groups=len(w), out=images(a, "y"))
+
+
+def convolution_backward(a: Arrays) -> Any:
+    w = np.ones((images(a).shape[1], 1, 3, 3), a["x"].dtype)
+    out = (images(a, "y"), None, a["columns"][0][: len(w)])
+    return nf.conv2d_backward(images(a, "dy"), images(a), w, padding="same", groups=len(w), out=out)
+
+
 def layer_norm_backward(a: Arrays) -> Any:
     out = (a["y"], *a["wide"])
     return nf.layer_norm_backward(a["dy"], a["x"], None, SAVED["layer_norm"], out=out)
@@ -114,6 +125,8 @@ CALLS: dict[str, Call] = {
     ),
     "avg_pool2d": lambda a: nf.avg_pool2d(images(a), 2),
     "global_avg_pool2d": lambda a: nf.global_avg_pool2d(images(a)),
+    "conv2d": convolution,
+    "conv2d_backward": convolution_backward,
     "bias_relu_dropout_backward": lambda a: nf.bias_relu_dropout_backward(
         a["dy"], a["mask"], out=(a["y"], a["columns"][0])
     ),

@@ -70,6 +70,26 @@ def prelu_weight_backward(arrays: Arrays, values: Values) -> Forms:
     }
 
 
+def convolution(dims: int) -> Callable[[Arrays, Values], Forms]:
+    function = getattr(functional, f"conv{dims}d")
+
+    def forms(arrays: Arrays, values: Values) -> Forms:
+        x, w, b = tensors(arrays)
+        return {"allocating": lambda: function(x, w, b, padding="same")}
+
+    return forms
+
+
+def convolution_backward(dims: int) -> Callable[[Arrays, Values], Forms]:
+    def forms(arrays: Arrays, values: Values) -> Forms:
+        dy, x, w = tensors(arrays)
+        ones = [1] * dims
+        options = [len(w)], ones, ones, ones, False, [0] * dims, 1, [True] * 3
+        return {"all gradients": lambda: aten.convolution_backward(dy, x, w, *options)}
+
+    return forms
+
+
 def maxout(arrays: Arrays, values: Values) -> Forms:
     (x,) = tensors(arrays)
     groups = x.reshape(len(x), -1, int(values["pieces"]))
@@ -470,6 +490,10 @@ OPERATIONS = {
     "prelu_backward": prelu_backward,
     "prelu_weight_backward": prelu_weight_backward,
     "maxout": maxout,
+    "conv1d": convolution(1),
+    "conv1d_backward": convolution_backward(1),
+    "conv2d": convolution(2),
+    "conv2d_backward": convolution_backward(2),
     "maxout_backward": maxout_backward,
     "softmax": writing(aten._softmax, X, -1, False),
     "softmax_backward": lambda arrays, values: writing(

@@ -184,25 +184,90 @@ NNFAST_INLINE void multiply_rows(const T* weights, const T* panel, const PanelPr
   });
 }
 
+template <class T, int Rows>
+void multiply_tile_rows(const T* weights, const PanelProduct& product, char* c, std::ptrdiff_t rows, const T* bias) {
+  const T* panel = static_cast<const T*>(product.panels);
+  for (std::ptrdiff_t p = 0; p < product.count; ++p, panel += product.depth * kPanelLanes<T>)
+    multiply_rows<T, Rows>(weights, panel, product, c + p * kPanelLanes<T> * static_cast<std::ptrdiff_t>(sizeof(T)),
+                           rows, bias);
+}
+
 template <class T>
-void multiply_panel(const PanelProduct& product) {
+void multiply_panels(const PanelProduct& product) {
   const ExceptionScope exceptions;
   const RowTiles tiles(product.rows);
-  const T *weights = static_cast<const T*>(product.weights), *panel = static_cast<const T*>(product.panel);
-  const T* bias = static_cast<const T*>(product.bias);
+  const T *weights = static_cast<const T*>(product.weights), *bias = static_cast<const T*>(product.bias);
   char* c = product.c;
   for (std::ptrdiff_t tile = 0; tile < tiles.count; ++tile) {
     const std::ptrdiff_t rows = tiles.rows_of(tile), padded = tiles.padded_rows_of(tile);
     if (padded == 6) {
-      multiply_rows<T, 6>(weights, panel, product, c, rows, bias);
+      multiply_tile_rows<T, 6>(weights, product, c, rows, bias);
     } else if (padded == 5) {
-      multiply_rows<T, 5>(weights, panel, product, c, rows, bias);
+      multiply_tile_rows<T, 5>(weights, product, c, rows, bias);
     } else {
-      multiply_rows<T, 4>(weights, panel, product, c, rows, bias);
+      multiply_tile_rows<T, 4>(weights, product, c, rows, bias);
     }
     weights += padded * product.depth;
     c += rows * product.row_stride;
     if (bias) bias += rows;
+  }
+}
+
+template <class T, int Rows, int Vectors>
+NNFAST_INLINE void multiply_line(const TileProduct& product, const T* planes, char* c, std::ptrdiff_t columns) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, size = sizeof(T);
+  const T *weights = static_cast<const T*>(product.weights), *bias = static_cast<const T*>(product.bias);
+  V sums[Rows][Vectors] = {};
+  for (std::ptrdiff_t k = 0; k < product.depth; ++k, weights += kMinRows) {
+    V x[Vectors];
+    unrolled<Vectors>([&](int v) NNFAST_INLINED { x[v] = load<V>(planes + product.offsets[k] + v * lanes); });
+    unrolled<Rows>([&](int i) NNFAST_INLINED {
+      const V w = broadcast<V>(weights[i]);
+      unrolled<Vectors>([&](int v) NNFAST_INLINED { sums[i][v] = fma(w, x[v], sums[i][v]); });
+    });
+  }
+  unrolled<Rows>([&](int i) NNFAST_INLINED {
+    unrolled<Vectors>([&](int v) NNFAST_INLINED {
+      const std::ptrdiff_t count = smaller(columns - v * lanes, lanes);
+      if (count <= 0) return;
+      char* to = c + i * product.channel_stride + v * lanes * size;
+      V sum = sums[i][v];
+      if (product.add) sum = load_elements<T>(to, Contiguous<T>{}, 0, count) + sum;
+      if (bias) sum += broadcast<V>(bias[i]);
+      store_elements<T>(to, Contiguous<T>{}, 0, sum, count);
+    });
+  });
+}
+
+template <class T, int Rows>
+void multiply_lines(const TileProduct& product) {
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, size = sizeof(T);
+  for (std::ptrdiff_t r = 0; r < product.tile_rows; ++r) {
+    const T* planes = static_cast<const T*>(product.planes) + r * product.pitch;
+    char* c = product.c + r * product.row_stride;
+    for (std::ptrdiff_t j = 0; j < product.tile_columns;) {
+      const std::ptrdiff_t left = product.tile_columns - j;
+      if (left > 2 * lanes) {
+        multiply_line<T, Rows, 4>(product, planes + j, c + j * size, left);
+        j += 4 * lanes;
+      } else {
+        multiply_line<T, Rows, 2>(product, planes + j, c + j * size, left);
+        j += 2 * lanes;
+      }
+    }
+  }
+}
+
+template <class T>
+void multiply_tile(const TileProduct& product) {
+  const ExceptionScope exceptions;
+  if (product.rows == 1) {
+    multiply_lines<T, 1>(product);
+  } else if (product.rows == 2) {
+    multiply_lines<T, 2>(product);
+  } else {
+    multiply_lines<T, 3>(product);
   }
 }
 
@@ -296,6 +361,58 @@ void add_patch_gradient(const PatchGradient& gradient) {
   }
 }
 
+// The sum of kReduceBlock partial sums, added in double.
+template <class T>
+NNFAST_INLINE double sum_of_parts(const Vec<T> (&parts)[kReduceParts<T>]) {
+  Vec<double> doubles[kReduceDoubles];
+  for (int part = 0; part < kReduceParts<T>; ++part) {
+    const Widened<Vec<T>> wide = widen(parts[part]);
+    for (int k = 0; k < wide.count; ++k) doubles[part * wide.count + k] = wide.part[k];
+  }
+  return sum_of_block(doubles);
+}
+
+template <class T, int Taps>
+NNFAST_INLINE void add_channel_rows(const PatchGradient& gradient, const std::int32_t* offsets, T* c) {
+  using V = Vec<T>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>;
+  constexpr int parts = kReduceParts<T>;
+  const T *planes = static_cast<const T*>(gradient.planes), *dy = static_cast<const T*>(gradient.gradients);
+  V sums[Taps][parts] = {};
+  const std::ptrdiff_t whole = gradient.tile_columns / kReduceBlock * kReduceBlock;
+  for (std::ptrdiff_t r = 0; r < gradient.tile_rows; ++r, planes += gradient.pitch, dy += gradient.gradient_pitch) {
+    for (std::ptrdiff_t j = 0; j < whole; j += kReduceBlock)
+      unrolled<parts>([&](int part) NNFAST_INLINED {
+        const V g = load<V>(dy + j + part * lanes);
+        unrolled<Taps>([&](int t) NNFAST_INLINED {
+          sums[t][part] = fma(load<V>(planes + offsets[t] + j + part * lanes), g, sums[t][part]);
+        });
+      });
+    unrolled<parts>([&](int part) NNFAST_INLINED {
+      const std::ptrdiff_t at = whole + part * lanes, count = part_count<T>(gradient.tile_columns - whole, part);
+      if (count == 0) return;
+      const V g = load_partial<V>(dy + at, count, 0);
+      const Mask<V> there = lanes_between<V>(0, count);
+      unrolled<Taps>([&](int t) NNFAST_INLINED {
+        const V x = load<V>(planes + offsets[t] + at);  // beyond the row anything
+        sums[t][part] = fma(there ? x : V{}, g, sums[t][part]);
+      });
+    });
+  }
+  unrolled<Taps>([&](int t) NNFAST_INLINED { c[t * gradient.row_stride] += static_cast<T>(sum_of_parts<T>(sums[t])); });
+}
+
+template <class T>
+void add_channel_gradient(const PatchGradient& gradient) {
+  constexpr int taps = kReduceParts<T> > 4 ? 1 : 8 / kReduceParts<T>;
+  const ExceptionScope exceptions;
+  T* c = static_cast<T*>(gradient.c);
+  std::ptrdiff_t k = 0;
+  for (; k + taps <= gradient.rows; k += taps)
+    add_channel_rows<T, taps>(gradient, gradient.offsets + k, c + k * gradient.row_stride);
+  for (; k < gradient.rows; ++k) add_channel_rows<T, 1>(gradient, gradient.offsets + k, c + k * gradient.row_stride);
+}
+
 template <class S>
 double sum_image(const ImageView& image, std::ptrdiff_t rows, std::ptrdiff_t columns) {
   using T = ComputedAs<S>;
@@ -327,10 +444,12 @@ const ConvolutionKernels convolution = {
     {copy_planes<Float16>, copy_planes<float>, copy_planes<double>},
     {pack_panel<float>, pack_panel<float>, pack_panel<double>},
     {pack_weights<Float16>, pack_weights<float>, pack_weights<double>},
-    {multiply_panel<float>, multiply_panel<float>, multiply_panel<double>},
+    {multiply_panels<float>, multiply_panels<float>, multiply_panels<double>},
+    {multiply_tile<float>, multiply_tile<float>, multiply_tile<double>},
     {store_tile<Float16>, store_tile<float>, store_tile<double>},
     {transpose<float>, transpose<float>, transpose<double>},
     {add_patch_gradient<float>, add_patch_gradient<float>, add_patch_gradient<double>},
+    {add_channel_gradient<float>, add_channel_gradient<float>, add_channel_gradient<double>},
     {sum_image<Float16>, sum_image<float>, sum_image<double>},
 };
 

@@ -70,16 +70,31 @@ using PackPanelFn = void (*)(const void* planes, const std::int32_t* offsets, st
 using PackWeightsFn = void (*)(const char* weights, std::ptrdiff_t row_stride, std::ptrdiff_t rows,
                                const std::ptrdiff_t* at, std::ptrdiff_t depth, void* to);
 
-// A product of packed weights and a panel: c(i, j) = [c(i, j) +] sum over k of weights(i, k) panel(k, j) [+ bias(i)].
+// A product of packed weights and panels: c(i, j) = [c(i, j) +] sum over k of weights(i, k) panel(k, j) [+ bias(i)].
 struct PanelProduct {
-  const void *weights, *panel;  // weights: of RowTiles(rows), [tile][k][row]
-  std::ptrdiff_t rows, depth;   // depth: how many k
+  const void *weights, *panels;  // weights: of RowTiles(rows), [tile][k][row]
+  std::ptrdiff_t rows, depth;    // depth: how many k
+  std::ptrdiff_t count;          // of panels, one after the other, in c too
   char* c;
   std::ptrdiff_t row_stride;  // of c, in bytes; a row of it is contiguous
   bool add;
   const void* bias;  // or null
 };
-using MultiplyPanelFn = void (*)(const PanelProduct& product);
+using MultiplyPanelsFn = void (*)(const PanelProduct& product);
+
+// The same of so few rows, without panels: every position of a tile from the planes themselves.
+constexpr std::ptrdiff_t kFewRows = 3;
+struct TileProduct {
+  const void *weights, *planes;  // weights as for a panel
+  const std::int32_t* offsets;
+  std::ptrdiff_t rows, depth;
+  std::ptrdiff_t tile_rows, tile_columns, pitch;  // positions, and elements from one row of them to the next in planes
+  char* c;
+  std::ptrdiff_t channel_stride, row_stride;  // of c, in bytes; columns are contiguous
+  bool add;
+  const void* bias;  // or null
+};
+using MultiplyTileFn = void (*)(const TileProduct& product);
 
 // Rows of `columns` contiguous elements into an image, as (channels, rows, columns); float16 is rounded.
 using StoreTileFn = void (*)(const void* tile, std::ptrdiff_t channel_stride, std::ptrdiff_t channels,
@@ -95,11 +110,15 @@ struct PatchGradient {
   const std::int32_t* offsets;
   std::ptrdiff_t rows;                            // of patches: how many k
   std::ptrdiff_t tile_rows, tile_columns, pitch;  // positions, and elements from one row of them to the next in planes
-  const void* gradients;                          // [position][lanes()]
+  const void* gradients;                          // panels, [position][lanes()]
+  std::ptrdiff_t gradient_pitch;                  // of a single channel, elements from one row to the next
   void* c;
   std::ptrdiff_t row_stride;  // of c, in elements; beyond its rows, up to kMinRows - 1 are changed
 };
 using AddPatchGradientFn = void (*)(const PatchGradient& gradient);
+// The same of a single channel, whose gradients stay as they lie, where there are
+// so few.
+constexpr std::ptrdiff_t kFewChannels = 4;
 
 // The sum of an image's channel.
 using SumImageFn = double (*)(const ImageView& image, std::ptrdiff_t rows, std::ptrdiff_t columns);
@@ -109,10 +128,11 @@ struct ConvolutionKernels {
   PerDtype<CopyPlanesFn> copy_planes;
   PerDtype<PackPanelFn> pack_panel;
   PerDtype<PackWeightsFn> pack_weights;
-  PerDtype<MultiplyPanelFn> multiply_panel;
+  PerDtype<MultiplyPanelsFn> multiply_panels;
+  PerDtype<MultiplyTileFn> multiply_tile;
   PerDtype<StoreTileFn> store_tile;
   PerDtype<TransposeFn> transpose;
-  PerDtype<AddPatchGradientFn> add_patch_gradient;
+  PerDtype<AddPatchGradientFn> add_patch_gradient, add_channel_gradient;
   PerDtype<SumImageFn> sum_image;
 };
 

@@ -23,6 +23,8 @@ constexpr std::ptrdiff_t kTileBytes = 1024;
 // Workspace: of all threads, packed weights or partial sums; of each, the parts below.
 constexpr std::ptrdiff_t kSharedBytes = std::ptrdiff_t{6} << 20;
 constexpr std::ptrdiff_t kPlaneBytes = kBlock * kTileBytes, kPanelBytes = kBlock * 2 * 64;  // two vectors a row
+// What panels may take of the first-level cache.
+constexpr std::ptrdiff_t kCachedBytes = std::ptrdiff_t{16} << 10;
 constexpr std::ptrdiff_t kResultRows = 384, kResultBytes = kResultRows * kTileBytes;
 // Images are summed in so many groups at most, whose sums are added.
 constexpr std::ptrdiff_t kImageGroups = 16;
@@ -194,6 +196,13 @@ class Depth {
   std::vector<TapBlock> blocks_;
 };
 
+// Positions of a tile: as many as fit where all is read from the planes themselves, else what the panels are cut from.
+std::ptrdiff_t tile_positions(bool few, std::ptrdiff_t channels, std::ptrdiff_t taps, std::ptrdiff_t size) {
+  if (!few) return kTileBytes / size;
+  const std::ptrdiff_t block = std::max<std::ptrdiff_t>(1, std::min(channels * taps, kBlock));
+  return std::min(kPlaneBytes / (size * block), kResultBytes / (size * kFewChannels));
+}
+
 // Images of `channels` channels a group, and the step from one position to the next.
 struct Source {
   Images images;
@@ -207,26 +216,60 @@ ImageView channels_from(const Images& images, std::ptrdiff_t image, std::ptrdiff
   return view;
 }
 
-// Fills the workspace's planes, and the offsets of the block's rows in them.
-void fill_planes(const Source& source, std::ptrdiff_t image, std::ptrdiff_t group, const Depth::Block& block,
-                 const Tile& tile, CopyPlanesFn copy, Workspace& workspace) {
-  if (block.count == 0) return;
+// Where the planes of a block are: in the workspace, or the image itself, whose memory ends with it.
+struct PlaneView {
+  const void* data;
+  std::ptrdiff_t pitch;
+  bool in_image;
+};
+
+// The image as it lies, where the block has one tap, no zeros and neighbours in memory: most kernels of 1 by 1.
+std::optional<PlaneView> view_of(const Planes& planes, const Depth::Block& block, const Tile& tile, std::ptrdiff_t size,
+                                 std::int32_t* offsets) {
+  const ImageView& image = planes.image;
+  if (block.taps.count != 1 || planes.column_step != 1 || image.column_stride != size) return std::nullopt;
+  const Plane first{planes.origin.row + planes.planes[0].row, planes.origin.column + planes.planes[0].column};
+  const bool inside = first.row >= 0 && first.row + (tile.rows - 1) * planes.row_step < planes.height &&
+                      first.column >= 0 && first.column + tile.columns <= planes.width;
+  const std::ptrdiff_t pitch = planes.row_step * image.row_stride;
+  const char* const data = image.data + first.row * image.row_stride + first.column * size;
+  constexpr std::ptrdiff_t kMost = std::ptrdiff_t{1} << 29;  // offsets are of 32 bits
+  const bool reachable =
+      std::abs(image.channel_stride) < kMost / kBlock * size && std::abs(pitch) < kMost / kBlock * size;
+  const bool aligned = (reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(image.channel_stride) |
+                        static_cast<std::uintptr_t>(pitch)) %
+                           static_cast<std::uintptr_t>(size) ==
+                       0;
+  if (!inside || !reachable || !aligned) return std::nullopt;
+  for (std::ptrdiff_t c = 0; c < block.channels; ++c)
+    offsets[c] = static_cast<std::int32_t>(c * image.channel_stride / size);
+  return PlaneView{data, pitch / size, true};
+}
+
+// Finds or fills planes, and the offsets of the block's rows in them. `exact`: nothing beyond the tile is read.
+PlaneView planes_of(const Source& source, std::ptrdiff_t image, std::ptrdiff_t group, const Depth::Block& block,
+                    const Tile& tile, Dtype dtype, bool exact, Workspace& workspace) {
   const TapBlock& taps = block.taps;
-  copy({channels_from(source.images, image, group * source.channels + block.channel),
-        source.height,
-        source.width,
-        {tile.row * source.step.row, tile.column * source.step.column},
-        taps.planes.data(),
-        std::ssize(taps.planes),
-        source.step.row,
-        source.step.column,
-        taps.rows,
-        taps.columns},
-       block.channels, workspace.planes);
+  const PlaneView own{workspace.planes, taps.columns, false};
+  if (block.count == 0) return own;
+  const Planes planes{channels_from(source.images, image, group * source.channels + block.channel),
+                      source.height,
+                      source.width,
+                      {tile.row * source.step.row, tile.column * source.step.column},
+                      taps.planes.data(),
+                      std::ssize(taps.planes),
+                      source.step.row,
+                      source.step.column,
+                      taps.rows,
+                      taps.columns};
+  if (exact && dtype != Dtype::f16)
+    if (const auto view = view_of(planes, block, tile, size_of(dtype), workspace.offsets)) return *view;
+  kernels().convolution->copy_planes[dtype](planes, block.channels, workspace.planes);
   for (std::ptrdiff_t c = 0; c < block.channels; ++c)
     for (std::ptrdiff_t t = 0; t < taps.count; ++t)
       workspace.offsets[c * taps.count + t] =
           static_cast<std::int32_t>(c * taps.channel_size()) + taps.offsets[static_cast<std::size_t>(t)];
+  return own;
 }
 
 // ---- correlation: the convolution itself, and its gradient with respect to the input ----
@@ -246,12 +289,12 @@ struct Correlation {
   const char* bias;                                         // or null
 };
 
-// The workspace's positions: where those of a tile lie in its planes, and beyond them whatever follows.
-void fill_positions(const Tile& tile, std::ptrdiff_t pitch, std::ptrdiff_t count, std::int32_t* at) {
+// Where the positions of a tile lie in its planes; beyond them, whatever follows in the workspace.
+void fill_positions(const Tile& tile, const PlaneView& planes, std::ptrdiff_t count, std::int32_t* at) {
   std::ptrdiff_t n = 0;
   for (std::ptrdiff_t i = 0; i < tile.rows; ++i)
-    for (std::ptrdiff_t j = 0; j < tile.columns; ++j) at[n++] = static_cast<std::int32_t>(i * pitch + j);
-  for (; n < count; ++n) at[n] = at[n - 1] + 1;
+    for (std::ptrdiff_t j = 0; j < tile.columns; ++j) at[n++] = static_cast<std::int32_t>(i * planes.pitch + j);
+  for (; n < count; ++n) at[n] = at[n - 1] + (planes.in_image ? 0 : 1);
 }
 
 class Correlator {
@@ -261,7 +304,8 @@ class Correlator {
         kernel_(*kernels().convolution),
         size_(size_of(parameter_dtype(of.dtype))),
         lanes_(kernel_.lanes[of.dtype]),
-        tiling_(of.height, of.width, kTileBytes / size_),
+        few_(of.rows <= kFewRows),
+        tiling_(tiling_of(of)),
         depth_(of.input.channels, of.taps, of.input.step, tiling_),
         workspaces_(workspaces) {
     // Rows in strips, as even as can be: packed weights, and results where they must wait, have to fit.
@@ -271,14 +315,6 @@ class Correlator {
     strip_rows_ = divided_up(of.rows, strips_);
     strip_bytes_ = (strip_rows_ + kMinRows) * row_bytes;
     together_ = std::clamp<std::ptrdiff_t>(kSharedBytes / strip_bytes_, 1, strips_ * of.groups);
-    offsets_.reserve(static_cast<std::size_t>(depth_.rows()));
-    for (std::ptrdiff_t b = 0; b < depth_.count(); ++b) {
-      const Depth::Block block = depth_.block(b);
-      for (std::ptrdiff_t c = 0; c < block.channels; ++c)
-        for (std::ptrdiff_t t = 0; t < block.taps.count; ++t)
-          offsets_.push_back((block.channel + c) * of.channel_stride +
-                             of.tap_offsets[static_cast<std::size_t>(block.taps.first + t)]);
-    }
   }
 
   // Of the packed weights.
@@ -291,6 +327,14 @@ class Correlator {
   }
 
  private:
+  // Few images are cut into more tiles, so that all threads have some: the bits do not depend on it.
+  Tiling tiling_of(const Correlation& of) const {
+    std::ptrdiff_t most = tile_positions(few_, of.input.channels, std::ssize(of.taps), size_);
+    const std::ptrdiff_t images = of.batch * of.groups, wanted = 2 * thread_limit();
+    while (most > 2 * lanes_ && images * Tiling(of.height, of.width, most).count() < wanted) most /= 2;
+    return Tiling(of.height, of.width, most);
+  }
+
   struct Strip {
     std::ptrdiff_t group, row, rows;
   };
@@ -310,9 +354,7 @@ class Correlator {
       for (std::ptrdiff_t item = begin; item < end; ++item) {
         const Strip to = strip(first + item / blocks);
         const Depth::Block block = depth_.block(item % blocks);
-        kernel_.pack_weights[of_.weight_dtype](of_.weights + to.group * of_.group_stride + to.row * of_.row_stride,
-                                               of_.row_stride, to.rows, offsets_.data() + block.begin, block.count,
-                                               weights_of(packed, item / blocks, to, block));
+        pack(to, block, weights_of(packed, item / blocks, to, block));
       }
     });
     constexpr double kNs = cost_of("convolution").ns;
@@ -326,33 +368,56 @@ class Correlator {
     });
   }
 
+  void pack(const Strip& strip, const Depth::Block& block, char* to) const {
+    std::ptrdiff_t at[kBlock];
+    for (std::ptrdiff_t c = 0; c < block.channels; ++c)
+      for (std::ptrdiff_t t = 0; t < block.taps.count; ++t)
+        at[c * block.taps.count + t] =
+            (block.channel + c) * of_.channel_stride + of_.tap_offsets[static_cast<std::size_t>(block.taps.first + t)];
+    kernel_.pack_weights[of_.weight_dtype](of_.weights + strip.group * of_.group_stride + strip.row * of_.row_stride,
+                                           of_.row_stride, strip.rows, at, block.count, to);
+  }
+
   void run_tile(char* packed, std::ptrdiff_t image, const Strip& strip, std::ptrdiff_t place, const Tile& tile,
                 Workspace& workspace) const {
     ImageView to = channels_from(of_.output, image, strip.group * of_.rows + strip.row);
     to.data += tile.row * to.row_stride + tile.column * to.column_stride;
-    // Where positions are contiguous in memory, whole panels are written there; other results wait in the workspace.
-    const bool direct = of_.dtype != Dtype::f16 && to.column_stride == size_ &&
-                        (tile.rows == 1 || to.row_stride == tile.columns * size_);
+    // Where columns are contiguous in memory, results are written there; others wait in the workspace.
+    const bool direct = of_.dtype != Dtype::f16 && to.column_stride == size_;
+    const bool one_run = direct && (tile.rows == 1 || to.row_stride == tile.columns * size_);
     const std::ptrdiff_t panels = divided_up(tile.positions(), lanes_);
-    const std::ptrdiff_t written = direct ? tile.positions() / lanes_ : 0;
-    const std::ptrdiff_t waiting = (panels - written) * lanes_ * size_;
+    const std::ptrdiff_t panels_written = one_run && !few_ ? tile.positions() / lanes_ : 0;
+    const std::ptrdiff_t waiting = few_ ? tile.positions() : (panels - panels_written) * lanes_;
     for (std::ptrdiff_t b = 0; b < depth_.count(); ++b) {
       const Depth::Block block = depth_.block(b);
-      fill_planes(of_.input, image, strip.group, block, tile, kernel_.copy_planes[of_.dtype], workspace);
-      fill_positions(tile, block.taps.columns, panels * lanes_, workspace.at);
-      const std::ptrdiff_t bias = (strip.group * of_.rows + strip.row) * size_;
-      for (std::ptrdiff_t p = 0; p < panels; ++p) {
-        const std::ptrdiff_t at = p * lanes_ * size_;
-        kernel_.pack_panel[of_.dtype](workspace.planes, workspace.offsets, block.count, workspace.at + p * lanes_,
-                                      workspace.panel);
-        kernel_.multiply_panel[of_.dtype](
-            {weights_of(packed, place, strip, block), workspace.panel, strip.rows, block.count,
-             p < written ? to.data + at : workspace.result + at - written * lanes_ * size_,
-             p < written ? to.channel_stride : waiting, b > 0,
-             of_.bias && b == depth_.count() - 1 ? of_.bias + bias : nullptr});
+      const PlaneView planes = planes_of(of_.input, image, strip.group, block, tile, of_.dtype, !few_, workspace);
+      const void* const weights = weights_of(packed, place, strip, block);
+      const void* const bias =
+          of_.bias && b == depth_.count() - 1 ? of_.bias + (strip.group * of_.rows + strip.row) * size_ : nullptr;
+      if (few_) {
+        kernel_.multiply_tile[of_.dtype]({weights, planes.data, workspace.offsets, strip.rows, block.count, tile.rows,
+                                          tile.columns, planes.pitch, direct ? to.data : workspace.result,
+                                          direct ? to.channel_stride : waiting * size_,
+                                          direct ? to.row_stride : tile.columns * size_, b > 0, bias});
+        continue;
+      }
+      fill_positions(tile, planes, panels * lanes_, workspace.at);
+      // As many panels at a time as stay in the first-level cache, so that short rows of weights are read once for all.
+      const std::ptrdiff_t panel_bytes = std::max<std::ptrdiff_t>(1, block.count) * lanes_ * size_;
+      const std::ptrdiff_t together = std::max<std::ptrdiff_t>(1, kCachedBytes / panel_bytes);
+      for (std::ptrdiff_t p = 0, end = 0; p < panels; p = end) {
+        const bool written = p < panels_written;
+        end = std::min(p + together, written ? panels_written : panels);
+        for (std::ptrdiff_t q = p; q < end; ++q)
+          kernel_.pack_panel[of_.dtype](planes.data, workspace.offsets, block.count, workspace.at + q * lanes_,
+                                        workspace.panel + (q - p) * panel_bytes);
+        kernel_.multiply_panels[of_.dtype](
+            {weights, workspace.panel, strip.rows, block.count, end - p,
+             written ? to.data + p * lanes_ * size_ : workspace.result + (p - panels_written) * lanes_ * size_,
+             written ? to.channel_stride : waiting * size_, b > 0, bias});
       }
     }
-    store(strip, tile, written * lanes_, waiting / size_, to, workspace);
+    if (!few_ || !direct) store(strip, tile, panels_written * lanes_, waiting, to, workspace);
   }
 
   // Stores the results from position `first` on.
@@ -372,11 +437,11 @@ class Correlator {
   const ConvolutionKernels& kernel_;
   std::ptrdiff_t size_;  // of an element as computed
   std::ptrdiff_t lanes_;
+  bool few_;  // rows: of them panels do not pay
   Tiling tiling_;
   Depth depth_;
   Workspaces& workspaces_;
   std::ptrdiff_t strips_, strip_rows_, strip_bytes_, together_;
-  std::vector<std::ptrdiff_t> offsets_;  // of weights, in bytes, by row of the matrix of patches
 };
 
 // ---- gradient with respect to the weights ----
@@ -392,7 +457,9 @@ class WeightGradient {
         kernel_(*kernels().convolution),
         size_(size_of(parameter_dtype(shape.dtype))),
         lanes_(kernel_.lanes[shape.dtype]),
-        tiling_(shape.rows.output, shape.columns.output, kTileBytes / size_),
+        few_(shape.out_channels <= kFewChannels),
+        tiling_(shape.rows.output, shape.columns.output,
+                tile_positions(few_, shape.in_channels, std::ssize(taps), size_)),
         depth_(shape.in_channels, taps, x.step, tiling_),
         workspaces_(workspaces) {
     // How images are grouped decides on the bits, so nothing here depends on the instruction set or on threads.
@@ -474,38 +541,70 @@ class WeightGradient {
     for (std::ptrdiff_t image = begin_image; image < end_image; ++image)
       for (std::ptrdiff_t t = 0; t < tiling_.count(); ++t) {
         const Tile tile(tiling_, t);
-        transpose_gradients(image, to, tile, workspace);
+        const Gradients gradients = few_ ? lines(image, to, tile, workspace) : panels(image, to, tile, workspace);
         for (std::ptrdiff_t b = first; b < end; ++b) {
           const Depth::Block block = depth_.block(b);
-          fill_planes(x_, image, to.group, block, tile, kernel_.copy_planes[shape_.dtype], workspace);
-          add_block(block, to, tile, sums + (block.begin - origin) * row_bytes, workspace);
+          const PlaneView planes = planes_of(x_, image, to.group, block, tile, shape_.dtype, !few_, workspace);
+          add_block(planes, block.count, gradients, to, tile, sums + (block.begin - origin) * row_bytes, workspace);
         }
       }
   }
 
-  // Leaves panels of dy, across channels, in the workspace's result.
-  void transpose_gradients(std::ptrdiff_t image, const Strip& strip, const Tile& tile, Workspace& workspace) const {
+  // Channels of dy, one tile: `next` bytes from one of them, or one panel, to the next.
+  struct Gradients {
+    const char* data;
+    std::ptrdiff_t next, pitch;  // pitch: elements from one row to the next
+  };
+
+  // Channels as they lie, or a copy where they are no rows of contiguous elements.
+  Gradients lines(std::ptrdiff_t image, const Strip& strip, const Tile& tile, Workspace& workspace) const {
+    return lines(dy_of(image, strip, tile), strip.channels, tile, workspace.result);
+  }
+  Gradients lines(const ImageView& dy, std::ptrdiff_t channels, const Tile& tile, char* copy) const {
+    const auto size = static_cast<std::uintptr_t>(size_);
+    const bool aligned = (reinterpret_cast<std::uintptr_t>(dy.data) | static_cast<std::uintptr_t>(dy.row_stride) |
+                          static_cast<std::uintptr_t>(dy.channel_stride)) %
+                             size ==
+                         0;
+    if (shape_.dtype != Dtype::f16 && dy.column_stride == size_ && aligned)
+      return {dy.data, dy.channel_stride, dy.row_stride / size_};
+    constexpr Plane kOrigin{};
+    kernel_.copy_planes[shape_.dtype](
+        {dy, tile.rows, tile.columns, kOrigin, &kOrigin, 1, 1, 1, tile.rows, tile.columns}, channels, copy);
+    return {copy, tile.positions() * size_, tile.columns};
+  }
+  ImageView dy_of(std::ptrdiff_t image, const Strip& strip, const Tile& tile) const {
     ImageView dy = channels_from(dy_, image, strip.group * shape_.out_channels + strip.channel);
     dy.data += tile.row * dy.row_stride + tile.column * dy.column_stride;
-    constexpr Plane kOrigin{};
-    for (std::ptrdiff_t m = 0; m < strip.channels; m += lanes_, dy.data += lanes_ * dy.channel_stride) {
-      const std::ptrdiff_t channels = std::min(lanes_, strip.channels - m);
-      kernel_.copy_planes[shape_.dtype](
-          {dy, tile.rows, tile.columns, kOrigin, &kOrigin, 1, 1, 1, tile.rows, tile.columns}, channels,
-          workspace.panel);
-      kernel_.transpose[shape_.dtype](workspace.panel, tile.positions(), channels, tile.positions(),
-                                      workspace.result + m * tile.positions() * size_);
-    }
+    return dy;
   }
 
-  void add_block(const Depth::Block& block, const Strip& strip, const Tile& tile, char* sums,
-                 const Workspace& workspace) const {
-    const bool one_run = block.taps.columns == tile.columns;
-    for (std::ptrdiff_t m = 0; m < strip.channels; m += lanes_)
-      kernel_.add_patch_gradient[shape_.dtype]({workspace.planes, workspace.offsets, block.count,
-                                                one_run ? 1 : tile.rows, one_run ? tile.positions() : tile.columns,
-                                                block.taps.columns, workspace.result + m * tile.positions() * size_,
-                                                sums + m * size_, columns_});
+  // Panels across channels, in the workspace's result.
+  Gradients panels(std::ptrdiff_t image, const Strip& strip, const Tile& tile, Workspace& workspace) const {
+    ImageView dy = dy_of(image, strip, tile);
+    const std::ptrdiff_t panel = lanes_ * tile.positions() * size_;
+    char* to = workspace.result;
+    for (std::ptrdiff_t m = 0; m < strip.channels; m += lanes_, to += panel, dy.data += lanes_ * dy.channel_stride) {
+      const std::ptrdiff_t channels = std::min(lanes_, strip.channels - m);
+      const Gradients from = lines(dy, channels, tile, workspace.panel);
+      const bool one_run = from.pitch == tile.columns;
+      const std::ptrdiff_t columns = one_run ? tile.positions() : tile.columns;
+      for (std::ptrdiff_t r = 0; r < (one_run ? 1 : tile.rows); ++r)
+        kernel_.transpose[shape_.dtype](from.data + r * from.pitch * size_, from.next / size_, channels, columns,
+                                        to + r * columns * lanes_ * size_);
+    }
+    return {workspace.result, panel, tile.columns};
+  }
+
+  void add_block(const PlaneView& planes, std::ptrdiff_t depth, const Gradients& gradients, const Strip& strip,
+                 const Tile& tile, char* sums, const Workspace& workspace) const {
+    const bool one_run = planes.pitch == tile.columns && gradients.pitch == tile.columns;
+    const std::ptrdiff_t rows = one_run ? 1 : tile.rows, columns = one_run ? tile.positions() : tile.columns;
+    const auto add = (few_ ? kernel_.add_channel_gradient : kernel_.add_patch_gradient)[shape_.dtype];
+    const char* dy = gradients.data;
+    for (std::ptrdiff_t m = 0; m < strip.channels; m += few_ ? 1 : lanes_, dy += gradients.next)
+      add({planes.data, workspace.offsets, depth, rows, columns, planes.pitch, dy, gradients.pitch, sums + m * size_,
+           columns_});
   }
 
   // Adds the sums of the groups of images in their order.
@@ -535,6 +634,7 @@ class WeightGradient {
   const ConvolutionWeights& dw_;
   const ConvolutionKernels& kernel_;
   std::ptrdiff_t size_, lanes_;
+  bool few_;  // channels: their gradients stay as they lie
   Tiling tiling_;
   Depth depth_;
   Workspaces& workspaces_;
@@ -548,6 +648,8 @@ Source input_of(const ConvolutionShape& shape, const Images& x) {
 
 std::vector<Tap> taps_of(const ConvolutionShape& shape) {
   std::vector<Tap> taps;
+  taps.reserve(
+      static_cast<std::size_t>(shape.rows.kernel * shape.columns.kernel));  // refused at once if there are too many
   for (std::ptrdiff_t i = 0; i < shape.rows.kernel; ++i)
     for (std::ptrdiff_t j = 0; j < shape.columns.kernel; ++j)
       taps.push_back(
@@ -575,6 +677,7 @@ Correlation forward(const ConvolutionShape& shape, const Images& x, const Convol
                  static_cast<const char*>(bias)};
   if (shape.in_channels == 0) return of;
   of.taps = taps_of(shape);
+  of.tap_offsets.reserve(of.taps.size());
   for (std::ptrdiff_t i = 0; i < shape.rows.kernel; ++i)
     for (std::ptrdiff_t j = 0; j < shape.columns.kernel; ++j)
       of.tap_offsets.push_back(i * w.strides[2] + j * w.strides[3]);
@@ -600,6 +703,7 @@ std::vector<Phase> phases_of(const ConvolutionAxis& axis) {
     if (first >= axis.input) continue;
     const auto found = std::find_if(phases.begin(), phases.end(), [&](const Phase& p) { return p.first == first; });
     Phase& phase = found == phases.end() ? phases.emplace_back(Phase{first, {}}) : *found;
+    if (phase.taps.empty()) phase.taps.reserve(static_cast<std::size_t>((axis.kernel - k - 1) / axis.stride + 1));
     phase.taps.push_back({position, k});
   }
   return phases;
@@ -690,8 +794,11 @@ void convolution(const ConvolutionShape& shape, const Images& x, const Convoluti
   Correlators({forward(shape, x, w, bias, y)}, workspaces).run();
 }
 
-void convolution_backward(const ConvolutionShape& shape, const Images& dy, const Images& x, const ConvolutionWeights& w,
+void convolution_backward(const ConvolutionShape& of, const Images& dy, const Images& x, const ConvolutionWeights& w,
                           const ConvolutionGradients& to) {
+  ConvolutionShape shape = of;
+  // Without positions there are no pixels either: images of nothing, however many, are not looped over.
+  if (shape.rows.output * shape.columns.output == 0) shape.batch = std::min<std::ptrdiff_t>(shape.batch, 1);
   Workspaces workspaces;
   std::optional<Correlators> dx;
   std::optional<WeightGradient> dw;

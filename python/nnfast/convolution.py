@@ -64,15 +64,15 @@ def conv2d(
     TypeError
         If an array is not of real numbers, a number no int, or out has another dtype.
     ValueError
-        If a shape does not match, the kernel is larger than the padded x, groups does not divide the channels, a number is
-        too small, "same" meets a stride, or out is read-only or overlaps. Nothing is written then.
+        If a shape does not match, the kernel is larger than the padded x, groups does not divide the channels, a number
+        is too small, "same" meets a stride, or out is read-only or overlaps. Nothing is written then.
 
     Notes
     -----
-    Patches of the images are multiplied with the kernels in tiles that stay in the second-level cache. Each output is a sum
-    over channels, then rows and columns of the kernel, in this order, in blocks of about 256 products: bits depend neither
-    on threads, strides and `axis`, nor on the instruction set if it has FMA. Beside arguments and results a call holds at
-    most 6 MiB, and 1 MiB a thread.
+    Patches of the images are multiplied with the kernels in tiles that stay in the second-level cache, without BLAS.
+    Each output is a sum over channels, then rows and columns of the kernel, in this order, in blocks of at most 256
+    products: bits depend neither on threads, strides and `axis`, nor on the instruction set if it has FMA. Beside
+    arguments and results a call holds at most 8 MiB, and 1 MiB a thread.
 
     See Also
     --------
@@ -135,7 +135,8 @@ def conv2d_backward(
     TypeError
         If an array is not of real numbers, a number no int, or an out has another dtype.
     ValueError
-        If a shape does not match, as in conv2d, or an out is read-only, overlaps or is not needed. Nothing is written then.
+        If a shape does not match, as in conv2d, or an out is read-only, overlaps or is not needed. Nothing is written
+        then.
 
     Notes
     -----
@@ -319,4 +320,5 @@ def _backward(
     for i, (needed, given) in enumerate(zip(need, outs, strict=True)):
         if given is not None and not needed:
             raise ValueError(f"out[{i}] must be None where need[{i}] is false")
-    return _core.convolution_backward(dy, x, w, *options, *map(bool, need), *outs)
+    need_dx, need_dw, need_db = (bool(each) for each in need)
+    return _core.convolution_backward(dy, x, w, *options, need_dx, need_dw, need_db, *outs)

@@ -282,31 +282,33 @@ void embedding() {
   Hash()(dtable).add(raised).print("embedding", kName<T>);
 }
 
-// Images of 6 channels to 10, in two groups, over a stride and a dilation: all three gradients and y.
+// Images of 6 channels, in two groups of outputs, over a stride and a dilation: all three gradients and y.
 template <class T>
-void convolutions(bool last) {
-  constexpr std::ptrdiff_t size = sizeof(T), kImages = 3, kIn = 6, kOut = 10, kHeight = 21, kWidth = 23;
+void convolutions(bool last, std::ptrdiff_t outputs) {
+  constexpr std::ptrdiff_t size = sizeof(T), kImages = 3, kIn = 6, kHeight = 21, kWidth = 23;
   const ConvolutionShape shape{
-      dtype_of<T>, kImages, 2, kIn / 2, kOut / 2, {kHeight, 11, 3, 2, 1, 1}, {kWidth, 21, 3, 1, 1, 2}};
+      dtype_of<T>, kImages, 2, kIn / 2, outputs, {kHeight, 11, 3, 2, 1, 1}, {kWidth, 21, 3, 1, 1, 2}};
   const std::ptrdiff_t pixels = kHeight * kWidth, positions = shape.rows.output * shape.columns.output;
   const auto images = [&](std::vector<T>& values, std::ptrdiff_t channels, std::ptrdiff_t width, std::ptrdiff_t count) {
     const std::ptrdiff_t column = last ? channels * size : size;
     return Images{{bytes(values), last ? size : count * size, width * column, column}, channels * count * size};
   };
-  std::vector<T> x = tame<T>(1, kImages * kIn * pixels), dy = tame<T>(2, kImages * kOut * positions);
-  std::vector<T> w = tame<T>(3, kOut * kIn / 2 * 9), y(dy.size()), dx(x.size()), dw(w.size());
-  std::vector<Computed<T>> bias = tame<Computed<T>>(4, kOut);
-  std::vector<double> db(kOut);
+  std::vector<T> x = tame<T>(1, kImages * kIn * pixels), dy = tame<T>(2, kImages * 2 * outputs * positions);
+  std::vector<T> w = tame<T>(3, 2 * outputs * kIn / 2 * 9), y(dy.size()), dx(x.size()), dw(w.size());
+  std::vector<Computed<T>> bias = tame<Computed<T>>(4, 2 * outputs);
+  std::vector<double> db(2 * outputs);
   const auto weights = [](std::vector<T>& values) {
     return ConvolutionWeights{bytes(values), {kIn / 2 * 9 * size, 9 * size, 3 * size, size}, dtype_of<T>};
   };
   const std::ptrdiff_t out_width = shape.columns.output;
   const Images to_dx = images(dx, kIn, kWidth, pixels);
   const ConvolutionWeights to_dw = weights(dw);
-  convolution(shape, images(x, kIn, kWidth, pixels), weights(w), bias.data(), images(y, kOut, out_width, positions));
-  convolution_backward(shape, images(dy, kOut, out_width, positions), images(x, kIn, kWidth, pixels), weights(w),
+  convolution(shape, images(x, kIn, kWidth, pixels), weights(w), bias.data(),
+              images(y, 2 * outputs, out_width, positions));
+  convolution_backward(shape, images(dy, 2 * outputs, out_width, positions), images(x, kIn, kWidth, pixels), weights(w),
                        {&to_dx, &to_dw, db.data()});
-  Hash()(y)(dx)(dw)(db).print(last ? "convolution, channels last" : "convolution", kName<T>);
+  const std::string name = "convolution to " + std::to_string(outputs) + (last ? ", channels last" : "");
+  Hash()(y)(dx)(dw)(db).print(name, kName<T>);
 }
 
 template <class T>
@@ -612,7 +614,8 @@ void run_embedding() {
   for_all([](auto type) { embedding<decltype(type)>(); });
 }
 void run_convolution() {
-  for (const bool last : {false, true}) for_all([=](auto type) { convolutions<decltype(type)>(last); });
+  for (const std::ptrdiff_t outputs : {2, 5})
+    for (const bool last : {false, true}) for_all([=](auto type) { convolutions<decltype(type)>(last, outputs); });
 }
 void run_losses() {
   for_floats([](auto type) { losses<decltype(type)>(); });

@@ -177,3 +177,10 @@ def test_errors(name: str) -> None:
         backward(name, x, x)
     with pytest.raises(ValueError, match="out must share no memory"):
         backward(name, x[:, :3].copy(), x, out=x)
+
+
+@pytest.mark.parametrize("name", ["glu", "geglu", "swiglu"])
+def test_rows_without_elements(name: str) -> None:
+    x = np.ones((64, 4), np.float32)[:, :0]  # whose strides are not 0
+    assert getattr(nf, name)(x).shape == (64, 0)
+    assert getattr(nf, f"{name}_backward")(x, x).shape == (64, 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from networks import every_network, everything, inputs, of_words
+from networks import every_network, everything, inputs, of_images, of_words
 from nnfast import nn
 
 # ---- saving ----
@@ -35,6 +35,7 @@ def test_saved_networks_come_back(make: Any, sample: tuple[int, ...], tmp_path: 
     state = net.state_dict()
     some = {
         everything: {"2.running_mean", "2.running_var", "5.branch.0.weight", "6.1.alpha"},
+        of_images: {"0.weight", "1.running_mean", "3.branch.0.bias", "6.weight", "9.bias"},
         of_words: {"0.weight", "1.gamma", "1.beta", "2.branch.0.gamma", "3.beta", "5.gamma"},
     }
     assert some[make] <= state.keys()

@@ -134,8 +134,8 @@ constexpr Cost kCosts[] = {
     {"max_pool", 0.35},
     {"avg_pool", 0.25},
     {"max_pool_backward", 0.4},
-    {"avg_pool_backward", 0.8},
-    {"global_avg_pool", 0.15},
+    {"avg_pool_backward", 1.5},
+    {"global_avg_pool", 0.25},
 
     // Random numbers.
     {"bits_32", 0.25},

@@ -18,6 +18,7 @@ constexpr std::ptrdiff_t kChunk = 1024, kLongRow = 64, kAll = std::numeric_limit
 template <int Arrays, class Body>
 void for_chunks(const RowArrays<Arrays>& arrays, int outputs, std::ptrdiff_t most, Dtype dtype, double ns, Body body) {
   const std::ptrdiff_t n = arrays.n, size = size_of(dtype);
+  if (n == 0) return;
   if (n >= kLongRow || arrays.outer.ndim == 0) {
     return parallel_for(arrays.rows() * n, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       for (std::ptrdiff_t chunk = begin; chunk < end; chunk += most)

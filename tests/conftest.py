@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 import nnfast as nf
+from nnfast._load import _core
 from nnfast._testing import forced
 
 # The machine may be shared: a slow example is not a failure. Random examples, the same in every run of one version.
@@ -21,6 +22,8 @@ FMA_ISAS = [isa for isa in ISAS if isa != NO_FMA]
 SAME_BITS_ISAS = [NO_FMA] if nf.cpu_info()["chosen"] == NO_FMA else FMA_ISAS
 # 7 is more than this machine has, and divides nothing evenly.
 THREADS = (1, 2, 7)
+
+THREADING = tuple(_core.build_info()["threading"].split(", "))
 
 ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
 
@@ -57,9 +60,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without PyTorch the tests that compare with it do not exist; PyTorch is no dependency of the tests."""
-    if find_spec("torch"):
-        return
-    absent = [item for item in items if item.get_closest_marker("peers")]
-    config.hook.pytest_deselected(items=absent)
+    """Tests of what is not there do not exist: PyTorch, OpenMP, what the sdist leaves out."""
+    there = {
+        "peers": find_spec("torch") is not None,
+        "openmp": "openmp" in THREADING,
+        "checkout": (config.rootpath / ".ci").is_dir(),
+    }
+    absent = {
+        item
+        for item in items
+        for name in there
+        if item.get_closest_marker(name) and not there[name]
+    }
+    config.hook.pytest_deselected(items=list(absent))
     items[:] = [item for item in items if item not in absent]

@@ -125,7 +125,13 @@ def test_address_and_authors_are_replaced_everywhere(
 # ---- files ----
 
 
-def make_dists(folder: Path, platforms: list[str], text: str = "", kilobytes: int = 1) -> None:
+def make_dists(
+    folder: Path,
+    platforms: list[str],
+    text: str = "",
+    kilobytes: int = 1,
+    also: str = "nnfast/a.py",
+) -> None:
     """Wheels and an sdist of nothing but metadata."""
     metadata = f"Metadata-Version: 2.4\nName: nnfast\nVersion: {VERSION}\n\n{text}\n".encode()
     for python in re.findall(r"cp3\d+", CONFIG["tool"]["cibuildwheel"]["build"]):
@@ -134,6 +140,7 @@ def make_dists(folder: Path, platforms: list[str], text: str = "", kilobytes: in
             with zipfile.ZipFile(folder / name, "w") as archive:
                 archive.writestr(f"nnfast-{VERSION}.dist-info/METADATA", metadata)
                 archive.writestr("nnfast/_core.so", bytes(1000 * kilobytes))
+                archive.writestr(also, "")
     with tarfile.open(folder / f"nnfast-{VERSION}.tar.gz", "w:gz") as archive:
         info = tarfile.TarInfo(f"nnfast-{VERSION}/PKG-INFO")
         info.size = len(metadata)
@@ -159,6 +166,7 @@ TAGS = [
         (TAGS[1:], {}, "no wheel of cp311 for manylinux_x86_64"),
         ([*TAGS, "linux_x86_64"], {}, "linux_x86_64.whl: is not one of pyproject.toml's"),
         (TAGS, {"kilobytes": 2600}, "win_amd64.whl: 2.60 MB, and may have 2.5"),
+        (TAGS, {"also": "tests/smoke.py"}, "win_amd64.whl: has tests beside nnfast"),
         (TAGS, {"text": "![a](docs/demo.png)"}, "links in its description: docs/demo.png"),
     ],
 )

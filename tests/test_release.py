@@ -169,6 +169,7 @@ TAGS = [
         (TAGS, {"windows_kilobytes": 2600}, "win_amd64.whl: 2.60 MB, and may have 2.5"),
         (TAGS, {"also": "tests/smoke.py"}, "win_amd64.whl: has tests beside nnfast"),
         (TAGS, {"text": "![a](docs/demo.png)"}, "links in its description: docs/demo.png"),
+        (TAGS, {"text": '<img src="docs/a.png">'}, "links in its description: docs/a.png"),
     ],
 )
 def test_files_of_a_release_are_checked(

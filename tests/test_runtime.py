@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from conftest import FMA_ISAS
+from conftest import FMA_ISAS, THREADING
 from layouts import assert_same_bits
 from nnfast import _core, runtime
 from nnfast._testing import forced
 
 BUILT = nf.cpu_info()["built"]
-THREADING = ("helpers", "openmp")
 X = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
 
 
@@ -87,12 +86,21 @@ def test_a_wrong_setting_is_an_error_at_import(name: str, value: str, message: s
     assert re.search(message, result.stderr), result.stderr
 
 
+def test_openmp_is_there_where_it_was_built() -> None:
+    result = python("import nnfast; print(nnfast._core.threading())", NNFAST_THREADING="openmp")
+    if "openmp" in THREADING:
+        assert result.stdout == "openmp\n"
+    else:
+        said = r"ImportError: NNFAST_THREADING must be helpers, got 'openmp': this build .*NNFAST_OPENMP=OFF"
+        assert re.search(said, result.stderr), result.stderr
+
+
 def test_forced_restores() -> None:
     before = nf.cpu_info()["chosen"], nf.get_num_threads(), _core.threading()
     for isa in nf.cpu_info()["supported"]:
-        with forced(isa=isa, threads=3, grain=1, threading="openmp"):
+        with forced(isa=isa, threads=3, grain=1, threading=THREADING[-1]):
             assert (nf.cpu_info()["chosen"], nf.get_num_threads()) == (isa, 3)
-            assert _core.threading() == "openmp"
+            assert _core.threading() == THREADING[-1]
     assert (nf.cpu_info()["chosen"], nf.get_num_threads(), _core.threading()) == before
     assert _core._force_grain(0) == 0
 
@@ -252,6 +260,7 @@ print((len(os.listdir("/proc/self/task")), dict(os.environ)) == before)
         assert printed(code, NNFAST_THREADING=threading_name, OMP_WAIT_POLICY="active") == "True"
 
 
+@pytest.mark.openmp
 def test_openmp_workers_sleep_where_openmp_is_chosen() -> None:
     """GCC's and LLVM's OpenMP say on request how long their workers spin, as they read it when they were loaded."""
     spins = {}
@@ -264,7 +273,10 @@ def test_openmp_workers_sleep_where_openmp_is_chosen() -> None:
 
 
 # OpenMP's threads do not survive a fork and cannot be started again: the child computes alone.
-@pytest.mark.parametrize(("name", "threads_in_child"), [("helpers", 3), ("openmp", 1)])
+@pytest.mark.parametrize(
+    ("name", "threads_in_child"),
+    [("helpers", 3), pytest.param("openmp", 1, marks=pytest.mark.openmp)],
+)
 def test_a_forked_child_computes(name: str, threads_in_child: int) -> None:
     code = f"""
 import os, numpy as np, nnfast as nf

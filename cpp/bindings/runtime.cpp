@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "bindings/families.hpp"
@@ -43,12 +44,17 @@ py::dict cpu_info() {
 }
 
 void choose_threads(const char* name, const char* source) {
-  if (!choose_threading(name))
-    throw py::value_error(std::string(source) + " must be helpers or openmp, got '" + name + "'");
+  if (choose_threading(name)) return;
+  if (std::strcmp(name, "openmp") == 0)
+    throw py::import_error(std::string(source) +
+                           " must be helpers, got 'openmp': this build of nnfast (" NNFAST_COMPILER
+                           ") is without OpenMP (NNFAST_OPENMP=OFF)");
+  throw py::value_error(std::string(source) + " must be helpers or openmp, got '" + name + "'");
 }
 
 py::dict build_info() {
   py::dict info;
+  info["threading"] = threading_built();
   info["compiler"] = NNFAST_COMPILER;
   info["flags"] = NNFAST_FLAGS;
   info["numpy"] = NNFAST_NUMPY;

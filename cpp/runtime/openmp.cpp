@@ -1,19 +1,26 @@
 #include "runtime/openmp.hpp"
 
+#include <limits>
+
+#ifdef _OPENMP
 #include <omp.h>
 
 #include <atomic>
-#include <limits>
 
 #include "runtime/system.hpp"
+#endif
 
 namespace nnfast::openmp {
+
+#ifdef _OPENMP
 namespace {
 
 std::atomic<bool> forked{false};
 int threads_at_start = 0;
 
 }  // namespace
+
+bool built() { return true; }
 
 void initialize() {
   threads_at_start = omp_get_max_threads();
@@ -36,5 +43,12 @@ void run(const Job& job, int threads) {
       job.run_chunk(chunk);
   }
 }
+#else
+bool built() { return false; }
+void initialize() {}
+bool available() { return false; }
+int lowered_limit() { return std::numeric_limits<int>::max(); }
+void run(const Job&, int) {}
+#endif
 
 }  // namespace nnfast::openmp

@@ -95,12 +95,13 @@ std::ptrdiff_t forced_grain() { return grain.load(std::memory_order_relaxed); }
 bool choose_threading(const char* name) {
   [[maybe_unused]] static const bool initialized = (helpers::initialize(), openmp::initialize(), true);
   const bool openmp = std::strcmp(name, "openmp") == 0;
-  if (!openmp && std::strcmp(name, "helpers") != 0) return false;
+  if (openmp ? !openmp::built() : std::strcmp(name, "helpers") != 0) return false;
   use_openmp = openmp;
   return true;
 }
 
 const char* threading_name() { return use_openmp ? "openmp" : "helpers"; }
+const char* threading_built() { return openmp::built() ? "helpers, openmp" : "helpers"; }
 
 namespace detail {
 

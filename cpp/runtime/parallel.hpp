@@ -20,9 +20,11 @@ int set_thread_override(int threads);
 void force_grain(std::ptrdiff_t grain);
 std::ptrdiff_t forced_grain();
 
-// "helpers" (helpers.hpp, the default) or "openmp" (openmp.hpp). False if there is no runtime of that name.
+// "helpers" (helpers.hpp, the default) or "openmp" (openmp.hpp). False if this build has no runtime of that name.
 bool choose_threading(const char* name);
 const char* threading_name();
+// Those that this build has.
+const char* threading_built();
 
 namespace detail {
 using RangeFn = void (*)(void* body, std::ptrdiff_t begin, std::ptrdiff_t end);

@@ -21,7 +21,7 @@ def info() -> str:
         "threads": f"{nf.get_num_threads()}, by {_core.threading()}",
         "BLAS": _blas(cpu["blas"]),
         "built with": f"{build['compiler']}, {build['flags']}, pybind11 {build['pybind11']}, "
-        f"NumPy {build['numpy']}",
+        f"NumPy {build['numpy']}; threading {build['threading']}",
         "running on": f"Python {sys.version.split()[0]}, NumPy {np.__version__}",
     }
     return "\n".join(f"{name:18}{value}" for name, value in lines.items())

@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -96,8 +97,8 @@ py::object backward(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n, p
 }  // namespace
 
 void bind_embedding(py::module_& module) {
-  module.def("embedding", &forward);
-  module.def("embedding_backward", &backward);
+  def<&forward>(module, "embedding");
+  def<&backward>(module, "embedding_backward");
 }
 
 }  // namespace nnfast

@@ -2,6 +2,7 @@
 
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace {
@@ -51,6 +52,6 @@ double penalty_of(const py::list& params, double l1, double l2, py::handle grads
 
 }  // namespace
 
-void bind_penalties(py::module_& module) { module.def("elastic_net", &penalty_of); }
+void bind_penalties(py::module_& module) { def<&penalty_of>(module, "elastic_net"); }
 
 }  // namespace nnfast

@@ -170,11 +170,15 @@ _documented = _docs.documented(_doc)
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
     """Call the ufunc with parameters that do not promote the dtype of the arrays."""
+    ufunc = _ufuncs[name]
+    result = _core.call_with_parameters(ufunc, arrays, params, keywords)
+    if result is not None:
+        return result
     for array in arrays:
         if type(array) is not np.ndarray and _arrays.is_foreign(array):  # the type is soon known
             params = tuple(_arrays.scalar_for(value, array) for value in params)
             break
-    return _ufuncs[name](*arrays, *params, **keywords)
+    return ufunc(*arrays, *params, **keywords)
 
 
 # ---- gradients from x or from y ----

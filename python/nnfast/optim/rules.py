@@ -497,9 +497,8 @@ class Adam(Optimizer):
             lr, correction = lr * sqrt(left2), 1.0
         elif self.convention == "optax" and self.amsgrad:
             correction, max_correction = 1.0, 1 / left2
-        decays = beta1, 1 - beta1, beta2, 1 - beta2
-        own = (max_correction,) if self._rule_name == "amsgrad" else ()
-        return lr / left1, settings["eps"], correction, *decays, *own
+        values = lr / left1, settings["eps"], correction, beta1, 1 - beta1, beta2, 1 - beta2
+        return (*values, max_correction) if self._rule_name == "amsgrad" else values
 
 
 class AdamW(Adam):

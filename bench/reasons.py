@@ -42,7 +42,7 @@ REASONS = [
     ),
     reason(
         "hardswish",
-        text="14 operations a vector for an error below 1 ULP, where the plain formula has 5 and twice the error.",
+        text="It takes x + 3 in two parts, of which none is lost, and is finite for all x: 14 operations beside 5.",
     ),
 ]
 

@@ -52,6 +52,7 @@ def run(
     rates = [limits.Rate(**rate) for rate in result["limits"]]
     rates = limits.best(rates, limits.measure(max(plan.threads), plan.limit_ms))
     count = sum(len(points(plan, cases)) for cases in missing)
+    order = {case.kernel: i for i, case in enumerate(registry.cases())}
     with tqdm(total=plan.sessions * count, unit="point", smoothing=0.05) as bar:
         for i, cases in enumerate(missing):
             sessions: list[list[Row]] = []
@@ -60,11 +61,12 @@ def run(
                 if result.setdefault("machine", machine) != machine:
                     raise ValueError("a run must go on on the machine that it was begun on")
                 sessions.append(rows)
-            result["points"] += [merged(rows) for rows in zip(*sessions, strict=True)]
+            rows = [merged(rows) for rows in zip(*sessions, strict=True)]
             if i == len(missing) - 1:
                 rates = limits.best(rates, limits.measure(max(plan.threads), plan.limit_ms))
             result["limits"] = [rate._asdict() for rate in rates]
-            result["points"] = [with_limit(row, rates) for row in result["points"]]
+            rows = sorted([*result["points"], *rows], key=lambda row: order[row["kernel"]])
+            result["points"] = [with_limit(row, rates) for row in rows]
             save(result)
     return result
 

@@ -473,10 +473,11 @@ def _form(approximate: str) -> str:
 
 
 def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
-    low, high = _checks.real(min_val, "min_val"), _checks.real(max_val, "max_val")
-    if not low < high:
-        raise ValueError(f"max_val must be above min_val, {low}, got {high}")
-    return low, high
+    if type(min_val) is not float or type(max_val) is not float:
+        min_val, max_val = _checks.real(min_val, "min_val"), _checks.real(max_val, "max_val")
+    if not min_val < max_val:
+        raise ValueError(f"max_val must be above min_val, {min_val}, got {max_val}")
+    return min_val, max_val
 
 
 def _rounded(bounds: tuple[float, float], dtype: Any) -> tuple[float, float]:

@@ -51,7 +51,7 @@ std::span<const double> values_of(const Array& array) {
 
 // p: one probability, or an array of one for each channel.
 DropoutThresholds thresholds_of(py::handle p, std::ptrdiff_t inner) {
-  if (!PyArray_Check(p.ptr())) return DropoutThresholds(Argument<double>::of(p));
+  if (!PyArray_Check(p.ptr())) return DropoutThresholds(p.cast<double>());
   return {values_of(contiguous(read_as(p, NPY_FLOAT64, "p"))), inner};
 }
 
@@ -65,7 +65,7 @@ struct Scaling {
     if (PyArray_Check(scale.ptr())) {
       channels.emplace(values_of(contiguous(read_as(scale, NPY_FLOAT64, "p"))), true, inner, dtype);
     } else {
-      keeping = {Argument<double>::of(scale), shift, dropped};
+      keeping = {scale.cast<double>(), shift, dropped};
     }
   }
   const ChannelScales* scales() const { return channels ? &*channels : nullptr; }

@@ -116,13 +116,14 @@ def run_suite(options: argparse.Namespace) -> None:
                 subprocess.call([sys.executable, *sys.orig_argv[1:]], env=capped.environment())
             )
         expected = [name for name in expected if name not in capped.uncapped()]
-    begun = load(options.output / RESULTS) if options.resume else None
+    path = options.output / RESULTS
+    begun = load(path) if options.resume and path.exists() else None
 
     def keep(result: dict[str, Any]) -> None:
         save_results(result, options.output)
 
     result = suite.run(plan, options.only or [], expected, begun, keep)
-    if not options.only:
+    if not options.only and "training" not in result:
         result["training"] = training.run(options.quick, expected)
     print("\n".join(report.lines(result)))
     save(result, options.output)

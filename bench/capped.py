@@ -1,6 +1,7 @@
 """The environment of a process that uses AVX2 at most, whatever its processor has: nnfast, NumPy, BLAS and peers."""
 
 import os
+from importlib import import_module
 
 import nnfast as nf
 
@@ -43,8 +44,7 @@ def uncapped() -> frozenset[str]:
 
 def _wide_features() -> list[str]:
     """What NumPy would dispatch on this processor beyond AVX2, by its names."""
-    from numpy._core import _multiarray_umath as umath
-
+    umath = import_module("numpy._core._multiarray_umath")
     return [
         name
         for name in umath.__cpu_dispatch__

@@ -258,9 +258,7 @@ class Optimizer(Resumable):
             there, held = self._given
             if not _holds_same(there, held, self._names):
                 self._check_given(there, held)
-        names = self._names
-        listed = names is None and type(grads) is list
-        arrays = grads if listed else _array_lists.values_like(grads, names, "grads")
+        arrays = _array_lists.values_like(grads, self._names, "grads")
         t = self.step_count + 1
         try:
             done, sums = self._run(t, arrays, stats)
@@ -826,7 +824,8 @@ def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
         raise TypeError(f"{name} must be two numbers, got {betas!r}")
     first, second = (_checks.unit_interval(beta, f"{name}[{i}]") for i, beta in enumerate(betas))
     if type(betas) is tuple and betas[0] is first and betas[1] is second:
-        return betas
+        same: tuple[float, float] = betas
+        return same
     return first, second
 
 

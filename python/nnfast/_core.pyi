@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Saved = TypeVar("Saved", bound=tuple[Any, ...])
+_Saved = TypeVar("_Saved", bound=tuple[Any, ...])
 
 log_softmax: np.ufunc
 log_softmax_backward: np.ufunc
@@ -141,8 +141,8 @@ def batch_norm(
     reuse_mean: NDArray[Any] | None,
     reuse_inv_std: NDArray[Any] | None,
     reuse_mask: NDArray[Any] | None,
-    saved_type: type[Saved],
-) -> tuple[NDArray[Any], Saved]: ...
+    saved_type: type[_Saved],
+) -> tuple[NDArray[Any], _Saved]: ...
 def batch_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -202,8 +202,8 @@ def layer_norm(
     eps: float,
     centred: bool,
     out: NDArray[Any] | None,
-    saved_type: type[Saved],
-) -> tuple[NDArray[Any], Saved]: ...
+    saved_type: type[_Saved],
+) -> tuple[NDArray[Any], _Saved]: ...
 def layer_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,

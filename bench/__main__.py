@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import nnfast as nf
 from bench import (
     accuracy,
     calls,
+    capped,
     cliffs,
     convolution,
     costs,
     course,
     examples,
+    memory,
     peers,
     plots,
     readme,
@@ -42,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--all", action="store_true", help="all 2**32 float32 inputs, not a sample")
     table.add_argument("--only", nargs="+", metavar="NAME", help="kernels")
     table.add_argument("--output", type=Path, help="write the table to this Markdown file")
+    again = commands.add_parser("report", help="write the page of a run anew, beside its file")
+    again.add_argument("results", type=Path)
     figures = commands.add_parser("readme", help="put a run's figures into README.md")
     figures.add_argument("results", type=Path)
     lessons = commands.add_parser("course", help="the claims of a course, for docs/course.md")
@@ -53,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     edges.add_argument("--only", nargs="+", metavar="NAME", help="kernels")
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
+    commands.add_parser("memory", help="what the memory of a large result costs")
     commands.add_parser("shapes", help="normalisation at the shapes of networks")
     commands.add_parser("convolutions", help="convolution at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
@@ -79,6 +86,14 @@ def add_suite(top: argparse.ArgumentParser) -> None:
     )
     top.add_argument("--sizes", nargs="+", type=float, metavar="N", help="elements, as 1e8")
     top.add_argument(
+        "--resume", action="store_true", help="go on with the run whose results are in the folder"
+    )
+    top.add_argument(
+        "--avx2",
+        action="store_true",
+        help="nnfast and its peers without AVX-512, as far as they can",
+    )
+    top.add_argument(
         "--output", type=Path, default=Path("bench-results"), help="folder for JSON and plots"
     )
 
@@ -97,22 +112,49 @@ def run_suite(options: argparse.Namespace) -> None:
         expected = [name for name in peers.names() if not (options.quick and name == "xla")]
     if unknown := set(expected) - set(peers.names()):
         raise LookupError(f"no peer is called {', '.join(sorted(unknown))}")
-    result = suite.run(plan, options.only or [], expected)
-    if not options.only:
+    if options.avx2:
+        if not capped.is_capped():
+            raise SystemExit(
+                subprocess.call([sys.executable, *sys.orig_argv[1:]], env=capped.environment())
+            )
+        expected = [name for name in expected if name not in capped.uncapped()]
+    path = options.output / RESULTS
+    begun = load(path) if options.resume and path.exists() else None
+
+    def keep(result: dict[str, Any]) -> None:
+        save_results(result, options.output)
+
+    result = suite.run(plan, options.only or [], expected, begun, keep)
+    if not options.only and "training" not in result:
         result["training"] = training.run(options.quick, expected)
     print("\n".join(report.lines(result)))
     save(result, options.output)
 
 
-def save(result: dict[str, Any], folder: Path) -> None:
-    """results.json and the plots."""
+RESULTS = "results.json"
+
+
+def save_results(result: dict[str, Any], folder: Path) -> None:
+    """The figures alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "results.json"
-    part = path.with_suffix(".part")
+    part = folder / "results.part"
     part.write_text(json.dumps(suite.rounded(result), indent=None) + "\n")
-    os.replace(part, path)
+    os.replace(part, folder / RESULTS)
+
+
+def save(result: dict[str, Any], folder: Path) -> None:
+    """The figures, the plots and the page."""
+    save_results(result, folder)
     for picture in plots.save(result, folder):
         print(f"saved {picture}")
+    save_page(result, folder)
+    print(f"saved {folder / RESULTS}")
+
+
+def save_page(result: dict[str, Any], folder: Path) -> None:
+    """The table and the points below 1.0, for docs."""
+    path = folder / "report.md"
+    path.write_text(report.page(result))
     print(f"saved {path}")
 
 
@@ -129,11 +171,13 @@ def main() -> None:
             print("\n".join(report.compare(load(options.old), load(options.new))))
         case "accuracy":
             accuracy.main(options.only, options.all, options.output)
+        case "report":
+            save_page(load(options.results), options.results.parent)
         case "readme":
             readme.write(load(options.results))
         case "session":
             task = json.loads(options.task)
-            session.main(Plan(*task["plan"]), task["only"], task["peers"])
+            session.main(Plan(*task["plan"]), task["kernels"], task["peers"])
         case "course":
             course.main(options.only or [], options.quick)
         case "cliffs":
@@ -143,6 +187,8 @@ def main() -> None:
             calls.main()
         case "costs":
             costs.main()
+        case "memory":
+            memory.main()
         case "shapes":
             shapes.main()
         case "convolutions":

@@ -55,8 +55,7 @@ def cell(row: Row) -> str:
     ours = row["candidates"][row["nnfast"]]["median"]
     numpy = row["candidates"]["NumPy"]["median"] / ours
     peer = "" if row["peer"] == "NumPy" else f" {row['peer']}"
-    share = f"{row['share']:.0%}" if "share" in row else ""
-    return f"{numpy:.1f} | {row['median']:.2f}{peer} | {share}"
+    return f"{numpy:.1f} | {row['median']:.2f}{peer} | {report.share(row)}"
 
 
 def training(rows: list[Row]) -> list[str]:

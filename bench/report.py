@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from bench import reasons
+
 Row = dict[str, Any]
 
 MARKS = {"ahead": "", "level": "  level", "behind": "  behind", "noise": "  noise"}
@@ -42,7 +44,7 @@ def lines(result: Row) -> Iterator[str]:
             f"{row['kernel']:22}{row['dtype']:>8}{row['n']:7.0e}{row['threads']:4}{ours / 1e3:10.1f}"
             f"{row['size'] / ours:9.2f}  {row['peer']:14}"
             f"{row['candidates'][row['peer']]['median'] / 1e3:10.1f}{row['median']:7.2f}"
-            + (f"{row['share']:7.0%}" if "share" in row else f"{'':7}")
+            + f"{share(row):>7}"
             + (
                 f"{between['kernel_ratio']:9.2f}{between['product_ratio']:9.2f}"
                 if between
@@ -53,6 +55,44 @@ def lines(result: Row) -> Iterator[str]:
     yield ""
     yield counts(result["points"])
     yield from faults(result["points"])
+
+
+def page(result: Row) -> str:
+    """The table as a page of docs, after every point where a peer is faster, each with its reason."""
+    behind = sorted((row for row in result["points"] if row["median"] < 1), key=key)
+    listed = [
+        f"| `{row['kernel']}` | {row['dtype']} | {row['n']:,} | {row['threads']} | {row['median']:.2f} {row['peer']} | "
+        f"{share(row)} | {reasons.of(row)} |"
+        for row in behind
+    ]
+    unknown = sum(reasons.of(row) == reasons.UNKNOWN for row in behind)
+    return "\n".join(
+        [
+            "# What the suite measured",
+            "",
+            "Written by `python -m bench`; figures are medians, a ratio above 1 says that nnfast is faster.",
+            "",
+            "## Points below 1.0",
+            "",
+            f"{len(behind)} of {len(result['points'])}; {reasons.UNKNOWN} for {unknown}.",
+            "",
+            "| kernel | dtype | elements | threads | ratio to the best peer | limit | reason |",
+            "|---|---|---:|---:|---|---:|---|",
+            *listed,
+            "",
+            "## All points",
+            "",
+            "```",
+            *lines(result),
+            "```",
+            "",
+        ]
+    )
+
+
+def share(row: Row) -> str:
+    """The share of the machine's limit, where that is known."""
+    return f"{row['share']:.0%}" if "share" in row else ""
 
 
 def counts(points: list[Row]) -> str:

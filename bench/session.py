@@ -171,9 +171,9 @@ def points(plan: Plan, cases: list[Case]) -> list[Point]:
     ]
 
 
-def main(plan: Plan, only: list[str], expected: list[str]) -> None:
+def main(plan: Plan, kernels: list[str], expected: list[str]) -> None:
     """Print a line of JSON about the machine, and one a point; lines that are not JSON are for people."""
     peers = all_peers.load(expected)
     print(json.dumps(machine(peers)), flush=True)
-    for point in points(plan, registry.cases(only)):
+    for point in points(plan, [registry.case(kernel) for kernel in kernels]):
         print(json.dumps(measure(point, plan, peers), default=float), flush=True)

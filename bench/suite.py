@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import limits, registry
+from bench.case import Case
 from bench.plan import Plan
 from bench.session import Row, points
 from bench.verdict import judge
@@ -18,27 +19,70 @@ from bench.verdict import judge
 ROOT = Path(__file__).parents[1]
 
 
-def run(plan: Plan, only: list[str], peers: list[str]) -> Row:
-    """The suite, with a progress bar: limits before and after, the sessions between."""
+def run(
+    plan: Plan,
+    only: list[str],
+    peers: list[str],
+    begun: Row | None = None,
+    save: Callable[[Row], None] = lambda result: None,
+) -> Row:
+    """The suite, with a progress bar, family by family: limits before and after, the sessions between.
+
+    Parameters
+    ----------
+    begun
+        What an earlier run has saved: the families that it measured are not measured again.
+    save
+        Called with the result after each family.
+
+    Raises
+    ------
+    ValueError
+        If `begun` is of another plan, or its next family is measured on another machine.
+    """
     from tqdm import tqdm
 
-    count = len(points(plan, registry.cases(only)))
-    before = limits.measure(max(plan.threads), plan.limit_ms)
-    sessions: list[list[Row]] = []
+    result: Row = {"plan": json.loads(json.dumps(plan)), "limits": [], "points": []}
+    if begun is not None:
+        if list(begun["plan"].values()) != result["plan"]:
+            raise ValueError("a run must go on by the plan that it was begun with")
+        result |= begun
+    result["plan"] = plan._asdict()
+    missing = unmeasured(plan, registry.cases(only), result["points"])
+    rates = [limits.Rate(**rate) for rate in result["limits"]]
+    rates = limits.best(rates, limits.measure(max(plan.threads), plan.limit_ms))
+    count = sum(len(points(plan, cases)) for cases in missing)
+    order = {case.kernel: i for i, case in enumerate(registry.cases())}
     with tqdm(total=plan.sessions * count, unit="point", smoothing=0.05) as bar:
-        for _ in range(plan.sessions):
-            machine, *rows = lines(plan, only, peers, bar)
-            sessions.append(rows)
-    rates = limits.best(before, limits.measure(max(plan.threads), plan.limit_ms))
-    return {
-        "machine": machine,
-        "plan": plan._asdict(),
-        "limits": [rate._asdict() for rate in rates],
-        "points": [with_limit(merged(rows), rates) for rows in zip(*sessions, strict=True)],
-    }
+        for i, cases in enumerate(missing):
+            sessions: list[list[Row]] = []
+            for _ in range(plan.sessions):
+                machine, *rows = lines(plan, [case.kernel for case in cases], peers, bar)
+                if result.setdefault("machine", machine) != machine:
+                    raise ValueError("a run must go on on the machine that it was begun on")
+                sessions.append(rows)
+            rows = [merged(rows) for rows in zip(*sessions, strict=True)]
+            if i == len(missing) - 1:
+                rates = limits.best(rates, limits.measure(max(plan.threads), plan.limit_ms))
+            result["limits"] = [rate._asdict() for rate in rates]
+            rows = sorted([*result["points"], *rows], key=lambda row: order[row["kernel"]])
+            result["points"] = [with_limit(row, rates) for row in rows]
+            save(result)
+    return result
 
 
-def lines(plan: Plan, only: list[str], peers: list[str], bar: Any) -> Iterator[Row]:
+def unmeasured(plan: Plan, cases: list[Case], measured: list[Row]) -> list[list[Case]]:
+    """The cases that have points which are not there yet, a list for each family."""
+    there = {(row["kernel"], row["n"], row["dtype"], row["threads"]) for row in measured}
+    families: dict[str, list[Case]] = {}
+    for case in cases:
+        wanted = {(p.case.kernel, p.n, p.dtype, p.threads) for p in points(plan, [case])}
+        if not wanted <= there:
+            families.setdefault(registry.family(case), []).append(case)
+    return list(families.values())
+
+
+def lines(plan: Plan, kernels: list[str], peers: list[str], bar: Any) -> Iterator[Row]:
     """What a session says, line by line.
 
     Raises
@@ -46,7 +90,7 @@ def lines(plan: Plan, only: list[str], peers: list[str], bar: Any) -> Iterator[R
     subprocess.CalledProcessError
         If it fails.
     """
-    task = json.dumps({"plan": plan, "only": only, "peers": peers})
+    task = json.dumps({"plan": plan, "kernels": kernels, "peers": peers})
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "bench", "session", task]
     with subprocess.Popen(

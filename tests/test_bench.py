@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -14,12 +15,15 @@ import pytest
 import nnfast as nf
 from bench import (
     accuracy,
+    capped,
     cliffs,
     estimators,
     limits,
+    memory,
     optim,
     peers,
     readme,
+    reasons,
     registry,
     report,
     session,
@@ -244,6 +248,74 @@ def test_the_table_has_a_line_a_point(result: dict[str, Any]) -> None:
     assert " of 6" in text
 
 
+def test_the_page_lists_every_point_below_one_with_its_reason(result: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(result))
+    kinds = ("relu", 0.93, 0.95), ("svm_loss", 0.3, 0.3), ("Adagrad", 0.3, 0.5)
+    for row in changed["points"]:
+        row["median"], row["share"] = next(kind[1:] for kind in kinds if kind[0] == row["kernel"])
+    changed["points"] += [row | {"median": 1.01} for row in changed["points"]]
+    page = report.page(changed)
+    assert "6 of 12; no reason known for 2." in page
+    listed = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(listed) == 6
+    for line in listed:
+        wanted = {
+            "relu": "At 95% of the machine's limit.",
+            "svm_loss": reasons.UNKNOWN,
+            "Adagrad": next(each.text for each in reasons.REASONS if "optim" in each.names),
+        }
+        assert wanted[line.split("`")[1]] in line
+    assert all(line in page for line in report.lines(changed))
+
+
+def test_reasons_are_of_kernels_that_there_are() -> None:
+    cases = registry.cases()
+    names = {name for c in cases for name in (c.kernel, c.kernel.split()[0], registry.family(c))}
+    for each in reasons.REASONS:
+        assert each.names <= names
+        assert each.least <= each.most
+
+
+def test_a_run_goes_on_with_the_families_that_are_missing(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "measure", lambda threads, milliseconds: [])
+    begun = json.loads(json.dumps(result))
+    begun["points"] = [row for row in begun["points"] if row["family"] != "losses"]
+    saved: list[set[str]] = []
+
+    def save(state: dict[str, Any]) -> None:
+        saved.append({row["kernel"] for row in state["points"]})
+
+    found = suite.run(TINY, ["relu", "svm_loss", "Adagrad"], [], begun, save)
+    assert saved == [{"relu", "svm_loss", "Adagrad"}]
+    kept = [row for row in result["points"] if row["kernel"] == "relu"]
+    again = [row for row in found["points"] if row["kernel"] == "relu"]
+    assert [row["candidates"] for row in again] == [row["candidates"] for row in kept]
+    assert [row["kernel"] for row in found["points"]] == [row["kernel"] for row in result["points"]]
+    assert all(row["share"] > 0 for row in found["points"])
+    with pytest.raises(ValueError, match="by the plan that it was begun with"):
+        suite.run(TINY._replace(sessions=3), ["relu"], [], begun)
+    begun["machine"]["processor"] = "another"
+    with pytest.raises(ValueError, match="on the machine that it was begun on"):
+        suite.run(TINY, ["svm_loss"], [], begun)
+
+
+def test_a_capped_process_has_no_wider_instructions() -> None:
+    code = (
+        "import nnfast, numpy._core._multiarray_umath as umath;"
+        "print(nnfast.cpu_info()['chosen'], umath.__cpu_features__.get('X86_V4'),"
+        "[library['kernels'] for library in nnfast.cpu_info()['blas']])"
+    )
+    if capped.ISA not in nf.cpu_info()["supported"]:
+        assert not capped.is_capped()
+        return
+    command = [sys.executable, "-W", "error", "-c", code]
+    printed = subprocess.check_output(command, text=True, env=capped.environment())
+    assert printed.split()[:2] == [capped.ISA, "False"]
+    assert "SkylakeX" not in printed
+
+
 def slowed(result: dict[str, Any], kernel: str, factor: float) -> dict[str, Any]:
     """The run, had one kernel taken longer."""
     changed = json.loads(json.dumps(result))
@@ -296,6 +368,13 @@ def test_readme_has_the_figures_of_the_file() -> None:
     assert readme.filled(text, saved) != text
     with pytest.raises(ValueError, match="README.md has no"):
         readme.filled("no markers", saved)
+
+
+@pytest.mark.checkout
+def test_the_page_is_that_of_the_file() -> None:
+    folder = ROOT / "docs/bench"
+    saved = json.loads((folder / "results.json").read_text())
+    assert (folder / "report.md").read_text() == report.page(saved)
 
 
 @pytest.mark.checkout
@@ -512,3 +591,13 @@ def test_every_form_of_the_sweep_can_be_called() -> None:
         form.call()
     layouts = {form.form for form in cliffs.layout_forms(registry.case("relu"))}
     assert layouts == set(cliffs.LAYOUTS)
+
+
+# ---- memory ----
+
+
+def test_memory_prints_a_line_for_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    memory.main(10**5)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line[:28].rstrip() for line in lines] == list(memory.SETTINGS)
+    assert all(float(value) > 0 for line in lines for value in line[28:].split())

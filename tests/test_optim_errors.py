@@ -505,13 +505,13 @@ def test_an_array_that_overlaps_itself(strides: tuple[int, int]) -> None:
 
 def test_a_rule_must_declare_its_hyperparameters_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["sign", "clip_value", "weight_decay", "shrink", "ema_decay", "lr", "eps", "eps_inside"]
-    _core.Optimizer("adagrad", ["sum"], names)
+    _core.Optimizer("adagrad", ["sum"], names, ())
     swapped = [*names[:-2], "eps_inside", "eps"]
     for wrong in (swapped, names[:-1], [*names, "decay"], names[5:]):
         with pytest.raises(ValueError, match=r"rule adagrad must be \(sign.*eps_inside\), got \("):
-            _core.Optimizer("adagrad", ["sum"], wrong)
+            _core.Optimizer("adagrad", ["sum"], wrong, ())
     with pytest.raises(ValueError, match="state_names must be 1 names for rule adagrad, got 0"):
-        _core.Optimizer("adagrad", [], names)
+        _core.Optimizer("adagrad", [], names, ())
     monkeypatch.setattr(nf.optim.Adagrad, "_hyperparameters", lambda self: ("eps", "lr"))
     with pytest.raises(ValueError, match=r"rule adagrad must be .*, got \(.*ema_decay, eps, lr\)"):
         nf.optim.Adagrad([ones(3)])

@@ -1,9 +1,12 @@
 #include "ops/activations.hpp"
 
+#include <array>
+#include <cmath>
 #include <string>
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -11,6 +14,47 @@ namespace {
 
 const Elementwise& pick_forward(const KernelTable& table, int index) { return table.activations->forward[index]; }
 const Elementwise& pick_backward(const KernelTable& table, int index) { return table.activations->backward[index]; }
+
+// A parameter as an array without axes, of the dtype that the loop takes; none where that has no such number, as then
+// NumPy decides whether to warn.
+Array parameter_of(py::handle value, int dtype) {
+  const double number = PyFloat_AS_DOUBLE(value.ptr());
+  const auto narrow = static_cast<float>(number);
+  if (dtype == NPY_FLOAT32 && std::isinf(narrow) && !std::isinf(number)) return {};
+  const Array parameter = new_array({}, dtype);
+  dtype == NPY_FLOAT64 ? *parameter.as<double>() = number : *parameter.as<float>() = narrow;
+  return parameter;
+}
+
+// The ufunc of plain arrays and parameters that are Python's floats, or None: then it must be called with those, which
+// NumPy converts in 0.4 microseconds each. keywords: of the ufunc; `out` alone decides on no dtype.
+py::object call_with_parameters(py::handle ufunc, const py::tuple& arrays, const py::tuple& parameters,
+                                const py::dict& keywords) {
+  std::array<PyObject*, kMaxElementwiseArrays> arguments;
+  std::array<Array, kMaxElementwiseArrays> made;
+  std::size_t count = 0;
+  int dtype = NPY_FLOAT32;
+  for (const py::handle array : arrays) {
+    if (!PyArray_CheckExact(array.ptr())) return py::none();
+    const int given = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array.ptr()));
+    if (given != NPY_HALF && given != NPY_FLOAT32 && given != NPY_FLOAT64) return py::none();
+    if (given == NPY_FLOAT64) dtype = given;
+    arguments[count++] = array.ptr();
+  }
+  if (keywords.size() > 0) {
+    PyObject* out = PyDict_GetItemString(keywords.ptr(), "out");
+    if (keywords.size() > 1 || !out || !PyArray_CheckExact(out)) return py::none();
+  }
+  for (const py::handle parameter : parameters) {
+    if (!PyFloat_CheckExact(parameter.ptr()) || !(made[count] = parameter_of(parameter, dtype))) return py::none();
+    arguments[count] = made[count].object().ptr();
+    ++count;
+  }
+  const auto result = py::reinterpret_steal<py::object>(
+      PyObject_VectorcallDict(ufunc.ptr(), arguments.data(), count, keywords.size() > 0 ? keywords.ptr() : nullptr));
+  if (!result) throw py::error_already_set();
+  return result;
+}
 
 // Whether weight broadcasts to x along neighbouring axes and nowhere else.
 bool find_channels(const Array& x, const Array& weight, ChannelShape& found) {
@@ -155,14 +199,12 @@ py::dict make_activations(const py::dict& docs) {
 }  // namespace
 
 void bind_activations(py::module_& module) {
-  module.def("make_activations", &make_activations, py::arg("docs"));
-  module.def("prelu_by_channel", &prelu_by_channel, py::arg("backward"), py::arg("inputs"), py::arg("weight"),
-             py::arg("out"));
-  module.def("prelu_weight_backward", &prelu_weight_backward, py::arg("dy"), py::arg("x"), py::arg("kept_axes"));
-  module.def("maxout", &maxout_forward, py::arg("x"), py::arg("y"), py::arg("which"), py::arg("axis"),
-             py::arg("pieces"));
-  module.def("maxout_backward", &maxout_backward, py::arg("dy"), py::arg("which"), py::arg("dx"), py::arg("axis"),
-             py::arg("pieces"));
+  def<&make_activations>(module, "make_activations");
+  def<&call_with_parameters>(module, "call_with_parameters");
+  def<&prelu_by_channel>(module, "prelu_by_channel");
+  def<&prelu_weight_backward>(module, "prelu_weight_backward");
+  def<&maxout_forward>(module, "maxout");
+  def<&maxout_backward>(module, "maxout_backward");
 }
 
 }  // namespace nnfast

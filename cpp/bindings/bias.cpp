@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -17,7 +18,7 @@ py::object forward(int index, py::handle x_in, py::handle bias_in, py::handle ou
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = bias_forward(static_cast<Biased>(index), x.floating(), rows, bias.data());
   }
   report(kBiased[index].name + 1, raised);
@@ -45,7 +46,7 @@ py::tuple backward(int index, py::handle dy_in, py::handle saved_in, py::handle 
   std::vector<double> sums(static_cast<std::size_t>(n));
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(dy.size());
     raised =
         bias_backward(static_cast<Biased>(index), saved.floating(), rows, bias ? bias.data() : nullptr, sums.data());
   }
@@ -66,10 +67,9 @@ py::dict make_biased() {
 }  // namespace
 
 void bind_bias(py::module_& module) {
-  module.def("make_biased", &make_biased);
-  module.def("bias_forward", &forward, py::arg("index"), py::arg("x"), py::arg("bias"), py::arg("out"));
-  module.def("bias_backward", &backward, py::arg("index"), py::arg("dy"), py::arg("saved"), py::arg("bias"),
-             py::arg("dx"), py::arg("dbias"));
+  def<&make_biased>(module, "make_biased");
+  def<&forward>(module, "bias_forward");
+  def<&backward>(module, "bias_backward");
 }
 
 }  // namespace nnfast

@@ -1,7 +1,5 @@
 #include "ops/dropout.hpp"
 
-#include <pybind11/stl.h>
-
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -9,6 +7,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 #include "ops/costs.hpp"
 
@@ -72,15 +71,17 @@ struct Scaling {
   const ChannelScales* scales() const { return channels ? &*channels : nullptr; }
 };
 
-py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::handle out, const char* name, double shift,
-                  double dropped, std::ptrdiff_t inner) {
+py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::handle out,
+                  std::optional<const char*> name_in, std::optional<double> shift, std::optional<double> dropped,
+                  std::optional<std::ptrdiff_t> inner) {
+  const char* name = name_in.value_or("x");
   const Array x = read_floats_or_float16(x_in, name);
   const Array y = output(out, x, "out", name);  // first: without memory for it, a mask need not be read
   const Array mask = read_mask(mask_in, x, y);
-  const Scaling scaling(scale, shift, dropped, inner, x.floating());
+  const Scaling scaling(scale, shift.value_or(-0.0), dropped.value_or(0), inner.value_or(1), x.floating());
   const auto x_y = strided({x, y});
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     apply_mask(x.floating(), x_y, mask.as<std::uint8_t>(), scaling.keeping, scaling.scales());
   }
   return y.object();
@@ -92,7 +93,7 @@ py::object scaled_by_channel(py::handle x_in, py::handle keep, std::ptrdiff_t in
   const ChannelScales scales(values_of(contiguous(read_as(keep, NPY_FLOAT64, "p"))), false, inner, x.floating());
   const auto x_y = strided({x, y});
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     scale_by_channel(x.floating(), x_y, scales);
   }
   return y.object();
@@ -108,7 +109,7 @@ py::tuple dropped(py::handle x_in, py::handle p, py::handle scale, double shift,
   const DropoutMask make = thresholds.mask(drawn(seed), offset);
   const auto x_y = strided({x, y});
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     dropout(x.floating(), x_y, make, mask.as<std::uint8_t>(), scaling.keeping, scaling.scales());
   }
   return py::make_tuple(y.object(), mask.object());
@@ -128,7 +129,7 @@ py::object mask_of(std::ptrdiff_t n, py::handle p, std::ptrdiff_t inner, py::han
   const DropoutThresholds thresholds = thresholds_of(p, inner);
   const DropoutMask make = thresholds.mask(drawn(seed), offset);
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(n);
     dropout_mask(make, mask.as<std::uint8_t>(), n);
   }
   return mask.object();
@@ -153,7 +154,7 @@ py::tuple bias_relu_forward(py::handle x_in, py::handle bias_in, double p, doubl
   const DropoutMask maker = DropoutThresholds(p).mask(drawn(seed), offset);
   const auto rows = row_arrays({x, y}, x.shape(x.ndim() - 1));
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     bias_relu_dropout(x.floating(), rows, bias.data(), make ? &maker : nullptr,
                       make ? nullptr : given.as<std::uint8_t>(), mask.as<std::uint8_t>(), scale);
   }
@@ -171,7 +172,7 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
   const auto rows = row_arrays({dy, dx}, n);
   std::vector<double> sums(static_cast<std::size_t>(n));
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(dy.size());
     bias_relu_dropout_backward(dy.floating(), rows, mask.as<std::uint8_t>(), scale, sums.data());
   }
   store_doubles(dbias, sums);
@@ -179,7 +180,8 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
 }
 
 // x as a float array, and `out` checked against it or a new array.
-py::tuple checked_output(py::handle x_in, py::handle out, const char* name) {
+py::tuple checked_output(py::handle x_in, py::handle out, std::optional<const char*> name_in) {
+  const char* name = name_in.value_or("x");
   const Array x = read_floats_or_float16(x_in, name);
   return py::make_tuple(x.object(), output(out, x, "out", name).object());
 }
@@ -204,7 +206,7 @@ py::object keep_scaled_of(py::handle x_in, py::handle mask, const std::vector<st
   const StridedArrays<3> arrays = strided({y, x, broadcast_to(scales, x, "mask", "x")});
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = keep_scaled(x.floating(), arrays);
   }
   report("dropout", raised);
@@ -216,16 +218,14 @@ const Elementwise& pick_keep_scaled(const KernelTable& table, int) { return tabl
 }  // namespace
 
 void bind_dropout(py::module_& module) {
-  module.def("dropout", &dropped);
-  module.def("apply_mask", &masked, py::arg("x"), py::arg("mask"), py::arg("scale"), py::arg("out"),
-             py::arg("name") = "x", py::arg("shift") = -0.0, py::arg("dropped") = 0.0, py::arg("inner") = 1);
-  module.def("scale_by_channel", &scaled_by_channel);
-  module.def("dropout_mask", &mask_of);
-  module.def("bias_relu_dropout", &bias_relu_forward);
-  module.def("bias_relu_dropout_backward", &bias_relu_backward);
-  module.def("checked_output", &checked_output, py::arg("x"), py::arg("out"), py::arg("name") = "x");
-  module.def("keep_scaled", &keep_scaled_of, py::arg("x"), py::arg("mask"), py::arg("shape"), py::arg("scale"),
-             py::arg("out"));
+  def<&dropped>(module, "dropout");
+  def<&masked>(module, "apply_mask");
+  def<&scaled_by_channel>(module, "scale_by_channel");
+  def<&mask_of>(module, "dropout_mask");
+  def<&bias_relu_forward>(module, "bias_relu_dropout");
+  def<&bias_relu_backward>(module, "bias_relu_dropout_backward");
+  def<&checked_output>(module, "checked_output");
+  def<&keep_scaled_of>(module, "keep_scaled");
   module.attr("_keep_scaled") =
       make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, cost_of("keep_scaled")});
 }

@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -123,9 +124,9 @@ bool take_rows_of(py::handle x_in, py::handle indices_in, py::handle y_in) {
 }  // namespace
 
 void bind_embedding(py::module_& module) {
-  module.def("embedding", &forward);
-  module.def("embedding_backward", &backward);
-  module.def("take_rows", &take_rows_of);
+  def<&forward>(module, "embedding");
+  def<&backward>(module, "embedding_backward");
+  def<&take_rows_of>(module, "take_rows");
 }
 
 }  // namespace nnfast

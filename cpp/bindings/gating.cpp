@@ -4,6 +4,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -43,7 +44,7 @@ void gate_halves(int index, py::handle x_in, py::handle y_in, int axis) {
   const auto rows = halves<3>({y, x, x}, {y.data(), x.data(), second_half(x, axis)}, y);
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = gate(static_cast<Gate>(index), x.floating(), rows);
   }
   report(kGates[index].name + 1, raised);
@@ -57,7 +58,7 @@ void gate_halves_backward(int index, py::handle dy_in, py::handle x_in, py::hand
       halves<5>({dx, dx, dy, x, x}, {dx.data(), second_half(dx, axis), dy.data(), x.data(), second_half(x, axis)}, dy);
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = gate_backward(static_cast<Gate>(index), x.floating(), rows);
   }
   report(kGates[index].name + 1, raised);
@@ -78,10 +79,9 @@ py::dict make_gates() {
 }  // namespace
 
 void bind_gating(py::module_& module) {
-  module.def("make_gates", &make_gates);
-  module.def("gate", &gate_halves, py::arg("index"), py::arg("x"), py::arg("out"), py::arg("axis"));
-  module.def("gate_backward", &gate_halves_backward, py::arg("index"), py::arg("dy"), py::arg("x"), py::arg("out"),
-             py::arg("axis"));
+  def<&make_gates>(module, "make_gates");
+  def<&gate_halves>(module, "gate");
+  def<&gate_halves_backward>(module, "gate_backward");
 }
 
 }  // namespace nnfast

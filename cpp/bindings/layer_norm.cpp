@@ -1,7 +1,5 @@
 #include "ops/layer_norm.hpp"
 
-#include <pybind11/stl.h>
-
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -9,6 +7,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace {
@@ -46,9 +45,11 @@ void require_axes(const Array& x, const std::vector<int>& which, const char* nam
 
 const void* data_or_null(const Array& array) { return array ? array.data() : nullptr; }
 
-// Returns y, the mean of every row (None without) and 1 / sqrt(variance + eps), both flat.
-py::tuple forward(py::handle x_in, py::handle gamma_in, py::handle beta_in, const std::vector<int>& which, double eps,
-                  bool centred, py::handle out) {
+// Returns y and, as a `saved_type`, the mean of every row (not without one), 1 / sqrt(variance + eps), both flat, and
+// the axes.
+py::tuple forward(py::handle x_in, py::handle gamma_in, py::handle beta_in, const py::tuple& axes, double eps,
+                  bool centred, py::handle out, py::handle saved_type) {
+  const auto which = Argument<std::vector<int>>::of(axes);
   const Array x = read_floats_or_float16(x_in, "x");
   require_eps(eps);
   const Array gamma = read_parameter(gamma_in, x, which, "gamma"), beta = read_parameter(beta_in, x, which, "beta");
@@ -69,10 +70,11 @@ py::tuple forward(py::handle x_in, py::handle gamma_in, py::handle beta_in, cons
   layer.mean = centred ? mean.as<double>() : nullptr;
   layer.inv_std = inv_std.as<double>();
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     layer_norm(x.floating(), layer);
   }
-  return py::make_tuple(y.object(), centred ? mean.object() : py::none(), inv_std.object());
+  return py::make_tuple(y.object(), centred ? named_tuple(saved_type, {mean.object(), inv_std.object(), axes})
+                                            : named_tuple(saved_type, {inv_std.object(), axes}));
 }
 
 // Where the gradient with respect to a parameter goes: a new array, or `out`, which must share no memory with others.
@@ -124,7 +126,7 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::h
   layer.inv_std = inv_std.as<double>();
   std::vector<double> sums(static_cast<std::size_t>(2 * n));
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     layer_norm_backward(x.floating(), layer, sums.data());
   }
   const std::span<const double> both(sums);
@@ -137,8 +139,8 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::h
 }  // namespace
 
 void bind_layer_norm(py::module_& module) {
-  module.def("layer_norm", &forward);
-  module.def("layer_norm_backward", &backward);
+  def<&forward>(module, "layer_norm");
+  def<&backward>(module, "layer_norm_backward");
 }
 
 }  // namespace nnfast

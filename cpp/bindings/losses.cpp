@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "runtime/kernel_table.hpp"
 
 namespace nnfast {
@@ -57,7 +58,7 @@ py::tuple call(Reduction reduction, const Shape& shape, const Array& gradients, 
   const Array each = reduction == Reduction::none ? new_array(shape, NPY_FLOAT64) : Array();
   double loss;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(gradients.size());
     loss = op(LossResult{reduction, each ? each.as<double>() : nullptr});
   }
   return py::make_tuple(each ? each.object() : py::float_(loss), gradients.object());
@@ -67,7 +68,7 @@ void require_probabilities(const Array& array, const char* name) {
   const StridedArrays<1> walk = strided({array});
   std::ptrdiff_t first;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(array.size());
     first = first_outside_unit_interval(array.floating(), walk);
   }
   if (first == array.size()) return;
@@ -262,9 +263,9 @@ py::tuple elementwise_loss_of(py::handle predicted_in, py::handle targets_in, do
 }  // namespace
 
 void bind_losses(py::module_& module) {
-  module.def("cross_entropy", &cross_entropy_of);
-  module.def("svm_loss", &svm_loss_of);
-#define NNFAST_DEF(formula, name) module.def(name, &elementwise_loss_of<ElementwiseLoss::formula>);
+  def<&cross_entropy_of>(module, "cross_entropy");
+  def<&svm_loss_of>(module, "svm_loss");
+#define NNFAST_DEF(formula, name) def<&elementwise_loss_of<ElementwiseLoss::formula>>(module, name);
   NNFAST_ELEMENTWISE_LOSSES(NNFAST_DEF)
 #undef NNFAST_DEF
 }

@@ -11,6 +11,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace {
@@ -74,7 +75,24 @@ void copy_doubles(const Array& from, double* to) {
   }
 }
 
-using Doubles = std::vector<double>;
+// A double a channel. Few of them need no memory, of which a call takes five such arrays.
+class Doubles {
+ public:
+  Doubles() = default;
+  Doubles(std::ptrdiff_t size, double value) : size_(size), many_(size > kFew ? static_cast<std::size_t>(size) : 0) {
+    std::fill_n(data(), size, value);
+  }
+  double* data() { return size_ > kFew ? many_.data() : few_; }
+  const double* data() const { return size_ > kFew ? many_.data() : few_; }
+  const double* begin() const { return data(); }
+  const double* end() const { return data() + size_; }
+
+ private:
+  static constexpr std::ptrdiff_t kFew = 32;
+  std::ptrdiff_t size_ = 0;
+  double few_[kFew];
+  std::vector<double> many_;
+};
 using Shape = std::vector<std::ptrdiff_t>;
 
 Shape shape_of(const Array& array) { return {PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + array.ndim()}; }
@@ -103,7 +121,7 @@ Array vector_of(const Array& given, const Array& x, int channel, const char* nam
 // One double a channel: the given values, or `missing` everywhere. `shape` becomes that of an array with other axes.
 Doubles read_channels(py::handle value, const Array& x, int channel, double missing, const char* name,
                       Shape* shape = nullptr) {
-  Doubles values(static_cast<std::size_t>(x.shape(channel)), missing);
+  Doubles values(x.shape(channel), missing);
   if (value.is_none()) return values;
   const Array given = read_floats(value, name), vector = vector_of(given, x, channel, name);
   if (shape && given.ndim() != 1) *shape = shape_of(given);
@@ -178,7 +196,7 @@ void transform(const Array& array, F f) {
   array.is_float64() ? transform_as<double>(array, f) : transform_as<float>(array, f);
 }
 
-void store(const Array& array, const Doubles& values) {
+void store(const Array& array, const std::vector<double>& values) {
   transform(array, [&](double, std::ptrdiff_t c) { return values[static_cast<std::size_t>(c)]; });
 }
 
@@ -204,7 +222,7 @@ void require_statistics(const Doubles& variance) {
   bool right = true;
   for (const double value : variance) right &= value >= 0;  // in vectors, as find_if is not
   if (right) return;
-  const auto wrong = std::find_if(variance.begin(), variance.end(), [](double value) { return !(value >= 0); });
+  const auto* wrong = std::find_if(variance.begin(), variance.end(), [](double value) { return !(value >= 0); });
   throw py::value_error("running_var must not be negative or NaN, got " + std::string(py::str(py::float_(*wrong))) +
                         " for channel " + std::to_string(wrong - variance.begin()));
 }
@@ -236,13 +254,6 @@ void use_bits(Normalization& norm, const Array& mask) {
   norm.bits_stride = mask.shape(1);
 }
 
-struct Result {
-  Array y, mask, mean, inv_std;
-  py::tuple tuple() const {
-    return py::make_tuple(y.object(), mean.object(), inv_std.object(), mask ? mask.object() : py::none());
-  }
-};
-
 void require_momentum(double momentum) {
   if (!(momentum >= 0 && momentum <= 1))
     throw py::value_error("momentum must be in [0, 1], got " + std::string(py::str(py::float_(momentum))));
@@ -254,7 +265,7 @@ std::ptrdiff_t count_values(const Array& x, int channel) { return x.shape(channe
 py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, py::handle running_mean_in,
                      py::handle running_var_in, bool training, double momentum, double eps, int axis, int correction,
                      bool relu, py::handle add_in, py::handle out, py::handle reuse_mean, py::handle reuse_inv_std,
-                     py::handle reuse_mask) {
+                     py::handle reuse_mask, py::handle saved_type) {
   const Array x = read_floats_or_float16(x_in, "x");
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel), count = count_values(x, channel);
@@ -274,7 +285,6 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
   }
 
   Array running_mean, running_var;
-  Result result;
   const Doubles given_mean = read_channels(running_mean_in, x, channel, 0, "running_mean");
   Doubles variance =
       read_channels(running_var_in, x, channel, 1, "running_var");  // in training the batch's replaces it
@@ -284,28 +294,29 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     running_var = running(running_var_in, x, channel, "running_var");
     if (running_mean) require_disjoint(running_mean, "running_mean", running_var, "running_var");
   }
-  result.y = output(out, x, "out", "x");
-  if (add) require_no_partial_overlap(result.y, "out", add, "add");
+  const Array y = output(out, x, "out", "x");
+  if (add) require_no_partial_overlap(y, "out", add, "add");
   for (const auto& [array, name] : {std::pair{&running_mean, "running_mean"}, {&running_var, "running_var"}}) {
     if (!*array) continue;
-    require_disjoint(*array, name, result.y, "out");
+    require_disjoint(*array, name, y, "out");
     if (add) require_disjoint(*array, name, add, "add");
   }
 
-  Normalization norm = channels_of({&x, &result.y, add ? &add : nullptr, nullptr}, channel, relu);
+  Normalization norm = channels_of({&x, &y, add ? &add : nullptr, nullptr}, channel, relu);
   norm.gamma = gamma.data();
   norm.beta = beta.data();
   norm.eps = eps;
+  Array mask;
   if (relu) {
-    use_bits(norm, result.mask = reused(reuse_mask, mask_shape(norm), NPY_UINT8));
-    std::fill_n(result.mask.as<char>(), result.mask.size(), char{0});
+    use_bits(norm, mask = reused(reuse_mask, mask_shape(norm), NPY_UINT8));
+    std::fill_n(mask.as<char>(), mask.size(), char{0});
   }
-  result.mean = reused(reuse_mean, {channels}, NPY_FLOAT64);
-  result.inv_std = reused(reuse_inv_std, {channels}, NPY_FLOAT64);
-  const SetStatistics statistics{result.mean.as<double>(), variance.data(), result.inv_std.as<double>()};
+  const Array mean = reused(reuse_mean, {channels}, NPY_FLOAT64);
+  const Array inv_std = reused(reuse_inv_std, {channels}, NPY_FLOAT64);
+  const SetStatistics statistics{mean.as<double>(), variance.data(), inv_std.as<double>()};
   if (!training) std::copy(given_mean.begin(), given_mean.end(), statistics.mean);
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     (training ? normalise_by_own : normalise_by_given)(x.floating(), norm, statistics);
   }
   if (training) {
@@ -313,7 +324,9 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     update_running(running_mean, statistics.mean, momentum, 1);
     if (update_running(running_var, statistics.variance, momentum, n / (n - correction))) report_overflow("batch_norm");
   }
-  return result.tuple();
+  return py::make_tuple(y.object(),
+                        named_tuple(saved_type, {mean.object(), inv_std.object(), py::int_(axis), py::bool_(training),
+                                                 mask ? mask.object() : py::none(), py::bool_(!add_in.is_none())}));
 }
 
 // What the gradients of batch_norm are computed from.
@@ -382,7 +395,7 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   if (masked) use_bits(norm, mask = checked_bits(mask_in, norm));
   ParameterGradients gradients;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     gradients = normalise_backward(x.floating(), norm, training);
   }
   store(dgamma.vector, gradients.dgamma);
@@ -402,7 +415,7 @@ py::tuple batch_norm_stats(py::handle x_in, int axis) {
     const Normalization norm = channels_of({&x, nullptr, nullptr, nullptr}, channel, false);
     bool overflowed = false;
     {
-      py::gil_scoped_release release;
+      const ReleasedGil released(x.size());
       set_moments(x.floating(), norm, statistics);
       for (std::ptrdiff_t c = 0; c < channels; ++c) {
         statistics.variance[c] *= static_cast<double>(count);
@@ -424,7 +437,7 @@ py::tuple batch_norm_parameter_gradients(py::handle dy_in, py::handle x_in, py::
   const Array dgamma = new_array({inputs.channels}, NPY_FLOAT64), dbeta = new_array(dgamma, NPY_FLOAT64);
   ParameterGradients gradients;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(inputs.x.size());
     gradients = parameter_gradients(inputs.x.floating(), inputs.problem(nullptr));
   }
   store(dgamma, gradients.dgamma);
@@ -441,7 +454,7 @@ py::object batch_norm_input_gradient(py::handle dy_in, py::handle x_in, py::hand
                 dbeta = read_channels(dbeta_in, inputs.x, inputs.channel, 0, "dbeta");
   const Array dx = new_array(inputs.x, inputs.x.dtype());
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(inputs.x.size());
     input_gradient(inputs.x.floating(), inputs.problem(&dx), dgamma.data(), dbeta.data(), count);
   }
   return dx.object();
@@ -469,7 +482,7 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
   norm.beta = beta.data();
   norm.eps = eps;
   if (norm.member_count > 0) {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     normalise_by_own(x.floating(), norm, {mean.as<double>(), variance.as<double>(), inv_std.as<double>()});
   }
   return py::make_tuple(y.object(), mean.object(), inv_std.object());
@@ -505,7 +518,7 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   norm.inv_std = inv_std.as<const double>();
   ParameterGradients gradients;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     gradients = normalise_backward(x.floating(), norm, true);
   }
   store(dgamma.vector, gradients.dgamma);
@@ -516,13 +529,13 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
 }  // namespace
 
 void bind_normalization(py::module_& module) {
-  module.def("batch_norm", &batch_norm);
-  module.def("batch_norm_backward", &batch_norm_backward);
-  module.def("batch_norm_stats", &batch_norm_stats);
-  module.def("batch_norm_parameter_gradients", &batch_norm_parameter_gradients);
-  module.def("batch_norm_input_gradient", &batch_norm_input_gradient);
-  module.def("group_norm", &group_norm);
-  module.def("group_norm_backward", &group_norm_backward);
+  def<&batch_norm>(module, "batch_norm");
+  def<&batch_norm_backward>(module, "batch_norm_backward");
+  def<&batch_norm_stats>(module, "batch_norm_stats");
+  def<&batch_norm_parameter_gradients>(module, "batch_norm_parameter_gradients");
+  def<&batch_norm_input_gradient>(module, "batch_norm_input_gradient");
+  def<&group_norm>(module, "group_norm");
+  def<&group_norm_backward>(module, "group_norm_backward");
 }
 
 }  // namespace nnfast

@@ -6,6 +6,7 @@
 
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace {
@@ -278,11 +279,58 @@ int rule_named(const std::string& name) {
   throw py::value_error("rule must be the name of a rule of NNFAST_OPTIM_RULES, got " + name);
 }
 
+// Whether a dict has the very objects under the keys, or, without keys, a list has them in its order, as far as it
+// goes; False for other containers. objects, keys: lists or tuples.
+bool holds_same(py::handle container, py::handle objects, py::handle keys) {
+  PyObject* const* object = PySequence_Fast_ITEMS(objects.ptr());
+  const Py_ssize_t count = PySequence_Fast_GET_SIZE(objects.ptr());
+  if (!keys.is_none()) {
+    if (!PyDict_CheckExact(container.ptr()) || PySequence_Fast_GET_SIZE(keys.ptr()) != count) return false;
+    PyObject* const* key = PySequence_Fast_ITEMS(keys.ptr());
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      const PyObject* value = PyDict_GetItemWithError(container.ptr(), key[i]);
+      if (!value && PyErr_Occurred()) throw py::error_already_set();
+      if (value != object[i]) return false;
+    }
+    return true;
+  }
+  if (!PyList_CheckExact(container.ptr())) return false;
+  const Py_ssize_t there = std::min(count, PyList_GET_SIZE(container.ptr()));
+  return std::equal(object, object + there, PySequence_Fast_ITEMS(container.ptr()));
+}
+
+// A key that dicts find by its address.
+py::str interned(const char* name) {
+  PyObject* key = PyUnicode_InternFromString(name);
+  if (!key) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(key);
+}
+
+// Attributes of nnfast.optim.Optimizer that a plain step reads.
+struct Attributes {
+  py::str params = interned("params"), state = interned("state"), master = interned("_master"),
+          names = interned("_names"), given = interned("_given"), unbound = interned("_unbound"),
+          group_of = interned("_group_of"), ema = interned("ema"), skip_nonfinite = interned("skip_nonfinite"),
+          products = interned("_mu_product"), seen = interned("_seen"), checked = interned("_checked"),
+          lr = interned("lr"), step_count = interned("step_count"), clip_kind = interned("_clip_kind"),
+          clip_limit = interned("_clip_limit");
+};
+
+bool are_arrays(PyObject* list) {
+  PyObject* const* items = PySequence_Fast_ITEMS(list);
+  return std::all_of(items, items + PyList_GET_SIZE(list), [](PyObject* item) { return PyArray_CheckExact(item); });
+}
+
 // An optimizer's arrays and its rule.
 class Optimizer {
  public:
-  Optimizer(const std::string& rule, std::vector<std::string> state_names, const std::vector<std::string>& given)
-      : rule_(rule_named(rule)), state_names_(std::move(state_names)), hyperparameters_(hyperparameter_names(rule_)) {
+  Optimizer(const std::string& rule, std::vector<std::string> state_names, const std::vector<std::string>& given,
+            py::tuple setting_names)
+      : rule_(rule_named(rule)),
+        state_names_(std::move(state_names)),
+        hyperparameters_(hyperparameter_names(rule_)),
+        setting_names_(std::move(setting_names)) {
+    for (const std::string& name : state_names_) state_keys_.push_back(interned(name.c_str()));
     if (static_cast<int>(state_names_.size()) != kOptimRules[rule_].states)
       throw py::value_error("state_names must be " + std::to_string(kOptimRules[rule_].states) + " names for rule " +
                             rule + ", got " + std::to_string(state_names_.size()));
@@ -291,27 +339,57 @@ class Optimizer {
                             joined(given) + ")");
   }
 
-  // Checks params, states (a list of lists), ema and master before anything is changed. keys: what errors call the
-  // arrays by, a list of as many or None.
-  void check(const py::list& params, const py::list& states, py::handle ema, py::handle master, py::handle keys) {
+  // Checks params, state (lists by name), ema and master before anything is changed. keys: what errors call the arrays
+  // by, a list of as many or None.
+  void check(const py::list& params, py::handle state, py::handle ema, py::handle master, py::handle keys) {
+    const py::list states = states_of(state);
     take(lists(params, states, ema, master, keys));
   }
 
   // hyperparameters: a row for each group; groups: the row of each parameter, or None for the only one. Returns whether
   // the step was made, and the sums of each parameter or None.
-  py::tuple step(const py::list& params, const py::list& grads, const py::list& states, py::handle ema,
-                 py::handle master, py::handle hyperparameters, py::handle groups, int clip_norm, double max_norm,
-                 bool skip_nonfinite, bool want_sums, py::handle keys) {
-    const Lists given = lists(params, states, ema, master, keys);
-    if (!arrays_->holds(given)) take(given);
-    // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
-    const std::shared_ptr<const OptimArrays> arrays = arrays_;
+  py::tuple step(const py::list& params, const py::list& grads, py::handle state, py::handle ema, py::handle master,
+                 py::handle hyperparameters, py::handle groups, int clip_norm, double max_norm, bool skip_nonfinite,
+                 bool want_sums, py::handle keys) {
     const OptimOptions options{static_cast<ClipNorm>(clip_norm), max_norm, skip_nonfinite, want_sums, !ema.is_none()};
-    Step step(*arrays, given, grads, rows_of(hyperparameters), groups, hyperparameters_.size());
-    const py::object results = want_sums ? new_sums(arrays->size()) : py::none();
-    const bool done = step.run(rule_, options);
-    if (want_sums) store(step.sums, results);
+    const py::object results = want_sums ? new_sums(params.size()) : py::none();
+    const bool done = run(params, grads, state, ema, master, hyperparameters, groups, keys, options, results);
     return py::make_tuple(done, results);
+  }
+
+  // The step that nearly all are, of whose own cost Python would be the most: of an nnfast.optim.Optimizer, whose
+  // attributes are given, with one group and without an average, by a list of arrays and by settings that are the very
+  // objects that were checked. False, with nothing done, for all others. row_of: its method _row.
+  bool plain_step(const py::dict& self, py::handle grads, py::handle row_of) {
+    const auto get = [&](const py::str& name) {
+      PyObject* value = PyDict_GetItemWithError(self.ptr(), name.ptr());
+      if (!value && PyErr_Occurred()) throw py::error_already_set();
+      return py::reinterpret_borrow<py::object>(value ? value : Py_None);
+    };
+    const py::object params = get(of_.params), names = get(of_.names), given = get(of_.given), seen = get(of_.seen),
+                     checked = get(of_.checked), lr = get(of_.lr), steps = get(of_.step_count);
+    if (!PyList_CheckExact(grads.ptr()) || !names.is_none() || !PyList_CheckExact(params.ptr())) return false;
+    if (!are_arrays(grads.ptr()) || get(of_.unbound).ptr() == Py_True) return false;
+    for (const py::str* name : {&of_.group_of, &of_.ema, &of_.products})
+      if (!get(*name).is_none()) return false;
+    if (get(of_.skip_nonfinite).ptr() != Py_False) return false;
+    if (PyTuple_CheckExact(given.ptr()) &&
+        !holds_same(PyTuple_GET_ITEM(given.ptr(), 0), PyTuple_GET_ITEM(given.ptr(), 1), names))
+      return false;
+    if (!holds_same(self, PyList_GET_ITEM(seen.ptr(), 0), setting_names_)) return false;
+    if (!PyFloat_CheckExact(lr.ptr()) || !(PyFloat_AS_DOUBLE(lr.ptr()) >= 0)) return false;
+
+    const py::int_ t(Argument<std::ptrdiff_t>::of(steps) + 1);
+    const py::float_ product(1.0);
+    PyObject* const arguments[] = {t.ptr(), lr.ptr(), PyList_GET_ITEM(checked.ptr(), 0), product.ptr()};
+    const auto row = py::reinterpret_steal<py::object>(PyObject_Vectorcall(row_of.ptr(), arguments, 4, nullptr));
+    if (!row) throw py::error_already_set();
+    const OptimOptions options{static_cast<ClipNorm>(Argument<int>::of(get(of_.clip_kind))),
+                               Argument<double>::of(get(of_.clip_limit)), false, false, false};
+    run(py::reinterpret_borrow<py::list>(params), py::reinterpret_borrow<py::list>(grads), get(of_.state), py::none(),
+        get(of_.master), py::make_tuple(row), py::none(), names, options, py::none());
+    if (PyDict_SetItem(self.ptr(), of_.step_count.ptr(), t.ptr()) != 0) throw py::error_already_set();
+    return true;
   }
 
   // A step of arrays that are not held, as a function takes them. labels: what the arrays of each state are called in
@@ -319,7 +397,7 @@ class Optimizer {
   // a key.
   void update(const py::list& params, const py::list& grads, const py::dict& state, const py::tuple& labels,
               py::handle master, py::handle hyperparameters, int clip_norm, double max_norm, py::handle sources,
-              py::handle keys, bool alone) const {
+              py::handle keys, bool alone) {
     const py::list states = labelled(state, labels);
     Lists given = lists(params, states, py::none(), master, keys);
     for (ListName& name : given.names) name.alone = alone;
@@ -338,6 +416,9 @@ class Optimizer {
  private:
   int rule_;
   std::vector<std::string> state_names_, hyperparameters_;
+  std::vector<py::str> state_keys_;
+  py::tuple setting_names_;
+  Attributes of_;
   std::shared_ptr<const OptimArrays> arrays_ = std::make_shared<OptimArrays>();
 
   // What one step works on, all of it checked before anything is written.
@@ -353,7 +434,7 @@ class Optimizer {
       }
     }
     bool run(int rule, const OptimOptions& options) {
-      py::gil_scoped_release release;
+      const ReleasedGil released(parameters.empty() ? 0 : parameters.back().begin + parameters.back().n);
       return optim_step(static_cast<OptimRule>(rule), parameters, options, sums);
     }
 
@@ -364,6 +445,37 @@ class Optimizer {
     OptimSumsList sums;
   };
 
+  // Whether the step was made; `sums` takes those of each parameter, unless it is None.
+  bool run(const py::list& params, const py::list& grads, py::handle state, py::handle ema, py::handle master,
+           py::handle hyperparameters, py::handle groups, py::handle keys, const OptimOptions& options,
+           const py::object& sums) {
+    const py::list states = states_of(state);
+    const Lists given = lists(params, states, ema, master, keys);
+    if (!arrays_->holds(given)) take(given);
+    // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
+    const std::shared_ptr<const OptimArrays> arrays = arrays_;
+    Step step(*arrays, given, grads, rows_of(hyperparameters), groups, hyperparameters_.size());
+    const bool done = step.run(rule_, options);
+    if (!sums.is_none()) store(step.sums, sums);
+    return done;
+  }
+
+  // The value of a key of the caller's dict.
+  static PyObject* value_of(py::handle state, PyObject* key) {
+    PyObject* value = PyObject_GetItem(state.ptr(), key);
+    if (value) return value;
+    if (!PyErr_ExceptionMatches(PyExc_KeyError)) throw py::error_already_set();
+    PyErr_Clear();
+    throw py::value_error("state must have " + std::string(py::repr(key)));
+  }
+
+  py::list states_of(py::handle state) const {
+    py::list states(state_keys_.size());
+    for (std::size_t k = 0; k < state_keys_.size(); ++k)
+      PyList_SET_ITEM(states.ptr(), k, value_of(state, state_keys_[k].ptr()));
+    return states;
+  }
+
   // The values of a dict by their labels, a list for each tuple of them.
   static py::list labelled(const py::dict& state, const py::tuple& labels) {
     py::list lists(labels.size());
@@ -371,12 +483,8 @@ class Optimizer {
       PyObject* names = PyTuple_GET_ITEM(labels.ptr(), k);
       const Py_ssize_t count = PyTuple_GET_SIZE(names);
       py::list values(static_cast<std::size_t>(count));
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        PyObject* value = PyDict_GetItemWithError(state.ptr(), PyTuple_GET_ITEM(names, i));
-        if (!value && PyErr_Occurred()) throw py::error_already_set();
-        if (!value) throw py::value_error("state must have " + std::string(py::repr(PyTuple_GET_ITEM(names, i))));
-        PyList_SET_ITEM(values.ptr(), i, Py_NewRef(value));
-      }
+      for (Py_ssize_t i = 0; i < count; ++i)
+        PyList_SET_ITEM(values.ptr(), i, value_of(state, PyTuple_GET_ITEM(names, i)));
       lists[k] = values;
     }
     return lists;
@@ -430,11 +538,13 @@ class Optimizer {
 }  // namespace
 
 void bind_optim(py::module_& module) {
-  py::class_<Optimizer>(module, "Optimizer")
-      .def(py::init<const std::string&, std::vector<std::string>, const std::vector<std::string>&>())
-      .def("check", &Optimizer::check)
-      .def("step", &Optimizer::step)
-      .def("update", &Optimizer::update);
+  py::class_<Optimizer> optimizer(module, "Optimizer");
+  optimizer.def(py::init<const std::string&, std::vector<std::string>, const std::vector<std::string>&, py::tuple>());
+  def<&Optimizer::check>(optimizer, "check");
+  def<&Optimizer::step>(optimizer, "step");
+  def<&Optimizer::plain_step>(optimizer, "plain_step");
+  def<&Optimizer::update>(optimizer, "update");
+  def<&holds_same>(module, "holds_same");
 }
 
 }  // namespace nnfast

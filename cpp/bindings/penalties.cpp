@@ -1,10 +1,9 @@
 #include "ops/penalties.hpp"
 
-#include <pybind11/stl.h>
-
 #include "bindings/array_lists.hpp"
 #include "bindings/axes.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "ops/normalization.hpp"
 
 namespace nnfast {
@@ -70,8 +69,8 @@ void max_norm(const py::object& weight_in, const std::vector<int>& which, double
 }  // namespace
 
 void bind_penalties(py::module_& module) {
-  module.def("elastic_net", &penalty_of);
-  module.def("max_norm", &max_norm);
+  def<&penalty_of>(module, "elastic_net");
+  def<&max_norm>(module, "max_norm");
 }
 
 }  // namespace nnfast

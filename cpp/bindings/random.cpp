@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "runtime/kernel_table.hpp"
 
 namespace nnfast {
@@ -25,8 +26,8 @@ py::object philox4x32(std::uint64_t key, std::uint64_t first, std::uint32_t stre
 }  // namespace
 
 void bind_random(py::module_& module) {
-  module.def("fill_random", &fill);
-  module.def("_philox4x32", &philox4x32, py::arg("key"), py::arg("first"), py::arg("stream"), py::arg("blocks"));
+  def<&fill>(module, "fill_random");
+  def<&philox4x32>(module, "_philox4x32");
 }
 
 }  // namespace nnfast

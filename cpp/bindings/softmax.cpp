@@ -5,6 +5,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -173,10 +174,9 @@ void bind_softmax(pybind11::module_& module) {
   py::tuple names(std::size(kSignatures));
   for (std::size_t index = 0; index < std::size(kSignatures); ++index) names[index] = kSignatures[index].name;
   module.attr("softmax_names") = names;
-  module.def("softmax_along", &along_axis, py::arg("index"), py::arg("arrays"), py::arg("axis"), py::arg("keepdims"),
-             py::arg("out"));
-  module.def("masked_softmax", &masked_forward);
-  module.def("masked_softmax_backward", &masked_backward);
+  def<&along_axis>(module, "softmax_along");
+  def<&masked_forward>(module, "masked_softmax");
+  def<&masked_backward>(module, "masked_softmax_backward");
 }
 
 }  // namespace nnfast

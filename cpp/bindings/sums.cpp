@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace {
@@ -15,7 +16,7 @@ py::object sums_of_columns(py::handle x_in, py::handle out) {
   const auto rows = row_arrays({x}, n);
   std::vector<double> sums(static_cast<std::size_t>(n));
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     column_sums(x.floating(), rows, sums.data());
   }
   store_doubles(result, sums);
@@ -24,6 +25,6 @@ py::object sums_of_columns(py::handle x_in, py::handle out) {
 
 }  // namespace
 
-void bind_sums(py::module_& module) { module.def("column_sums", &sums_of_columns, py::arg("x"), py::arg("out")); }
+void bind_sums(py::module_& module) { def<&sums_of_columns>(module, "column_sums"); }
 
 }  // namespace nnfast

@@ -19,6 +19,18 @@ struct Axes {
   int count = 0;
   std::ptrdiff_t shape[kMaxAxes];
   std::ptrdiff_t strides[kNormalizedArrays][kMaxAxes];
+
+  // To clear and copy the room for all of NumPy's axes would take a tenth of a call on a small array.
+  Axes() {}
+  Axes(const Axes& other) { *this = other; }
+  Axes& operator=(const Axes& other) {
+    count = other.count;
+    for (int d = 0; d < count; ++d) {
+      shape[d] = other.shape[d];
+      for (int a = 0; a < kNormalizedArrays; ++a) strides[a][d] = other.strides[a][d];
+    }
+    return *this;
+  }
 };
 
 // Arrays of one value a set or a parameter are doubles for all dtypes of x, so that a mean keeps its digits.

@@ -199,6 +199,8 @@ def axes_of(axis: int | tuple[int, ...], array: Any, name: str) -> tuple[int, ..
     ValueError
         If the array has no such axis, or one is named twice.
     """
+    if type(axis) is int and -array.ndim <= axis < 0:  # as most are
+        return (axis + array.ndim,)
     if not isinstance(axis, tuple):
         return (axis_of(axis, array, name),)
     axes = sorted(axis_of(each, array, name) for each in axis)

@@ -1,10 +1,12 @@
 """The compiled module."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_Saved = TypeVar("_Saved", bound=tuple[Any, ...])
 
 log_softmax: np.ufunc
 log_softmax_backward: np.ufunc
@@ -23,6 +25,12 @@ def softmax_along(
     out: NDArray[Any] | None,
 ) -> Any: ...
 def make_activations(docs: dict[str, str]) -> dict[str, np.ufunc]: ...
+def call_with_parameters(
+    ufunc: np.ufunc,
+    arrays: tuple[Any, ...],
+    parameters: tuple[float, ...],
+    keywords: dict[str, Any],
+) -> NDArray[Any] | None: ...
 def prelu_by_channel(
     backward: bool, inputs: list[Any], weight: Any, out: Any
 ) -> NDArray[Any] | None: ...
@@ -169,7 +177,8 @@ def batch_norm(
     reuse_mean: NDArray[Any] | None,
     reuse_inv_std: NDArray[Any] | None,
     reuse_mask: NDArray[Any] | None,
-) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8] | None]: ...
+    saved_type: type[_Saved],
+) -> tuple[NDArray[Any], _Saved]: ...
 def batch_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,
@@ -225,18 +234,19 @@ def layer_norm(
     x: ArrayLike,
     gamma: ArrayLike | None,
     beta: ArrayLike | None,
-    axes: list[int],
+    axes: tuple[int, ...],
     eps: float,
     centred: bool,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64]]: ...
+    saved_type: type[_Saved],
+) -> tuple[NDArray[Any], _Saved]: ...
 def layer_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,
     gamma: ArrayLike | None,
     mean: ArrayLike | None,
     inv_std: ArrayLike,
-    axes: list[int],
+    axes: tuple[int, ...],
     centred: bool,
     dx: NDArray[Any] | None,
     dgamma: NDArray[Any] | None,
@@ -363,11 +373,20 @@ def elastic_net(
 def max_norm(weight: NDArray[Any], which: tuple[int, ...], limit: float) -> None: ...
 
 class Optimizer:
-    def __init__(self, rule: str, state_names: list[str], hyperparameters: list[str]) -> None: ...
+    def __init__(
+        self,
+        rule: str,
+        state_names: list[str],
+        hyperparameters: list[str],
+        setting_names: tuple[str, ...],
+    ) -> None: ...
+    def plain_step(
+        self, attributes: dict[str, Any], grads: Any, row_of: Callable[..., tuple[float, ...]]
+    ) -> bool: ...
     def check(
         self,
         params: list[NDArray[Any]],
-        states: list[list[NDArray[Any]]],
+        state: dict[str, list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
         keys: list[Any] | None,
@@ -376,7 +395,7 @@ class Optimizer:
         self,
         params: list[NDArray[Any]],
         grads: list[Any],
-        states: list[list[NDArray[Any]]],
+        state: dict[str, list[NDArray[Any]]],
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
         hyperparameters: tuple[tuple[float, ...], ...],
@@ -402,6 +421,9 @@ class Optimizer:
         alone: bool,
     ) -> None: ...
 
+def holds_same(
+    container: Any, objects: list[Any] | tuple[Any, ...], keys: list[Any] | tuple[Any, ...] | None
+) -> bool: ...
 def cpu_info() -> dict[str, Any]: ...
 def blas_libraries() -> tuple[dict[str, Any], ...]: ...
 def share_blas() -> None: ...

@@ -57,8 +57,9 @@ def _draw_of(rng: Any) -> Callable[[], int] | None:
     """A function that draws a seed and advances rng by it; None if rng is not advanced."""
     if isinstance(rng, _INTEGERS):
         return None
-    bits = rng.bit_generator if isinstance(rng, np.random.Generator) else rng
-    if isinstance(bits, np.random.BitGenerator):
+    random = np.random
+    bits = rng.bit_generator if isinstance(rng, random.Generator) else rng
+    if isinstance(bits, random.BitGenerator):
         draw: Callable[[], int] = bits.random_raw
         return draw
     if rng is np.random or isinstance(rng, np.random.RandomState):
@@ -80,7 +81,7 @@ def seed_or_draw(rng: Rng) -> int | Callable[[], int | bytes]:
         return _fresh
     if type(rng) is int:
         return rng if 0 <= rng < 2**64 else seed_of(rng)
-    return _draw_of(rng) or (lambda: seed_of(rng))
+    return _draw_of(rng) or partial(seed_of, rng)
 
 
 def generator_of(rng: Rng) -> np.random.Generator:

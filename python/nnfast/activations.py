@@ -170,11 +170,15 @@ _documented = _docs.documented(_doc)
 
 def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keywords: Any) -> Any:
     """Call the ufunc with parameters that do not promote the dtype of the arrays."""
+    ufunc = _ufuncs[name]
+    result = _core.call_with_parameters(ufunc, arrays, params, keywords)
+    if result is not None:
+        return result
     for array in arrays:
         if type(array) is not np.ndarray and _arrays.is_foreign(array):  # the type is soon known
             params = tuple(_arrays.scalar_for(value, array) for value in params)
             break
-    return _ufuncs[name](*arrays, *params, **keywords)
+    return ufunc(*arrays, *params, **keywords)
 
 
 # ---- gradients from x or from y ----
@@ -469,10 +473,11 @@ def _form(approximate: str) -> str:
 
 
 def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
-    low, high = _checks.real(min_val, "min_val"), _checks.real(max_val, "max_val")
-    if not low < high:
-        raise ValueError(f"max_val must be above min_val, {low}, got {high}")
-    return low, high
+    if type(min_val) is not float or type(max_val) is not float:
+        min_val, max_val = _checks.real(min_val, "min_val"), _checks.real(max_val, "max_val")
+    if not min_val < max_val:
+        raise ValueError(f"max_val must be above min_val, {min_val}, got {max_val}")
+    return min_val, max_val
 
 
 def _rounded(bounds: tuple[float, float], dtype: Any) -> tuple[float, float]:

@@ -125,6 +125,9 @@ def dropout(
         scale = 1.0 if mode == "vanilla" else keep
     if offset != 0:
         offset = _offset(offset)
+    if mask is None and mask_as == "bits":
+        seed = _seeds.seed_or_draw(rng)
+        return _core.dropout(x, p, scale, -0.0, 0.0, inner, seed, offset, out)
     return _masked(x, p, scale, -0.0, 0.0, inner, rng, offset, mask, mask_as, out)
 
 
@@ -172,8 +175,9 @@ def dropout_backward(
     if mode != "inverted":
         _check_mode(mode)
     if type(p) is float or not _arrays.has_axes(p):
-        scale = scale_of(_checks.real_in(p, 0, 1, "p"), mode)
-        return _core.apply_mask(dy, mask, scale, out, "dy")
+        if type(p) is not float or not 0 <= p <= 1:
+            p = _checks.real_in(p, 0, 1, "p")
+        return _core.apply_mask(dy, mask, scale_of(p, mode), out, "dy")
     dy, _, keep, inner = _by_channel(dy, "dy", p, mode, axis)
     return _core.apply_mask(
         dy, mask, 1.0 if mode == "vanilla" else keep, out, "dy", -0.0, 0.0, inner

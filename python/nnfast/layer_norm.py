@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _arrays, _checks
 from nnfast._load import _core
 
+_FLOAT32_EPS, _FLOAT64_EPS = (float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64))
+
 
 class LayerNormSaved(NamedTuple):
     """What layer_norm_backward needs of the forward pass besides x and gamma."""
@@ -81,11 +83,9 @@ def layer_norm(
     """
     x = _arrays.plain(x, "x")
     axes = _arrays.axes_of(axis, x, "x")
-    y, mean, inv_std = _core.layer_norm(
-        x, gamma, beta, list(axes), _checks.real(eps, "eps"), True, out
-    )
-    assert mean is not None
-    return y, LayerNormSaved(mean, inv_std, axes)
+    if type(eps) is not float:
+        eps = _checks.real(eps, "eps")
+    return _core.layer_norm(x, gamma, beta, axes, eps, True, out, LayerNormSaved)
 
 
 def layer_norm_backward(
@@ -140,7 +140,7 @@ def layer_norm_backward(
         gamma,
         saved.mean,
         saved.inv_std,
-        list(saved.axes),
+        saved.axes,
         True,
         *_checks.outputs(out, ("dx", "dgamma", "dbeta")),
     )
@@ -198,12 +198,10 @@ def rms_norm(
     x = _arrays.floating(x, "x", float16=True)
     axes = _arrays.axes_of(axis, x, "x")
     if eps is None:
-        wide = x.dtype not in (np.float16, np.float32)
-        eps = float(np.finfo(np.float64 if wide else np.float32).eps)
-    y, _, inv_rms = _core.layer_norm(
-        x, gamma, None, list(axes), _checks.real(eps, "eps"), False, out
-    )
-    return y, RMSNormSaved(inv_rms, axes)
+        eps = _FLOAT64_EPS if x.dtype == np.float64 else _FLOAT32_EPS
+    if type(eps) is not float:
+        eps = _checks.real(eps, "eps")
+    return _core.layer_norm(x, gamma, None, axes, eps, False, out, RMSNormSaved)
 
 
 def rms_norm_backward(
@@ -254,6 +252,6 @@ def rms_norm_backward(
         raise TypeError(f"saved must be what rms_norm returned, got {type(saved).__name__}")
     dx_out, dgamma_out = _checks.outputs(out, ("dx", "dgamma"))
     dx, dgamma = _core.layer_norm_backward(
-        dy, x, gamma, None, saved.inv_rms, list(saved.axes), False, dx_out, dgamma_out, None
+        dy, x, gamma, None, saved.inv_rms, saved.axes, False, dx_out, dgamma_out, None
     )
     return dx, dgamma

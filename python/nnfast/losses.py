@@ -114,10 +114,20 @@ def softmax_cross_entropy(
     >>> dz[:, 0]
     array([-0.375,  0.125,  0.125,  0.125])
     """
-    eps = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    if type(label_smoothing) is not float or label_smoothing:
+        label_smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
     ignored = None if ignore_index is None else _ignored(ignore_index)
     return _core.cross_entropy(
-        True, logits, labels, eps, class_weights, ignored, sample_weight, reduction, axis, out
+        True,
+        logits,
+        labels,
+        label_smoothing,
+        class_weights,
+        ignored,
+        sample_weight,
+        reduction,
+        axis,
+        out,
     )
 
 
@@ -180,10 +190,20 @@ def cross_entropy(
     >>> nf.cross_entropy(np.array([[0.25, 0.75], [1.0, 0.0]]), [1, 1], reduction="none")[0].round(4)
     array([  0.2877, 100.    ])
     """
-    eps = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
+    if type(label_smoothing) is not float or label_smoothing:
+        label_smoothing = _checks.real_in(label_smoothing, 0, 1, "label_smoothing")
     ignored = None if ignore_index is None else _ignored(ignore_index)
     return _core.cross_entropy(
-        False, predictions, labels, eps, class_weights, ignored, sample_weight, reduction, axis, out
+        False,
+        predictions,
+        labels,
+        label_smoothing,
+        class_weights,
+        ignored,
+        sample_weight,
+        reduction,
+        axis,
+        out,
     )
 
 

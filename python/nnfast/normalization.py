@@ -219,22 +219,35 @@ def batch_norm(
     >>> mean, var
     (array([0.5 , 1.25]), array([0.25, 0.  ]))
     """
-    training = (
-        is_training(training, running_mean, running_var) if training is None else bool(training)
-    )
-    axis = _checks.integer(axis, "axis")
-    if activation not in (None, "relu"):
+    # Arguments are asked about only where they are not the default: the checks are most of a call on a small array.
+    if training is None:
+        training = is_training(training, running_mean, running_var)
+    if type(axis) is not int:
+        axis = _checks.integer(axis, "axis")
+    if activation is not None and activation != "relu":
         raise ValueError(f'activation must be None or "relu", got {activation!r}')
-    momentum, eps, correction = settings_of(convention, momentum, eps, running_var_correction)
-    rate = rate_of(momentum, convention)
+    rate: float | None
+    if (
+        momentum is ...
+        and eps is None
+        and running_var_correction is None
+        and type(convention) is str
+        and convention == "torch"
+    ):
+        rate, eps, correction = _CONVENTIONS["torch"]
+    else:
+        momentum, eps, correction = settings_of(convention, momentum, eps, running_var_correction)
+        rate = rate_of(momentum, convention)
+    reused: tuple[Any, Any, Any] = None, None, None
     if reuse is not None:
         _require_saved(reuse, "reuse")
+        reused = reuse.mean, reuse.inv_std, reuse.mask
     counter = _batch_counter(num_batches_tracked) if num_batches_tracked is not None else None
     if rate is None:
         if training and running_mean is not None and counter is None:
             raise ValueError("num_batches_tracked must be given when momentum is None")
         rate = 1.0 / (int(counter) + 1) if counter is not None else 0.0
-    y, mean, inv_std, mask = _core.batch_norm(
+    result = _core.batch_norm(
         x,
         gamma,
         beta,
@@ -248,11 +261,12 @@ def batch_norm(
         activation is not None,
         add,
         out,
-        *((None, None, None) if reuse is None else (reuse.mean, reuse.inv_std, reuse.mask)),
+        *reused,
+        BatchNormSaved,
     )
     if training and counter is not None:
         counter += 1
-    return y, BatchNormSaved(mean, inv_std, axis, training, mask, add is not None)
+    return result
 
 
 def _require_saved(value: object, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, sqrt
-from operator import is_, itemgetter
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, Self, TypedDict, cast
 
 import numpy as np
@@ -20,6 +20,8 @@ from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copie
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
 Values = tuple[float, ...]
+
+_holds_same = _core.holds_same
 
 # The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
 _SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
@@ -98,13 +100,19 @@ class Optimizer(Resumable):
     # The defaults of each convention that has the rule.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
 
+    _setting_names: ClassVar[tuple[str, ...]]  # without lr
+
     _unbound = False  # a clone that has no parameters yet
     _mu_product: Sequence[float] = ()  # NAdam's, one for each group
     # The caller's dict or list of parameters, and what was in it: that it was changed since is an error.
     _given: tuple[Any, list[NDArray[Any]]] | None = None
 
+    def __init_subclass__(cls) -> None:
+        cls._setting_names = tuple(name for name in cls.defaults["torch"] if name != "lr")
+
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
         # The arguments are a rule's locals(), in which settings are found by their names.
+        self._unbound = False  # found sooner than in the class
         self._take_options(options)
         self.convention = options.get("convention", "torch")
         decoupled = {"decoupled_weight_decay": options.get("decoupled_weight_decay")}
@@ -120,7 +128,7 @@ class Optimizer(Resumable):
         self._make_state()
 
     def _check_settings(self) -> None:
-        self._values_of = itemgetter(*(name for name in self.defaults["torch"] if name != "lr"))
+        self._values_of = itemgetter(*self._setting_names)
         self._checked = [self._settings(group) for group in self.groups or ({},)]
         self._seen = [self._values_of(settings) for settings in self._checked]
 
@@ -143,11 +151,13 @@ class Optimizer(Resumable):
         self._ema_weight = 1.0  # of what the average began with
         if self.ema_decay is not None:
             self.ema = [self._ema_start(p) for p in self.params]
-        self._core.check(self.params, self._states(), self.ema, self._master, self._names)
+        self._core.check(self.params, self.state, self.ema, self._master, self._names)
 
     def _new_core(self) -> _core.Optimizer:
         hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
-        return _core.Optimizer(self._rule_name, list(self._state_names), hyperparameters)
+        return _core.Optimizer(
+            self._rule_name, list(self._state_names), hyperparameters, self._setting_names
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # For copies and pickles; the core is made again by __setstate__, and the caller's container is the caller's.
@@ -239,11 +249,14 @@ class Optimizer(Resumable):
             If shapes, counts or names differ, a parameter has become read-only, arrays share memory, or a clone without
             parameters is not given any. Nothing is changed then.
         """
+        plain = params is None and not stats
+        if plain and self._core.plain_step(self.__dict__, grads, self._row):
+            return None
         if params is not None or self._unbound:
             return self._step_of(params, grads, stats)
         if self._given is not None:
             there, held = self._given
-            if not all(map(is_, there if self._names is None else there.values(), held)):
+            if not _holds_same(there, held, self._names):
                 self._check_given(there, held)
         arrays = _array_lists.values_like(grads, self._names, "grads")
         t = self.step_count + 1
@@ -318,21 +331,25 @@ class Optimizer(Resumable):
         self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
     ) -> tuple[bool, NDArray[np.float64] | None]:
         """A step of all parameters, or of the chosen ones alone."""
-        params, states, keys = self.params, self._states(), self._names
+        params, state, keys = self.params, self.state, self._names
         ema, master, group_of = self.ema, self._master, self._group_of
+        if group_of is None:
+            rows: tuple[Values, ...] = (self._group_hyperparameters(t, 0, self.__dict__),)
+        else:
+            rows = self._rows_of_groups(t)
         if chosen is not None:
             keys = _some(keys or range(len(params)), chosen)
             params, ema, master, group_of = (
                 _some(values, chosen) for values in (params, ema, master, group_of)
             )
-            states = [_some(state, chosen) for state in states]
+            state = {name: _some(arrays, chosen) for name, arrays in state.items()}
         return self._core.step(
             params,
             grads,
-            states,
+            state,
             ema,
             master,
-            self._all_hyperparameters(t),
+            rows,
             group_of,
             self._clip_kind,
             self._clip_limit,
@@ -491,14 +508,14 @@ class Optimizer(Resumable):
                 raise ValueError(f"{name} must not set {key!r}")
             _check_setting(key, value, name)
 
-    def _all_hyperparameters(self, t: int) -> tuple[Values, ...]:
+    def _rows_of_groups(self, t: int) -> tuple[Values, ...]:
         """The hyperparameters of each group."""
-        if self._group_of is None:
-            return (self._group_hyperparameters(t, 0, {}),)
-        if (len(self.params), len(self.groups)) != (len(self._group_of), len(self._checked)):
+        counts = len(self.params), len(self.groups)
+        if counts != (len(self._group_of or ()), len(self._checked)):
             raise ValueError("params and groups must be as many as when the optimizer was made")
         return tuple(
-            self._group_hyperparameters(t, i, group) for i, group in enumerate(self.groups)
+            self._group_hyperparameters(t, i, {**vars(self), **group} if group else vars(self))
+            for i, group in enumerate(self.groups)
         )
 
     def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -519,15 +536,18 @@ class Optimizer(Resumable):
         self._seen[index] = self._values_of(settings)
         return settings
 
-    def _group_hyperparameters(self, t: int, index: int, group: Mapping[str, Any]) -> Values:
-        given = {**self.__dict__, **group} if group else self.__dict__
+    def _group_hyperparameters(self, t: int, index: int, given: Mapping[str, Any]) -> Values:
+        """The hyperparameters of a group, of whose settings as they are given only lr is checked at every step."""
         settings = self._checked[index]
-        if self._values_of(given) != self._seen[index]:
+        seen = self._seen[index]
+        # The same objects as a rule, which is soon seen; equal ones in a copy.
+        if not _holds_same(given, seen, self._setting_names) and self._values_of(given) != seen:
             settings = self._checked_again(given, index)
         lr = given["lr"]
         if type(lr) is not float or not lr >= 0:
             lr = _checks.not_negative(lr, "lr")
-        return self._row(t, lr, settings, self._mu_product[index] if self._mu_product else 1.0)
+        products = given.get("_mu_product")  # in vars: to look for it in the class takes longer
+        return self._row(t, lr, settings, products[index] if products else 1.0)
 
     def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         """The hyperparameters at step t of checked settings, as cpp/kernels/optim.hpp has them."""
@@ -535,14 +555,9 @@ class Optimizer(Resumable):
         shrink = 1.0
         if settings["decoupled_weight_decay"]:
             shrink, decay = 1 - lr * decay, 0.0
-        return (
-            -1.0 if self.maximize else 1.0,
-            self._clip_value,
-            decay,
-            shrink,
-            self.ema_decay or 0.0,
-            *self._values(t, lr, settings, product),
-        )
+        sign = -1.0 if self.maximize else 1.0
+        shared = sign, self._clip_value, decay, shrink, self.ema_decay or 0.0
+        return shared + self._values(t, lr, settings, product)
 
     # ---- arrays ----
 
@@ -807,9 +822,11 @@ def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
     """Two floats in [0, 1)."""
     if not isinstance(betas, Sequence) or len(betas) != 2:
         raise TypeError(f"{name} must be two numbers, got {betas!r}")
-    return _checks.unit_interval(betas[0], f"{name}[0]"), _checks.unit_interval(
-        betas[1], f"{name}[1]"
-    )
+    first, second = (_checks.unit_interval(beta, f"{name}[{i}]") for i, beta in enumerate(betas))
+    if type(betas) is tuple and betas[0] is first and betas[1] is second:
+        same: tuple[float, float] = betas
+        return same
+    return first, second
 
 
 _SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay", "bias_correction")

@@ -493,13 +493,13 @@ class Adam(Optimizer):
         if settings["bias_correction"]:
             left1, left2 = 1 - beta1**t, 1 - beta2**t
         correction, max_correction = left2**-0.5, 1.0
-        if self.convention == "keras":
-            lr, correction = lr * sqrt(left2), 1.0
-        elif self.convention == "optax" and self.amsgrad:
-            correction, max_correction = 1.0, 1 / left2
-        decays = beta1, 1 - beta1, beta2, 1 - beta2
-        own = (max_correction,) if self._rule_name == "amsgrad" else ()
-        return lr / left1, settings["eps"], correction, *decays, *own
+        if self.convention != "torch":
+            if self.convention == "keras":
+                lr, correction = lr * sqrt(left2), 1.0
+            elif self.convention == "optax" and self.amsgrad:
+                correction, max_correction = 1.0, 1 / left2
+        values = lr / left1, settings["eps"], correction, beta1, 1 - beta1, beta2, 1 - beta2
+        return (*values, max_correction) if self._rule_name == "amsgrad" else values
 
 
 class AdamW(Adam):

@@ -1,0 +1,54 @@
+"""Why nnfast is behind at a point: the one table of reasons, which the report puts beside every point below 1.0."""
+
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+
+UNKNOWN = "no reason known"
+# From this share of the machine's limit on, a peer that is ahead differs by noise.
+AT_THE_LIMIT = 0.9
+
+
+class Reason(NamedTuple):
+    """For the points of some kernels, or families, from one size to another."""
+
+    names: frozenset[str]
+    least: int
+    most: int
+    text: str
+
+    def explains(self, row: Row) -> bool:
+        """Whether it is the reason at a point."""
+        names = {row["kernel"], row["kernel"].split()[0], row["family"]}
+        return self.least <= row["n"] <= self.most and bool(names & self.names)
+
+
+def reason(*names: str, least: int = 0, most: int = 10**18, text: str) -> Reason:
+    """A row of the table."""
+    return Reason(frozenset(names), least, most, text)
+
+
+REASONS = [
+    reason(
+        "optim",
+        most=10**4,
+        text="A step looks at the settings, the state and every array again, 1 to 2 µs; Numba's function does not.",
+    ),
+    reason(
+        "hardtanh",
+        "leaky_relu",
+        most=10**4,
+        text="NumPy's call of a ufunc and the parameters take as long as Numba's whole loop.",
+    ),
+    reason(
+        "hardswish",
+        text="It takes x + 3 in two parts, of which none is lost, and is finite for all x: 14 operations beside 5.",
+    ),
+]
+
+
+def of(row: Row) -> str:
+    """The reason at a point; whether it is at the machine's limit is said by itself."""
+    if row.get("share", 0) >= AT_THE_LIMIT:
+        return f"At {row['share']:.0%} of the machine's limit."
+    return next((each.text for each in REASONS if each.explains(row)), UNKNOWN)

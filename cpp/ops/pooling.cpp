@@ -119,14 +119,16 @@ void add_to(char* sums, Index at, T term) {
 
 template <class S>
 unsigned max_backward_rows(const Pooling& pooling, Index first, Index last) {
+  // Copies: for all that the compiler knows, a sum may lie in `pooling`.
+  const Index windows = pooling.columns.count, dy_step = pooling.y.column, which_step = pooling.which.column;
   return scatter_rows<S>(pooling, first, last, [&](char* sums, Index begin, Index count) {
     for (Index oy = 0; oy < pooling.rows.count; ++oy) {
       const char *dy = pooling.y.at(oy, 0), *which = pooling.which.at(oy, 0);
-      for (Index ox = 0; ox < pooling.columns.count; ++ox) {
+      for (Index left = windows; left > 0; --left) {
         const Index at = load_bytes<std::int32_t>(which) - begin;
         if (static_cast<std::size_t>(at) < static_cast<std::size_t>(count)) add_to(sums, at, Scalar<S>::load(dy));
-        dy += pooling.y.column;
-        which += pooling.which.column;
+        dy += dy_step;
+        which += which_step;
       }
     }
   });
@@ -232,7 +234,7 @@ unsigned avg_pool_backward(const PooledBatch& batch) {
 
 namespace {
 
-constexpr Index kPartialSums = 16, kChannelsTogether = 32;
+constexpr Index kPartialSums = 64, kChannelsTogether = 32;
 
 // Calls body(run, position, n) for the runs of a plane of x that lie at one stride.
 template <class Body>
@@ -242,16 +244,16 @@ void for_runs(const Pooling& plane, Body body) {
   for (Index r = 0; r < plane.rows.n; ++r) body(plane.x.at(r, 0), r * columns, columns);
 }
 
-// Adds element i of a plane to sums[i mod 16]: lanes are its neighbours.
+// Adds element i of a plane to sums[i mod 64]: lanes are its neighbours.
 void add_plane(AddRowsFn add, const Pooling& plane, double* sums) {
   const Index stride = plane.x.column;
   for_runs(plane, [&](const char* run, Index position, Index n) {
     const Index begin = position % kPartialSums, head = std::min(n, (kPartialSums - begin) % kPartialSums);
     const Index whole = (n - head) / kPartialSums, tail = (n - head) % kPartialSums;
-    add(run, 0, stride, 1, head, sums + begin);
+    if (head > 0) add(run, 0, stride, 1, head, sums + begin);
     run += head * stride;
     add(run, kPartialSums * stride, stride, whole, kPartialSums, sums);
-    add(run + whole * kPartialSums * stride, 0, stride, 1, tail, sums);
+    if (tail > 0) add(run + whole * kPartialSums * stride, 0, stride, 1, tail, sums);
   });
 }
 
@@ -291,7 +293,8 @@ void global_avg_pool(const PooledBatch& batch) {
     for (Index item = begin; item < end; ++item) {
       const Index channel = item % groups * together, count = std::min(together, channels - channel);
       const Pooling plane = plane_at(batch, item / groups, channel);
-      double sums[kPartialSums * kChannelsTogether] = {};
+      double sums[kPartialSums * kChannelsTogether];
+      std::fill_n(sums, kPartialSums * together, 0.0);
       across ? add_planes(add, plane, count, sums) : add_plane(add, plane, sums);
       for (Index c = 0; c < count; ++c)
         store(plane.y.data + c * plane.y.channel, total(sums + c, together) / static_cast<double>(elements));

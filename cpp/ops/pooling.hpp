@@ -22,7 +22,7 @@ unsigned avg_pool(const PooledBatch& batch);
 unsigned avg_pool_backward(const PooledBatch& batch);
 
 // The means of whole planes, one for each image and channel of y, summed in double: element i is added to partial sum
-// i mod 16, and these two and two, whatever the strides.
+// i mod 64, and these two and two, whatever the strides.
 void global_avg_pool(const PooledBatch& batch);
 
 }  // namespace nnfast

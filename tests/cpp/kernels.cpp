@@ -358,7 +358,8 @@ void losses() {
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
     const bool of_logits = which != ElementwiseLoss::BinaryCrossEntropy && which != ElementwiseLoss::PoissonOfRate;
     const auto& predictions = of_logits ? z : probabilities;
-    LossRun run{predictions.data(), targets.data(), dz.data(), kLossBlock, 0.125, 1.5, nullptr, nullptr, nullptr, false};
+    LossRun run{
+        predictions.data(), targets.data(), dz.data(), kLossBlock, 0.125, 1.5, nullptr, nullptr, nullptr, false};
     const LossRunFn fn = kernel.elementwise[static_cast<int>(which)][dtype_of<T>];
     const double sum = fn(run);
     Hash()(dz).add(sum).print(name, kName<T>);

@@ -60,6 +60,7 @@ class Dropout2d(nf.nn.Layer):
 
     def __init__(self, p: float, rng: np.random.Generator) -> None:
         self.p, self.rng = p, rng
+        self._mask: Any = None
 
     def forward(self, x: ArrayLike, training: bool = False) -> F32:
         """The maps that are kept, scaled."""
@@ -190,7 +191,8 @@ def save_picture(path: str, runs: dict[str, Training]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
-    curves, filters, wrong = figure.subfigures(1, 3, width_ratios=[2, 1, 1.4])
+    parts: Any = figure.subfigures(1, 3, width_ratios=[2, 1, 1.4])
+    curves, filters, wrong = parts
     left, right = curves.subplots(1, 2)
     for name, style in zip(runs, ("-", "--"), strict=False):
         epochs = range(1, len(runs[name].losses) + 1)

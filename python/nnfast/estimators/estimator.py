@@ -541,6 +541,6 @@ def _of_rows(shape: tuple[int, ...]) -> str:
 
 def outputs(net: nn.Sequential, x: Array) -> Array:
     """The output of the network, computed in batches."""
-    rows = ROWS if x.ndim == 2 else IMAGES
+    rows = ROWS if len(x.shape) == 2 else IMAGES  # x may lie on a cluster
     parts = [net.forward(x[first : first + rows]) for first in range(0, len(x), rows)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -11,7 +11,8 @@ import nnfast as nf
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(nf.__path__, "nnfast.")
-    if module.name != "nnfast._core"
+    # The second needs PyTorch.
+    if module.name not in ("nnfast._core", "nnfast.demo.torch_images")
 ]
 
 

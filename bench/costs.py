@@ -239,7 +239,7 @@ def of_convolution() -> dict[str, Case]:
     def convolution(n: int) -> Call:
         length = max(1, n // (16 * 16 * 3))
         x, w, y = (np.ones(shape, "f") for shape in ((1, 16, length), (16, 16, 3), (1, 16, length)))
-        return lambda: _core.convolution(x, w, None, [1], None, [1], 1, False, y)
+        return lambda: _core.convolution(x, w, None, [1], [], [1], 1, False, y)
 
     return {"convolution": convolution}
 

@@ -1,13 +1,11 @@
 #include "ops/convolution.hpp"
 
-#include <pybind11/stl.h>
-
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace {
@@ -15,11 +13,9 @@ namespace {
 using Sizes = std::vector<std::ptrdiff_t>;
 
 // As nnfast.convolution has checked them: numbers from 0 or 1 on, below 2^31, one for each axis that the kernel slides
-// along, which are one or two. No padding is "same".
+// along, which are one or two. An empty padding is "same".
 struct Options {
-  Sizes stride;
-  std::optional<Sizes> padding;
-  Sizes dilation;
+  Sizes stride, padding, dilation;
   std::ptrdiff_t groups;
   bool channels_last;
 
@@ -57,12 +53,12 @@ ConvolutionAxis axis_of(const Array& x, const Array& w, const Options& options, 
   constexpr std::ptrdiff_t kMost = std::ptrdiff_t{1} << 31;
   if (axis.kernel > kMost) throw too_large("2**31");
   const std::ptrdiff_t reach = axis.dilation * (axis.kernel - 1);
-  if (!options.padding) {
+  if (options.padding.empty()) {
     axis.padding = reach / 2;
     axis.output = axis.input;
     return axis;
   }
-  axis.padding = (*options.padding)[at];
+  axis.padding = options.padding[at];
   const std::ptrdiff_t padded = axis.input + 2 * axis.padding;
   if (reach >= padded) throw too_large(std::to_string(padded > 0 ? (padded - 1) / axis.dilation + 1 : 0));
   axis.output = (padded - reach - 1) / axis.stride + 1;
@@ -112,9 +108,8 @@ ConvolutionWeights weights_of(const Array& w, const Options& options) {
   return {w.data(), {w.stride(0), w.stride(1), spatial == 2 ? w.stride(2) : 0, w.stride(spatial + 1)}, w.floating()};
 }
 
-py::object forward(py::handle x_in, py::handle w_in, py::handle b_in, const Sizes& stride,
-                   const std::optional<Sizes>& padding, const Sizes& dilation, std::ptrdiff_t groups,
-                   bool channels_last, py::handle out) {
+py::object forward(py::handle x_in, py::handle w_in, py::handle b_in, const Sizes& stride, const Sizes& padding,
+                   const Sizes& dilation, std::ptrdiff_t groups, bool channels_last, py::handle out) {
   const Options options{stride, padding, dilation, groups, channels_last};
   const Array x = read_floats_or_float16(x_in, "x"), w = read_weights(w_in, x);
   const ConvolutionShape shape = shape_of(x, w, options);
@@ -136,10 +131,9 @@ py::object forward(py::handle x_in, py::handle w_in, py::handle b_in, const Size
   return y.object();
 }
 
-py::tuple backward(py::handle dy_in, py::handle x_in, py::handle w_in, const Sizes& stride,
-                   const std::optional<Sizes>& padding, const Sizes& dilation, std::ptrdiff_t groups,
-                   bool channels_last, bool need_dx, bool need_dw, bool need_db, py::handle dx_out, py::handle dw_out,
-                   py::handle db_out) {
+py::tuple backward(py::handle dy_in, py::handle x_in, py::handle w_in, const Sizes& stride, const Sizes& padding,
+                   const Sizes& dilation, std::ptrdiff_t groups, bool channels_last, bool need_dx, bool need_dw,
+                   bool need_db, py::handle dx_out, py::handle dw_out, py::handle db_out) {
   const Options options{stride, padding, dilation, groups, channels_last};
   const Array x = read_floats_or_float16(x_in, "x"), w = read_weights(w_in, x);
   const ConvolutionShape shape = shape_of(x, w, options);
@@ -177,8 +171,8 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle w_in, const Siz
 }  // namespace
 
 void bind_convolution(py::module_& module) {
-  module.def("convolution", &forward);
-  module.def("convolution_backward", &backward);
+  def<&forward>(module, "convolution");
+  def<&backward>(module, "convolution_backward");
 }
 
 }  // namespace nnfast

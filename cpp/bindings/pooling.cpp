@@ -1,11 +1,10 @@
 #include "ops/pooling.hpp"
 
-#include <pybind11/stl.h>
-
 #include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/families.hpp"
+#include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
 
 namespace nnfast {
@@ -125,11 +124,11 @@ void global_avg(py::handle x_in, py::handle y_out, int channel) {
 }  // namespace
 
 void bind_pooling(py::module_& module) {
-  module.def("max_pool", &max_forward);
-  module.def("max_pool_backward", &max_backward);
-  module.def("avg_pool", &avg_forward);
-  module.def("avg_pool_backward", &avg_backward);
-  module.def("global_avg_pool", &global_avg);
+  def<&max_forward>(module, "max_pool");
+  def<&max_backward>(module, "max_pool_backward");
+  def<&avg_forward>(module, "avg_pool");
+  def<&avg_backward>(module, "avg_pool_backward");
+  def<&global_avg>(module, "global_avg_pool");
 }
 
 }  // namespace nnfast

@@ -2,10 +2,8 @@
 // element is a sum over channels, then taps, in order, on every instruction set.
 #include "kernels/convolution.hpp"
 
-#include "kernels/unrolled.hpp"
-#include "simd/elements.hpp"
+#include "kernels/rows.hpp"
 #include "simd/float_state.hpp"
-#include "simd/reduce.hpp"
 #include "simd/transpose.hpp"
 
 namespace nnfast {
@@ -14,9 +12,6 @@ namespace {
 constexpr int kVectors = 2;
 template <class T>
 constexpr std::ptrdiff_t kPanelLanes = kVectors * kLanes<Vec<T>>;
-
-template <class S>
-using ComputedAs = Element<typename Stored<S>::V>;
 
 // ---- planes ----
 
@@ -34,18 +29,9 @@ struct Inside {
   }
 };
 
-template <class S>
-NNFAST_INLINE ComputedAs<S> load_one(const char* from) {
-  if constexpr (std::is_same_v<S, Float16>) {
-    return widen_float16(load_element<S>(from));
-  } else {
-    return load_element<S>(from);
-  }
-}
-
 // Copies n elements, whole vectors of them where they are contiguous: the last one overlaps the one before.
 template <class S>
-NNFAST_INLINE void copy_line(const char* from, std::ptrdiff_t stride, ComputedAs<S>* to, std::ptrdiff_t n) {
+NNFAST_INLINE void copy_line(const char* from, std::ptrdiff_t stride, Computed<S>* to, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t lanes = kLanes<typename Stored<S>::V>;
   if (stride == static_cast<std::ptrdiff_t>(sizeof(S)) && n >= lanes) {
     std::ptrdiff_t i = 0;
@@ -53,7 +39,7 @@ NNFAST_INLINE void copy_line(const char* from, std::ptrdiff_t stride, ComputedAs
     if (i < n) store(to + n - lanes, Stored<S>::load(from + (n - lanes) * stride));
     return;
   }
-  for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = load_one<S>(from + i * stride);
+  for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = load_value<S>(from + i * stride);
 }
 
 // Clears a line of n elements but for those inside, or some of those too, which are written next.
@@ -82,7 +68,7 @@ void copy_planes(const Planes& from, std::ptrdiff_t channels, void* to) {
     const Inside columns(plane.column, from.column_step, from.columns, from.width);
     const char* data = image.data + plane.column * image.column_stride + columns.first * stride;
     const auto copy = [&](std::ptrdiff_t c, std::ptrdiff_t i) NNFAST_INLINED {
-      ComputedAs<S>* line = static_cast<ComputedAs<S>*>(to) + (c * from.count + p) * size + i * from.columns;
+      Computed<S>* line = static_cast<Computed<S>*>(to) + (c * from.count + p) * size + i * from.columns;
       const bool there = i >= rows.first && i < rows.last;
       clear_around(line, from.columns, there ? columns : kNothing);
       if (there)
@@ -146,7 +132,7 @@ void pack_panel(const void* planes, const std::int32_t* offsets, std::ptrdiff_t 
 template <class S>
 void pack_weights(const char* weights, std::ptrdiff_t row_stride, std::ptrdiff_t rows, const std::ptrdiff_t* at,
                   std::ptrdiff_t depth, void* to) {
-  using T = ComputedAs<S>;
+  using T = Computed<S>;
   const RowTiles tiles(rows);
   T* packed = static_cast<T*>(to);
   for (std::ptrdiff_t tile = 0; tile < tiles.count; ++tile) {
@@ -154,7 +140,7 @@ void pack_weights(const char* weights, std::ptrdiff_t row_stride, std::ptrdiff_t
     const char* first = weights + tiles.first_of(tile) * row_stride;
     for (std::ptrdiff_t k = 0; k < depth; ++k)
       for (std::ptrdiff_t i = 0; i < padded; ++i)
-        *packed++ = i < there ? load_one<S>(first + i * row_stride + at[k]) : 0;
+        *packed++ = i < there ? load_value<S>(first + i * row_stride + at[k]) : 0;
   }
 }
 
@@ -274,7 +260,7 @@ void multiply_tile(const TileProduct& product) {
 template <class S>
 void store_tile(const void* tile, std::ptrdiff_t channel_stride, std::ptrdiff_t channels, std::ptrdiff_t rows,
                 std::ptrdiff_t columns, const ImageView& to) {
-  using T = ComputedAs<S>;
+  using T = Computed<S>;
   using V = Vec<T>;
   constexpr std::ptrdiff_t lanes = kLanes<V>;
   const ExceptionScope exceptions;
@@ -415,7 +401,7 @@ void add_channel_gradient(const PatchGradient& gradient) {
 
 template <class S>
 double sum_image(const ImageView& image, std::ptrdiff_t rows, std::ptrdiff_t columns) {
-  using T = ComputedAs<S>;
+  using T = Computed<S>;
   constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
   if (image.row_stride == columns * image.column_stride) {
     columns *= rows;

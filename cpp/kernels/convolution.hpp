@@ -82,7 +82,7 @@ struct PanelProduct {
 };
 using MultiplyPanelsFn = void (*)(const PanelProduct& product);
 
-// The same of so few rows, without panels: every position of a tile from the planes themselves.
+// A product of so few rows needs no panels: it reads every position of a tile from the planes themselves.
 constexpr std::ptrdiff_t kFewRows = 3;
 struct TileProduct {
   const void *weights, *planes;  // weights as for a panel
@@ -116,8 +116,7 @@ struct PatchGradient {
   std::ptrdiff_t row_stride;  // of c, in elements; beyond its rows, up to kMinRows - 1 are changed
 };
 using AddPatchGradientFn = void (*)(const PatchGradient& gradient);
-// The same of a single channel, whose gradients stay as they lie, where there are
-// so few.
+// Where there are so few channels, their gradients are added one by one and stay as they lie.
 constexpr std::ptrdiff_t kFewChannels = 4;
 
 // The sum of an image's channel.

@@ -22,25 +22,33 @@ struct LossOf {
 
 constexpr double kLeastWeighted = 1e-30;
 
-// A loss of the difference x - t, whose square may overflow or underflow in float.
+// A loss whose parts may overflow in float is computed again in double.
 template <class Formula>
-struct OfDifference {
-  static constexpr double padding = 0;
+struct InDouble {
   template <class V>
   NNFAST_INLINE static LossOf<V> of(V x, V t, V parameter) {
-    return Formula::of_difference(x - t, parameter);
+    return Formula::formula(x, t, parameter);
   }
   template <class V>
   NNFAST_INLINE static LossOf<Widened<V>> careful(V x, V t, double parameter, const Widened<V>&) {
     const Widened<V> wide_x = widen(x), wide_t = widen(t);
     LossOf<Widened<V>> loss;
     for (int k = 0; k < wide_x.count; ++k) {
-      const auto [value, slope] =
-          Formula::of_difference(wide_x.part[k] - wide_t.part[k], broadcast<Vec<double>>(parameter));
+      const auto [value, slope] = Formula::formula(wide_x.part[k], wide_t.part[k], broadcast<Vec<double>>(parameter));
       loss.value.part[k] = value;
       loss.slope.part[k] = slope;
     }
     return loss;
+  }
+};
+
+// A loss of the difference x - t, whose square may overflow or underflow in float.
+template <class Formula>
+struct OfDifference : InDouble<OfDifference<Formula>> {
+  static constexpr double padding = 0;
+  template <class D>
+  NNFAST_INLINE static LossOf<D> formula(D x, D t, D parameter) {
+    return Formula::of_difference(x - t, parameter);
   }
 };
 
@@ -85,26 +93,6 @@ struct LogCosh : OfDifference<LogCosh> {
     const D square = near ? -slope * slope : D{};
     const D far = (size - C::ln2_hi) - C::ln2_lo + Softplus::of_negative(size + size);
     return {near ? half * (log1p_rest(square) - square) : far, slope};
-  }
-};
-
-// A loss whose parts may overflow in float is computed again in double.
-template <class Formula>
-struct InDouble {
-  template <class V>
-  NNFAST_INLINE static LossOf<V> of(V x, V t, V parameter) {
-    return Formula::formula(x, t, parameter);
-  }
-  template <class V>
-  NNFAST_INLINE static LossOf<Widened<V>> careful(V x, V t, double parameter, const Widened<V>&) {
-    const Widened<V> wide_x = widen(x), wide_t = widen(t);
-    LossOf<Widened<V>> loss;
-    for (int k = 0; k < wide_x.count; ++k) {
-      const auto [value, slope] = Formula::formula(wide_x.part[k], wide_t.part[k], broadcast<Vec<double>>(parameter));
-      loss.value.part[k] = value;
-      loss.slope.part[k] = slope;
-    }
-    return loss;
   }
 };
 

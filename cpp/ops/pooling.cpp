@@ -257,7 +257,7 @@ void add_plane(AddRowsFn add, const Pooling& plane, double* sums) {
   });
 }
 
-// The same of several channels, which are lanes, in rows of kChannelsTogether sums.
+// Adds element i of the planes of several channels, which are lanes, to row i mod 64 of kChannelsTogether sums.
 void add_planes(AddRowsFn add, const Pooling& plane, Index channels, double* sums) {
   for_runs(plane, [&](const char* run, Index position, Index n) {
     for (Index k = 0; k < std::min(n, kPartialSums); ++k)

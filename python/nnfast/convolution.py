@@ -77,7 +77,7 @@ def conv2d(
     See Also
     --------
     conv2d_backward : its gradients.
-    conv1d : the same of sequences.
+    conv1d : of sequences.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def conv1d_backward(
     return _backward(dy, x, w, _options(stride, padding, dilation, groups, axis, 1), need, out)
 
 
-Options = tuple[list[int], list[int] | None, list[int], int, bool]
+Options = tuple[list[int], list[int], list[int], int, bool]
 
 
 def _options(
@@ -267,12 +267,11 @@ def _options(
 ) -> Options:
     """The arguments beside the arrays as _core takes them: numbers by axis, no padding for "same"."""
     strides = _each(stride, 1, "stride", spatial)
-    paddings: list[int] | None
     if isinstance(padding, str):
         same = _checks.one_of(padding, ("same", "valid"), "padding") == "same"
         if same and any(step != 1 for step in strides):
             raise ValueError(f'stride must be 1 with padding="same", got {stride!r}')
-        paddings = None if same else [0] * spatial
+        paddings = [] if same else [0] * spatial
     else:
         paddings = _each(padding, 0, "padding", spatial)
     return (

@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("--output", type=Path, help="write the table to this Markdown file")
     again = commands.add_parser("report", help="write the page of a run anew, beside its file")
     again.add_argument("results", type=Path)
-    figures = commands.add_parser("readme", help="put a run's figures into README.md")
+    figures = commands.add_parser(
+        "readme", help="put a run's figures into README.md and docs/performance.md"
+    )
     figures.add_argument("results", type=Path)
     lessons = commands.add_parser("course", help="the claims of a course, for docs/course.md")
     lessons.add_argument("--quick", action="store_true", help="small sizes; docs stay as they are")

@@ -1,4 +1,4 @@
-"""The README's figures, out of a run's JSON file. None of them is typed in."""
+"""The figures of the README and of docs/performance.md, out of a run's JSON file. None of them is typed in."""
 
 import re
 from pathlib import Path
@@ -8,28 +8,53 @@ from bench import report
 
 Row = dict[str, Any]
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m bench readme -->", "<!-- end of figures -->"
 SIZES = (10**4, 10**6)
 
 
+# What a network is made of, and one row for each way of being bound: by memory, by arithmetic, by calls.
+TEN = (
+    "relu",
+    "gelu",
+    "silu",
+    "softmax",
+    "softmax_cross_entropy",
+    "batch_norm",
+    "layer_norm",
+    "dropout",
+    "Adam",
+    "Adam list",
+)
+
+
 def block(result: Row) -> str:
-    """What stands between the markers."""
+    """What stands between the markers of docs/performance.md: all kernels, all networks."""
+    return "\n".join(
+        [*measured(result), *training(result["training"]), "", *kernels(result["points"])]
+    )
+
+
+def summary(result: Row) -> str:
+    """What stands between the markers of the README: ten kernels, and the networks."""
+    points = [row for row in result["points"] if row["kernel"] in TEN]
+    return "\n".join([*measured(result), *kernels(points), "", *training(result["training"])])
+
+
+def measured(result: Row) -> list[str]:
+    """Where the figures come from, and what the columns are."""
     machine = result["machine"]
     versions = machine["versions"]
-    parts = [
-        f"Measured on {machine['processor']} ({machine['cores']} cores, {machine['isa']}), float32, all threads, "
-        f"against "
+    commit = f", commit {result['commit']}" if "commit" in result else ""
+    return [
+        f"Measured on {machine['processor']} ({machine['cores']} cores, {machine['isa']}), float32, all threads"
+        f"{commit}, against "
         + ", ".join(f"{k} {v}" for k, v in versions.items() if k not in ("Python", "nnfast")),
         *([f"(BLAS: {report.blas(machine)}),"] if "blas" in machine else []),
         "each in its best form; candidates in turn, medians. How many times as fast as NumPy, and as the best of",
         "all peers; the share of what the machine's memory allows.",
         "",
-        *kernels(result["points"]),
-        "",
-        *training(result["training"]),
     ]
-    return "\n".join(parts)
 
 
 def kernels(points: list[Row]) -> list[str]:
@@ -77,15 +102,18 @@ def training(rows: list[Row]) -> list[str]:
     return lines
 
 
-def filled(text: str, result: Row) -> str:
-    """The README with the figures of a run.
+PAGES = {"README.md": summary, "docs/performance.md": block}
+
+
+def filled(text: str, result: Row, name: str) -> str:
+    """The page of that name with the figures of a run.
 
     Raises
     ------
     ValueError
         If the markers are not there.
     """
-    return put(text, BEGIN, END, block(result), README.name)
+    return put(text, BEGIN, END, PAGES[name](result), name)
 
 
 def put(text: str, begin: str, end: str, part: str, name: str) -> str:
@@ -98,5 +126,7 @@ def put(text: str, begin: str, end: str, part: str, name: str) -> str:
 
 def write(result: Row) -> None:
     """Put them in."""
-    README.write_text(filled(README.read_text(), result))
-    print(f"wrote the figures into {README.name}")
+    for name in PAGES:
+        path = ROOT / name
+        path.write_text(filled(path.read_text(), result, name))
+        print(f"wrote the figures into {name}")

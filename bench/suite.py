@@ -42,7 +42,12 @@ def run(
     """
     from tqdm import tqdm
 
-    result: Row = {"plan": json.loads(json.dumps(plan)), "limits": [], "points": []}
+    result: Row = {
+        "commit": commit(),
+        "plan": json.loads(json.dumps(plan)),
+        "limits": [],
+        "points": [],
+    }
     if begun is not None:
         if list(begun["plan"].values()) != result["plan"]:
             raise ValueError("a run must go on by the plan that it was begun with")
@@ -69,6 +74,15 @@ def run(
             result["points"] = [with_limit(row, rates) for row in rows]
             save(result)
     return result
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    words = ["git", "rev-parse", "--short=10", "HEAD"]
+    try:
+        return subprocess.check_output(words, cwd=ROOT, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def unmeasured(plan: Plan, cases: list[Case], measured: list[Row]) -> list[list[Case]]:

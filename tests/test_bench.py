@@ -360,14 +360,22 @@ def test_pictures_are_saved(result: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.checkout
-def test_readme_has_the_figures_of_the_file() -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("name", readme.PAGES)
+def test_pages_have_the_figures_of_the_file(name: str) -> None:
+    text = (ROOT / name).read_text()
     saved = json.loads((ROOT / "docs/bench/results.json").read_text())
-    assert readme.filled(text, saved) == text
+    assert readme.filled(text, saved, name) == text
     saved["machine"]["processor"] = "another"
-    assert readme.filled(text, saved) != text
-    with pytest.raises(ValueError, match="README.md has no"):
-        readme.filled("no markers", saved)
+    assert readme.filled(text, saved, name) != text
+    with pytest.raises(ValueError, match=f"{name} has no"):
+        readme.filled("no markers", saved, name)
+
+
+@pytest.mark.checkout
+def test_the_readme_has_ten_rows() -> None:
+    saved = json.loads((ROOT / "docs/bench/results.json").read_text())
+    rows = [line for line in readme.summary(saved).splitlines() if line.startswith("| `")]
+    assert len(rows) == len(readme.TEN) == 10
 
 
 @pytest.mark.checkout

@@ -50,7 +50,7 @@ CONVOLUTIONS = (8 << 20) + (3 << 20)
 
 
 def test_little_is_held_beside_the_arrays(counter: Path) -> None:
-    """What the README says of it; a float16 that is converted is four bytes an element and array."""
+    """What docs/reproducibility.md says of it; a float16 that is converted is four bytes an element and array."""
     for name, dtype, cpp, numpy, size in calls("held", counter):
         allowed = int(size) * (1 / 8 + 4 * ((name, dtype) in CONVERTED)) + 65536
         if name.startswith("conv"):

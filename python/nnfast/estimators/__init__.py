@@ -2,7 +2,7 @@
 
 They stand where MLPClassifier and MLPRegressor stand, with their names where those mean the same, and add BatchNorm,
 dropout, every activation, optimizer and schedule of nnfast, class weights and a history of the training. Pipelines,
-cross-validation and searches are scikit-learn's own; docs/search.md shows a search from coarse to fine.
+cross-validation and searches are scikit-learn's own; docs/estimators.md shows a search from coarse to fine.
 
 This module needs scikit-learn: ``pip install 'nnfast[sklearn]'``.
 

@@ -285,6 +285,13 @@ def test_names_and_bars_are_no_markup(
     assert lines == [escaped, ".. math::", "", "   |x| a_", "", escaped]
 
 
+def test_names_to_see_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = module_at("docs/_site/api.py", monkeypatch)
+    lines = ["See Also", "--------", "max_norm_ : a_ constraint", "", "Notes", "-----", "a_ b"]
+    api.escaped(None, "function", "", None, None, lines)
+    assert lines[2:] == ["max_norm_ : a_ constraint", "", "Notes", "-----", r"a\_ b"]
+
+
 @pytest.mark.checkout
 def test_every_page_is_on_the_site() -> None:
     listed = set()

@@ -143,12 +143,15 @@ _LITERAL = re.compile(r"(``.*?``|:\w+:`.*?`|\.\. .*)")
 def escaped(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Keep names and formulas in plain text from being markup."""
     formula = None  # the indentation of a formula that goes on
+    names = False  # whether the section is one of names, which numpydoc reads
     for i, line in enumerate(lines):
+        if i + 1 < len(lines) and re.fullmatch("-{3,}", lines[i + 1]):
+            names = line == "See Also"
         indent = len(line) - len(line.lstrip())
         if formula is not None and (not line or indent > formula):
             continue
         formula = indent if line.lstrip().startswith(".. math::") else None
-        if not line.lstrip().startswith((">>>", "...")):
+        if not names and not line.lstrip().startswith((">>>", "...")):
             parts = _LITERAL.split(line)
             parts[::2] = [_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
             lines[i] = "".join(parts)

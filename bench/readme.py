@@ -9,7 +9,10 @@ from bench import report
 Row = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- figures: python -m bench readme -->", "<!-- end of figures -->"
+MARKS = {
+    "<!-- figures: python -m bench readme -->": "<!-- end of figures -->",
+    "<!-- every kernel: python -m bench readme -->": "<!-- end of every kernel -->",
+}
 SIZES = (10**4, 10**6)
 
 
@@ -29,16 +32,14 @@ TEN = (
 
 
 def block(result: Row) -> str:
-    """What stands between the markers of docs/performance.md: all kernels, all networks."""
-    return "\n".join(
-        [*measured(result), *training(result["training"]), "", *kernels(result["points"])]
-    )
-
-
-def summary(result: Row) -> str:
-    """What stands between the markers of the README: ten kernels, and the networks."""
+    """What stands between the markers: ten kernels, and the networks."""
     points = [row for row in result["points"] if row["kernel"] in TEN]
     return "\n".join([*measured(result), *kernels(points), "", *training(result["training"])])
+
+
+def every(result: Row) -> str:
+    """What stands between those at the end of docs/performance.md: all kernels."""
+    return "\n".join(kernels(result["points"]))
 
 
 def measured(result: Row) -> list[str]:
@@ -102,7 +103,7 @@ def training(rows: list[Row]) -> list[str]:
     return lines
 
 
-PAGES = {"README.md": summary, "docs/performance.md": block}
+PAGES = {"README.md": (block,), "docs/performance.md": (block, every)}
 
 
 def filled(text: str, result: Row, name: str) -> str:
@@ -113,7 +114,9 @@ def filled(text: str, result: Row, name: str) -> str:
     ValueError
         If the markers are not there.
     """
-    return put(text, BEGIN, END, PAGES[name](result), name)
+    for (begin, end), part in zip(MARKS.items(), PAGES[name], strict=False):
+        text = put(text, begin, end, part(result), name)
+    return text
 
 
 def put(text: str, begin: str, end: str, part: str, name: str) -> str:

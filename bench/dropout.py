@@ -207,6 +207,22 @@ def map_cases(dims: int) -> list[Case]:
     ]
 
 
+def alpha_maps(x: Array) -> tuple[Array, Array]:
+    a = alpha_scale()
+    kept = draw(x, x.shape[:2]).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
+    return a * np.where(kept, x, SELU_LEAST) - a * P * SELU_LEAST, packed_room(kept.size)
+
+
+def alpha_maps_backward(dy: Array, mask: Array) -> Array:
+    return drop_maps_backward(dy, mask) * (1 - P) * alpha_scale()
+
+
+def alpha_maps_kept(arrays: Arrays, values: Values, y: Array) -> str | None:
+    x = arrays["x"]
+    of_maps = {"x": x.reshape(*x.shape[:2], -1)[..., 0]}
+    return alpha_is_kept(of_maps, values, y.reshape(*x.shape[:2], -1)[..., 0])
+
+
 def branch(n: int, rng: np.random.Generator) -> dict[str, Array]:
     return {"x": rng.standard_normal((32, max(1, n // 32)))}
 
@@ -314,6 +330,21 @@ CASES = [
         {"p": P},
     ),
     *(case for dims in (1, 2, 3) for case in map_cases(dims)),
+    Case(
+        "feature_alpha_dropout",
+        maps(2),
+        alpha_maps,
+        writing(nf.feature_alpha_dropout, P, rng=RNG),
+        {"p": P},
+        accepts=alpha_maps_kept,
+    ),
+    Case(
+        "feature_alpha_dropout_backward",
+        map_backward_inputs(2),
+        alpha_maps_backward,
+        writing(nf.feature_alpha_dropout_backward, P),
+        {"p": P},
+    ),
     Case(
         "stochastic_depth",
         branch,

@@ -191,6 +191,10 @@ def _dropping() -> dict[str, Call]:
         calls[f"dropout{dims}d_backward"] = Call(
             getattr(nf, f"dropout{dims}d_backward"), {"dy": x}, {"mask": MASK[:1]}
         )
+    calls["feature_alpha_dropout"] = Call(nf.feature_alpha_dropout, {"x": IMAGES}, rng)
+    calls["feature_alpha_dropout_backward"] = Call(
+        nf.feature_alpha_dropout_backward, {"dy": IMAGES}, {"mask": MASK[:1]}
+    )
     return calls
 
 

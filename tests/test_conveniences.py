@@ -250,6 +250,7 @@ DRAWS: dict[str, Callable[[Any], Any]] = {
     "bias_relu_dropout": lambda rng: nf.bias_relu_dropout(X + 9, X[0], rng=rng)[1],
     "stochastic_depth": lambda rng: nf.stochastic_depth(np.ones((64, 2)), rng=rng)[1],
     "dropout1d": lambda rng: nf.dropout1d(np.ones((8, 8, 2)), rng=rng)[1],
+    "feature_alpha_dropout": lambda rng: nf.feature_alpha_dropout(np.ones((8, 8)), rng=rng)[1],
     "drop_connect": lambda rng: nf.drop_connect(X, X.T.copy(), rng=rng)[1],
     "he_normal": lambda rng: nf.init.he_normal((3, 4), rng=rng),
     "Philox": lambda rng: nf.random.Philox(rng).bits(4),

@@ -52,6 +52,9 @@ KINDS = {
     "dropout1d": Kind(nf.dropout1d, nf.dropout1d_backward, (3, 5, 2), (3, 5)),
     "dropout2d": Kind(nf.dropout2d, nf.dropout2d_backward, (3, 5, 2, 2), (3, 5)),
     "dropout3d": Kind(nf.dropout3d, nf.dropout3d_backward, (3, 1, 2, 2, 2), (3, 1)),
+    "feature_alpha_dropout": Kind(
+        nf.feature_alpha_dropout, nf.feature_alpha_dropout_backward, (3, 5, 2), (3, 5)
+    ),
     "stochastic_depth": Kind(nf.stochastic_depth, nf.stochastic_depth_backward, (9, 2), (9,)),
     "drop_connect": Kind(drop_connect, drop_connect_backward, (4, 6), (6, 3)),
 }
@@ -238,6 +241,7 @@ SOURCES = [
     lambda: nf.alpha_dropout(x)[1],
     lambda: nf.bias_relu_dropout(x, b)[1],
     lambda: nf.dropout2d(images)[1],
+    lambda: nf.feature_alpha_dropout(images)[1],
     lambda: nf.stochastic_depth(np.ones((256, 1)))[1],
     lambda: nf.drop_connect(x, w)[1],
     lambda: nf.random.Philox().bits(8),

@@ -66,7 +66,7 @@ def test_every_name_of_scikit_learn_is_ours_or_explained(model: Any) -> None:
     theirs = MLPClassifier if model is NNClassifier else MLPRegressor
     ours = inspect.signature(model).parameters
     missing = inspect.signature(theirs).parameters.keys() - ours.keys()
-    assert {"solver", "alpha", "learning_rate", "momentum"} <= missing
+    assert {"solver", "alpha", "power_t", "momentum"} <= missing
     for name in sorted(missing | {"lr", "epochs", "rng"}):
         with pytest.raises(
             TypeError, match=rf"^{model.__name__} has no argument '{name}': "

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse
 
 import nnfast as nf
 from estimator_data import (
@@ -52,6 +51,16 @@ from nnfast.estimators import NNClassifier, NNRegressor, training
             {"schedule": nf.schedules.ReduceOnPlateau(0.1, mode="max")},
             ValueError,
             "schedule must have mode 'min' where early_stopping is False",
+        ),
+        (
+            {"learning_rate": "invscaling"},
+            ValueError,
+            "learning_rate must be 'constant' or 'adaptive', got 'invscaling'",
+        ),
+        (
+            {"learning_rate": "adaptive", "schedule": "linear"},
+            ValueError,
+            "schedule must be None where learning_rate is 'adaptive'",
         ),
         ({"weight_decay": -1}, ValueError, "weight_decay must not be negative"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
@@ -160,11 +169,6 @@ def test_settings_are_checked(
 def test_settings_that_exclude_each_other(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_sparse_data_are_refused() -> None:
-    with pytest.raises(TypeError, match="Sparse data was passed"):
-        NNClassifier().fit(scipy.sparse.csr_array(X), Y)
 
 
 def test_warm_start_needs_the_same_layers() -> None:

@@ -1,6 +1,7 @@
 """The training of the estimators: against one written out, in pieces, when it stops, rates, names."""
 
 import math
+import pickle
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
+from sklearn.neural_network import MLPClassifier
 
 import nnfast as nf
 from estimator_data import LABELS, Array, X, Y, Z, assert_same_bits, both, data, differ, params
@@ -281,7 +283,7 @@ def test_early_stopping_keeps_the_best(make: Any) -> None:
         batch_norm=True,
         n_iter_no_change=30,
         max_iter=80,
-        random_state=0,
+        random_state=6,
     ).fit(x, y)
     scores = net.history_["validation_score"]
     assert net.best_validation_score_ == max(scores) > scores[-1]
@@ -292,7 +294,7 @@ def test_early_stopping_keeps_the_best(make: Any) -> None:
         batch_norm=True,
         n_iter_no_change=math.inf,
         max_iter=net.n_iter_,
-        random_state=0,
+        random_state=6,
     ).fit(x, y)
     assert ruined.score(x, y) < net.score(x, y)
     net.set_params(early_stopping=False, schedule=None).fit(x, y)
@@ -365,6 +367,86 @@ def test_plateaus_look_at_the_loss_or_the_score(mode: str, metric: str) -> None:
     assert net.history_["learning_rate"] == [1e-9, 1e-9, 1e-9, 5e-10, 5e-10, 2.5e-10]
     assert net.history_[metric] == Watched.seen
     assert plateau.lr == 1e-9
+
+
+def adaptive_rates(losses: list[float], lr: float, tol: float, patience: int) -> list[float]:
+    """The rates of MLPClassifier's "adaptive" for these losses, but that it waits for an epoch more."""
+    rates, best, waited = [], math.inf, 0
+    for loss in losses:
+        rates.append(lr)
+        waited = waited + 1 if loss > best - tol else 0
+        best = min(best, loss)
+        if waited >= patience:
+            if lr <= 1e-6:
+                break
+            lr, waited = lr / 5, 0
+    return rates
+
+
+@both
+@pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
+def test_an_adaptive_rate_falls_where_nothing_gets_better(make: Any, optimizer: str) -> None:
+    x, y = data(make)
+    settings = {"learning_rate_init": 0.01, "tol": 1e-2, "n_iter_no_change": 2, "random_state": 0}
+    net = make(optimizer=optimizer, learning_rate="adaptive", max_iter=500, **settings).fit(x, y)
+    rates = net.history_["learning_rate"]
+    expected = adaptive_rates(net.history_["loss"], 0.01, 1e-2, 2)
+    assert rates == expected
+    assert rates[-1] == pytest.approx(0.01 / 5**6)  # the first at 1e-6 or below, where it ends
+    constant = make(optimizer=optimizer, **settings).fit(x, y)
+    assert len(set(constant.history_["learning_rate"])) == 1
+    assert constant.n_iter_ < net.n_iter_ < 500
+
+
+def test_an_adaptive_rate_is_scikit_learns() -> None:
+    """The same losses, those of a rate of 0, ask for the same rates, an epoch later."""
+    theirs = MLPClassifier(
+        (4,),
+        solver="sgd",
+        learning_rate="adaptive",
+        learning_rate_init=1e-4,
+        tol=1e9,
+        n_iter_no_change=3,
+        max_iter=100,
+        random_state=0,
+    ).fit(X, Y)
+    ours = NNClassifier(
+        (4,),
+        optimizer="nesterov",
+        learning_rate="adaptive",
+        learning_rate_init=1e-4,
+        tol=1e9,
+        n_iter_no_change=4,
+        max_iter=100,
+        random_state=0,
+    ).fit(X, Y)
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.history_["learning_rate"][-1] == pytest.approx(theirs._optimizer.learning_rate)
+
+
+def test_an_adaptive_rate_looks_at_the_validation_score() -> None:
+    net = NNClassifier(
+        learning_rate="adaptive",
+        early_stopping=True,
+        n_iter_no_change=2,
+        tol=0.3,
+        max_iter=500,
+        random_state=0,
+    ).fit(X, Y)
+    scores = [-score for score in net.history_["validation_score"]]
+    assert net.history_["learning_rate"] == adaptive_rates(scores, 1e-3, 0.3, 2)
+
+
+def test_an_adaptive_rate_goes_on_from_piece_to_piece() -> None:
+    settings = {"learning_rate": "adaptive", "n_iter_no_change": 2, "tol": 1e9, "random_state": 0}
+    net = NNClassifier(**settings)
+    for _ in range(5):
+        net.partial_fit(X, Y, classes=np.unique(Y))
+    net = pickle.loads(pickle.dumps(net))
+    for _ in range(5):
+        net.partial_fit(X, Y)
+    expected = adaptive_rates([1.0] * 10, 1e-3, 1e9, 2)
+    assert net.history_["learning_rate"] == pytest.approx(expected)
 
 
 # ---- names ----

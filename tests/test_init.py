@@ -275,10 +275,10 @@ def test_bounds_that_meet(bounds: tuple[float, float], dtype: Any) -> None:
 @given(n=st.integers(0, 300), dtype=st.sampled_from(FLOATS), seed=SEEDS)
 def test_rejected_numbers_are_drawn_again_further_on(n: int, dtype: Any, seed: int) -> None:
     stream = Philox(seed)
-    z = stream.normal(n, dtype=dtype)
+    z = stream.normal(n).astype(dtype)
     missing = [i for i in range(n) if not -0.5 <= z[i] <= 2]
     while missing:
-        z[missing] = stream.normal(len(missing), dtype=dtype)
+        z[missing] = stream.normal(len(missing))
         missing = [i for i in missing if not -0.5 <= z[i] <= 2]
     rng = Philox(seed)
     assert_same_bits(init.truncated_normal(n, low=-0.5, high=2, dtype=dtype, rng=rng), z)
@@ -558,13 +558,62 @@ def test_sources_of_randomness(function: Function) -> None:
 
 
 @every_drawn
+@settings(max_examples=20)
+@given(rows=st.integers(1, 40), columns=st.integers(1, 9), seed=SEEDS)
+def test_both_dtypes_begin_alike(function: Function, rows: int, columns: int, seed: int) -> None:
+    """float32's numbers are those of float64, rounded; a stream moves on by as much."""
+    streams = Philox(seed), Philox(seed)
+    narrow = function((rows, columns), dtype=np.float32, rng=streams[0])
+    wide = function((rows, columns), dtype=np.float64, rng=streams[1])
+    assert_same_bits(wide.astype(np.float32), narrow)
+    assert streams[0].offset == streams[1].offset
+
+
+@given(
+    low=st.floats(-1e30, 1e30), width=st.floats(0, 1e30), dtype=st.sampled_from(FLOATS), seed=SEEDS
+)
+def test_uniform_numbers_stay_within_the_bounds_of_their_dtype(
+    low: float, width: float, dtype: Any, seed: int
+) -> None:
+    w = init.uniform(50, low, low + width, dtype=dtype, rng=seed)
+    assert dtype(low) <= w.min() <= w.max() <= dtype(low + width)
+    narrow = init.uniform(50, low, low + width, rng=seed)
+    np.testing.assert_array_equal(w.astype(np.float32), narrow)
+
+
+def test_layers_and_estimators_begin_alike_in_both_dtypes() -> None:
+    layers: dict[str, Callable[[Any], nf.nn.Layer]] = {
+        "Dense": lambda dtype: nf.nn.Dense(7, 5, dtype=dtype, rng=3),
+        "DropConnect": lambda dtype: nf.nn.DropConnect(7, 5, dtype=dtype, rng=3),
+        "Conv2d": lambda dtype: nf.nn.Conv2d(3, 4, 3, dtype=dtype, rng=3),
+        "Embedding": lambda dtype: nf.nn.Embedding(9, 4, dtype=dtype, rng=3),
+        "converted": lambda dtype: nf.nn.Sequential(nf.nn.Dense(7, 5, rng=3), dtype=dtype),
+    }
+    for make in layers.values():
+        for narrow, wide in zip(make(np.float32).params, make(np.float64).params, strict=True):
+            assert (narrow.dtype, wide.dtype) == (np.float32, np.float64)
+            np.testing.assert_array_equal(narrow, wide)
+    x, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 2
+    settings_ = {"hidden_layer_sizes": (5, 4), "init": "he", "learning_rate_init": 0.0}
+    nets = [
+        nf.estimators.NNClassifier(**settings_, max_iter=1, weight_decay=0.0, random_state=1)
+        .fit(x.astype(dtype), y)
+        .net_
+        for dtype in FLOATS
+    ]
+    for narrow, wide in zip(nets[0].params, nets[1].params, strict=True):
+        assert (narrow.dtype, wide.dtype) == (np.float32, np.float64)
+        np.testing.assert_array_equal(narrow, wide)
+
+
+@every_drawn
 @every_dtype
 def test_a_stream_moves_on(function: Function, dtype: Any) -> None:
     stream = Philox(7, offset=11)
     first = function((20, 10), dtype=dtype, rng=stream)
     place = stream.offset
-    wide = dtype == np.float64 or function is init.orthogonal
-    # A float64 takes two words from the next even place on; what is rejected takes more.
+    wide = function is init.orthogonal
+    # There a number takes two words, from the next even place on; what is rejected takes more.
     least = 12 + 2 * 200 if wide else 11 + 200
     assert place > least if function in TRUNCATED else place == least
     second = function((20, 10), dtype=dtype, rng=stream)

@@ -70,6 +70,10 @@ LAYERS: dict[str, tuple[Make, tuple[int, ...]]] = {
     "GroupNorm": (lambda: nn.GroupNorm(2, 4, dtype=F64), (5, 4)),
     "GroupNorm maps last": (lambda: nn.GroupNorm(2, 4, axis=-1, dtype=F64), (2, 2, 2, 4)),
     "InstanceNorm": (lambda: nn.InstanceNorm(3, dtype=F64), (2, 3, 4)),
+    "InstanceNorm tracking": (
+        lambda: nn.InstanceNorm(3, track_running_stats=True, momentum=None, dtype=F64),
+        (2, 3, 4),
+    ),
     "Embedding": (lambda: nn.Embedding(5, 3, dtype=F64, rng=0), (4, 2)),
     "Embedding padded": (lambda: nn.Embedding(3, 2, padding_idx=1, dtype=F64, rng=0), (6,)),
     "Embedding, Dense": (

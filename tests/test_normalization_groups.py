@@ -189,3 +189,159 @@ def test_group_errors_change_nothing() -> None:
         with pytest.raises(error, match=message):
             nf.group_norm_backward(*arguments, out=out_)
         np.testing.assert_array_equal(out, 9)
+
+
+# ---- running statistics of instances ----
+
+
+def by_running(
+    x: Array, mean: Array, var: Array, rate: float, axis: int = 1
+) -> tuple[Array, Array]:
+    """PyTorch's update: the means over samples of their means and unbiased variances."""
+    channels = np.moveaxis(x.astype(np.float64), axis, 1).reshape(len(x), x.shape[axis], -1)
+    of_mean, of_var = channels.mean(axis=2).mean(axis=0), channels.var(axis=2, ddof=1).mean(axis=0)
+    return (1 - rate) * mean + rate * of_mean, (1 - rate) * var + rate * of_var
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "axis"), [((3, 5, 4), 1), ((2, 3, 4, 6), 1), ((4, 3, 2, 5), -1)])
+def test_running_statistics_of_instances(dtype: type, shape: tuple[int, ...], axis: int) -> None:
+    x = np.random.default_rng(0).normal(3, 2, shape).astype(dtype)
+    wide = np.float32 if dtype is np.float16 else dtype
+    n = shape[axis]
+    gamma, beta = np.linspace(1, 2, n, dtype=wide), np.linspace(-1, 1, n, dtype=wide)
+    mean, var = np.zeros(n, wide), np.ones(n, wide)
+    expected = np.zeros(n), np.ones(n)
+    for rate in (0.1, 0.5, 1.0):
+        running = {"running_mean": mean, "running_var": var}
+        y, saved = nf.instance_norm(
+            x, gamma, beta, **running, training=True, momentum=rate, axis=axis
+        )
+        plain, plain_saved = nf.instance_norm(x, gamma, beta, axis=axis)
+        assert_same_bits(y, plain)
+        assert_same_bits(saved.inv_std, plain_saved.inv_std)
+        expected = by_running(x, *expected, rate, axis)
+        np.testing.assert_allclose(mean, expected[0], rtol=3 * np.finfo(wide).eps)
+        np.testing.assert_allclose(var, expected[1], rtol=3e-5 if wide is np.float32 else 1e-12)
+    y, saved = nf.instance_norm(
+        x, gamma, beta, running_mean=mean, running_var=var, training=False, axis=axis
+    )
+    theirs, theirs_saved = nf.batch_norm(x, gamma, beta, mean, var, training=False, axis=axis)
+    assert_same_bits(y, theirs)
+    dy = np.ones_like(x)
+    for a, b in zip(
+        nf.instance_norm_backward(dy, x, gamma, saved),
+        nf.batch_norm_backward(dy, x, gamma, theirs_saved),
+        strict=True,
+    ):
+        assert_same_bits(a, b)
+
+
+def test_averages_over_all_batches_of_instances() -> None:
+    batches = np.random.default_rng(0).normal(2, 3, (4, 3, 2, 7))
+    mean, var, count = np.full(2, 9.0), np.full(2, 9.0), np.zeros((), np.int64)
+    running = {"running_mean": mean, "running_var": var, "num_batches_tracked": count}
+    for batch in batches:
+        nf.instance_norm(batch, **running, training=True, momentum=None)
+    assert count == 4
+    np.testing.assert_allclose(mean, batches.mean(axis=(0, 1, 3)), rtol=1e-13)
+    np.testing.assert_allclose(var, batches.var(axis=3, ddof=1).mean(axis=(0, 1)), rtol=1e-12)
+    before = mean.copy()
+    nf.instance_norm(np.ones((0, 2, 7)), running_mean=mean, running_var=var, training=True)
+    assert_same_bits(mean, before)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e3, 1e12])
+def test_running_variances_of_any_size(scale: float) -> None:
+    """They come from 1 / sqrt(var + eps), beside which a smaller error is nothing."""
+    x = np.random.default_rng(0).normal(0, scale, (3, 2, 50))
+    mean, var = np.zeros(2), np.zeros(2)
+    nf.instance_norm(x, running_mean=mean, running_var=var, training=True, momentum=1)
+    exact = x.var(axis=2, ddof=1).mean(axis=0)
+    assert (np.abs(var - exact) <= 1e-12 * (exact + 1e-5)).all()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("training", [True, False])
+@both_dtypes
+def test_running_statistics_are_pytorchs(training: bool, dtype: type) -> None:
+    import torch
+
+    x = np.random.default_rng(0).normal(1, 2, (4, 3, 5, 6)).astype(dtype)
+    for momentum in (0.1, None):
+        ours = nf.nn.InstanceNorm(3, track_running_stats=True, momentum=momentum, dtype=dtype)
+        theirs = torch.nn.InstanceNorm2d(
+            3, affine=True, track_running_stats=True, momentum=momentum or 0.25
+        ).to(torch.from_numpy(x).dtype)
+        for k in range(1, 4):
+            batch = x * k
+            if momentum is None:
+                theirs.momentum = 1 / k
+            y = ours.forward(batch, training=True)
+            expected = theirs.train()(torch.from_numpy(batch))
+            np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(ours.running_mean, theirs.running_mean.numpy(), rtol=1e-5)
+        np.testing.assert_allclose(ours.running_var, theirs.running_var.numpy(), rtol=1e-5)
+        if not training:
+            y, expected = ours.forward(x), theirs.eval()(torch.from_numpy(x))
+            np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_keeps_running_statistics(tmp_path: Any) -> None:
+    x = np.random.default_rng(0).normal(3, 2, (4, 2, 9)).astype(np.float32)
+    plain, layer = nf.nn.InstanceNorm(2), nf.nn.InstanceNorm(2, track_running_stats=True)
+    assert_same_bits(layer.forward(x, training=True).copy(), plain.forward(x, training=True))
+    assert plain.running_mean is plain.running_var is plain.num_batches_tracked is None
+    assert repr(layer) == "InstanceNorm(2, track_running_stats=True)"
+    mean, var = by_running(x, np.zeros(2), np.ones(2), 0.1)
+    np.testing.assert_allclose(layer.running_mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(layer.running_var, var, rtol=1e-4)
+    expected = (x - layer.running_mean[:, None]) / np.sqrt(layer.running_var[:, None] + 1e-5)
+    np.testing.assert_allclose(layer.forward(x), expected, rtol=1e-5, atol=1e-6)
+    net = nf.nn.Sequential(layer, nf.nn.Flatten(), nf.nn.Dense(18, 2, rng=0))
+    net.save(tmp_path / "net.npz")
+    again = nf.nn.Sequential(
+        nf.nn.InstanceNorm(2, track_running_stats=True), nf.nn.Flatten(), nf.nn.Dense(18, 2, rng=1)
+    )
+    again.load(tmp_path / "net.npz")
+    assert_same_bits(again.forward(x), net.forward(x))
+    layer.running_mean = [1.0, 2.0]
+    np.testing.assert_array_equal(layer.running_mean, [1, 2])
+    with pytest.raises(ValueError, match="running_mean must be None, as the layer keeps none, got"):
+        plain.running_mean = np.zeros(2)
+    plain.running_mean = None
+    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 2"):
+        nf.nn.InstanceNorm(2, momentum=2)
+
+
+def test_errors_of_running_statistics_change_nothing() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    mean, var, out = np.full(3, 7.0), np.full(3, 8.0), np.full_like(x, 9)
+    frozen = np.zeros(3)
+    frozen.flags.writeable = False
+    base = {"running_mean": mean, "running_var": var, "training": True, "out": out}
+    for keywords, error, message in (
+        ({"running_var": None}, ValueError, "running_var must be given where the other"),
+        ({"running_mean": None}, ValueError, "running_mean must be given where the other"),
+        ({"training": None}, TypeError, "training must be given with running_mean"),
+        ({"running_mean": [0.0] * 3}, TypeError, "running_mean must be a numpy.ndarray of"),
+        ({"running_var": np.ones(3, "f")}, TypeError, "running_var must have dtype float64, got"),
+        ({"running_mean": np.ones(4)}, ValueError, r"running_mean must have shape \(3,\), got"),
+        ({"running_mean": frozen}, ValueError, "running_mean must be writeable"),
+        ({"running_var": mean}, ValueError, "running_mean and running_var must not share memory"),
+        ({"running_mean": out[0, :, 0]}, ValueError, "running_mean and out must not share memory"),
+        ({"momentum": 1.5}, ValueError, r"momentum must be in \[0, 1\], got 1.5"),
+        ({"momentum": None}, ValueError, "num_batches_tracked must be given when momentum is N"),
+        ({"num_batches_tracked": 3}, TypeError, "num_batches_tracked must be an ndarray of int"),
+        ({"eps": -1.0}, ValueError, "eps must be positive, got -1.0"),
+        ({"axis": 0}, ValueError, "running_mean must have shape|axis must not be the first"),
+        ({"axis": 0, "training": False}, ValueError, "axis must not be the first"),
+        ({"training": False, "running_var": -var}, ValueError, "running_var must not be negative"),
+    ):
+        with pytest.raises(error, match=message):
+            nf.instance_norm(x, **{**base, **keywords})
+        assert (mean == 7).all()
+        assert (var == 8).all()
+        assert (out == 9).all()
+    with pytest.raises(ValueError, match="x must have two values a channel or more where running_"):
+        nf.instance_norm(x[:, :, :1], running_mean=mean, running_var=var, training=True)

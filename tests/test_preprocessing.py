@@ -648,6 +648,8 @@ def test_bad_data_is_refused_and_changes_nothing(
     estimator: Estimator, bad: str, method: str
 ) -> None:
     spoil, message = BAD_DATA[bad]
+    if bad == "nan" and isinstance(estimator, StandardScaler):
+        pytest.skip("NaN is a gap there")
     x = data(estimator, 20)
     y = estimator.fit(x).transform(x)
     assert_refused(estimator, method, spoil(y if method == "inverse_transform" else x), message)
@@ -674,8 +676,9 @@ def test_a_table_refused_leaves_the_names_of_the_one_before(estimator: Estimator
     """scikit-learn's own check takes over the names before it looks at the numbers."""
     names = list("abcd")
     estimator.fit(pd.DataFrame(table(), columns=names))
-    for bad in (pd.DataFrame(table() * np.nan, columns=list("efgh")), table() * np.nan):
-        assert_refused(estimator, "fit", bad, "Input X contains NaN")
+    infinite = spoiled(table(), np.inf)
+    for bad in (pd.DataFrame(infinite, columns=list("efgh")), infinite):
+        assert_refused(estimator, "fit", bad, "Input X contains infinity")
         assert list(estimator.feature_names_in_) == names
 
 
@@ -683,7 +686,7 @@ def test_a_table_refused_leaves_the_names_of_the_one_before(estimator: Estimator
 def test_a_failed_fit_does_not_count_as_fitted(estimator: Estimator) -> None:
     x = data(estimator)
     for method in ("fit", "partial_fit"):
-        assert_refused(estimator, method, np.full_like(x, np.nan), "Input X contains NaN")
+        assert_refused(estimator, method, np.full_like(x, np.inf), "Input X contains infinity")
     assert vars(estimator) == estimator.get_params()
     for method in ("transform", "inverse_transform"):
         with pytest.raises(
@@ -702,12 +705,16 @@ def test_a_variance_beyond_float64_is_refused(estimator: Estimator) -> None:
 
 
 BAD_PARAMETERS = [
-    (PCA(0), ValueError, "n_components must be at least 1, got 0"),
+    (PCA(-1), ValueError, "n_components must be at least 0, got -1"),
     (PCA(5), ValueError, "n_components must not exceed the 4 features, got 5"),
     (PCA(1.0), ValueError, r"n_components must be in \(0, 1\) as a float, got 1.0"),
     (PCA(0.0), ValueError, r"n_components must be in \(0, 1\) as a float, got 0.0"),
     (PCA(np.nan), ValueError, r"n_components must be in \(0, 1\) as a float, got nan"),
-    (PCA("mle"), TypeError, "n_components must be an int, got str"),
+    (
+        PCA("most"),
+        ValueError,
+        r"n_components must be an int, a float in \(0, 1\), 'mle' or None, got 'm",
+    ),
     (Whitening("ZCA"), ValueError, "kind must be 'pca' or 'zca', got 'ZCA'"),
     (Whitening(eps=-1e-9), ValueError, "eps must not be negative, got -1e-09"),
     (Whitening(eps=np.nan), ValueError, "eps must be finite, got nan"),

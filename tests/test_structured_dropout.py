@@ -55,6 +55,113 @@ def sample(kind: Kind, dtype: Any = np.float64, seed: int = 0) -> Array:
     return numbers((5, 7, 3, 4, 2)[: kind.ndim], dtype, seed)
 
 
+def spread(mask: Array, maps: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """The mask of maps as one of their elements."""
+    kept = unpack(mask, int(np.prod(maps))).reshape(maps).astype(bool)
+    return np.ascontiguousarray(np.broadcast_to(kept, shape))
+
+
+@every_dtype
+@settings(max_examples=30)
+@given(data=st.data(), p=probabilities, seed=seeds)
+def test_feature_alpha_dropout_is_that_of_a_mask_of_maps(
+    isa: str, dtype: type, data: Any, p: float, seed: int
+) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=5, min_side=0, max_side=4))
+    axis = data.draw(st.integers(1, len(shape) - 1))
+    x = data.draw(floats(dtype, shape))
+    maps = tuple(side if d in (0, axis) else 1 for d, side in enumerate(shape))
+    channels = shape[0], shape[axis]
+    with np.errstate(all="ignore"):
+        y, mask = nf.feature_alpha_dropout(x, p, rng=seed, axis=axis - len(shape))
+        assert_same_bits(mask, nf.dropout_mask(channels, p, rng=seed))
+        kept = spread(mask, maps, shape)
+        assert_same_bits(y, nf.alpha_dropout(x, p, mask=kept)[0])
+        dx = nf.feature_alpha_dropout_backward(x, mask, p, axis=axis)
+        assert_same_bits(dx, nf.alpha_dropout_backward(x, kept, p))
+        own = x.copy()
+        assert nf.feature_alpha_dropout(own, p, mask=mask, axis=axis, out=own)[0] is own
+        assert_same_bits(own, y)
+        again, as_bool = nf.feature_alpha_dropout(x, p, rng=seed, axis=axis, mask_as="bool")
+        assert as_bool.shape == channels
+        assert_same_bits(again, y)
+
+
+def test_feature_alpha_dropout_by_hand() -> None:
+    x = numbers((2, 3, 2, 2))
+    kept = np.array([[True, False, True], [False, True, True]])
+    least = -1.7580993408473768
+    a = (0.75 * (1 + 0.25 * least**2)) ** -0.5
+    expected = a * np.where(kept[:, :, None, None], x, least) - a * 0.25 * least
+    np.testing.assert_allclose(nf.feature_alpha_dropout(x, 0.25, mask=kept)[0], expected)
+    assert_same_bits(nf.feature_alpha_dropout(x, training=False)[0], x)
+    assert nf.feature_alpha_dropout(x, training=False)[1] is None
+    many = numbers((200, 500))
+    y = nf.feature_alpha_dropout(many, 0.3, rng=1)[0]
+    assert abs(y.mean()) < 0.02
+    assert abs(y.std() - 1) < 0.02
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("shape", [(8, 6), (5, 7, 3), (4, 6, 3, 2)])
+@both_dtypes
+def test_feature_alpha_dropout_is_pytorchs(shape: tuple[int, ...], dtype: type) -> None:
+    """By the mask that PyTorch's result shows."""
+    import torch
+
+    x = numbers(shape, dtype)
+    theirs = torch.nn.functional.feature_alpha_dropout(
+        torch.from_numpy(x), 0.4, training=True
+    ).numpy()
+    least = -1.7580993408473768
+    a = (0.6 * (1 + 0.4 * least**2)) ** -0.5
+    kept = ~np.isclose(theirs, a * least * 0.6)
+    maps = kept.reshape(*shape[:2], -1)
+    assert (maps == maps[..., :1]).all()
+    assert 0 < maps.mean() < 1
+    ours = nf.feature_alpha_dropout(x, 0.4, mask=maps[..., 0])[0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_errors_of_feature_alpha_dropout_change_nothing() -> None:
+    x, out = numbers((3, 4, 2)), np.full((3, 4, 2), 9.0)
+    rng = np.random.default_rng(1)
+    for given_, keywords, error, message in (
+        (x, {"p": 1.5}, ValueError, r"p must be in \[0, 1\], got 1.5"),
+        (x[0, 0], {}, ValueError, r"x must have shape \(N, C, ...\), got \(2,\)"),
+        (x, {"axis": 0}, ValueError, "axis must not be that of the samples, 0, got 0"),
+        (x, {"axis": 3}, ValueError, "axis must be an axis of x"),
+        (x, {"mask_as": "bit"}, ValueError, "mask_as must be 'bits' or 'bool'"),
+        (x, {"mask": np.ones((4, 3), bool)}, ValueError, r"mask must have shape \(3, 4\)"),
+        (x, {"out": out[:1]}, ValueError, "out must have"),
+        (x, {"out": out.astype("f")}, TypeError, "out must have"),
+        (x * 1j, {}, TypeError, "x must be an array of real numbers"),
+    ):
+        with pytest.raises(error, match=message):
+            nf.feature_alpha_dropout(given_, **{"rng": rng, "out": out, **keywords})
+    assert rng.bit_generator.state == np.random.default_rng(1).bit_generator.state
+    for keywords, message in (
+        ({"mask": np.ones((4, 3), bool)}, "mask must have shape"),
+        ({"p": -1}, "p must be in"),
+        ({"out": out[:1]}, "out must have"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nf.feature_alpha_dropout_backward(
+                x, **{"mask": np.ones((3, 4), bool), "out": out, **keywords}
+            )
+    np.testing.assert_array_equal(out, 9)
+
+
+def test_gradient_of_feature_alpha_dropout_numerically() -> None:
+    x, dy = numbers((3, 4, 2)), numbers((3, 4, 2), seed=1)
+    _, mask = nf.feature_alpha_dropout(x, 0.3, rng=5)
+    assert_gradient(
+        nf.feature_alpha_dropout_backward(dy, mask, 0.3),
+        lambda v: float((dy * nf.feature_alpha_dropout(v, 0.3, mask=mask)[0]).sum()),
+        x,
+    )
+
+
 # ---- values ----
 
 

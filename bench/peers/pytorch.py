@@ -545,6 +545,7 @@ OPERATIONS = {
     "dropout1d": in_training(functional.dropout1d),
     "dropout2d": in_training(functional.dropout2d),
     "dropout3d": in_training(functional.dropout3d),
+    "feature_alpha_dropout": in_training(functional.feature_alpha_dropout),
     "random.uniform": filling(torch.Tensor.uniform_),
     "random.normal": filling(torch.Tensor.normal_),
     **{

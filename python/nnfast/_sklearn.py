@@ -38,9 +38,9 @@ def lazy_on_dask(method: Method) -> Method:
     """A method that returns a lazy Dask array for a Dask array."""
 
     @wraps(method)
-    def of_any(self: Any, X: Any) -> Any:
+    def of_any(self: Any, X: Any, **options: Any) -> Any:
         if is_dask(X):
             return on_dask().applied(self, method.__name__, X)
-        return method(self, X)
+        return method(self, X, **options)
 
     return of_any  # type: ignore[return-value]

@@ -310,11 +310,8 @@ def alpha_dropout(
     _masks.check_form(mask_as)
     if not training:
         return _inference(x, p, "inverted", out)
-    a = _alpha_scale(p)
-    b = -a * p * _SELU_LEAST or -0.0  # which changes nothing, not even -0
-    dropped = a * _SELU_LEAST + b if p < 1 else 0.0
     offset = _offset(offset)
-    return _masked(x, p, a, b, dropped, 1, rng, offset, mask, mask_as, out)
+    return _masked(x, p, *alpha_numbers(p), 1, rng, offset, mask, mask_as, out)
 
 
 def alpha_dropout_backward(
@@ -488,6 +485,13 @@ def scale_of(p: float, mode: AnyMode) -> float:
     if mode == "cs231n":
         return 1 / p if p > 0 else 1.0
     return 1.0 if mode == "vanilla" or p == 1 else 1 / (1 - p)
+
+
+def alpha_numbers(p: float) -> tuple[float, float, float]:
+    """The scale and shift of alpha dropout, and the value of what it drops."""
+    a = _alpha_scale(p)
+    b = -a * p * _SELU_LEAST or -0.0  # which changes nothing, not even -0
+    return a, b, a * _SELU_LEAST + b if p < 1 else 0.0
 
 
 def _alpha_scale(p: float) -> float:

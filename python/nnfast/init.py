@@ -4,10 +4,12 @@ Every function gives a new array of a shape, or fills `out`, whose shape is take
 alike, ``f(shape, dtype=..., rng=..., out=...)``, so that a layer can be given any of them; by_name finds those that
 need no more by the names people use, "he" or "xavier".
 
-Random numbers come from nnfast.random.Philox: a seed gives the same ones for every number of threads and all strides,
-others in float64 than in float32. An int or a SeedSequence gives the same numbers at every call, and so the layers of a
-network the same beginning. A Philox stream is drawn from where it stands and moves on, and a Generator is advanced by
-one raw draw of its bit generator, which is the seed: one of these two serves a whole network.
+Random numbers come from nnfast.random.Philox: a seed gives the same ones for every number of threads, all strides and
+both dtypes. They are numbers of float32, which a float64 array takes as they are, so that networks of float32 and of
+float64 begin alike; only orthogonal computes in float64, and rounds. (Philox itself has numbers of 53 bits.) An int or
+a SeedSequence gives the same numbers at every call, and so the layers of a network the same beginning. A Philox stream
+is drawn from where it stands and moves on, and a Generator is advanced by one raw draw of its bit generator, which is
+the seed: one of these two serves a whole network.
 
 How far random weights may spread follows from the fans of a layer, the number of inputs a unit sums up and of units an
 input goes to, since a sum of n products has n times their variance.
@@ -187,7 +189,7 @@ def uniform(
     shape : int, tuple of ints or None
         Of the result; None takes out's.
     low, high : float, default 0 and 1
-        Finite; ``low + (high - low) u`` may round to high.
+        Finite in float32; ``low + (high - low) u`` may round to high.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
@@ -200,7 +202,8 @@ def uniform(
     Returns
     -------
     w : ndarray
-        What ``Philox(rng).uniform(shape, low, high)`` gives.
+        What ``Philox(rng).uniform(shape, low, high)`` gives, in float32; in float64 not outside the bounds as these
+        are in float64.
 
     Raises
     ------
@@ -220,7 +223,8 @@ def uniform(
     """
     low, high = _checks.interval(low, high)
     array = _target(shape, dtype, out)
-    return _stream(rng).uniform(low=low, high=high, out=array)
+    _drawn(array, lambda out: _stream(rng).uniform(low=low, high=high, out=out))
+    return array if array.dtype == np.float32 else np.clip(array, low, high, out=array)
 
 
 def normal(
@@ -239,7 +243,7 @@ def normal(
     shape : int, tuple of ints or None
         Of the result; None takes out's.
     mean, std : float, default 0 and 1
-        Finite; std is not negative.
+        Finite in float32; std is not negative.
     dtype : float32 or float64, default float32
         Of the result; `out` decides if it is given.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random, Philox or None
@@ -250,7 +254,7 @@ def normal(
     Returns
     -------
     w : ndarray
-        What ``Philox(rng).normal(shape, mean, std)`` gives.
+        What ``Philox(rng).normal(shape, mean, std)`` gives, in float32.
 
     Raises
     ------
@@ -270,7 +274,7 @@ def normal(
     """
     mean, std = _checks.finite(mean, "mean"), _checks.finite_not_negative(std, "std")
     array = _target(shape, dtype, out)
-    return _stream(rng).normal(mean=mean, std=std, out=array)
+    return _drawn(array, lambda out: _stream(rng).normal(mean=mean, std=std, out=out))
 
 
 def truncated_normal(
@@ -343,13 +347,12 @@ def truncated_normal(
     mean, std = _checks.finite(mean, "mean"), _checks.finite_not_negative(std, "std")
     low, high = _checks.interval(low, high)
     array = _target(shape, dtype, out)
-    z = _truncated(_stream(rng), array.size, low, high, array.dtype)
+    z = _truncated(_stream(rng), array.size, low, high)
     z *= std
     z += mean
-    # Rounding may have led over a bound.
-    np.clip(z, mean + std * low, mean + std * high, out=z)
     array[...] = z.reshape(array.shape)
-    return array
+    # Rounding may have led over a bound.
+    return np.clip(array, mean + std * low, mean + std * high, out=array)
 
 
 # ---- random numbers whose spread follows from the fans ----
@@ -952,24 +955,33 @@ def _deviation(shape: tuple[int, ...], layout: Layout | None, mode: Mode, gain: 
 # ---- draws ----
 
 
+def _drawn(
+    array: NDArray[Any], draw: Callable[[NDArray[np.float32]], NDArray[Any]]
+) -> NDArray[Any]:
+    """The array, filled by numbers of float32 in either dtype."""
+    if array.dtype == np.float32:
+        return draw(array)
+    array[...] = draw(np.empty(array.shape, np.float32))
+    return array
+
+
 def _uniform(array: NDArray[Any], std: float, rng: Rng) -> NDArray[Any]:
     bound = math.sqrt(3) * std
-    return _stream(rng).uniform(low=-bound, high=bound, out=array)
+    return uniform(low=-bound, high=bound, rng=rng, out=array)
 
 
 def _normal(array: NDArray[Any], std: float, rng: Rng) -> NDArray[Any]:
-    return _stream(rng).normal(std=std, out=array)
+    return normal(std=std, rng=rng, out=array)
 
 
-def _truncated(
-    stream: Philox, n: int, low: float, high: float, dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _truncated(stream: Philox, n: int, low: float, high: float) -> NDArray[np.float32]:
     """Standard normal numbers in [low, high], but for rounding."""
     if math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)) < 2 * _LEAST_KEPT:
-        return _redrawn(n, lambda count: _spread(stream, count, low, high)).astype(dtype)
+        spread = _redrawn(n, lambda count: _spread(stream, count, low, high))
+        return spread.astype(np.float32)
 
     def candidates(count: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        z = stream.normal(count, dtype=dtype)
+        z = stream.normal(count)
         return z, (z >= low) & (z <= high)
 
     return _redrawn(n, candidates)

@@ -672,17 +672,34 @@ def instance_norm(
     gamma: ArrayLike | None = None,
     beta: ArrayLike | None = None,
     *,
+    running_mean: NDArray[Any] | None = None,
+    running_var: NDArray[Any] | None = None,
+    training: bool | None = None,
+    momentum: float | None = 0.1,
+    num_batches_tracked: NDArray[np.integer] | None = None,
     eps: float = 1e-5,
     axis: int = 1,
     out: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], GroupNormSaved]:
+) -> tuple[NDArray[Any], GroupNormSaved | BatchNormSaved]:
     """Instance normalisation: statistics of each channel of each sample; group_norm with as many groups as channels.
+
+    With running statistics, those are updated in training and taken in place of the sample's own in inference.
 
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (N, C, L), (N, C, H, W), ...
     gamma, beta : array_like, optional
         Scale and shift, as of group_norm; ones and zeros if None.
+    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape (C,), optional
+        Both or none. In training they are updated in place by the means, over the samples, of their means and unbiased
+        variances; in inference they are read, and may be any array_like.
+    training : bool, optional
+        Must be given where running statistics are. Without them it makes no difference.
+    momentum : float in [0, 1] or None, default 0.1
+        Weight of the new value, as in PyTorch: ``running = (1 - momentum) * running + momentum * batch``. None: the
+        running statistics are the averages over all batches so far, which `num_batches_tracked` counts.
+    num_batches_tracked : ndarray of integers, shape (), optional
+        Incremented in training; required where momentum is None.
     eps : float, default 1e-5
         Added to the variance, inside the root.
     axis : int, default 1
@@ -693,37 +710,117 @@ def instance_norm(
     Returns
     -------
     y : ndarray of x's dtype and shape
-    saved : GroupNormSaved
+    saved : GroupNormSaved, or BatchNormSaved in inference with running statistics
         For instance_norm_backward.
 
     Raises
     ------
-    TypeError, ValueError
-        As group_norm.
+    TypeError
+        As group_norm; if running statistics are given without training, or have another dtype.
+    ValueError
+        As group_norm; if one of the running statistics is missing, does not match, is read-only or overlaps another
+        array, momentum is out of range, or x has less than two values a channel in training with running statistics.
+        Nothing is written then.
 
     References
     ----------
-    Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016.
+    Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016. Running statistics are those of PyTorch's
+    ``instance_norm``, whose ``use_input_stats`` is training.
 
     Examples
     --------
     >>> import numpy as np, nnfast as nf
-    >>> y, saved = nf.instance_norm(np.array([[[1.0, 3.0], [5.0, 9.0]]]), eps=1e-12)
+    >>> x = np.array([[[1.0, 3.0], [5.0, 9.0]]])
+    >>> y, saved = nf.instance_norm(x, eps=1e-12)
     >>> y.round(6), saved.mean
     (array([[[-1.,  1.],
             [-1.,  1.]]]), array([[2., 7.]]))
+    >>> mean, var = np.zeros(2), np.ones(2)
+    >>> y, saved = nf.instance_norm(x, running_mean=mean, running_var=var, training=True)
+    >>> mean, var
+    (array([0.2, 0.7]), array([1.1, 1.7]))
     """
     array = _arrays.plain(x, "x")
     axis = _arrays.axis_of(axis, array, "x")
     groups = max(1, array.shape[axis])
-    return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
+    if running_mean is None and running_var is None:
+        return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
+    if running_mean is None or running_var is None:
+        missing = "running_mean" if running_mean is None else "running_var"
+        raise ValueError(f"{missing} must be given where the other running statistic is")
+    if not is_training(training, running_mean, running_var):
+        _channels_second(array, axis, "x")  # refuses an axis that batch_norm takes
+        return batch_norm(
+            array,
+            gamma,
+            beta,
+            running_mean,
+            running_var,
+            training=False,
+            eps=eps,
+            axis=axis,
+            out=out,
+        )
+    array = _arrays.floating(array, "x", float16=True)
+    running = {"running_mean": running_mean, "running_var": running_var}
+    for name, value in running.items():
+        _check_running(value, name, array, axis, out)
+    if np.may_share_memory(running_mean, running_var):
+        raise ValueError("running_mean and running_var must not share memory")
+    rate, counter = _rate_and_counter(momentum, num_batches_tracked)
+    y, saved = group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
+    if array.size:
+        values = array.size // (len(array) * groups)
+        # What rounding makes of it is nothing beside eps.
+        var = np.maximum(1 / saved.inv_std**2 - eps, 0) * (values / (values - 1))
+        for value, of_batch in ((running_mean, saved.mean), (running_var, var)):
+            moved = (1 - rate) * value.astype(np.float64) + rate * of_batch.mean(axis=0).reshape(
+                value.shape
+            )
+            value[...] = moved
+    if counter is not None:
+        counter += 1
+    return y, saved
+
+
+def _check_running(
+    value: Any, name: str, x: NDArray[Any], axis: int, out: NDArray[Any] | None
+) -> None:
+    """Refuse a running statistic that cannot be updated by the instances of x."""
+    _arrays.check_floats(value, name)
+    dtype = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    if value.dtype != dtype:
+        raise TypeError(f"{name} must have dtype {dtype}, got {value.dtype}")
+    channels = x.shape[axis]
+    if not is_vector(value, channels):
+        raise ValueError(f"{name} must have shape ({channels},), got {value.shape}")
+    _arrays.check_writeable(value, name)
+    for other, of in ((x, "x"), (out, "out")):
+        if other is not None and np.may_share_memory(value, other):
+            raise ValueError(f"{name} and {of} must not share memory")
+    if x.size < 2 * len(x) * channels:
+        raise ValueError(
+            f"x must have two values a channel or more where running_var is updated, got {x.shape}"
+        )
+
+
+def _rate_and_counter(
+    momentum: float | None, num_batches_tracked: Any
+) -> tuple[float, NDArray[np.integer] | None]:
+    """The weight of the new value, and the counter of batches if there is one."""
+    counter = None if num_batches_tracked is None else _batch_counter(num_batches_tracked)
+    if momentum is not None:
+        return _checks.real_in(momentum, 0, 1, "momentum"), counter
+    if counter is None:
+        raise ValueError("num_batches_tracked must be given when momentum is None")
+    return 1.0 / (int(counter) + 1), counter
 
 
 def instance_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,
     gamma: ArrayLike | None,
-    saved: GroupNormSaved,
+    saved: GroupNormSaved | BatchNormSaved,
     *,
     out: tuple[NDArray[Any] | None, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -737,8 +834,8 @@ def instance_norm_backward(
         The input of the forward pass.
     gamma : array_like, or None
         As given to the forward pass.
-    saved : GroupNormSaved
-        From the forward pass.
+    saved : GroupNormSaved or BatchNormSaved
+        From the forward pass; by running statistics, which do not depend on x, dx is ``gamma * dy / sqrt(var + eps)``.
     out : tuple of three ndarrays or None, optional
         Take dx, dgamma and dbeta; ``dx`` may be dy or x itself.
 
@@ -760,6 +857,9 @@ def instance_norm_backward(
     >>> nf.instance_norm_backward(np.ones_like(x), x, None, saved)[2]
     array([2., 2.])
     """
+    if isinstance(saved, BatchNormSaved):
+        dx, dgamma, dbeta = batch_norm_backward(dy, x, gamma, saved, out=out)
+        return dx, dgamma, dbeta
     return group_norm_backward(dy, x, gamma, saved, out=out)
 
 

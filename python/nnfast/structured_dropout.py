@@ -15,6 +15,9 @@ from nnfast._masks import AnyMask, MaskAs
 from nnfast._seeds import Rng
 from nnfast.dropout import (
     _require_disjoint,
+    alpha_dropout,
+    alpha_dropout_backward,
+    alpha_numbers,
     dropout,
     dropout_backward,
     dropout_mask,
@@ -29,6 +32,8 @@ __all__ = [
     "dropout2d_backward",
     "dropout3d",
     "dropout3d_backward",
+    "feature_alpha_dropout",
+    "feature_alpha_dropout_backward",
     "stochastic_depth",
     "stochastic_depth_backward",
 ]
@@ -312,6 +317,140 @@ def dropout3d_backward(
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     return _drop_maps_backward(dy, 3, mask, p, axis, out)
+
+
+def feature_alpha_dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    training: bool = True,
+    rng: Rng = None,
+    mask: AnyMask | None = None,
+    mask_as: MaskAs = "bits",
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], AnyMask | None]:
+    """Alpha dropout of whole feature maps: those dropped take SELU's lowest value, and mean and variance are kept.
+
+    ``y = a (x if kept else α′) + b``, with the a, α′ and b of alpha_dropout.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (N, C, ...)
+        Or with the channels along another axis. y has mean 0 and variance 1 if x has.
+    p : float in [0, 1], default 0.5
+        Probability of dropping a map. 0 is the identity, 1 gives zeros.
+    training : bool, default True
+        In inference y is x.
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
+    mask : ndarray, optional
+        A mask to use instead of a random one, in any form that dropout takes, of an array of shape (N, C).
+    mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
+    axis : int, default 1
+        The axis of the channels; -1 for channels-last.
+    out : ndarray of x's dtype and shape, optional
+        Takes y; ``out=x`` is allowed.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+    mask : ndarray of uint8, shape (ceil(N C / 8),), or of bool, shape (N, C), or None in inference
+        One bit per map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng, mask_as=mask_as)``.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers, rng is of another type, or mask or out has another dtype.
+    ValueError
+        If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or overlaps.
+
+    References
+    ----------
+    Klambauer et al., "Self-normalizing neural networks", 2017; PyTorch's ``feature_alpha_dropout``.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> y, mask = nf.feature_alpha_dropout(np.zeros((2, 4, 3)), p=0.5, rng=0)
+    >>> np.unique(y.round(4)).tolist(), np.ptp(y, axis=2).max()
+    ([-0.7792, 0.7792], np.float64(0.0))
+    """
+    x = _arrays.floating(x, "x", float16=True)
+    p = _checks.real_in(p, 0, 1, "p")
+    _masks.check_form(mask_as)
+    maps = _features_of(x, "x", axis)
+    if not training:
+        return alpha_dropout(x, p, training=False, out=out)
+    _core.checked_output(x, out, "x")  # before a Generator is advanced
+    if mask is None:
+        mask = dropout_mask(maps.shape, p, rng=rng)
+    bits = _spread(_given(mask, maps, out), maps, x.shape)
+    scale, shift, dropped = alpha_numbers(p)
+    y = _core.apply_mask(x, bits, scale, out, "x", shift, dropped, 1)
+    return y, _masks.in_form(mask, maps.shape, mask_as)
+
+
+def feature_alpha_dropout_backward(
+    dy: ArrayLike,
+    mask: AnyMask,
+    p: float = 0.5,
+    *,
+    axis: int = 1,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Gradient of feature_alpha_dropout in training: a dy where the map was kept, else 0.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64, shape (N, C, ...)
+        Gradient of the loss with respect to y.
+    mask : ndarray
+        What feature_alpha_dropout returned, or a mask in any form that it takes.
+    p : float in [0, 1], default 0.5
+    axis : int, default 1
+        Both as given to feature_alpha_dropout.
+    out : ndarray of dy's dtype and shape, optional
+        ``out=dy`` is allowed.
+
+    Returns
+    -------
+    dx : ndarray of dy's dtype and shape
+
+    Raises
+    ------
+    TypeError
+        If dy is not of real numbers, or mask or out has another dtype.
+    ValueError
+        If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> mask = np.array([[True, False]])
+    >>> nf.feature_alpha_dropout_backward(np.ones((1, 2, 2)), mask).round(4)
+    array([[[0.8864, 0.8864],
+            [0.    , 0.    ]]])
+    """
+    dy = _arrays.floating(dy, "dy", float16=True)
+    maps = _features_of(dy, "dy", axis)
+    p = _checks.real_in(p, 0, 1, "p")
+    _core.checked_output(dy, out, "dy")
+    bits = _spread(_given(mask, maps, out), maps, dy.shape)
+    return alpha_dropout_backward(dy, bits, p, out=out)
+
+
+def _features_of(x: NDArray[Any], name: str, axis: int) -> Maps:
+    if x.ndim < 2:
+        raise ValueError(f"{name} must have shape (N, C, ...), got {x.shape}")
+    return _maps_of(x, name, x.ndim - 2, axis)
+
+
+def _spread(bits: NDArray[np.uint8], maps: Maps, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The mask of maps as one of their elements."""
+    kept = np.broadcast_to(_masks.unpacked(bits, maps.shape).reshape(maps.in_x), shape)
+    return np.packbits(kept, bitorder="little")
 
 
 def _samples_of(x: NDArray[Any], name: str, mode: str) -> Maps:

@@ -27,8 +27,8 @@ from nnfast.softmax import log_softmax, softmax
 class NNClassifier(ClassifierMixin, NNEstimator):
     """A network that classifies, trained by softmax cross-entropy.
 
-    Like scikit-learn's MLPClassifier; X should be standardised, as for that. Samples may have many labels: y is then an
-    array (n_samples, n_labels) of 0 and 1, and the loss binary cross-entropy.
+    Like scikit-learn's MLPClassifier; X should be standardised, as for that, and may be sparse. Samples may have many
+    labels: y is then an array (n_samples, n_labels) of 0 and 1, and the loss binary cross-entropy.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     tol : float, default 1e-4
         What the loss must fall by, or the validation score rise, to be better than the best.
     n_iter_no_change : int or inf, default 10
-        After so many epochs in a row that were no better the training ends.
+        After so many epochs in a row that were no better the training ends, or an adaptive learning rate falls.
     early_stopping : bool, default False
         Whether to hold out a stratified share of the samples and stop by its validation score (accuracy); the weights
         of the best epoch are restored.
@@ -99,6 +99,10 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         whatever shape its layers take, as (n_samples, C, H, W), and gives logits, (n_samples, n_outputs_). Every
         fit begins with copies of given layers, whose first weights and dropout follow from what they were made with; a
         function ``layers(rng)`` makes new ones, drawn from random_state. float64 data make it a network of float64.
+    learning_rate : "constant" or "adaptive", default "constant"
+        "adaptive" divides the rate by 5 after n_iter_no_change epochs in a row that were no better than the best by
+        tol, and the training ends where that would be next at a rate of 1e-6 or below. As MLPClassifier's, which waits
+        one epoch longer and knows it for "sgd" alone; schedule must be None.
 
     Attributes
     ----------
@@ -123,7 +127,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     Raises
     ------
     TypeError
-        From fit, if X is sparse, or a setting of a wrong type.
+        From fit, if X is masked or a table of Dask's, or a setting of a wrong type.
     ValueError
         From fit, if X has NaN or infinities, there is one class alone, a setting is out of range, or the loss becomes
         NaN or infinite.
@@ -137,7 +141,9 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
     Notes
     -----
-    float32 data are computed with in float32, others in float64. What a network of
+    float32 data are computed with in float32, others in float64. The weights of a random_state begin the same in both,
+    but for rounding in those of init="orthogonal". A sparse X meets the first layer by SciPy's products, but the
+    gradient and the optimizer's arrays of that layer are as large as its weights. What a network of
     BatchNorm predicts depends on running statistics, of which a training of a few steps has seen little.
 
     References
@@ -203,6 +209,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         verbose: bool = False,
         share_blas_threads: bool = False,
         layers: HowToMakeLayers = None,
+        learning_rate: Literal["constant", "adaptive"] = "constant",
     ) -> None:
         self._take(locals())
 
@@ -219,7 +226,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
         y : array_like, shape (n_samples,) or (n_samples, n_labels)
         classes : array_like, shape (n_classes,), optional
             All that will come. The first call needs it, but with many labels.
@@ -251,7 +258,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
 
         Returns
         -------
@@ -269,7 +276,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
 
         Returns
         -------
@@ -285,7 +292,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
 
         Returns
         -------
@@ -301,7 +308,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
 
         Returns
         -------

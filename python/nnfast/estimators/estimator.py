@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from nnfast import _arrays, _checks, _seeds, init, nn
 from nnfast._dask import is_dask
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
+from nnfast._sparse import is_sparse
 from nnfast.blas import share_blas_threads
 from nnfast.estimators.perceptron import (
     HowToMakeLayers,
@@ -37,8 +38,10 @@ from nnfast.estimators.training import (
     Training,
     WeightedTargets,
     batches,
+    check_learning_rate,
     check_optimizer,
     check_schedule,
+    is_in_memory,
     optimizer_of,
     progress,
     schedule_of,
@@ -64,8 +67,6 @@ _ADAM = "pass optimizer=functools.partial(nf.optim.Adam, {}=...)"
 _NAMES_OF_OTHERS = {
     "solver": "pass optimizer=; 'sgd' of scikit-learn is 'nesterov', and there is no 'lbfgs'",
     "alpha": "pass weight_decay=, which is alpha divided by the size of the batch",
-    "learning_rate": "pass learning_rate_init= for the rate, schedule= for how it falls, which for 'adaptive' is an "
-    "nf.schedules.ReduceOnPlateau",
     "power_t": "pass schedule=, such as nf.schedules.InverseTime",
     "momentum": _SGD,
     "nesterovs_momentum": _SGD,
@@ -110,6 +111,7 @@ class NNEstimator(BaseEstimator):
     # Pickles of version 0.1 do not have these.
     share_blas_threads: bool = False
     layers: HowToMakeLayers = None
+    learning_rate: str = "constant"
     _row_shape: tuple[int, ...] | None = None
 
     net_: nn.Sequential
@@ -185,6 +187,7 @@ class NNEstimator(BaseEstimator):
         if self.learning_rate_init is not None:
             _checks.finite_not_negative(self.learning_rate_init, "learning_rate_init")
         check_schedule(self.schedule, self.learning_rate_init, self.early_stopping)
+        check_learning_rate(self.learning_rate, self.schedule)
         if self.weight_decay is not None:
             _checks.finite_not_negative(self.weight_decay, "weight_decay")
         if self.batch_size != "auto":
@@ -215,10 +218,11 @@ class NNEstimator(BaseEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
-            Should be standardised: ``make_pipeline(StandardScaler(), ...)``. With a Dask array, or a list of delayed
-            pieces, the workers of the Dask client in use train, with the batches and, to rounding, the losses of a
-            training in memory: docs/dask.md. Predictions for one are lazy.
+        X : array_like or sparse table, shape (n_samples, n_features)
+            Should be standardised: ``make_pipeline(StandardScaler(), ...)``. A sparse table, of CSR or converted to it,
+            is never made dense. With a Dask array, or a list of delayed pieces, the workers of the Dask client in use
+            train, with the batches and, to rounding, the losses of a training in memory: docs/dask.md. Predictions for
+            one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
             May be a Dask array if X is one; it is loaded into memory.
         sample_weight : array_like, shape (n_samples,), optional
@@ -232,10 +236,10 @@ class NNEstimator(BaseEstimator):
         Raises
         ------
         TypeError
-            If X is sparse, masked or a table of Dask's, or a setting of a wrong type.
+            If X is masked or a table of Dask's, or a setting of a wrong type.
         ValueError
-            If X, y or sample_weight does not fit, a setting is out of range, or the loss becomes NaN or infinite. The
-            estimator is then left unchanged.
+            If X, y or sample_weight does not fit, X is sparse and given layers do not begin with a Dense, a setting is
+            out of range, or the loss becomes NaN or infinite. The estimator is then left unchanged.
         """
         with self._learning():
             advice = self._fit(X, y, sample_weight)
@@ -298,8 +302,11 @@ class NNEstimator(BaseEstimator):
         optimizer = optimizer_of(
             self.optimizer, self.net_, self.learning_rate_init, self.weight_decay
         )
-        steps = self.max_iter * len(batches(len(x), self._batch_size(len(x))))
-        schedule = schedule_of(self.schedule, optimizer.lr, steps)
+        n = x.shape[0]
+        steps = self.max_iter * len(batches(n, self._batch_size(n)))
+        schedule: Any = schedule_of(self.schedule, optimizer.lr, steps)
+        if self.learning_rate == "adaptive":
+            schedule = Patience(self.tol, self.n_iter_no_change)
         loss = self._loss(split_weights(targets)[0])
         self._training = Training(self.net_, loss, optimizer, schedule, rng)
         self.history_ = {name: [] for name in Epoch._fields}
@@ -322,6 +329,10 @@ class NNEstimator(BaseEstimator):
                 rng=rng,
             )
         net = given_network(self.layers, x.dtype, rng)
+        if is_sparse(x) and not net._takes_sparse:
+            raise ValueError(
+                f"layers must begin with a Dense where X is sparse, got {net.layers[0]!r}"
+            )
         shape = net.output_shape((2, *x.shape[1:]))
         if shape != (2, self.n_outputs_):
             raise ValueError(
@@ -345,7 +356,7 @@ class NNEstimator(BaseEstimator):
                 if patience.is_best(-epoch.loss if score is None else score) and score is not None:
                     self.best_validation_score_ = score
                     best = self.net_.state_dict()
-                if patience.is_over:
+                if self._training.is_over if self._training.is_adaptive else patience.is_over:
                     break
         if best is not None:
             self.net_.load_state_dict(best)
@@ -367,11 +378,12 @@ class NNEstimator(BaseEstimator):
         return ""
 
     def _epochs(self, x: Array, targets: Array) -> Iterator[Epoch]:
-        size = self._batch_size(len(x))
-        if self.batch_norm and min(len(x), size) < 2:
+        n = x.shape[0]
+        size = self._batch_size(n)
+        if self.batch_norm and min(n, size) < 2:
             raise ValueError(
                 "batch_norm needs batches of two samples or more, "
-                f"got n_samples = {len(x)} and batch_size = {size}"
+                f"got n_samples = {n} and batch_size = {size}"
             )
         return self._training.epochs(x, targets, size, self.shuffle)
 
@@ -413,7 +425,7 @@ class NNEstimator(BaseEstimator):
         """Split both into a part to train on and a validation part."""
         try:
             indices: list[Array] = train_test_split(
-                np.arange(len(x)),
+                np.arange(x.shape[0]),
                 test_size=self.validation_fraction,
                 stratify=self._stratified_by(split_weights(targets)[0]),
                 random_state=int(rng.integers(2**31)),
@@ -455,6 +467,11 @@ class NNEstimator(BaseEstimator):
             ) from None
         return np.random.default_rng(state.randint(2**31 - 1))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     # ---- prediction ----
 
     def _validated(self, X: ArrayLike, y: Any, *, first: bool, **options: Any) -> tuple[Array, Any]:
@@ -476,7 +493,9 @@ class NNEstimator(BaseEstimator):
         """X, with y if it is given, as scikit-learn checks them; contiguous, of two axes or as the layers take it."""
         _arrays.check_readable(X, "X")
         images = self.layers is not None
-        found = validate_data(self, X, *y, reset=reset, order="C", allow_nd=images, **options)
+        found = validate_data(
+            self, X, *y, reset=reset, accept_sparse="csr", order="C", allow_nd=images, **options
+        )
         shape = (found[0] if y else found).shape[1:]
         if images and not reset and shape != self._row_shape:
             raise ValueError(
@@ -504,7 +523,7 @@ def _with_weights(x: Any, targets: Array, sample_weight: Any) -> Any:
     """The targets, together with the weights of the samples where there are any."""
     if sample_weight is None:
         return targets
-    if not isinstance(x, np.ndarray):
+    if not is_in_memory(x):
         raise ValueError("sample_weight must be None where X is Dask's")
     _arrays.check_readable(sample_weight, "sample_weight")
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64)
@@ -520,7 +539,7 @@ def _of(array: Any, index: Array) -> Any:
 
 def _held(x: Any) -> AbstractContextManager[Any]:
     """A context that holds rows on Dask's workers during the training; an array in memory needs none."""
-    return nullcontext() if isinstance(x, np.ndarray) else x
+    return nullcontext() if is_in_memory(x) else x
 
 
 @contextmanager
@@ -542,5 +561,5 @@ def _of_rows(shape: tuple[int, ...]) -> str:
 def outputs(net: nn.Sequential, x: Array) -> Array:
     """The output of the network, computed in batches."""
     rows = ROWS if len(x.shape) == 2 else IMAGES  # x may lie on a cluster
-    parts = [net.forward(x[first : first + rows]) for first in range(0, len(x), rows)]
+    parts = [net.forward(x[first : first + rows]) for first in range(0, x.shape[0], rows)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -13,7 +13,7 @@ from nnfast._seeds import Rng
 from nnfast._sklearn import lazy_on_dask
 from nnfast.estimators.estimator import ROWS, Array, NNEstimator, Piece, outputs
 from nnfast.estimators.perceptron import HowToMakeLayers, MakesLayer
-from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss
+from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss, is_in_memory
 from nnfast.init import Initialiser
 from nnfast.losses import huber_loss, l1_loss, mse_loss
 
@@ -37,7 +37,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         As of NNClassifier.
     batch_size, max_iter, shuffle, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start
         As of NNClassifier; the validation score is R², and its share is not stratified.
-    random_state, verbose, share_blas_threads, layers
+    random_state, verbose, share_blas_threads, layers, learning_rate
         As of NNClassifier.
 
     Attributes
@@ -99,6 +99,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         verbose: bool = False,
         share_blas_threads: bool = False,
         layers: HowToMakeLayers = None,
+        learning_rate: Literal["constant", "adaptive"] = "constant",
     ) -> None:
         self._take(locals())
 
@@ -111,7 +112,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array_like, shape (n_samples,), optional
             As of fit.
@@ -139,7 +140,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
 
         Parameters
         ----------
-        X : array_like, shape (n_samples, n_features)
+        X : array_like or sparse table, shape (n_samples, n_features)
 
         Returns
         -------
@@ -173,7 +174,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
 
     def _hint(self, x: Array, targets: Array) -> str:
         """For an R² below 0 on what was learned from: a constant would have done better."""
-        if not isinstance(x, np.ndarray):
+        if not is_in_memory(x):
             return ""
         z, y = outputs(self.net_, x[:ROWS]), targets[:ROWS]
         score = float(r2_score(y, z)) if len(y) > 1 and np.isfinite(z).all() else 0.0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnfast import _checks, nn, optim, schedules
 from nnfast._load import _core
+from nnfast._sparse import is_sparse
 from nnfast.nn.layer import Buffer
 from nnfast.optim.optimizer import Optimizer
 
@@ -25,6 +26,9 @@ HowToOptimize = str | Callable[..., Optimizer]
 
 WEIGHT_DECAY = 1e-3
 """For rules whose default is 0."""
+
+# Of an adaptive rate, scikit-learn's.
+_LEAST_RATE, _ADAPTIVE_DIVISOR = 1e-6, 5.0
 
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     name.lower(): getattr(optim, name) for name in optim.rules.__all__
@@ -89,7 +93,7 @@ class InMemory:
         self._memory = Buffer()
 
     def __len__(self) -> int:
-        return len(self._x)
+        return int(self._x.shape[0])
 
     def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
         # Always a copy, so that the network does not keep the caller's x.
@@ -107,74 +111,25 @@ class InMemory:
         return value
 
 
-class Training:
-    """A network, and what trains it an epoch at a time; it goes on where it stopped.
+class InSparseTable(InMemory):
+    """The rows of a CSR table."""
 
-    loss(z, targets, sample_weight=None, out=z) gives the loss and its gradient. The schedule is a function of the step,
-    something that looks at every epoch, or None for a constant rate.
-    """
+    def batches(self, order: Array, parts: list[slice]) -> Iterator[Any]:
+        for part in parts:
+            yield self._x[order[part]]
 
-    def __init__(
-        self,
-        net: nn.Sequential,
-        loss: Loss,
-        optimizer: Optimizer,
-        schedule: FunctionOfStep | schedules.ReduceOnPlateau | None,
-        rng: np.random.Generator,
-    ) -> None:
-        self.net, self.optimizer = net, optimizer
-        self._loss, self._rng = loss, rng
-        self._rate: FunctionOfStep | None = None
-        self._plateau: schedules.ReduceOnPlateau | None = None
-        if isinstance(schedule, schedules.ReduceOnPlateau):
-            self._plateau = copy(schedule)
-            optimizer.lr = schedule.lr
-        else:
-            self._rate = schedule
 
-    @cached_property
-    def _grads(self) -> list[Array]:
-        return [grad for pairs in _by_decay(self.net) for _, grad in pairs]
+def is_in_memory(x: Any) -> bool:
+    """Whether it is an array or a CSR table, and no rows elsewhere."""
+    return isinstance(x, np.ndarray) or is_sparse(x)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_grads"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        # In what joblib wrote of version 0.1, the optimizer's arrays are not those of the network.
-        vars(self).pop("_grads", None)
-        self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
-
-    def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
-        """Train one epoch over contiguous x and y at each iteration."""
-        rows = InMemory(x) if isinstance(x, np.ndarray) else x
-        parts = batches(len(x), batch_size)
-        order = np.arange(len(x))
-        while True:
-            begin = perf_counter()
-            if shuffle:
-                order = self._rng.permutation(len(x))
-            targets, total = y[order], 0.0
-            for part, batch in zip(parts, rows.batches(order, parts), strict=True):
-                total += (part.stop - part.start) * self._step(rows, batch, targets[part])
-                # The next step would fail on the NaN in its statistics, with an error that says less.
-                if not math.isfinite(total):
-                    break
-            yield Epoch(total / len(x), float(self.optimizer.lr), perf_counter() - begin)
-
-    def end_epoch(self, loss: float, score: float | None) -> None:
-        """Pass the loss, or with mode "max" the validation score, to a ReduceOnPlateau."""
-        if self._plateau is not None:
-            metric = loss if self._plateau.mode == "min" else score
-            assert metric is not None  # check_schedule
-            self.optimizer.lr = self._plateau.update(metric)
-
-    def _step(self, rows: Rows, batch: Array, targets: Array) -> float:
-        if self._rate is not None:
-            self.optimizer.lr = self._rate(self.optimizer.step_count)
-        loss = rows.gradients(self.net, self._loss, batch, targets)
-        self.optimizer.step(self._grads)
-        return loss
+def rows_of(x: Any) -> Rows:
+    """X as rows to train on."""
+    if is_sparse(x):
+        return InSparseTable(x)
+    rows: Rows = InMemory(x) if isinstance(x, np.ndarray) else x
+    return rows
 
 
 class Patience:
@@ -192,10 +147,108 @@ class Patience:
         self._best = score
         return True
 
+    def wait_again(self) -> None:
+        """Count from 0, against the same best score."""
+        self._waited = 0
+
     @property
     def is_over(self) -> bool:
         """Whether there were too many of these epochs."""
         return self._waited >= self._most
+
+
+class Training:
+    """A network, and what trains it an epoch at a time; it goes on where it stopped.
+
+    loss(z, targets, sample_weight=None, out=z) gives the loss and its gradient. The schedule is a function of the step,
+    something that looks at every epoch, or None for a constant rate.
+    """
+
+    _adaptive: Patience | None = None
+    is_over = False
+    """Whether an adaptive rate has become so small that the training ends."""
+
+    def __init__(
+        self,
+        net: nn.Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        schedule: FunctionOfStep | schedules.ReduceOnPlateau | Patience | None,
+        rng: np.random.Generator,
+    ) -> None:
+        self.net, self.optimizer = net, optimizer
+        self._loss, self._rng = loss, rng
+        self._rate: FunctionOfStep | None = None
+        self._plateau: schedules.ReduceOnPlateau | None = None
+        if isinstance(schedule, schedules.ReduceOnPlateau):
+            self._plateau = copy(schedule)
+            optimizer.lr = schedule.lr
+        elif isinstance(schedule, Patience):
+            self._adaptive = schedule
+        else:
+            self._rate = schedule
+
+    @cached_property
+    def _grads(self) -> list[Array]:
+        return [grad for pairs in _by_decay(self.net) for _, grad in pairs]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_grads"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # In what joblib wrote of version 0.1, the optimizer's arrays are not those of the network.
+        vars(self).pop("_grads", None)
+        self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
+
+    def epochs(self, x: Any, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
+        """Train one epoch over contiguous x and y at each iteration; x may be a CSR table, or Rows."""
+        rows = rows_of(x)
+        n = len(y)
+        parts = batches(n, batch_size)
+        order = np.arange(n)
+        while True:
+            begin = perf_counter()
+            if shuffle:
+                order = self._rng.permutation(n)
+            targets, total = y[order], 0.0
+            for part, batch in zip(parts, rows.batches(order, parts), strict=True):
+                total += (part.stop - part.start) * self._step(rows, batch, targets[part])
+                # The next step would fail on the NaN in its statistics, with an error that says less.
+                if not math.isfinite(total):
+                    break
+            yield Epoch(total / n, float(self.optimizer.lr), perf_counter() - begin)
+
+    def end_epoch(self, loss: float, score: float | None) -> None:
+        """Pass the loss, or the validation score, to what sets the rate by it: a score with mode "max", or adaptive."""
+        if self._adaptive is not None:
+            self._adapt(self._adaptive, -loss if score is None else score)
+        if self._plateau is not None:
+            metric = loss if self._plateau.mode == "min" else score
+            assert metric is not None  # check_schedule
+            self.optimizer.lr = self._plateau.update(metric)
+
+    def _adapt(self, patience: Patience, score: float) -> None:
+        """Divide the rate, as scikit-learn does, after many epochs that were no better, or stop where it is small."""
+        patience.is_best(score)
+        if not patience.is_over:
+            return
+        self.is_over = self.optimizer.lr <= _LEAST_RATE
+        if not self.is_over:
+            self.optimizer.lr /= _ADAPTIVE_DIVISOR
+            patience.wait_again()
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether is_over says when to stop."""
+        return self._adaptive is not None
+
+    def _step(self, rows: Rows, batch: Array, targets: Array) -> float:
+        if self._rate is not None:
+            self.optimizer.lr = self._rate(self.optimizer.step_count)
+        loss = rows.gradients(self.net, self._loss, batch, targets)
+        self.optimizer.step(self._grads)
+        return loss
 
 
 def batches(n: int, size: int) -> list[slice]:
@@ -208,8 +261,9 @@ def batches(n: int, size: int) -> list[slice]:
 
 def why_not_finite(x: Any, y: Array, lr: float) -> str:
     """Advice where the loss is not finite."""
+    array: Any
     for name, array in (("X", x), ("y", y)):
-        largest = float(np.abs(array).max()) if isinstance(array, np.ndarray) else array.largest()
+        largest = float(abs(array).max()) if is_in_memory(array) else array.largest()
         if largest > 1e3 and array.dtype.kind == "f":  # classes are numbered
             return f"{name} has values up to {largest:.3g}: standardise it"
     return f"the learning rate, {lr:.3g}, may be too high"
@@ -242,6 +296,13 @@ def optimizer_of(
     elif isinstance(how, str) and made.weight_decay == 0:
         made.weight_decay = WEIGHT_DECAY
     return made
+
+
+def check_learning_rate(how: Any, schedule: Any) -> None:
+    """Check that it is constant or adaptive, and adaptive without a schedule."""
+    _checks.one_of(how, ("constant", "adaptive"), "learning_rate")
+    if how == "adaptive" and schedule is not None:
+        raise ValueError("schedule must be None where learning_rate is 'adaptive'")
 
 
 def check_schedule(how: Any, lr: float | None, scored: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from nnfast import _checks, init
+from nnfast import _checks, _sparse, init
 from nnfast._load import _core
 from nnfast._seeds import Rng
 from nnfast.dropout import scale_of
@@ -66,7 +66,8 @@ class Dense(Weighted):
 
     Notes
     -----
-    x has shape (N, ..., n_in). The gradient of the bias is summed in float64.
+    x has shape (N, ..., n_in), or is a sparse table of SciPy's, and stays that; formats other than CSR are converted
+    to it. The gradient of the bias is summed in float64.
 
     References
     ----------
@@ -83,6 +84,8 @@ class Dense(Weighted):
            [4., 4.],
            [4., 4.]], dtype=float32), array([4., 4.], dtype=float32)])
     """
+
+    _takes_sparse = True
 
     def __init__(
         self,
@@ -101,7 +104,8 @@ class Dense(Weighted):
         if bias:
             self._add_params(bias=np.zeros(self.n_out, self._dtype))
         self._tile = Buffer()
-        self._x = self._used = self.weight
+        self._x: Any = self.weight
+        self._used = self.weight
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         if len(input_shape) < 2 or input_shape[-1] != self.n_in:
@@ -142,18 +146,23 @@ class Dense(Weighted):
     def _product(self, x: Array) -> Array:
         """x @ weight in training."""
         self._x, self._used = x, self._training_weight()
+        if not isinstance(x, np.ndarray):
+            out = self._y.take((x.shape[0], self.n_out), x.dtype)
+            return _sparse.product(x, self._used, out)
         z = self._y.take((x.size // self.n_in, self.n_out), x.dtype)
         np.matmul(self._flat(x), self._used, out=z)
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
     def _inferred_product(self, x: Array) -> Array:
+        if not isinstance(x, np.ndarray):
+            return _sparse.product(x, self.weight)
         z: Array = self._flat(x) @ self.weight
         return z if x.ndim == 2 else z.reshape(*x.shape[:-1], self.n_out)
 
     def _product_backward(self, dz: Array, need_dx: bool) -> Array | None:
         """dx, with need_dx, and the gradient of the weights."""
         dz = self._flat(dz)
-        self._weight_gradient(self._flat(self._x).T, dz, self._own_grads["weight"])
+        self._weight_gradient(self._flat(self._x), dz, self._own_grads["weight"])
         if not need_dx:
             return None
         dx = self._dx.take((len(dz), self.n_in), dz.dtype)
@@ -163,8 +172,11 @@ class Dense(Weighted):
     def _training_weight(self) -> Array:
         return self._own_params["weight"]
 
-    def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
-        np.matmul(xt, dz, out=out)
+    def _weight_gradient(self, x: Array, dz: Array, out: Array) -> None:
+        if isinstance(x, np.ndarray):
+            np.matmul(x.T, dz, out=out)
+        else:
+            _sparse.transposed_product(x, dz, out)
 
     @staticmethod
     def _flat(x: Array) -> Array:
@@ -245,8 +257,8 @@ class DropConnect(Dense):
         out = self._dropped.take(weight.shape, weight.dtype)
         return _core.apply_mask(weight, self._mask, self._scale, out)
 
-    def _weight_gradient(self, xt: Array, dz: Array, out: Array) -> None:
-        super()._weight_gradient(xt, dz, out)
+    def _weight_gradient(self, x: Array, dz: Array, out: Array) -> None:
+        super()._weight_gradient(x, dz, out)
         _core.apply_mask(out, self._mask, self._scale, out)
 
     def _settings(self) -> str:

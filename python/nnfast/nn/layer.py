@@ -9,7 +9,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _seeds, _sparse
 from nnfast._seeds import Rng
 from nnfast._whole import Whole
 
@@ -55,6 +55,8 @@ class Layer(Whole):
 
     _takes_indices = False
     """Whether x holds indices, which a network must not convert to its dtype."""
+    _takes_sparse = False
+    """Whether x may be a sparse table."""
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Compute y from x; with training=True, also save what backward needs."""
@@ -177,6 +179,26 @@ class Parameter:
         layer._write(self._name, value)
 
 
+class Statistic:
+    """An attribute of a layer that is one of its statistics, or None: read as it is, and set in place."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, layer: KernelLayer, owner: type) -> Array | None: ...
+    def __get__(self, layer: KernelLayer | None, owner: type) -> Self | Array | None:
+        return self if layer is None else layer._own_statistics.get(self._name)
+
+    def __set__(self, layer: KernelLayer, value: ArrayLike | None) -> None:
+        if self._name in layer._own_statistics:
+            layer._write(self._name, value)  # type: ignore[arg-type]
+        elif value is not None:
+            raise ValueError(f"{self._name} must be None, as the layer keeps none, got {value!r}")
+
+
 class KernelLayer(Layer):
     """A layer over nnfast's kernels.
 
@@ -241,7 +263,7 @@ class KernelLayer(Layer):
         ----------
         x : array_like of real numbers
             Converted to the dtype of the layer's parameters if that is another; without parameters, float16, float32
-            and float64 stay what they are.
+            and float64 stay what they are. Dense, and a network that begins with one, take sparse tables of SciPy's.
         training : bool, default False
             Whether backward follows, which then needs x: it is not copied.
 
@@ -387,9 +409,13 @@ class KernelLayer(Layer):
         if self._takes_indices:
             return _indices(value, name)
         if self._dtype is None:
-            return _arrays.floating(value, name, float16=True)
+            return _arrays.floating(_dense(value, name), name, float16=True)
         if type(value) is np.ndarray and value.dtype == self._dtype:
             return value
+        if self._takes_sparse and _sparse.is_sparse(value):
+            table: Array = _sparse.csr_of(value, self._dtype, name)
+            return table
+        value = _dense(value, name)
         return _arrays.floating(value, name).astype(self._dtype, copy=False)
 
     def _check(self, shape: Shape, training: bool) -> None:
@@ -427,6 +453,16 @@ def _converted(arrays: dict[str, Array], dtype: np.dtype[Any]) -> dict[str, Arra
         name: array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
         for name, array in arrays.items()
     }
+
+
+def _dense(value: ArrayLike, name: str) -> ArrayLike:
+    """The value, which must not be sparse."""
+    if type(value) is not np.ndarray and _sparse.is_sparse(value):
+        raise TypeError(
+            f"{name} must be dense, as only Dense and networks that begin with one multiply sparse tables, "
+            f"got {type(value).__name__}"
+        )
+    return value
 
 
 def _indices(value: ArrayLike, name: str) -> Array:

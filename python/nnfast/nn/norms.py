@@ -9,8 +9,8 @@ from numpy.typing import DTypeLike
 
 from nnfast import _checks
 from nnfast.layer_norm import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
-from nnfast.nn.layer import Array, KernelLayer, Parameter, Shape
-from nnfast.normalization import group_norm, group_norm_backward
+from nnfast.nn.layer import Array, KernelLayer, Parameter, Shape, Statistic
+from nnfast.normalization import group_norm, group_norm_backward, instance_norm
 
 _Result = tuple[Array, Any]
 
@@ -318,8 +318,8 @@ class GroupNorm(_SampleNorm):
 class InstanceNorm(GroupNorm):
     """Instance normalisation with learned scale and shift: GroupNorm with as many groups as channels.
 
-    Mean and variance are those of a channel of each sample, in training and in inference. PyTorch's InstanceNorm1d, 2d
-    and 3d have scale and shift only with ``affine=True``.
+    Mean and variance are those of a channel of each sample, in training and, without running statistics, in inference.
+    PyTorch's InstanceNorm1d, 2d and 3d have scale and shift only with ``affine=True``.
 
     Parameters
     ----------
@@ -327,16 +327,24 @@ class InstanceNorm(GroupNorm):
         Channels.
     eps, axis, dtype
         As of GroupNorm.
+    track_running_stats : bool, default False
+        Whether running statistics are kept in training, and used in inference.
+    momentum : float in [0, 1] or None, default 0.1
+        Weight of the new value in them; None: they are averages over all batches.
 
     Attributes
     ----------
     gamma, beta : ndarray, shape (n,)
         As of GroupNorm.
+    running_mean, running_var : ndarray, shape (n,), or None
+        With track_running_stats. They begin with zeros and ones.
+    num_batches_tracked : ndarray of int64, shape (), or None
+        Batches seen in training, where momentum is None.
 
     Raises
     ------
     TypeError, ValueError
-        As GroupNorm.
+        As GroupNorm, or if momentum is out of range.
 
     References
     ----------
@@ -350,10 +358,52 @@ class InstanceNorm(GroupNorm):
             [-1.,  1.]]], dtype=float32)
     """
 
+    track_running_stats = False
+    momentum: float | None = 0.1
+    running_mean = Statistic()
+    running_var = Statistic()
+    num_batches_tracked = Statistic()
+
     def __init__(
-        self, n: int, *, eps: float = 1e-5, axis: int = 1, dtype: DTypeLike | None = None
+        self,
+        n: int,
+        *,
+        eps: float = 1e-5,
+        axis: int = 1,
+        dtype: DTypeLike | None = None,
+        track_running_stats: bool = False,
+        momentum: float | None = 0.1,
     ) -> None:
         super().__init__(n, n, eps=eps, axis=axis, dtype=dtype)
+        self.momentum = None if momentum is None else _checks.real_in(momentum, 0, 1, "momentum")
+        self.track_running_stats = bool(track_running_stats)
+        if not track_running_stats:
+            return
+        self._own_statistics = {
+            "running_mean": np.zeros(self.n, self._dtype),
+            "running_var": np.ones(self.n, self._dtype),
+        }
+        if momentum is None:
+            self._own_statistics["num_batches_tracked"] = np.zeros((), np.int64)
+
+    def _normalised(self, x: Array, out: Array | None) -> _Result:
+        return self._tracked(x, out, True)
+
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        return self._tracked(x, x if overwrite else None, False)[0]
+
+    def _tracked(self, x: Array, out: Array | None, training: bool) -> _Result:
+        return instance_norm(
+            x,
+            **self._own_params,
+            **self._own_statistics,
+            training=training,
+            momentum=self.momentum,
+            eps=self.eps,
+            axis=self.axis,
+            out=out,
+        )
 
     def _settings(self) -> str:
-        return self._own_settings()
+        tracks = ", track_running_stats=True" if self.track_running_stats else ""
+        return self._own_settings() + tracks

@@ -80,6 +80,7 @@ class Sequential(KernelLayer):
     Notes
     -----
     forward works in the dtype of the parameters and converts x to it if need be, but for the indices of an Embedding.
+    Where the first layer is a Dense, x may be a sparse table of SciPy's, and is never made dense.
 
     Examples
     --------
@@ -133,6 +134,10 @@ class Sequential(KernelLayer):
         """The layers, as given."""
         found: tuple[Layer, ...] = vars(self)["layers"]
         return found
+
+    @property
+    def _takes_sparse(self) -> bool:  # type: ignore[override]
+        return self.layers[0]._takes_sparse and runs_as_written(self.layers[0])
 
     @property
     def output(self) -> Output | None:

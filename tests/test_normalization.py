@@ -1,5 +1,7 @@
 """Batch normalisation: hard inputs, running statistics, pieces, gradients, bits, errors that change nothing."""
 
+import pickle
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
 from nnfast import _core
 from nnfast._testing import forced
+from nnfast.normalization import BatchNormStats
 from normalization_data import case, images
 from tests.reference import normalization as reference
 from tests.reference.normalization import EPS
@@ -647,6 +650,80 @@ def test_merged_statistics_are_those_of_the_whole(seed: int, cuts: list[int]) ->
     y, _ = nf.batch_norm(x, None, None, merged.mean, merged.var, training=False)
     exact = nf.batch_norm(x, training=True)[0]
     np.testing.assert_allclose(y, exact, rtol=3e-7, atol=1e-12)
+
+
+def exact_m2(x: np.ndarray) -> Fraction:
+    """The sum of squared differences from the mean, without rounding."""
+    values = [Fraction(float(value)) for value in x]
+    mean = sum(values) / len(values)
+    return sum(((value - mean) ** 2 for value in values), Fraction(0))
+
+
+def ulps_off(value: float, exact: Fraction) -> float:
+    return abs(float((Fraction(float(value)) - exact) / Fraction(float(np.spacing(float(exact))))))
+
+
+def awkward_columns(n: int, seed: int) -> np.ndarray:
+    """Columns of n float64 values whose variance is hard to get right."""
+    normal = np.random.default_rng(seed).standard_normal(n)
+    return np.stack(
+        [
+            normal,
+            normal + 1e4,
+            1e-3 * normal - 7e8,
+            1e-9 * normal + 1e6,
+            normal * 10.0 ** np.linspace(-8, 8, n),
+            np.where(np.arange(n) % 3 == 0, 0.1, 0.3),
+            1e-100 * (normal + 3),
+            1e100 * (normal + 3),
+        ],
+        axis=1,
+    )
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 15, 16, 17, 64, 1000, 9001])
+@pytest.mark.parametrize("layout", ["rows", "columns", "images"])
+def test_the_variance_of_float64_is_right_to_2_ulp(n: int, layout: str) -> None:
+    columns = awkward_columns(n, seed=n)
+    x = {
+        "rows": columns,
+        "columns": np.asfortranarray(columns),
+        "images": np.ascontiguousarray(columns.T)[None],
+    }[layout]
+    stats = nf.batch_norm_stats(x)
+    exact = [exact_m2(column) / n for column in columns.T]
+    assert max(map(ulps_off, stats.var, exact)) <= 2
+
+
+@pytest.mark.parametrize("cuts", [[1], [3, 500], list(range(10, 1000, 10))])
+def test_merged_variances_of_float64_are_right_to_2_ulp(cuts: list[int]) -> None:
+    columns = awkward_columns(1000, seed=5)
+    pieces = [nf.batch_norm_stats(piece) for piece in np.split(columns, cuts)]
+    half = len(pieces) // 2
+    for merged in (
+        nf.merge_stats(*pieces),
+        nf.merge_stats(nf.merge_stats(*pieces[:half]), nf.merge_stats(*pieces[half:])),
+    ):
+        exact = [exact_m2(column) / 1000 for column in columns.T]
+        assert max(map(ulps_off, merged.var, exact)) <= 2
+
+
+def test_statistics_without_what_rounding_took_are_merged_all_the_same() -> None:
+    columns = awkward_columns(100, seed=1)[:, :2]
+    pieces = [nf.batch_norm_stats(piece) for piece in np.split(columns, [30])]
+    rounded = [BatchNormStats(piece.count, piece.mean, piece.m2) for piece in pieces]
+    np.testing.assert_allclose(
+        nf.merge_stats(*rounded).var, nf.merge_stats(*pieces).var, rtol=1e-11
+    )
+    assert nf.merge_stats(pickle.loads(pickle.dumps(pieces[0])), pieces[1]).count == 100
+
+
+def test_constant_channels_have_no_variance() -> None:
+    values = np.array([0.1, 1e-300, -1e17 / 3, 1e200, 0.0])
+    for x in (np.full((77, 5), values), np.full((3, 5, 4001), values[:, None])):
+        stats = nf.batch_norm_stats(x)
+        np.testing.assert_array_equal(stats.mean, values)
+        np.testing.assert_array_equal(stats.m2, np.zeros(5))
 
 
 def test_statistics_errors() -> None:

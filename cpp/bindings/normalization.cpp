@@ -404,13 +404,15 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object(), dadd ? dadd.object() : dy.object());
 }
 
-// Count, mean and sum of squares about it, a channel each.
+// Count, mean and sum of squares about it, and what rounding took from these, a channel each.
 py::tuple batch_norm_stats(py::handle x_in, int axis) {
   const Array x = read_floats_or_float16(x_in, "x");
   const int channel = channel_axis(x, axis);
   const std::ptrdiff_t channels = x.shape(channel), count = count_values(x, channel);
-  const Array mean = new_array({channels}, NPY_FLOAT64), m2 = new_array({channels}, NPY_FLOAT64);
-  const SetStatistics statistics{mean.as<double>(), m2.as<double>(), nullptr};
+  const auto per_channel = [&] { return new_array({channels}, NPY_FLOAT64); };
+  const Array mean = per_channel(), m2 = per_channel(), mean_low = per_channel(), m2_low = per_channel();
+  const SetStatistics statistics{mean.as<double>(), m2.as<double>(), nullptr, mean_low.as<double>(),
+                                 m2_low.as<double>()};
   if (count > 0) {
     const Normalization norm = channels_of({&x, nullptr, nullptr, nullptr}, channel, false);
     bool overflowed = false;
@@ -418,16 +420,19 @@ py::tuple batch_norm_stats(py::handle x_in, int axis) {
       const ReleasedGil released(x.size());
       set_moments(x.floating(), norm, statistics);
       for (std::ptrdiff_t c = 0; c < channels; ++c) {
-        statistics.variance[c] *= static_cast<double>(count);
-        overflowed |= std::isinf(statistics.variance[c]);
+        double &high = statistics.variance[c], &low = statistics.variance_low[c];
+        const double n = static_cast<double>(count), product = high * n;
+        low = std::isfinite(product) ? std::fma(high, n, -product) + low * n : 0;
+        high = product;
+        overflowed |= std::isinf(product);
       }
     }
     if (overflowed) report_overflow("batch_norm_stats");
   } else {
-    std::fill_n(statistics.mean, channels, 0.0);
-    std::fill_n(statistics.variance, channels, 0.0);
+    for (double* values : {statistics.mean, statistics.variance, statistics.mean_low, statistics.variance_low})
+      std::fill_n(values, channels, 0.0);
   }
-  return py::make_tuple(count, mean.object(), m2.object());
+  return py::make_tuple(count, mean.object(), m2.object(), mean_low.object(), m2_low.object());
 }
 
 // What a part of a batch adds to dgamma and dbeta, in double.

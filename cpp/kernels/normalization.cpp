@@ -6,7 +6,9 @@
 //
 // Sums are taken in double of x less an origin out of the set's own values, which is exactly 0 where all are the same,
 // and loses nothing that matters: sum (x - origin)^2 is at most n times the sum about the mean. Where that is too much,
-// the caller takes them again about the mean. Their order depends on the number of members alone.
+// the caller takes them again about the mean. For the variance of float64 to be right to 2 ULP, its squares are added
+// in short chains, and the chains with what rounding takes from them; sets of few members are computed with twice the
+// digits. The order depends on the number of members alone.
 #include "kernels/normalization.hpp"
 
 #include "kernels/normalization_across.hpp"
@@ -16,34 +18,15 @@
 namespace nnfast {
 namespace {
 
-// The origin of float64 moments is the mean of so many first members: the nearer it is to the mean of all, the fewer
-// digits the variance loses to cancellation. It is computed as the first member and the mean difference from that, and
-// so is exact where all members are equal.
-constexpr std::ptrdiff_t kOriginMembers = 4;
-
-NNFAST_INLINE double mean_of_first(const Normalization& norm, std::ptrdiff_t set) {
-  const std::ptrdiff_t count = smaller(norm.member_count, kOriginMembers);
-  const char* at = norm.data[0] + offset_of(norm.sets, 0, set);
-  const double first = load_element<double>(at);
-  double differences = 0;
-  for (std::ptrdiff_t i = 1; i < count; ++i)
-    differences += load_element<double>(at + offset_of(norm.members, 0, i)) - first;
-  return first + differences / static_cast<double>(count);
-}
+// The nearer the origin is to the mean, the fewer digits the variance loses to cancellation: for float64 it is the mean
+// of so many first members.
+constexpr std::ptrdiff_t kOriginMembers = 32;
 
 template <class S>
 void origins(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
   const ExceptionScope exceptions;
-  for (std::ptrdiff_t s = set; s < set_end; ++s) {
-    const char* at = norm.data[0] + offset_of(norm.sets, 0, s);
-    if constexpr (sizeof(S) == sizeof(Float16)) {
-      values[s - set] = static_cast<double>(widen_float16(load_element<Float16>(at)));
-    } else if constexpr (sizeof(S) == sizeof(float)) {
-      values[s - set] = static_cast<double>(load_element<float>(at));
-    } else {
-      values[s - set] = mean_of_first(norm, s);
-    }
-  }
+  for (std::ptrdiff_t s = set; s < set_end; ++s)
+    values[s - set] = static_cast<double>(load_value<S>(norm.data[0] + offset_of(norm.sets, 0, s)));
 }
 
 // Calls body with true or false known when the code is compiled.
@@ -119,10 +102,43 @@ void gradient(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_
   });
 }
 
+// Fewer members than this do not average what rounding does to each.
+constexpr std::ptrdiff_t kFewMembers = kReduceBlock;
+
+// The moments of float64 sets with few members, a set a lane, with twice the digits throughout.
+[[gnu::noinline]] Moments<Vec<double>> moments_of_few(const Normalization& norm, std::ptrdiff_t set,
+                                                      std::ptrdiff_t count) {
+  using D = Vec<double>;
+  const D n = broadcast<D>(static_cast<double>(norm.member_count));
+  const auto for_members = [&](auto body) {
+    for (std::ptrdiff_t i = 0; i < norm.member_count; ++i) {
+      const char* member = norm.data[0] + offset_of(norm.members, 0, i);
+      D x{};
+      for (std::ptrdiff_t k = 0; k < count; ++k) x[k] = load_element<double>(member + offset_of(norm.sets, 0, set + k));
+      body(x);
+    }
+  };
+  const auto plus = [](Pair<D> sum, Pair<D> term) {
+    const Pair<D> both = two_sum(sum.hi, term.hi);
+    return fast_two_sum(both.hi, both.lo + (sum.lo + term.lo));
+  };
+  Pair<D> sum{}, squares{};
+  for_members([&](D x) { sum = plus(sum, {x, D{}}); });
+  const Pair<D> mean = divide(sum, n);
+  for_members([&](D x) {
+    const Pair<D> d = plus({x, D{}}, {-mean.hi, -mean.lo});
+    squares = plus(squares, multiply(d, d));
+  });
+  Moments<D> moments{};
+  moments.mean = mean;
+  moments.variance = divide(squares, n);
+  return moments;
+}
+
 // Sets [set, set_end): mean, variance and 1 / sqrt(variance + eps) out of the sums of x - origin and of its square. An
-// origin too far off the mean, for the digits of a double, becomes the mean; whether one did.
+// origin too far off the mean, for the digits of the sums, becomes the mean; whether one did.
 template <class S>
-bool finish_moments(const Normalization& norm, const double* sums, const double* squares, double* origin,
+bool finish_moments(const Normalization& norm, const double* sums, std::ptrdiff_t stride, double* origin,
                     const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end) {
   using D = Vec<double>;
   using T = typename Stored<S>::Param;
@@ -132,21 +148,35 @@ bool finish_moments(const Normalization& norm, const double* sums, const double*
   for (std::ptrdiff_t s = set; s < set_end; s += kLanes<D>) {
     const std::ptrdiff_t count = smaller(set_end - s, kLanes<D>);
     const D from = load_partial<D>(origin + s, count, 0);
-    const Moments<D> moments = moments_about<T>(from, load_partial<D>(sums + s - set, count, 0),
-                                                load_partial<D>(squares + s - set, count, 0), n);
-    store_partial(to.mean + s, moments.mean, count);
-    store_partial(to.variance + s, moments.variance, count);
-    if (to.inv_std) store_partial(to.inv_std + s, 1 / sqrt(moments.variance + norm.eps), count);
+    const auto sum_of = [&](int term) {
+      const double* at = sums + term * stride + s - set;
+      return Pair<D>{load_partial<D>(at, count, 0), load_partial<D>(at + kTerms * stride, count, 0)};
+    };
+    Moments<D> moments;
+    if (kChained<T> && norm.member_count < kFewMembers) {
+      moments = moments_of_few(norm, s, count);
+    } else {
+      moments = moments_about<T>(from, sum_of(0), sum_of(1), n);
+    }
+    const D mean = moments.mean.hi, variance = moments.variance.hi;
+    store_partial(to.mean + s, mean, count);
+    store_partial(to.variance + s, variance, count);
+    if (to.inv_std) store_partial(to.inv_std + s, 1 / sqrt(variance + norm.eps), count);
+    if (to.mean_low) store_partial(to.mean_low + s, moments.mean.lo, count);
+    if (to.variance_low) store_partial(to.variance_low + s, moments.variance.lo, count);
     D nearer;
-    for (int i = 0; i < kLanes<D>; ++i) nearer[i] = static_cast<double>(static_cast<T>(moments.mean[i]));
+    for (int i = 0; i < kLanes<D>; ++i) nearer[i] = static_cast<double>(static_cast<T>(mean[i]));
     const Mask<D> moves = moments.far & (nearer != from);
     store_partial(origin + s, moves ? nearer : from, count);
     moved |= moves;
     if constexpr (sizeof(T) == sizeof(double)) {
       for (std::ptrdiff_t i = 0; i < count; ++i)
-        if (!is_finite(moments.variance[i])) [[unlikely]]
+        if (!is_finite(variance[i])) [[unlikely]] {
           store_downscaled_moments(norm, s + i, true, &to.mean[s + i], &to.variance[s + i],
                                    to.inv_std ? &to.inv_std[s + i] : nullptr);
+          if (to.mean_low) to.mean_low[s + i] = 0;
+          if (to.variance_low) to.variance_low[s + i] = 0;
+        }
     }
   }
   bool any = false;
@@ -164,6 +194,7 @@ void invert(const double* variance, double eps, double* inv_std, std::ptrdiff_t 
 
 template <class S>
 constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
+                                    kChained<typename Stored<S>::Param> ? kOriginMembers : 1,
                                     origins<S>,
                                     moments<S>,
                                     finish_moments<S>,

@@ -65,9 +65,10 @@ constexpr int kConstants = 5;
 // Room for whole vectors, and not a power of two: rows would share lines of the first-level cache.
 constexpr std::ptrdiff_t constants_row(std::ptrdiff_t sets) { return (sets + 63) / 64 * 64 + 16; }
 
-// One double a set; the last may be null.
+// One double a set; from inv_std on they may be null.
 struct SetStatistics {
-  double *mean, *variance, *inv_std;
+  double *mean, *variance, *inv_std = nullptr;
+  double *mean_low = nullptr, *variance_low = nullptr;  // what rounding took from mean and variance; 0 but for float64
 };
 
 // Sets whose sums a call takes, at most.
@@ -75,7 +76,11 @@ constexpr std::ptrdiff_t kSetTile = 64;
 // Members whose sums are taken on their own; 16 sums, member i of them in sum i mod 16.
 constexpr std::ptrdiff_t kMemberChunk = 4096;
 
-// Sets [set, set_end) and their members [first, last). Two sums a set go to sums[s - set] and sums[stride + s - set].
+// The sums a set has: two terms, and what rounding took from each, which is 0 but for the squares of float64.
+constexpr int kTerms = 2, kSums = 2 * kTerms;
+
+// Sets [set, set_end) and their members [first, last). Of set s, term t goes to sums[t * stride + s - set], and what
+// rounding took from it kTerms rows further on.
 using SetSumsFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                            std::ptrdiff_t last, double* sums, std::ptrdiff_t stride);
 using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
@@ -83,10 +88,12 @@ using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::pt
 
 struct SetKernels {
   std::ptrdiff_t computed_size;  // of an element as it is computed with
-  // What the moments of each set are taken about: its first member, or the mean of its first few.
+  // What the moments of each set are taken about: the mean of so many of its first members, which is found out about
+  // the first.
+  std::ptrdiff_t origin_members;
   void (*origins)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
   SetSumsFn moments;  // of x - origin: itself and its square
-  bool (*finish_moments)(const Normalization& norm, const double* sums, const double* squares, double* origin,
+  bool (*finish_moments)(const Normalization& norm, const double* sums, std::ptrdiff_t stride, double* origin,
                          const SetStatistics& to, std::ptrdiff_t set, std::ptrdiff_t set_end);
   void (*forward_constants)(const Normalization& norm);  // before normalise, where lanes are sets
   SetMapFn normalise;

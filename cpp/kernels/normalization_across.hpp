@@ -120,35 +120,42 @@ NNFAST_INLINE void store_row_bits(std::uint8_t* row, std::ptrdiff_t set, std::ui
 
 // ---- sums ----
 
-template <int Parts>
+template <bool Chained, int Parts>
 struct SumsAcross {
-  Vec<double> term[2][Parts];
-  NNFAST_INLINE void add(const SumsAcross& other) {
-    for (int t = 0; t < 2; ++t)
-      for (int k = 0; k < Parts; ++k) term[t][k] += other.term[t][k];
+  Terms<Chained, Vec<double>> terms[Parts];
+  NNFAST_INLINE void end_chain() {
+    for (auto& each : terms) each.end_chain();
+  }
+  NNFAST_INLINE void join(const SumsAcross& other) {
+    for (int k = 0; k < Parts; ++k) terms[k].join(other.terms[k]);
   }
 };
 
 // The sums over members [first, last): of those at i mod 16, then of the sixteen as a binary tree, in an order that
 // needs few of them at a time: 0, 8, 4, 12, 2, ... body(i, sums) adds member i.
-template <class Sets, class Body>
+template <bool Chained, class Sets, class Body>
 NNFAST_INLINE void phased_sums(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double* to, std::ptrdiff_t stride,
                                Body body) {
-  using Sums = SumsAcross<Sets::kParts>;
+  using Sums = SumsAcross<Chained, Sets::kParts>;
   Sums waiting[5];
   int count = 0;
   for (unsigned turn = 0; turn < kReduceBlock; ++turn) {
     const unsigned phase = (turn & 1) << 3 | (turn & 2) << 1 | (turn & 4) >> 1 | (turn & 8) >> 3;
     Sums sums = {};
-    for (std::ptrdiff_t i = first + phase; i < last; i += kReduceBlock) body(i, sums);
-    for (unsigned joined = turn; joined & 1; joined >>= 1) sums.add(waiting[--count]);
+    for (std::ptrdiff_t i = first + phase; i < last;) {
+      const std::ptrdiff_t end = Chained ? smaller(last, i + kChainMembers) : last;
+      for (; i < end; i += kReduceBlock) body(i, sums);
+      sums.end_chain();
+    }
+    for (unsigned joined = turn; joined & 1; joined >>= 1) sums.join(waiting[--count]);
     waiting[count++] = sums;
   }
   constexpr int parts = Sets::W::count;
-  for (int k = 0; k < Sets::kParts; ++k) {
-    sets.store_part(to, k / parts, k % parts, waiting[0].term[0][k]);
-    sets.store_part(to + stride, k / parts, k % parts, waiting[0].term[1][k]);
-  }
+  for (int k = 0; k < Sets::kParts; ++k)
+    for (int t = 0; t < kTerms; ++t) {
+      sets.store_part(to + t * stride, k / parts, k % parts, waiting[0].terms[k].high(t));
+      sets.store_part(to + (kTerms + t) * stride, k / parts, k % parts, waiting[0].terms[k].low(t));
+    }
 }
 
 template <class Sets>
@@ -157,17 +164,17 @@ void moments_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double
   Vec<double> origin[Sets::kParts];
   for (int k = 0; k < Sets::kParts; ++k) origin[k] = sets.of_set(k / parts)(sets.norm.origin, k % parts);
   const RowsOfSets rows = sets.rows(0);
-  phased_sums(sets, first, last, to, stride, [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
-    const char* row = rows(i);
-    unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
-      const auto x = sets.load_doubles(row, 0, v);
-      for (int k = 0; k < parts; ++k) {
-        const Vec<double> d = x.part[k] - origin[v * parts + k];
-        add_up(sums.term[0][v * parts + k], d);
-        sums.term[1][v * parts + k] = fma(d, d, sums.term[1][v * parts + k]);
-      }
-    });
-  });
+  phased_sums<kChained<typename Sets::T>>(sets, first, last, to, stride,
+                                          [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
+                                            const char* row = rows(i);
+                                            unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
+                                              const auto x = sets.load_doubles(row, 0, v);
+                                              for (int k = 0; k < parts; ++k) {
+                                                const Vec<double> d = x.part[k] - origin[v * parts + k];
+                                                sums.terms[v * parts + k].add(d, d, d);
+                                              }
+                                            });
+                                          });
 }
 
 template <bool Masked, class Sets>
@@ -177,7 +184,7 @@ void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, 
   Vec<double> mean[Sets::kParts];
   for (int k = 0; k < Sets::kParts; ++k) mean[k] = sets.of_set(k / parts)(sets.norm.mean, k % parts);
   const RowsOfSets dy_rows = sets.rows(0), x_rows = sets.rows(1);
-  phased_sums(sets, first, last, to, stride, [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
+  phased_sums<false>(sets, first, last, to, stride, [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
     const char* dy_row = dy_rows(i);
     const char* x_row = x_rows(i);
     unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
@@ -189,8 +196,7 @@ void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, 
       const auto dy = Masked ? widen(gradient) : sets.load_doubles(dy_row, 0, v), x = sets.load_doubles(x_row, 1, v);
       for (int k = 0; k < parts; ++k) {
         const int p = v * parts + k;
-        add_up(sums.term[0][p], dy.part[k]);
-        sums.term[1][p] = fma(dy.part[k], x.part[k] - mean[p], sums.term[1][p]);
+        sums.terms[p].add(dy.part[k], dy.part[k], x.part[k] - mean[p]);
       }
     });
   });

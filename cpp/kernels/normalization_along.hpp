@@ -94,20 +94,27 @@ NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
 
 // ---- sums ----
 
-// Sixteen sums of each of two terms, in double.
-class TwoSums {
+// Sixteen sums of a value, and of a product, in double.
+template <bool Chained>
+class SumsAlong {
  public:
-  NNFAST_INLINE void add(int k, Vec<double> first, Vec<double> a, Vec<double> b) {
-    add_up(sums_[0][k], first);
-    sums_[1][k] = fma(a, b, sums_[1][k]);
+  NNFAST_INLINE void add(int k, Vec<double> value, Vec<double> a, Vec<double> b) { terms_[k].add(value, a, b); }
+  NNFAST_INLINE void end_chain() {
+    for (auto& terms : terms_) terms.end_chain();
   }
-  NNFAST_INLINE void store(double* to, std::ptrdiff_t stride) const {
-    to[0] = sum_of_block(sums_[0]);
-    to[stride] = sum_of_block(sums_[1]);
+  NNFAST_INLINE void store(double* to, std::ptrdiff_t stride) {
+    end_chain();
+    for (int half = kReduceDoubles / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; ++k) terms_[k].join(terms_[k + half]);
+    const auto all = joined_lanes(terms_[0]);
+    for (int t = 0; t < kTerms; ++t) {
+      to[t * stride] = all.high(t)[0];
+      to[(kTerms + t) * stride] = all.low(t)[0];
+    }
   }
 
  private:
-  Vec<double> sums_[2][kReduceDoubles] = {};
+  Terms<Chained, Vec<double>> terms_[kReduceDoubles] = {};
 };
 
 // So much of the next run is prefetched, a line for each that is read: the processor prefetches within a run by itself,
@@ -173,11 +180,13 @@ void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
   const auto fill = static_cast<T>(norm.origin[set]);  // adds nothing
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   const auto stride = member_stride<S, Dense>(norm, 0);
-  TwoSums total;
+  SumsAlong<kChained<T>> total;
   SetOfMembers(norm, set).for_runs(first, last, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
                             if (Dense) ask_ahead(run, 0, i * size);
+                            if (kChained<T> && part == 0 && from == 0 && (member - first + i) % kChainMembers == 0)
+                              total.end_chain();
                             const W x = load_member_doubles<S>(run.at[0], stride, i, from, to, fill);
                             for (int k = 0; k < W::count; ++k) {
                               const Vec<double> d = x.part[k] - origin;
@@ -226,9 +235,12 @@ NNFAST_INLINE bool is_finite(double value) { return value - value == 0; }
                                                 double* mean, double* variance, double* inv_std) {
   Moment moment = downscaled_moments(norm, set);
   if (!centred) moment.variance += moment.mean * moment.mean;
+  const double unscaled = moment.variance / kDownscale / kDownscale;
   if (mean) *mean = moment.mean / kDownscale;
-  if (variance) *variance = moment.variance / kDownscale / kDownscale;
-  if (inv_std) *inv_std = kDownscale / __builtin_sqrt(moment.variance + norm.eps * kDownscale * kDownscale);
+  if (variance) *variance = unscaled;
+  if (inv_std)  // beside an infinite variance eps is nothing
+    *inv_std =
+        is_finite(unscaled) ? 1 / __builtin_sqrt(unscaled + norm.eps) : kDownscale / __builtin_sqrt(moment.variance);
 }
 
 template <class S, bool Dense, bool Masked>
@@ -242,7 +254,7 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
   const auto x_stride = member_stride<S, Dense>(norm, 1);
   const Vec<double> mean = broadcast<Vec<double>>(norm.mean[set]);
   BitReader bits(Masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
-  TwoSums total;
+  SumsAlong<false> total;
   SetOfMembers(norm, set).for_runs(first, last, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {

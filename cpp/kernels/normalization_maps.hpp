@@ -9,25 +9,52 @@
 
 #include "kernels/normalization.hpp"
 #include "simd/elements.hpp"
+#include "simd/pair.hpp"
 #include "simd/reduce.hpp"
 
 namespace nnfast {
 namespace {
 
-// Mean and biased variance out of the sums of x - origin and of its square, over n values. `far`: the origin is so far
-// off the mean that the variance has lost more digits than T shows, of those that a double has.
+// Whether squares of T are added in short chains: the sums of float32 keep enough digits in a double without.
+template <class T>
+constexpr bool kChained = sizeof(T) == sizeof(double);
+// Squares of a lane in a chain, and members between the ends of the sixteen lanes' chains.
+constexpr std::ptrdiff_t kChain = 8, kChainMembers = kChain * kReduceBlock;
+
+// Mean and biased variance, and what rounding took from them. `far`: the origin of the sums was so far off the mean
+// that the variance has lost more digits than T shows, of those that the sums had.
 template <class D>
 struct Moments {
-  D mean, variance;
+  Pair<D> mean, variance;
   decltype(D{} > D{}) far;
 };
+
+// a / n, for a whole number n.
+template <class D>
+NNFAST_INLINE Pair<D> divide(Pair<D> a, D n) {
+  const D quotient = a.hi / n;
+  const Pair<D> product = two_product(quotient, n);
+  return fast_two_sum(quotient, ((a.hi - product.hi) - product.lo + a.lo) / n);
+}
+
+// Out of the sums of x - origin and of its square, over n values.
 template <class T, class D>
-NNFAST_INLINE Moments<D> moments_about(D origin, D sum, D squares, D n) {
-  constexpr double lost = sizeof(T) == sizeof(double) ? 0x1p4 : 0x1p20;
-  const D shift = sum / n;
-  const D square = squares / n - shift * shift;
-  const D variance = square < 0 ? D{} : square;
-  return {origin + shift, variance, shift * shift > lost * variance};
+NNFAST_INLINE Moments<D> moments_about(D origin, Pair<D> sum, Pair<D> squares, D n) {
+  if constexpr (kChained<T>) {
+    constexpr double lost = 0x1p2;
+    const Pair<D> shift = divide(sum, n), square = divide(squares, n), of_shift = multiply(shift, shift);
+    const Pair<D> difference = two_sum(square.hi, -of_shift.hi), moved = two_sum(origin, shift.hi);
+    const Pair<D> variance = fast_two_sum(difference.hi, difference.lo + (square.lo - of_shift.lo));
+    const Mask<D> none = variance.hi < 0;
+    return {fast_two_sum(moved.hi, moved.lo + shift.lo), choose(none, Pair<D>{}, variance),
+            none | (of_shift.hi > lost * variance.hi)};
+  } else {
+    constexpr double lost = 0x1p20;
+    const D shift = sum.hi / n;
+    const D square = squares.hi / n - shift * shift;
+    const D variance = square < 0 ? D{} : square;
+    return {{origin + shift, D{}}, {variance, D{}}, shift * shift > lost * variance};
+  }
 }
 
 template <class V>
@@ -106,6 +133,67 @@ NNFAST_INLINE void add_up(Vec<double>& sum, Vec<double> term) {
     sum = fma(term, broadcast<Vec<double>>(1), sum);
   } else {
     sum += term;
+  }
+}
+
+// The sums of a value and of a product, lane by lane. Chained: end_chain() after every kChain products, and at last.
+template <bool Chained, class D>
+struct Terms {
+  D sum[kTerms];  // of products: of those since the last chain ended
+
+  NNFAST_INLINE void add(D value, D a, D b) {
+    add_up(sum[0], value);
+    sum[1] = fma(a, b, sum[1]);
+  }
+  NNFAST_INLINE void end_chain() {}
+  NNFAST_INLINE void join(const Terms& other) {
+    for (int t = 0; t < kTerms; ++t) sum[t] += other.sum[t];
+  }
+  NNFAST_INLINE D high(int term) const { return sum[term]; }
+  NNFAST_INLINE D low(int) const { return D{}; }
+};
+template <class D>
+struct Terms<true, D> : Terms<false, D> {
+  Pair<D> chains;
+
+  NNFAST_INLINE void end_chain() {
+    add_term(chains.hi, chains.lo, {this->sum[1], D{}});
+    this->sum[1] = D{};
+  }
+  NNFAST_INLINE void join(const Terms& other) {
+    this->sum[0] += other.sum[0];
+    nnfast::join<true>(chains.hi, chains.lo, other.chains.hi, other.chains.lo);
+  }
+  NNFAST_INLINE D high(int term) const { return term == 0 ? this->sum[0] : chains.hi; }
+  NNFAST_INLINE D low(int term) const { return term == 0 ? D{} : chains.lo; }
+};
+
+// The lower or the upper lanes.
+template <bool Upper, class D>
+NNFAST_INLINE auto half_of(D v) {
+  const Halves<D> half = halves(v);
+  return Upper ? half.high : half.low;
+}
+template <bool Upper, class D>
+NNFAST_INLINE auto half_of(const Terms<false, D>& terms) {
+  return Terms<false, decltype(Halves<D>{}.low)>{{half_of<Upper>(terms.sum[0]), half_of<Upper>(terms.sum[1])}};
+}
+template <bool Upper, class D>
+NNFAST_INLINE auto half_of(const Terms<true, D>& terms) {
+  using Half = decltype(Halves<D>{}.low);
+  return Terms<true, Half>{{{half_of<Upper>(terms.sum[0]), half_of<Upper>(terms.sum[1])}},
+                           {half_of<Upper>(terms.chains.hi), half_of<Upper>(terms.chains.lo)}};
+}
+
+// All lanes as a binary tree: i and i + half.
+template <bool Chained, class D>
+NNFAST_INLINE auto joined_lanes(const Terms<Chained, D>& terms) {
+  if constexpr (kLanes<D> == 1) {
+    return terms;
+  } else {
+    auto low = half_of<false>(terms);
+    low.join(half_of<true>(terms));
+    return joined_lanes(low);
   }
 }
 

@@ -169,31 +169,35 @@ void over_turned(const Normalization& norm, Dtype dtype, Index together, int inp
   });
 }
 
-// Two sums for each set of a unit: the first ones, and kSetTile further on the second ones.
-using UnitSums = std::array<double, 2 * kSetTile>;
+// The sums of each set of a unit, kSums rows of kSetTile as a SetSumsFn gives them.
+using UnitSums = std::array<double, kSums * kSetTile>;
 
 // The sums over chunks, compensated.
 class Totals {
  public:
   explicit Totals(Index sets) : sets_(sets) {}
   void add(const double* sums) {
-    for (Index term = 0; term < 2; ++term)
+    for (Index term = 0; term < kTerms; ++term)
       for (Index k = term * kSetTile; k < term * kSetTile + sets_; ++k) {
         const double sum = sums_[k] + sums[k], part = sum - sums_[k];
-        lost_[k] += (sums_[k] - (sum - part)) + (sums[k] - part);
+        lost_[k] += (sums_[k] - (sum - part)) + (sums[k] - part) + sums[k + kLost];
         sums_[k] = sum;
       }
   }
   UnitSums result() const {
     UnitSums result;
-    // An infinite sum has lost NaN.
-    for (Index k = 0; k < 2 * kSetTile; ++k) result[k] = std::isfinite(sums_[k]) ? sums_[k] + lost_[k] : sums_[k];
+    for (Index k = 0; k < kLost; ++k) {
+      const bool finite = std::isfinite(sums_[k]);  // an infinite sum has lost NaN
+      result[k] = finite ? sums_[k] + lost_[k] : sums_[k];
+      result[k + kLost] = finite ? lost_[k] - (result[k] - sums_[k]) : 0;
+    }
     return result;
   }
 
  private:
+  static constexpr Index kLost = kTerms * kSetTile;
   Index sets_;
-  double sums_[2 * kSetTile] = {}, lost_[2 * kSetTile] = {};
+  double sums_[kLost] = {}, lost_[kLost] = {};
 };
 
 // The sums over members [first, last) of a unit, chunk after chunk.
@@ -231,26 +235,38 @@ std::vector<UnitSums> shared_sums(SetSumsFn sums_of, const Normalization& norm, 
   return results;
 }
 
+void find_origins(const SetKernels& kernels, const Normalization& norm, Index set, Index set_end, double* origin) {
+  kernels.origins(norm, set, set_end, origin + set);
+  const Index members = std::min(kernels.origin_members, norm.member_count);
+  if (members == 1) return;
+  for_units(norm, set, set_end, [&](Index first, Index last) {
+    UnitSums sums;
+    kernels.moments(norm, first, last, 0, members, sums.data(), kSetTile);
+    for (Index s = first; s < last; ++s)
+      origin[s] += sums[static_cast<std::size_t>(s - first)] / static_cast<double>(members);
+  });
+}
+
 // Moments about the origin that a few members give, and, where that turns out to lie too far off, once more about the
 // mean.
 void moments_of_unit(const SetKernels& kernels, const Normalization& norm, Index set, Index set_end, double* origin,
                      const SetStatistics& to) {
-  kernels.origins(norm, set, set_end, origin + set);
+  find_origins(kernels, norm, set, set_end, origin);
   for (int round = 0; round < 2; ++round) {
     const UnitSums sums = chunk_sums(kernels.moments, norm, set, set_end, 0, norm.member_count);
-    if (!kernels.finish_moments(norm, &sums[0], &sums[kSetTile], origin, to, set, set_end)) break;
+    if (!kernels.finish_moments(norm, sums.data(), kSetTile, origin, to, set, set_end)) break;
   }
 }
 
 void shared_moments(const SetKernels& kernels, const Normalization& norm, double* origin, const SetStatistics& to) {
-  kernels.origins(norm, 0, norm.set_count, origin);
+  find_origins(kernels, norm, 0, norm.set_count, origin);
   for (int round = 0; round < 2; ++round) {
     const std::vector<UnitSums> all = shared_sums(kernels.moments, norm, kMoments.ns);
     bool moved = false;
     Index set = 0;
     for (const UnitSums& sums : all) {
       const Index set_end = std::min(set + multiple(norm), norm.set_count);
-      moved |= kernels.finish_moments(norm, &sums[0], &sums[kSetTile], origin, to, set, set_end);
+      moved |= kernels.finish_moments(norm, sums.data(), kSetTile, origin, to, set, set_end);
       set = set_end;
     }
     if (!moved) break;

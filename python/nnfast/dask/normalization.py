@@ -247,8 +247,8 @@ def _added(*sums: list[Array]) -> list[Array]:
 
 def _joined(columns: list[Any]) -> Any:
     if isinstance(columns[0], BatchNormStats):
-        means, m2s = [c.mean for c in columns], [c.m2 for c in columns]
-        return BatchNormStats(columns[0].count, np.concatenate(means), np.concatenate(m2s))
+        channels = zip(*(column._channels for column in columns), strict=True)
+        return BatchNormStats(columns[0].count, *(np.concatenate(values) for values in channels))
     return [np.concatenate(values) for values in zip(*columns, strict=True)]
 
 
@@ -260,7 +260,7 @@ def _settings(x: da.Array, axis: int, gamma: ArrayLike | None, eps: float) -> di
 
 def _of_place(value: Any, own: slice) -> Any:
     if isinstance(value, BatchNormStats):
-        return BatchNormStats(value.count, value.mean[own], value.m2[own])
+        return BatchNormStats(value.count, *(values[own] for values in value._channels))
     if isinstance(value, list):
         return [_of_place(each, own) for each in value]
     return None if value is None else np.asarray(value)[own]

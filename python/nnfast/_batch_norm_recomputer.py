@@ -1,5 +1,7 @@
 """The statistics of a batch-normalised layer, computed again after its weights were averaged."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

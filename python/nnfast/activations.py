@@ -9,6 +9,8 @@ a training step may overwrite x, and the input ``x`` elsewhere; ``x=`` or ``y=``
 points.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 

@@ -9,6 +9,8 @@ network's own arrays, ``net.named_params()``; a state_dict, which holds copies, 
 Where layers are batch-normalised, averaged weights need statistics of their own: BatchNormRecomputer.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """Convolutions of images and sequences, and their gradients."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray

@@ -1,5 +1,7 @@
 """Rows of a table by their indices, and the gradient with respect to the table."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray

@@ -1,5 +1,7 @@
 """Layer normalisation, with and without a mean."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import numpy as np

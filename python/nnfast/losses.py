@@ -5,6 +5,8 @@ Each returns its value, accumulated in float64, and the gradient with respect to
 their sum, and ``"none"`` the loss of each row or element as a float64 array, with the gradient of the sum.
 """
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray

@@ -1,5 +1,7 @@
 """Batch normalisation, its statistics over pieces of a batch, and its folding into a layer's weights."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from types import EllipsisType
 from typing import Any, Literal, NamedTuple

@@ -3,6 +3,8 @@
 A penalty's value is to be added to the loss and its slope to the gradients: ``loss += l2(weights, 1e-4, grads)``.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from numpy.typing import NDArray

@@ -4,6 +4,8 @@ Names and arguments are those of ``torch.nn.functional``. The two-dimensional fu
 the one-dimensional ones (N, C, L); ``axis=-1`` is for channels last, (N, H, W, C) and (N, L, C). Neither is copied.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple, TypeVar

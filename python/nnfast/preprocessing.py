@@ -33,6 +33,8 @@ Examples
 (200, 20)
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
@@ -93,7 +95,7 @@ def _together(*pieces: _Seen) -> _Seen:
     return _Seen(sum(piece.samples for piece in pieces), stats, first.shape, scatter)
 
 
-def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
+def _seen_by(transformer: _Transformer, X: ArrayLike) -> _Seen:
     """The statistics of X; the transformer, which other threads may use, is not changed."""
     seen: _Seen = clone(transformer)._seen(X, first=True)
     return seen

@@ -22,6 +22,8 @@ Examples
 (0.05, 0.1, 0.0)
 """
 
+from __future__ import annotations
+
 import math
 import sys
 from bisect import bisect_right

@@ -1,5 +1,7 @@
 """Softmax, its logarithm and logsumexp with their gradients, along one axis, several or all; and masked softmax."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any

@@ -1,5 +1,7 @@
 """Checks of the data: the scale of features, and whether batches mix the classes."""
 
+from __future__ import annotations
+
 import copy
 from typing import NamedTuple
 

@@ -1,5 +1,7 @@
 """Which arrays of a network are float64 among float32 ones."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The gradient check: gradients of backward compared with differences of the loss."""
 
+from __future__ import annotations
+
 import copy
 import math
 from dataclasses import dataclass

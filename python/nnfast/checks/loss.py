@@ -1,5 +1,7 @@
 """The loss before training, with a penalty, and after training on a few rows."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """check_model: the course's list of checks on a network, its data and its optimizer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
 from typing import NamedTuple

@@ -1,5 +1,7 @@
 """Learning rates: the range search, and whether one is too high or too low."""
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable, Iterator

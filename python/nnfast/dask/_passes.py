@@ -1,5 +1,7 @@
 """A training step over shards of a batch, with the statistics and the dropout masks of the whole batch."""
 
+from __future__ import annotations
+
 from collections.abc import Generator, Iterator
 from copy import deepcopy
 from itertools import pairwise
@@ -79,7 +81,7 @@ def check_network(net: nn.Sequential) -> None:
 
 
 def passes(
-    replicas: list["Replica"], shards: list[Shard], loss: Loss
+    replicas: list[Replica], shards: list[Shard], loss: Loss
 ) -> Generator[list[Any], Any, None]:
     """Forward and backward over shards, each in a replica of its own.
 

@@ -1,5 +1,7 @@
 """Batch normalisation of a batch that lies in pieces: what each does when statistics, or sums, of all are known."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

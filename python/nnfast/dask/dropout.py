@@ -1,5 +1,7 @@
 """Dropout of a Dask array, whose mask is that of the array in one piece, whatever the chunks."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import partial
 from itertools import product

@@ -1,5 +1,7 @@
 """Batch normalisation of a Dask array, chunked anywhere: statistics a chunk, merged in a tree."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from math import prod

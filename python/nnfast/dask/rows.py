@@ -1,5 +1,7 @@
 """Functions along an axis of a Dask array, which must have one chunk along it: softmax, maxout, norms."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any

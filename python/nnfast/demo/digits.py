@@ -4,6 +4,8 @@
 start from the same weights, see the same batches and are trained an epoch each in turn.
 """
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 from time import perf_counter

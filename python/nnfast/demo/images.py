@@ -6,6 +6,8 @@ rises and falls. Where PyTorch is installed, its network of the same layers begi
 same batches.
 """
 
+from __future__ import annotations
+
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter

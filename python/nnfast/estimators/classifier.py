@@ -1,5 +1,7 @@
 """NNClassifier: a network behind the methods of scikit-learn's classifiers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Self

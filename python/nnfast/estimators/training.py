@@ -1,5 +1,7 @@
 """The training loop of the estimators: batches, steps, epochs, learning rates, and when to stop."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +52,7 @@ class WeightedTargets:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, rows: Any) -> "WeightedTargets":
+    def __getitem__(self, rows: Any) -> WeightedTargets:
         return WeightedTargets(self.values[rows], self.weights[rows])
 
 

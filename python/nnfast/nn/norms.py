@@ -1,5 +1,7 @@
 """Norms that take statistics of each sample alone: LayerNorm, RMSNorm, GroupNorm, InstanceNorm."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any, ClassVar

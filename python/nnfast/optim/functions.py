@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from inspect import Parameter, Signature, getdoc, signature
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, get_type_hints
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -282,20 +282,15 @@ def _signature(rule: type[Optimizer]) -> Signature:
         for name, each in signature(rule).parameters.items()
         if name != "params" and each.kind is not Parameter.VAR_KEYWORD
     ]
-    hints = get_type_hints(Options)
+    hints = {name: hint.__forward_arg__ for name, hint in Options.__annotations__.items()}
     options = [
-        Parameter(
-            name,
-            Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=hints[name] if default is not None else hints[name] | None,
-        )
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
         for name, default in _OPTIONS.items()
     ]
     kind = Parameter.POSITIONAL_OR_KEYWORD
     first = [Parameter("w", kind), Parameter("dw", kind), Parameter("state", kind, default=None)]
     out = Parameter("out", Parameter.KEYWORD_ONLY, default=None)
-    return Signature([*first, *settings, *options, out], return_annotation=tuple[Any, State])
+    return Signature([*first, *settings, *options, out], return_annotation="tuple[Any, State]")
 
 
 _ENTRY = re.compile(r"^\S.*\n(?: {4}.*\n)*", re.MULTILINE)

@@ -34,7 +34,7 @@ class Options(TypedDict, total=False):
     """Options that all rules take; see the docstring of nnfast.optim."""
 
     maximize: bool
-    decoupled_weight_decay: bool
+    decoupled_weight_decay: bool | None
     clip_value: float | None
     clip_norm: float | None
     clip_global_norm: float | None

@@ -1,5 +1,7 @@
 """The rules of the optimizers: their settings, and the hyperparameters that the kernel takes at each step."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import sqrt
 from typing import Any, ClassVar, Unpack

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnfast import activations as activations
 from nnfast import (
+    _docs,
     bias,
     blas,
     convolution,
@@ -132,6 +133,8 @@ __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += runtime.__all__
 __all__ += structured_dropout.__all__
+
+_docs.finish("nnfast")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,15 @@
-"""Docstrings that the functions and layers of a family share, made of what their table says."""
+"""Docstrings: what several of them share stands here once, and those of a family are made of what its table says."""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from inspect import cleandoc, getdoc
+from types import FunctionType, MappingProxyType
 from typing import Any, TypeVar
 
+from nnfast._links import links
 from nnfast._table import GATES, INF, TABLE, Activation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -16,6 +21,10 @@ Example = tuple[str, str]
 _PARAGRAPH = re.compile(
     r"^(\w+)(?:(?: :|, ).*(?:\n {4}.+)*|(?<=Raises)\n-+(?:\n.+)*)", re.MULTILINE
 )
+
+
+# A line of a docstring that stands for an entry of another one.
+_WHOLE_LINE = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
 
 def page(summary: str, sections: dict[str, str], example: Example) -> str:
@@ -42,10 +51,130 @@ def like(other: Callable[..., Any]) -> Callable[[Function], Function]:
 
     def fill(function: Function) -> Function:
         paragraphs = {match[1]: match[0] for match in _PARAGRAPH.finditer(getdoc(other) or "")}
-        function.__doc__ = cleandoc(function.__doc__ or "").format_map(paragraphs)
+        text = cleandoc(function.__doc__ or "")
+        function.__doc__ = _WHOLE_LINE.sub(lambda match: paragraphs[match[1]], text) + "\n"
         return function
 
     return fill
+
+
+# ---- what is not written out: descriptions of entries, and See Also ----
+
+_SOURCE = "Source of the mask, as of dropout."
+# Of the functions of nnfast itself.
+ENTRIES = {
+    "rng": _SOURCE,
+    "mask": "A mask to use instead of a random one, in any form that dropout takes.",
+    "mask_as": "The form of the mask that is returned, as of dropout.",
+    "offset": "The position of the first element in a larger array, as of dropout.",
+    "out": "Takes the result.",
+    "predictions": "What the model gives, x.",
+    "targets": "What it should give, t.",
+    "loss": "The mean, the sum, or of each row or element.",
+    "kernel_size": "Elements of a window, along both axes or along each.",
+    "stride": "Elements from one window to the next.",
+    "padding": "Elements around x.",
+    "dilation": "Elements from one of a window to the next.",
+}
+_OF_BACKWARD = {
+    "dy": "Gradient of the loss with respect to y.",
+    "x": "What {} was given.",
+    "y": "What {} returned.",
+    "out": "Takes dx.",
+}
+
+# The head of an entry, or of entries that share a description, that has none below.
+_BARE = re.compile(r"^( *)(\w+(?:, \w+)*) : .*\n(?!\1 )", re.MULTILINE)
+_GRADIENTS = re.compile(r"d[a-z]\w*(, d[a-z]\w*)*$")
+_RETURNS = re.compile(r"^( *)(?:Returns|Yields)\n\1-+\n", re.MULTILINE)
+_END = re.compile(r"^( *)(?:Raises|See Also|Notes|References|Examples)\n\1-+\n", re.MULTILINE)
+_SEE_ALSO = re.compile(r"^( *)See Also\n\1-+\n", re.MULTILINE)
+_AFTER_IT = re.compile(r"^( *)(?:Notes|References|Examples)\n\1-+\n", re.MULTILINE)
+
+
+def complete(text: str, name: str, entries: Mapping[str, str], see_also: list[str]) -> str:
+    """A docstring with a description for entries that have none, and with these lines under See Also."""
+    forward = name.removesuffix("_backward")
+    of_gradient = forward != name
+    own = _OF_BACKWARD if of_gradient else entries
+
+    def described(match: re.Match[str], otherwise: str) -> str:
+        indent, names = match[1], match[2]
+        words = own.get(names)
+        if words is None and _GRADIENTS.match(names):
+            words = f"Gradient of the loss with respect to {names[1:].replace(', d', ' and ')}."
+        words = words or otherwise
+        if not words:
+            return match[0]
+        words = words.format(forward).replace("\n", f"\n{indent}    ")
+        return f"{match[0]}{indent}    {words}\n"
+
+    end = _END.search(text)
+    stop = end.start() if end else len(text)
+    middle = _RETURNS.search(text, 0, stop)
+    returns = middle.start() if middle else stop
+    # What a gradient takes besides arrays is what the function was given.
+    given = "As given to {}." if of_gradient else ""
+    parts = [
+        _BARE.sub(lambda match: described(match, given), text[:returns]),
+        _BARE.sub(lambda match: described(match, ""), text[returns:stop]),
+        _linked(text[stop:], see_also) if see_also else text[stop:],
+    ]
+    return "".join(parts)
+
+
+def _linked(text: str, see_also: list[str]) -> str:
+    """The sections from Raises on, with these lines under See Also."""
+    if found := _SEE_ALSO.search(text):
+        written = text[found.end() :].partition("\n\n")[0]
+        more = [line for line in see_also if line.partition(" :")[0] not in written]
+        lines = "".join(f"{found[1]}{line}\n" for line in more)
+        return text[: found.end()] + lines + text[found.end() :]
+    found = _AFTER_IT.search(text)
+    indent, place = (found[1], found.start()) if found else ("", len(text))
+    lines = "".join(f"{indent}{line}\n" for line in ("See Also", "--------", *see_also))
+    return f"{text[:place]}{lines}\n{text[place:]}"
+
+
+_RAISES_HEAD = re.compile("^Raises\n", re.MULTILINE)
+_LISTED = re.compile(r"^(\w+) : .*\n((?: {4}.*\n)+)", re.MULTILINE)
+
+
+def entries(text: str | None, *, heads: bool = False) -> dict[str, str]:
+    """The descriptions of the entries that a docstring lists without a section, or the whole entries."""
+    found = _LISTED.finditer(text or "")
+    return {match[1]: match[0] if heads else cleandoc(match[2]) for match in found}
+
+
+def finish(
+    module: str,
+    entries: Mapping[str, str] = ENTRIES,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Complete the docstrings of what a module exports.
+
+    These options become the section of other parameters where one has the parameter ``**options``, and take the places
+    of lines that are their names in braces.
+    """
+    others = "".join(("Other Parameters\n----------------\n", *options.values(), "\n"))
+    namespace = vars(sys.modules[module])
+    prefix = module.partition(".")[2]
+    known = frozenset(namespace["__all__"])
+    for name in known:
+        value = namespace.get(name)
+        if type(value) is FunctionType or isinstance(value, type):
+            if not (text := value.__doc__):
+                continue
+            if options:
+                text = cleandoc(text) + "\n"
+                if "**options\n" in text:
+                    text = _RAISES_HEAD.sub(others + "Raises\n", text)
+                text = _WHOLE_LINE.sub(lambda match: options[match[1]].rstrip(), text)
+            value.__doc__ = complete(text, name, entries, links(prefix, name, known))
+        if isinstance(value, type):
+            for key, method in vars(value).items():
+                if type(method) is FunctionType and not key.startswith("_") and method.__doc__:
+                    method.__doc__ = complete(method.__doc__, key, entries, [])
 
 
 _DY = "Gradient of the loss with respect to y."
@@ -71,7 +200,7 @@ _SLOPES = """weight : array_like
     The slope; broadcasts by NumPy's rules. One a channel of (N, C, H, W) is
     ``weight[:, None, None]``.{}
 """
-_OF_BACKWARD = {
+_PARAMS_OF_BACKWARD = {
     "negative_slope": ", as given to the forward function; not negative, unless x is given: y would not tell its side",
     "alpha": ", as given to the forward function; positive, since y would not tell x's side",
 }
@@ -171,7 +300,7 @@ def _parameters(row: Activation, *, backward: bool) -> str:
         return _APPROXIMATE.format(_TANH)
     return "".join(
         f"{name} : float, default {default:g}\n    "
-        f"{_PARAMS[name]}{_OF_BACKWARD.get(name, '') if backward else ''}.\n"
+        f"{_PARAMS[name]}{_PARAMS_OF_BACKWARD.get(name, '') if backward else ''}.\n"
         for name, default in row.params.items()
     )
 
@@ -242,6 +371,7 @@ def _approximate(name: str, formula: str = ", as given to the forward function")
 def biased_backward(name: str, saves: str, example: Example) -> str:
     """The docstring of bias_<name>_backward, which takes y, or x and the bias."""
     x_and_bias = f"""x : array_like, shape (..., n){{0}}
+    What bias_{name} was given.
 bias : array_like, shape (n,){{0}}
     What bias_{name} was given"""
     if saves == "y":
@@ -249,14 +379,15 @@ bias : array_like, shape (n,){{0}}
         saved += f"{x_and_bias.format(', optional')}, by keyword in place of y, which is computed again.\n"
         wrong = "both or neither of x and y are given, or x without bias"
     else:
-        saved = x_and_bias.format("") + f".\n{_NO_Y}\n"
+        saved = x_and_bias.format("") + ".\n"
         wrong = "y is given, or x or bias is not"
+    no_y = f"{_NO_Y}\n" if saves == "x" else ""
     return page(
         f"Gradients of bias_{name} with respect to x and to the bias, from one pass.",
         {
             "Parameters": f"""dy : array_like of float16, float32 or float64, shape (..., n)
     {_DY}
-{saved}{_approximate(name)}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
+{saved}{_approximate(name)}{no_y}out : ndarray of dy's shape and dtype, or a pair of arrays, optional
     For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.""",
             "Returns": f"""dx : ndarray, shape (..., n)
     ``nf.{name}_backward(dy, {"y" if saves == "y" else "x + bias"})``, the same bits.
@@ -273,7 +404,7 @@ dbias : ndarray, shape (n,)
 
 # ---- along an axis ----
 
-_AXIS = "axis : int, default -1\n"
+_AXIS = "axis : int, default -1\n    The axis that is halved.\n"
 
 
 def gate(name: str) -> str:
@@ -322,12 +453,12 @@ def axis_layer(name: str, layer: str, title: str) -> str:
     row = GATES.get(name)
     if row is not None:
         title = f"{row.title} ({row.authors}, {row.year})"
-    axis = "It is halved: ``a * act(b)``." if row else "Along which it sums up."
+    axis = _AXIS if row else "axis : int, default -1\n    The axis of the sum.\n"
     odd = " or it has an odd length there" if row else ""
     return page(
         f"{title}, the layer of ``nnfast.{name}``.",
         {
-            "Parameters": f"{_AXIS}    {axis}",
+            "Parameters": axis,
             "Raises": f"TypeError\n    If axis is no int.\nValueError\n    From forward, if x has no such axis{odd}.",
         },
         _layer_example(name, layer),

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._gradients import Backward
+from nnfast._links import links
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
@@ -143,7 +144,10 @@ def _doc(name: str) -> str:
 
 
 _ufuncs: dict[str, np.ufunc] = _core.make_activations(
-    {row.ufunc: _doc(row.name) for row in TABLE.values()}
+    {
+        row.ufunc: _docs.complete(_doc(row.name), row.name, {}, links("", row.name, __all__))
+        for row in TABLE.values()
+    }
     | {f"{row.ufunc}_backward": _docs.backward_ufunc(row) for row in TABLE.values()}
 )
 
@@ -596,7 +600,9 @@ def maxout(
     x : array_like of float16, float32 or float64, shape (..., m * pieces, ...)
         The pieces of a unit are contiguous: ``x`` is read as (..., m, pieces, ...).
     pieces : int in [1, 256]
+        How many neighbours there are for each y.
     axis : int, default -1
+        The axis of the neighbours.
     out : ndarray of x's dtype, shape (..., m, ...), optional
 
     Returns

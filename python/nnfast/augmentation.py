@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _docs, _seeds
 from nnfast._seeds import Rng
 from nnfast.random import Philox
 
@@ -442,3 +442,13 @@ def _fill(value: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any] | Non
     if not held.all():
         raise ValueError(f"value must be held by dtype {dtype}, got {value!r}")
     return fill.reshape(-1, 1, 1)
+
+
+_docs.finish(
+    __name__,
+    {
+        "layout": "The order of the axes of x.",
+        "y": "A new array, or out.",
+        "x": "The array.",
+    },
+)

@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _array_lists, _arrays, _checks, _npz
+from nnfast import _array_lists, _arrays, _checks, _docs, _npz
 from nnfast._array_lists import Arrays
 from nnfast._batch_norm_recomputer import BatchNormRecomputer
 from nnfast._generators import is_text
@@ -589,3 +589,6 @@ def _iterator(value: Any, name: str) -> Iterator[Any]:
     except TypeError:
         got = type(value).__name__
         raise TypeError(f"{name} must be a sequence or another iterable, got {got}") from None
+
+
+_docs.finish(__name__, {})

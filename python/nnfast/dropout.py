@@ -44,6 +44,7 @@ def dropout(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, any shape
+        NaN and infinities are dropped as other elements are.
     p : float in [0, 1], or array_like of shape (x.shape[axis],), default 0.5
         Probability of dropping an element, rounded to 2**-32; an array has one for each channel. 0 is the identity,
         1 gives zeros.
@@ -151,7 +152,7 @@ def dropout_backward(
     p : float in [0, 1] or array_like of shape (dy.shape[axis],), default 0.5
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
     axis : int, default 1
-        All three as given to dropout.
+        As given to dropout.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
@@ -278,13 +279,14 @@ def alpha_dropout(
     mask : ndarray, optional
     mask_as : "bits" or "bool", default "bits"
     offset : int, default 0
-        All four as of dropout.
+        As of dropout.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
+        In inference x's values.
     mask : ndarray, or None in inference
         As dropout gives it.
 
@@ -385,13 +387,14 @@ def bias_relu_dropout(
         A mask of dropout to use instead of a random one. It is not changed.
     mask_as : "bits" or "bool", default "bits"
     offset : int, default 0
-        All four as of dropout.
+        As of dropout.
     out : ndarray of x's dtype and shape, or a pair of arrays, optional
         For y, which may be x; the second of a pair takes the returned mask.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
+        ``dropout(relu(x + bias), p)``, the same bits.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), or of bool and x's shape, or None in inference
         One bit per element, 1 where it was kept and x + bias is positive or NaN: all that the gradient needs.
 
@@ -453,7 +456,7 @@ def bias_relu_dropout_backward(
         What bias_relu_dropout returned, in either form.
     p : float in [0, 1], default 0.5
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
-        Both as given to bias_relu_dropout.
+        As given to bias_relu_dropout.
     out : ndarray of dy's dtype and shape, or a pair of arrays, optional
         For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
 

@@ -32,7 +32,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _docs, _seeds
 from nnfast._arrays import Shape
 from nnfast.random import Philox
 
@@ -1008,3 +1008,13 @@ def _spread(
     d = step + (low - top)
     kept = stream.uniform(n, dtype=np.float64) < np.exp(rate * step - d * (top + d / 2))
     return low + step, kept
+
+
+_docs.finish(
+    __name__,
+    {
+        "value": "The number.",
+        "w": "The weights: out, or a new array.",
+        "b": "The biases: out, or a new array.",
+    },
+)

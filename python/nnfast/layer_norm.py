@@ -176,6 +176,7 @@ def rms_norm(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        The sum of squares is taken in float64, in an order that does not depend on threads or strides.
     saved : RMSNormSaved
         For rms_norm_backward.
 

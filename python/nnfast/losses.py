@@ -52,6 +52,7 @@ def softmax_cross_entropy(
     Parameters
     ----------
     logits : array_like of float32 or float64, shape (N, C), or with more axes
+        Scores z of the classes, before the softmax.
     labels : array_like
         Class indices in [0, C), integers of the shape of logits without the axis of the classes; or probabilities of
         the shape of logits, for which the loss of a row is ``sum_j t_j (log sum_k exp(z_k) - z_j)``.
@@ -90,10 +91,6 @@ def softmax_cross_entropy(
         If a shape does not match, a label is not in [0, C), ignore_index does not fit into an int64, a weight is
         negative or not finite, reduction is unknown, there is no row or no class, or out is read-only or overlaps its
         inputs. Nothing is written then.
-
-    See Also
-    --------
-    cross_entropy : from probabilities.
 
     References
     ----------
@@ -228,9 +225,11 @@ def svm_loss(
     Parameters
     ----------
     scores : array_like of float32 or float64, shape (N, C), or with more axes
+        Scores s of the classes.
     labels : array_like of integers, of the shape of scores without the axis of the classes
         Class indices in [0, C).
     margin : float, default 1
+        How far the score of the label must be above each other one for no loss.
     {sample_weight}
     {reduction}
     axis : int, default -1
@@ -312,10 +311,6 @@ def binary_cross_entropy_with_logits(
     ValueError
         If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
         read-only or overlaps partly. Nothing is written then.
-
-    See Also
-    --------
-    binary_cross_entropy : from probabilities.
 
     Examples
     --------
@@ -461,8 +456,8 @@ def huber_loss(
 ) -> tuple[Loss, NDArray[Any]]:
     """Compute the Huber loss, squared near 0 and absolute beyond, and its gradient.
 
-    With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient is d, clipped to
-    [-delta, delta].
+    With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient of the mean is
+    d, clipped to [-delta, delta], divided by n.
 
     Parameters
     ----------

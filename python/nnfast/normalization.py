@@ -398,6 +398,7 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
     Returns
     -------
     BatchNormStats
+        Those of all values together.
 
     Raises
     ------
@@ -471,12 +472,14 @@ def fold_batch_norm(
     weight : array_like of float32 or float64
         Of the layer: (out, in, kh, kw) of a convolution, or with ``axis=1`` the (in, out) of ``x @ weight``.
     bias : array_like, shape (out,), or None
+        Of the layer; None is zeros.
     gamma, beta : array_like, shape (out,), or None
         Scale and shift; ones and zeros if None. As for batch_norm, a shape may have axes of length 1, too, such as
         (1, out), (out, 1) or (1, out, 1, 1).
     mean, var : array_like, shape as of gamma
         The running statistics.
     eps : float, optional
+        As the batch normalisation has it.
     axis : int, default 0
         The axis of the outputs in weight.
     convention : "torch", "keras" or "cs231n", default "torch"
@@ -683,6 +686,7 @@ def instance_norm(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (N, C, L), (N, C, H, W), ...
+        Any strides, not copied. float16 is computed in float32 and rounded once.
     gamma, beta : array_like, optional
         Scale and shift, as of group_norm; ones and zeros if None.
     eps : float, default 1e-5
@@ -695,6 +699,7 @@ def instance_norm(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        The bits of group_norm with a group for each channel.
     saved : GroupNormSaved
         For instance_norm_backward.
 

@@ -93,10 +93,6 @@ which : ndarray of int32, y's shape
 
 {raises}
 
-See Also
---------
-{name}_backward
-
 Examples
 --------
 >>> import numpy as np, nnfast as nf

@@ -41,7 +41,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks
+from nnfast import _arrays, _checks, _docs
 from nnfast._dask import is_dask
 from nnfast._sklearn import DTYPES, lazy_on_dask, on_dask, unchanged_on_error
 from nnfast.augmentation import Layout
@@ -878,3 +878,11 @@ def _count(n_components: int | float | None, variances: Floats, limit: int) -> i
         return int(n_components)
     exceeded = np.searchsorted(np.cumsum(_shares(variances)), n_components, side="right")
     return min(int(exceeded) + 1, limit)
+
+
+_docs.finish(
+    __name__,
+    {
+        "kind": "Whether the axes are those of the eigenvectors, or turned back to the features'.",
+    },
+)

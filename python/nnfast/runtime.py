@@ -69,6 +69,7 @@ def get_num_threads() -> int:
     Returns
     -------
     n : int
+        At least 1.
 
     Examples
     --------
@@ -86,9 +87,12 @@ class num_threads:
     Parameters
     ----------
     n : int, at least 1
+        The most threads of a call.
 
     Raises
     ------
+    TypeError
+        If n is not an int.
     ValueError
         If n is less than 1.
 

@@ -354,7 +354,8 @@ def masked_softmax(
     causal : bool, default False
         Query i sees the keys ``j <= i + S - T`` alone, so that the last query sees all; with a mask, both hold.
     axis : int, default -1
-        That of the sum, and of the keys; the queries lie along the last of the other axes.
+        That of the sum, and of the keys; the queries lie along the last of the other axes. (softmax takes several
+        axes, and arrays with labels.)
     out : ndarray of x's shape and dtype, optional
         Takes y; ``out=x`` is allowed.
 
@@ -371,10 +372,6 @@ def masked_softmax(
     ValueError
         If scale is not finite, mask does not broadcast to x's shape, x has no axis of queries for ``causal=True``, the
         axis does not exist, or out has another shape, is read-only or overlaps.
-
-    See Also
-    --------
-    softmax : for several axes, and arrays with labels.
 
     References
     ----------
@@ -412,8 +409,9 @@ def masked_softmax_backward(
     y : array_like of float16, float32 or float64, shape (..., n)
         What masked_softmax returned.
     scale : float, default 1.0
+        As given to masked_softmax.
     axis : int, default -1
-        Both as given to masked_softmax.
+        As given to masked_softmax.
     out : ndarray of y's shape and dtype, optional
         Takes dx; ``out=dy`` is allowed.
 

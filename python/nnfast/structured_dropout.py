@@ -94,7 +94,7 @@ mask : ndarray
     What {forward} returned, or a mask in any form that it takes.
 p : float in [0, 1], default 0.5
 axis : int, default 1
-    Both as given to {forward}.
+    As given to {forward}.
 out : ndarray of dy's dtype and shape, optional
     ``out=dy`` is allowed.
 
@@ -362,6 +362,7 @@ def stochastic_depth(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        0 for samples that were dropped, the others scaled by ``1 / (1 - p)``.
     mask : ndarray, or None in inference
         One bit per sample, or one for all: of uint8, shape (ceil(N / 8),), or of bool, shape (N,); (1,) of a batch.
 
@@ -406,7 +407,7 @@ def stochastic_depth_backward(
         What stochastic_depth returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
     mode : "row" or "batch"
-        Both as given to stochastic_depth.
+        As given to stochastic_depth.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
@@ -453,7 +454,9 @@ def drop_connect(
     Parameters
     ----------
     x : array_like of float32 or float64, shape (..., n_in)
+        The input of the layer.
     weight : array_like of x's dtype, shape (n_in, n_out)
+        Its weights, which stay as they are.
     p : float in [0, 1], default 0.5
         Probability of dropping a weight; those kept are scaled by ``1 / (1 - p)``.
     training : bool, default True
@@ -470,6 +473,7 @@ def drop_connect(
     Returns
     -------
     y : ndarray, shape (..., n_out)
+        The product with the weights that were kept, scaled.
     mask : ndarray, or None in inference
         One bit per weight, as of dropout.
 
@@ -520,7 +524,7 @@ def drop_connect_backward(
         Gradient of the loss with respect to y.
     x : array_like of float32 or float64, shape (..., n_in)
     weight : array_like of x's dtype, shape (n_in, n_out)
-        Both as given to drop_connect.
+        As given to drop_connect.
     mask : ndarray
         What drop_connect returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5

@@ -19,6 +19,7 @@ a feature has a root mean square of 30.4
 standardise X, as nnfast.preprocessing.StandardScaler does; divide bytes by 255
 """
 
+from nnfast import _docs
 from nnfast.checks.dtypes import DtypeReport, check_dtypes
 from nnfast.checks.gradient import ArrayCheck, GradientCheck, gradient_check
 from nnfast.checks.loss import (
@@ -51,3 +52,14 @@ __all__ = [
     "overfit_tiny",
     "regularisation_raises_loss",
 ]
+
+_docs.finish(
+    __name__,
+    {
+        "X": "Samples, as the network takes them.",
+        "batch_size": "Rows of a batch.",
+        "report": "What was found, to print or to ask.",
+        "result": "Both losses; ``passed`` says whether the penalty raised it.",
+        "axes": "Where to draw.",
+    },
+)

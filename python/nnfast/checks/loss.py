@@ -33,6 +33,15 @@ _RARE = 1e-3
 class LossAtChance:
     """What loss_at_chance found.
 
+    Parameters
+    ----------
+    loss : float
+        The loss of the network.
+    expected : float
+        The loss of a guess by chance.
+    rows : int
+        The number of rows that the losses are means over.
+
     Examples
     --------
     >>> import nnfast as nf
@@ -41,11 +50,8 @@ class LossAtChance:
     """
 
     loss: float
-    """The loss of the network."""
     expected: float
-    """The loss of a guess by chance."""
     rows: int
-    """The number of rows that the losses are means over."""
 
     @property
     def passed(self) -> bool:
@@ -130,6 +136,13 @@ def loss_at_chance(
 class Regularisation:
     """What regularisation_raises_loss found.
 
+    Parameters
+    ----------
+    plain : float
+        The loss without the penalty.
+    penalised : float
+        And with it.
+
     Examples
     --------
     >>> import nnfast as nf
@@ -138,9 +151,7 @@ class Regularisation:
     """
 
     plain: float
-    """The loss without the penalty."""
     penalised: float
-    """And with it."""
 
     @property
     def passed(self) -> bool:
@@ -217,6 +228,19 @@ def regularisation_raises_loss(
 class Overfitting:
     """What overfit_tiny found.
 
+    Parameters
+    ----------
+    losses : ndarray of float64
+        The loss before each step.
+    accuracy : float or None
+        The share of rows classified correctly in the end; None without classes.
+    constant : float
+        The loss of the best scores that are the same for all rows.
+    rows : int
+        The number of rows.
+    rate : float
+        Adam's learning rate.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -225,15 +249,10 @@ class Overfitting:
     """
 
     losses: NDArray[np.float64]
-    """The loss before each step."""
     accuracy: float | None
-    """The share of rows classified correctly in the end; None without classes."""
     constant: float
-    """The loss of the best scores that are the same for all rows."""
     rows: int
-    """The number of rows."""
     rate: float
-    """Adam's learning rate."""
 
     @property
     def passed(self) -> bool:

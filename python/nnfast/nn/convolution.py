@@ -222,10 +222,12 @@ class Conv1d(_Convolution):
     dilation : int, default 1
     groups : int, default 1
         As of nnfast.conv1d.
-    bias, dtype, init, rng
-        As of Conv2d.
+    bias : bool, default True
+        Whether there is a bias, as of Conv2d.
     axis : int, default 1
         The axis of the channels: 1 for (N, C, L), -1 for (N, L, C).
+    dtype, init, rng
+        As of Conv2d.
 
     Attributes
     ----------

@@ -244,6 +244,23 @@ class Sequential(KernelLayer):
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         """The shape of y for that of x.
 
+        Parameters
+        ----------
+        input_shape : tuple of ints
+            That of x.
+        training : bool, default False
+            Whether it is for training, which may ask for more.
+
+        Returns
+        -------
+        shape : tuple of ints
+            That of y.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not take what it would get.
+
         Examples
         --------
         >>> import nnfast as nf
@@ -354,6 +371,7 @@ class Sequential(KernelLayer):
         Parameters
         ----------
         path : path-like, or binary file
+            Where to; a file of that name is replaced.
 
         Raises
         ------
@@ -368,6 +386,7 @@ class Sequential(KernelLayer):
         Parameters
         ----------
         path : path-like, or binary file
+            Where from.
 
         Raises
         ------
@@ -389,6 +408,7 @@ class Sequential(KernelLayer):
         Returns
         -------
         table : str
+            A line for each layer, those within another one too, and the total.
 
         Raises
         ------

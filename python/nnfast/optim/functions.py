@@ -303,9 +303,10 @@ def _doc(rule: type[Optimizer], name: str, example: tuple[str, str]) -> str:
     entries = _ENTRY.findall(sections.get("Parameters", "") + "\n")
     settings = "".join(e for e in entries if not e.startswith(("params", "**options")))
     settings = re.sub(r" {4}For all groups\.(\n| )", lambda m: "    " * (m[1] == " "), settings)
+    options = "".join(f"{{{each}}}\n" for each in _OPTIONS)  # nnfast.optim has their texts
     arrays = sections.get("Attributes", "").partition("\nstep_count")[0].partition("\n")[2].strip()
-    options, result = example
-    call = f"w, state = nf.optim.{name}(w, dw{{}}{options})"
+    arguments, result = example
+    call = f"w, state = nf.optim.{name}(w, dw{{}}{arguments})"
     return page(
         f"Update parameters by one step of {rule.__name__}, in place or into out.\n\n"
         f"{head.strip()}\nHere p is w and g is dw.",
@@ -316,9 +317,7 @@ dw : array_like of w's shape and dtype, or as many as in w, in order or by name
     Gradient of the loss with respect to w.
 state : dict, optional
     What the last step of these parameters returned; it is updated in place. None or an empty dict begins.
-{settings}{", ".join(_OPTIONS)}
-    As the options of the classes: see nnfast.optim.
-out : ndarray of w's shape and dtype, or as many as in w, in order or by name, optional
+{settings}{options}out : ndarray of w's shape and dtype, or as many as in w, in order or by name, optional
     Takes the updated parameters. It may be w.""",
             "Returns": f"""w : what w was given as, or out
 state : dict

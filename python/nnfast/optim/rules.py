@@ -43,7 +43,7 @@ class SGD(Optimizer):
     nesterov : bool, default False
         Needs momentum and no dampening.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class Adagrad(Optimizer):
         The initial value of s.
     eps : float, default 1e-10
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -230,7 +230,7 @@ class Adadelta(Optimizer):
     eps : float, default 1e-6
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -310,7 +310,7 @@ class RMSprop(Optimizer):
     centered : bool, default False
         For all groups. The variance is never below 0, where PyTorch's may round to that and give NaN.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -420,7 +420,7 @@ class Adam(Optimizer):
     bias_correction : bool, default True
         Whether m and v are corrected; without, ``p -= lr m / (√v + eps)``, in every convention.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -521,7 +521,7 @@ class AdamW(Adam):
     bias_correction : bool, default True
         As of Adam.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -585,7 +585,7 @@ class Adamax(Optimizer):
     bias_correction : bool, default True
         Whether m is corrected: the division by ``1 - beta1^t``.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -669,7 +669,7 @@ class NAdam(Optimizer):
     weight_decay : float, default 0
     momentum_decay : float, default 4e-3
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -786,7 +786,7 @@ class RAdam(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -871,7 +871,7 @@ class Lion(Optimizer):
     weight_decay : float, default 0
         Decoupled, unless options say otherwise.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------

@@ -8,7 +8,6 @@ when first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nnfast import activations as activations
 from nnfast import (
     _docs,
     bias,
@@ -21,6 +20,7 @@ from nnfast import (
     runtime,
     structured_dropout,
 )
+from nnfast import activations as activations
 from nnfast._load import _core as _core
 from nnfast.activations import *
 from nnfast.batches import batches

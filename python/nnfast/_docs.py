@@ -189,6 +189,8 @@ def _errors(type_error: str, value_error: str) -> str:
 
 _KEYWORDS = """out, where, dtype, casting, order, subok
     As for every NumPy ufunc{}."""
+_KEYWORDS_OF_UFUNC = """out, where, casting, order, dtype, subok, signature
+    As for every NumPy ufunc."""
 _PARAMS = {
     "negative_slope": "Slope below 0",
     "alpha": "Minus the limit at -inf",
@@ -216,10 +218,13 @@ def activation(row: Activation, example: Example) -> str:
     NaN gives NaN. Other types are converted as NumPy's ufuncs do.
 """
     note = f"\n    {row.note}" if row.note else ""
+    keywords = _KEYWORDS_OF_UFUNC if row.ufunc == row.name else _KEYWORDS.format("")
     return page(
         f"{row.title}: ``{row.formula}``.",
         {
-            "Parameters": x + _parameters(row, backward=False) + _KEYWORDS.format(""),
+            "Parameters": x
+            + _parameters(row, backward=False)
+            + _KEYWORDS.format(", signature" * (row.ufunc == row.name), ""),
             "Returns": "y : ndarray or scalar of x's shape and dtype\n"
             f"    {_accuracy(row)}{_interval(row)}{_exact(row)}{note}",
             "Raises": _raises(row),
@@ -264,7 +269,9 @@ def activation_backward(row: Activation, example: Example) -> str:
 def backward_ufunc(row: Activation) -> str:
     """The docstring of the ufunc of its gradient, below the function."""
     function = f"nnfast.{row.name.removesuffix('_tanh')}_backward"
-    return f"The ufunc below {function}: takes dy, {row.saves} and the parameters by position."
+    names = "dy", row.saves, *(("weight",) if row.name == "prelu" else row.params)
+    takes = ", ".join(f"x{i} is {name}" for i, name in enumerate(names, 1))
+    return f"The ufunc below {function}: {takes}."
 
 
 def activation_layer(name: str, layer: str) -> str:
@@ -314,16 +321,19 @@ def _accuracy(row: Activation) -> str:
 
 
 def _interval(row: Activation) -> str:
-    """Bounds that hold for every x."""
-    if row.high == INF:
-        return f" Never below {row.low:.6g}." if row.low > -INF else ""
-    return f" Always in [{row.low:g}, {row.high:g}]."
+    """Bounds that hold for every x, and for all parameters."""
+    low = row.lowest or (f"{row.low:.6g}" if row.low > -INF else "")
+    high = row.highest or (f"{row.high:g}" if row.high < INF else "")
+    if not high:
+        return f" Never below {low}." if low else ""
+    return f" Always in [{low}, {high}]." if low else f" Never above {high}."
 
 
 def _exact(row: Activation) -> str:
     """Points that hold exactly."""
     points = ", ".join(f"{row.name}({x:g}) = {y:g}" for x, y in row.exact)
-    return f"\n    Exactly {points}." if points else ""
+    exactly = "By default exactly" if row.params else "Exactly"
+    return f"\n    {exactly} {points}." if points else ""
 
 
 def _raises(row: Activation, also: str = "") -> str:

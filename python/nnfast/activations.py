@@ -12,13 +12,14 @@ points.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._gradients import Backward
+from nnfast._keywords import UfuncKeywords, shown
 from nnfast._links import links
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
@@ -317,11 +318,15 @@ tanhshrink_backward = _of_x("tanhshrink")
 # ---- functions with parameters ----
 
 
+@shown
 @_documented
-def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any) -> Any:
+def hardtanh(
+    x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Unpack[UfuncKeywords]
+) -> Any:
     return _call("_hardtanh", (x,), _bounds(min_val, max_val), kwargs)
 
 
+@shown
 @_backward
 def hardtanh_backward(
     dy: ArrayLike,
@@ -330,7 +335,7 @@ def hardtanh_backward(
     max_val: float = 1.0,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     bounds = _bounds(min_val, max_val)
     if y is None or x is not None:
@@ -340,11 +345,13 @@ def hardtanh_backward(
     return _call("_hardtanh_backward", (dy, y), bounds, kwargs)
 
 
+@shown
 @_documented
-def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Any) -> Any:
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_leaky_relu", (x,), (_checks.real(negative_slope, "negative_slope"),), kwargs)
 
 
+@shown
 @_backward
 def leaky_relu_backward(
     dy: ArrayLike,
@@ -352,7 +359,7 @@ def leaky_relu_backward(
     negative_slope: float = 0.01,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     check = _checks.not_negative if x is None else _checks.real
     slope = check(negative_slope, "negative_slope")
@@ -372,11 +379,13 @@ def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[s
     return _ufuncs["_prelu_backward" if backward else "_prelu"](*arrays, weight, **keywords)
 
 
+@shown
 @_documented
-def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
+def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _by_channel(False, [x], weight, kwargs)
 
 
+@shown
 @_backward
 def prelu_backward(
     dy: ArrayLike,
@@ -384,7 +393,7 @@ def prelu_backward(
     weight: ArrayLike | None = None,
     *,
     y: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     if x is None or y is not None:
         _gradients.require_one("prelu", TABLE["prelu"].takes, x=x, y=y)
@@ -393,11 +402,13 @@ def prelu_backward(
     return _by_channel(True, [dy, x], weight, kwargs)
 
 
+@shown
 @_documented
-def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
+def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_elu", (x,), (_checks.real(alpha, "alpha"),), kwargs)
 
 
+@shown
 @_backward
 def elu_backward(
     dy: ArrayLike,
@@ -405,7 +416,7 @@ def elu_backward(
     alpha: float = 1.0,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     alpha = _checks.positive(alpha, "alpha")
     if y is None or x is not None:
@@ -413,11 +424,13 @@ def elu_backward(
     return _call("_elu_backward", (dy, y), (alpha,), kwargs)
 
 
+@shown
 @_documented
-def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
+def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_celu", (x,), (_checks.positive(alpha, "alpha"),), kwargs)
 
 
+@shown
 @_backward
 def celu_backward(
     dy: ArrayLike,
@@ -425,7 +438,7 @@ def celu_backward(
     alpha: float = 1.0,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     alpha = _checks.positive(alpha, "alpha")
     if y is None or x is not None:
@@ -433,11 +446,13 @@ def celu_backward(
     return _call("_celu_backward", (dy, y), (alpha,), kwargs)
 
 
+@shown
 @_documented
-def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
+def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_softplus", (x,), (_checks.positive(beta, "beta"),), kwargs)
 
 
+@shown
 @_backward
 def softplus_backward(
     dy: ArrayLike,
@@ -445,7 +460,7 @@ def softplus_backward(
     beta: float = 1.0,
     *,
     y: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     beta = _checks.positive(beta, "beta")
     if x is None or y is not None:
@@ -453,11 +468,15 @@ def softplus_backward(
     return _call("_softplus_backward", (dy, x), (beta,), kwargs)
 
 
+@shown
 @_documented
-def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any) -> Any:
+def gelu(
+    x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Unpack[UfuncKeywords]
+) -> Any:
     return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
 
 
+@shown
 @_backward
 def gelu_backward(
     dy: ArrayLike,
@@ -465,7 +484,7 @@ def gelu_backward(
     approximate: Literal["none", "tanh"] = "none",
     *,
     y: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     if x is None or y is not None:
         _gradients.require_one("gelu", TABLE["gelu"].takes, x=x, y=y)

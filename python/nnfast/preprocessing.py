@@ -742,6 +742,7 @@ class Whitening(_Rotation):
         Returns
         -------
         ndarray of str
+            One for each output.
         """
         mixin = OneToOneFeatureMixin if self.kind == "zca" else ClassNamePrefixFeaturesOutMixin
         names: NDArray[Any] = mixin.get_feature_names_out(self, input_features)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks, _dask, _docs, _gradients, _labels
+from nnfast._keywords import GufuncKeywords, shown
 from nnfast._load import _core
 
 Axis = int | tuple[int, ...] | None
@@ -31,8 +32,13 @@ _INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
 _DEEP = 3
 
 
+@shown
 def softmax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Softmax along one axis or several: ``exp(x - max(x)) / sum(exp(x - max(x)))``.
 
@@ -80,6 +86,7 @@ def softmax(
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@shown
 @_gradients.over(_softmax_backward)
 @_docs.like(softmax)
 def softmax_backward(
@@ -89,7 +96,7 @@ def softmax_backward(
     *,
     x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of softmax: ``y * (dy - sum(dy * y))`` along its axes.
 
@@ -132,9 +139,14 @@ def softmax_backward(
     return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
+@shown
 @_docs.like(softmax)
 def log_softmax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Logarithm of softmax along one axis or several: ``x - max(x) - log(sum(exp(x - max(x))))``.
 
@@ -171,6 +183,7 @@ def log_softmax(
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@shown
 @_gradients.over(_log_softmax_backward)
 @_docs.like(softmax_backward)
 def log_softmax_backward(
@@ -180,7 +193,7 @@ def log_softmax_backward(
     *,
     x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of log_softmax: ``dy - exp(y) * sum(dy)`` along its axes.
 
@@ -219,6 +232,7 @@ def log_softmax_backward(
     return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
+@shown
 @_docs.like(softmax)
 def logsumexp(
     x: ArrayLike,
@@ -226,7 +240,7 @@ def logsumexp(
     *,
     keepdims: bool = False,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Logarithm of the sum of exponentials along one axis or several: ``max(x) + log(sum(exp(x - max(x))))``.
 
@@ -264,6 +278,7 @@ def logsumexp(
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
+@shown
 @_gradients.over(_logsumexp_backward)
 @_docs.like(softmax)
 def logsumexp_backward(
@@ -274,7 +289,7 @@ def logsumexp_backward(
     y: ArrayLike | None = None,
     keepdims: bool = False,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of logsumexp: ``dy * softmax(x)`` along its axes.
 

@@ -231,6 +231,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         Returns
         -------
         self
+            The estimator.
 
         Raises
         ------

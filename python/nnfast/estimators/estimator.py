@@ -230,6 +230,7 @@ class NNEstimator(BaseEstimator):
         Returns
         -------
         self
+            The estimator.
 
         Raises
         ------

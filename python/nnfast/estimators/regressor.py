@@ -121,6 +121,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         Returns
         -------
         self
+            The estimator.
 
         Raises
         ------

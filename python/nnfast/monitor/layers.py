@@ -171,6 +171,7 @@ def look(
     Returns
     -------
     Look
+        The statistics of each layer; printed, a table.
 
     Raises
     ------

@@ -194,17 +194,32 @@ _KEYWORDS_OF_UFUNC = """out, where, casting, order, dtype, subok, signature
 _PARAMS = {
     "negative_slope": "Slope below 0",
     "alpha": "Minus the limit at -inf",
-    "beta": "Steepness; positive",
+    "beta": "Steepness",
     "min_val": "Smallest result",
-    "max_val": "Largest result; above min_val",
+    "max_val": "Largest result",
 }
 _SLOPES = """weight : array_like
     The slope; broadcasts by NumPy's rules. One a channel of (N, C, H, W) is
     ``weight[:, None, None]``.{}
 """
-_PARAMS_OF_BACKWARD = {
+# Of the parameters of the function; its gradient, and so its layer, may take fewer.
+_RANGES = {
+    "celu": {"alpha": "; positive"},
+    "softplus": {"beta": "; positive"},
+    "hardtanh": {"max_val": "; above min_val"},
+}
+_RANGES_OF_BACKWARD = {
     "negative_slope": ", as given to the forward function; not negative, unless x is given: y would not tell its side",
     "alpha": ", as given to the forward function; positive, since y would not tell x's side",
+    "beta": ", as given to the forward function; positive",
+    "min_val": ", as given to the forward function",
+    "max_val": ", as given to the forward function; above min_val",
+}
+_RANGES_OF_LAYER = {
+    "negative_slope": "; not negative",
+    "alpha": "; positive",
+    "beta": "; positive",
+    "max_val": "; above min_val",
 }
 _APPROXIMATE = """approximate : {{"none", "tanh"}}, default "none"
     The function itself, or its tanh approximation{}.
@@ -222,9 +237,7 @@ def activation(row: Activation, example: Example) -> str:
     return page(
         f"{row.title}: ``{row.formula}``.",
         {
-            "Parameters": x
-            + _parameters(row, backward=False)
-            + _KEYWORDS.format(", signature" * (row.ufunc == row.name), ""),
+            "Parameters": x + _parameters(row, backward=False) + keywords,
             "Returns": "y : ndarray or scalar of x's shape and dtype\n"
             f"    {_accuracy(row)}{_interval(row)}{_exact(row)}{note}",
             "Raises": _raises(row),
@@ -280,8 +293,10 @@ def activation_layer(name: str, layer: str) -> str:
     names = " or ".join(row.params)
     errors = f"{names} is not a real number, or " if names else ""
     range_error = f"ValueError\n    If {names} is out of its range." if names else ""
+    if name == "gelu":
+        range_error = "ValueError\n    If approximate is unknown."
     kept = {"x": "x, which must not change until then,", "y": "y"}[row.saves]
-    params = _parameters(row, backward=False)
+    params = _parameters(row, backward=False, layer=True)
     return page(
         f"{row.title}: ``{row.formula}``, the layer of ``nnfast.{name}``.",
         {
@@ -299,15 +314,21 @@ def _layer_example(name: str, layer: str) -> Example:
     return f"x = np.array([[-1.5, 0.5]])\n>>> {equal}", "True"
 
 
-def _parameters(row: Activation, *, backward: bool) -> str:
+def _parameters(row: Activation, *, backward: bool, layer: bool = False) -> str:
     """Entries of the parameters."""
+    ranges = (
+        _RANGES_OF_BACKWARD
+        if backward
+        else _RANGES_OF_LAYER
+        if layer
+        else _RANGES.get(row.name, {})
+    )
     if row.name == "prelu":
         return _SLOPES.format(" Its own gradient is prelu_weight_backward." * backward)
     if row.name.startswith("gelu"):
         return _APPROXIMATE.format(_TANH)
     return "".join(
-        f"{name} : float, default {default:g}\n    "
-        f"{_PARAMS[name]}{_PARAMS_OF_BACKWARD.get(name, '') if backward else ''}.\n"
+        f"{name} : float, default {default:g}\n    {_PARAMS[name]}{ranges.get(name, '')}.\n"
         for name, default in row.params.items()
     )
 
@@ -340,7 +361,11 @@ def _raises(row: Activation, also: str = "") -> str:
     """Errors: those of every ufunc, and of parameters."""
     names = " or ".join(row.params)
     not_real = f", or {names} is not" if names else ""
-    out_of_range = f", or {names} is out of its range" if names else ""
+    out_of_range = (
+        f", or {names} is out of its range" if (also and names) or row.name in _RANGES else ""
+    )
+    if row.name.startswith("gelu"):
+        out_of_range = ", or approximate is unknown"
     return _errors(
         f"{also}an array is not of real numbers{not_real}, or out cannot take the dtype",
         f"shapes do not broadcast, or out is read-only or too small{out_of_range}",

@@ -586,6 +586,8 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
 
     Raises
     ------
+    TypeError
+        If an array is not of real numbers.
     ValueError
         If dy does not have x's shape, or weight's does not broadcast to it.
 

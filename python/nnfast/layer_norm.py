@@ -1,4 +1,4 @@
-"""Layer normalisation, with and without a mean."""
+"""Layer normalization, with and without a mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LayerNormSaved(NamedTuple):
     inv_std: NDArray[np.float64]
     """``1 / sqrt(variance + eps)``, likewise."""
     axes: tuple[int, ...]
-    """The axes that were normalised."""
+    """The axes that were normalized."""
 
 
 class RMSNormSaved(NamedTuple):
@@ -41,7 +41,7 @@ def layer_norm(
     eps: float = 1e-5,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], LayerNormSaved]:
-    """Layer normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` along one or several axes.
+    """Layer normalization: ``gamma * (x - mean) / sqrt(var + eps) + beta`` along one or several axes.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def layer_norm(
     gamma, beta : array_like of the shape that x has along `axis`, optional
         Scale and shift of each value along `axis`; ones and zeros if None.
     axis : int or tuple of int, default -1
-        The axes along which values are normalised together.
+        The axes along which values are normalized together.
     eps : float, default 1e-5
         Added to the variance, inside the root.
     out : ndarray of x's dtype and shape, optional
@@ -157,7 +157,7 @@ def rms_norm(
     eps: float | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], RMSNormSaved]:
-    """Layer normalisation without a mean: ``gamma * x / sqrt(mean(x**2) + eps)`` along one or several axes.
+    """Layer normalization without a mean: ``gamma * x / sqrt(mean(x**2) + eps)`` along one or several axes.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def rms_norm(
     gamma : array_like of the shape that x has along `axis`, optional
         Scale of each value along `axis`; ones if None.
     axis : int or tuple of int, default -1
-        The axes along which values are normalised together.
+        The axes along which values are normalized together.
     eps : float, optional
         Added to the mean of squares, inside the root. None: the machine epsilon of the dtype of computation, as in
         PyTorch.

@@ -38,7 +38,7 @@ def softmax_cross_entropy(
     labels: ArrayLike,
     *,
     label_smoothing: float = 0.0,
-    class_weights: ArrayLike | None = None,
+    class_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
@@ -58,7 +58,7 @@ def softmax_cross_entropy(
         the shape of logits, for which the loss of a row is ``sum_j t_j (log sum_k exp(z_k) - z_j)``.
     label_smoothing : float in [0, 1], default 0
         ε: the target is ``(1 - ε) t + ε / C``, where a class index is ``t = onehot(label)``.
-    class_weights : array_like, shape (C,), optional
+    class_weight : array_like, shape (C,), optional
         Factors of the targets of the classes, not negative. As in PyTorch, the mean over class indices divides by the
         weights of the labels, and that over probabilities by N.
     ignore_index : int, optional
@@ -121,7 +121,7 @@ def softmax_cross_entropy(
         logits,
         labels,
         label_smoothing,
-        class_weights,
+        class_weight,
         ignored,
         sample_weight,
         reduction,
@@ -136,7 +136,7 @@ def cross_entropy(
     labels: ArrayLike,
     *,
     label_smoothing: float = 0.0,
-    class_weights: ArrayLike | None = None,
+    class_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
@@ -156,7 +156,7 @@ def cross_entropy(
         Class indices in [0, C), integers of the shape of predictions without the axis of the classes; or probabilities
         of the shape of predictions, for which the loss of a row is ``-sum_j t_j log p_j``.
     {label_smoothing}
-    {class_weights}
+    {class_weight}
     {ignore_index}
     {sample_weight}
     {reduction}
@@ -197,7 +197,7 @@ def cross_entropy(
         predictions,
         labels,
         label_smoothing,
-        class_weights,
+        class_weight,
         ignored,
         sample_weight,
         reduction,

@@ -1,4 +1,4 @@
-"""Batch normalisation, its statistics over pieces of a batch, and its folding into a layer's weights."""
+"""Batch normalization, its statistics over pieces of a batch, and its folding into a layer's weights."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def is_training(training: bool | None, running_mean: Any, running_var: Any) -> b
     """Whether it is training: forgotten beside running statistics, it would be inference by their first values."""
     if training is None and not (running_mean is None and running_var is None):
         raise TypeError(
-            "training must be given with running_mean and running_var: True normalises by the batch and updates them, "
-            "False normalises by them"
+            "training must be given with running_mean and running_var: True normalizes by the batch and updates them, "
+            "False normalizes by them"
         )
     return bool(training)
 
@@ -138,7 +138,7 @@ def batch_norm(
     reuse: BatchNormSaved | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], BatchNormSaved]:
-    """Batch normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for every channel.
+    """Batch normalization: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for every channel.
 
     In training, mean and the biased variance are those of the batch, and the running statistics move towards them; in
     inference they are the running statistics.
@@ -150,7 +150,7 @@ def batch_norm(
     gamma, beta : array_like, shape (C,) or (1, C), optional
         Scale and shift, both of one shape; ones and zeros if None. It may also be one that broadcasts to x, such as
         (1, C, 1, 1), or (C, 1) where the samples are the columns of x and axis is 0.
-    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape as of gamma
+    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape as of gamma, optional
         Updated in place in training (optional there); read in inference, where they are required and may be any
         array_like.
     training : bool, optional
@@ -375,7 +375,7 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
 
     Examples
     --------
-    Pieces of a batch, perhaps on several machines, are normalised as the whole is:
+    Pieces of a batch, perhaps on several machines, are normalized as the whole is:
 
     >>> import numpy as np, nnfast as nf
     >>> x = np.random.default_rng(0).normal(3, 2, (64, 8))
@@ -465,7 +465,7 @@ def fold_batch_norm(
     axis: int = 0,
     convention: Convention = "torch",
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Fold the batch normalisation after a layer into the layer's weight and bias, for inference.
+    """Fold the batch normalization after a layer into the layer's weight and bias, for inference.
 
     Parameters
     ----------
@@ -479,7 +479,7 @@ def fold_batch_norm(
     mean, var : array_like, shape as of gamma
         The running statistics.
     eps : float, optional
-        As the batch normalisation has it.
+        As the batch normalization has it.
     axis : int, default 0
         The axis of the outputs in weight.
     convention : "torch", "keras" or "cs231n", default "torch"
@@ -552,7 +552,7 @@ def group_norm(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], GroupNormSaved]:
-    """Group normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for groups of channels of every sample.
+    """Group normalization: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for groups of channels of every sample.
 
     Parameters
     ----------
@@ -681,7 +681,7 @@ def instance_norm(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], GroupNormSaved]:
-    """Instance normalisation: statistics of each channel of each sample; group_norm with as many groups as channels.
+    """Instance normalization: statistics of each channel of each sample; group_norm with as many groups as channels.
 
     Parameters
     ----------

@@ -346,14 +346,14 @@ class ImageScaler(_Scaler):
 
     Parameters
     ----------
-    per : "channel" or "pixel"
+    per : "channel" or "pixel", default "channel"
         Whether a channel has one mean and one deviation, over all images and pixels, or each of its pixels has them,
         over all images.
     with_mean : bool, default True
         Subtract the mean.
     with_std : bool, default True
         Divide by the biased standard deviation.
-    layout : "NCHW" or "NHWC"
+    layout : "NCHW" or "NHWC", default "NCHW"
         Whether images are of shape (N, C, H, W) or (N, H, W, C). Makes no difference per pixel.
     copy : bool, default True
         False writes results over the input, where that is an array of float32 or float64 (per pixel: and contiguous).

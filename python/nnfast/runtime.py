@@ -45,6 +45,8 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
+    TypeError
+        If n is not an int.
     ValueError
         If n is less than 1.
 

@@ -345,7 +345,7 @@ def stochastic_depth(
         The output of the branch.
     p : float in [0, 1], default 0.5
         Probability of dropping it.
-    mode : "row" or "batch"
+    mode : "row" or "batch", default "row"
         Whether samples are dropped independently, or all of them together.
     training : bool, default True
         In inference y is x.
@@ -406,7 +406,7 @@ def stochastic_depth_backward(
     mask : ndarray
         What stochastic_depth returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
-    mode : "row" or "batch"
+    mode : "row" or "batch", default "row"
         As given to stochastic_depth.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.

@@ -51,7 +51,7 @@ def scale_of_input(net: Layer, x: Array) -> Scale | None:
 
 
 def _first_weights(net: Layer, x: Array) -> tuple[Layer, Array]:
-    """The first layer with weights, and its input, which is normalised already if a BatchNorm precedes it."""
+    """The first layer with weights, and its input, which is normalized already if a BatchNorm precedes it."""
     if not isinstance(net, Sequential):
         return net, x
     for layer in net:

@@ -133,36 +133,36 @@ def loss_at_chance(
 
 
 @dataclass(frozen=True)
-class Regularisation:
-    """What regularisation_raises_loss found.
+class Regularization:
+    """What regularization_raises_loss found.
 
     Parameters
     ----------
     plain : float
         The loss without the penalty.
-    penalised : float
+    penalized : float
         And with it.
 
     Examples
     --------
     >>> import nnfast as nf
-    >>> print(nf.checks.Regularisation(plain=2.303, penalised=2.55))
+    >>> print(nf.checks.Regularization(plain=2.303, penalized=2.55))
     loss 2.303, with the penalty 2.55
     """
 
     plain: float
-    penalised: float
+    penalized: float
 
     @property
     def passed(self) -> bool:
         """Whether the penalty has raised the loss, to a finite number."""
-        return self.plain < self.penalised < math.inf
+        return self.plain < self.penalized < math.inf
 
     def __str__(self) -> str:
-        return f"loss {self.plain:.4g}, with the penalty {self.penalised:.4g}"
+        return f"loss {self.plain:.4g}, with the penalty {self.penalized:.4g}"
 
 
-def regularisation_raises_loss(
+def regularization_raises_loss(
     net: Layer,
     X: ArrayLike,
     y: ArrayLike,
@@ -170,7 +170,7 @@ def regularisation_raises_loss(
     loss: Loss = softmax_cross_entropy,
     penalty: Penalty = penalties.l2,
     strength: float = 1e-2,
-) -> Regularisation:
+) -> Regularization:
     """Compare the loss with and without a penalty on the weights, which can but raise it.
 
     Parameters
@@ -190,7 +190,7 @@ def regularisation_raises_loss(
 
     Returns
     -------
-    result : Regularisation
+    result : Regularization
 
     Raises
     ------
@@ -208,7 +208,7 @@ def regularisation_raises_loss(
     >>> import numpy as np, nnfast as nf
     >>> net = nf.nn.Sequential(nf.nn.Dense(64, 10, rng=0))
     >>> x, labels = np.zeros((20, 64)), np.arange(20) % 10
-    >>> print(nf.checks.regularisation_raises_loss(net, x, labels, strength=0.1))
+    >>> print(nf.checks.regularization_raises_loss(net, x, labels, strength=0.1))
     loss 2.303, with the penalty 3.307
     """
     x, targets = data_of(net, X, y, loss)
@@ -218,7 +218,7 @@ def regularisation_raises_loss(
     plain = Probe(without_dropout(net), x, targets, loss).first
     params = [param.copy() for param in net.params]
     weights = [param for param in params if param.ndim > 1] or params
-    return Regularisation(plain, plain + float(penalty(weights, strength)))
+    return Regularization(plain, plain + float(penalty(weights, strength)))
 
 
 # ---- a tiny set ----

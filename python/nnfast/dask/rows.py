@@ -172,7 +172,7 @@ def layer_norm(
     TypeError
         If x is no Dask array, or something is not of real numbers.
     ValueError
-        If an axis to normalise along is cut into chunks, a shape does not match or eps is not positive.
+        If an axis to normalize along is cut into chunks, a shape does not match or eps is not positive.
 
     Examples
     --------

@@ -390,7 +390,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
             self._check_weighted_classes()
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return partial(
-            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=of_classes
+            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weight=of_classes
         )
 
     def _check_weighted_classes(self) -> None:

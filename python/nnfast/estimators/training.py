@@ -146,6 +146,9 @@ class Training:
         # In what joblib wrote of version 0.1, the optimizer's arrays are not those of the network.
         vars(self).pop("_grads", None)
         self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
+        keywords = getattr(self._loss, "keywords", {})
+        if "class_weights" in keywords:  # its name in version 0.1
+            keywords["class_weight"] = keywords.pop("class_weights")
 
     def epochs(self, x: Array | Rows, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
         """Train one epoch over contiguous x and y at each iteration."""

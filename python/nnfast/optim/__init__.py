@@ -11,9 +11,9 @@ All rules take these arguments by name:
 
 maximize : bool, default False
     Climb instead of descend.
-decoupled_weight_decay : bool
+decoupled_weight_decay : bool, optional
     Whether weight_decay shrinks the parameters by the factor 1 - lr weight_decay, as AdamW's does, or is the L2
-    penalty, whose gradient weight_decay p joins the gradient.
+    penalty, whose gradient weight_decay p joins the gradient. By default true of AdamW, Lion and Keras's rules alone.
 clip_value : float, optional
     Gradients are clipped to [-clip_value, clip_value].
 clip_norm : float, optional

@@ -8,8 +8,8 @@ when first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nnfast import activations as activations
 from nnfast import (
-    _docs,
     bias,
     blas,
     convolution,
@@ -20,7 +20,6 @@ from nnfast import (
     runtime,
     structured_dropout,
 )
-from nnfast import activations as activations
 from nnfast._load import _core as _core
 from nnfast.activations import *
 from nnfast.batches import batches
@@ -132,8 +131,6 @@ __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += runtime.__all__
 __all__ += structured_dropout.__all__
-
-_docs.finish("nnfast")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from inspect import cleandoc, getdoc
 from types import FunctionType, MappingProxyType
 from typing import Any, TypeVar
@@ -15,16 +16,6 @@ from nnfast._table import GATES, INF, TABLE, Activation
 Function = TypeVar("Function", bound=Callable[..., Any])
 Example = tuple[str, str]
 """An expression, and what it prints."""
-
-
-# The entry of one argument, or of several; or the section of errors.
-_PARAGRAPH = re.compile(
-    r"^(\w+)(?:(?: :|, ).*(?:\n {4}.+)*|(?<=Raises)\n-+(?:\n.+)*)", re.MULTILINE
-)
-
-
-# A line of a docstring that stands for an entry of another one.
-_WHOLE_LINE = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
 
 def page(summary: str, sections: dict[str, str], example: Example) -> str:
@@ -46,13 +37,31 @@ def documented(doc: Callable[[str], str]) -> Callable[[Function], Function]:
     return give
 
 
+@cache
+def _paragraphs(function: Callable[..., Any]) -> dict[str, str]:
+    """The entries of arguments, by the first one's name, and the section of errors."""
+    found: dict[str, str] = {}
+    for block in (getdoc(function) or "").split("\n\n"):
+        title, *lines = block.split("\n")
+        if title == "Raises":
+            found[title] = block
+        elif title == "Parameters":
+            name = ""
+            for line in lines[1:]:
+                if line.startswith(" "):
+                    found[name] += f"\n{line}"
+                else:
+                    name = line.partition(" ")[0].rstrip(",")
+                    found[name] = line
+    return found
+
+
 def like(other: Callable[..., Any]) -> Callable[[Function], Function]:
     """Copy the entries of arguments, and of errors, that a docstring names in braces from that of another function."""
 
     def fill(function: Function) -> Function:
-        paragraphs = {match[1]: match[0] for match in _PARAGRAPH.finditer(getdoc(other) or "")}
-        text = cleandoc(function.__doc__ or "")
-        function.__doc__ = _WHOLE_LINE.sub(lambda match: paragraphs[match[1]], text) + "\n"
+        text = cleandoc(function.__doc__ or "").format_map(_paragraphs(other))
+        function.__doc__ = f"{text}\n"
         return function
 
     return fill
@@ -60,22 +69,6 @@ def like(other: Callable[..., Any]) -> Callable[[Function], Function]:
 
 # ---- what is not written out: descriptions of entries, and See Also ----
 
-_SOURCE = "Source of the mask, as of dropout."
-# Of the functions of nnfast itself.
-ENTRIES = {
-    "rng": _SOURCE,
-    "mask": "A mask to use instead of a random one, in any form that dropout takes.",
-    "mask_as": "The form of the mask that is returned, as of dropout.",
-    "offset": "The position of the first element in a larger array, as of dropout.",
-    "out": "Takes the result.",
-    "predictions": "What the model gives, x.",
-    "targets": "What it should give, t.",
-    "loss": "The mean, the sum, or of each row or element.",
-    "kernel_size": "Elements of a window, along both axes or along each.",
-    "stride": "Elements from one window to the next.",
-    "padding": "Elements around x.",
-    "dilation": "Elements from one of a window to the next.",
-}
 _OF_BACKWARD = {
     "dy": "Gradient of the loss with respect to y.",
     "x": "What {} was given.",
@@ -83,75 +76,81 @@ _OF_BACKWARD = {
     "out": "Takes dx.",
 }
 
-# The head of an entry, or of entries that share a description, that has none below.
-_BARE = re.compile(r"^( *)(\w+(?:, \w+)*) : .*\n(?!\1 )", re.MULTILINE)
-_GRADIENTS = re.compile(r"d[a-z]\w*(, d[a-z]\w*)*$")
-_RETURNS = re.compile(r"^( *)(?:Returns|Yields)\n\1-+\n", re.MULTILINE)
-_END = re.compile(r"^( *)(?:Raises|See Also|Notes|References|Examples)\n\1-+\n", re.MULTILINE)
-_SEE_ALSO = re.compile(r"^( *)See Also\n\1-+\n", re.MULTILINE)
-_AFTER_IT = re.compile(r"^( *)(?:Notes|References|Examples)\n\1-+\n", re.MULTILINE)
+_AFTER_RETURNS = ("Raises", "See Also", "Notes", "References", "Examples")
 
 
 def complete(text: str, name: str, entries: Mapping[str, str], see_also: list[str]) -> str:
     """A docstring with a description for entries that have none, and with these lines under See Also."""
     forward = name.removesuffix("_backward")
-    of_gradient = forward != name
-    own = _OF_BACKWARD if of_gradient else entries
-
-    def described(match: re.Match[str], otherwise: str) -> str:
-        indent, names = match[1], match[2]
-        words = own.get(names)
-        if words is None and _GRADIENTS.match(names):
-            words = f"Gradient of the loss with respect to {names[1:].replace(', d', ' and ')}."
-        words = words or otherwise
-        if not words:
-            return match[0]
-        words = words.format(forward).replace("\n", f"\n{indent}    ")
-        return f"{match[0]}{indent}    {words}\n"
-
-    end = _END.search(text)
-    stop = end.start() if end else len(text)
-    middle = _RETURNS.search(text, 0, stop)
-    returns = middle.start() if middle else stop
     # What a gradient takes besides arrays is what the function was given.
-    given = "As given to {}." if of_gradient else ""
-    parts = [
-        _BARE.sub(lambda match: described(match, given), text[:returns]),
-        _BARE.sub(lambda match: described(match, ""), text[returns:stop]),
-        _linked(text[stop:], see_also) if see_also else text[stop:],
-    ]
-    return "".join(parts)
+    words, given = (entries, "") if forward == name else (_OF_BACKWARD, "As given to {}.")
+    places = {title: place for title in _AFTER_RETURNS if (place := _heading(text, title)) >= 0}
+    stop = min(places.values(), default=len(text))
+    returns = _heading(text, "Returns")
+    if returns < 0:
+        returns = stop
+    head = _described(text[:returns], forward, words, given)
+    if returns < stop:
+        head += _described(text[returns:stop], forward, words, "")
+    if not see_also:
+        return head + text[stop:]
+    indent = text[stop : len(text) - len(text[stop:].lstrip(" "))]
+    if "See Also" in places:
+        place = text.index("-\n", places["See Also"]) + 2
+        written = text[place:].partition("\n\n")[0]
+        lines = [line for line in see_also if line.partition(" :")[0] not in written]
+    else:
+        after = (places[title] for title in _AFTER_RETURNS[2:] if title in places)
+        place, lines = min(after, default=len(text)), ["See Also", "--------", *see_also, ""]
+    return "".join((head, text[stop:place], *(f"{indent}{line}\n" for line in lines), text[place:]))
 
 
-def _linked(text: str, see_also: list[str]) -> str:
-    """The sections from Raises on, with these lines under See Also."""
-    if found := _SEE_ALSO.search(text):
-        written = text[found.end() :].partition("\n\n")[0]
-        more = [line for line in see_also if line.partition(" :")[0] not in written]
-        lines = "".join(f"{found[1]}{line}\n" for line in more)
-        return text[: found.end()] + lines + text[found.end() :]
-    found = _AFTER_IT.search(text)
-    indent, place = (found[1], found.start()) if found else ("", len(text))
-    lines = "".join(f"{indent}{line}\n" for line in ("See Also", "--------", *see_also))
-    return f"{text[:place]}{lines}\n{text[place:]}"
+def _heading(text: str, title: str) -> int:
+    """Where the line of a heading begins; -1 where there is none."""
+    place = text.find(f"{title}\n")
+    while place >= 0 and not text[place + len(title) + 1 :].lstrip(" ").startswith("---"):
+        place = text.find(f"{title}\n", place + 1)
+    return text.rfind("\n", 0, place) + 1 if place >= 0 else -1
 
 
-_RAISES_HEAD = re.compile("^Raises\n", re.MULTILINE)
-_LISTED = re.compile(r"^(\w+) : .*\n((?: {4}.*\n)+)", re.MULTILINE)
+def _described(text: str, forward: str, words: Mapping[str, str], otherwise: str) -> str:
+    """Entries with the descriptions of these words where they have none."""
+    lines = text.split("\n")
+    for i in range(len(lines) - 2, -1, -1):
+        names, colon, _ = lines[i].partition(" : ")
+        if not colon:
+            continue
+        indent = names[: len(names) - len(names.lstrip(" "))]
+        if lines[i + 1].startswith(f"{indent} "):
+            continue
+        names = names[len(indent) :]
+        found = words.get(names) or _gradients(names) or otherwise
+        if found:
+            more = found.format(forward).split("\n")
+            lines[i + 1 : i + 1] = [f"{indent}    {line}" for line in more]
+    return "\n".join(lines)
+
+
+def _gradients(names: str) -> str:
+    """What dx, or dgamma and dbeta, are."""
+    each = names.split(", ")
+    if not all(name[0] == "d" and name[1:].isalpha() for name in each):
+        return ""
+    return f"Gradient of the loss with respect to {' and '.join(name[1:] for name in each)}."
 
 
 def entries(text: str | None, *, heads: bool = False) -> dict[str, str]:
     """The descriptions of the entries that a docstring lists without a section, or the whole entries."""
-    found = _LISTED.finditer(text or "")
+    found = re.finditer(r"^(\w+) : .*\n((?: {4}.*\n)+)", text or "", re.MULTILINE)
     return {match[1]: match[0] if heads else cleandoc(match[2]) for match in found}
 
 
 def finish(
     module: str,
-    entries: Mapping[str, str] = ENTRIES,
+    entries: Mapping[str, str],
     options: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Complete the docstrings of what a module exports.
+    """Complete the docstrings of what a module exports that is not loaded with nnfast.
 
     These options become the section of other parameters where one has the parameter ``**options``, and take the places
     of lines that are their names in braces.
@@ -168,8 +167,9 @@ def finish(
             if options:
                 text = cleandoc(text) + "\n"
                 if "**options\n" in text:
-                    text = _RAISES_HEAD.sub(others + "Raises\n", text)
-                text = _WHOLE_LINE.sub(lambda match: options[match[1]].rstrip(), text)
+                    text = text.replace("\nRaises\n", f"\n{others}Raises\n", 1)
+                for option, entry in options.items():
+                    text = text.replace(f"\n{{{option}}}\n", f"\n{entry}")
             value.__doc__ = complete(text, name, entries, links(prefix, name, known))
         if isinstance(value, type):
             for key, method in vars(value).items():
@@ -179,6 +179,12 @@ def finish(
 
 _DY = "Gradient of the loss with respect to y."
 _NO_Y = "y : None\n    No array: the gradient does not follow from y."
+
+
+def see_also(name: str) -> str:
+    """The section See Also of a function that has a gradient, or of the gradient."""
+    forward = name.removesuffix("_backward")
+    return "\n".join(links("", name, (forward, f"{forward}_backward")))
 
 
 def _errors(type_error: str, value_error: str) -> str:
@@ -241,6 +247,7 @@ def activation(row: Activation, example: Example) -> str:
             "Returns": "y : ndarray or scalar of x's shape and dtype\n"
             f"    {_accuracy(row)}{_interval(row)}{_exact(row)}{note}",
             "Raises": _raises(row),
+            "See Also": see_also(row.name),
             "References": f"{row.source}.",
         },
         example,
@@ -273,6 +280,7 @@ def activation_backward(row: Activation, example: Example) -> str:
             "Returns": "dx : ndarray or scalar of the broadcast shape and dtype\n"
             "    Within 2 ULP of the larger of ``|dx|`` and ``|dy| / 8``.",
             "Raises": _raises(row, f"{wrong}, or "),
+            "See Also": see_also(f"{row.name}_backward"),
             "Notes": f"The NumPy ufunc below it is ``{row.name}_backward.ufunc``.",
         },
         example,
@@ -394,6 +402,7 @@ bias : array_like, shape (n,)
                 "x is not of real numbers or out has another dtype",
                 "shapes do not match, or out is read-only or overlaps x without being x, or overlaps bias",
             ),
+            "See Also": see_also(f"bias_{name}"),
         },
         example,
     )
@@ -432,6 +441,7 @@ dbias : ndarray, shape (n,)
                 f"{wrong}, or an array is not of real numbers or out has another dtype",
                 "shapes do not match, or out is read-only or overlaps an input without being dy",
             ),
+            "See Also": see_also(f"bias_{name}_backward"),
         },
         example,
     )
@@ -456,12 +466,14 @@ def gate(name: str) -> str:
 x : array_like, shape (..., 2 * n, ...)
     What {row.name} was given.
 {_AXIS}{_NO_Y}
-out : ndarray of x's dtype, shape (..., 2 * n, ...), optional""",
-                "Returns": "dx : ndarray, shape (..., 2 * n, ...)",
+out : ndarray of x's dtype, shape (..., 2 * n, ...), optional
+    Takes dx.""",
+                "Returns": "dx : ndarray, shape (..., 2 * n, ...)\n    Gradient of the loss with respect to x.",
                 "Raises": _errors(
                     "y is given or x is not, an array is not of real numbers or is masked, or out has another dtype",
                     "shapes do not match, or out is read-only or overlaps an input",
                 ),
+                "See Also": see_also(name),
             },
             (f"nf.{name}(np.array([2.0]), np.array([3.0, 0.0]))", f"array({row.gradient})"),
         )
@@ -471,12 +483,14 @@ out : ndarray of x's dtype, shape (..., 2 * n, ...), optional""",
             "Parameters": f"""x : array_like of float16, float32 or float64, shape (..., 2 * n, ...)
     Other types are converted as NumPy's ufuncs do. A Dask array gives a lazy one, a DataArray one without coordinates
     along the axis, and pandas' arrays, whose labels fit no half, an ndarray.
-{_AXIS}out : ndarray of x's dtype, shape (..., n, ...), optional""",
+{_AXIS}out : ndarray of x's dtype, shape (..., n, ...), optional
+    Takes y.""",
             "Returns": f"y : ndarray, shape (..., n, ...)\n    One rounding more than ``{row.act}``.",
             "Raises": _errors(
                 "x is not of real numbers or a masked array, or out has another dtype",
                 "the axis has an odd length, or out has another shape, is read-only or overlaps x",
             ),
+            "See Also": see_also(name),
             "References": f'{row.authors}, "{row.paper}", {row.year}.',
         },
         (f"nf.{name}(np.array([3.0, 4.0, 0.0, 50.0]))", f"array({row.example})"),

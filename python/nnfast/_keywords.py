@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from numpy.typing import DTypeLike
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class GufuncKeywords(TypedDict, total=False):
-    """What a function takes that has an ``out`` of its own."""
+if TYPE_CHECKING:
 
-    dtype: DTypeLike | None
-    casting: str
-    order: str
-    subok: bool
+    class GufuncKeywords(TypedDict, total=False):
+        """What a function takes that has an ``out`` of its own."""
 
+        dtype: DTypeLike | None
+        casting: str
+        order: str
+        subok: bool
 
-class UfuncKeywords(GufuncKeywords, total=False):
-    """What every ufunc takes."""
+    class UfuncKeywords(GufuncKeywords, total=False):
+        """What every ufunc takes."""
 
-    out: Any
-    where: Any
+        out: Any
+        where: Any
+
+else:  # to make the types takes longer than all signatures here
+    GufuncKeywords = UfuncKeywords = dict
 
 
 def _keywords(**defaults: Any) -> list[Parameter]:
@@ -46,5 +51,7 @@ def shown(function: Function) -> Function:
     else:
         named = [each for each in own if each.kind is Parameter.KEYWORD_ONLY]
         parameters = [*own[: len(own) - len(named)], *_OF_UFUNC, *named]
-    function.__signature__ = Signature(parameters, return_annotation="Any")  # type: ignore[attr-defined]
+    function.__signature__ = Signature(  # type: ignore[attr-defined]
+        parameters, return_annotation="Any", __validate_parameters__=False
+    )
     return function

@@ -1,6 +1,7 @@
 """What the sections See Also are made of: which names belong together, here and in other libraries."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection
+from functools import cache
 
 # The layer of a function.
 LAYERS = {
@@ -49,7 +50,6 @@ LAYERS = {
 }
 # Functions that there are of x + bias, too.
 BIASED = ("relu", "gelu", "silu", "tanh")
-_FUNCTIONS = {layer: function for function, layer in LAYERS.items()}
 
 # Others do the same under the same name, in these modules; further down under another one.
 _TORCH = {
@@ -202,20 +202,22 @@ _CALLED = {
 }
 
 
-def _neighbours(groups: Iterable[str]) -> dict[str, dict[str, None]]:
+@cache
+def _neighbours(module: str) -> dict[str, dict[str, None]]:
     """The names of its groups for each name."""
     found: dict[str, dict[str, None]] = {}
-    for group in groups:
+    for group in _GROUPS.get(module, ()):
         names = dict.fromkeys(group.split())
         for name in names:
             found.setdefault(name, {}).update(names)
     return found
 
 
-_NEIGHBOURS = {module: _neighbours(groups) for module, groups in _GROUPS.items()}
+_RULE = "The optimizer that holds its parameters and their state."
+_RULE_AS_FUNCTION = "The rule as a function, whose caller keeps the state."
 
 
-def links(module: str, name: str, known: Container[str]) -> list[str]:
+def links(module: str, name: str, known: Collection[str]) -> list[str]:
     """Lines for the section See Also of a name of a module that has the known names; "" is nnfast itself."""
     found: dict[str, str] = {}
     forward = name.removesuffix("_backward")
@@ -232,16 +234,20 @@ def links(module: str, name: str, known: Container[str]) -> list[str]:
             found[plain] = "Without the bias."
         if name in LAYERS:
             found[f"nnfast.nn.{LAYERS[name]}"] = "The layer."
-    if module == "nn" and name in _FUNCTIONS:
-        found[f"nnfast.{_FUNCTIONS[name]}"] = "The function."
-    if module == "optim" and not name.islower() and name.lower() in known:
-        found[name.lower()] = "The rule as a function, whose caller keeps the state."
+    if module == "nn":
+        found |= {
+            f"nnfast.{key}": "The function." for key, layer in LAYERS.items() if layer == name
+        }
+    if module == "optim":
+        for other in known:
+            if other != name and other.lower() == name.lower():
+                found[other] = _RULE if name.islower() else _RULE_AS_FUNCTION
     if module == "dask":
         found[f"nnfast.{name}"] = "Of NumPy's arrays."
     elsewhere = _ELSEWHERE.get(f"{module}.{name}" if module else name)
     if elsewhere:
         found[elsewhere] = f"{_CALLED[elsewhere.partition('.')[0]]}."
-    others = _NEIGHBOURS.get(module, {}).get(name, ())
+    others = _neighbours(module).get(name, ())
     more = [other for other in others if other != name and other not in found]
     return [f"{target} : {text}" for target, text in found.items()] + (
         [", ".join(more)] if more else []

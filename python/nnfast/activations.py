@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._gradients import Backward
 from nnfast._keywords import UfuncKeywords, shown
-from nnfast._links import links
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
@@ -145,10 +144,7 @@ def _doc(name: str) -> str:
 
 
 _ufuncs: dict[str, np.ufunc] = _core.make_activations(
-    {
-        row.ufunc: _docs.complete(_doc(row.name), row.name, {}, links("", row.name, __all__))
-        for row in TABLE.values()
-    }
+    {row.ufunc: _doc(row.name) for row in TABLE.values()}
     | {f"{row.ufunc}_backward": _docs.backward_ufunc(row) for row in TABLE.values()}
 )
 
@@ -542,6 +538,10 @@ def derivative(name: str, x: ArrayLike, *, out: Any = None, **kwargs: Any) -> An
         If there is no elementwise activation of that name (the message lists close ones), or a parameter is out of its
         range.
 
+    See Also
+    --------
+    relu_backward
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -591,6 +591,10 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
     ValueError
         If dy does not have x's shape, or weight's does not broadcast to it.
 
+    See Also
+    --------
+    prelu, prelu_backward
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -625,6 +629,7 @@ def maxout(
     axis : int, default -1
         The axis of the neighbours.
     out : ndarray of x's dtype, shape (..., m, ...), optional
+        Takes the result.
 
     Returns
     -------
@@ -639,6 +644,11 @@ def maxout(
         If x is not of real numbers or out has another dtype.
     ValueError
         If pieces does not divide the axis, or out has another shape, is read-only or overlaps x.
+
+    See Also
+    --------
+    maxout_backward : Its gradient.
+    nnfast.nn.Maxout : The layer.
 
     References
     ----------
@@ -685,12 +695,16 @@ def maxout_backward(
     which : ndarray of uint8, dy's shape
         What maxout returned.
     pieces : int in [1, 256]
+        As given to maxout.
     axis : int, default -1
+        As given to maxout.
     out : ndarray of dy's dtype, shape (..., m * pieces, ...), optional
+        Takes dx.
 
     Returns
     -------
     dx : ndarray, shape (..., m * pieces, ...)
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -698,6 +712,10 @@ def maxout_backward(
         If dy is not of real numbers or out has another dtype.
     ValueError
         If shapes do not match, or out is read-only or overlaps dy.
+
+    See Also
+    --------
+    maxout : The function.
 
     Examples
     --------

@@ -74,6 +74,11 @@ def batches(
         If X has no axis or y another number of rows, a Dask array has an unknown shape, or batch_size or rng is out of
         range. What transform or Dask raises appears at its batch, and ends the iteration.
 
+    See Also
+    --------
+    torch.utils.data.DataLoader : PyTorch's.
+    nnfast.augmentation.random_crop
+
     Notes
     -----
     An iterator belongs to one thread; others iterate for themselves, at the same time if they like. Its own thread ends

@@ -71,6 +71,13 @@ def conv2d(
         If a shape does not match, the kernel is larger than the padded x, groups does not divide the channels, a number
         is too small, "same" meets a stride, or out is read-only or overlaps. Nothing is written then.
 
+    See Also
+    --------
+    conv2d_backward : Its gradient.
+    nnfast.nn.Conv2d : The layer.
+    torch.nn.functional.conv2d : PyTorch's.
+    im2col, col2im, conv1d
+
     Notes
     -----
     Patches of the images are multiplied with the kernels in tiles that stay in the second-level cache, without BLAS.
@@ -124,6 +131,7 @@ def conv2d_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape, or None
+        Gradient of the loss with respect to x.
     dw : ndarray of w's dtype (x's, where w was converted to it) and shape, or None
         Sums over the positions of an image in blocks of about 256, and over images in at most 16 groups.
     db : ndarray of dw's dtype, shape (out,), or None
@@ -136,6 +144,10 @@ def conv2d_backward(
     ValueError
         If a shape does not match, as in conv2d, or an out is read-only, overlaps or is not needed. Nothing is written
         then.
+
+    See Also
+    --------
+    conv2d : The function.
 
     Notes
     -----
@@ -202,6 +214,13 @@ def conv1d(
 
     {Raises}
 
+    See Also
+    --------
+    conv1d_backward : Its gradient.
+    nnfast.nn.Conv1d : The layer.
+    torch.nn.functional.conv1d : PyTorch's.
+    conv2d
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -248,6 +267,10 @@ def conv1d_backward(
         As those of conv2d_backward.
 
     {Raises}
+
+    See Also
+    --------
+    conv1d : The function.
 
     Examples
     --------

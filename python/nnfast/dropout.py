@@ -91,6 +91,13 @@ def dropout(
         If p, rng or offset is out of range, mode or mask_as is unknown, a mask of uint8 and x's shape holds what is
         neither 0 nor 1, a shape does not match, or out is read-only or overlaps.
 
+    See Also
+    --------
+    dropout_backward : Its gradient.
+    nnfast.nn.Dropout : The layer.
+    torch.nn.functional.dropout : PyTorch's.
+    dropout_mask, alpha_dropout, bias_relu_dropout, dropout2d, drop_connect, stochastic_depth
+
     References
     ----------
     Srivastava et al., "Dropout", 2014; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
@@ -150,7 +157,9 @@ def dropout_backward(
     mask : ndarray
         What dropout returned, or a mask in any form that it takes.
     p : float in [0, 1] or array_like of shape (dy.shape[axis],), default 0.5
+        As given to dropout.
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
+        As given to dropout.
     axis : int, default 1
         As given to dropout.
     out : ndarray of dy's dtype and shape, optional
@@ -159,6 +168,7 @@ def dropout_backward(
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -166,6 +176,10 @@ def dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    dropout : The function.
 
     Examples
     --------
@@ -204,11 +218,15 @@ def dropout_mask(
     p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
         Probability of dropping an element.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
     mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     offset : int, default 0
+        The position of the first element in a larger array, as of dropout.
     axis : int, default 1
         As of dropout.
     out : ndarray of uint8, shape (ceil(size / 8),), or of bool and that shape, optional
+        Takes the result.
 
     Returns
     -------
@@ -221,6 +239,10 @@ def dropout_mask(
         If shape is no int or tuple of ints, rng is of another type or out has another dtype.
     ValueError
         If an argument is out of range, mask_as is unknown, or out has another shape or is read-only.
+
+    See Also
+    --------
+    dropout, alpha_dropout, bias_relu_dropout, dropout2d
 
     Examples
     --------
@@ -276,8 +298,11 @@ def alpha_dropout(
     training : bool, default True
         In inference y is x.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
     mask : ndarray, optional
+        A mask to use instead of a random one, in any form that dropout takes.
     mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     offset : int, default 0
         As of dropout.
     out : ndarray of x's dtype and shape, optional
@@ -296,6 +321,12 @@ def alpha_dropout(
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
         If p, rng or offset is out of range, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    alpha_dropout_backward : Its gradient.
+    torch.nn.functional.alpha_dropout : PyTorch's.
+    dropout, dropout_mask, bias_relu_dropout, dropout2d
 
     References
     ----------
@@ -331,12 +362,14 @@ def alpha_dropout_backward(
     mask : ndarray
         What alpha_dropout returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
+        As given to alpha_dropout.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -344,6 +377,10 @@ def alpha_dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    alpha_dropout : The function.
 
     Examples
     --------
@@ -383,9 +420,11 @@ def bias_relu_dropout(
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
         As of dropout. The gradient needs the same mode.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
     mask : ndarray, optional
         A mask of dropout to use instead of a random one. It is not changed.
     mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     offset : int, default 0
         As of dropout.
     out : ndarray of x's dtype and shape, or a pair of arrays, optional
@@ -404,6 +443,11 @@ def bias_relu_dropout(
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
         If p, rng or offset is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    bias_relu_dropout_backward : Its gradient.
+    dropout, dropout_mask, alpha_dropout, dropout2d
 
     Examples
     --------
@@ -455,6 +499,7 @@ def bias_relu_dropout_backward(
     mask : ndarray
         What bias_relu_dropout returned, in either form.
     p : float in [0, 1], default 0.5
+        As given to bias_relu_dropout.
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
         As given to bias_relu_dropout.
     out : ndarray of dy's dtype and shape, or a pair of arrays, optional
@@ -463,6 +508,7 @@ def bias_relu_dropout_backward(
     Returns
     -------
     dx : ndarray, shape (..., n)
+        Gradient of the loss with respect to x.
     dbias : ndarray, shape (n,)
         The sum of dx over all axes but the last, in float64 and in an order that only the shape decides.
 
@@ -472,6 +518,10 @@ def bias_relu_dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    bias_relu_dropout : The function.
 
     Examples
     --------

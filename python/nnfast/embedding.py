@@ -37,6 +37,12 @@ def embedding(
     ValueError
         If weight has no two axes, or out has another shape, is read-only or overlaps.
 
+    See Also
+    --------
+    embedding_backward : Its gradient.
+    nnfast.nn.Embedding : The layer.
+    torch.nn.functional.embedding : PyTorch's.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -80,6 +86,10 @@ def embedding_backward(
         If indices is not of integers, dy not of real numbers, n no int, or out has another dtype.
     ValueError
         If n is negative, shapes do not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    embedding : The function.
 
     Notes
     -----

@@ -71,6 +71,13 @@ def layer_norm(
         If a shape does not match, eps is not positive, or out is read-only or overlaps another array. Nothing is
         written then.
 
+    See Also
+    --------
+    layer_norm_backward : Its gradient.
+    nnfast.nn.LayerNorm : The layer.
+    torch.nn.functional.layer_norm : PyTorch's.
+    group_norm, instance_norm
+
     References
     ----------
     Ba, Kiros, Hinton, "Layer normalization", 2016.
@@ -116,7 +123,9 @@ def layer_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16), of the shape that x has along the axes
+        Gradient of the loss with respect to gamma and beta.
 
     Raises
     ------
@@ -124,6 +133,10 @@ def layer_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    layer_norm : The function.
 
     Examples
     --------
@@ -188,6 +201,12 @@ def rms_norm(
         If a shape does not match, eps is not positive, or out is read-only or overlaps another array. Nothing is
         written then.
 
+    See Also
+    --------
+    rms_norm_backward : Its gradient.
+    nnfast.nn.RMSNorm : The layer.
+    torch.nn.functional.rms_norm : PyTorch's.
+
     References
     ----------
     Zhang, Sennrich, "Root mean square layer normalization", 2019.
@@ -233,7 +252,9 @@ def rms_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma : ndarray of x's dtype (float32 for float16), of the shape that x has along the axes
+        Gradient of the loss with respect to gamma.
 
     Raises
     ------
@@ -241,6 +262,10 @@ def rms_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    rms_norm : The function.
 
     Examples
     --------

@@ -92,6 +92,11 @@ def softmax_cross_entropy(
         negative or not finite, reduction is unknown, there is no row or no class, or out is read-only or overlaps its
         inputs. Nothing is written then.
 
+    See Also
+    --------
+    torch.nn.functional.cross_entropy : PyTorch's.
+    cross_entropy, svm_loss, kl_div
+
     References
     ----------
     Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016.
@@ -167,6 +172,7 @@ def cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray of the predictions' shape
         ``-t / p``, divided by N for the mean.
 
@@ -177,6 +183,10 @@ def cross_entropy(
         out has another dtype.
     ValueError
         If a prediction is not in [0, 1], or as for softmax_cross_entropy. Nothing is written then.
+
+    See Also
+    --------
+    softmax_cross_entropy, svm_loss
 
     Notes
     -----
@@ -252,6 +262,11 @@ def svm_loss(
         If a shape does not match, a label is not in [0, C), a weight is negative or not finite, reduction is unknown,
         there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
 
+    See Also
+    --------
+    torch.nn.functional.multi_margin_loss : PyTorch's.
+    softmax_cross_entropy, cross_entropy
+
     References
     ----------
     Weston, Watkins, "Support vector machines for multi-class pattern recognition", 1999; CS231n, linear classification.
@@ -312,6 +327,11 @@ def binary_cross_entropy_with_logits(
         If shapes do not match, a weight is negative or not finite, reduction is unknown, there is no element, or out is
         read-only or overlaps partly. Nothing is written then.
 
+    See Also
+    --------
+    torch.nn.functional.binary_cross_entropy_with_logits : PyTorch's.
+    binary_cross_entropy
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -351,11 +371,17 @@ def binary_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
         Also if a prediction is not in [0, 1].
+
+    See Also
+    --------
+    torch.nn.functional.binary_cross_entropy : PyTorch's.
+    binary_cross_entropy_with_logits
 
     Notes
     -----
@@ -386,7 +412,9 @@ def mse_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     {sample_weight}
     {reduction}
     {out}
@@ -394,10 +422,16 @@ def mse_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    torch.nn.functional.mse_loss : PyTorch's.
+    l1_loss, huber_loss, log_cosh_loss, poisson_nll_loss
 
     Examples
     --------
@@ -422,7 +456,9 @@ def l1_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     {sample_weight}
     {reduction}
     {out}
@@ -430,10 +466,16 @@ def l1_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    torch.nn.functional.l1_loss : PyTorch's.
+    mse_loss, huber_loss, log_cosh_loss
 
     Examples
     --------
@@ -462,7 +504,9 @@ def huber_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     delta : float, default 1
         Positive.
     {sample_weight}
@@ -472,11 +516,17 @@ def huber_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
         Also if delta is not positive.
+
+    See Also
+    --------
+    torch.nn.functional.huber_loss : PyTorch's.
+    mse_loss, l1_loss, log_cosh_loss
 
     References
     ----------
@@ -509,7 +559,9 @@ def log_cosh_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     {sample_weight}
     {reduction}
     {out}
@@ -517,10 +569,15 @@ def log_cosh_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    mse_loss, l1_loss, huber_loss
 
     Examples
     --------
@@ -566,11 +623,17 @@ def poisson_nll_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
         Also if eps is not positive.
+
+    See Also
+    --------
+    torch.nn.functional.poisson_nll_loss : PyTorch's.
+    mse_loss
 
     Examples
     --------
@@ -617,6 +680,11 @@ def kl_div(
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    torch.nn.functional.kl_div : PyTorch's.
+    softmax_cross_entropy
 
     Examples
     --------

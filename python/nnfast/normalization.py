@@ -197,6 +197,13 @@ def batch_norm(
         not in [0, 1], running_var is negative or NaN, activation or convention is unknown, or an array that is written
         is read-only or overlaps another. Nothing is written then.
 
+    See Also
+    --------
+    batch_norm_backward : Its gradient.
+    nnfast.nn.BatchNorm : The layer.
+    torch.nn.functional.batch_norm : PyTorch's.
+    batch_norm_stats, merge_stats, fold_batch_norm
+
     References
     ----------
     Ioffe, Szegedy, "Batch normalization", 2015.
@@ -313,7 +320,9 @@ def batch_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
+        Gradient of the loss with respect to gamma and beta.
     dadd : ndarray of x's shape
         Only where `add` was given; dy itself where there was no activation.
 
@@ -323,6 +332,10 @@ def batch_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    batch_norm : The function.
 
     Examples
     --------
@@ -373,6 +386,10 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
     ValueError
         If x has fewer than two axes, or axis is none of them.
 
+    See Also
+    --------
+    batch_norm, merge_stats, fold_batch_norm
+
     Examples
     --------
     Pieces of a batch, perhaps on several machines, are normalized as the whole is:
@@ -406,6 +423,10 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
         If a piece is not a BatchNormStats.
     ValueError
         If there is no piece, or the channels differ.
+
+    See Also
+    --------
+    batch_norm, batch_norm_stats, fold_batch_norm
 
     References
     ----------
@@ -497,6 +518,10 @@ def fold_batch_norm(
     ValueError
         If a shape does not match, eps is not positive, var is negative or NaN, or convention is unknown.
 
+    See Also
+    --------
+    batch_norm, batch_norm_stats, merge_stats
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -585,6 +610,13 @@ def group_norm(
         If a shape does not match, num_groups does not divide C, eps is not positive, or out is read-only or overlaps x.
         Nothing is written then.
 
+    See Also
+    --------
+    group_norm_backward : Its gradient.
+    nnfast.nn.GroupNorm : The layer.
+    torch.nn.functional.group_norm : PyTorch's.
+    instance_norm, layer_norm
+
     References
     ----------
     Wu, He, "Group normalization", 2018.
@@ -635,7 +667,9 @@ def group_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
+        Gradient of the loss with respect to gamma and beta.
 
     Raises
     ------
@@ -643,6 +677,10 @@ def group_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    group_norm : The function.
 
     Examples
     --------
@@ -708,6 +746,13 @@ def instance_norm(
     TypeError, ValueError
         As group_norm.
 
+    See Also
+    --------
+    instance_norm_backward : Its gradient.
+    nnfast.nn.InstanceNorm : The layer.
+    torch.nn.functional.instance_norm : PyTorch's.
+    group_norm, layer_norm
+
     References
     ----------
     Ulyanov, Vedaldi, Lempitsky, "Instance normalization", 2016.
@@ -752,12 +797,18 @@ def instance_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
+        Gradient of the loss with respect to gamma and beta.
 
     Raises
     ------
     TypeError, ValueError
         As group_norm_backward.
+
+    See Also
+    --------
+    instance_norm : The function.
 
     Examples
     --------

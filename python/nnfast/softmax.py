@@ -67,6 +67,13 @@ def softmax(
     ValueError
         If shapes do not match, the axis does not exist, or out is read-only.
 
+    See Also
+    --------
+    softmax_backward : Its gradient.
+    nnfast.nn.Softmax : The layer.
+    torch.nn.functional.softmax : PyTorch's.
+    log_softmax, logsumexp, masked_softmax
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -117,8 +124,13 @@ def softmax_backward(
     Returns
     -------
     dx : ndarray of the broadcast shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    softmax : The function.
 
     Examples
     --------
@@ -166,6 +178,13 @@ def log_softmax(
 
     {Raises}
 
+    See Also
+    --------
+    log_softmax_backward : Its gradient.
+    nnfast.nn.LogSoftmax : The layer.
+    torch.nn.functional.log_softmax : PyTorch's.
+    softmax, logsumexp, masked_softmax
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -210,8 +229,13 @@ def log_softmax_backward(
     Returns
     -------
     dx : ndarray of the broadcast shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    log_softmax : The function.
 
     Examples
     --------
@@ -253,6 +277,7 @@ def logsumexp(
     keepdims : bool, default False
         Whether the axes stay, with length 1; a pandas object then gives an ndarray.
     out : ndarray of y's shape, optional
+        Takes the result.
     {dtype}
 
     Returns
@@ -261,6 +286,12 @@ def logsumexp(
         The sum is taken in float64.
 
     {Raises}
+
+    See Also
+    --------
+    logsumexp_backward : Its gradient.
+    torch.logsumexp : PyTorch's.
+    softmax, log_softmax, masked_softmax
 
     Examples
     --------
@@ -312,8 +343,13 @@ def logsumexp_backward(
     Returns
     -------
     dx : ndarray of x's shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    logsumexp : The function.
 
     Examples
     --------
@@ -388,6 +424,11 @@ def masked_softmax(
         If scale is not finite, mask does not broadcast to x's shape, x has no axis of queries for ``causal=True``, the
         axis does not exist, or out has another shape, is read-only or overlaps.
 
+    See Also
+    --------
+    masked_softmax_backward : Its gradient.
+    softmax, log_softmax, logsumexp
+
     References
     ----------
     Vaswani et al., "Attention is all you need", 2017.
@@ -441,6 +482,10 @@ def masked_softmax_backward(
         If an array is not of real numbers, scale is no number, or out has another dtype.
     ValueError
         If scale is not finite, shapes do not match, the axis does not exist, or out is read-only or overlaps.
+
+    See Also
+    --------
+    masked_softmax : The function.
 
     Examples
     --------

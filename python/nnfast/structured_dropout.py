@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _masks
+from nnfast import _arrays, _checks, _docs, _masks
 from nnfast._load import _core
 from nnfast._masks import AnyMask, MaskAs
 from nnfast._seeds import Rng
@@ -72,6 +72,10 @@ TypeError
 ValueError
     If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or overlaps.
 
+See Also
+--------
+{see_also}
+
 References
 ----------
 Tompson et al., "Efficient object localization using convolutional networks", 2015.
@@ -93,6 +97,7 @@ dy : array_like of float16, float32 or float64, shape {shape}
 mask : ndarray
     What {forward} returned, or a mask in any form that it takes.
 p : float in [0, 1], default 0.5
+    As given to {forward}.
 axis : int, default 1
     As given to {forward}.
 out : ndarray of dy's dtype and shape, optional
@@ -101,6 +106,7 @@ out : ndarray of dy's dtype and shape, optional
 Returns
 -------
 dx : ndarray of dy's dtype and shape
+    Gradient of the loss with respect to x.
 
 Raises
 ------
@@ -108,6 +114,10 @@ TypeError
     If dy is not of real numbers, or mask or out has another dtype.
 ValueError
     If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+See Also
+--------
+{see_also}
 
 Examples
 --------
@@ -132,7 +142,13 @@ def _documented(function: Function) -> Function:
     what, shape, example = _SHAPES[int(forward[-2])]
     text = _MAPS if name == forward else _MAPS_BACKWARD
     function.__doc__ = text.format(
-        name=name, forward=forward, what=what, shape=shape, example=example, maps="(2, 4)"
+        name=name,
+        forward=forward,
+        what=what,
+        shape=shape,
+        example=example,
+        maps="(2, 4)",
+        see_also=_docs.see_also(name),
     )
     return function
 
@@ -374,6 +390,12 @@ def stochastic_depth(
         If p or rng is out of range, mode or mask_as is unknown, a shape does not match, or out is read-only or
         overlaps.
 
+    See Also
+    --------
+    stochastic_depth_backward : Its gradient.
+    nnfast.nn.StochasticDepth : The layer.
+    drop_connect, dropout
+
     References
     ----------
     Huang et al., "Deep networks with stochastic depth", 2016.
@@ -406,6 +428,7 @@ def stochastic_depth_backward(
     mask : ndarray
         What stochastic_depth returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
+        As given to stochastic_depth.
     mode : "row" or "batch", default "row"
         As given to stochastic_depth.
     out : ndarray of dy's dtype and shape, optional
@@ -414,6 +437,7 @@ def stochastic_depth_backward(
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -421,6 +445,10 @@ def stochastic_depth_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    stochastic_depth : The function.
 
     Examples
     --------
@@ -484,6 +512,12 @@ def drop_connect(
     ValueError
         If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or shares memory.
 
+    See Also
+    --------
+    drop_connect_backward : Its gradient.
+    nnfast.nn.DropConnect : The layer.
+    stochastic_depth, dropout
+
     References
     ----------
     Wan et al., "Regularization of neural networks using DropConnect", 2013.
@@ -523,11 +557,13 @@ def drop_connect_backward(
     dy : array_like, shape (..., n_out)
         Gradient of the loss with respect to y.
     x : array_like of float32 or float64, shape (..., n_in)
+        What drop_connect was given.
     weight : array_like of x's dtype, shape (n_in, n_out)
         As given to drop_connect.
     mask : ndarray
         What drop_connect returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
+        As given to drop_connect.
 
     Returns
     -------
@@ -542,6 +578,10 @@ def drop_connect_backward(
         If an array is not of real numbers or mask has another dtype.
     ValueError
         If p is out of range or a shape does not match.
+
+    See Also
+    --------
+    drop_connect : The function.
 
     Examples
     --------

@@ -82,8 +82,10 @@ __all__ += activations.__all__
 _docs.finish(
     __name__,
     {
-        **_docs.ENTRIES,
+        "kernel_size": "Elements of a window, along both axes or along each.",
         "stride": "Elements from one window to the next; that of kernel_size by default.",
+        "padding": "Elements around x.",
+        "dilation": "Elements from one of a window to the next.",
         "ceil_mode": "Whether there are windows that reach past the padding.",
         "groups": "Divides channels and outputs.",
         "eps": "Added to the variance, inside the root.",

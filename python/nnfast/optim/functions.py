@@ -331,7 +331,6 @@ ValueError
     If a shape differs, a number is out of range, the state is that of other parameters or has the arrays of another
     rule (Adam, AdamW and RAdam have the same ones), an array to be written is read-only, or arrays share memory.
     Neither w nor the state is changed then.""",
-            "See Also": f"{rule.__name__} : The optimizer that holds its parameters and their state.",
             "Notes": sections.get("Notes", ""),
             "References": sections.get("References", ""),
         },

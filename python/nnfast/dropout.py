@@ -285,9 +285,11 @@ def alpha_dropout(
     offset: int = 0,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], AnyMask | None]:
-    """Dropout for SELU networks: dropped elements take SELU's lowest value, and mean and variance are kept.
+    r"""Dropout for SELU networks: dropped elements take SELU's lowest value, and mean and variance are kept.
 
-    ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581, a = ((1 − p)(1 + p α′²))^−½ and b = −a p α′.
+    ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581 and
+
+    .. math:: a = \frac 1 {\sqrt{(1 - p)(1 + p \alpha'^2)}}, \qquad b = -a \, p \, \alpha'
 
     Parameters
     ----------

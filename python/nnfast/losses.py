@@ -45,9 +45,11 @@ def softmax_cross_entropy(
     axis: int = -1,
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the cross-entropy of the softmax of logits, and its gradient.
+    r"""Compute the cross-entropy of the softmax of logits, and its gradient.
 
-    ``loss = mean_i(log sum_j exp(z_ij) - z_i,label)``, ``dlogits = (softmax(z) - onehot(labels)) / N``.
+    .. math:: loss = \frac 1 N \sum_i \left( \log \sum_j e^{z_{ij}} - z_{i,label_i} \right)
+
+    and ``dlogits = (softmax(z) - onehot(labels)) / N``.
 
     Parameters
     ----------
@@ -227,10 +229,11 @@ def svm_loss(
     axis: int = -1,
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the multiclass hinge loss, and its gradient.
+    r"""Compute the multiclass hinge loss, and its gradient.
 
-    ``loss = mean_i(sum over j ≠ label of max(0, s_ij - s_i,label + margin))``. (PyTorch's ``multi_margin_loss`` divides
-    by the number of classes besides.)
+    .. math:: loss = \frac 1 N \sum_i \sum_{{j \ne label_i}} \max(0, s_{{ij}} - s_{{i,label_i}} + margin)
+
+    (PyTorch's ``multi_margin_loss`` divides by the number of classes besides.)
 
     Parameters
     ----------
@@ -496,10 +499,16 @@ def huber_loss(
     reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the Huber loss, squared near 0 and absolute beyond, and its gradient.
+    r"""Compute the Huber loss, squared near 0 and absolute beyond, and its gradient.
 
-    With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient of the mean is
-    d, clipped to [-delta, delta], divided by n.
+    Of n elements with d = x - t and delta δ
+
+    .. math::
+
+        loss = \frac 1 n \sum
+        \begin{{cases}} d^2 / 2 & |d| \le \delta \\ \delta (|d| - \delta / 2) & |d| > \delta \end{{cases}}
+
+    and ``dx = clip(d, -delta, delta) / n``.
 
     Parameters
     ----------

@@ -309,7 +309,7 @@ def _doc(rule: type[Optimizer], name: str, example: tuple[str, str]) -> str:
     call = f"w, state = nf.optim.{name}(w, dw{{}}{arguments})"
     return page(
         f"Update parameters by one step of {rule.__name__}, in place or into out.\n\n"
-        f"{head.strip()}\nHere p is w and g is dw.",
+        f"{head.strip()}\n\nHere p is w and g is dw.",
         {
             "Parameters": f"""w : ndarray of float16, float32 or float64, or a sequence or mapping of such
     Updated in place, unless out is given: then it is only read, and may be read-only, a NumPy scalar or a number.

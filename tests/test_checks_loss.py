@@ -131,6 +131,13 @@ def test_regularization_adds_its_penalty() -> None:
     assert str(result) == f"loss {result.plain:.4g}, with the penalty {result.penalized:.4g}"
 
 
+def test_names_of_version_0_1_warn() -> None:
+    with pytest.warns(DeprecationWarning, match="is called regularization_raises_loss now"):
+        assert nf.checks.regularisation_raises_loss is regularization_raises_loss
+    with pytest.raises(AttributeError, match="no attribute 'regularisation'"):
+        _ = nf.checks.regularisation
+
+
 def test_regularization_that_raises_nothing() -> None:
     assert not regularization_raises_loss(silent(64, 10), X, LABELS).passed
     net = dense(64, 10)

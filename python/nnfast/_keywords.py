@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         """What a function takes that has an ``out`` of its own."""
 
         dtype: DTypeLike | None
-        casting: str
-        order: str
+        casting: Any
+        order: Any
         subok: bool
 
     class UfuncKeywords(GufuncKeywords, total=False):

@@ -11,7 +11,7 @@ points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -364,7 +364,7 @@ def leaky_relu_backward(
     return _call("_leaky_relu_backward", (dy, y), (slope,), kwargs)
 
 
-def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
+def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: Mapping[str, Any]) -> Any:
     """Call the ufunc or, for contiguous arrays with a weight for each channel, a kernel that uses all threads."""
     if keywords.keys() <= {"out"}:
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))

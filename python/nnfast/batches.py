@@ -41,6 +41,7 @@ def batches(
         Memory maps are read batch by batch. A Dask array computes the chunks that have rows of a batch, for each batch:
         persist() it first where it fits into memory.
     y : array_like of any dtype, shape (n, ...), or Dask array, optional
+        What belongs to the rows of X, such as labels.
     batch_size : int
         Rows of a batch; the last one has what remains.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None

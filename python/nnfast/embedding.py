@@ -27,6 +27,7 @@ def embedding(
     Returns
     -------
     y : ndarray of weight's dtype, shape (*indices.shape, d)
+        A row of the table for each index.
 
     Raises
     ------

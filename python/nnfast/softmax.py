@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, Unpack
 
@@ -499,7 +499,9 @@ def masked_softmax_backward(
     return _core.masked_softmax_backward(dy, y, scale, _arrays.axis_of(axis, y, "y"), out)
 
 
-def _output(forward: Callable[..., Any], x: Any, y: Any, axis: Axis, kwargs: dict[str, Any]) -> Any:
+def _output(
+    forward: Callable[..., Any], x: Any, y: Any, axis: Axis, kwargs: Mapping[str, Any]
+) -> Any:
     """y where a gradient is given x in its place."""
     _gradients.require_one(forward.__name__, ("y", "x"), y=y, x=x)
     given = {name: kwargs[name] for name in ("dtype",) if name in kwargs}
@@ -526,7 +528,7 @@ def _same_shape(
     names: tuple[str, ...],
     axis: Axis,
     out: Any,
-    kwargs: dict[str, Any],
+    kwargs: Mapping[str, Any],
 ) -> Any:
     """A generalised ufunc whose result has the shape of its inputs, which broadcast, along any axes."""
     if "keepdims" in kwargs:
@@ -547,7 +549,7 @@ def _same_shape(
     return _labels.labelled_like(y, arrays[-1]) if labelled else y
 
 
-def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any]) -> Any:
+def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: Mapping[str, Any]) -> Any:
     """logsumexp along any axes of any array."""
     if "axes" in kwargs:
         return _logsumexp(x, keepdims=keepdims, out=out, **kwargs)
@@ -626,7 +628,7 @@ def _without_axes(dy: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any
     return dy
 
 
-def _given(y: Any, out: Any, kwargs: dict[str, Any]) -> Any:
+def _given(y: Any, out: Any, kwargs: Mapping[str, Any]) -> Any:
     """The result, copied into `out` if there is one."""
     if out is None:
         return y

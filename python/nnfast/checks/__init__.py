@@ -68,7 +68,7 @@ _docs.finish(
 )
 
 # What version 0.1 called them.
-_BEFORE = {
+_BEFORE: dict[str, Any] = {
     "Regularisation": Regularization,
     "regularisation_raises_loss": regularization_raises_loss,
 }

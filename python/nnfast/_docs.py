@@ -136,7 +136,8 @@ def _gradients(names: str) -> str:
     each = names.split(", ")
     if not all(name[0] == "d" and name[1:].isalpha() for name in each):
         return ""
-    return f"Gradient of the loss with respect to {' and '.join(name[1:] for name in each)}."
+    word = "Gradient" if len(each) == 1 else "Gradients"
+    return f"{word} of the loss with respect to {' and '.join(name[1:] for name in each)}."
 
 
 def entries(text: str | None, *, heads: bool = False) -> dict[str, str]:

@@ -125,7 +125,7 @@ def layer_norm_backward(
     dx : ndarray of x's dtype and shape
         Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16), of the shape that x has along the axes
-        Gradient of the loss with respect to gamma and beta.
+        Gradients of the loss with respect to gamma and beta.
 
     Raises
     ------

@@ -322,7 +322,7 @@ def batch_norm_backward(
     dx : ndarray of x's dtype and shape
         Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
-        Gradient of the loss with respect to gamma and beta.
+        Gradients of the loss with respect to gamma and beta.
     dadd : ndarray of x's shape
         Only where `add` was given; dy itself where there was no activation.
 
@@ -669,7 +669,7 @@ def group_norm_backward(
     dx : ndarray of x's dtype and shape
         Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
-        Gradient of the loss with respect to gamma and beta.
+        Gradients of the loss with respect to gamma and beta.
 
     Raises
     ------
@@ -799,7 +799,7 @@ def instance_norm_backward(
     dx : ndarray of x's dtype and shape
         Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
-        Gradient of the loss with respect to gamma and beta.
+        Gradients of the loss with respect to gamma and beta.
 
     Raises
     ------

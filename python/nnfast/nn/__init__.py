@@ -82,14 +82,12 @@ __all__ += activations.__all__
 _docs.finish(
     __name__,
     {
-        "kernel_size": "Elements of a window, along both axes or along each.",
+        "kernel_size": "Elements of a window.",
         "stride": "Elements from one window to the next; that of kernel_size by default.",
         "padding": "Elements around x.",
         "dilation": "Elements from one of a window to the next.",
         "ceil_mode": "Whether there are windows that reach past the padding.",
-        "groups": "Divides channels and outputs.",
         "eps": "Added to the variance, inside the root.",
         "p": "Probability of dropping an element.",
-        "output": "What predict applies to the scores.",
     },
 )

@@ -500,7 +500,7 @@ def test_an_entry_without_a_description_is_filled_in() -> None:
         "As given to f.",
     ]
     returns = entries(parts["Returns"])
-    assert returns["da"].text == "Gradient of the loss with respect to a and b."
+    assert returns["da"].text == "Gradients of the loss with respect to a and b."
     assert returns["c"].text == ""
     assert parts["See Also"].strip() == "f : The function."
     assert list(parts) == ["Parameters", "Returns", "See Also", "Examples"]

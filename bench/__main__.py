@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
     commands.add_parser("memory", help="what the memory of a large result costs")
-    commands.add_parser("shapes", help="normalisation at the shapes of networks")
+    commands.add_parser("shapes", help="normalization at the shapes of networks")
     commands.add_parser("convolutions", help="convolution at the shapes of networks")
     commands.add_parser("threading", help="both threading runtimes between matrix products")
     commands.add_parser("sharing", help="threads shared with the BLAS, or not, in a training step")

@@ -226,9 +226,9 @@ def weighted_losses() -> Iterator[Form]:
             "pos_weight an element": {"pos_weight": each},
         }
         of_classes = weights | {
-            "class_weights": {"class_weights": columns},
+            "class_weight": {"class_weight": columns},
             "label_smoothing": {"label_smoothing": 0.1},
-            "both": {"class_weights": columns, "label_smoothing": 0.1},
+            "both": {"class_weight": columns, "label_smoothing": 0.1},
         }
         for name in ELEMENT_LOSSES:
             options = of_logits if name.endswith("logits") else of_elements

@@ -21,7 +21,7 @@ from nnfast.estimators import NNClassifier
 
 DATA = {"digits": load_digits, "breast cancer": load_breast_cancer, "wine": load_wine}
 CANDIDATES = {"NNClassifier": NNClassifier, "MLPClassifier": MLPClassifier}
-# Where both begin to search; each has its own measure of regularisation.
+# Where both begin to search; each has its own measure of regularization.
 COMMON = {
     "learning_rate_init": loguniform(1e-4, 1e-1),
     "hidden_layer_sizes": [(50,), (100,), (200,), (100, 50)],

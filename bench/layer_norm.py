@@ -1,4 +1,4 @@
-"""Cases of layer normalisation, over rows of 768."""
+"""Cases of layer normalization, over rows of 768."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cases of batch normalisation, of square matrices and of images; of groups and single channels of images."""
+"""Cases of batch normalization, of square matrices and of images; of groups and single channels of images."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Normalisation at the shapes that networks have, beside PyTorch and what memory allows."""
+"""Normalization at the shapes that networks have, beside PyTorch and what memory allows."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

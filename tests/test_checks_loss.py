@@ -12,7 +12,7 @@ from checks_data import Own, State, dense, digits
 from gradients import Array
 from networks import F64, everything, numbers
 from nnfast import nn
-from nnfast.checks import loss_at_chance, overfit_tiny, regularisation_raises_loss
+from nnfast.checks import loss_at_chance, overfit_tiny, regularization_raises_loss
 
 X, LABELS = digits()
 
@@ -115,31 +115,38 @@ def test_of_few_rows_the_loss_may_differ() -> None:
 # ---- with a penalty ----
 
 
-def test_regularisation_adds_its_penalty() -> None:
+def test_regularization_adds_its_penalty() -> None:
     net = dense(64, 32, 10)
     net.params[1][...] = 100.0  # biases are left out
     plain = nf.softmax_cross_entropy(net.forward(X), LABELS)[0]
     weights = [net.params[0], net.params[2]]
-    result = regularisation_raises_loss(net, X, LABELS, strength=0.1)
+    result = regularization_raises_loss(net, X, LABELS, strength=0.1)
     assert result.plain == pytest.approx(plain, rel=1e-5)
     penalty = nf.penalties.l2(weights, 0.1)
-    assert result.penalised - result.plain == pytest.approx(penalty, rel=1e-5)
+    assert result.penalized - result.plain == pytest.approx(penalty, rel=1e-5)
     assert result.passed
-    result = regularisation_raises_loss(net, X, LABELS, penalty=nf.penalties.l1, strength=0.1)
+    result = regularization_raises_loss(net, X, LABELS, penalty=nf.penalties.l1, strength=0.1)
     penalty = nf.penalties.l1(weights, 0.1)
-    assert result.penalised - result.plain == pytest.approx(penalty, rel=1e-5)
-    assert str(result) == f"loss {result.plain:.4g}, with the penalty {result.penalised:.4g}"
+    assert result.penalized - result.plain == pytest.approx(penalty, rel=1e-5)
+    assert str(result) == f"loss {result.plain:.4g}, with the penalty {result.penalized:.4g}"
 
 
-def test_regularisation_that_raises_nothing() -> None:
-    assert not regularisation_raises_loss(silent(64, 10), X, LABELS).passed
+def test_names_of_version_0_1_warn() -> None:
+    with pytest.warns(DeprecationWarning, match="is called regularization_raises_loss now"):
+        assert nf.checks.regularisation_raises_loss is regularization_raises_loss
+    with pytest.raises(AttributeError, match="no attribute 'regularisation'"):
+        _ = nf.checks.regularisation
+
+
+def test_regularization_that_raises_nothing() -> None:
+    assert not regularization_raises_loss(silent(64, 10), X, LABELS).passed
     net = dense(64, 10)
-    assert not regularisation_raises_loss(net, X, LABELS, penalty=lambda w, s: -s).passed
-    assert not regularisation_raises_loss(net, X, LABELS, penalty=lambda w, s: math.inf).passed
+    assert not regularization_raises_loss(net, X, LABELS, penalty=lambda w, s: -s).passed
+    assert not regularization_raises_loss(net, X, LABELS, penalty=lambda w, s: math.inf).passed
     net.params[0][0, 0] = np.nan
-    assert not regularisation_raises_loss(net, X, LABELS).passed
+    assert not regularization_raises_loss(net, X, LABELS).passed
     slopes = nn.Sequential(nn.PReLU(10))  # no weights but these
-    assert regularisation_raises_loss(slopes, X[:, :10], LABELS).passed
+    assert regularization_raises_loss(slopes, X[:, :10], LABELS).passed
 
 
 # ---- a tiny set ----
@@ -247,7 +254,7 @@ def test_labels_that_are_ignored_are_no_failure() -> None:
 # ---- all of them ----
 
 
-@pytest.mark.parametrize("check", [loss_at_chance, regularisation_raises_loss, overfit_tiny])
+@pytest.mark.parametrize("check", [loss_at_chance, regularization_raises_loss, overfit_tiny])
 def test_nothing_is_changed(check: Any) -> None:
     net, x, labels = everything(), numbers((12, 2, 3)), np.arange(12) % 3
     state = State(net, x, labels)
@@ -255,7 +262,7 @@ def test_nothing_is_changed(check: Any) -> None:
     state.assert_same()
 
 
-@pytest.mark.parametrize("check", [loss_at_chance, regularisation_raises_loss, overfit_tiny])
+@pytest.mark.parametrize("check", [loss_at_chance, regularization_raises_loss, overfit_tiny])
 def test_common_errors(check: Any) -> None:
     net = dense(64, 10, dtype=F64)
     with pytest.raises(TypeError, match="net must be a Layer"):
@@ -272,8 +279,8 @@ def test_common_errors(check: Any) -> None:
     ("check", "given", "error", "message"),
     [
         (loss_at_chance, {"prior": "flat"}, ValueError, "prior must be 'uniform' or 'frequencies'"),
-        (regularisation_raises_loss, {"strength": 0}, ValueError, "strength must be positive"),
-        (regularisation_raises_loss, {"penalty": 1}, TypeError, "penalty must be a function"),
+        (regularization_raises_loss, {"strength": 0}, ValueError, "strength must be positive"),
+        (regularization_raises_loss, {"penalty": 1}, TypeError, "penalty must be a function"),
         (overfit_tiny, {"size": 0}, ValueError, "size must be at least 1"),
         (overfit_tiny, {"steps": 0}, ValueError, "steps must be at least 1"),
         (overfit_tiny, {"rates": []}, ValueError, "rates must not be empty"),

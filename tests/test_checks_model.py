@@ -26,7 +26,7 @@ NAMES = [
     "finite values",
     "first weights",
     "loss at chance",
-    "regularisation",
+    "regularization",
     "gradient",
     "overfitting",
     "rate not too high",
@@ -273,9 +273,9 @@ def test_no_alarm_on_small_and_odd_networks() -> None:
 
 def test_the_scale_is_that_of_the_input_of_the_first_weights() -> None:
     raw = 255 * np.abs(X)
-    normalised = nn.Sequential(nn.Sequential(nn.BatchNorm(64), dense(64, 32)), dense(32, 10))
+    normalized = nn.Sequential(nn.Sequential(nn.BatchNorm(64), dense(64, 32)), dense(32, 10))
     halved = Own(lambda x: x / 255, lambda dy, x: dy / 255)
-    for net in (normalised, nn.Sequential(halved, dense(64, 32, 10))):
+    for net in (normalized, nn.Sequential(halved, dense(64, 32, 10))):
         assert "input scale" in checked(net, raw).passed
     assert "input scale" in checked(dense(64, 32, 10), raw).failed
 
@@ -533,7 +533,7 @@ def test_a_gradient_that_cannot_be_checked_is_no_fault() -> None:
 def test_without_parameters_there_is_little_to_judge() -> None:
     report = check_model(nn.Tanh(), X[:, :10], LABELS, verbose=False)
     assert report.failed == []
-    assert report.skipped == ["first weights", "regularisation", "overfitting", *NAMES[-2:]]
+    assert report.skipped == ["first weights", "regularization", "overfitting", *NAMES[-2:]]
 
 
 # ---- the optimizer ----

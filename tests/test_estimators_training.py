@@ -76,7 +76,7 @@ WEIGHTS = {0: 2.0, 1: 0.5, 2: 3.0}
         ({}, nf.softmax_cross_entropy, Y),
         (
             {"label_smoothing": 0.1, "class_weight": WEIGHTS},
-            partial(nf.softmax_cross_entropy, label_smoothing=0.1, class_weights=[2, 0.5, 3]),
+            partial(nf.softmax_cross_entropy, label_smoothing=0.1, class_weight=[2, 0.5, 3]),
             Y,
         ),
         ({}, nf.binary_cross_entropy_with_logits, LABELS),

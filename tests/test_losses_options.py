@@ -44,10 +44,10 @@ def reduced(each: Array, weight: Array, total: float, reduction: str) -> Any:
 
 
 def class_rows(
-    name: str, z: Array, targets: Array, class_weights: Array, smoothing: float
+    name: str, z: Array, targets: Array, class_weight: Array, smoothing: float
 ) -> tuple[Array, Array]:
     """Loss and gradient of each row, classes last, in float64."""
-    desired = ((1 - smoothing) * targets + smoothing / z.shape[-1]) * class_weights
+    desired = ((1 - smoothing) * targets + smoothing / z.shape[-1]) * class_weight
     if name == "cross_entropy":
         rows = -(desired * np.maximum(np.log(z), -100)).sum(axis=-1)
         return rows, -desired / np.maximum(z, 1e-12)
@@ -84,17 +84,17 @@ def test_losses_of_classes(engine: str, name: str, dtype: type, data: Any, seed:
     reduction = data.draw(st.sampled_from(REDUCTIONS))
     options: dict[str, Any] = {"reduction": reduction, "axis": axis}
     weight, total = np.ones(rows), np.ones(rows)
-    class_weights, smoothing = np.ones(classes), 0.0
+    class_weight, smoothing = np.ones(classes), 0.0
     given_labels: Any = labels
     if name != "svm_loss":
         smoothing = options["label_smoothing"] = data.draw(st.sampled_from([0.0, 0.2, 1.0]))
         if data.draw(st.booleans()):
-            class_weights = options["class_weights"] = rng.integers(0, 3, classes) / 2
+            class_weight = options["class_weight"] = rng.integers(0, 3, classes) / 2
         if data.draw(st.booleans()):
             targets = rng.dirichlet(np.ones(classes), rows).astype(dtype)
             given_labels = np.moveaxis(targets, -1, axis)
         else:
-            total = class_weights[labels]
+            total = class_weight[labels]
             if data.draw(st.booleans()):
                 ignored = rng.random(rows) < 0.3
                 given_labels = np.where(ignored, -1, labels)
@@ -110,9 +110,9 @@ def test_losses_of_classes(engine: str, name: str, dtype: type, data: Any, seed:
     each, slopes = (
         hinge_rows(z.astype(float), labels)
         if name == "svm_loss"
-        else class_rows(name, z.astype(float), targets, class_weights, smoothing)
+        else class_rows(name, z.astype(float), targets, class_weight, smoothing)
         if z.all() or name != "cross_entropy"
-        else with_zeros(z, targets, class_weights, smoothing)
+        else with_zeros(z, targets, class_weight, smoothing)
     )
     denominator = float((weight * total).sum())
     expected = reduced(each, weight, denominator, reduction)
@@ -128,17 +128,17 @@ def test_losses_of_classes(engine: str, name: str, dtype: type, data: Any, seed:
         assert found.shape == rows
         assert found.dtype == np.float64
     # The softmax and the targets may cancel.
-    largest = np.abs(slopes).max() + (weight.max() * class_weights.max() * scale)
+    largest = np.abs(slopes).max() + (weight.max() * class_weight.max() * scale)
     np.testing.assert_allclose(
         np.moveaxis(dz, axis, -1), expected_slopes, rtol=40 * eps, atol=40 * eps * largest
     )
 
 
 def with_zeros(
-    p: Array, targets: Array, class_weights: Array, smoothing: float
+    p: Array, targets: Array, class_weight: Array, smoothing: float
 ) -> tuple[Array, Array]:
     with np.errstate(divide="ignore"):
-        return class_rows("cross_entropy", p.astype(float), targets, class_weights, smoothing)
+        return class_rows("cross_entropy", p.astype(float), targets, class_weight, smoothing)
 
 
 @both_dtypes
@@ -628,9 +628,9 @@ Y = [0, 1, 2]
             "labels must be class indices for ignore_index",
         ),
         (
-            lambda: nf.softmax_cross_entropy(Z, Y, class_weights=[1, 1, np.nan, 1]),
+            lambda: nf.softmax_cross_entropy(Z, Y, class_weight=[1, 1, np.nan, 1]),
             ValueError,
-            "class_weights must be finite",
+            "class_weight must be finite",
         ),
     ],
 )

@@ -70,7 +70,7 @@ def test_cross_entropy(seed: int) -> None:
         )
     there = moved(z, axis)
     labels_there = labels if indices else moved(labels, axis)
-    loss, dz = ours(there, labels_there, class_weights=weights, axis=axis, **options)
+    loss, dz = ours(there, labels_there, class_weight=weights, axis=axis, **options)
     compare((loss, np.moveaxis(dz, axis, 1)), theirs, leaf)
 
 

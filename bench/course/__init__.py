@@ -10,7 +10,7 @@ from importlib import import_module
 LESSONS = {
     "initialisation": "Initialisation",
     "relu_against_sigmoid": "ReLU against sigmoid",
-    "batch_norm": "Batch normalisation",
+    "batch_norm": "Batch normalization",
     "dropout": "Dropout",
     "mask_average": "The mean of dropout's masks",
     "random_search": "Random search",

@@ -1,4 +1,4 @@
-"""Batch normalisation makes a badly initialised network train, and tolerates learning rates ten times higher.
+"""Batch normalization makes a badly initialised network train, and tolerates learning rates ten times higher.
 
 Ten hidden layers of 100 ReLUs are trained by SGD: from weights of 0.01, at a learning rate of 0.1; and from He's, at
 higher and higher rates. A rate is tolerated if it and all lower ones leave less than half of an untrained network's

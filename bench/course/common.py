@@ -53,7 +53,7 @@ def network(
     dtype: Any = np.float32,
     seed: int = 0,
 ) -> nf.nn.Sequential:
-    """Hidden layers of these widths, perhaps with batch normalisation or dropout, and a dense one for ten scores."""
+    """Hidden layers of these widths, perhaps with batch normalization or dropout, and a dense one for ten scores."""
     rng = np.random.default_rng(seed)
     layers: list[nf.nn.Layer] = []
     n = 64

@@ -99,9 +99,9 @@ def batch_norm_backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
     axes, shape = normalization.over_batch(x)
     n, mean = x.size // x.shape[1], x.mean(axis=axes)
     inv_std = jax.lax.rsqrt(x.var(axis=axes) + normalization.EPS)
-    normalised = (x - mean.reshape(shape)) * inv_std.reshape(shape)
-    dgamma, dbeta = (dy * normalised).sum(axis=axes), dy.sum(axis=axes)
-    inner = n * dy - dbeta.reshape(shape) - normalised * dgamma.reshape(shape)
+    normalized = (x - mean.reshape(shape)) * inv_std.reshape(shape)
+    dgamma, dbeta = (dy * normalized).sum(axis=axes), dy.sum(axis=axes)
+    inner = n * dy - dbeta.reshape(shape) - normalized * dgamma.reshape(shape)
     return (gamma * inv_std / n).reshape(shape) * inner, dgamma, dbeta
 
 

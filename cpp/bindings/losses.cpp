@@ -171,8 +171,8 @@ py::tuple cross_entropy_of(bool of_logits, py::handle scores_in, py::handle labe
   const Scores scores(scores_in, axis, of_logits ? "logits" : "predictions");
   Array class_weights, labels, targets;
   if (!weights_in.is_none()) {
-    class_weights = read_weights(weights_in, "class_weights");
-    require_shape(class_weights, {scores.classes()}, "class_weights");
+    class_weights = read_weights(weights_in, "class_weight");
+    require_shape(class_weights, {scores.classes()}, "class_weight");
   }
   const Array given = any_array(labels_in, "labels");
   const bool integers = PyTypeNum_ISINTEGER(given.dtype()), all_axes = given.ndim() == scores.array.ndim();

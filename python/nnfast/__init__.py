@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from nnfast import random as random
     from nnfast import schedules as schedules
 
-# Those that need an extra are not in __all__: `from nnfast import *` works without it.
+# Not in __all__ are those that need an extra, and random, for the standard library has one.
 _LAZY = (
     "augmentation",
     "averaging",
@@ -115,7 +115,6 @@ __all__ = [
     "nn",
     "optim",
     "penalties",
-    "random",
     "rms_norm",
     "rms_norm_backward",
     "schedules",

@@ -1,5 +1,7 @@
 """Parameters and gradients as users have them: sequences or mappings of arrays."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

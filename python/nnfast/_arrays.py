@@ -1,5 +1,7 @@
 """Checks of arrays for functions along an axis; errors name the argument."""
 
+from __future__ import annotations
+
 import sys
 from typing import Any
 

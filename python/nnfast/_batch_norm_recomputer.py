@@ -1,4 +1,6 @@
-"""The statistics of a batch-normalised layer, computed again after its weights were averaged."""
+"""The statistics of a batch-normalized layer, computed again after its weights were averaged."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -18,11 +20,11 @@ from nnfast.normalization import (
 
 
 class BatchNormRecomputer(Whole):
-    """The statistics of a batch-normalised layer over whole data, from one pass over its batches.
+    """The statistics of a batch-normalized layer over whole data, from one pass over its batches.
 
     After weights were averaged, or otherwise changed, the running statistics are another network's. Here they become
     those of all that the layer takes in, as if it were one batch. Each layer has one of these; in the pass every layer
-    normalises by the batch (``training=True``), so that the next one takes in what it did in training.
+    normalizes by the batch (``training=True``), so that the next one takes in what it did in training.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ class BatchNormRecomputer(Whole):
         Parameters
         ----------
         x : array_like of float16, float32 or float64, at least two axes
-            What the layer is given to normalise.
+            What the layer is given to normalize.
 
         Raises
         ------

@@ -1,5 +1,7 @@
 """Checks of the arguments that are not arrays."""
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Collection

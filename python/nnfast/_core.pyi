@@ -63,7 +63,7 @@ def cross_entropy(
     scores: ArrayLike,
     labels: ArrayLike,
     label_smoothing: float,
-    class_weights: ArrayLike | None,
+    class_weight: ArrayLike | None,
     ignore_index: int | None,
     sample_weight: ArrayLike | None,
     reduction: str,

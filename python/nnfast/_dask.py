@@ -1,5 +1,7 @@
 """Whether an array is Dask's, found out without importing Dask."""
 
+from __future__ import annotations
+
 import sys
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What the public gradients share: the ufunc below each, and a clear error where they are given the wrong array."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, cast
 

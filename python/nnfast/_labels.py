@@ -1,5 +1,7 @@
 """Labelled arrays, those of pandas and xarray, recognised without importing either."""
 
+from __future__ import annotations
+
 import sys
 from typing import Any
 

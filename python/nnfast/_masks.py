@@ -1,5 +1,7 @@
 """Masks of dropout in the forms that people have them: packed bits, bool, and 0 and 1 of uint8."""
 
+from __future__ import annotations
+
 from math import prod
 from typing import Any, Literal
 

@@ -1,5 +1,7 @@
 """Files of named arrays: ``.npz`` without pickle, written whole or not at all, looked at before memory is taken."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext

@@ -1,5 +1,7 @@
 """Saved state, from which a run is resumed: arrays and scalars by name, all checked before any is restored."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

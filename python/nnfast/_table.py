@@ -20,7 +20,8 @@ class Activation(NamedTuple):
     source      the paper
     params      optional parameters, after x, with their defaults
     exact       pairs (x, y) that hold exactly
-    low, high   bounds of y that no rounding leaves
+    low, high   bounds of y that no rounding leaves, for the default parameters
+    lowest, highest  the bounds as expressions of the parameters, where they follow from these
     note        what else a user should know
     slope_of_y  dy/dx by y, where the gradient takes x but follows from y too
     """
@@ -38,6 +39,8 @@ class Activation(NamedTuple):
     high: float = INF
     note: str = ""
     slope_of_y: str = ""
+    lowest: str = ""
+    highest: str = ""
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -97,6 +100,8 @@ TABLE = {
             exact=((-INF, -1), (0, 0), (INF, 1)),
             low=-1,
             high=1,
+            lowest="min_val",
+            highest="max_val",
             note="The gradient at both kinks is 0.",
         ),
         Activation(
@@ -156,6 +161,7 @@ TABLE = {
             params={"alpha": 1.0},
             exact=((-INF, -1), (0, 0), (-0.0, -0.0), (INF, INF)),
             low=-1,
+            lowest="min(-alpha, 0)",
             note="With another alpha than 1 within 2 ULP.",
         ),
         Activation(
@@ -169,6 +175,7 @@ TABLE = {
             params={"alpha": 1.0},
             exact=((-INF, -1), (0, 0), (-0.0, -0.0), (INF, INF)),
             low=-1,
+            lowest="-alpha",
             note="With another alpha than 1 within 2 ULP.",
         ),
         Activation(

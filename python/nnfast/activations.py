@@ -9,14 +9,17 @@ a training step may overwrite x, and the input ``x`` elsewhere; ``x=`` or ``y=``
 points.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._gradients import Backward
+from nnfast._keywords import UfuncKeywords, shown
 from nnfast._load import _core
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
@@ -311,11 +314,15 @@ tanhshrink_backward = _of_x("tanhshrink")
 # ---- functions with parameters ----
 
 
+@shown
 @_documented
-def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Any) -> Any:
+def hardtanh(
+    x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, **kwargs: Unpack[UfuncKeywords]
+) -> Any:
     return _call("_hardtanh", (x,), _bounds(min_val, max_val), kwargs)
 
 
+@shown
 @_backward
 def hardtanh_backward(
     dy: ArrayLike,
@@ -324,7 +331,7 @@ def hardtanh_backward(
     max_val: float = 1.0,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     bounds = _bounds(min_val, max_val)
     if y is None or x is not None:
@@ -334,11 +341,13 @@ def hardtanh_backward(
     return _call("_hardtanh_backward", (dy, y), bounds, kwargs)
 
 
+@shown
 @_documented
-def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Any) -> Any:
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_leaky_relu", (x,), (_checks.real(negative_slope, "negative_slope"),), kwargs)
 
 
+@shown
 @_backward
 def leaky_relu_backward(
     dy: ArrayLike,
@@ -346,7 +355,7 @@ def leaky_relu_backward(
     negative_slope: float = 0.01,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     check = _checks.not_negative if x is None else _checks.real
     slope = check(negative_slope, "negative_slope")
@@ -355,7 +364,7 @@ def leaky_relu_backward(
     return _call("_leaky_relu_backward", (dy, y), (slope,), kwargs)
 
 
-def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[str, Any]) -> Any:
+def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: Mapping[str, Any]) -> Any:
     """Call the ufunc or, for contiguous arrays with a weight for each channel, a kernel that uses all threads."""
     if keywords.keys() <= {"out"}:
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
@@ -366,11 +375,13 @@ def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: dict[s
     return _ufuncs["_prelu_backward" if backward else "_prelu"](*arrays, weight, **keywords)
 
 
+@shown
 @_documented
-def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Any) -> Any:
+def prelu(x: ArrayLike, weight: ArrayLike, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _by_channel(False, [x], weight, kwargs)
 
 
+@shown
 @_backward
 def prelu_backward(
     dy: ArrayLike,
@@ -378,7 +389,7 @@ def prelu_backward(
     weight: ArrayLike | None = None,
     *,
     y: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     if x is None or y is not None:
         _gradients.require_one("prelu", TABLE["prelu"].takes, x=x, y=y)
@@ -387,11 +398,13 @@ def prelu_backward(
     return _by_channel(True, [dy, x], weight, kwargs)
 
 
+@shown
 @_documented
-def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
+def elu(x: ArrayLike, alpha: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_elu", (x,), (_checks.real(alpha, "alpha"),), kwargs)
 
 
+@shown
 @_backward
 def elu_backward(
     dy: ArrayLike,
@@ -399,7 +412,7 @@ def elu_backward(
     alpha: float = 1.0,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     alpha = _checks.positive(alpha, "alpha")
     if y is None or x is not None:
@@ -407,11 +420,13 @@ def elu_backward(
     return _call("_elu_backward", (dy, y), (alpha,), kwargs)
 
 
+@shown
 @_documented
-def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Any) -> Any:
+def celu(x: ArrayLike, alpha: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_celu", (x,), (_checks.positive(alpha, "alpha"),), kwargs)
 
 
+@shown
 @_backward
 def celu_backward(
     dy: ArrayLike,
@@ -419,7 +434,7 @@ def celu_backward(
     alpha: float = 1.0,
     *,
     x: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     alpha = _checks.positive(alpha, "alpha")
     if y is None or x is not None:
@@ -427,11 +442,13 @@ def celu_backward(
     return _call("_celu_backward", (dy, y), (alpha,), kwargs)
 
 
+@shown
 @_documented
-def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Any) -> Any:
+def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
     return _call("_softplus", (x,), (_checks.positive(beta, "beta"),), kwargs)
 
 
+@shown
 @_backward
 def softplus_backward(
     dy: ArrayLike,
@@ -439,7 +456,7 @@ def softplus_backward(
     beta: float = 1.0,
     *,
     y: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     beta = _checks.positive(beta, "beta")
     if x is None or y is not None:
@@ -447,11 +464,15 @@ def softplus_backward(
     return _call("_softplus_backward", (dy, x), (beta,), kwargs)
 
 
+@shown
 @_documented
-def gelu(x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Any) -> Any:
+def gelu(
+    x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Unpack[UfuncKeywords]
+) -> Any:
     return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
 
 
+@shown
 @_backward
 def gelu_backward(
     dy: ArrayLike,
@@ -459,7 +480,7 @@ def gelu_backward(
     approximate: Literal["none", "tanh"] = "none",
     *,
     y: ArrayLike | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
     if x is None or y is not None:
         _gradients.require_one("gelu", TABLE["gelu"].takes, x=x, y=y)
@@ -517,6 +538,10 @@ def derivative(name: str, x: ArrayLike, *, out: Any = None, **kwargs: Any) -> An
         If there is no elementwise activation of that name (the message lists close ones), or a parameter is out of its
         range.
 
+    See Also
+    --------
+    relu_backward
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -561,8 +586,14 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
 
     Raises
     ------
+    TypeError
+        If an array is not of real numbers.
     ValueError
         If dy does not have x's shape, or weight's does not broadcast to it.
+
+    See Also
+    --------
+    prelu, prelu_backward
 
     Examples
     --------
@@ -594,8 +625,11 @@ def maxout(
     x : array_like of float16, float32 or float64, shape (..., m * pieces, ...)
         The pieces of a unit are contiguous: ``x`` is read as (..., m, pieces, ...).
     pieces : int in [1, 256]
+        How many neighbours there are for each y.
     axis : int, default -1
+        The axis of the neighbours.
     out : ndarray of x's dtype, shape (..., m, ...), optional
+        Takes the result.
 
     Returns
     -------
@@ -610,6 +644,11 @@ def maxout(
         If x is not of real numbers or out has another dtype.
     ValueError
         If pieces does not divide the axis, or out has another shape, is read-only or overlaps x.
+
+    See Also
+    --------
+    maxout_backward : Its gradient.
+    nnfast.nn.Maxout : The layer.
 
     References
     ----------
@@ -656,12 +695,16 @@ def maxout_backward(
     which : ndarray of uint8, dy's shape
         What maxout returned.
     pieces : int in [1, 256]
+        As given to maxout.
     axis : int, default -1
+        As given to maxout.
     out : ndarray of dy's dtype, shape (..., m * pieces, ...), optional
+        Takes dx.
 
     Returns
     -------
     dx : ndarray, shape (..., m * pieces, ...)
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -669,6 +712,10 @@ def maxout_backward(
         If dy is not of real numbers or out has another dtype.
     ValueError
         If shapes do not match, or out is read-only or overlaps dy.
+
+    See Also
+    --------
+    maxout : The function.
 
     Examples
     --------

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _docs, _seeds
 from nnfast._seeds import Rng
 from nnfast.random import Philox
 
@@ -43,9 +43,9 @@ def random_flip(
         A batch of images.
     p : float in [0, 1], default 0.5
         Probability of mirroring an image.
-    direction : "horizontal" or "vertical"
+    direction : "horizontal" or "vertical", default "horizontal"
         Horizontally left and right change places, vertically top and bottom.
-    layout : "NCHW" or "NHWC"
+    layout : "NCHW" or "NHWC", default "NCHW"
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws. An int in [0, 2**64) or a SeedSequence gives the same draws at every call; a Generator is
         advanced by one raw draw of its bit generator, which is the seed; None takes fresh entropy.
@@ -107,7 +107,7 @@ def random_crop(
         Height and width of the window; an int is both.
     padding : int, default 0
         Zeros on each of the four sides of an image.
-    layout : "NCHW" or "NHWC"
+    layout : "NCHW" or "NHWC", default "NCHW"
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws, as for random_flip.
     out : ndarray of x's dtype, shape (N, C, height, width) or (N, height, width, C), optional
@@ -252,7 +252,7 @@ def random_erasing(
         What is written: a number, one for each channel, or standard normal noise of its own for each pixel and channel
         (for images of a floating dtype). Integer images take what they can hold exactly. The noise in an image follows
         from the seed and what was erased of the images before it.
-    layout : "NCHW" or "NHWC"
+    layout : "NCHW" or "NHWC", default "NCHW"
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Source of the draws, as for random_flip.
     out : ndarray of x's dtype and shape, optional
@@ -442,3 +442,13 @@ def _fill(value: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any] | Non
     if not held.all():
         raise ValueError(f"value must be held by dtype {dtype}, got {value!r}")
     return fill.reshape(-1, 1, 1)
+
+
+_docs.finish(
+    __name__,
+    {
+        "layout": "The order of the axes of x.",
+        "y": "A new array, or out.",
+        "x": "The array.",
+    },
+)

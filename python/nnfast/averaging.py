@@ -6,8 +6,10 @@ average.applied(params):`` the arrays hold the average, afterwards what they hel
 restored as an optimizer's state is: state_dict, load_state_dict, save, load. ``applied`` and ``copy_to`` write to the
 network's own arrays, ``net.named_params()``; a state_dict, which holds copies, is refused.
 
-Where layers are batch-normalised, averaged weights need statistics of their own: BatchNormRecomputer.
+Where layers are batch-normalized, averaged weights need statistics of their own: BatchNormRecomputer.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _array_lists, _arrays, _checks, _npz
+from nnfast import _array_lists, _arrays, _checks, _docs, _npz
 from nnfast._array_lists import Arrays
 from nnfast._batch_norm_recomputer import BatchNormRecomputer
 from nnfast._generators import is_text
@@ -484,9 +486,9 @@ def mean_of_predictions(
         an array of shape (members, N, classes) is one too.
     weights : sequence of floats, optional
         One for each member, not negative; only their ratios matter. A member of weight 0 takes no part.
-    kind : "probabilities" or "log"
+    kind : "probabilities" or "log", default "probabilities"
         "probabilities": ``Σ weight p / Σ weight``, of probabilities or any other numbers. "log": of log-probabilities
-        (or logits), with the log-probabilities of the normalised geometric mean for a result,
+        (or logits), with the log-probabilities of the normalized geometric mean for a result,
         ``log_softmax(Σ weight log p / Σ weight)``. There a class that one member excludes is excluded.
     axis : int, default -1
         The axis of the classes, for "log".
@@ -587,3 +589,6 @@ def _iterator(value: Any, name: str) -> Iterator[Any]:
     except TypeError:
         got = type(value).__name__
         raise TypeError(f"{name} must be a sequence or another iterable, got {got}") from None
+
+
+_docs.finish(__name__, {})

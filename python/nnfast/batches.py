@@ -41,6 +41,7 @@ def batches(
         Memory maps are read batch by batch. A Dask array computes the chunks that have rows of a batch, for each batch:
         persist() it first where it fits into memory.
     y : array_like of any dtype, shape (n, ...), or Dask array, optional
+        What belongs to the rows of X, such as labels.
     batch_size : int
         Rows of a batch; the last one has what remains.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
@@ -73,6 +74,11 @@ def batches(
     ValueError
         If X has no axis or y another number of rows, a Dask array has an unknown shape, or batch_size or rng is out of
         range. What transform or Dask raises appears at its batch, and ends the iteration.
+
+    See Also
+    --------
+    torch.utils.data.DataLoader : PyTorch's.
+    nnfast.augmentation.random_crop
 
     Notes
     -----

@@ -5,6 +5,8 @@ and tanh. ``bias_<name>_backward`` returns the gradient with respect to x and th
 over all other axes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 

@@ -1,5 +1,7 @@
 """One pool of threads for nnfast's kernels and NumPy's matrix products."""
 
+from __future__ import annotations
+
 import os
 import sys
 import warnings
@@ -20,6 +22,10 @@ class BlasSharing:
     ----------
     reason : str
         Why the BLAS does not run on nnfast's threads; empty where it does.
+
+    See Also
+    --------
+    share_blas_threads, cpu_info
 
     Examples
     --------
@@ -60,7 +66,7 @@ class BlasSharing:
     def __bool__(self) -> bool:
         return not self.reason
 
-    def __enter__(self) -> "BlasSharing":
+    def __enter__(self) -> BlasSharing:
         # The first entry is what the call of share_blas_threads() began.
         if self._entered or not self._held:
             self._hold()
@@ -98,6 +104,10 @@ def share_blas_threads() -> BlasSharing:
     sharing : BlasSharing
         True if NumPy's BLAS now runs on nnfast's threads; else its ``reason`` says why not, and nothing has changed. It
         can be used in a ``with`` statement.
+
+    See Also
+    --------
+    BlasSharing, cpu_info
 
     Notes
     -----

@@ -1,5 +1,7 @@
 """Convolutions of images and sequences, and their gradients."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +28,13 @@ def conv2d(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Convolve images with learned kernels.
+    r"""Convolve images with learned kernels.
 
-    ``y[n, o, i, j]`` is the sum over c, k and l of ``w[o, c, k, l] * x[n, c, i * stride + k * dilation - padding,
-    j * stride + l * dilation - padding]``, plus ``b[o]``, where x is 0 outside of its edges: the correlation that every
-    library calls a convolution.
+    With stride s, dilation d and padding p
+
+    .. math:: y_{n,o,i,j} = b_o + \sum_{c,k,l} w_{o,c,k,l} \, x_{n,c,\,is+kd-p,\,js+ld-p}
+
+    where x is 0 outside of its edges: the correlation that every library calls a convolution.
 
     Parameters
     ----------
@@ -67,17 +71,19 @@ def conv2d(
         If a shape does not match, the kernel is larger than the padded x, groups does not divide the channels, a number
         is too small, "same" meets a stride, or out is read-only or overlaps. Nothing is written then.
 
+    See Also
+    --------
+    conv2d_backward : Its gradient.
+    nnfast.nn.Conv2d : The layer.
+    torch.nn.functional.conv2d : PyTorch's.
+    im2col, col2im, conv1d
+
     Notes
     -----
     Patches of the images are multiplied with the kernels in tiles that stay in the second-level cache, without BLAS.
     Each output is a sum over channels, then rows and columns of the kernel, in this order, in blocks of at most 256
     products: bits depend neither on threads, strides and `axis`, nor on the instruction set if it has FMA. Beside
     arguments and results a call holds at most 8 MiB, and 1 MiB a thread.
-
-    See Also
-    --------
-    conv2d_backward : its gradients.
-    conv1d : of sequences.
 
     Examples
     --------
@@ -125,6 +131,7 @@ def conv2d_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape, or None
+        Gradient of the loss with respect to x.
     dw : ndarray of w's dtype (x's, where w was converted to it) and shape, or None
         Sums over the positions of an image in blocks of about 256, and over images in at most 16 groups.
     db : ndarray of dw's dtype, shape (out,), or None
@@ -137,6 +144,10 @@ def conv2d_backward(
     ValueError
         If a shape does not match, as in conv2d, or an out is read-only, overlaps or is not needed. Nothing is written
         then.
+
+    See Also
+    --------
+    conv2d : The function.
 
     Notes
     -----
@@ -173,20 +184,26 @@ def conv1d(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Convolve sequences with learned kernels: conv2d of images of height 1.
+    """Convolve sequences with learned kernels: conv2d, which has the formula and notes, of images of height 1.
 
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (N, C, L), or (N, L, C) with ``axis=-1``
+        Any strides.
     w : array_like of the dtype of x, or float32 for float16, shape (out, C / groups, k)
+        The kernels, whatever `axis` is.
     b : array_like, shape (out,), optional
         Added to each output channel.
     stride : int, default 1
+        Step from one output to the next.
     padding : int, "same" or "valid", default 0
+        Zeros before and after x, as for conv2d.
     dilation : int, default 1
+        Step from one element of a kernel to the next, in x.
     groups : int, default 1
+        Divides channels and outputs, as for conv2d.
     axis : int, default 1
-        As for conv2d. Numbers may also be tuples of one.
+        The axis of the channels: 1, or -1 for channels last. Numbers may also be tuples of one.
     out : ndarray of x's dtype and y's shape, optional
         Takes y; shares no memory with x, w or b.
 
@@ -199,7 +216,10 @@ def conv1d(
 
     See Also
     --------
-    conv2d : with the formula and notes.
+    conv1d_backward : Its gradient.
+    nnfast.nn.Conv1d : The layer.
+    torch.nn.functional.conv1d : PyTorch's.
+    conv2d
 
     Examples
     --------
@@ -247,6 +267,10 @@ def conv1d_backward(
         As those of conv2d_backward.
 
     {Raises}
+
+    See Also
+    --------
+    conv1d : The function.
 
     Examples
     --------

@@ -44,6 +44,7 @@ def dropout(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, any shape
+        NaN and infinities are dropped as other elements are.
     p : float in [0, 1], or array_like of shape (x.shape[axis],), default 0.5
         Probability of dropping an element, rounded to 2**-32; an array has one for each channel. 0 is the identity,
         1 gives zeros.
@@ -89,6 +90,13 @@ def dropout(
     ValueError
         If p, rng or offset is out of range, mode or mask_as is unknown, a mask of uint8 and x's shape holds what is
         neither 0 nor 1, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    dropout_backward : Its gradient.
+    nnfast.nn.Dropout : The layer.
+    torch.nn.functional.dropout : PyTorch's.
+    dropout_mask, alpha_dropout, bias_relu_dropout, dropout2d, drop_connect, stochastic_depth
 
     References
     ----------
@@ -149,15 +157,18 @@ def dropout_backward(
     mask : ndarray
         What dropout returned, or a mask in any form that it takes.
     p : float in [0, 1] or array_like of shape (dy.shape[axis],), default 0.5
+        As given to dropout.
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
+        As given to dropout.
     axis : int, default 1
-        All three as given to dropout.
+        As given to dropout.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -165,6 +176,10 @@ def dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    dropout : The function.
 
     Examples
     --------
@@ -203,11 +218,15 @@ def dropout_mask(
     p : float in [0, 1], or array_like of shape (shape[axis],), default 0.5
         Probability of dropping an element.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
     mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     offset : int, default 0
+        The position of the first element in a larger array, as of dropout.
     axis : int, default 1
         As of dropout.
     out : ndarray of uint8, shape (ceil(size / 8),), or of bool and that shape, optional
+        Takes the result.
 
     Returns
     -------
@@ -220,6 +239,10 @@ def dropout_mask(
         If shape is no int or tuple of ints, rng is of another type or out has another dtype.
     ValueError
         If an argument is out of range, mask_as is unknown, or out has another shape or is read-only.
+
+    See Also
+    --------
+    dropout, alpha_dropout, bias_relu_dropout, dropout2d
 
     Examples
     --------
@@ -262,9 +285,11 @@ def alpha_dropout(
     offset: int = 0,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], AnyMask | None]:
-    """Dropout for SELU networks: dropped elements take SELU's lowest value, and mean and variance are kept.
+    r"""Dropout for SELU networks: dropped elements take SELU's lowest value, and mean and variance are kept.
 
-    ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581, a = ((1 − p)(1 + p α′²))^−½ and b = −a p α′.
+    ``y = a (x if kept else α′) + b`` with α′ = −λα = −1.7581 and
+
+    .. math:: a = \frac 1 {\sqrt{(1 - p)(1 + p \alpha'^2)}}, \qquad b = -a \, p \, \alpha'
 
     Parameters
     ----------
@@ -275,16 +300,20 @@ def alpha_dropout(
     training : bool, default True
         In inference y is x.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
     mask : ndarray, optional
+        A mask to use instead of a random one, in any form that dropout takes.
     mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     offset : int, default 0
-        All four as of dropout.
+        As of dropout.
     out : ndarray of x's dtype and shape, optional
         Takes y; ``out=x`` is allowed.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
+        In inference x's values.
     mask : ndarray, or None in inference
         As dropout gives it.
 
@@ -294,6 +323,12 @@ def alpha_dropout(
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
         If p, rng or offset is out of range, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    alpha_dropout_backward : Its gradient.
+    torch.nn.functional.alpha_dropout : PyTorch's.
+    dropout, dropout_mask, bias_relu_dropout, dropout2d
 
     References
     ----------
@@ -326,12 +361,14 @@ def alpha_dropout_backward(
     mask : ndarray
         What alpha_dropout returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
+        As given to alpha_dropout.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -339,6 +376,10 @@ def alpha_dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    alpha_dropout : The function.
 
     Examples
     --------
@@ -378,17 +419,20 @@ def bias_relu_dropout(
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
         As of dropout. The gradient needs the same mode.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the mask, as of dropout.
     mask : ndarray, optional
         A mask of dropout to use instead of a random one. It is not changed.
     mask_as : "bits" or "bool", default "bits"
+        The form of the mask that is returned, as of dropout.
     offset : int, default 0
-        All four as of dropout.
+        As of dropout.
     out : ndarray of x's dtype and shape, or a pair of arrays, optional
         For y, which may be x; the second of a pair takes the returned mask.
 
     Returns
     -------
     y : ndarray of x's dtype and shape
+        ``dropout(relu(x + bias), p)``, the same bits.
     mask : ndarray of uint8, shape (ceil(x.size / 8),), or of bool and x's shape, or None in inference
         One bit per element, 1 where it was kept and x + bias is positive or NaN: all that the gradient needs.
 
@@ -398,6 +442,11 @@ def bias_relu_dropout(
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
         If p, rng or offset is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    bias_relu_dropout_backward : Its gradient.
+    dropout, dropout_mask, alpha_dropout, dropout2d
 
     Examples
     --------
@@ -449,14 +498,16 @@ def bias_relu_dropout_backward(
     mask : ndarray
         What bias_relu_dropout returned, in either form.
     p : float in [0, 1], default 0.5
+        As given to bias_relu_dropout.
     mode : "inverted", "vanilla" or "cs231n", default "inverted"
-        Both as given to bias_relu_dropout.
+        As given to bias_relu_dropout.
     out : ndarray of dy's dtype and shape, or a pair of arrays, optional
         For dx, which may be dy; the second of a pair, of shape (n,), takes dbias.
 
     Returns
     -------
     dx : ndarray, shape (..., n)
+        Gradient of the loss with respect to x.
     dbias : ndarray, shape (n,)
         The sum of dx over all axes but the last, in float64 and in an order that only the shape decides.
 
@@ -466,6 +517,10 @@ def bias_relu_dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    bias_relu_dropout : The function.
 
     Examples
     --------

@@ -1,5 +1,7 @@
 """Rows of a table by their indices, and the gradient with respect to the table."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +27,7 @@ def embedding(
     Returns
     -------
     y : ndarray of weight's dtype, shape (*indices.shape, d)
+        A row of the table for each index.
 
     Raises
     ------
@@ -34,6 +37,12 @@ def embedding(
         If indices is not of integers, weight not of real numbers, or out has another dtype.
     ValueError
         If weight has no two axes, or out has another shape, is read-only or overlaps.
+
+    See Also
+    --------
+    embedding_backward : Its gradient.
+    nnfast.nn.Embedding : The layer.
+    torch.nn.functional.embedding : PyTorch's.
 
     Examples
     --------
@@ -78,6 +87,10 @@ def embedding_backward(
         If indices is not of integers, dy not of real numbers, n no int, or out has another dtype.
     ValueError
         If n is negative, shapes do not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    embedding : The function.
 
     Notes
     -----

@@ -1,5 +1,7 @@
 """Gated linear units: an axis in two halves, the first times an activation of the second."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -34,7 +34,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _docs, _seeds
 from nnfast._arrays import Shape
 from nnfast.random import Philox
 
@@ -379,7 +379,7 @@ def xavier_uniform(
         Of the weights, two axes or more; None takes out's. fans says what the axes are.
     gain : float, default 1
         Not negative; the function of this name knows it for an activation.
-    mode : "fan_avg", "fan_in" or "fan_out"
+    mode : "fan_avg", "fan_in" or "fan_out", default "fan_avg"
         The variance is ``gain**2`` over the mean of both fans, or over one of them: "fan_in" is the 1 / fan_in of
         lecture notes, which keeps the spread of activations, "fan_out" keeps that of gradients.
     layout : "dense", "conv" or None
@@ -438,7 +438,7 @@ def xavier_normal(
         Of the weights, two axes or more; None takes out's. fans says what the axes are.
     gain : float, default 1
         Not negative; the function of this name knows it for an activation.
-    mode : "fan_avg", "fan_in" or "fan_out"
+    mode : "fan_avg", "fan_in" or "fan_out", default "fan_avg"
         As for xavier_uniform.
     layout : "dense", "conv" or None
         What the axes are; None says dense for two axes and conv for more.
@@ -496,10 +496,10 @@ def he_uniform(
     ----------
     shape : tuple of ints or None
         Of the weights, two axes or more; None takes out's. fans says what the axes are.
-    mode : "fan_in", "fan_out" or "fan_avg"
+    mode : "fan_in", "fan_out" or "fan_avg", default "fan_in"
         Which fan the variance is divided by: "fan_in" keeps the spread of activations, "fan_out" that of gradients,
         "fan_avg" is their mean.
-    activation : "relu", "leaky_relu", or another that gain knows
+    activation : "relu", "leaky_relu", or another that gain knows, default "relu"
         What follows the layer.
     negative_slope : float, optional
         Of leaky_relu, 0.01 if it is not given; of PReLU its first weight.
@@ -561,9 +561,9 @@ def he_normal(
     ----------
     shape : tuple of ints or None
         Of the weights, two axes or more; None takes out's. fans says what the axes are.
-    mode : "fan_in", "fan_out" or "fan_avg"
+    mode : "fan_in", "fan_out" or "fan_avg", default "fan_in"
         As for he_uniform.
-    activation : "relu", "leaky_relu", or another that gain knows
+    activation : "relu", "leaky_relu", or another that gain knows, default "relu"
         What follows the layer.
     negative_slope : float, optional
         Of leaky_relu, 0.01 if it is not given; of PReLU its first weight.
@@ -664,7 +664,7 @@ def lecun_normal(
     rng: Rng = None,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """Normal weights of variance ``1 / fan_in``, which networks of SELUs need to normalise themselves.
+    """Normal weights of variance ``1 / fan_in``, which networks of SELUs need to normalize themselves.
 
     Parameters
     ----------
@@ -799,7 +799,7 @@ def gain(activation: Activation, *, negative_slope: float | None = None) -> floa
     -------
     gain : float
         As ``torch.nn.init.calculate_gain``. Those of ReLU and leaky ReLU follow from their second moments. That of tanh
-        is a convention, and that of SELU was found by experiment; weights that make SELUs normalise themselves are
+        is a convention, and that of SELU was found by experiment; weights that make SELUs normalize themselves are
         those of lecun_normal. For others, such as GELU, there is no agreed one; people take ReLU's.
 
     Raises
@@ -1020,3 +1020,13 @@ def _spread(
     d = step + (low - top)
     kept = stream.uniform(n, dtype=np.float64) < np.exp(rate * step - d * (top + d / 2))
     return low + step, kept
+
+
+_docs.finish(
+    __name__,
+    {
+        "value": "The number.",
+        "w": "The weights: out, or a new array.",
+        "b": "The biases: out, or a new array.",
+    },
+)

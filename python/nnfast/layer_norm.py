@@ -1,4 +1,6 @@
-"""Layer normalisation, with and without a mean."""
+"""Layer normalization, with and without a mean."""
+
+from __future__ import annotations
 
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ class LayerNormSaved(NamedTuple):
     inv_std: NDArray[np.float64]
     """``1 / sqrt(variance + eps)``, likewise."""
     axes: tuple[int, ...]
-    """The axes that were normalised."""
+    """The axes that were normalized."""
 
 
 class RMSNormSaved(NamedTuple):
@@ -39,7 +41,7 @@ def layer_norm(
     eps: float = 1e-5,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], LayerNormSaved]:
-    """Layer normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` along one or several axes.
+    """Layer normalization: ``gamma * (x - mean) / sqrt(var + eps) + beta`` along one or several axes.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def layer_norm(
     gamma, beta : array_like of the shape that x has along `axis`, optional
         Scale and shift of each value along `axis`; ones and zeros if None.
     axis : int or tuple of int, default -1
-        The axes along which values are normalised together.
+        The axes along which values are normalized together.
     eps : float, default 1e-5
         Added to the variance, inside the root.
     out : ndarray of x's dtype and shape, optional
@@ -68,6 +70,13 @@ def layer_norm(
     ValueError
         If a shape does not match, eps is not positive, or out is read-only or overlaps another array. Nothing is
         written then.
+
+    See Also
+    --------
+    layer_norm_backward : Its gradient.
+    nnfast.nn.LayerNorm : The layer.
+    torch.nn.functional.layer_norm : PyTorch's.
+    group_norm, instance_norm
 
     References
     ----------
@@ -114,7 +123,9 @@ def layer_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16), of the shape that x has along the axes
+        Gradients of the loss with respect to gamma and beta.
 
     Raises
     ------
@@ -122,6 +133,10 @@ def layer_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    layer_norm : The function.
 
     Examples
     --------
@@ -155,7 +170,7 @@ def rms_norm(
     eps: float | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], RMSNormSaved]:
-    """Layer normalisation without a mean: ``gamma * x / sqrt(mean(x**2) + eps)`` along one or several axes.
+    """Layer normalization without a mean: ``gamma * x / sqrt(mean(x**2) + eps)`` along one or several axes.
 
     Parameters
     ----------
@@ -164,7 +179,7 @@ def rms_norm(
     gamma : array_like of the shape that x has along `axis`, optional
         Scale of each value along `axis`; ones if None.
     axis : int or tuple of int, default -1
-        The axes along which values are normalised together.
+        The axes along which values are normalized together.
     eps : float, optional
         Added to the mean of squares, inside the root. None: the machine epsilon of the dtype of computation, as in
         PyTorch.
@@ -174,6 +189,7 @@ def rms_norm(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        The sum of squares is taken in float64, in an order that does not depend on threads or strides.
     saved : RMSNormSaved
         For rms_norm_backward.
 
@@ -184,6 +200,12 @@ def rms_norm(
     ValueError
         If a shape does not match, eps is not positive, or out is read-only or overlaps another array. Nothing is
         written then.
+
+    See Also
+    --------
+    rms_norm_backward : Its gradient.
+    nnfast.nn.RMSNorm : The layer.
+    torch.nn.functional.rms_norm : PyTorch's.
 
     References
     ----------
@@ -230,7 +252,9 @@ def rms_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma : ndarray of x's dtype (float32 for float16), of the shape that x has along the axes
+        Gradient of the loss with respect to gamma.
 
     Raises
     ------
@@ -238,6 +262,10 @@ def rms_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    rms_norm : The function.
 
     Examples
     --------

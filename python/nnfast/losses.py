@@ -5,6 +5,8 @@ Each returns its value, accumulated in float64, and the gradient with respect to
 their sum, and ``"none"`` the loss of each row or element as a float64 array, with the gradient of the sum.
 """
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike, NDArray
@@ -36,26 +38,29 @@ def softmax_cross_entropy(
     labels: ArrayLike,
     *,
     label_smoothing: float = 0.0,
-    class_weights: ArrayLike | None = None,
+    class_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
     axis: int = -1,
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the cross-entropy of the softmax of logits, and its gradient.
+    r"""Compute the cross-entropy of the softmax of logits, and its gradient.
 
-    ``loss = mean_i(log sum_j exp(z_ij) - z_i,label)``, ``dlogits = (softmax(z) - onehot(labels)) / N``.
+    .. math:: loss = \frac 1 N \sum_i \left( \log \sum_j e^{z_{ij}} - z_{i,label_i} \right)
+
+    and ``dlogits = (softmax(z) - onehot(labels)) / N``.
 
     Parameters
     ----------
     logits : array_like of float32 or float64, shape (N, C), or with more axes
+        Scores z of the classes, before the softmax.
     labels : array_like
         Class indices in [0, C), integers of the shape of logits without the axis of the classes; or probabilities of
         the shape of logits, for which the loss of a row is ``sum_j t_j (log sum_k exp(z_k) - z_j)``.
     label_smoothing : float in [0, 1], default 0
         ε: the target is ``(1 - ε) t + ε / C``, where a class index is ``t = onehot(label)``.
-    class_weights : array_like, shape (C,), optional
+    class_weight : array_like, shape (C,), optional
         Factors of the targets of the classes, not negative. As in PyTorch, the mean over class indices divides by the
         weights of the labels, and that over probabilities by N.
     ignore_index : int, optional
@@ -91,7 +96,8 @@ def softmax_cross_entropy(
 
     See Also
     --------
-    cross_entropy : from probabilities.
+    torch.nn.functional.cross_entropy : PyTorch's.
+    cross_entropy, svm_loss, kl_div
 
     References
     ----------
@@ -122,7 +128,7 @@ def softmax_cross_entropy(
         logits,
         labels,
         label_smoothing,
-        class_weights,
+        class_weight,
         ignored,
         sample_weight,
         reduction,
@@ -137,7 +143,7 @@ def cross_entropy(
     labels: ArrayLike,
     *,
     label_smoothing: float = 0.0,
-    class_weights: ArrayLike | None = None,
+    class_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
@@ -157,7 +163,7 @@ def cross_entropy(
         Class indices in [0, C), integers of the shape of predictions without the axis of the classes; or probabilities
         of the shape of predictions, for which the loss of a row is ``-sum_j t_j log p_j``.
     {label_smoothing}
-    {class_weights}
+    {class_weight}
     {ignore_index}
     {sample_weight}
     {reduction}
@@ -168,6 +174,7 @@ def cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray of the predictions' shape
         ``-t / p``, divided by N for the mean.
 
@@ -178,6 +185,10 @@ def cross_entropy(
         out has another dtype.
     ValueError
         If a prediction is not in [0, 1], or as for softmax_cross_entropy. Nothing is written then.
+
+    See Also
+    --------
+    softmax_cross_entropy, svm_loss
 
     Notes
     -----
@@ -198,7 +209,7 @@ def cross_entropy(
         predictions,
         labels,
         label_smoothing,
-        class_weights,
+        class_weight,
         ignored,
         sample_weight,
         reduction,
@@ -218,17 +229,20 @@ def svm_loss(
     axis: int = -1,
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the multiclass hinge loss, and its gradient.
+    r"""Compute the multiclass hinge loss, and its gradient.
 
-    ``loss = mean_i(sum over j ≠ label of max(0, s_ij - s_i,label + margin))``. (PyTorch's ``multi_margin_loss`` divides
-    by the number of classes besides.)
+    .. math:: loss = \frac 1 N \sum_i \sum_{{j \ne label_i}} \max(0, s_{{ij}} - s_{{i,label_i}} + margin)
+
+    (PyTorch's ``multi_margin_loss`` divides by the number of classes besides.)
 
     Parameters
     ----------
     scores : array_like of float32 or float64, shape (N, C), or with more axes
+        Scores s of the classes.
     labels : array_like of integers, of the shape of scores without the axis of the classes
         Class indices in [0, C).
     margin : float, default 1
+        How far the score of the label must be above each other one for no loss.
     {sample_weight}
     {reduction}
     axis : int, default -1
@@ -250,6 +264,11 @@ def svm_loss(
     ValueError
         If a shape does not match, a label is not in [0, C), a weight is negative or not finite, reduction is unknown,
         there is no row or no class, or out is read-only or overlaps its inputs. Nothing is written then.
+
+    See Also
+    --------
+    torch.nn.functional.multi_margin_loss : PyTorch's.
+    softmax_cross_entropy, cross_entropy
 
     References
     ----------
@@ -313,7 +332,8 @@ def binary_cross_entropy_with_logits(
 
     See Also
     --------
-    binary_cross_entropy : from probabilities.
+    torch.nn.functional.binary_cross_entropy_with_logits : PyTorch's.
+    binary_cross_entropy
 
     Examples
     --------
@@ -354,11 +374,17 @@ def binary_cross_entropy(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
         Also if a prediction is not in [0, 1].
+
+    See Also
+    --------
+    torch.nn.functional.binary_cross_entropy : PyTorch's.
+    binary_cross_entropy_with_logits
 
     Notes
     -----
@@ -389,7 +415,9 @@ def mse_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     {sample_weight}
     {reduction}
     {out}
@@ -397,10 +425,16 @@ def mse_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    torch.nn.functional.mse_loss : PyTorch's.
+    l1_loss, huber_loss, log_cosh_loss, poisson_nll_loss
 
     Examples
     --------
@@ -425,7 +459,9 @@ def l1_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     {sample_weight}
     {reduction}
     {out}
@@ -433,10 +469,16 @@ def l1_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    torch.nn.functional.l1_loss : PyTorch's.
+    mse_loss, huber_loss, log_cosh_loss
 
     Examples
     --------
@@ -457,15 +499,23 @@ def huber_loss(
     reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
 ) -> tuple[Loss, NDArray[Any]]:
-    """Compute the Huber loss, squared near 0 and absolute beyond, and its gradient.
+    r"""Compute the Huber loss, squared near 0 and absolute beyond, and its gradient.
 
-    With d = x - t: ``d² / 2`` where |d| ≤ delta, else ``delta (|d| - delta / 2)``; the gradient is d, clipped to
-    [-delta, delta].
+    Of n elements with d = x - t and delta δ
+
+    .. math::
+
+        loss = \frac 1 n \sum
+        \begin{{cases}} d^2 / 2 & |d| \le \delta \\ \delta (|d| - \delta / 2) & |d| > \delta \end{{cases}}
+
+    and ``dx = clip(d, -delta, delta) / n``.
 
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     delta : float, default 1
         Positive.
     {sample_weight}
@@ -475,11 +525,17 @@ def huber_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
         Also if delta is not positive.
+
+    See Also
+    --------
+    torch.nn.functional.huber_loss : PyTorch's.
+    mse_loss, l1_loss, log_cosh_loss
 
     References
     ----------
@@ -512,7 +568,9 @@ def log_cosh_loss(
     Parameters
     ----------
     predictions : array_like of float32 or float64, any shape
+        What the model gives, x.
     targets : array_like, the same shape
+        What it should give, t.
     {sample_weight}
     {reduction}
     {out}
@@ -520,10 +578,15 @@ def log_cosh_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    mse_loss, l1_loss, huber_loss
 
     Examples
     --------
@@ -569,11 +632,17 @@ def poisson_nll_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        The mean, the sum, or of each row or element.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
     {Raises}
         Also if eps is not positive.
+
+    See Also
+    --------
+    torch.nn.functional.poisson_nll_loss : PyTorch's.
+    mse_loss
 
     Examples
     --------
@@ -620,6 +689,11 @@ def kl_div(
         Gradient of the loss with respect to predictions.
 
     {Raises}
+
+    See Also
+    --------
+    torch.nn.functional.kl_div : PyTorch's.
+    softmax_cross_entropy
 
     Examples
     --------

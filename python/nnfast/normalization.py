@@ -1,4 +1,6 @@
-"""Batch normalisation, its statistics over pieces of a batch, and its folding into a layer's weights."""
+"""Batch normalization, its statistics over pieces of a batch, and its folding into a layer's weights."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from types import EllipsisType
@@ -69,8 +71,8 @@ def is_training(training: bool | None, running_mean: Any, running_var: Any) -> b
     """Whether it is training: forgotten beside running statistics, it would be inference by their first values."""
     if training is None and not (running_mean is None and running_var is None):
         raise TypeError(
-            "training must be given with running_mean and running_var: True normalises by the batch and updates them, "
-            "False normalises by them"
+            "training must be given with running_mean and running_var: True normalizes by the batch and updates them, "
+            "False normalizes by them"
         )
     return bool(training)
 
@@ -151,7 +153,7 @@ def batch_norm(
     reuse: BatchNormSaved | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], BatchNormSaved]:
-    """Batch normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for every channel.
+    """Batch normalization: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for every channel.
 
     In training, mean and the biased variance are those of the batch, and the running statistics move towards them; in
     inference they are the running statistics.
@@ -163,7 +165,7 @@ def batch_norm(
     gamma, beta : array_like, shape (C,) or (1, C), optional
         Scale and shift, both of one shape; ones and zeros if None. It may also be one that broadcasts to x, such as
         (1, C, 1, 1), or (C, 1) where the samples are the columns of x and axis is 0.
-    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape as of gamma
+    running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape as of gamma, optional
         Updated in place in training (optional there); read in inference, where they are required and may be any
         array_like.
     training : bool, optional
@@ -209,6 +211,13 @@ def batch_norm(
         If a shape does not match, x has fewer than two values per channel in training, eps is not positive, momentum is
         not in [0, 1], running_var is negative or NaN, activation or convention is unknown, or an array that is written
         is read-only or overlaps another. Nothing is written then.
+
+    See Also
+    --------
+    batch_norm_backward : Its gradient.
+    nnfast.nn.BatchNorm : The layer.
+    torch.nn.functional.batch_norm : PyTorch's.
+    batch_norm_stats, merge_stats, fold_batch_norm
 
     References
     ----------
@@ -326,7 +335,9 @@ def batch_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
+        Gradients of the loss with respect to gamma and beta.
     dadd : ndarray of x's shape
         Only where `add` was given; dy itself where there was no activation.
 
@@ -336,6 +347,10 @@ def batch_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    batch_norm : The function.
 
     Examples
     --------
@@ -387,9 +402,13 @@ def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
     ValueError
         If x has fewer than two axes, or axis is none of them.
 
+    See Also
+    --------
+    batch_norm, merge_stats, fold_batch_norm
+
     Examples
     --------
-    Pieces of a batch, perhaps on several machines, are normalised as the whole is:
+    Pieces of a batch, perhaps on several machines, are normalized as the whole is:
 
     >>> import numpy as np, nnfast as nf
     >>> x = np.random.default_rng(0).normal(3, 2, (64, 8))
@@ -412,6 +431,7 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
     Returns
     -------
     BatchNormStats
+        Those of all values together.
 
     Raises
     ------
@@ -419,6 +439,10 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
         If a piece is not a BatchNormStats.
     ValueError
         If there is no piece, or the channels differ.
+
+    See Also
+    --------
+    batch_norm, batch_norm_stats, fold_batch_norm
 
     References
     ----------
@@ -470,19 +494,21 @@ def fold_batch_norm(
     axis: int = 0,
     convention: Convention = "torch",
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Fold the batch normalisation after a layer into the layer's weight and bias, for inference.
+    """Fold the batch normalization after a layer into the layer's weight and bias, for inference.
 
     Parameters
     ----------
     weight : array_like of float32 or float64
         Of the layer: (out, in, kh, kw) of a convolution, or with ``axis=1`` the (in, out) of ``x @ weight``.
     bias : array_like, shape (out,), or None
+        Of the layer; None is zeros.
     gamma, beta : array_like, shape (out,), or None
         Scale and shift; ones and zeros if None. As for batch_norm, a shape may have axes of length 1, too, such as
         (1, out), (out, 1) or (1, out, 1, 1).
     mean, var : array_like, shape as of gamma
         The running statistics.
     eps : float, optional
+        As the batch normalization has it.
     axis : int, default 0
         The axis of the outputs in weight.
     convention : "torch", "keras" or "cs231n", default "torch"
@@ -499,6 +525,10 @@ def fold_batch_norm(
         If an array is not of real numbers.
     ValueError
         If a shape does not match, eps is not positive, var is negative or NaN, or convention is unknown.
+
+    See Also
+    --------
+    batch_norm, batch_norm_stats, merge_stats
 
     Examples
     --------
@@ -555,7 +585,7 @@ def group_norm(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], GroupNormSaved]:
-    """Group normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for groups of channels of every sample.
+    """Group normalization: ``gamma * (x - mean) / sqrt(var + eps) + beta`` for groups of channels of every sample.
 
     Parameters
     ----------
@@ -587,6 +617,13 @@ def group_norm(
     ValueError
         If a shape does not match, num_groups does not divide C, eps is not positive, or out is read-only or overlaps x.
         Nothing is written then.
+
+    See Also
+    --------
+    group_norm_backward : Its gradient.
+    nnfast.nn.GroupNorm : The layer.
+    torch.nn.functional.group_norm : PyTorch's.
+    instance_norm, layer_norm
 
     References
     ----------
@@ -638,7 +675,9 @@ def group_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
+        Gradients of the loss with respect to gamma and beta.
 
     Raises
     ------
@@ -646,6 +685,10 @@ def group_norm_backward(
         If an array is not of real numbers, or an out has the wrong dtype.
     ValueError
         If a shape does not match, or an out is read-only or overlaps another array.
+
+    See Also
+    --------
+    group_norm : The function.
 
     Examples
     --------
@@ -689,13 +732,14 @@ def instance_norm(
     axis: int = 1,
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], GroupNormSaved | BatchNormSaved]:
-    """Instance normalisation: statistics of each channel of each sample; group_norm with as many groups as channels.
+    """Instance normalization: statistics of each channel of each sample; group_norm with as many groups as channels.
 
     With running statistics, those are updated in training and taken in place of the sample's own in inference.
 
     Parameters
     ----------
     x : array_like of float16, float32 or float64, shape (N, C, L), (N, C, H, W), ...
+        Any strides, not copied. float16 is computed in float32 and rounded once.
     gamma, beta : array_like, optional
         Scale and shift, as of group_norm; ones and zeros if None.
     running_mean, running_var : ndarray of x's dtype (float32 for x of float16), shape (C,), optional
@@ -718,6 +762,7 @@ def instance_norm(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        The bits of group_norm with a group for each channel.
     saved : GroupNormSaved, or BatchNormSaved in inference with running statistics
         For instance_norm_backward.
 
@@ -729,6 +774,13 @@ def instance_norm(
         As group_norm; if one of the running statistics is missing, does not match, is read-only or overlaps another
         array, momentum is out of range, or x has less than two values a channel in training with running statistics.
         Nothing is written then.
+
+    See Also
+    --------
+    instance_norm_backward : Its gradient.
+    nnfast.nn.InstanceNorm : The layer.
+    torch.nn.functional.instance_norm : PyTorch's.
+    group_norm, layer_norm
 
     References
     ----------
@@ -850,12 +902,18 @@ def instance_norm_backward(
     Returns
     -------
     dx : ndarray of x's dtype and shape
+        Gradient of the loss with respect to x.
     dgamma, dbeta : ndarray of x's dtype (float32 for float16) and gamma's shape, or (C,) without gamma
+        Gradients of the loss with respect to gamma and beta.
 
     Raises
     ------
     TypeError, ValueError
         As group_norm_backward.
+
+    See Also
+    --------
+    instance_norm : The function.
 
     Examples
     --------

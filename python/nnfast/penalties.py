@@ -3,11 +3,13 @@
 A penalty's value is to be added to the loss and its slope to the gradients: ``loss += l2(weights, 1e-4, grads)``.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from numpy.typing import NDArray
 
-from nnfast import _arrays, _checks
+from nnfast import _arrays, _checks, _docs
 from nnfast._array_lists import Arrays, names_of, values, values_like
 from nnfast._load import _core
 
@@ -193,3 +195,6 @@ def _elastic_net(
     arrays, keys = values(params, "params"), names_of(params)
     slopes = None if grads is None else values_like(grads, keys, "grads")
     return _core.elastic_net(arrays, l1_strength, l2_strength, slopes, keys)
+
+
+_docs.finish(__name__, {})

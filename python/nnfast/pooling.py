@@ -4,6 +4,8 @@ Names and arguments are those of ``torch.nn.functional``. The two-dimensional fu
 the one-dimensional ones (N, C, L); ``axis=-1`` is for channels last, (N, H, W, C) and (N, L, C). Neither is copied.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks
+from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
 
 __all__ = [
@@ -58,7 +60,8 @@ _DX = """out : ndarray of dy's dtype and the given shape, optional
 
 Returns
 -------
-dx : ndarray of dy's dtype and the given shape"""
+dx : ndarray of dy's dtype and the given shape
+    Gradient of the loss with respect to x."""
 _RAISES = """Raises
 ------
 TypeError
@@ -93,7 +96,7 @@ which : ndarray of int32, y's shape
 
 See Also
 --------
-{name}_backward
+{see_also}
 
 Examples
 --------
@@ -109,10 +112,13 @@ which : ndarray of int32, shape of y
     What {forward} returned. Positions outside of x take part in nothing.
 {shape_of_x}
 {axis}
-{dx}
-    The sum over the windows in their C order; float16 is summed in float32.
+{dx} The sum over the windows in their C order; float16 is summed in float32.
 
 {raises}
+
+See Also
+--------
+{see_also}
 
 Examples
 --------
@@ -139,6 +145,10 @@ y : ndarray of x's dtype, shape {out_shape}
 
 {raises}
 
+See Also
+--------
+{see_also}
+
 Examples
 --------
 >>> import numpy as np, nnfast as nf
@@ -152,10 +162,13 @@ Parameters
 {shape_of_x}
 kernel_size, stride, padding, ceil_mode, count_include_pad, axis
     As given to {forward}.
-{dx}
-    The sum over the windows in their C order; float16 is summed in float32.
+{dx} The sum over the windows in their C order; float16 is summed in float32.
 
 {raises}
+
+See Also
+--------
+{see_also}
 
 Examples
 --------
@@ -179,6 +192,10 @@ y : ndarray of x's dtype, shape (N, C)
 
 {raises}
 
+See Also
+--------
+{see_also}
+
 References
 ----------
 Lin, Chen, Yan, "Network in network", 2013.
@@ -199,6 +216,10 @@ dy : array_like of float16, float32 or float64, shape (N, C)
 {dx}
 
 {raises}
+
+See Also
+--------
+{see_also}
 
 Examples
 --------
@@ -287,6 +308,7 @@ def _documented(function: Function) -> Function:
         "dx": _DX,
         "raises": _RAISES,
     }
+    words["see_also"] = _docs.see_also(name)
     filled = {part: text.format(**words) for part, text in parts.items()}
     function.__doc__ = _DOCS[kind].format(**words | filled, example=_EXAMPLES[name])
     return function
@@ -678,10 +700,13 @@ def im2col(
     x : array_like of float16, float32 or float64, shape (N, C, H, W) or (N, C, L)
         Or with the channels last.
     kernel_size : int or (int, int)
+        Elements of a window, along both axes or along each.
     stride : int or (int, int), default 1
+        Elements from one window to the next.
     padding : int or (int, int), default 0
         Zeros around x.
     dilation : int or (int, int), default 1
+        Elements from one of a window to the next.
     axis : int, default 1
         1, or -1 for channels last.
     out : ndarray of x's dtype and the shape of the result, C-contiguous, optional
@@ -704,6 +729,8 @@ def im2col(
 
     See Also
     --------
+    torch.nn.functional.unfold : PyTorch's.
+    col2im, conv2d
     col2im : Its gradient.
 
     Examples
@@ -764,6 +791,11 @@ def col2im(
     ValueError
         If shape has not three or four sides, a number is out of range, a shape does not match, or out is read-only or
         overlaps columns. Nothing is written then.
+
+    See Also
+    --------
+    torch.nn.functional.fold : PyTorch's.
+    im2col, conv2d
 
     Examples
     --------

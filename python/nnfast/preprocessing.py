@@ -35,13 +35,15 @@ Examples
 (200, 20)
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _column_stats, _principal
+from nnfast import _arrays, _checks, _column_stats, _docs, _principal
 from nnfast._dask import is_dask
 from nnfast._sklearn import DTYPES, lazy_on_dask, on_dask, unchanged_on_error
 from nnfast._sparse import is_sparse
@@ -110,7 +112,7 @@ def _merged(pieces: list[_column_stats.Stats]) -> _column_stats.Stats:
     return _column_stats.merged(*pieces)
 
 
-def _seen_by(transformer: "_Transformer", X: ArrayLike) -> _Seen:
+def _seen_by(transformer: _Transformer, X: ArrayLike) -> _Seen:
     """The statistics of X; the transformer, which other threads may use, is not changed."""
     seen: _Seen = clone(transformer)._seen(X, first=True)
     return seen
@@ -449,14 +451,14 @@ class ImageScaler(_Scaler):
 
     Parameters
     ----------
-    per : "channel" or "pixel"
+    per : "channel" or "pixel", default "channel"
         Whether a channel has one mean and one deviation, over all images and pixels, or each of its pixels has them,
         over all images.
     with_mean : bool, default True
         Subtract the mean.
     with_std : bool, default True
         Divide by the biased standard deviation.
-    layout : "NCHW" or "NHWC"
+    layout : "NCHW" or "NHWC", default "NCHW"
         Whether images are of shape (N, C, H, W) or (N, H, W, C). Makes no difference per pixel.
     copy : bool, default True
         False writes results over the input, where that is an array of float32 or float64 (per pixel: and contiguous).
@@ -1068,6 +1070,7 @@ class Whitening(_Rotation):
         Returns
         -------
         ndarray of str
+            One for each output.
         """
         mixin = OneToOneFeatureMixin if self.kind == "zca" else ClassNamePrefixFeaturesOutMixin
         names: NDArray[Any] = mixin.get_feature_names_out(self, input_features)
@@ -1252,3 +1255,11 @@ def _count(n_components: int | float | None, variances: Floats, limit: int) -> i
         return int(n_components)
     exceeded = np.searchsorted(np.cumsum(_shares(variances)), n_components, side="right")
     return min(int(exceeded) + 1, limit)
+
+
+_docs.finish(
+    __name__,
+    {
+        "kind": "Whether the axes are those of the eigenvectors, or turned back to the features'.",
+    },
+)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _seeds
+from nnfast import _arrays, _checks, _docs, _seeds
 from nnfast._arrays import Shape
 from nnfast._load import _core
 from nnfast._seeds import Rng
@@ -255,3 +255,11 @@ def _finite(value: float, name: str, dtype: np.dtype[Any]) -> float:
     if not abs(number) <= _LARGEST[dtype]:
         raise ValueError(f"{name} must be finite in {dtype}, got {number}")
     return float(dtype.type(number))
+
+
+_docs.finish(
+    __name__,
+    {
+        "bits": "The next words of the stream.",
+    },
+)

@@ -1,5 +1,7 @@
 """The instruction set in use and the number of threads."""
 
+from __future__ import annotations
+
 import os
 from types import TracebackType
 from typing import Any
@@ -26,6 +28,10 @@ def cpu_info() -> dict[str, Any]:
         is loaded, with ``path``, ``version`` (its own words), ``kernels`` (which ones it chose for this machine),
         ``threads``, and ``shares_threads`` (whether they are nnfast's, see ``share_blas_threads``).
 
+    See Also
+    --------
+    get_num_threads, set_num_threads, num_threads, share_blas_threads, BlasSharing
+
     Examples
     --------
     >>> import nnfast as nf
@@ -45,8 +51,15 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
+    TypeError
+        If n is not an int.
     ValueError
         If n is less than 1.
+
+    See Also
+    --------
+    torch.set_num_threads : PyTorch's.
+    get_num_threads, num_threads, cpu_info
 
     Examples
     --------
@@ -69,6 +82,12 @@ def get_num_threads() -> int:
     Returns
     -------
     n : int
+        At least 1.
+
+    See Also
+    --------
+    torch.get_num_threads : PyTorch's.
+    set_num_threads, num_threads, cpu_info
 
     Examples
     --------
@@ -86,11 +105,19 @@ class num_threads:
     Parameters
     ----------
     n : int, at least 1
+        The most threads of a call.
 
     Raises
     ------
+    TypeError
+        If n is not an int.
     ValueError
         If n is less than 1.
+
+    See Also
+    --------
+    threadpoolctl.threadpool_limits : Of the BLAS and of OpenMP.
+    get_num_threads, set_num_threads, cpu_info
 
     Examples
     --------

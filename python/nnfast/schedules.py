@@ -22,6 +22,8 @@ Examples
 (0.05, 0.1, 0.0)
 """
 
+from __future__ import annotations
+
 import math
 import sys
 from bisect import bisect_right
@@ -33,7 +35,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from nnfast import _checks
+from nnfast import _checks, _docs
 
 __all__ = [
     "Constant",
@@ -1230,6 +1232,23 @@ def main(arguments: list[str]) -> int:
         print(f"The picture needs {missing.name}: pip install matplotlib", file=sys.stderr)
         return 1
     return 0
+
+
+_docs.finish(
+    __name__,
+    {
+        "lr": "The rate it starts from; not negative.",
+        "max_lr": "The highest rate; not negative.",
+        "eta_min": "The least rate; not negative.",
+        "min_lr": "The least rate; not negative.",
+        "end_lr": "The last rate; not negative.",
+        "factor": "What the rate is multiplied by at a fall.",
+        "schedule": "A schedule, or any function of the step that gives a rate.",
+        "schedules": "In their order.",
+        "step_size_up": "Steps from base_lr to max_lr.",
+        "rates": "In their order.",
+    },
+)
 
 
 if __name__ == "__main__":

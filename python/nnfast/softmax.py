@@ -1,13 +1,16 @@
 """Softmax, its logarithm and logsumexp with their gradients, along one axis, several or all; and masked softmax."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks, _dask, _docs, _gradients, _labels
+from nnfast._keywords import GufuncKeywords, shown
 from nnfast._load import _core
 
 Axis = int | tuple[int, ...] | None
@@ -29,8 +32,13 @@ _INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
 _DEEP = 3
 
 
+@shown
 def softmax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Softmax along one axis or several: ``exp(x - max(x)) / sum(exp(x - max(x)))``.
 
@@ -59,6 +67,13 @@ def softmax(
     ValueError
         If shapes do not match, the axis does not exist, or out is read-only.
 
+    See Also
+    --------
+    softmax_backward : Its gradient.
+    nnfast.nn.Softmax : The layer.
+    torch.nn.functional.softmax : PyTorch's.
+    log_softmax, logsumexp, masked_softmax
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -78,6 +93,7 @@ def softmax(
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@shown
 @_gradients.over(_softmax_backward)
 @_docs.like(softmax)
 def softmax_backward(
@@ -87,7 +103,7 @@ def softmax_backward(
     *,
     x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of softmax: ``y * (dy - sum(dy * y))`` along its axes.
 
@@ -108,8 +124,13 @@ def softmax_backward(
     Returns
     -------
     dx : ndarray of the broadcast shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    softmax : The function.
 
     Examples
     --------
@@ -130,9 +151,14 @@ def softmax_backward(
     return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
+@shown
 @_docs.like(softmax)
 def log_softmax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Logarithm of softmax along one axis or several: ``x - max(x) - log(sum(exp(x - max(x))))``.
 
@@ -152,6 +178,13 @@ def log_softmax(
 
     {Raises}
 
+    See Also
+    --------
+    log_softmax_backward : Its gradient.
+    nnfast.nn.LogSoftmax : The layer.
+    torch.nn.functional.log_softmax : PyTorch's.
+    softmax, logsumexp, masked_softmax
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -169,6 +202,7 @@ def log_softmax(
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
+@shown
 @_gradients.over(_log_softmax_backward)
 @_docs.like(softmax_backward)
 def log_softmax_backward(
@@ -178,7 +212,7 @@ def log_softmax_backward(
     *,
     x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of log_softmax: ``dy - exp(y) * sum(dy)`` along its axes.
 
@@ -195,8 +229,13 @@ def log_softmax_backward(
     Returns
     -------
     dx : ndarray of the broadcast shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    log_softmax : The function.
 
     Examples
     --------
@@ -217,6 +256,7 @@ def log_softmax_backward(
     return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
+@shown
 @_docs.like(softmax)
 def logsumexp(
     x: ArrayLike,
@@ -224,7 +264,7 @@ def logsumexp(
     *,
     keepdims: bool = False,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Logarithm of the sum of exponentials along one axis or several: ``max(x) + log(sum(exp(x - max(x))))``.
 
@@ -237,6 +277,7 @@ def logsumexp(
     keepdims : bool, default False
         Whether the axes stay, with length 1; a pandas object then gives an ndarray.
     out : ndarray of y's shape, optional
+        Takes the result.
     {dtype}
 
     Returns
@@ -245,6 +286,12 @@ def logsumexp(
         The sum is taken in float64.
 
     {Raises}
+
+    See Also
+    --------
+    logsumexp_backward : Its gradient.
+    torch.logsumexp : PyTorch's.
+    softmax, log_softmax, masked_softmax
 
     Examples
     --------
@@ -262,6 +309,7 @@ def logsumexp(
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
+@shown
 @_gradients.over(_logsumexp_backward)
 @_docs.like(softmax)
 def logsumexp_backward(
@@ -272,7 +320,7 @@ def logsumexp_backward(
     y: ArrayLike | None = None,
     keepdims: bool = False,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of logsumexp: ``dy * softmax(x)`` along its axes.
 
@@ -295,8 +343,13 @@ def logsumexp_backward(
     Returns
     -------
     dx : ndarray of x's shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    logsumexp : The function.
 
     Examples
     --------
@@ -352,7 +405,8 @@ def masked_softmax(
     causal : bool, default False
         Query i sees the keys ``j <= i + S - T`` alone, so that the last query sees all; with a mask, both hold.
     axis : int, default -1
-        That of the sum, and of the keys; the queries lie along the last of the other axes.
+        That of the sum, and of the keys; the queries lie along the last of the other axes. (softmax takes several
+        axes, and arrays with labels.)
     out : ndarray of x's shape and dtype, optional
         Takes y; ``out=x`` is allowed.
 
@@ -372,7 +426,8 @@ def masked_softmax(
 
     See Also
     --------
-    softmax : for several axes, and arrays with labels.
+    masked_softmax_backward : Its gradient.
+    softmax, log_softmax, logsumexp
 
     References
     ----------
@@ -410,8 +465,9 @@ def masked_softmax_backward(
     y : array_like of float16, float32 or float64, shape (..., n)
         What masked_softmax returned.
     scale : float, default 1.0
+        As given to masked_softmax.
     axis : int, default -1
-        Both as given to masked_softmax.
+        As given to masked_softmax.
     out : ndarray of y's shape and dtype, optional
         Takes dx; ``out=dy`` is allowed.
 
@@ -427,6 +483,10 @@ def masked_softmax_backward(
     ValueError
         If scale is not finite, shapes do not match, the axis does not exist, or out is read-only or overlaps.
 
+    See Also
+    --------
+    masked_softmax : The function.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -439,7 +499,9 @@ def masked_softmax_backward(
     return _core.masked_softmax_backward(dy, y, scale, _arrays.axis_of(axis, y, "y"), out)
 
 
-def _output(forward: Callable[..., Any], x: Any, y: Any, axis: Axis, kwargs: dict[str, Any]) -> Any:
+def _output(
+    forward: Callable[..., Any], x: Any, y: Any, axis: Axis, kwargs: Mapping[str, Any]
+) -> Any:
     """y where a gradient is given x in its place."""
     _gradients.require_one(forward.__name__, ("y", "x"), y=y, x=x)
     given = {name: kwargs[name] for name in ("dtype",) if name in kwargs}
@@ -466,7 +528,7 @@ def _same_shape(
     names: tuple[str, ...],
     axis: Axis,
     out: Any,
-    kwargs: dict[str, Any],
+    kwargs: Mapping[str, Any],
 ) -> Any:
     """A generalised ufunc whose result has the shape of its inputs, which broadcast, along any axes."""
     if "keepdims" in kwargs:
@@ -487,7 +549,7 @@ def _same_shape(
     return _labels.labelled_like(y, arrays[-1]) if labelled else y
 
 
-def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any]) -> Any:
+def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: Mapping[str, Any]) -> Any:
     """logsumexp along any axes of any array."""
     if "axes" in kwargs:
         return _logsumexp(x, keepdims=keepdims, out=out, **kwargs)
@@ -566,7 +628,7 @@ def _without_axes(dy: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any
     return dy
 
 
-def _given(y: Any, out: Any, kwargs: dict[str, Any]) -> Any:
+def _given(y: Any, out: Any, kwargs: Mapping[str, Any]) -> Any:
     """The result, copied into `out` if there is one."""
     if out is None:
         return y

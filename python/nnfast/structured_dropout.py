@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _masks
+from nnfast import _arrays, _checks, _docs, _masks
 from nnfast._load import _core
 from nnfast._masks import AnyMask, MaskAs
 from nnfast._seeds import Rng
@@ -77,6 +77,10 @@ TypeError
 ValueError
     If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or overlaps.
 
+See Also
+--------
+{see_also}
+
 References
 ----------
 Tompson et al., "Efficient object localization using convolutional networks", 2015.
@@ -98,14 +102,16 @@ dy : array_like of float16, float32 or float64, shape {shape}
 mask : ndarray
     What {forward} returned, or a mask in any form that it takes.
 p : float in [0, 1], default 0.5
+    As given to {forward}.
 axis : int, default 1
-    Both as given to {forward}.
+    As given to {forward}.
 out : ndarray of dy's dtype and shape, optional
     ``out=dy`` is allowed.
 
 Returns
 -------
 dx : ndarray of dy's dtype and shape
+    Gradient of the loss with respect to x.
 
 Raises
 ------
@@ -113,6 +119,10 @@ TypeError
     If dy is not of real numbers, or mask or out has another dtype.
 ValueError
     If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+See Also
+--------
+{see_also}
 
 Examples
 --------
@@ -137,7 +147,13 @@ def _documented(function: Function) -> Function:
     what, shape, example = _SHAPES[int(forward[-2])]
     text = _MAPS if name == forward else _MAPS_BACKWARD
     function.__doc__ = text.format(
-        name=name, forward=forward, what=what, shape=shape, example=example, maps="(2, 4)"
+        name=name,
+        forward=forward,
+        what=what,
+        shape=shape,
+        example=example,
+        maps="(2, 4)",
+        see_also=_docs.see_also(name),
     )
     return function
 
@@ -484,7 +500,7 @@ def stochastic_depth(
         The output of the branch.
     p : float in [0, 1], default 0.5
         Probability of dropping it.
-    mode : "row" or "batch"
+    mode : "row" or "batch", default "row"
         Whether samples are dropped independently, or all of them together.
     training : bool, default True
         In inference y is x.
@@ -501,6 +517,7 @@ def stochastic_depth(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        0 for samples that were dropped, the others scaled by ``1 / (1 - p)``.
     mask : ndarray, or None in inference
         One bit per sample, or one for all: of uint8, shape (ceil(N / 8),), or of bool, shape (N,); (1,) of a batch.
 
@@ -511,6 +528,12 @@ def stochastic_depth(
     ValueError
         If p or rng is out of range, mode or mask_as is unknown, a shape does not match, or out is read-only or
         overlaps.
+
+    See Also
+    --------
+    stochastic_depth_backward : Its gradient.
+    nnfast.nn.StochasticDepth : The layer.
+    drop_connect, dropout
 
     References
     ----------
@@ -544,14 +567,16 @@ def stochastic_depth_backward(
     mask : ndarray
         What stochastic_depth returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
-    mode : "row" or "batch"
-        Both as given to stochastic_depth.
+        As given to stochastic_depth.
+    mode : "row" or "batch", default "row"
+        As given to stochastic_depth.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -559,6 +584,10 @@ def stochastic_depth_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, mode is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    stochastic_depth : The function.
 
     Examples
     --------
@@ -592,7 +621,9 @@ def drop_connect(
     Parameters
     ----------
     x : array_like of float32 or float64, shape (..., n_in)
+        The input of the layer.
     weight : array_like of x's dtype, shape (n_in, n_out)
+        Its weights, which stay as they are.
     p : float in [0, 1], default 0.5
         Probability of dropping a weight; those kept are scaled by ``1 / (1 - p)``.
     training : bool, default True
@@ -609,6 +640,7 @@ def drop_connect(
     Returns
     -------
     y : ndarray, shape (..., n_out)
+        The product with the weights that were kept, scaled.
     mask : ndarray, or None in inference
         One bit per weight, as of dropout.
 
@@ -618,6 +650,12 @@ def drop_connect(
         If an array is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
         If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or shares memory.
+
+    See Also
+    --------
+    drop_connect_backward : Its gradient.
+    nnfast.nn.DropConnect : The layer.
+    stochastic_depth, dropout
 
     References
     ----------
@@ -658,11 +696,13 @@ def drop_connect_backward(
     dy : array_like, shape (..., n_out)
         Gradient of the loss with respect to y.
     x : array_like of float32 or float64, shape (..., n_in)
+        What drop_connect was given.
     weight : array_like of x's dtype, shape (n_in, n_out)
-        Both as given to drop_connect.
+        As given to drop_connect.
     mask : ndarray
         What drop_connect returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
+        As given to drop_connect.
 
     Returns
     -------
@@ -677,6 +717,10 @@ def drop_connect_backward(
         If an array is not of real numbers or mask has another dtype.
     ValueError
         If p is out of range or a shape does not match.
+
+    See Also
+    --------
+    drop_connect : The function.
 
     Examples
     --------

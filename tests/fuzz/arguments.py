@@ -22,7 +22,7 @@ SCALAR = 8
 
 PLACES = {
     **dict.fromkeys(("gamma", "beta", "bias", "running_mean", "running_var", "var"), SIDE),
-    **dict.fromkeys(("mean", "inv_std", "m2", "class_weights", "weights", "pos_weight"), SIDE),
+    **dict.fromkeys(("mean", "inv_std", "m2", "class_weight", "weights", "pos_weight"), SIDE),
     **dict.fromkeys(("labels", "indices", "inv_rms", "sample_weight"), REST),
     "mask": BITS,
     "num_batches_tracked": SCALAR,

@@ -19,15 +19,19 @@ a feature has a root mean square of 30.4
 standardise X, as nnfast.preprocessing.StandardScaler does; divide bytes by 255
 """
 
+from typing import Any
+from warnings import warn
+
+from nnfast import _docs
 from nnfast.checks.dtypes import DtypeReport, check_dtypes
 from nnfast.checks.gradient import ArrayCheck, GradientCheck, gradient_check
 from nnfast.checks.loss import (
     LossAtChance,
     Overfitting,
-    Regularisation,
+    Regularization,
     loss_at_chance,
     overfit_tiny,
-    regularisation_raises_loss,
+    regularization_raises_loss,
 )
 from nnfast.checks.model import check_model
 from nnfast.checks.rate import RateRange, learning_rate_range
@@ -42,12 +46,36 @@ __all__ = [
     "ModelReport",
     "Overfitting",
     "RateRange",
-    "Regularisation",
+    "Regularization",
     "check_dtypes",
     "check_model",
     "gradient_check",
     "learning_rate_range",
     "loss_at_chance",
     "overfit_tiny",
-    "regularisation_raises_loss",
+    "regularization_raises_loss",
 ]
+
+_docs.finish(
+    __name__,
+    {
+        "X": "Samples, as the network takes them.",
+        "batch_size": "Rows of a batch.",
+        "report": "What was found, to print or to ask.",
+        "result": "Both losses; ``passed`` says whether the penalty raised it.",
+        "axes": "Where to draw.",
+    },
+)
+
+# What version 0.1 called them.
+_BEFORE: dict[str, Any] = {
+    "Regularisation": Regularization,
+    "regularisation_raises_loss": regularization_raises_loss,
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BEFORE:
+        raise AttributeError(f"module 'nnfast.checks' has no attribute {name!r}")
+    warn(f"{name} is called {_BEFORE[name].__name__} now", DeprecationWarning, stacklevel=2)
+    return _BEFORE[name]

@@ -1,5 +1,7 @@
 """Copies of networks for checks, and the loss of a network from the same state every time."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """Checks of the data: the scale of features, and whether batches mix the classes."""
 
+from __future__ import annotations
+
 import copy
 from typing import NamedTuple
 
@@ -49,7 +51,7 @@ def scale_of_input(net: Layer, x: Array) -> Scale | None:
 
 
 def _first_weights(net: Layer, x: Array) -> tuple[Layer, Array]:
-    """The first layer with weights, and its input, which is normalised already if a BatchNorm precedes it."""
+    """The first layer with weights, and its input, which is normalized already if a BatchNorm precedes it."""
     if not isinstance(net, Sequential):
         return net, x
     for layer in net:

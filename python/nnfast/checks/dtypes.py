@@ -1,5 +1,7 @@
 """Which arrays of a network are float64 among float32 ones."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,15 @@ from nnfast.optim.optimizer import Optimizer
 class DtypeReport:
     """What check_dtypes found. Printed it is a list of the arrays that are of another dtype.
 
+    Parameters
+    ----------
+    dtypes : dict of str by str
+        The dtype of each array of floats, by the array's name.
+    expected : str
+        What they should be.
+    float16_too : bool, default False
+        Whether float16 is as good: its optimizers' state is float32.
+
     Examples
     --------
     >>> import nnfast as nf
@@ -31,11 +42,8 @@ class DtypeReport:
     """
 
     dtypes: dict[str, str]
-    """The dtype of each array of floats, by the array's name."""
     expected: str
-    """What they should be."""
     float16_too: bool = False
-    """Whether float16 is as good: its optimizers' state is float32."""
 
     @property
     def others(self) -> dict[str, str]:

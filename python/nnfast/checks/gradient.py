@@ -1,5 +1,7 @@
 """The gradient check: gradients of backward compared with differences of the loss."""
 
+from __future__ import annotations
+
 import copy
 import math
 from dataclasses import dataclass
@@ -29,6 +31,23 @@ _TITLES = ("", "worst error", "at", "analytic", "numeric", "checked", "kinks", "
 class ArrayCheck(NamedTuple):
     """What gradient_check found in one array.
 
+    Parameters
+    ----------
+    error : float
+        The largest relative error, |a - n| / max(|a|, |n|), but for kinks.
+    at : tuple of ints
+        The coordinate of that error; () where all were kinks, or the array has no axes.
+    analytic : float
+        a: the derivative at that coordinate from backward.
+    numeric : float
+        n: the derivative at that coordinate from differences of the loss.
+    checked : int
+        The number of coordinates checked.
+    kinks : int
+        How many of them have a kink within the step, which counts neither as an error nor as correct.
+    wrong : int
+        How many of them have an error above the tolerance.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -39,24 +58,26 @@ class ArrayCheck(NamedTuple):
     """
 
     error: float
-    """The largest relative error, |a - n| / max(|a|, |n|), but for kinks."""
     at: tuple[int, ...]
-    """The coordinate of that error; () where all were kinks, or the array has no axes."""
     analytic: float
-    """a: the derivative at that coordinate from backward."""
     numeric: float
-    """n: the derivative at that coordinate from differences of the loss."""
     checked: int
-    """The number of coordinates checked."""
     kinks: int
-    """How many of them have a kink within the step, which counts neither as an error nor as correct."""
     wrong: int
-    """How many of them have an error above the tolerance."""
 
 
 @dataclass(frozen=True)
 class GradientCheck:
     """What gradient_check found. Printed it is a table.
+
+    Parameters
+    ----------
+    arrays : dict of ArrayCheck by str
+        By the name of the parameter, and "X" for the input.
+    tolerance : float
+        The relative error above which a coordinate is wrong.
+    step : float
+        The step by which a coordinate was moved to either side.
 
     Examples
     --------
@@ -68,11 +89,8 @@ class GradientCheck:
     """
 
     arrays: dict[str, ArrayCheck]
-    """By the name of the parameter, and "X" for the input."""
     tolerance: float
-    """The relative error above which a coordinate is wrong."""
     step: float
-    """The step by which a coordinate was moved to either side."""
 
     @property
     def passed(self) -> bool:

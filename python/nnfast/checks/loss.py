@@ -1,5 +1,7 @@
 """The loss before training, with a penalty, and after training on a few rows."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,15 @@ _RARE = 1e-3
 class LossAtChance:
     """What loss_at_chance found.
 
+    Parameters
+    ----------
+    loss : float
+        The loss of the network.
+    expected : float
+        The loss of a guess by chance.
+    rows : int
+        The number of rows that the losses are means over.
+
     Examples
     --------
     >>> import nnfast as nf
@@ -39,11 +50,8 @@ class LossAtChance:
     """
 
     loss: float
-    """The loss of the network."""
     expected: float
-    """The loss of a guess by chance."""
     rows: int
-    """The number of rows that the losses are means over."""
 
     @property
     def passed(self) -> bool:
@@ -125,31 +133,36 @@ def loss_at_chance(
 
 
 @dataclass(frozen=True)
-class Regularisation:
-    """What regularisation_raises_loss found.
+class Regularization:
+    """What regularization_raises_loss found.
+
+    Parameters
+    ----------
+    plain : float
+        The loss without the penalty.
+    penalized : float
+        And with it.
 
     Examples
     --------
     >>> import nnfast as nf
-    >>> print(nf.checks.Regularisation(plain=2.303, penalised=2.55))
+    >>> print(nf.checks.Regularization(plain=2.303, penalized=2.55))
     loss 2.303, with the penalty 2.55
     """
 
     plain: float
-    """The loss without the penalty."""
-    penalised: float
-    """And with it."""
+    penalized: float
 
     @property
     def passed(self) -> bool:
         """Whether the penalty has raised the loss, to a finite number."""
-        return self.plain < self.penalised < math.inf
+        return self.plain < self.penalized < math.inf
 
     def __str__(self) -> str:
-        return f"loss {self.plain:.4g}, with the penalty {self.penalised:.4g}"
+        return f"loss {self.plain:.4g}, with the penalty {self.penalized:.4g}"
 
 
-def regularisation_raises_loss(
+def regularization_raises_loss(
     net: Layer,
     X: ArrayLike,
     y: ArrayLike,
@@ -157,7 +170,7 @@ def regularisation_raises_loss(
     loss: Loss = softmax_cross_entropy,
     penalty: Penalty = penalties.l2,
     strength: float = 1e-2,
-) -> Regularisation:
+) -> Regularization:
     """Compare the loss with and without a penalty on the weights, which can but raise it.
 
     Parameters
@@ -177,7 +190,7 @@ def regularisation_raises_loss(
 
     Returns
     -------
-    result : Regularisation
+    result : Regularization
 
     Raises
     ------
@@ -195,7 +208,7 @@ def regularisation_raises_loss(
     >>> import numpy as np, nnfast as nf
     >>> net = nf.nn.Sequential(nf.nn.Dense(64, 10, rng=0))
     >>> x, labels = np.zeros((20, 64)), np.arange(20) % 10
-    >>> print(nf.checks.regularisation_raises_loss(net, x, labels, strength=0.1))
+    >>> print(nf.checks.regularization_raises_loss(net, x, labels, strength=0.1))
     loss 2.303, with the penalty 3.307
     """
     x, targets = data_of(net, X, y, loss)
@@ -205,7 +218,7 @@ def regularisation_raises_loss(
     plain = Probe(without_dropout(net), x, targets, loss).first
     params = [param.copy() for param in net.params]
     weights = [param for param in params if param.ndim > 1] or params
-    return Regularisation(plain, plain + float(penalty(weights, strength)))
+    return Regularization(plain, plain + float(penalty(weights, strength)))
 
 
 # ---- a tiny set ----
@@ -215,6 +228,19 @@ def regularisation_raises_loss(
 class Overfitting:
     """What overfit_tiny found.
 
+    Parameters
+    ----------
+    losses : ndarray of float64
+        The loss before each step.
+    accuracy : float or None
+        The share of rows classified correctly in the end; None without classes.
+    constant : float
+        The loss of the best scores that are the same for all rows.
+    rows : int
+        The number of rows.
+    rate : float
+        Adam's learning rate.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -223,15 +249,10 @@ class Overfitting:
     """
 
     losses: NDArray[np.float64]
-    """The loss before each step."""
     accuracy: float | None
-    """The share of rows classified correctly in the end; None without classes."""
     constant: float
-    """The loss of the best scores that are the same for all rows."""
     rows: int
-    """The number of rows."""
     rate: float
-    """Adam's learning rate."""
 
     @property
     def passed(self) -> bool:

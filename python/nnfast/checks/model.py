@@ -1,5 +1,7 @@
 """check_model: the course's list of checks on a network, its data and its optimizer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from nnfast.checks.loss import (
     labels_of,
     loss_at_chance,
     overfit_tiny,
-    regularisation_raises_loss,
+    regularization_raises_loss,
     tells_of_chance,
 )
 from nnfast.checks.rate import Trials, too_high, too_low
@@ -50,7 +52,7 @@ def check_model(
     """Go through the list of checks before a training, and say what passed, what failed and what to try.
 
     In their order: the scale of the input, the mixture of classes in batches, numbers that are none, the first weights,
-    the loss at chance, regularisation, the gradient, a tiny set, and the learning rate. What follows from a fault that
+    the loss at chance, regularization, the gradient, a tiny set, and the learning rate. What follows from a fault that
     was found is skipped: without a right gradient, no rate is judged. Where there is doubt, a check passes.
 
     Parameters
@@ -104,7 +106,7 @@ def check_model(
 
     first weights: units with equal weights and equal gradients, which stay equal.
 
-    loss at chance, regularisation, gradient, overfitting: loss_at_chance, regularisation_raises_loss, gradient_check of
+    loss at chance, regularization, gradient, overfitting: loss_at_chance, regularization_raises_loss, gradient_check of
     16 rows, and overfit_tiny with 10 rows, but at most one more than there are features. Where the gradient is wrong,
     each layer is checked by itself.
 
@@ -293,10 +295,10 @@ def _loss_at_chance(model: _Model) -> _Result:
     return _Result(result.passed, str(result), advice)
 
 
-def _regularisation(model: _Model) -> _Result:
+def _regularization(model: _Model) -> _Result:
     if not model.probe.params:
         return _Result(None, "there are no parameters")
-    result = regularisation_raises_loss(model.net, *model.rows, loss=model.loss)
+    result = regularization_raises_loss(model.net, *model.rows, loss=model.loss)
     return _Result(
         result.passed, f"{result}: L2, 0.01", "are the parameters those that the network uses?"
     )
@@ -375,7 +377,7 @@ _LIST = (
     _Check("finite values", _finite_values),
     _Check("first weights", _first_weights, ("finite values",)),
     _Check("loss at chance", _loss_at_chance, ("finite values", "input scale")),
-    _Check("regularisation", _regularisation, ("finite values", "first weights")),
+    _Check("regularization", _regularization, ("finite values", "first weights")),
     _Check("gradient", _gradient, ("finite values",)),
     _Check("overfitting", _overfitting, _SOUND),
     _Check("rate not too high", _rate_not_too_high, (*_SOUND, "shuffling", "overfitting"), True),

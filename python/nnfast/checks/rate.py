@@ -1,5 +1,7 @@
 """Learning rates: the range search, and whether one is too high or too low."""
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -30,6 +32,15 @@ _SMOOTHING, _TOO_MUCH, _BEGINNING, _SHARE = 0.9, 4.0, 0.1, 0.1
 class RateRange:
     """What learning_rate_range found.
 
+    Parameters
+    ----------
+    rates : ndarray of float64
+        The learning rate of each step.
+    losses : ndarray of float64
+        The loss of the batch of each step, before its update.
+    diverged : bool
+        Whether the search ended before its last rate, as the loss was not finite or four times the first.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -42,11 +53,8 @@ class RateRange:
     """
 
     rates: NDArray[np.float64]
-    """The learning rate of each step."""
     losses: NDArray[np.float64]
-    """The loss of the batch of each step, before its update."""
     diverged: bool
-    """Whether the search ended before its last rate, as the loss was not finite or four times the first."""
 
     @property
     def smoothed(self) -> NDArray[np.float64]:

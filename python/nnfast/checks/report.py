@@ -7,6 +7,17 @@ from typing import Literal, NamedTuple
 class Finding(NamedTuple):
     """What one of the checks has found.
 
+    Parameters
+    ----------
+    name : str
+        The name of the check.
+    verdict : "passed", "FAILED" or "skipped"
+        What came of it.
+    found : str
+        In numbers, or why it was skipped.
+    advice : str
+        What to try where the check failed.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -17,17 +28,19 @@ class Finding(NamedTuple):
     """
 
     name: str
-    """The name of the check."""
     verdict: Literal["passed", "FAILED", "skipped"]
     found: str
-    """In numbers, or why it was skipped."""
     advice: str
-    """What to try where the check failed."""
 
 
 @dataclass(frozen=True)
 class ModelReport:
     """What check_model found. Printed it is a list.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        One for each check, in their order.
 
     Examples
     --------
@@ -43,7 +56,6 @@ class ModelReport:
     """
 
     findings: tuple[Finding, ...]
-    """One for each check, in their order."""
 
     @property
     def passed(self) -> list[str]:

@@ -28,6 +28,7 @@ try:
 except ImportError as error:
     raise ImportError("nnfast.dask needs Dask: pip install 'nnfast[dask]'") from error
 
+from nnfast import _docs
 from nnfast.dask.dropout import dropout, dropout_backward
 from nnfast.dask.normalization import batch_norm, batch_norm_backward, batch_norm_stats
 from nnfast.dask.rows import (
@@ -60,3 +61,17 @@ __all__ = [
     "softmax",
     "softmax_backward",
 ]
+
+_docs.finish(
+    __name__,
+    {
+        "x": "Any chunks along other axes.",
+        "axis": "The axis, or axes, along which x has one chunk.",
+        "gamma": "Scale; ones if None.",
+        "beta": "Shift; zeros if None.",
+        "gamma, beta": "Scale and shift; ones and zeros if None.",
+        "eps": "Added to the variance, inside the root.",
+        "pieces": "How many neighbours there are for each y.",
+        "y": "Lazy, with x's chunks.",
+    },
+)

@@ -1,5 +1,7 @@
 """The coordinator of a training: it assigns rows and shards to workers, and replaces workers that are lost."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress

@@ -1,5 +1,7 @@
 """Data on Dask as scikit-learn's methods take them: X and y as Dask arrays, or as lists of delayed pieces."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from copy import copy, deepcopy
 from functools import partial
@@ -74,7 +76,7 @@ class SpreadRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __enter__(self) -> "SpreadRows":
+    def __enter__(self) -> SpreadRows:
         try:
             self._coordinator.open()
             if self._coordinator.length != len(self):
@@ -92,7 +94,7 @@ class SpreadRows:
     def __getitem__(self, rows: slice) -> Array:
         return self._ask(np.arange(len(self))[rows])()
 
-    def of(self, index: Array) -> "SpreadRows":
+    def of(self, index: Array) -> SpreadRows:
         """Some of the rows."""
         some = copy(self)
         some._index = index if self._index is None else self._index[index]

@@ -1,5 +1,7 @@
 """A training step over shards of a batch, with the statistics and the dropout masks of the whole batch."""
 
+from __future__ import annotations
+
 from collections.abc import Generator, Iterator
 from copy import deepcopy
 from itertools import pairwise
@@ -79,7 +81,7 @@ def check_network(net: nn.Sequential) -> None:
 
 
 def passes(
-    replicas: list["Replica"], shards: list[Shard], loss: Loss
+    replicas: list[Replica], shards: list[Shard], loss: Loss
 ) -> Generator[list[Any], Any, None]:
     """Forward and backward over shards, each in a replica of its own.
 
@@ -93,7 +95,7 @@ def passes(
     for k in norms:
         values = [r.forward(k, x) for r, x in zip(replicas, values, strict=True)]
         stats = yield [r.statistics(k, x) for r, x in zip(replicas, values, strict=True)]
-        values = [r.normalised(k, stats) for r in replicas]
+        values = [r.normalized(k, stats) for r in replicas]
     values = [r.forward(len(norms), x) for r, x in zip(replicas, values, strict=True)]
     pairs = [_loss(loss, z, shard) for z, shard in zip(values, shards, strict=True)]
     values = [dz for _, dz in pairs]
@@ -144,11 +146,11 @@ class Replica:
         self._saved[k].x = x
         return batch_norm_stats(x, axis=self.norms[k].axis)
 
-    def normalised(self, k: int, stats: BatchNormStats) -> Array:
+    def normalized(self, k: int, stats: BatchNormStats) -> Array:
         """The output of BatchNorm k, with the statistics of the batch."""
         norm, saved = self.norms[k], self._saved[k]
         saved.stats = stats
-        return _pieces.normalised(saved.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
+        return _pieces.normalized(saved.x, norm.gamma, norm.beta, stats, norm.eps, norm.axis)
 
     def sums(self, k: int, dy: Array) -> list[Array]:
         """A shard's gradients with respect to gamma and beta."""
@@ -185,7 +187,7 @@ def _loss(loss: Loss, z: Array, shard: Shard) -> tuple[float, Array]:
 
 def _weights(loss: Loss, targets: Array) -> Array:
     """The weight of each row."""
-    classes = getattr(loss, "keywords", {}).get("class_weights")
+    classes = getattr(loss, "keywords", {}).get("class_weight")
     return np.ones(len(targets)) if classes is None else np.asarray(classes)[targets]
 
 

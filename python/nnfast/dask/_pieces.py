@@ -1,4 +1,6 @@
-"""Batch normalisation of a batch that lies in pieces: what each does when statistics, or sums, of all are known."""
+"""Batch normalization of a batch that lies in pieces: what each does when statistics, or sums, of all are known."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -11,7 +13,7 @@ from nnfast.normalization import BatchNormStats, batch_norm
 Array = NDArray[Any]
 
 
-def normalised(
+def normalized(
     x: Array, gamma: Array | None, beta: Array | None, stats: BatchNormStats, eps: float, axis: int
 ) -> Array:
     """A piece of y; the statistics are those of the whole batch. Where one is NaN, so is all of y."""

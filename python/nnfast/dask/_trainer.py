@@ -1,5 +1,7 @@
 """The part of a training that runs in a worker: it holds rows on its disk, and computes shards of each step."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import tempfile

@@ -1,5 +1,7 @@
 """Dropout of a Dask array, whose mask is that of the array in one piece, whatever the chunks."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -43,7 +45,7 @@ def dropout(
         Probability of dropping an element.
     training : bool, default True
         In inference nothing is dropped.
-    mode : "inverted" or "vanilla"
+    mode : "inverted" or "vanilla", default "inverted"
         As of nnfast.dropout.
     rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
         Read when dropout is called: every computation of y has the same mask.
@@ -96,8 +98,8 @@ def dropout_backward(
     mask : dask.array.Array of bool, dy's shape
         From dropout.
     p : float in [0, 1], default 0.5
-    mode : "inverted" or "vanilla"
-        Both as given to dropout.
+    mode : "inverted" or "vanilla", default "inverted"
+        As given to dropout.
 
     Returns
     -------

@@ -1,4 +1,6 @@
-"""Batch normalisation of a Dask array, chunked anywhere: statistics a chunk, merged in a tree."""
+"""Batch normalization of a Dask array, chunked anywhere: statistics a chunk, merged in a tree."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
@@ -87,12 +89,12 @@ def batch_norm(
     gamma, beta, running_mean, running_var = map(_vector, (gamma, beta, running_mean, running_var))
     if not training:
         stats = BatchNormStats(1, np.asarray(running_mean, float), np.asarray(running_var, float))
-        work = partial(_normalised, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
+        work = partial(_normalized, stats=stats, **_settings(x, axis, gamma, eps), beta=beta)
         return by_place(work, x, dtype=x.dtype, meta=x._meta), None
     if prod(x.shape) < 2 * channels:
         raise ValueError(f"x must have two values a channel or more in training, got {x.shape}")
     merged = batch_norm_stats(x, axis=axis)
-    work = partial(_normalised, **_settings(x, axis, gamma, eps), beta=beta)
+    work = partial(_normalized, **_settings(x, axis, gamma, eps), beta=beta)
     return by_place(work, x, merged, dtype=x.dtype, meta=x._meta), merged
 
 
@@ -114,7 +116,7 @@ def batch_norm_backward(
         Gradient of the loss with respect to y.
     x : dask.array.Array
     gamma : array_like or None
-        Both as given to batch_norm, eps, axis and convention too.
+        As given to batch_norm.
     stats : Delayed or BatchNormStats
         From batch_norm.
     eps : float, optional
@@ -266,7 +268,7 @@ def _of_place(value: Any, own: slice) -> Any:
     return None if value is None else np.asarray(value)[own]
 
 
-def _normalised(
+def _normalized(
     x: Array,
     number: tuple[int, ...],
     stats: BatchNormStats,
@@ -279,7 +281,7 @@ def _normalised(
 ) -> Array:
     if len(places) > 1:
         gamma, beta, stats = (_of_place(v, places[number[axis]]) for v in (gamma, beta, stats))
-    return _pieces.normalised(x, gamma, beta, stats, eps, axis)
+    return _pieces.normalized(x, gamma, beta, stats, eps, axis)
 
 
 def _sums(

@@ -1,5 +1,7 @@
 """Functions along an axis of a Dask array, which must have one chunk along it: softmax, maxout, norms."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,6 +42,9 @@ Examples
 {shape}
 """
 
+_DY_AND_Y = """dy : dask.array.Array, y's shape
+y : dask.array.Array, one chunk along the axis
+"""
 _X = """x : dask.array.Array, optional
     What the forward function was given, by keyword in place of y, which is computed again.
 """
@@ -86,7 +91,8 @@ def _along(name: str, gradient: bool, shape: str = "(6, 4)") -> Callable[..., da
     function.__name__ = function.__qualname__ = name
     text = _ALONG.format(name=name, call="x, x" if gradient else "x", shape=shape)
     if gradient:
-        text = text.replace("x : dask", "dy, y : dask").replace("\n\nReturns", f"\n{_X}\nReturns")
+        text = text.replace("x : dask.array.Array, one chunk along the axis\n", _DY_AND_Y)
+        text = text.replace("\n\nReturns", f"\n{_X}\nReturns")
         text = text.replace("If an", "If both or neither of x and y are given, or an")
     function.__doc__ = text
     return function
@@ -170,7 +176,7 @@ def layer_norm(
     TypeError
         If x is no Dask array, or something is not of real numbers.
     ValueError
-        If an axis to normalise along is cut into chunks, a shape does not match or eps is not positive.
+        If an axis to normalize along is cut into chunks, a shape does not match or eps is not positive.
 
     Examples
     --------

@@ -4,6 +4,8 @@
 start from the same weights, see the same batches and are trained an epoch each in turn.
 """
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 from time import perf_counter
@@ -108,10 +110,10 @@ class PlainNetwork(Network):
             self.means[i] += MOMENTUM * (mean - self.means[i])
             self.variances[i] += MOMENTUM * (var * (n / (n - 1)) - self.variances[i])
             inv_std = 1 / np.sqrt(var + EPS)
-            normalised = (z - mean) * inv_std
-            y = np.maximum(self.gammas[i] * normalised + self.betas[i], 0)
+            normalized = (z - mean) * inv_std
+            y = np.maximum(self.gammas[i] * normalized + self.betas[i], 0)
             mask = (self.rng.random(y.shape, dtype=np.float32) < keep) / keep
-            saved.append((h, normalised, inv_std, y, mask))
+            saved.append((h, normalized, inv_std, y, mask))
             h = y * mask
         z = h @ self.weights[-1] + self.bias
         e = np.exp(z - z.max(axis=1, keepdims=True))
@@ -125,10 +127,10 @@ class PlainNetwork(Network):
         dgammas: list[F32] = []
         dbetas: list[F32] = []
         dh = dz @ self.weights[-1].T
-        for i, (h, normalised, inv_std, y, mask) in reversed(list(enumerate(saved))):
+        for i, (h, normalized, inv_std, y, mask) in reversed(list(enumerate(saved))):
             dy = dh * mask * (y > 0)
-            dgamma, dbeta = (dy * normalised).sum(axis=0), dy.sum(axis=0)
-            dz = self.gammas[i] * inv_std / n * (n * dy - dbeta - normalised * dgamma)
+            dgamma, dbeta = (dy * normalized).sum(axis=0), dy.sum(axis=0)
+            dz = self.gammas[i] * inv_std / n * (n * dy - dbeta - normalized * dgamma)
             dweights.insert(0, h.T @ dz)
             dgammas.insert(0, dgamma)
             dbetas.insert(0, dbeta)
@@ -149,8 +151,8 @@ class PlainNetwork(Network):
     def predict(self, x: F32) -> NDArray[Any]:
         """The likeliest class of every row."""
         for i, w in enumerate(self.weights[:-1]):
-            normalised = (x @ w - self.means[i]) / np.sqrt(self.variances[i] + EPS)
-            x = np.maximum(self.gammas[i] * normalised + self.betas[i], 0)
+            normalized = (x @ w - self.means[i]) / np.sqrt(self.variances[i] + EPS)
+            x = np.maximum(self.gammas[i] * normalized + self.betas[i], 0)
         return np.asarray(np.argmax(x @ self.weights[-1] + self.bias, axis=1))
 
 

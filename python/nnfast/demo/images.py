@@ -1,10 +1,12 @@
 """The demo on images: a small residual network of nnfast's layers on 5,000 digits of MNIST.
 
-The recipe of a course: convolutions, batch normalisation per activation map and ReLU, residual branches that are
+The recipe of a course: convolutions, batch normalization per activation map and ReLU, residual branches that are
 skipped at random, dropout of whole maps, images shifted at random (digits are not mirrored), AdamW and a rate that
 rises and falls. Where PyTorch is installed, its network of the same layers begins with the same weights and sees the
 same batches.
 """
+
+from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path

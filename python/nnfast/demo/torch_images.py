@@ -1,5 +1,7 @@
 """The network of the demo on images in PyTorch, as one writes it there."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -20,6 +20,8 @@ Examples
 True
 """
 
+from nnfast import _docs
+
 try:
     from nnfast.estimators.classifier import NNClassifier
     from nnfast.estimators.regressor import NNRegressor
@@ -29,3 +31,15 @@ except ImportError as error:
     ) from error
 
 __all__ = ["NNClassifier", "NNRegressor"]
+
+_docs.finish(
+    __name__,
+    {
+        "X": "Samples, a row each.",
+        "y": "What is to be predicted, or is predicted, of each sample.",
+        "p": "A row for each sample, a column for each class or label.",
+        "log_p": "A row for each sample, a column for each class or label.",
+        "z": "A row for each sample, a column for each class or label.",
+        "activation": "Of the hidden layers, as of NNClassifier.",
+    },
+)

@@ -1,5 +1,7 @@
 """NNClassifier: a network behind the methods of scikit-learn's classifiers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Self
@@ -236,6 +238,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         Returns
         -------
         self
+            The estimator.
 
         Raises
         ------
@@ -394,7 +397,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
             self._check_weighted_classes()
             of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         return partial(
-            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weights=of_classes
+            softmax_cross_entropy, label_smoothing=self.label_smoothing, class_weight=of_classes
         )
 
     def _check_weighted_classes(self) -> None:

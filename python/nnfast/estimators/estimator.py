@@ -1,5 +1,7 @@
 """The base of NNClassifier and NNRegressor: it checks settings, makes the network, trains it and predicts."""
 
+from __future__ import annotations
+
 import inspect
 import math
 import warnings
@@ -232,6 +234,7 @@ class NNEstimator(BaseEstimator):
         Returns
         -------
         self
+            The estimator.
 
         Raises
         ------

@@ -1,5 +1,7 @@
 """The network of the estimators: hidden layers of Dense, BatchNorm, an activation, Dropout; a last Dense; or given."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial

@@ -1,5 +1,7 @@
 """NNRegressor: a network behind the methods of scikit-learn's regressors."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -120,6 +122,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         Returns
         -------
         self
+            The estimator.
 
         Raises
         ------

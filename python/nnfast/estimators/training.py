@@ -1,5 +1,7 @@
 """The training loop of the estimators: batches, steps, epochs, learning rates, and when to stop."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,7 +56,7 @@ class WeightedTargets:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, rows: Any) -> "WeightedTargets":
+    def __getitem__(self, rows: Any) -> WeightedTargets:
         return WeightedTargets(self.values[rows], self.weights[rows])
 
 
@@ -200,6 +202,9 @@ class Training:
         # In what joblib wrote of version 0.1, the optimizer's arrays are not those of the network.
         vars(self).pop("_grads", None)
         self.optimizer.params = [param for pairs in _by_decay(self.net) for param, _ in pairs]
+        keywords = getattr(self._loss, "keywords", {})
+        if "class_weights" in keywords:  # its name in version 0.1
+            keywords["class_weight"] = keywords.pop("class_weights")
 
     def epochs(self, x: Any, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
         """Train one epoch over contiguous x and y at each iteration; x may be a CSR table, or Rows."""

@@ -29,6 +29,7 @@ Examples
 (np.True_, [])
 """
 
+from nnfast import _docs
 from nnfast.monitor.arrays import Statistics, statistics
 from nnfast.monitor.layers import LayerStatistics, Look, NonFinite, look
 from nnfast.monitor.recorder import Recorder
@@ -42,3 +43,5 @@ __all__ = [
     "look",
     "statistics",
 ]
+
+_docs.finish(__name__, {})

@@ -22,6 +22,31 @@ _LEAST_WIDTH = 1e-6
 class Statistics:
     """What ``statistics`` says of an array; mean, std, min, max and the histogram are of its finite numbers.
 
+    Parameters
+    ----------
+    size : int
+        Elements.
+    mean : float
+        NaN, as are std, min and max, where no number is finite.
+    std : float
+        The biased standard deviation: the root of the mean square of what differs from the mean.
+    min : float
+        The least finite number.
+    max : float
+        The largest finite number.
+    zeros : float
+        The share of elements that are 0, in [0, 1].
+    nans : int
+        The number of NaN.
+    infinities : int
+        The number of infinities.
+    low : float
+        Where the histogram begins.
+    high : float
+        Where it ends.
+    counts : ndarray of int64
+        Finite elements in each of its 64 bins, which are of one width; shape (64,).
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -31,25 +56,16 @@ class Statistics:
     """
 
     size: int
-    """Elements."""
     mean: float
-    """NaN, as are std, min and max, where no number is finite."""
     std: float
-    """The biased standard deviation: the root of the mean square of what differs from the mean."""
     min: float
     max: float
     zeros: float
-    """The share of elements that are 0, in [0, 1]."""
     nans: int
-    """The number of NaN."""
     infinities: int
-    """The number of infinities."""
     low: float
-    """Where the histogram begins."""
     high: float
-    """Where it ends."""
     counts: NDArray[np.int64]
-    """Finite elements in each of its 64 bins, which are of one width; shape (64,)."""
 
     @property
     def edges(self) -> Floats:

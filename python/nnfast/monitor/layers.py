@@ -37,6 +37,16 @@ _STEEPEST: dict[type[Layer], float] = {
 class NonFinite:
     """Where a NaN or an infinity was seen first.
 
+    Parameters
+    ----------
+    step : int
+        The steps that were recorded by then, this one among them.
+    where : str
+        "input", "parameter", "forward", "loss", "backward" or "gradient", which is of an activation or a
+        parameter.
+    name : str, default ""
+        Of the layer ("3"), the parameter ("3.weight") or the activation; empty for input and loss.
+
     Examples
     --------
     >>> import nnfast as nf
@@ -45,11 +55,8 @@ class NonFinite:
     """
 
     step: int
-    """The steps that were recorded by then, this one among them."""
     where: str
-    """"input", "parameter", "forward", "loss", "backward" or "gradient", which is of an activation or a parameter."""
     name: str = ""
-    """Of the layer ("3"), the parameter ("3.weight") or the activation; empty for input and loss."""
 
     def __str__(self) -> str:
         kind = {"forward": " of layer", "backward": " of layer", "gradient": " with respect to"}
@@ -59,6 +66,23 @@ class NonFinite:
 @dataclass(frozen=True)
 class LayerStatistics:
     """What a look saw of a layer.
+
+    Parameters
+    ----------
+    name : str
+        Its place in the network, as in ``named_params``: "3", "5.branch.0".
+    layer : str
+        What it is: "ReLU()".
+    activation : Statistics
+        Statistics of y, in training.
+    gradient : Statistics or None
+        Statistics of the gradient with respect to y; None without a loss, or where the backward pass does not
+        reach.
+    dead : float
+        The share of units, in [0, 1], that are 0 for the whole batch. A unit is a place in a sample.
+    saturated : float
+        The share of elements, in [0, 1], where the slope is below 0.05 of the steepest; NaN but for Tanh,
+        Sigmoid, Softsign, Hardtanh and Hardsigmoid. Of tanh it is where |y| > 0.975.
 
     Examples
     --------
@@ -72,23 +96,27 @@ class LayerStatistics:
     """
 
     name: str
-    """Its place in the network, as in ``named_params``: "3", "5.branch.0"."""
     layer: str
-    """What it is: "ReLU()"."""
     activation: Statistics
-    """Statistics of y, in training."""
     gradient: Statistics | None
-    """Statistics of the gradient with respect to y; None without a loss, or where the backward pass does not reach."""
     dead: float
-    """The share of units, in [0, 1], that are 0 for the whole batch. A unit is a place in a sample."""
     saturated: float
-    """The share of elements, in [0, 1], where the slope is below 0.05 of the steepest; NaN but for Tanh, Sigmoid,
-    Softsign, Hardtanh and Hardsigmoid. Of tanh it is where |y| > 0.975."""
 
 
 @dataclass(frozen=True)
 class Look:
     """A network as a batch shows it, layer by layer; printed, it is a table.
+
+    Parameters
+    ----------
+    step : int
+        The steps that were recorded by then.
+    loss : float
+        The loss of the batch; NaN without targets.
+    layers : tuple of LayerStatistics
+        In the order of the forward pass. The inside of a residual branch comes before the layer it belongs to.
+    first_nonfinite : NonFinite or None
+        The first NaN or infinity on the way forward and back, or None.
 
     Examples
     --------
@@ -103,13 +131,9 @@ class Look:
     """
 
     step: int
-    """The steps that were recorded by then."""
     loss: float
-    """The loss of the batch; NaN without targets."""
     layers: tuple[LayerStatistics, ...]
-    """In the order of the forward pass. The inside of a residual branch comes before the layer it belongs to."""
     first_nonfinite: NonFinite | None
-    """The first NaN or infinity on the way forward and back, or None."""
 
     def __str__(self) -> str:
         head = f"{self.step:,} steps, loss {self.loss:g}"
@@ -147,6 +171,7 @@ def look(
     Returns
     -------
     Look
+        The statistics of each layer; printed, a table.
 
     Raises
     ------

@@ -39,8 +39,8 @@ class Recorder(Recorded):
         Whether to keep a line in the terminal, or below a notebook's cell, up to date: the mean loss since it was last
         written, the median ratio of update to weight, and the numbers of the last epoch. By default, where stream is a
         terminal or a notebook's.
-    stream : text file, default sys.stderr
-        Where that line goes. It is written at most four times a second.
+    stream : text file, optional
+        Where that line goes, sys.stderr by default. It is written at most four times a second.
 
     Attributes
     ----------

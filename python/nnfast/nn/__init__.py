@@ -35,6 +35,7 @@ True
 """
 
 # ruff: noqa: F403
+from nnfast import _docs
 from nnfast.nn import activations
 from nnfast.nn.activations import *
 from nnfast.nn.convolution import Conv1d, Conv2d
@@ -77,3 +78,16 @@ __all__ = [
     "StochasticDepth",
 ]
 __all__ += activations.__all__
+
+_docs.finish(
+    __name__,
+    {
+        "kernel_size": "Elements of a window.",
+        "stride": "Elements from one window to the next; that of kernel_size by default.",
+        "padding": "Elements around x.",
+        "dilation": "Elements from one of a window to the next.",
+        "ceil_mode": "Whether there are windows that reach past the padding.",
+        "eps": "Added to the variance, inside the root.",
+        "p": "Probability of dropping an element.",
+    },
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable
+from inspect import Signature
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -50,6 +51,7 @@ class Activation(KernelLayer):
     _name: ClassVar[str]
     _function: ClassVar[Callable[..., Any]]
     _derivative: ClassVar[Callable[..., Any]]
+    __signature__: ClassVar[Signature]
 
     def __init_subclass__(cls) -> None:
         """Set the functions, and the docstring, from the row of the table."""
@@ -60,6 +62,8 @@ class Activation(KernelLayer):
         own = row.ufunc == row.name  # without parameters to check
         cls._derivative = staticmethod(derivative.ufunc if own else derivative)
         cls.__doc__ = cls.__doc__ or _docs.activation_layer(row.name, cls.__name__)
+        if "__init__" not in vars(cls):
+            cls.__signature__ = Signature()  # what the base takes is not for its users
 
     def __init__(
         self, dtype: DTypeLike | None = None, *, learns: bool = False, **params: Any
@@ -451,7 +455,9 @@ class Maxout(KernelLayer):
     Parameters
     ----------
     pieces : int in [1, 256]
+        How many neighbours there are for each y.
     axis : int, default -1
+        The axis of the neighbours.
 
     Raises
     ------

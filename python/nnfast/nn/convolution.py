@@ -155,10 +155,13 @@ class Conv2d(_Convolution):
     kernel_size : int or (int, int)
         Height and width of the kernels.
     stride : int or (int, int), default 1
+        Step from one output to the next.
     padding : int, (int, int), "same" or "valid", default 0
+        Zeros before and after x; "same" gives y the height and width of x.
     dilation : int or (int, int), default 1
+        Step from one element of a kernel to the next, in x.
     groups : int, default 1
-        As of nnfast.conv2d. n_in for a depthwise convolution.
+        Divides channels and outputs; n_in for a depthwise convolution.
     bias : bool, default True
         Whether there is a bias, which begins with zeros. Before a BatchNorm none is needed.
     axis : int, default 1
@@ -217,15 +220,21 @@ class Conv1d(_Convolution):
     n_in, n_out : int
         Channels of x and of y, at least 1.
     kernel_size : int
+        Length of the kernels.
     stride : int, default 1
+        Step from one output to the next.
     padding : int, "same" or "valid", default 0
+        Zeros before and after x; "same" gives y the length of x.
     dilation : int, default 1
+        Step from one element of a kernel to the next, in x.
     groups : int, default 1
-        As of nnfast.conv1d.
-    bias, dtype, init, rng
-        As of Conv2d.
+        Divides channels and outputs; n_in for a depthwise convolution.
+    bias : bool, default True
+        Whether there is a bias, as of Conv2d.
     axis : int, default 1
         The axis of the channels: 1 for (N, C, L), -1 for (N, L, C).
+    dtype, init, rng
+        As of Conv2d.
 
     Attributes
     ----------

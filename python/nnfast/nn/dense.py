@@ -192,6 +192,7 @@ class DropConnect(Dense):
     Parameters
     ----------
     n_in, n_out : int
+        At least 1.
     p : float in [0, 1], default 0.5
         Probability of dropping a weight; what is kept is scaled by ``1 / (1 - p)``. One mask serves the batch.
     bias, dtype, init

@@ -120,7 +120,7 @@ class NormalisedReLU:
         self._norm, self._dtype = norm, norm._dtype
 
     def _train(self, x: Array, overwrite: bool) -> Array:
-        return self._norm._normalised(x, "relu")
+        return self._norm._normalized(x, "relu")
 
     def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
         return self._norm._backward(dy, overwrite, need_dx)
@@ -152,7 +152,7 @@ def _biased(layers: Sequence[Layer]) -> Stage | None:
     return None
 
 
-def _normalised(layers: Sequence[Layer]) -> Stage | None:
+def _normalized(layers: Sequence[Layer]) -> Stage | None:
     match layers:
         case [BatchNorm() as norm, activations.ReLU(), *_]:
             return NormalisedReLU(norm)
@@ -163,7 +163,7 @@ def _normalised(layers: Sequence[Layer]) -> Stage | None:
 JOINS: list[tuple[int, Callable[[Sequence[Layer]], Stage | None]]] = [
     (3, _relu_dropout),
     (2, _biased),
-    (2, _normalised),
+    (2, _normalized),
 ]
 
 

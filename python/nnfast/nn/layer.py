@@ -59,7 +59,20 @@ class Layer(Whole):
     """Whether x may be a sparse table."""
 
     def forward(self, x: ArrayLike, training: bool = False) -> Array:
-        """Compute y from x; with training=True, also save what backward needs."""
+        """Compute y from x; with training=True, also save what backward needs.
+
+        Parameters
+        ----------
+        x : array_like
+            The input, a row a sample.
+        training : bool, default False
+            Whether backward follows.
+
+        Returns
+        -------
+        y : ndarray
+            The output.
+        """
         raise NotImplementedError(f"{type(self).__name__} must have forward")
 
     def __call__(self, x: ArrayLike, training: bool = False) -> Array:
@@ -67,11 +80,35 @@ class Layer(Whole):
         return self.forward(x, training=True) if training else self.forward(x)
 
     def backward(self, dy: ArrayLike) -> Array | None:
-        """The gradient with respect to x for the gradient with respect to y, of the last forward with training=True."""
+        """The gradient with respect to x for the gradient with respect to y, of the last forward with training=True.
+
+        Parameters
+        ----------
+        dy : array_like, shape of y
+            Gradient of the loss with respect to y.
+
+        Returns
+        -------
+        dx : ndarray of x's shape, or None
+            None where x has no gradient, such as indices.
+        """
         raise NotImplementedError(f"{type(self).__name__} must have backward")
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
-        """The shape of y for an x of that shape; a ValueError if the layer does not take such an x."""
+        """The shape of y for an x of that shape; a ValueError if the layer does not take such an x.
+
+        Parameters
+        ----------
+        input_shape : tuple of ints
+            That of x.
+        training : bool, default False
+            Whether it is for training, which may ask for more.
+
+        Returns
+        -------
+        shape : tuple of ints
+            That of y.
+        """
         return input_shape
 
     def named_params(self) -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """Norms that take statistics of each sample alone: LayerNorm, RMSNorm, GroupNorm, InstanceNorm."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any, ClassVar
@@ -30,11 +32,11 @@ class _SampleNorm(KernelLayer):
         if shift:
             self._add_params(beta=np.zeros(shape, self._dtype))
 
-    def _normalised(self, x: Array, out: Array | None) -> _Result:
+    def _normalized(self, x: Array, out: Array | None) -> _Result:
         raise NotImplementedError
 
     def _train(self, x: Array, overwrite: bool) -> Array:
-        y, self._saved = self._normalised(x, self._y.take(x.shape, x.dtype))
+        y, self._saved = self._normalized(x, self._y.take(x.shape, x.dtype))
         self._x = x
         return y
 
@@ -45,7 +47,7 @@ class _SampleNorm(KernelLayer):
         return dx
 
     def _infer(self, x: Array, overwrite: bool) -> Array:
-        return self._normalised(x, x if overwrite else None)[0]
+        return self._normalized(x, x if overwrite else None)[0]
 
 
 # ---- along axes ----
@@ -91,7 +93,7 @@ class _AlongAxes(_SampleNorm):
 
 
 class LayerNorm(_AlongAxes):
-    """Layer normalisation with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
+    """Layer normalization with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
 
     Mean and variance are those of each sample along `axis`, in training and in inference.
 
@@ -100,7 +102,7 @@ class LayerNorm(_AlongAxes):
     n : int or tuple of ints
         The shape that x has along `axis`: features, as a rule.
     axis : int or tuple of ints, optional
-        The axes along which values are normalised together, as many as n has numbers. Default: the last ones.
+        The axes along which values are normalized together, as many as n has numbers. Default: the last ones.
     eps : float, default 1e-5
     dtype : float32 or float64, optional
         That of the network if it is given one, else float32.
@@ -152,19 +154,19 @@ class LayerNorm(_AlongAxes):
         self.eps = _checks.positive(eps, "eps")
         super().__init__(n, axis, dtype, shift=True)
 
-    def _normalised(self, x: Array, out: Array | None) -> _Result:
+    def _normalized(self, x: Array, out: Array | None) -> _Result:
         return layer_norm(x, **self._own_params, axis=self.axis, eps=self.eps, out=out)
 
 
 class RMSNorm(_AlongAxes):
-    """Layer normalisation without a mean, with a learned scale: ``y = gamma * x / sqrt(mean(x**2) + eps)``.
+    """Layer normalization without a mean, with a learned scale: ``y = gamma * x / sqrt(mean(x**2) + eps)``.
 
     Parameters
     ----------
     n : int or tuple of ints
         The shape that x has along `axis`: features, as a rule.
     axis : int or tuple of ints, optional
-        The axes along which values are normalised together, as many as n has numbers. Default: the last ones.
+        The axes along which values are normalized together, as many as n has numbers. Default: the last ones.
     eps : float, optional
         Default: the machine epsilon of the dtype, as in PyTorch.
     dtype : float32 or float64, optional
@@ -208,7 +210,7 @@ class RMSNorm(_AlongAxes):
         self.eps = None if eps is None else _checks.positive(eps, "eps")
         super().__init__(n, axis, dtype, shift=False)
 
-    def _normalised(self, x: Array, out: Array | None) -> _Result:
+    def _normalized(self, x: Array, out: Array | None) -> _Result:
         return rms_norm(x, **self._own_params, axis=self.axis, eps=self.eps, out=out)
 
 
@@ -224,7 +226,7 @@ def _integers(value: int | tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 class GroupNorm(_SampleNorm):
-    """Group normalisation with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
+    """Group normalization with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
 
     Mean and variance are those of a group of channels of each sample, in training and in inference.
 
@@ -304,7 +306,7 @@ class GroupNorm(_SampleNorm):
             )
         return input_shape
 
-    def _normalised(self, x: Array, out: Array | None) -> _Result:
+    def _normalized(self, x: Array, out: Array | None) -> _Result:
         params = self._own_params
         return group_norm(x, self.num_groups, **params, eps=self.eps, axis=self.axis, out=out)
 
@@ -316,7 +318,7 @@ class GroupNorm(_SampleNorm):
 
 
 class InstanceNorm(GroupNorm):
-    """Instance normalisation with learned scale and shift: GroupNorm with as many groups as channels.
+    """Instance normalization with learned scale and shift: GroupNorm with as many groups as channels.
 
     Mean and variance are those of a channel of each sample, in training and, without running statistics, in inference.
     PyTorch's InstanceNorm1d, 2d and 3d have scale and shift only with ``affine=True``.

@@ -118,6 +118,7 @@ class MaxPool2d(_WindowPool):
     Parameters
     ----------
     kernel_size : int or (int, int)
+        Elements of a window, along both axes or along each.
     stride : int or (int, int), optional
         That of kernel_size by default.
     padding : int or (int, int), default 0
@@ -194,7 +195,8 @@ class MaxPool1d(MaxPool2d):
     ----------
     kernel_size : int
     stride : int, optional
-    padding, dilation : int, default 0 and 1
+    padding : int, default 0
+    dilation : int, default 1
     ceil_mode, axis
         As of MaxPool2d.
 
@@ -221,6 +223,7 @@ class AvgPool2d(_WindowPool):
     Parameters
     ----------
     kernel_size : int or (int, int)
+        Elements of a window, along both axes or along each.
     stride : int or (int, int), optional
         That of kernel_size by default.
     padding : int or (int, int), default 0

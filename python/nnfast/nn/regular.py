@@ -39,7 +39,7 @@ from nnfast.structured_dropout import stochastic_depth, stochastic_depth_backwar
 
 
 class BatchNorm(KernelLayer):
-    """Batch normalisation with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
+    """Batch normalization with learned scale and shift: ``y = gamma * (x - mean) / sqrt(var + eps) + beta``.
 
     In training mean and variance are those of the batch, otherwise the running ones.
 
@@ -187,7 +187,7 @@ class BatchNorm(KernelLayer):
         return input_shape
 
     def _train(self, x: Array, overwrite: bool) -> Array:
-        return self._normalised(x, None)
+        return self._normalized(x, None)
 
     def _infer(self, x: Array, overwrite: bool) -> Array:
         return self._inferred(x, overwrite, None)
@@ -200,7 +200,7 @@ class BatchNorm(KernelLayer):
         batch_norm_backward(dy, self._x, self.gamma, self._saved, out=out)
         return dx
 
-    def _normalised(self, x: Array, activation: str | None) -> Array:
+    def _normalized(self, x: Array, activation: str | None) -> Array:
         """y in training, optionally with an activation applied."""
         self._x = x
         params, statistics = self._own_params, self._own_statistics

@@ -249,6 +249,23 @@ class Sequential(KernelLayer):
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         """The shape of y for that of x.
 
+        Parameters
+        ----------
+        input_shape : tuple of ints
+            That of x.
+        training : bool, default False
+            Whether it is for training, which may ask for more.
+
+        Returns
+        -------
+        shape : tuple of ints
+            That of y.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not take what it would get.
+
         Examples
         --------
         >>> import nnfast as nf
@@ -359,6 +376,7 @@ class Sequential(KernelLayer):
         Parameters
         ----------
         path : path-like, or binary file
+            Where to; a file of that name is replaced.
 
         Raises
         ------
@@ -373,6 +391,7 @@ class Sequential(KernelLayer):
         Parameters
         ----------
         path : path-like, or binary file
+            Where from.
 
         Raises
         ------
@@ -394,6 +413,7 @@ class Sequential(KernelLayer):
         Returns
         -------
         table : str
+            A line for each layer, those within another one too, and the total.
 
         Raises
         ------

@@ -11,9 +11,9 @@ All rules take these arguments by name:
 
 maximize : bool, default False
     Climb instead of descend.
-decoupled_weight_decay : bool
+decoupled_weight_decay : bool, optional
     Whether weight_decay shrinks the parameters by the factor 1 - lr weight_decay, as AdamW's does, or is the L2
-    penalty, whose gradient weight_decay p joins the gradient.
+    penalty, whose gradient weight_decay p joins the gradient. By default true of AdamW, Lion and Keras's rules alone.
 clip_value : float, optional
     Gradients are clipped to [-clip_value, clip_value].
 clip_norm : float, optional
@@ -47,6 +47,7 @@ it, ``np.savez(file, **state)`` saves it, and ``dict(np.load(file))`` is what wa
 """
 
 # ruff: noqa: F403
+from nnfast import _docs
 from nnfast.optim import functions, rules
 from nnfast.optim.functions import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
@@ -56,3 +57,24 @@ from nnfast.optim.rules import *
 __all__ = ["StepStats"]
 __all__ += functions.__all__
 __all__ += rules.__all__
+
+_docs.finish(
+    __name__,
+    {
+        "lr": "Learning rate; not negative.",
+        "eps": "Keeps a divisor away from 0; not negative.",
+        "weight_decay": "Strength of the penalty on the parameters, not negative: see decoupled_weight_decay.",
+        "momentum": "How much of the last step's v or b the next one keeps; not negative. 0: none is kept.",
+        "dampening": "How much of the gradient stays out of v.",
+        "rho": "How much of the running averages stays at each step.",
+        "alpha": "How much of the running average of squares stays at each step.",
+        "lr_decay": "How fast the steps get shorter; not negative.",
+        "momentum_decay": "How fast μ climbs from beta1 / 2 to beta1; not negative.",
+        "amsgrad": "Whether to divide by the largest v so far.",
+        "w": "The updated parameters.",
+        "stats": "None unless stats is true.",
+        "step_count, skipped_count": "Steps that were taken, and those that skip_nonfinite left out.",
+        **_docs.entries(__doc__),
+    },
+    options=_docs.entries(__doc__, heads=True),
+)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from inspect import Parameter, Signature, getdoc, signature
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, get_type_hints
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -282,20 +282,15 @@ def _signature(rule: type[Optimizer]) -> Signature:
         for name, each in signature(rule).parameters.items()
         if name != "params" and each.kind is not Parameter.VAR_KEYWORD
     ]
-    hints = get_type_hints(Options)
+    hints = {name: hint.__forward_arg__ for name, hint in Options.__annotations__.items()}
     options = [
-        Parameter(
-            name,
-            Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=hints[name] if default is not None else hints[name] | None,
-        )
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
         for name, default in _OPTIONS.items()
     ]
     kind = Parameter.POSITIONAL_OR_KEYWORD
     first = [Parameter("w", kind), Parameter("dw", kind), Parameter("state", kind, default=None)]
     out = Parameter("out", Parameter.KEYWORD_ONLY, default=None)
-    return Signature([*first, *settings, *options, out], return_annotation=tuple[Any, State])
+    return Signature([*first, *settings, *options, out], return_annotation="tuple[Any, State]")
 
 
 _ENTRY = re.compile(r"^\S.*\n(?: {4}.*\n)*", re.MULTILINE)
@@ -308,12 +303,13 @@ def _doc(rule: type[Optimizer], name: str, example: tuple[str, str]) -> str:
     entries = _ENTRY.findall(sections.get("Parameters", "") + "\n")
     settings = "".join(e for e in entries if not e.startswith(("params", "**options")))
     settings = re.sub(r" {4}For all groups\.(\n| )", lambda m: "    " * (m[1] == " "), settings)
+    options = "".join(f"{{{each}}}\n" for each in _OPTIONS)  # nnfast.optim has their texts
     arrays = sections.get("Attributes", "").partition("\nstep_count")[0].partition("\n")[2].strip()
-    options, result = example
-    call = f"w, state = nf.optim.{name}(w, dw{{}}{options})"
+    arguments, result = example
+    call = f"w, state = nf.optim.{name}(w, dw{{}}{arguments})"
     return page(
         f"Update parameters by one step of {rule.__name__}, in place or into out.\n\n"
-        f"{head.strip()}\nHere p is w and g is dw.",
+        f"{head.strip()}\n\nHere p is w and g is dw.",
         {
             "Parameters": f"""w : ndarray of float16, float32 or float64, or a sequence or mapping of such
     Updated in place, unless out is given: then it is only read, and may be read-only, a NumPy scalar or a number.
@@ -321,9 +317,7 @@ dw : array_like of w's shape and dtype, or as many as in w, in order or by name
     Gradient of the loss with respect to w.
 state : dict, optional
     What the last step of these parameters returned; it is updated in place. None or an empty dict begins.
-{settings}{", ".join(_OPTIONS)}
-    As the options of the classes: see nnfast.optim.
-out : ndarray of w's shape and dtype, or as many as in w, in order or by name, optional
+{settings}{options}out : ndarray of w's shape and dtype, or as many as in w, in order or by name, optional
     Takes the updated parameters. It may be w.""",
             "Returns": f"""w : what w was given as, or out
 state : dict
@@ -337,7 +331,6 @@ ValueError
     If a shape differs, a number is out of range, the state is that of other parameters or has the arrays of another
     rule (Adam, AdamW and RAdam have the same ones), an array to be written is read-only, or arrays share memory.
     Neither w nor the state is changed then.""",
-            "See Also": f"{rule.__name__} : The optimizer that holds its parameters and their state.",
             "Notes": sections.get("Notes", ""),
             "References": sections.get("References", ""),
         },

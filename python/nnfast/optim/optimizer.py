@@ -34,7 +34,7 @@ class Options(TypedDict, total=False):
     """Options that all rules take; see the docstring of nnfast.optim."""
 
     maximize: bool
-    decoupled_weight_decay: bool
+    decoupled_weight_decay: bool | None
     clip_value: float | None
     clip_norm: float | None
     clip_global_norm: float | None
@@ -50,6 +50,21 @@ class StepStats:
 
     Norms are Euclidean, accumulated in float64 in the pass that updates the parameters.
 
+    Parameters
+    ----------
+    grad_norm : ndarray of float64
+        Norm of the gradient as given, before clipping and weight decay.
+    update_norm : ndarray of float64
+        Norm of the change of the parameter.
+    param_norm : ndarray of float64
+        Norm of the parameter after the step; NaN where the step was skipped.
+    nans : ndarray of int64
+        Number of gradient elements that are NaN.
+    infinities : ndarray of int64
+        Number of gradient elements that are infinite.
+    skipped : bool
+        Whether the step was skipped, as a gradient was not finite and skip_nonfinite is set.
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -60,17 +75,11 @@ class StepStats:
     """
 
     grad_norm: NDArray[np.float64]
-    """Norm of the gradient as given, before clipping and weight decay."""
     update_norm: NDArray[np.float64]
-    """Norm of the change of the parameter."""
     param_norm: NDArray[np.float64]
-    """Norm of the parameter after the step; NaN where the step was skipped."""
     nans: NDArray[np.int64]
-    """Number of gradient elements that are NaN."""
     infinities: NDArray[np.int64]
-    """Number of gradient elements that are infinite."""
     skipped: bool
-    """Whether the step was skipped, as a gradient was not finite and skip_nonfinite is set."""
 
     @property
     def ratio(self) -> NDArray[np.float64]:

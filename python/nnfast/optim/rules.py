@@ -1,5 +1,7 @@
 """The rules of the optimizers: their settings, and the hyperparameters that the kernel takes at each step."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import sqrt
 from typing import Any, ClassVar, Unpack
@@ -25,10 +27,13 @@ _BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum or Nesterov's.
+    r"""Stochastic gradient descent, with momentum or Nesterov's.
 
-    ``v = momentum v + (1 - dampening) g`` (``v = g`` at the first step), ``p -= lr v``; Nesterov's
-    ``p -= lr (g + momentum v)``.
+    With momentum μ and dampening τ, where v = g at the first step,
+
+    .. math:: v \leftarrow \mu v + (1 - \tau) g, \qquad p \leftarrow p - lr \, v
+
+    Nesterov's is ``p -= lr (g + momentum v)``.
 
     Parameters
     ----------
@@ -41,7 +46,7 @@ class SGD(Optimizer):
     nesterov : bool, default False
         Needs momentum and no dampening.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -138,7 +143,7 @@ class Adagrad(Optimizer):
         The initial value of s.
     eps : float, default 1e-10
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -215,9 +220,14 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """AdaDelta: steps in the units of the parameters, out of running averages of squares of gradients and steps.
+    r"""AdaDelta: steps in the units of the parameters, out of running averages of squares of gradients and steps.
 
-    ``v = rho v + (1 - rho) g²``, ``d = √(u + eps) / √(v + eps) · g``, ``u = rho u + (1 - rho) d²``, ``p -= lr d``.
+    .. math::
+
+        v &\leftarrow \rho v + (1 - \rho) g^2 \\
+        d &= \sqrt{u + eps} \, / \sqrt{v + eps} \cdot g \\
+        u &\leftarrow \rho u + (1 - \rho) d^2 \\
+        p &\leftarrow p - lr \, d
 
     Parameters
     ----------
@@ -228,7 +238,7 @@ class Adadelta(Optimizer):
     eps : float, default 1e-6
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -291,10 +301,12 @@ class Adadelta(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """RMSProp: steps divided by the root of a running average of squares.
+    r"""RMSProp: steps divided by the root of a running average of squares.
 
-    ``v = alpha v + (1 - alpha) g²``, ``p -= lr g / (√v + eps)``. Centered, the square of the
-    running average of g is subtracted from v. With momentum ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
+    .. math:: v \leftarrow \alpha v + (1 - \alpha) g^2, \qquad p \leftarrow p - lr \, g / (\sqrt{v} + eps)
+
+    Centered, the square of the running average of g is subtracted from v. With momentum
+    ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
 
     Parameters
     ----------
@@ -308,7 +320,7 @@ class RMSprop(Optimizer):
     centered : bool, default False
         For all groups. The variance is never below 0, where PyTorch's may round to that and give NaN.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -398,11 +410,15 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: steps scaled by running averages of the gradient and of its square.
+    r"""Adam: steps scaled by running averages of the gradient and of its square.
 
-    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g²``, ``p -= lr m̂ / (√v̂ + eps)`` with the corrected
-    ``m̂ = m / (1 - beta1^t)`` and ``v̂ = v / (1 - beta2^t)``, the corrections in double precision. AMSGrad takes the
-    largest v so far.
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \qquad \hat m = m / (1 - \beta_1^t) \\
+        v &\leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad \hat v = v / (1 - \beta_2^t) \\
+        p &\leftarrow p - lr \, \hat m / (\sqrt{\hat v} + eps)
+
+    The corrections are computed in double precision. AMSGrad takes the largest v so far.
 
     Parameters
     ----------
@@ -418,7 +434,7 @@ class Adam(Optimizer):
     bias_correction : bool, default True
         Whether m and v are corrected; without, ``p -= lr m / (√v + eps)``, in every convention.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -514,12 +530,13 @@ class AdamW(Adam):
         Each in [0, 1).
     eps : float, default 1e-8
     weight_decay : float, default 1e-2
+        Decoupled, unless options say otherwise; not negative.
     amsgrad : bool, default False
         For all groups.
     bias_correction : bool, default True
         As of Adam.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -583,7 +600,7 @@ class Adamax(Optimizer):
     bias_correction : bool, default True
         Whether m is corrected: the division by ``1 - beta1^t``.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -651,10 +668,15 @@ class Adamax(Optimizer):
 
 
 class NAdam(Optimizer):
-    """NAdam: Adam with Nesterov's momentum.
+    r"""NAdam: Adam with Nesterov's momentum.
 
-    m and v as Adam's, ``p -= lr (μ' m / (1 - Π μ') + (1 - μ) g / (1 - Π)) / (√v̂ + eps)`` with
-    ``μ = beta1 (1 - 0.96^(t momentum_decay) / 2)``, μ' that of the next step, Π the product of all μ so far.
+    With m and v as Adam's, momentum_decay ψ, and Π the product of all μ so far
+
+    .. math::
+
+        \mu_t &= \beta_1 (1 - 0.96^{t \psi} / 2) \\
+        p &\leftarrow p - lr \left(\frac{\mu_{t+1} m}{1 - \Pi \mu_{t+1}} + \frac{(1 - \mu_t) g}{1 - \Pi}\right)
+            / (\sqrt{\hat v} + eps)
 
     Parameters
     ----------
@@ -667,7 +689,7 @@ class NAdam(Optimizer):
     weight_decay : float, default 0
     momentum_decay : float, default 4e-3
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -768,11 +790,17 @@ class NAdam(Optimizer):
 
 
 class RAdam(Optimizer):
-    """RAdam: Adam, with steps of plain momentum until the average of squares is to be trusted.
+    r"""RAdam: Adam, with steps of plain momentum until the average of squares is to be trusted.
 
-    m and v as Adam's. With ``ρ∞ = 2 / (1 - beta2) - 1`` and ``ρ = ρ∞ - 2 t beta2^t / (1 - beta2^t)``: while ρ is at
-    most 5, ``p -= lr m̂``; then ``p -= lr r m̂ √(1 - beta2^t) / (√v + eps)`` with
-    ``r² = (ρ - 4)(ρ - 2) ρ∞ / ((ρ∞ - 4)(ρ∞ - 2) ρ)``.
+    With m and v as Adam's
+
+    .. math::
+
+        \rho_\infty &= 2 / (1 - \beta_2) - 1, \qquad \rho = \rho_\infty - 2 t \beta_2^t / (1 - \beta_2^t) \\
+        r^2 &= \frac{(\rho - 4)(\rho - 2) \rho_\infty}{(\rho_\infty - 4)(\rho_\infty - 2) \rho} \\
+        p &\leftarrow p - lr \, r \, \hat m \sqrt{1 - \beta_2^t} \, / (\sqrt{v} + eps)
+
+    While ρ is at most 5 the step is ``p -= lr m̂``.
 
     Parameters
     ----------
@@ -784,7 +812,7 @@ class RAdam(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -869,7 +897,7 @@ class Lion(Optimizer):
     weight_decay : float, default 0
         Decoupled, unless options say otherwise.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------

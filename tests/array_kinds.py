@@ -336,6 +336,8 @@ ALONG = {
     "log_softmax_backward": Call(nf.log_softmax_backward, {"dy": X, "y": X}),
     "logsumexp": Call(nf.logsumexp, {"x": X}),
     "logsumexp_backward": Call(nf.logsumexp_backward, {"dy": COLUMN[:4], "x": X}),
+    "sparsemax": Call(nf.sparsemax, {"x": X}),
+    "sparsemax_backward": Call(nf.sparsemax_backward, {"dy": X, "y": X}),
     "glu": Call(nf.glu, {"x": X}),
     "glu_backward": Call(nf.glu_backward, {"dy": HALF, "x": X}),
     "geglu": Call(nf.geglu, {"x": X}),

@@ -382,7 +382,7 @@ def test_every_activation_learns(activation: str, batch_norm: bool) -> None:
 
 def test_every_activation_of_the_package_has_its_name() -> None:
     table = set(nf.activations.TABLE) | {"maxout", "glu", "geglu", "swiglu"}
-    assert table | {"identity", "logistic"} == set(perceptron.ACTIVATIONS)
+    assert table | {"identity", "logistic", "rrelu"} == set(perceptron.ACTIVATIONS)
 
 
 def test_the_activation_is_the_one_of_its_name() -> None:

@@ -39,6 +39,26 @@ unsigned for_row_runs(const RowArrays<3>& rows, Run run) {
   return raised.all();
 }
 
+// Calls run(x, y, first, count) for rows of x and y, from the row `first` on: for all of them or, where their elements
+// are strided, for as many as a tile holds, in the tile.
+template <class Run>
+unsigned by_tiles(Dtype dtype, const Matrix& x, const Matrix& y, std::ptrdiff_t rows, std::ptrdiff_t n, Run run) {
+  constexpr std::ptrdiff_t kLeastTile = 4;
+  const std::ptrdiff_t size = size_of(dtype);
+  const std::ptrdiff_t tile = (x.stride != size || y.stride != size) && n > 0 ? kTileBytes / (n * size) : 0;
+  if (tile < kLeastTile) return run(x, y, 0, rows);
+  alignas(64) char room[kTileBytes];
+  const Matrix place{room, n * size, size};
+  unsigned raised = 0;
+  for (std::ptrdiff_t first = 0; first < rows; first += tile) {
+    const std::ptrdiff_t count = std::min(tile, rows - first);
+    copy_rows(dtype, rows_from(x, first), place, count, n);
+    raised |= run(place, place, first, count);
+    copy_rows(dtype, place, rows_from(y, first), count, n);
+  }
+  return raised;
+}
+
 }  // namespace
 
 unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays], std::ptrdiff_t rows,
@@ -60,13 +80,19 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   rows.outer.sort_axes();
   rows.outer.coalesce();
-  return for_row_runs(
-      rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) { return fn(arrays, count, rows.n, {}); });
+  return for_row_runs(rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
+    if (index != Softmax::sparsemax) return fn(arrays, count, rows.n, {});
+    return by_tiles(dtype, arrays[0], arrays[1], count, rows.n,
+                    [&](const Matrix& x, const Matrix& y, std::ptrdiff_t, std::ptrdiff_t some) {
+                      const Matrix part[2] = {x, y};
+                      return fn(part, some, rows.n, {});
+                    });
+  });
 }
 
 unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale, std::ptrdiff_t queries) {
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(Softmax::masked_softmax)][dtype];
-  const std::ptrdiff_t n = x_y_mask.n, row_size = n * size_of(dtype);
+  const std::ptrdiff_t n = x_y_mask.n;
   const auto run = [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
     const Masking all{scale, arrays[2], n, 0};
     if (queries == 0) return fn(arrays, count, n, all);
@@ -82,22 +108,12 @@ unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale,
     }
     return raised;
   };
-  constexpr std::ptrdiff_t kLeastTile = 4;
-  const bool strided = x_y_mask.strides[0] != size_of(dtype) || x_y_mask.strides[1] != size_of(dtype);
-  const std::ptrdiff_t tile = strided && n > 0 ? kTileBytes / row_size : 0;
   return for_row_runs(x_y_mask, [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
-    if (tile < kLeastTile) return run(arrays, position, count);
-    alignas(64) char room[kTileBytes];
-    const Matrix place{room, row_size, size_of(dtype)};
-    unsigned raised = 0;
-    for (std::ptrdiff_t first = 0; first < count; first += tile) {
-      const std::ptrdiff_t rows = std::min(tile, count - first);
-      const Matrix part[3] = {place, place, rows_from(arrays[2], first)};
-      copy_rows(dtype, rows_from(arrays[0], first), place, rows, n);
-      raised |= run(part, position + first, rows);
-      copy_rows(dtype, place, rows_from(arrays[1], first), rows, n);
-    }
-    return raised;
+    return by_tiles(dtype, arrays[0], arrays[1], count, n,
+                    [&](const Matrix& x, const Matrix& y, std::ptrdiff_t first, std::ptrdiff_t rows) {
+                      const Matrix part[3] = {x, y, rows_from(arrays[2], first)};
+                      return run(part, position + first, rows);
+                    });
   });
 }
 

@@ -64,6 +64,10 @@ _PARAMS = {
     "negative_slope": "Slope below 0",
     "alpha": "Minus the limit at -inf",
     "beta": "Steepness; positive",
+    "threshold": "{}",
+    "value": "Result where x is not above the threshold",
+    "lambd": "What is shrunk away; not negative and finite",
+    "b": "Four times the square of the value at 0; positive and finite",
     "min_val": "Smallest result",
     "max_val": "Largest result; above min_val",
 }
@@ -71,6 +75,10 @@ _SLOPES = """weight : array_like
     The slope; broadcasts by NumPy's rules. One a channel of (N, C, H, W) is
     ``weight[:, None, None]``.{}
 """
+_THRESHOLDS = {
+    "threshold": "What x is compared with",
+    "softplus": "Where ``beta * x`` is above it y is x itself, and the gradient is dy",
+}
 _OF_BACKWARD = {
     "negative_slope": ", as given to the forward function; not negative, unless x is given: y would not tell its side",
     "alpha": ", as given to the forward function; positive, since y would not tell x's side",
@@ -171,7 +179,7 @@ def _parameters(row: Activation, *, backward: bool) -> str:
         return _APPROXIMATE.format(_TANH)
     return "".join(
         f"{name} : float, default {default:g}\n    "
-        f"{_PARAMS[name]}{_OF_BACKWARD.get(name, '') if backward else ''}.\n"
+        f"{_PARAMS[name].format(_THRESHOLDS.get(row.name))}{_OF_BACKWARD.get(name, '') if backward else ''}.\n"
         for name, default in row.params.items()
     )
 

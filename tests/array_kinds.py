@@ -357,6 +357,8 @@ POSITIONAL = {
 READING = {
     **{name: call for name, call in _biased().items() if name.endswith("_backward")},
     "prelu_weight_backward": Call(nf.prelu_weight_backward, {"dy": X, "x": X, "weight": COLUMN}),
+    "rrelu": Call(nf.rrelu, {"x": X}, {"training": True, "rng": 0}),
+    "rrelu_backward": Call(nf.rrelu_backward, {"dy": X, "x": X}, {"slopes": _numbers(4, 6)}),
     "maxout": Call(nf.maxout, {"x": X}, {"pieces": 2}),
     "maxout_backward": Call(
         nf.maxout_backward, {"dy": HALF}, {"which": np.zeros((4, 3), np.uint8), "pieces": 2}

@@ -532,7 +532,7 @@ def test_integers_of_all_of_a_dtype(dtype: type) -> None:
     limits = np.iinfo(dtype)
     low, high = int(limits.min), int(limits.max) + 1
     x = Philox(4).integers(100_000, low, high, dtype=dtype)
-    assert_even(np.histogram(x.astype(np.float64), bins=100, range=(low, high))[0])
+    assert_even(np.histogram(x.astype(np.float64), bins=100, range=(float(low), float(high)))[0])
     assert Philox(4).integers(9, high - 1, high, dtype=dtype).tolist() == [high - 1] * 9
     if limits.bits == 64:
         bits = Philox(4).bits(100_000, dtype=np.uint64)

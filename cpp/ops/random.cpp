@@ -102,49 +102,58 @@ void shuffle(std::uint64_t seed, std::uint64_t bucket, std::int64_t* numbers, st
     std::swap(numbers[i], numbers[words.below(static_cast<std::uint32_t>(i + 1))]);
 }
 
+constexpr Cost kPermutation = cost_of("permutation");
+constexpr std::ptrdiff_t kBucket = 1 << 15;  // numbers, so that they are shuffled in the cache
+constexpr std::ptrdiff_t kParts = 64;        // that numbers are dealt from at the same time
+constexpr int kMaxBits = 16;
+
+// For each part of the numbers and each bucket, how many go there; then where the next of them goes.
+struct Places {
+  int bits;
+  std::ptrdiff_t n, part = (n + kParts - 1) / kParts, buckets = std::ptrdiff_t{1} << bits;
+  std::vector<std::ptrdiff_t> of = std::vector<std::ptrdiff_t>(static_cast<std::size_t>(kParts * buckets));
+  std::ptrdiff_t& at(std::ptrdiff_t p, std::ptrdiff_t bucket) {
+    return of[static_cast<std::size_t>(p * buckets + bucket)];
+  }
+};
+
+// Calls to_bucket(number, its place) for every number; the numbers of a part in order, on one thread.
+template <class ToBucket>
+void deal(std::uint64_t seed, Places& places, ToBucket to_bucket) {
+  const double ns = kPermutation.ns * static_cast<double>(places.part);
+  parallel_for(kParts, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t p = begin; p < end; ++p) {
+      const std::ptrdiff_t first = std::min(places.n, p * places.part), last = std::min(places.n, first + places.part);
+      WordReader words(seed, kBucketStream, static_cast<std::uint64_t>(first));
+      for (std::ptrdiff_t i = first; i < last; ++i) to_bucket(i, places.at(p, words.next() >> (32 - places.bits)));
+    }
+  });
+}
+
 }  // namespace
 
 void permutation(std::uint64_t seed, std::int64_t* out, std::ptrdiff_t n) {
-  constexpr Cost kCost = cost_of("permutation");
-  constexpr std::ptrdiff_t kBucket = 1 << 15;  // so that one is shuffled in the cache
-  constexpr std::ptrdiff_t kParts = 64;        // that numbers are dealt from at the same time
-  constexpr int kMaxBits = 16;
   if (n <= kBucket) {
     std::iota(out, out + n, std::int64_t{0});
     return shuffle(seed, 0, out, n);
   }
-  const int bits = std::min(kMaxBits, static_cast<int>(std::bit_width(static_cast<std::size_t>((n - 1) / kBucket))));
-  const std::ptrdiff_t buckets = std::ptrdiff_t{1} << bits, part = (n + kParts - 1) / kParts;
-  // Of each part, how many numbers go to each bucket; then where the next of them goes.
-  std::vector<std::ptrdiff_t> places(static_cast<std::size_t>(kParts * buckets));
-  const auto deal = [&](auto to_bucket) {
-    parallel_for(kParts, kCost.ns * static_cast<double>(part), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-      for (std::ptrdiff_t p = begin; p < end; ++p) {
-        const std::ptrdiff_t first = std::min(n, p * part), last = std::min(n, first + part);
-        WordReader words(seed, kBucketStream, static_cast<std::uint64_t>(first));
-        for (std::ptrdiff_t i = first; i < last; ++i)
-          to_bucket(i, places[static_cast<std::size_t>(p * buckets + (words.next() >> (32 - bits)))]);
-      }
-    });
-  };
-  deal([](std::ptrdiff_t, std::ptrdiff_t& count) { ++count; });
-  std::vector<std::ptrdiff_t> starts(static_cast<std::size_t>(buckets + 1));
+  const auto most = static_cast<int>(std::bit_width(static_cast<std::size_t>((n - 1) / kBucket)));
+  Places places{most < kMaxBits ? most : kMaxBits, n};
+  std::vector<std::ptrdiff_t> ends(static_cast<std::size_t>(places.buckets));
+  deal(seed, places, [](std::ptrdiff_t, std::ptrdiff_t& count) { ++count; });
   std::ptrdiff_t place = 0;
-  for (std::ptrdiff_t b = 0; b < buckets; ++b) {
-    starts[static_cast<std::size_t>(b)] = place;
-    for (std::ptrdiff_t p = 0; p < kParts; ++p)
-      place += std::exchange(places[static_cast<std::size_t>(p * buckets + b)], place);
+  for (std::ptrdiff_t b = 0; b < places.buckets; ++b) {
+    for (std::ptrdiff_t p = 0; p < kParts; ++p) place += std::exchange(places.at(p, b), place);
+    ends[static_cast<std::size_t>(b)] = place;
   }
-  starts[static_cast<std::size_t>(buckets)] = place;
-  deal([&](std::ptrdiff_t i, std::ptrdiff_t& next) { out[next++] = i; });
-  parallel_for(buckets, kCost.ns * static_cast<double>(n) / static_cast<double>(buckets),
-               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                 for (std::ptrdiff_t b = begin; b < end; ++b) {
-                   const std::ptrdiff_t start = starts[static_cast<std::size_t>(b)];
-                   shuffle(seed, static_cast<std::uint64_t>(b), out + start,
-                           starts[static_cast<std::size_t>(b + 1)] - start);
-                 }
-               });
+  deal(seed, places, [out](std::ptrdiff_t i, std::ptrdiff_t& next) { out[next++] = i; });
+  const double ns = kPermutation.ns * static_cast<double>(n) / static_cast<double>(places.buckets);
+  parallel_for(places.buckets, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t b = begin; b < end; ++b) {
+      const std::ptrdiff_t first = b > 0 ? ends[static_cast<std::size_t>(b - 1)] : 0;
+      shuffle(seed, static_cast<std::uint64_t>(b), out + first, ends[static_cast<std::size_t>(b)] - first);
+    }
+  });
 }
 
 }  // namespace nnfast

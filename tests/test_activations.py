@@ -79,7 +79,7 @@ OTHER_PARAMETERS = [
     ("elu", (0.3125,), 2),
     ("celu", (0.3125,), 2),
     ("softplus", (0.5, float("inf")), 2),
-    ("softplus", (2.0, 20.0), 2),
+    ("softplus", (0.5, 20.0), 2),
     ("threshold", (-0.5, 7.0), 0),
     ("threshold", (1.5, -1.5), 0),
     ("hardshrink", (0.0,), 0),
@@ -544,6 +544,7 @@ def test_reduce_and_accumulate_apply_the_ufunc_step_by_step() -> None:
 def test_no_warnings_from_tails_and_nan(engine: str, f: Case, dtype: type) -> None:
     x = samples(dtype, 40)
     x = x[np.abs(x) < 1e37] if f.params and abs(f.params[0]) > 1 else x
+    x = x[np.abs(x) < 1e18] if f.row.name == "relu_squared" else x  # others have large squares
     with np.errstate(all="raise"):
         for n in range(len(x) + 1):
             f.forward(x[:n], *f.params)
@@ -566,7 +567,8 @@ def test_overflow_is_raised_where_the_result_overflows(engine: str, dtype: type)
 @every_activation
 @both_dtypes
 def test_the_side_not_taken_does_not_overflow(engine: str, f: Case, dtype: type) -> None:
-    x, dy = np.full((2, 40), [[1e30], [np.finfo(dtype).max / 4]], dtype)
+    large = -1e30 if f.row.name == "relu_squared" else 1e30
+    x, dy = np.full((2, 40), [[large], [np.finfo(dtype).max / 4]], dtype)
     with np.errstate(all="raise"):
         dx = f.backward_at(dy, x)
     assert np.isfinite(dx).all()

@@ -148,7 +148,7 @@ def squareplus(m: Any, x: Any, b: Any) -> Any:
     far = size(x) > 1e100
     near = where(far, 0 * x, x)
     root = where(far, size(x), m.sqrt(near * near + b))
-    return where(x < 0, b / 2 / (root + size(x)), (x + root) / 2)
+    return where(x < 0, b / 4 / (root / 2 + size(x) / 2), x / 2 + root / 2)
 
 
 def squareplus_slope(m: Any, y: Any, b: Any) -> Any:

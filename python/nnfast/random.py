@@ -357,8 +357,9 @@ class Philox:
         (True, 0.28)
         """
         array = _arrays.target(shape, dtype, (np.float32, np.float64), out)
-        mean, std = _finite(mean, "mean", array.dtype), _finite(std, "std", array.dtype)
-        if std < 0:
+        mean, std = _checks.real(mean, "mean"), _checks.real(std, "std")
+        _finite(mean, "mean", array.dtype)
+        if _finite(std, "std", array.dtype) < 0:
             raise ValueError(f"std must not be negative, got {std}")
         low, high = _checks.interval(low, high)
         if math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)) >= 2 * _LEAST_KEPT:

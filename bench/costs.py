@@ -176,14 +176,18 @@ def of_biases() -> dict[str, Case]:
 def of_softmax() -> dict[str, Case]:
     """Rows of many elements; and rows of one, for what each row adds."""
 
-    def rows_of(columns: int) -> Case:
+    def rows_of(columns: int, function: np.ufunc = _core.softmax) -> Case:
         def case(n: int) -> Call:
             x, out = floats(n // columns, columns), floats(n // columns, columns)
-            return lambda: _core.softmax(x, out=out)
+            return lambda: function(x, out=out)
 
         return case
 
-    return {"softmax": rows_of(COLUMNS), "softmax_row": rows_of(1)}
+    return {
+        "softmax": rows_of(COLUMNS),
+        "softmax_row": rows_of(1),
+        "sparsemax": rows_of(COLUMNS, _core.sparsemax),
+    }
 
 
 def of_embedding() -> dict[str, Case]:

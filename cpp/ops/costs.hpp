@@ -64,8 +64,8 @@ constexpr Cost kCosts[] = {
     {"mish_backward", 0.55},
     {"softsign", 0.25, kMemoryBound},
     {"softsign_backward", 0.25, kMemoryBound},
-    {"squareplus", 0.5},
-    {"squareplus_backward", 0.35},
+    {"squareplus", 0.35, kMemoryBound},
+    {"squareplus_backward", 0.25, kMemoryBound},
     {"gelu", 0.55},
     {"gelu_backward", 0.35},
     {"gelu_tanh", 0.7},
@@ -99,6 +99,7 @@ constexpr Cost kCosts[] = {
     // The family of softmax, and what each row adds.
     {"softmax", 0.5},
     {"softmax_row", 12},
+    {"sparsemax", 2},
 
     // Rows of a table, an element of y and of dy.
     {"embedding", 0.1, kMemoryBound},

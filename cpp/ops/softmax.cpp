@@ -12,9 +12,9 @@ namespace nnfast {
 
 namespace {
 
-double row_ns(std::ptrdiff_t n) {
-  constexpr Cost kCost = cost_of("softmax"), kRowCost = cost_of("softmax_row");
-  return kRowCost.ns + kCost.ns * static_cast<double>(n);
+double row_ns(Softmax index, std::ptrdiff_t n) {
+  constexpr Cost kCost = cost_of("softmax"), kSparse = cost_of("sparsemax"), kRowCost = cost_of("softmax_row");
+  return kRowCost.ns + (index == Softmax::sparsemax ? kSparse : kCost).ns * static_cast<double>(n);
 }
 
 // Threads begin at whole vectors of rows, where there are enough.
@@ -22,12 +22,12 @@ std::ptrdiff_t row_multiple(std::ptrdiff_t rows) { return rows < 256 ? 1 : 16; }
 
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.
 template <class Run>
-unsigned for_row_runs(const RowArrays<3>& rows, Run run) {
+unsigned for_row_runs(Softmax index, const RowArrays<3>& rows, Run run) {
   std::ptrdiff_t steps[3];
   rows.outer.inner_strides(steps);
   SharedRaised raised;
   parallel_for(
-      rows.rows(), row_ns(rows.n),
+      rows.rows(), row_ns(index, rows.n),
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
           Matrix matrices[3];
@@ -66,7 +66,7 @@ unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftma
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   SharedRaised raised;
   parallel_for(
-      rows, row_ns(n),
+      rows, row_ns(index, n),
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         Matrix part[kSoftmaxArrays];
         for (int k = 0; k < kSoftmaxArrays; ++k) part[k] = rows_from(arrays[k], begin);
@@ -80,7 +80,7 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   rows.outer.sort_axes();
   rows.outer.coalesce();
-  return for_row_runs(rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
+  return for_row_runs(index, rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
     if (index != Softmax::sparsemax) return fn(arrays, count, rows.n, {});
     return by_tiles(dtype, arrays[0], arrays[1], count, rows.n,
                     [&](const Matrix& x, const Matrix& y, std::ptrdiff_t, std::ptrdiff_t some) {
@@ -108,20 +108,21 @@ unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale,
     }
     return raised;
   };
-  return for_row_runs(x_y_mask, [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
-    return by_tiles(dtype, arrays[0], arrays[1], count, n,
-                    [&](const Matrix& x, const Matrix& y, std::ptrdiff_t first, std::ptrdiff_t rows) {
-                      const Matrix part[3] = {x, y, rows_from(arrays[2], first)};
-                      return run(part, position + first, rows);
-                    });
-  });
+  return for_row_runs(
+      Softmax::masked_softmax, x_y_mask, [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
+        return by_tiles(dtype, arrays[0], arrays[1], count, n,
+                        [&](const Matrix& x, const Matrix& y, std::ptrdiff_t first, std::ptrdiff_t rows) {
+                          const Matrix part[3] = {x, y, rows_from(arrays[2], first)};
+                          return run(part, position + first, rows);
+                        });
+      });
 }
 
 unsigned masked_softmax_backward(Dtype dtype, const RowArrays<3>& dy_y_dx, double scale) {
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(Softmax::masked_softmax_backward)][dtype];
-  return for_row_runs(dy_y_dx, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
-    return fn(arrays, count, dy_y_dx.n, {scale});
-  });
+  return for_row_runs(
+      Softmax::masked_softmax_backward, dy_y_dx,
+      [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) { return fn(arrays, count, dy_y_dx.n, {scale}); });
 }
 
 }  // namespace nnfast

@@ -343,7 +343,8 @@ TABLE = {
             params={"b": 4.0},
             exact=((-INF, 0), (-1.5, 0.5), (0, 1), (1.5, 2), (INF, INF)),
             low=0,
-            note=TAIL + " As written, half of them are lost at -50 in float32, and all below -6000.",
+            note=TAIL
+            + " As written, half of them are lost at -50 in float32, and all below -6000.",
         ),
         Activation(
             "gelu",

@@ -12,13 +12,14 @@ points.
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import inf
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _docs, _gradients, _labels
+from nnfast import _arrays, _checks, _docs, _gradients, _labels, _seeds
 from nnfast._gradients import Backward
 from nnfast._load import _core
 from nnfast._seeds import Rng
@@ -785,12 +786,8 @@ def rrelu(
     y = _arrays.output(out, x.shape, x.dtype)
     if not training:
         return _call("_leaky_relu", (x,), (slope,), {"out": y}), None
-    kind = _slope_dtype(x)
     if slopes is None:
-        place = _checks.integer_from(offset, 0, "offset") * (kind.itemsize // 4)
-        from nnfast.random import Philox  # not loaded by every import of nnfast
-
-        slopes = Philox(rng, place).uniform(x.shape, lower, upper, dtype=kind)
+        slopes = _random_slopes(x, float(lower), float(upper), rng, offset)
     else:
         _check_slopes(slopes, x, "x")
     return _ufuncs["_prelu"](x, slopes, out=y), slopes
@@ -861,7 +858,31 @@ def _mean_slope(lower: float, upper: float) -> float:
 
 
 def _slope_dtype(x: NDArray[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    return x.dtype if x.dtype.itemsize > 2 else np.dtype(np.float32)
+
+
+def _random_slopes(
+    x: NDArray[Any], lower: float, upper: float, rng: Rng, offset: int
+) -> NDArray[Any]:
+    """Those of Philox(rng).uniform, without its checks: they are most of a call on a small array."""
+    place = _checks.integer_from(offset, 0, "offset")
+    slopes = np.empty(x.shape, _slope_dtype(x))
+    if place + slopes.size > 2**62:
+        raise ValueError(f"offset must leave room for {slopes.size} slopes, got {offset}")
+    kind, bounds = _slope_range(lower, upper, slopes.dtype)
+    seed = _seeds.seed_of(rng)
+    if slopes.size:
+        _core.fill_random(kind, slopes, seed, place, *bounds)
+    return slopes
+
+
+@lru_cache
+def _slope_range(
+    lower: float, upper: float, dtype: np.dtype[Any]
+) -> tuple[int, tuple[float, float]]:
+    from nnfast import random  # not loaded by every import of nnfast
+
+    return random.UNIFORM, random.low_and_range(lower, upper, dtype)
 
 
 def _check_slopes(slopes: Any, x: NDArray[Any], name: str) -> None:

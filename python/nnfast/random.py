@@ -19,7 +19,7 @@ from nnfast._seeds import Rng
 
 __all__ = ["Philox"]
 
-_BITS, _UNIFORM, _NORMAL, _EXPONENTIAL = range(4)
+_BITS, UNIFORM, _NORMAL, _EXPONENTIAL = range(4)
 _INTEGERS = (np.int32, np.int64, np.uint32, np.uint64)
 # With less than this share of the normal distribution between the bounds, most normal numbers would be rejected.
 _LEAST_KEPT = 0.3
@@ -179,12 +179,8 @@ class Philox:
         """
         array = _arrays.target(shape, dtype, (np.float32, np.float64), out)
         if low == 0 and high == 1:  # as most have it
-            return self._fill(_UNIFORM, array, 0.0, 1.0)
-        low, high = _checks.real(low, "low"), _checks.real(high, "high")
-        if low > high:
-            raise ValueError(f"low must not be above high, got {low} and {high}")
-        low, high = _finite(low, "low", array.dtype), _finite(high, "high", array.dtype)
-        return self._fill(_UNIFORM, array, low, _finite(high - low, "high - low", array.dtype))
+            return self._fill(UNIFORM, array, 0.0, 1.0)
+        return self._fill(UNIFORM, array, *low_and_range(low, high, array.dtype))
 
     def normal(
         self,
@@ -680,6 +676,15 @@ def _distinct(stream: Philox, n: int, count: int) -> NDArray[np.int64]:
         if first.size >= count:
             first.sort()
             return drawn[first[:count]]
+
+
+def low_and_range(low: float, high: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """What fill_random takes for uniform numbers in [low, high): low, and high - low, in the dtype."""
+    low, high = _checks.real(low, "low"), _checks.real(high, "high")
+    if low > high:
+        raise ValueError(f"low must not be above high, got {low} and {high}")
+    low, high = _finite(low, "low", dtype), _finite(high, "high", dtype)
+    return low, _finite(high - low, "high - low", dtype)
 
 
 def _finite(value: float, name: str, dtype: np.dtype[Any]) -> float:

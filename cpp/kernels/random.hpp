@@ -29,7 +29,7 @@ struct RandomStream {
   double first = 0, second = 0;  // low and high - low; mean and std; scale
   double low = 0, high = 0;      // truncated
   double rate = 0, fall = 0;     // narrow: of the exponential distribution that the proposals have, 0 for uniform ones,
-                              // and its exp(-rate (high - low)) - 1
+                                 // and its exp(-rate (high - low)) - 1
   std::uint64_t lowest = 0, range = 0;  // integers; a range of 0 is 2^64
 };
 constexpr std::uint32_t kRetries = 0x40000000, kSecond = 0x80000000;

@@ -98,15 +98,19 @@ def scipys(name: str) -> dict[str, Callable[..., Any]]:
 
 
 def pytorchs(name: str) -> dict[str, Callable[..., Any]]:
-    """PyTorch's function, which has our name."""
+    """PyTorch's function of our name, if it has one."""
     try:
         import torch
     except ImportError:
         return {}
     if name == "prelu":
         return {}
-    form = {"approximate": "tanh"} if name == "gelu_tanh" else {}
-    function = getattr(torch.nn.functional, name.replace("gelu_tanh", "gelu"))
+    form: dict[str, Any] = {"approximate": "tanh"} if name == "gelu_tanh" else {}
+    if name == "threshold":  # without defaults there
+        form = dict(TABLE[name].params)
+    function = getattr(torch.nn.functional, name.replace("gelu_tanh", "gelu"), None)
+    if function is None:
+        return {}
     return {"PyTorch": lambda x: np.asarray(function(torch.from_numpy(x), **form))}
 
 

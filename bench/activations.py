@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 import nnfast as nf
-from bench.case import Array, Case, Forms, normal
+from bench.case import Array, Arrays, Case, Forms, Values, normal
 from nnfast.activations import TABLE, Activation
 from tests.reference.activations import FORMULAS, SLOPES, Float64
 
-SLOPE, PIECES, COLUMNS = 0.01, 4, 100
+SLOPE, LAMBD, PIECES, COLUMNS = 0.01, 0.5, 4, 100
 SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
 Inputs = Callable[[int, np.random.Generator], dict[str, Array]]
@@ -65,6 +65,11 @@ PLAIN = {
     "relu6": lambda x: np.clip(x, 0, 6),
     "hardtanh": lambda x: np.clip(x, -1, 1),
     "leaky_relu": lambda x: np.where(x > 0, x, SLOPE * x),
+    "threshold": lambda x: np.where(x > 0, x, x.dtype.type(0)),
+    "hardshrink": lambda x: np.where(np.abs(x) > LAMBD, x, x.dtype.type(0)),
+    "softshrink": lambda x: np.sign(x) * np.maximum(np.abs(x) - LAMBD, 0),
+    "relu_squared": lambda x: np.square(np.maximum(x, 0)),
+    "squareplus": lambda x: (x + np.sqrt(x * x + 4)) / 2,
     "hardsigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
     "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
@@ -86,6 +91,11 @@ PLAIN_SLOPES = {
     "relu6": lambda y: (y > 0) & (y < 6),
     "hardtanh": lambda y: (y > -1) & (y < 1),
     "leaky_relu": lambda y: np.where(y > 0, y.dtype.type(1), y.dtype.type(SLOPE)),
+    "threshold": lambda x: x > 0,
+    "hardshrink": lambda y: np.abs(y) > LAMBD,
+    "softshrink": lambda y: y != 0,
+    "relu_squared": lambda x: 2 * np.maximum(x, 0),
+    "squareplus": lambda y: y * y / (y * y + 1),
     "hardsigmoid": lambda x: (np.abs(x) < 3) * x.dtype.type(1 / 6),
     "hardswish": lambda x: np.where(x >= 3, 1, np.where(x > -3, x / 3 + x.dtype.type(0.5), 0)),
     "elu": lambda y: np.where(y > 0, 1, y + 1),
@@ -147,6 +157,33 @@ def with_slopes(*names: str) -> Inputs:
     return inputs
 
 
+def rrelu(x: Array) -> tuple[Array, Array]:
+    slopes = np.random.default_rng(0).uniform(1 / 8, 1 / 3, x.shape).astype(x.dtype)
+    return np.where(x > 0, x, slopes * x), slopes
+
+
+def rrelu_forms(x: Array) -> Forms:
+    out = np.empty_like(x)
+    return {
+        "out": lambda: nf.rrelu(x, training=True, rng=0, out=out),
+        "allocating": lambda: nf.rrelu(x, training=True, rng=0),
+    }
+
+
+def accepts_rrelu(arrays: Arrays, values: Values, y: Array) -> str | None:
+    """Slopes are in their range, and each its own."""
+    x = arrays["x"]
+    slopes = (y / x)[x < -1e-3]
+    if slopes.size and (slopes.min() < 0.1249 or slopes.max() > 0.3334):
+        return f"has slopes from {slopes.min():.3f} to {slopes.max():.3f}"
+    return None if np.array_equal(y[x > 0], x[x > 0]) else "changes what is positive"
+
+
+def rrelu_backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    x = rng.standard_normal(n)
+    return {"dy": rng.standard_normal(n), "x": x, "slopes": rrelu(x)[1]}
+
+
 def maxout(x: Array) -> tuple[Array, Array]:
     groups = x.reshape(len(x), -1, PIECES)
     which = groups.argmax(axis=-1)
@@ -202,6 +239,13 @@ CASES = [
         with_slopes("dy", "x"),
         lambda dy, x, weight: (dy * np.minimum(x, 0)).sum(axis=0),
         lambda dy, x, weight: {"allocating": lambda: nf.prelu_weight_backward(dy, x, weight)},
+    ),
+    Case("rrelu", normal("x"), rrelu, rrelu_forms, accepts=accepts_rrelu),
+    Case(
+        "rrelu_backward",
+        rrelu_backward_inputs,
+        lambda dy, x, slopes: np.where(x > 0, dy, slopes * dy),
+        ufunc_forms(nf.rrelu_backward),
     ),
     Case("maxout", normal("x", columns=COLUMNS), maxout, maxout_forms, {"pieces": PIECES}),
     Case(

@@ -176,14 +176,18 @@ def of_biases() -> dict[str, Case]:
 def of_softmax() -> dict[str, Case]:
     """Rows of many elements; and rows of one, for what each row adds."""
 
-    def rows_of(columns: int) -> Case:
+    def rows_of(columns: int, function: np.ufunc = _core.softmax) -> Case:
         def case(n: int) -> Call:
             x, out = floats(n // columns, columns), floats(n // columns, columns)
-            return lambda: _core.softmax(x, out=out)
+            return lambda: function(x, out=out)
 
         return case
 
-    return {"softmax": rows_of(COLUMNS), "softmax_row": rows_of(1)}
+    return {
+        "softmax": rows_of(COLUMNS),
+        "softmax_row": rows_of(1),
+        "sparsemax": rows_of(COLUMNS, _core.sparsemax),
+    }
 
 
 def of_embedding() -> dict[str, Case]:
@@ -368,11 +372,14 @@ def of_dropout() -> dict[str, Case]:
 
 def of_random() -> dict[str, Case]:
     """Kinds of number of 32 and 64 bits."""
+    stream = nf.random.Philox(0)
     dtypes = {"bits_32": "u4", "bits_64": "u8"}
     dtypes |= {
-        f"{kind}_f{8 * size}": f"f{size}" for kind in ("uniform", "normal") for size in (4, 8)
+        f"{kind}_f{8 * size}": f"f{size}"
+        for kind in ("uniform", "normal", "exponential")
+        for size in (4, 8)
     }
-    kinds = ("bits", "uniform", "normal")
+    kinds = ("bits", "uniform", "normal", "exponential")
 
     def fill(kind: int, dtype: str) -> Case:
         def case(n: int) -> Call:
@@ -381,7 +388,21 @@ def of_random() -> dict[str, Case]:
 
         return case
 
-    return {name: fill(kinds.index(name.split("_")[0]), dtype) for name, dtype in dtypes.items()}
+    def truncated(dtype: str, low: float, high: float) -> Case:
+        def case(n: int) -> Call:
+            out = np.empty(n, dtype)
+            return lambda: stream.truncated_normal(low=low, high=high, out=out)
+
+        return case
+
+    return {
+        **{name: fill(kinds.index(name.split("_")[0]), dtype) for name, dtype in dtypes.items()},
+        "truncated_f32": truncated("f4", -2, 2),
+        "truncated_f64": truncated("f8", -2, 2),
+        "narrow_f64": truncated("f8", 2, 3),
+        "integers": lambda n: lambda: stream.integers(n, 0, 1000),
+        "permutation": lambda n: lambda: stream.permutation(n),
+    }
 
 
 def of_optimizers() -> dict[str, Case]:

@@ -9,6 +9,7 @@ from bench.case import Array, Arrays, Case, Forms, Values
 
 GENERATOR = np.random.default_rng(0)
 STREAM = nf.random.Philox(0)
+RANGE = 1000
 
 
 def nothing(n: int, rng: np.random.Generator) -> dict[str, Array]:
@@ -47,6 +48,43 @@ def normal(into: Array) -> Array:
     return GENERATOR.standard_normal(into.shape, dtype=into.dtype)
 
 
+def exponential(into: Array) -> Array:
+    return GENERATOR.standard_exponential(into.shape, dtype=into.dtype)
+
+
+def truncated_normal(into: Array) -> Array:
+    """Those out of bounds are drawn again."""
+    x = GENERATOR.standard_normal(into.shape, dtype=into.dtype)
+    while (out := np.flatnonzero(np.abs(x) > 2)).size:
+        x[out] = GENERATOR.standard_normal(out.size, dtype=into.dtype)
+    return x
+
+
+def integers(into: Array) -> Array:
+    return GENERATOR.integers(0, RANGE, into.shape)
+
+
+def integer_forms(into: Array) -> Forms:
+    out = np.empty(into.shape, np.int64)
+    return {
+        "out": lambda: STREAM.integers(high=RANGE, out=out),
+        "allocating": lambda: STREAM.integers(into.shape, high=RANGE),
+    }
+
+
+def order(into: Array) -> Array:
+    return GENERATOR.permutation(into.size)
+
+
+def order_forms(into: Array) -> Forms:
+    return {"allocating": lambda: STREAM.permutation(into.size)}
+
+
+def is_order(arrays: Arrays, values: Values, x: Array) -> str | None:
+    """Whether every number is there once."""
+    return None if np.array_equal(np.sort(x), np.arange(x.size)) else "is no permutation"
+
+
 def bits(into: Array) -> Array:
     return GENERATOR.integers(0, 2**32, into.shape, dtype=np.uint32)
 
@@ -61,5 +99,27 @@ CASES = [
         "random.uniform", nothing, uniform, filling(STREAM.uniform), accepts=moments(0.5, 12**-0.5)
     ),
     Case("random.normal", nothing, normal, filling(STREAM.normal), accepts=moments(0, 1)),
+    Case(
+        "random.exponential",
+        nothing,
+        exponential,
+        filling(STREAM.exponential),
+        accepts=moments(1, 1),
+    ),
+    Case(
+        "random.truncated_normal",
+        nothing,
+        truncated_normal,
+        filling(STREAM.truncated_normal),
+        accepts=moments(0, 0.8796),
+    ),
+    Case(
+        "random.integers",
+        nothing,
+        integers,
+        integer_forms,
+        accepts=moments((RANGE - 1) / 2, RANGE * 12**-0.5),
+    ),
+    Case("random.permutation", nothing, order, order_forms, accepts=is_order),
     Case("random.bits", nothing, bits, bit_forms, accepts=moments(2**31, 2**32 * 12**-0.5)),
 ]

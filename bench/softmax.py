@@ -91,6 +91,27 @@ def masked_backward_forms(dy: Array, y: Array) -> Forms:
     }
 
 
+def sparsemax(x: Array) -> Array:
+    """By sorting, as the paper has it."""
+    z = -np.sort(-x, axis=-1)
+    total = z.cumsum(axis=-1) - 1
+    k = np.arange(1, x.shape[-1] + 1, dtype=x.dtype)
+    support = (k * z > total).sum(axis=-1, keepdims=True)
+    t = np.take_along_axis(total, support - 1, -1) / support.astype(x.dtype)
+    return np.maximum(x - t, 0)
+
+
+def sparse_backward_inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
+    arrays = normal("dy", "x", columns=COLUMNS)(n, rng)
+    return {"dy": arrays["dy"], "y": sparsemax(arrays["x"])}
+
+
+def sparsemax_backward(dy: Array, y: Array) -> Array:
+    support = (y > 0).astype(y.dtype)
+    mean = (dy * support).sum(axis=-1, keepdims=True) / support.sum(axis=-1, keepdims=True)
+    return support * (dy - mean)
+
+
 CASES = [
     Case("softmax", normal("x", columns=COLUMNS), softmax, ufunc_forms(nf.softmax)),
     Case(
@@ -112,6 +133,13 @@ CASES = [
         spreading_inputs,
         lambda dy, x: dy[:, None] * softmax(x),
         spreading_forms,
+    ),
+    Case("sparsemax", normal("x", columns=COLUMNS), sparsemax, ufunc_forms(nf.sparsemax)),
+    Case(
+        "sparsemax_backward",
+        sparse_backward_inputs,
+        sparsemax_backward,
+        ufunc_forms(nf.sparsemax_backward),
     ),
     Case("masked_softmax", attention, masked_softmax, masked_forms),
     Case(

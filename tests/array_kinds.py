@@ -340,6 +340,8 @@ ALONG = {
     "log_softmax_backward": Call(nf.log_softmax_backward, {"dy": X, "y": X}),
     "logsumexp": Call(nf.logsumexp, {"x": X}),
     "logsumexp_backward": Call(nf.logsumexp_backward, {"dy": COLUMN[:4], "x": X}),
+    "sparsemax": Call(nf.sparsemax, {"x": X}),
+    "sparsemax_backward": Call(nf.sparsemax_backward, {"dy": X, "y": X}),
     "glu": Call(nf.glu, {"x": X}),
     "glu_backward": Call(nf.glu_backward, {"dy": HALF, "x": X}),
     "geglu": Call(nf.geglu, {"x": X}),
@@ -359,6 +361,8 @@ POSITIONAL = {
 READING = {
     **{name: call for name, call in _biased().items() if name.endswith("_backward")},
     "prelu_weight_backward": Call(nf.prelu_weight_backward, {"dy": X, "x": X, "weight": COLUMN}),
+    "rrelu": Call(nf.rrelu, {"x": X}, {"training": True, "rng": 0}),
+    "rrelu_backward": Call(nf.rrelu_backward, {"dy": X, "x": X}, {"slopes": _numbers(4, 6)}),
     "maxout": Call(nf.maxout, {"x": X}, {"pieces": 2}),
     "maxout_backward": Call(
         nf.maxout_backward, {"dy": HALF}, {"which": np.zeros((4, 3), np.uint8), "pieces": 2}

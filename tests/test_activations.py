@@ -78,7 +78,16 @@ OTHER_PARAMETERS = [
     ("prelu", (-1.5,), 0.5),
     ("elu", (0.3125,), 2),
     ("celu", (0.3125,), 2),
-    ("softplus", (0.5,), 2),
+    ("softplus", (0.5, float("inf")), 2),
+    ("softplus", (0.5, 20.0), 2),
+    ("threshold", (-0.5, 7.0), 0),
+    ("threshold", (1.5, -1.5), 0),
+    ("hardshrink", (0.0,), 0),
+    ("hardshrink", (0.75,), 0),
+    ("softshrink", (0.0,), 0.5),
+    ("softshrink", (0.3125,), 0.5),
+    ("squareplus", (0.25,), 2),
+    ("squareplus", (1000.0,), 2),
     ("hardtanh", (-0.5, 3.0), 0),
 ]
 TABLE = [
@@ -254,7 +263,7 @@ def test_exact_points(isa: str, f: Case, dtype: type) -> None:
     nan = dtype(np.nan)
     assert np.isnan(f.forward(nan, *f.params))
     assert np.isnan(f.backward(dtype(1), nan, *f.params))
-    slope_is_0 = f.row.name in ("relu6", "hardtanh")
+    slope_is_0 = f.row.name in ("relu6", "hardtanh", "threshold", "hardshrink")
     assert np.isnan(f.backward(nan, dtype(0.25), *f.params)) or slope_is_0
 
 
@@ -278,7 +287,8 @@ def test_limits_of_gradients(isa: str, f: Case) -> None:
             dx = f.backward_at(np.ones(2, dtype), ends)
         # What is left of a gradient with respect to y where y is infinite is not the function's.
         if f.row.saves == "x":
-            assert np.all(np.isin(dx, [0, 1, f.params[0] if f.params else 1]))
+            slopes = [0, 1, f.params[0] if f.params else 1]
+            assert np.all(np.isin(dx, [0, np.inf] if f.row.name == "relu_squared" else slopes))
 
 
 @every_activation
@@ -534,6 +544,7 @@ def test_reduce_and_accumulate_apply_the_ufunc_step_by_step() -> None:
 def test_no_warnings_from_tails_and_nan(engine: str, f: Case, dtype: type) -> None:
     x = samples(dtype, 40)
     x = x[np.abs(x) < 1e37] if f.params and abs(f.params[0]) > 1 else x
+    x = x[np.abs(x) < 1e18] if f.row.name == "relu_squared" else x  # others have large squares
     with np.errstate(all="raise"):
         for n in range(len(x) + 1):
             f.forward(x[:n], *f.params)
@@ -556,7 +567,8 @@ def test_overflow_is_raised_where_the_result_overflows(engine: str, dtype: type)
 @every_activation
 @both_dtypes
 def test_the_side_not_taken_does_not_overflow(engine: str, f: Case, dtype: type) -> None:
-    x, dy = np.full((2, 40), [[1e30], [np.finfo(dtype).max / 4]], dtype)
+    large = -1e30 if f.row.name == "relu_squared" else 1e30
+    x, dy = np.full((2, 40), [[large], [np.finfo(dtype).max / 4]], dtype)
     with np.errstate(all="raise"):
         dx = f.backward_at(dy, x)
     assert np.isfinite(dx).all()
@@ -802,3 +814,144 @@ def test_ulp_error_measures() -> None:
     assert ulp_error(np.nextafter(one, np.float32(2)), np.array([1.0])) == 1
     assert ulp_error(one, np.array([np.inf])) == np.inf
     assert ulp_error(np.array([np.nan], np.float32), np.array([np.nan])) == 0
+
+
+# ---- random slopes ----
+
+HALF_TO_DOUBLE = [np.float16, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", HALF_TO_DOUBLE)
+def test_rrelu_in_training(dtype: type) -> None:
+    x, dy = np.random.default_rng(0).normal(0, 3, (2, 50, 60)).astype(dtype)
+    y, slopes = nf.rrelu(x, 0.1, 0.3, training=True, rng=5)
+    kind = np.float64 if dtype == np.float64 else np.float32
+    assert_same_bits(slopes, nf.random.Philox(5).uniform(x.shape, 0.1, 0.3, dtype=kind))
+    assert_same_bits(y, np.where(x > 0, x, x.astype(kind) * slopes).astype(dtype))
+    dx = nf.rrelu_backward(dy, x, slopes)
+    assert_same_bits(dx, np.where(x > 0, dy, dy.astype(kind) * slopes).astype(dtype))
+    again, same = nf.rrelu(x, training=True, slopes=slopes)
+    assert same is slopes
+    assert_same_bits(again, y)
+    assert_same_bits(nf.rrelu(x[:7], 0.1, 0.3, training=True, rng=5)[0], y[:7])
+    rest = nf.rrelu(x[7:], 0.1, 0.3, training=True, rng=5, offset=7 * 60)[0]
+    assert_same_bits(rest, y[7:])
+    for laid, gradient in zip(layouts(x).values(), layouts(dy).values(), strict=True):
+        assert_same_bits(nf.rrelu(laid, 0.1, 0.3, training=True, rng=5)[0], y)
+        assert nf.rrelu(laid, 0.1, 0.3, training=True, rng=5, out=laid)[0] is laid
+        assert_same_bits(laid, y)
+        assert nf.rrelu_backward(gradient, x, slopes, out=gradient) is gradient
+        assert_same_bits(gradient, dx)
+
+
+@pytest.mark.parametrize("dtype", HALF_TO_DOUBLE)
+def test_rrelu_in_inference(dtype: type) -> None:
+    x, dy = np.random.default_rng(0).normal(0, 3, (2, 50, 60)).astype(dtype)
+    y, slopes = nf.rrelu(x, 0.125, 0.375)
+    assert slopes is None
+    assert_same_bits(y, nf.leaky_relu(x, 0.25))
+    dx = nf.rrelu_backward(dy, x, None, 0.125, 0.375)
+    assert_same_bits(dx, nf.leaky_relu_backward(dy, x=x, negative_slope=0.25))
+    for shape in ((), (0,), (3, 0)):
+        for training in (False, True):
+            z = np.ones(shape, dtype)
+            assert nf.rrelu(z, training=training)[0].shape == shape
+            assert nf.rrelu_backward(z, z).shape == shape
+
+
+def test_rrelu_gradient_numerically() -> None:
+    x, dy = np.random.default_rng(1).normal(0, 1, (2, 4, 5))
+    _, slopes = nf.rrelu(x, training=True, rng=2)
+    dx = nf.rrelu_backward(dy, x, slopes)
+    assert_gradient(
+        dx, lambda v: float((dy * nf.rrelu(v, training=True, slopes=slopes)[0]).sum()), x
+    )
+
+
+def test_rrelu_errors_change_nothing() -> None:
+    x = np.ones((2, 3), np.float32)
+    out, rng = x.copy(), np.random.default_rng(0)
+    before = rng.bit_generator.state
+    for call, error, message in (
+        (lambda k: nf.rrelu(x, 0.5, 0.25, **k), ValueError, "upper must not be below lower, 0.5, "),
+        (lambda k: nf.rrelu(x, np.inf, **k), ValueError, "lower must be finite"),
+        (lambda k: nf.rrelu(x, "0", **k), TypeError, "lower must be a real number, got str"),
+        (lambda k: nf.rrelu(x, offset=-1, **k), ValueError, "offset must be at least 0, got -1"),
+        (
+            lambda k: nf.rrelu(x, slopes=np.ones((2, 3)), **k),
+            TypeError,
+            "slopes must have dtype float32, got float64",
+        ),
+        (
+            lambda k: nf.rrelu(x, slopes=x[0], **k),
+            ValueError,
+            r"slopes must have the shape of x, \(2, 3\), got \(3,\)",
+        ),
+        (lambda k: nf.rrelu(x.astype(complex), **k), TypeError, "x must be an array of real num"),
+    ):
+        with pytest.raises(error, match=message):
+            call({"training": True, "rng": rng, "out": out})
+    with pytest.raises(ValueError, match="out must have shape"):
+        nf.rrelu(x, training=True, rng=rng, out=out[0])
+    with pytest.raises(ValueError, match="x must have the shape of dy"):
+        nf.rrelu_backward(x, x[0])
+    assert rng.bit_generator.state == before
+    assert_same_bits(out, x)
+
+
+# ---- PyTorch ----
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pytorch_has_the_same(dtype: type) -> None:
+    import torch
+    from torch.nn import functional
+
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 3, 500), [0.5, -0.5, 0.0, -0.0, np.inf, -np.inf, np.nan]])
+    x, dy = x.astype(dtype), rng.standard_normal(507).astype(dtype)
+    for name, params in (
+        ("threshold", (0.25, -3.0)),
+        ("hardshrink", (0.5,)),
+        ("hardshrink", (0.0,)),
+        ("softshrink", (0.5,)),
+        ("softshrink", (1.25,)),
+        ("softplus", (1.0, 20.0)),
+        ("softplus", (2.0, 1.0)),
+    ):
+        leaf = torch.tensor(x, requires_grad=True)
+        theirs = getattr(functional, name)(leaf, *params)
+        theirs.backward(torch.tensor(dy))
+        y = getattr(nf, name)(x, *params)
+        dx = getattr(nf, f"{name}_backward")(dy, x=x, **named(name, params))
+        real = ~np.isnan(x)  # our gradient is NaN there
+        rtol = 4 * np.finfo(dtype).eps
+        np.testing.assert_allclose(y, theirs.detach().numpy(), rtol=rtol, err_msg=name)
+        np.testing.assert_allclose(
+            dx[real], leaf.grad.numpy()[real], rtol=rtol, atol=rtol, err_msg=name
+        )
+
+
+def named(name: str, params: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(activations.TABLE[name].params, params, strict=True))
+
+
+@pytest.mark.peers
+def test_rrelu_is_pytorchs() -> None:
+    """With its noise for slopes in training; in inference; and the range of ours."""
+    import torch
+    from torch.nn import functional
+
+    x, dy = np.random.default_rng(0).normal(0, 3, (2, 400))
+    leaf, noise = torch.tensor(x, requires_grad=True), torch.zeros(400, dtype=torch.float64)
+    theirs = torch.ops.aten.rrelu_with_noise(leaf, noise, 0.1, 0.4, True)
+    theirs.backward(torch.tensor(dy))
+    y, slopes = nf.rrelu(x, training=True, slopes=noise.numpy())
+    np.testing.assert_array_equal(y, theirs.detach().numpy())
+    np.testing.assert_array_equal(nf.rrelu_backward(dy, x, slopes), leaf.grad.numpy())
+    inferred = functional.rrelu(torch.tensor(x), 0.1, 0.4).numpy()
+    np.testing.assert_allclose(nf.rrelu(x, 0.1, 0.4)[0], inferred, rtol=1e-15)
+    ours = nf.rrelu(np.full(10_000, -1.0), 0.1, 0.4, training=True, rng=0)[0]
+    assert 0.1 <= -ours.max() <= 0.101
+    assert 0.399 <= -ours.min() <= 0.4

@@ -194,7 +194,7 @@ def test_functions_along_an_axis(kind: str) -> None:
 AXES = [-1, 0, 1, None, (0, 1), (0, 2), (-1, 0, 1), (2,)]
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "sparsemax"])
 @pytest.mark.parametrize("axis", AXES)
 def test_softmax_along_any_axes(name: str, axis: Any) -> None:
     """Against the plain one, over the axes moved to the end and made one."""

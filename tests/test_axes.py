@@ -77,7 +77,7 @@ def check(function: Callable[..., Any], *arrays: Array) -> None:
 def test_softmax(shape: tuple[int, int, int], dtype: type) -> None:
     for special in (False, True):
         x, dy = made(shape, dtype, 1, special), made(shape, dtype, 2)
-        for name in ("softmax", "log_softmax"):
+        for name in ("softmax", "log_softmax", "sparsemax"):
             forward, backward = getattr(nf, name), getattr(nf, f"{name}_backward")
             check(lambda v, axis, forward=forward: forward(v, axis), x)
             with np.errstate(all="ignore"):

@@ -109,7 +109,9 @@ PARAMETERS = {
     "_hardtanh": 2,
     "_leaky_relu_backward": 1,
     "_hardtanh_backward": 2,
-    "_softplus_backward": 1,
+    "_softplus_backward": 2,
+    "_threshold": 2,
+    "_squareplus": 1,
 }
 DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int64, ">f4", np.longdouble]
 

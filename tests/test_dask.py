@@ -83,6 +83,7 @@ ALONG: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
     (lambda x: nf.dask.softmax(x, axis=1), lambda x: nf.softmax(x, axis=1)),
     (lambda x: nf.dask.log_softmax(x, axis=1), lambda x: nf.log_softmax(x, axis=1)),
     (lambda x: nf.dask.logsumexp(x, axis=1), lambda x: nf.logsumexp(x, axis=1)),
+    (lambda x: nf.dask.sparsemax(x, axis=1), lambda x: nf.sparsemax(x, axis=1)),
     (lambda x: nf.dask.maxout(x, 3, axis=1)[0], lambda x: nf.maxout(x, 3, axis=1)[0]),
     (lambda x: nf.dask.maxout(x, 3, axis=1)[1], lambda x: nf.maxout(x, 3, axis=1)[1]),
     (lambda x: nf.dask.layer_norm(x, axis=1), lambda x: nf.layer_norm(x, axis=1)[0]),
@@ -116,7 +117,7 @@ def test_by_sample(length: int) -> None:
         assert_same_bits(got, expected(X))
 
 
-@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward", "sparsemax_backward"])
 def test_gradients_along_an_axis(name: str) -> None:
     y = nf.softmax(X)
     got = getattr(nf.dask, name)(da.from_array(DY, chunks=3), da.from_array(y, chunks=(5, 4, 10)))

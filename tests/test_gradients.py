@@ -64,7 +64,7 @@ def test_the_documented_table_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    "gradient", [n for n in FROM_X_OR_Y if not re.search("_norm|drop|conv", n)]
+    "gradient", [n for n in FROM_X_OR_Y if not re.search("_norm|drop|conv|rrelu", n)]
 )
 def test_the_documented_table_is_true(gradient: str) -> None:
     """What it says can be given gives the gradient, and nothing else."""
@@ -264,6 +264,10 @@ def test_derivative_takes_the_parameters() -> None:
         ("elu", {"alpha": 0.3}),
         ("celu", {"alpha": 0.3}),
         ("softplus", {"beta": 2.0}),
+        ("squareplus", {"b": 0.3}),
+        ("threshold", {"threshold": 0.3, "value": -2.0}),
+        ("hardshrink", {"lambd": 0.3}),
+        ("softshrink", {"lambd": 0.3}),
         ("leaky_relu", {"negative_slope": -0.2}),
         ("hardtanh", {"min_val": -0.5, "max_val": 2.0}),
         ("gelu", {"approximate": "tanh"}),
@@ -288,6 +292,17 @@ def test_derivative_errors() -> None:
         (lambda: nf.derivative("silu", X, alpha=1), TypeError, "keyword argument 'alpha'"),
         (lambda: nf.derivative("elu", X, alpha=-1), ValueError, "alpha must be positive"),
         (lambda: nf.derivative("prelu", X), TypeError, "must be given weight"),
+        (lambda: nf.derivative("squareplus", X, b=0), ValueError, "b must be positive"),
+        (lambda: nf.derivative("squareplus", X, b=np.inf), ValueError, "b must be finite"),
+        (lambda: nf.derivative("softshrink", X, lambd=-1), ValueError, "lambd must not be negat"),
+        (lambda: nf.derivative("hardshrink", X, lambd=np.nan), ValueError, "lambd must be finite"),
+        (lambda: nf.threshold(X, np.nan), ValueError, "threshold must be a number, got nan"),
+        (lambda: nf.softplus(X, threshold="1"), TypeError, "threshold must be a real number"),
+        (
+            lambda: nf.softplus_backward(DY, y=X, threshold=20.0),
+            ValueError,
+            "threshold must be inf where y is given, got 20.0",
+        ),
     ):
         with pytest.raises(error, match=message):
             call()

@@ -28,7 +28,13 @@ LAYERS: dict[str, tuple[Make, tuple[int, ...]]] = {
     "CELU 0.5": (lambda: nn.CELU(0.5), (3, 4)),
     "Hardtanh -0.5, 1.5": (lambda: nn.Hardtanh(-0.5, 1.5), (3, 4)),
     "LeakyReLU 0.3": (lambda: nn.LeakyReLU(0.3), (3, 4)),
-    "Softplus 2": (lambda: nn.Softplus(2.0), (3, 4)),
+    "Softplus 2, 1": (lambda: nn.Softplus(2.0, 1.0), (3, 4)),
+    "Threshold 0.5, 2": (lambda: nn.Threshold(0.5, 2.0), (3, 4)),
+    "Hardshrink 0.25": (lambda: nn.Hardshrink(0.25), (3, 4)),
+    "Softshrink 0.25": (lambda: nn.Softshrink(0.25), (3, 4)),
+    "Squareplus 1": (lambda: nn.Squareplus(1.0), (3, 4)),
+    "RReLU": (lambda: nn.RReLU(rng=0), (3, 4)),
+    "Sparsemax axis 0": (lambda: nn.Sparsemax(axis=0), (3, 4)),
     "GELU tanh": (lambda: nn.GELU("tanh"), (3, 4)),
     "GLU axis 1": (lambda: nn.GLU(axis=1), (3, 4, 3)),
     "Softmax axis 0": (lambda: nn.Softmax(axis=0), (3, 4)),
@@ -132,7 +138,7 @@ def test_every_activation_is_a_layer() -> None:
     layers = [getattr(nn, name) for name in nn.__all__]
     assert {layer._name for layer in layers if hasattr(layer, "_name")} == {
         *nf.activations.TABLE.keys() - {"gelu_tanh"},
-        *("softmax", "log_softmax", "glu", "geglu", "swiglu"),
+        *("softmax", "log_softmax", "sparsemax", "glu", "geglu", "swiglu"),
     }
 
 

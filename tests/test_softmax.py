@@ -281,7 +281,7 @@ def test_float16_results_are_the_rounded_float32_results(
     rng = np.random.default_rng(5)
     x, dy = rng.normal(0, 3, (2, *shape)).astype(np.float16)
     wide_x, wide_dy = x.astype(np.float32), dy.astype(np.float32)
-    for name in ("softmax", "log_softmax", "logsumexp"):
+    for name in ("softmax", "log_softmax", "logsumexp", "sparsemax"):
         function, gradient = getattr(nf, name), getattr(nf, f"{name}_backward")
         expected = np.asarray(function(wide_x)).astype(np.float16)
         for laid in layouts(x).values():
@@ -301,3 +301,121 @@ def test_float16_overflows_with_a_warning(isa: str) -> None:
         assert np.isinf(nf.log_softmax(x)[:, 1]).all()
     with np.errstate(all="raise"):
         nf.softmax(x)
+
+
+# ---- sparsemax ----
+
+
+def sparsemax(x: Array) -> Array:
+    """As the paper has it, by sorting, in long double; along the last axis."""
+    x = x.astype(np.longdouble)
+    x = x - x.max(axis=-1, keepdims=True)
+    z = -np.sort(-x, axis=-1)
+    total = np.cumsum(z, axis=-1) - 1
+    k = np.arange(1, x.shape[-1] + 1)
+    support = (k * z > total).sum(axis=-1, keepdims=True)
+    t = np.take_along_axis(total, support - 1, -1) / support
+    return np.maximum(x - t, 0)
+
+
+def assert_sparse(y: Array, x: Array) -> None:
+    """Of float32 the rounded result in float64, of float64 within 2**-51, as documented."""
+    expected = sparsemax(x)
+    if y.dtype == np.float32:
+        np.testing.assert_allclose(y, expected, rtol=2.0**-23, atol=2.0**-48)
+    else:
+        np.testing.assert_allclose(y, expected, rtol=0, atol=2.0**-51)
+
+
+@both_dtypes
+@settings(max_examples=15)
+@given(data=st.data())
+def test_sparsemax_is_the_formula(engine: str, dtype: type, data: Any) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=40))
+    width = np.dtype(dtype).itemsize * 8
+    numbers = st.floats(-1000, 1000, width=width) | st.floats(-1, 1, width=width)
+    x = data.draw(hnp.arrays(dtype, shape, elements=numbers))
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    y = nf.sparsemax(x, axis=axis)
+    assert (y.dtype, y.shape) == (dtype, shape)
+    assert_sparse(np.moveaxis(y, axis, -1), np.moveaxis(x, axis, -1))
+    np.testing.assert_allclose(y.astype(np.float64).sum(axis=axis), 1, rtol=1e-6)
+
+
+@both_dtypes
+@pytest.mark.parametrize("n", [1, 2, 10, 17, 1000, 10_000])
+@pytest.mark.parametrize("spread", [1e-3, 0.1, 4])
+def test_sparsemax_of_long_rows(isa: str, dtype: type, n: int, spread: float) -> None:
+    """Of many in the support, and of few; of numbers far from 0."""
+    x = np.random.default_rng(n).normal(0, spread, (3, n)).astype(dtype)
+    assert_sparse(nf.sparsemax(x), x)
+    assert_sparse(nf.sparsemax(x + dtype(1000)), x + dtype(1000))
+    ties = np.repeat(x[:, : -(-n // 4)], 4, axis=1)
+    assert_sparse(nf.sparsemax(ties), ties)
+
+
+@both_dtypes
+def test_points_of_sparsemax(isa: str, dtype: type) -> None:
+    inf, nan = np.inf, np.nan
+    for x, y in (
+        ([5.0], [1]),
+        ([1, 0.5, -1], [0.75, 0.25, 0]),
+        ([0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]),
+        ([3, 2, 2], [1, 0, 0]),
+        ([1, inf, inf, -inf], [0, 0.5, 0.5, 0]),
+        ([-inf, 0, -inf], [0, 1, 0]),
+        ([1e30, -1e30, 1e30], [0.5, 0, 0.5]),
+        ([-inf, -inf], [nan, nan]),
+        ([1, nan, 1], [nan, nan, nan]),
+        ([inf, nan, 0], [nan, nan, nan]),
+        ([nan] * 40, [nan] * 40),
+    ):
+        given_x = np.array(x, dtype)
+        np.testing.assert_array_equal(nf.sparsemax(given_x), np.array(y, dtype))
+        strided = np.repeat(given_x, 3)[::3]
+        np.testing.assert_array_equal(nf.sparsemax(strided), np.array(y, dtype))
+    for shape in ((0,), (3, 0), (0, 3)):
+        empty = np.empty(shape, dtype)
+        assert nf.sparsemax(empty).shape == nf.sparsemax_backward(empty, empty).shape == shape
+
+
+@both_dtypes
+def test_gradient_of_sparsemax(engine: str, dtype: type) -> None:
+    rng = np.random.default_rng(3)
+    x, dy = rng.normal(0, 0.7, (2, 50, 23)).astype(dtype)
+    y = nf.sparsemax(x)
+    support = y > 0
+    mean = (dy * support).astype(np.longdouble).sum(axis=-1) / support.sum(axis=-1)
+    expected = np.where(support, dy - mean[:, None], 0)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(nf.sparsemax_backward(dy, y), expected, rtol=eps, atol=2 * eps)
+    assert_same_bits(nf.sparsemax_backward(dy, x=x), nf.sparsemax_backward(dy, y))
+    dx = nf.sparsemax_backward(dy, y)
+    dy[~support] = np.nan  # what has no weight does not matter
+    assert_same_bits(nf.sparsemax_backward(dy, y), dx)
+    dx = nf.sparsemax_backward(np.ones(2, dtype), np.array([np.nan, np.nan], dtype))
+    assert np.isnan(dx).all()
+
+
+def test_gradient_of_sparsemax_numerically() -> None:
+    rng = np.random.default_rng(4)
+    x, dy = rng.normal(0, 0.7, (2, 6, 5))
+    for axis in (0, 1):
+        dx = nf.sparsemax_backward(dy, nf.sparsemax(x, axis), axis)
+        assert_gradient(dx, lambda v, axis=axis: float((dy * nf.sparsemax(v, axis)).sum()), x)
+
+
+@both_dtypes
+def test_bits_of_sparsemax(dtype: type) -> None:
+    x, dy = np.random.default_rng(5).normal(0, 1, (2, 40, 77)).astype(dtype)
+    y, dx = nf.sparsemax(x), nf.sparsemax_backward(dy, nf.sparsemax(x))
+    for isa in SAME_BITS_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                for laid, laid_dy in zip(layouts(x).values(), layouts(dy).values(), strict=True):
+                    assert_same_bits(nf.sparsemax(laid), y)
+                    assert_same_bits(nf.sparsemax_backward(laid_dy, y), dx)
+                turned = np.ascontiguousarray(x.T)
+                assert_same_bits(nf.sparsemax(turned, 0).T, y)
+                assert nf.sparsemax(turned, 0, out=turned) is turned
+                assert_same_bits(turned.T, y)

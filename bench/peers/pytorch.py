@@ -264,6 +264,25 @@ def filling(fill: Callable[[Any], Any]) -> Any:
     return factory
 
 
+def drawing(draw: Callable[[int], Any]) -> Any:
+    """A new tensor of as many random numbers."""
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        n = arrays["into"].size
+        return {"allocating": lambda: draw(n)}
+
+    return factory
+
+
+def rrelu(arrays: Arrays, values: Values) -> Forms:
+    (x,) = tensors(arrays)
+    out, noise = torch.empty_like(x), torch.empty_like(x)
+    return {
+        "out": lambda: aten.rrelu_with_noise(x, noise, 1 / 8, 1 / 3, True, out=out),
+        "allocating": lambda: functional.rrelu(x, training=True),
+    }
+
+
 def stepping(name: str, fused: bool, many: bool = False) -> Any:
     """Steps of an optimizer in each of the forms it has, on an array or on its rows."""
     make = getattr(torch.optim, name)
@@ -460,6 +479,15 @@ OPERATIONS = {
     "leaky_relu_backward": writing(
         aten.leaky_relu_backward, X, SECOND, "negative_slope", True, name="grad_input"
     ),
+    "threshold": writing(aten.threshold, X, "threshold", "value"),
+    "threshold_backward": writing(
+        aten.threshold_backward, X, SECOND, "threshold", name="grad_input"
+    ),
+    "hardshrink": writing(aten.hardshrink, X, "lambd"),
+    "hardshrink_backward": writing(aten.hardshrink_backward, X, SECOND, "lambd", name="grad_input"),
+    "softshrink": writing(aten.softshrink, X, "lambd"),
+    "softshrink_backward": writing(aten.softshrink_backward, X, SECOND, 0, name="grad_input"),
+    "rrelu": rrelu,
     "hardsigmoid": writing(aten.hardsigmoid, X),
     "hardsigmoid_backward": writing(aten.hardsigmoid_backward, X, SECOND, name="grad_input"),
     "hardswish": writing(aten.hardswish, X),
@@ -548,6 +576,10 @@ OPERATIONS = {
     "feature_alpha_dropout": in_training(functional.feature_alpha_dropout),
     "random.uniform": filling(torch.Tensor.uniform_),
     "random.normal": filling(torch.Tensor.normal_),
+    "random.exponential": filling(torch.Tensor.exponential_),
+    "random.truncated_normal": filling(torch.nn.init.trunc_normal_),
+    "random.integers": drawing(lambda n: torch.randint(0, 1000, (n,))),
+    "random.permutation": drawing(torch.randperm),
     **{
         name: stepping(name, name in ("SGD", "Adagrad", "Adam", "AdamW"))
         for name in (

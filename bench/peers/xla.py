@@ -226,6 +226,20 @@ OPERATIONS = {
     **{f"{name}_backward": gradient(f) for name, f in BY_X.items()},
     "relu": compiled(lambda values, x: jnp.maximum(x, 0)),
     "relu_backward": compiled(lambda values, dy, y: jnp.where(y > 0, dy, 0)),
+    "threshold": compiled(lambda values, x: jnp.where(x > 0, x, 0)),
+    "threshold_backward": compiled(lambda values, dy, x: jnp.where(x > 0, dy, 0)),
+    "hardshrink": compiled(lambda values, x: jnp.where(jnp.abs(x) > values["lambd"], x, 0)),
+    "hardshrink_backward": compiled(
+        lambda values, dy, y: jnp.where(jnp.abs(y) > values["lambd"], dy, 0)
+    ),
+    "softshrink": compiled(
+        lambda values, x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - values["lambd"], 0)
+    ),
+    "softshrink_backward": compiled(lambda values, dy, y: jnp.where(y != 0, dy, 0)),
+    "relu_squared": compiled(lambda values, x: jnp.square(jax.nn.relu(x))),
+    "relu_squared_backward": compiled(lambda values, dy, x: 2 * dy * jax.nn.relu(x)),
+    "squareplus": compiled(lambda values, x: jax.nn.squareplus(x, values["b"])),
+    "squareplus_backward": compiled(lambda values, dy, y: dy * (y * y / (y * y + values["b"] / 4))),
     "leaky_relu": compiled(lambda values, x: jax.nn.leaky_relu(x, values["negative_slope"])),
     "leaky_relu_backward": compiled(
         lambda values, dy, y: jnp.where(y > 0, dy, values["negative_slope"] * dy)

@@ -9,26 +9,31 @@
 // X(struct of the formula in formulas.hpp, name of the ufunc, parameters after x). A name with an underscore has a
 // Python function over it, which supplies defaults. Documentation, bounds and exact points are in
 // python/nnfast/_table.py, costs in ops/costs.hpp.
-#define NNFAST_ACTIVATIONS(X)      \
-  X(Relu, "relu", 0)               \
-  X(Relu6, "relu6", 0)             \
-  X(Hardtanh, "_hardtanh", 2)      \
-  X(LeakyRelu, "_leaky_relu", 1)   \
-  X(PRelu, "_prelu", 1)            \
-  X(Hardsigmoid, "hardsigmoid", 0) \
-  X(Hardswish, "hardswish", 0)     \
-  X(Elu, "_elu", 1)                \
-  X(Celu, "_celu", 1)              \
-  X(Selu, "selu", 0)               \
-  X(Sigmoid, "sigmoid", 0)         \
-  X(Logsigmoid, "logsigmoid", 0)   \
-  X(Softplus, "_softplus", 1)      \
-  X(Tanh, "tanh", 0)               \
-  X(Tanhshrink, "tanhshrink", 0)   \
-  X(Silu, "silu", 0)               \
-  X(Mish, "mish", 0)               \
-  X(Softsign, "softsign", 0)       \
-  X(Gelu, "_gelu", 0)              \
+#define NNFAST_ACTIVATIONS(X)       \
+  X(Relu, "relu", 0)                \
+  X(Relu6, "relu6", 0)              \
+  X(Hardtanh, "_hardtanh", 2)       \
+  X(LeakyRelu, "_leaky_relu", 1)    \
+  X(PRelu, "_prelu", 1)             \
+  X(Threshold, "_threshold", 2)     \
+  X(Hardshrink, "_hardshrink", 1)   \
+  X(Softshrink, "_softshrink", 1)   \
+  X(ReluSquared, "relu_squared", 0) \
+  X(Hardsigmoid, "hardsigmoid", 0)  \
+  X(Hardswish, "hardswish", 0)      \
+  X(Elu, "_elu", 1)                 \
+  X(Celu, "_celu", 1)               \
+  X(Selu, "selu", 0)                \
+  X(Sigmoid, "sigmoid", 0)          \
+  X(Logsigmoid, "logsigmoid", 0)    \
+  X(Softplus, "_softplus", 2)       \
+  X(Tanh, "tanh", 0)                \
+  X(Tanhshrink, "tanhshrink", 0)    \
+  X(Silu, "silu", 0)                \
+  X(Mish, "mish", 0)                \
+  X(Softsign, "softsign", 0)        \
+  X(Squareplus, "_squareplus", 1)   \
+  X(Gelu, "_gelu", 0)               \
   X(GeluTanh, "_gelu_tanh", 0)
 
 namespace nnfast {

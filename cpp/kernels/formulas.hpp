@@ -87,6 +87,66 @@ struct PReluWeight {
   }
 };
 
+// y = x for x > limit, value elsewhere.
+struct Threshold {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V limit, V value) {
+    return x <= limit ? value : x;
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x, V limit, V) {
+    return x > limit ? dy : (x == x ? V{} : x);
+  }
+};
+
+// y = x for |x| > lambda, 0 elsewhere (Donoho, Johnstone 1994). y is on the same side as x.
+struct Hardshrink {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V lambda) {
+    return abs(x) <= lambda ? V{} : x;
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V lambda) {
+    return abs(y) > lambda ? dy : (y == y ? V{} : y);
+  }
+};
+
+// y = x - lambda for x > lambda, x + lambda for x < -lambda, 0 between them (Donoho, Johnstone 1994). A difference of
+// two floats is 0 only where they are equal, so y tells where x was.
+struct Softshrink {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V lambda) {
+    const V size = abs(x);
+    return size <= lambda ? V{} : copysign(size - lambda, x);
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V) {
+    return y == 0 ? V{} : (y == y ? dy : y);
+  }
+};
+
+// y = max(x, 0)^2                                                                                 (So et al. 2021)
+struct ReluSquared {
+  static constexpr unsigned forward_raises = kRaisedOverflow;
+  static constexpr unsigned backward_raises = kRaisedOverflow;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    const V above = max(V{}, x);
+    return above * above;
+  }
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V x) {
+    const V half = dy * selected(max(V{}, x) + V{});
+    return half + half;
+  }
+};
+
 // 1/6 as a pair.
 template <class V>
 NNFAST_INLINE Pair<V> sixth() {
@@ -472,7 +532,7 @@ struct Tanhshrink {
   }
 };
 
-// y = log(1 + e^(beta x)) / beta, as max(beta x, 0) + log(1 + e^-|beta x|).
+// y = log(1 + e^(beta x)) / beta, as max(beta x, 0) + log(1 + e^-|beta x|); x itself where beta x is above a limit.
 struct Softplus {
   static constexpr unsigned forward_raises = kRaisedOverflow;
   static constexpr unsigned backward_raises = kRaisedOverflow;
@@ -497,12 +557,14 @@ struct Softplus {
     return tiny ? scale(e.m.hi + e.m.lo, e.n) : rest;
   }
   template <class V>
-  NNFAST_INLINE static V forward(V x, V beta) {
-    return of(beta * x) / beta;
+  NNFAST_INLINE static V forward(V x, V beta, V limit) {
+    const V steep = beta * x;
+    return steep > limit ? x : of(steep) / beta;
   }
   template <class V>
-  NNFAST_INLINE static V backward(V dy, V x, V beta) {
-    return times_logistic(dy, beta * x);
+  NNFAST_INLINE static V backward(V dy, V x, V beta, V limit) {
+    const V steep = beta * x;
+    return steep > limit ? dy : times_logistic(dy, steep);
   }
   // dy / (1 + e^-x)
   template <class V>
@@ -600,6 +662,38 @@ struct Softsign {
     const V size = abs(x);
     const Pair<V> sum = two_sum(broadcast<V>(1), min(broadcast<V>(far), size));
     return dy * selected(size > far ? V{} : divide(Pair<V>{broadcast<V>(1), V{}}, multiply(sum, sum)));
+  }
+};
+
+// y = (x + s) / 2, s = sqrt(x^2 + b) (Barron 2021). Where x is negative that is a difference of nearly equal numbers:
+// there y = b / (2 (s + |x|)), corrected by a step of Newton's for the root of y (y - x) = b / 4, whose slope is s.
+struct Squareplus {
+  static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr unsigned backward_raises = kRaisedNothing;
+  // From here on s = |x|, and the squares of larger numbers may overflow.
+  template <class V>
+  static constexpr auto far = static_cast<Element<V>>(sizeof(Element<V>) == 4 ? 0x1p45 : 0x1p400);
+  template <class V>
+  NNFAST_INLINE static V forward(V x, V b) {
+    const V quarter = b * static_cast<Element<V>>(0.25), size = abs(x);
+    const auto outside = size > far<V>;
+    const V bounded = min(broadcast<V>(far<V>), size);
+    const V s = sqrt(fma(bounded, bounded, b));
+    const V sum = s + bounded;
+    // The reciprocal of both s and the sum.
+    const V quotient = (outside ? quarter : broadcast<V>(1)) / (outside ? size : s * sum);
+    const V guess = 2 * quarter * (quotient * s);
+    const V excess = fma(guess, guess + bounded, -quarter);
+    const V below = outside ? quotient : fma(-excess * quotient, sum, guess);
+    const V above = outside ? x : sum * static_cast<Element<V>>(0.5);
+    return x < 0 ? below : above;
+  }
+  // y^2 / (y^2 + b / 4)
+  template <class V>
+  NNFAST_INLINE static V backward(V dy, V y, V b) {
+    const Pair<V> square = two_product(min(broadcast<V>(far<V>), y), min(broadcast<V>(far<V>), y));
+    const Pair<V> sum = two_sum(square.hi, b * static_cast<Element<V>>(0.25));
+    return dy * divide(square, Pair<V>{sum.hi, sum.lo + square.lo});
   }
 };
 

@@ -2,6 +2,7 @@
 //   softmax      y_i = e^d_i / sum_j e^d_j             dx = y (dy - sum_j dy_j y_j)
 //   log_softmax  y_i = d_i - log sum_j e^d_j           dx = dy - e^y sum_j dy_j
 //   logsumexp    y = max x + log sum_j e^d_j           dx = dy softmax(x)
+//   sparsemax    y_i = max(d_i - t, 0), sum_j y_j = 1  dx = dy - mean of dy where y > 0, 0 elsewhere
 // and softmax of scale x, over the elements that a mask selects; y is 0 elsewhere.
 #include "kernels/softmax.hpp"
 
@@ -398,6 +399,91 @@ unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
         softmax_rows<S, Lanes>(largest, x, dx, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
       },
       EachRow{arrays[0].data, arrays[0].row_stride}, arrays[1], arrays[2]);
+}
+
+// x - largest in double, where the difference of two floats is exact; 0 where they are equal, infinities included.
+template <class V>
+NNFAST_INLINE Widened<V> shifted_in_double(V x, V largest) {
+  const Pair<V> d = shifted_by(x, largest);
+  Widened<V> sum = widen(d.hi);
+  const Widened<V> lo = widen(d.lo);
+  for (int k = 0; k < sum.count; ++k) sum.part[k] += lo.part[k];
+  return sum;
+}
+
+// The t of sparsemax, for which the elements of d = x - largest above it exceed it by 1 in all (Martins, Astudillo
+// 2016), without sorting: those above a bound of t give a better one, until no more of them fall below (Michelot 1986).
+// The bounds rise, the first is -1, as d is 0 somewhere. A row with NaN has t = NaN.
+template <class T, class X>
+NNFAST_INLINE double sparsemax_threshold(const X& x, std::ptrdiff_t n, Vec<T> largest) {
+  double bound = -1, above = static_cast<double>(n) + 1;
+  for (;;) {
+    const Vec<double> low = broadcast<Vec<double>>(bound);
+    BlockSum<T> sum;
+    Mask<Vec<double>> counts{};
+    for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+      auto d = shifted_in_double(x.load(0, i, count, static_cast<T>(-kInfinity)), largest);
+      for (auto& each : d.part) {
+        const Mask<Vec<double>> out = each <= low;
+        each = out ? Vec<double>{} : each;
+        counts += 1 + out;
+      }
+      sum.add(d, part);
+    });
+    const double still = sum_of_counts(counts, n);
+    if (still >= above) return bound;
+    above = still;
+    bound = (sum.total() - 1) / above;
+  }
+}
+
+template <class S>
+unsigned sparsemax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
+  using T = Computed<S>;
+  using V = Vec<T>;
+  using Lanes = Along<T, 1>;
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t row = 0; row < rows; ++row) {
+    const auto x = strided_rows<S>(arrays[0], row), y = strided_rows<S>(arrays[1], row);
+    V largest[1];
+    row_max<Lanes>(largest, x, n);
+    const Vec<double> t = broadcast<Vec<double>>(sparsemax_threshold<T>(x, n, largest[0]));
+    Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+      auto d = shifted_in_double(x.load(0, i, count, T{0}), largest[0]);
+      for (auto& each : d.part) each = max(Vec<double>{}, each - t);
+      y.store(0, i, narrow<V>(d), count);
+    });
+  }
+  return kRaisedNothing;
+}
+
+template <class S>
+unsigned sparsemax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
+  using T = Computed<S>;
+  using V = Vec<T>;
+  return run_along<S>(
+      0, rows,
+      [n](auto group, std::ptrdiff_t, const auto& dy, const auto& y, const auto& dx) NNFAST_INLINED {
+        constexpr int R = group;
+        BlockSum<T> sums[R];
+        Mask<V> counts[R] = {};
+        for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+          unrolled<R>([&](int r) NNFAST_INLINED {
+            const Mask<V> out = y.load(r, i, count, T{0}) == 0;
+            sums[r].add(out ? V{} : dy.load(r, i, count, T{0}), part);
+            counts[r] += 1 + out;
+          });
+        });
+        V mean[R];
+        unrolled<R>([&](int r) NNFAST_INLINED { mean[r] = rounded<V>(sums[r].total() / sum_of_counts(counts[r], n)); });
+        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          unrolled<R>([&](int r) NNFAST_INLINED {
+            const V p = y.load(r, i, count, T{0}), g = dy.load(r, i, count, T{0});
+            dx.store(r, i, p == 0 ? V{} : (p == p ? g - mean[r] : p), count);
+          });
+        });
+      },
+      arrays[0], arrays[1], arrays[2]);
 }
 
 // Elements of each array that are widened together. They lie on the stack: a loop of a ufunc must not allocate.

@@ -12,7 +12,9 @@
   X(log_softmax, 1, -1, "(n)->(n)")              \
   X(log_softmax_backward, 2, -1, "(n),(n)->(n)") \
   X(logsumexp, 1, 1, "(n)->()")                  \
-  X(logsumexp_backward, 2, 0, "(),(n)->(n)")
+  X(logsumexp_backward, 2, 0, "(),(n)->(n)")     \
+  X(sparsemax, 1, -1, "(n)->(n)")                \
+  X(sparsemax_backward, 2, -1, "(n),(n)->(n)")
 
 // Those of scaled rows of which some elements take part: x and y, or dy, y and dx.
 #define NNFAST_MASKED_SOFTMAX(X) \

@@ -30,6 +30,14 @@ constexpr Cost kCosts[] = {
     {"leaky_relu_backward", 0.14, kMemoryBound},
     {"prelu", 0.09, kMemoryBound},
     {"prelu_backward", 0.14, kMemoryBound},
+    {"threshold", 0.09, kMemoryBound},
+    {"threshold_backward", 0.14, kMemoryBound},
+    {"hardshrink", 0.09, kMemoryBound},
+    {"hardshrink_backward", 0.14, kMemoryBound},
+    {"softshrink", 0.09, kMemoryBound},
+    {"softshrink_backward", 0.14, kMemoryBound},
+    {"relu_squared", 0.09, kMemoryBound},
+    {"relu_squared_backward", 0.14, kMemoryBound},
     {"hardsigmoid", 0.09, kMemoryBound},
     {"hardsigmoid_backward", 0.14, kMemoryBound},
     {"hardswish", 0.22, kMemoryBound},
@@ -56,6 +64,8 @@ constexpr Cost kCosts[] = {
     {"mish_backward", 0.55},
     {"softsign", 0.25, kMemoryBound},
     {"softsign_backward", 0.25, kMemoryBound},
+    {"squareplus", 0.35, kMemoryBound},
+    {"squareplus_backward", 0.25, kMemoryBound},
     {"gelu", 0.55},
     {"gelu_backward", 0.35},
     {"gelu_tanh", 0.7},
@@ -89,6 +99,7 @@ constexpr Cost kCosts[] = {
     // The family of softmax, and what each row adds.
     {"softmax", 0.5},
     {"softmax_row", 12},
+    {"sparsemax", 2},
 
     // Rows of a table, an element of y and of dy.
     {"embedding", 0.1, kMemoryBound},
@@ -144,6 +155,13 @@ constexpr Cost kCosts[] = {
     {"uniform_f64", 0.6},
     {"normal_f32", 0.8},
     {"normal_f64", 3.0},
+    {"exponential_f32", 0.5},
+    {"exponential_f64", 1.5},
+    {"truncated_f32", 4},
+    {"truncated_f64", 8},
+    {"narrow_f64", 20},
+    {"integers", 0.8},
+    {"permutation", 4},
 
     // Rules of optimizers, an element of a parameter.
     {"sgd", 0.1},

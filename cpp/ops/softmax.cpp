@@ -12,9 +12,9 @@ namespace nnfast {
 
 namespace {
 
-double row_ns(std::ptrdiff_t n) {
-  constexpr Cost kCost = cost_of("softmax"), kRowCost = cost_of("softmax_row");
-  return kRowCost.ns + kCost.ns * static_cast<double>(n);
+double row_ns(Softmax index, std::ptrdiff_t n) {
+  constexpr Cost kCost = cost_of("softmax"), kSparse = cost_of("sparsemax"), kRowCost = cost_of("softmax_row");
+  return kRowCost.ns + (index == Softmax::sparsemax ? kSparse : kCost).ns * static_cast<double>(n);
 }
 
 // Threads begin at whole vectors of rows, where there are enough.
@@ -22,12 +22,12 @@ std::ptrdiff_t row_multiple(std::ptrdiff_t rows) { return rows < 256 ? 1 : 16; }
 
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.
 template <class Run>
-unsigned for_row_runs(const RowArrays<3>& rows, Run run) {
+unsigned for_row_runs(Softmax index, const RowArrays<3>& rows, Run run) {
   std::ptrdiff_t steps[3];
   rows.outer.inner_strides(steps);
   SharedRaised raised;
   parallel_for(
-      rows.rows(), row_ns(rows.n),
+      rows.rows(), row_ns(index, rows.n),
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
           Matrix matrices[3];
@@ -39,6 +39,26 @@ unsigned for_row_runs(const RowArrays<3>& rows, Run run) {
   return raised.all();
 }
 
+// Calls run(x, y, first, count) for rows of x and y, from the row `first` on: for all of them or, where their elements
+// are strided, for as many as a tile holds, in the tile.
+template <class Run>
+unsigned by_tiles(Dtype dtype, const Matrix& x, const Matrix& y, std::ptrdiff_t rows, std::ptrdiff_t n, Run run) {
+  constexpr std::ptrdiff_t kLeastTile = 4;
+  const std::ptrdiff_t size = size_of(dtype);
+  const std::ptrdiff_t tile = (x.stride != size || y.stride != size) && n > 0 ? kTileBytes / (n * size) : 0;
+  if (tile < kLeastTile) return run(x, y, 0, rows);
+  alignas(64) char room[kTileBytes];
+  const Matrix place{room, n * size, size};
+  unsigned raised = 0;
+  for (std::ptrdiff_t first = 0; first < rows; first += tile) {
+    const std::ptrdiff_t count = std::min(tile, rows - first);
+    copy_rows(dtype, rows_from(x, first), place, count, n);
+    raised |= run(place, place, first, count);
+    copy_rows(dtype, place, rows_from(y, first), count, n);
+  }
+  return raised;
+}
+
 }  // namespace
 
 unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays], std::ptrdiff_t rows,
@@ -46,7 +66,7 @@ unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftma
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   SharedRaised raised;
   parallel_for(
-      rows, row_ns(n),
+      rows, row_ns(index, n),
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         Matrix part[kSoftmaxArrays];
         for (int k = 0; k < kSoftmaxArrays; ++k) part[k] = rows_from(arrays[k], begin);
@@ -60,13 +80,19 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   rows.outer.sort_axes();
   rows.outer.coalesce();
-  return for_row_runs(
-      rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) { return fn(arrays, count, rows.n, {}); });
+  return for_row_runs(index, rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
+    if (index != Softmax::sparsemax) return fn(arrays, count, rows.n, {});
+    return by_tiles(dtype, arrays[0], arrays[1], count, rows.n,
+                    [&](const Matrix& x, const Matrix& y, std::ptrdiff_t, std::ptrdiff_t some) {
+                      const Matrix part[2] = {x, y};
+                      return fn(part, some, rows.n, {});
+                    });
+  });
 }
 
 unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale, std::ptrdiff_t queries) {
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(Softmax::masked_softmax)][dtype];
-  const std::ptrdiff_t n = x_y_mask.n, row_size = n * size_of(dtype);
+  const std::ptrdiff_t n = x_y_mask.n;
   const auto run = [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
     const Masking all{scale, arrays[2], n, 0};
     if (queries == 0) return fn(arrays, count, n, all);
@@ -82,30 +108,21 @@ unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale,
     }
     return raised;
   };
-  constexpr std::ptrdiff_t kLeastTile = 4;
-  const bool strided = x_y_mask.strides[0] != size_of(dtype) || x_y_mask.strides[1] != size_of(dtype);
-  const std::ptrdiff_t tile = strided && n > 0 ? kTileBytes / row_size : 0;
-  return for_row_runs(x_y_mask, [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
-    if (tile < kLeastTile) return run(arrays, position, count);
-    alignas(64) char room[kTileBytes];
-    const Matrix place{room, row_size, size_of(dtype)};
-    unsigned raised = 0;
-    for (std::ptrdiff_t first = 0; first < count; first += tile) {
-      const std::ptrdiff_t rows = std::min(tile, count - first);
-      const Matrix part[3] = {place, place, rows_from(arrays[2], first)};
-      copy_rows(dtype, rows_from(arrays[0], first), place, rows, n);
-      raised |= run(part, position + first, rows);
-      copy_rows(dtype, place, rows_from(arrays[1], first), rows, n);
-    }
-    return raised;
-  });
+  return for_row_runs(
+      Softmax::masked_softmax, x_y_mask, [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
+        return by_tiles(dtype, arrays[0], arrays[1], count, n,
+                        [&](const Matrix& x, const Matrix& y, std::ptrdiff_t first, std::ptrdiff_t rows) {
+                          const Matrix part[3] = {x, y, rows_from(arrays[2], first)};
+                          return run(part, position + first, rows);
+                        });
+      });
 }
 
 unsigned masked_softmax_backward(Dtype dtype, const RowArrays<3>& dy_y_dx, double scale) {
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(Softmax::masked_softmax_backward)][dtype];
-  return for_row_runs(dy_y_dx, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
-    return fn(arrays, count, dy_y_dx.n, {scale});
-  });
+  return for_row_runs(
+      Softmax::masked_softmax_backward, dy_y_dx,
+      [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) { return fn(arrays, count, dy_y_dx.n, {scale}); });
 }
 
 }  // namespace nnfast

@@ -260,7 +260,7 @@ def sides_of(shape: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def target(
-    shape: Shape, dtype: DTypeLike, dtypes: tuple[type, type], out: NDArray[Any] | None
+    shape: Shape, dtype: DTypeLike, dtypes: tuple[type, ...], out: NDArray[Any] | None
 ) -> NDArray[Any]:
     """What is to be filled: a new array of shape () for None, or `out`, which decides about what is not given.
 
@@ -289,5 +289,6 @@ def target(
     return out
 
 
-def _names(dtypes: tuple[type, type]) -> str:
-    return " or ".join(np.dtype(dtype).name for dtype in dtypes)
+def _names(dtypes: tuple[type, ...]) -> str:
+    *others, last = (np.dtype(dtype).name for dtype in dtypes)
+    return f"{', '.join(others)} or {last}"

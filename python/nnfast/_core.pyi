@@ -14,6 +14,8 @@ logsumexp: np.ufunc
 logsumexp_backward: np.ufunc
 softmax: np.ufunc
 softmax_backward: np.ufunc
+sparsemax: np.ufunc
+sparsemax_backward: np.ufunc
 
 softmax_names: tuple[str, ...]
 
@@ -320,6 +322,18 @@ def keep_scaled(
 def fill_random(
     kind: int, out: NDArray[Any], seed: int, offset: int, first: float, second: float
 ) -> None: ...
+def fill_truncated(
+    out: NDArray[Any],
+    seed: int,
+    offset: int,
+    mean: float,
+    std: float,
+    low: float,
+    high: float,
+    rate: float,
+) -> None: ...
+def fill_integers(out: NDArray[Any], seed: int, offset: int, lowest: int, range: int) -> None: ...
+def permutation(out: NDArray[np.int64], seed: int) -> None: ...
 def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.uint32]: ...
 def masked_softmax(
     x: ArrayLike,

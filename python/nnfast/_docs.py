@@ -202,6 +202,10 @@ _PARAMS = {
     "negative_slope": "Slope below 0",
     "alpha": "Minus the limit at -inf",
     "beta": "Steepness",
+    "threshold": "{}",
+    "value": "Result where x is not above the threshold",
+    "lambd": "What is shrunk away",
+    "b": "Four times the square of the value at 0",
     "min_val": "Smallest result",
     "max_val": "Largest result",
 }
@@ -209,13 +213,22 @@ _SLOPES = """weight : array_like
     The slope; broadcasts by NumPy's rules. One a channel of (N, C, H, W) is
     ``weight[:, None, None]``.{}
 """
+_THRESHOLDS = {
+    "threshold": "What x is compared with",
+    "softplus": "Where ``beta * x`` is above it y is x itself, and the gradient is dy",
+}
 # Of the parameters of the function; its gradient, and so its layer, may take fewer.
 _RANGES = {
     "celu": {"alpha": "; positive"},
     "softplus": {"beta": "; positive"},
     "hardtanh": {"max_val": "; above min_val"},
+    "hardshrink": {"lambd": "; not negative and finite"},
+    "softshrink": {"lambd": "; not negative and finite"},
+    "squareplus": {"b": "; positive and finite"},
 }
 _RANGES_OF_BACKWARD = {
+    "lambd": ", as given to the forward function; not negative and finite",
+    "b": ", as given to the forward function; positive and finite",
     "negative_slope": ", as given to the forward function; not negative, unless x is given: y would not tell its side",
     "alpha": ", as given to the forward function; positive, since y would not tell x's side",
     "beta": ", as given to the forward function; positive",
@@ -227,6 +240,8 @@ _RANGES_OF_LAYER = {
     "alpha": "; positive",
     "beta": "; positive",
     "max_val": "; above min_val",
+    "lambd": "; not negative and finite",
+    "b": "; positive and finite",
 }
 _APPROXIMATE = """approximate : {{"none", "tanh"}}, default "none"
     The function itself, or its tanh approximation{}.
@@ -337,7 +352,8 @@ def _parameters(row: Activation, *, backward: bool, layer: bool = False) -> str:
     if row.name.startswith("gelu"):
         return _APPROXIMATE.format(_TANH)
     return "".join(
-        f"{name} : float, default {default:g}\n    {_PARAMS[name]}{ranges.get(name, '')}.\n"
+        f"{name} : float, default {default:g}\n    "
+        f"{_PARAMS[name].format(_THRESHOLDS.get(row.name))}{ranges.get(name, '')}.\n"
         for name, default in row.params.items()
     )
 

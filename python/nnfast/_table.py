@@ -57,6 +57,7 @@ class Activation(NamedTuple):
 
 
 ELU = 'Clevert, Unterthiner, Hochreiter, "Fast and accurate deep network learning by exponential linear units", 2015'
+DONOHO = 'Donoho, Johnstone, "Ideal spatial adaptation by wavelet shrinkage", 1994'
 GELU = 'Hendrycks, Gimpel, "Gaussian error linear units", 2016'
 TAIL = "The tail keeps its digits down to the subnormal range."
 
@@ -124,6 +125,53 @@ TABLE = {
             "x",
             0.5,
             'He, Zhang, Ren, Sun, "Delving deep into rectifiers", 2015',
+        ),
+        Activation(
+            "threshold",
+            "Threshold",
+            "x where x > threshold, else value",
+            "dy where x > threshold, else 0",
+            "x",
+            0,
+            'McCulloch, Pitts, "A logical calculus of the ideas immanent in nervous activity", 1943',
+            params={"threshold": 0.0, "value": 0.0},
+            exact=((-INF, 0), (0, 0), (INF, INF)),
+            note="Without parameters relu. PyTorch and Keras have no defaults.",
+        ),
+        Activation(
+            "hardshrink",
+            "Hard shrinkage",
+            "x where abs(x) > lambd, else 0",
+            "dy where abs(y) > lambd, else 0",
+            "y",
+            0,
+            DONOHO,
+            params={"lambd": 0.5},
+            exact=((-INF, -INF), (-0.5, 0), (0, 0), (0.5, 0), (INF, INF)),
+            note="The gradient at both steps is 0.",
+        ),
+        Activation(
+            "softshrink",
+            "Soft shrinkage",
+            "x - lambd where x > lambd, x + lambd where x < -lambd, else 0",
+            "dy where y != 0, else 0",
+            "y",
+            0.5,
+            DONOHO,
+            params={"lambd": 0.5},
+            exact=((-INF, -INF), (-0.5, 0), (0, 0), (0.5, 0), (INF, INF)),
+            note="The gradient at both kinks is 0.",
+        ),
+        Activation(
+            "relu_squared",
+            "Squared rectified linear unit",
+            "max(x, 0)**2",
+            "2 * dy * max(x, 0)",
+            "x",
+            0.5,
+            'So et al., "Primer: searching for efficient transformers for language modeling", 2021',
+            exact=((-INF, 0), (-0.0, 0), (0, 0), (3, 9), (INF, INF)),
+            low=0,
         ),
         Activation(
             "hardsigmoid",
@@ -224,10 +272,11 @@ TABLE = {
             "x",
             2,
             'Dugas et al., "Incorporating second-order functional knowledge", 2000',
-            params={"beta": 1.0},
+            params={"beta": 1.0, "threshold": INF},
             exact=((-INF, 0), (INF, INF)),
             low=0,
-            note=TAIL + " The bound is that of beta 1: another one rounds beta * x first.",
+            note=TAIL
+            + " The bound is that of beta 1: another one rounds beta * x first. PyTorch's threshold is 20.",
             slope_of_y="-expm1(-beta * y)",
         ),
         Activation(
@@ -289,6 +338,20 @@ TABLE = {
             low=-1,
             high=1,
             slope_of_y="(1 - abs(y))**2",
+        ),
+        Activation(
+            "squareplus",
+            "Smooth rectified linear unit without exponentials",
+            "(x + sqrt(x**2 + b)) / 2",
+            "dy * y**2 / (y**2 + b / 4)",
+            "y",
+            2,
+            'Barron, "Squareplus: a softplus-like algebraic rectifier", 2021',
+            params={"b": 4.0},
+            exact=((-INF, 0), (-1.5, 0.5), (0, 1), (1.5, 2), (INF, INF)),
+            low=0,
+            note=TAIL
+            + " As written, half of them are lost at -50 in float32, and all below -6000.",
         ),
         Activation(
             "gelu",

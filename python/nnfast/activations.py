@@ -9,18 +9,21 @@ a training step may overwrite x, and the input ``x`` elsewhere; ``x=`` or ``y=``
 points.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # numpy.random is not loaded before it is needed
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import inf
 from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from nnfast import _arrays, _checks, _docs, _gradients, _labels
+from nnfast import _arrays, _checks, _docs, _gradients, _labels, _seeds
 from nnfast._gradients import Backward
 from nnfast._keywords import UfuncKeywords, shown
 from nnfast._load import _core
+from nnfast._seeds import Rng
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
 
@@ -32,6 +35,8 @@ __all__ = [
     "elu_backward",
     "gelu",
     "gelu_backward",
+    "hardshrink",
+    "hardshrink_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
@@ -53,6 +58,10 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "relu_squared",
+    "relu_squared_backward",
+    "rrelu",
+    "rrelu_backward",
     "selu",
     "selu_backward",
     "sigmoid",
@@ -61,12 +70,18 @@ __all__ = [
     "silu_backward",
     "softplus",
     "softplus_backward",
+    "softshrink",
+    "softshrink_backward",
     "softsign",
     "softsign_backward",
+    "squareplus",
+    "squareplus_backward",
     "tanh",
     "tanh_backward",
     "tanhshrink",
     "tanhshrink_backward",
+    "threshold",
+    "threshold_backward",
 ]
 
 # An example each: the arguments, or the whole expression, and what it prints.
@@ -87,6 +102,14 @@ _EXAMPLES = {
         "array([[-1. ,  2. ],\n       [-0.5, -4. ]])",
     ),
     "prelu_backward": ("np.ones(2), np.array([-4.0, 2.0]), 0.25", "array([0.25, 1.  ])"),
+    "threshold": ("np.array([-1.0, 0.5, 2.0]), 0.5, 9.0", "array([9., 9., 2.])"),
+    "threshold_backward": ("np.ones(3), np.array([-1.0, 0.5, 2.0]), 0.5", "array([0., 0., 1.])"),
+    "hardshrink": ("np.array([-2.0, 0.5, 3.0])", "array([-2.,  0.,  3.])"),
+    "hardshrink_backward": ("np.ones(3), np.array([-2.0, 0.0, 3.0])", "array([1., 0., 1.])"),
+    "softshrink": ("np.array([-2.0, 0.5, 3.0])", "array([-1.5,  0. ,  2.5])"),
+    "softshrink_backward": ("np.ones(3), np.array([-1.5, 0.0, 2.5])", "array([1., 0., 1.])"),
+    "relu_squared": ("np.array([-2.0, 0.5, 3.0])", "array([0.  , 0.25, 9.  ])"),
+    "relu_squared_backward": ("np.ones(3), np.array([-2.0, 0.5, 3.0])", "array([0., 1., 6.])"),
     "hardsigmoid": ("np.array([-3.0, 0.0, 1.5])", "array([0.  , 0.5 , 0.75])"),
     "hardsigmoid_backward": ("np.full(2, 6.0), np.array([0.0, 3.0])", "array([1., 0.])"),
     "hardswish": ("np.array([-3.0, -1.5, 4.0])", "array([-0.   , -0.375,  4.   ])"),
@@ -122,6 +145,8 @@ _EXAMPLES = {
     "mish_backward": ("np.ones(2), np.array([0.0, 100.0])", "array([0.6, 1. ])"),
     "softsign": ("np.array([-np.inf, 1.0, 3.0])", "array([-1.  ,  0.5 ,  0.75])"),
     "softsign_backward": ("np.ones(2), np.array([0.0, 1.0])", "array([1.  , 0.25])"),
+    "squareplus": ("np.array([-1.5, 0.0, 1.5])", "array([0.5, 1. , 2. ])"),
+    "squareplus_backward": ("np.ones(3), np.array([0.5, 1.0, 2.0])", "array([0.2, 0.5, 0.8])"),
     "gelu": ("np.array([-np.inf, 0.0, 10.0])", "array([-0.,  0., 10.])"),
     "gelu_backward": ("np.ones(2), np.array([0.0, 10.0])", "array([0.5, 1. ])"),
     "gelu_tanh": (
@@ -154,6 +179,7 @@ logsigmoid = _ufuncs["logsigmoid"]
 mish = _ufuncs["mish"]
 relu = _ufuncs["relu"]
 relu6 = _ufuncs["relu6"]
+relu_squared = _ufuncs["relu_squared"]
 selu = _ufuncs["selu"]
 sigmoid = _ufuncs["sigmoid"]
 silu = _ufuncs["silu"]
@@ -187,7 +213,7 @@ def _call(name: str, arrays: tuple[Any, ...], params: tuple[float, ...], keyword
 # ---- gradients from x or from y ----
 
 # Their kernels compare y with constants that x is on the same side of.
-_PIECEWISE = {"relu", "relu6", "hardtanh", "leaky_relu"}
+_PIECEWISE = {"relu", "relu6", "hardtanh", "leaky_relu", "hardshrink"}
 
 # Row.slope_of_y of the table.
 _SLOPES: dict[str, Callable[..., Any]] = {
@@ -303,6 +329,7 @@ logsigmoid_backward = _of_x("logsigmoid")
 mish_backward = _of_x("mish")
 relu_backward = _of_y("relu")
 relu6_backward = _of_y("relu6")
+relu_squared_backward = _of_x("relu_squared")
 selu_backward = _of_y("selu")
 sigmoid_backward = _of_y("sigmoid")
 silu_backward = _of_x("silu")
@@ -444,8 +471,100 @@ def celu_backward(
 
 @shown
 @_documented
-def softplus(x: ArrayLike, beta: float = 1.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
-    return _call("_softplus", (x,), (_checks.positive(beta, "beta"),), kwargs)
+def threshold(
+    x: ArrayLike, threshold: float = 0.0, value: float = 0.0, **kwargs: Unpack[UfuncKeywords]
+) -> Any:
+    return _call("_threshold", (x,), _step(threshold, value), kwargs)
+
+
+@shown
+@_backward
+def threshold_backward(
+    dy: ArrayLike,
+    x: ArrayLike | None = None,
+    threshold: float = 0.0,
+    value: float = 0.0,
+    *,
+    y: ArrayLike | None = None,
+    **kwargs: Unpack[UfuncKeywords],
+) -> Any:
+    if x is None or y is not None:
+        _gradients.require_one("threshold", TABLE["threshold"].takes, x=x, y=y)
+    return _call("_threshold_backward", (dy, x), _step(threshold, value), kwargs)
+
+
+@shown
+@_documented
+def hardshrink(x: ArrayLike, lambd: float = 0.5, **kwargs: Unpack[UfuncKeywords]) -> Any:
+    return _call("_hardshrink", (x,), (_checks.finite_not_negative(lambd, "lambd"),), kwargs)
+
+
+@shown
+@_backward
+def hardshrink_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    lambd: float = 0.5,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Unpack[UfuncKeywords],
+) -> Any:
+    lambd = _checks.finite_not_negative(lambd, "lambd")
+    if y is None or x is not None:
+        y = _output("hardshrink", x, y)
+    return _call("_hardshrink_backward", (dy, y), (lambd,), kwargs)
+
+
+@shown
+@_documented
+def softshrink(x: ArrayLike, lambd: float = 0.5, **kwargs: Unpack[UfuncKeywords]) -> Any:
+    return _call("_softshrink", (x,), (_checks.finite_not_negative(lambd, "lambd"),), kwargs)
+
+
+@shown
+@_backward
+def softshrink_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    lambd: float = 0.5,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Unpack[UfuncKeywords],
+) -> Any:
+    lambd = _checks.finite_not_negative(lambd, "lambd")
+    if y is None or x is not None:
+        y = _output("softshrink", x, y, lambd, dtype=kwargs.get("dtype"))
+    return _call("_softshrink_backward", (dy, y), (lambd,), kwargs)
+
+
+@shown
+@_documented
+def squareplus(x: ArrayLike, b: float = 4.0, **kwargs: Unpack[UfuncKeywords]) -> Any:
+    return _call("_squareplus", (x,), (_finite_positive(b, "b"),), kwargs)
+
+
+@shown
+@_backward
+def squareplus_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    b: float = 4.0,
+    *,
+    x: ArrayLike | None = None,
+    **kwargs: Unpack[UfuncKeywords],
+) -> Any:
+    b = _finite_positive(b, "b")
+    if y is None or x is not None:
+        y = _output("squareplus", x, y, b, dtype=kwargs.get("dtype"))
+    return _call("_squareplus_backward", (dy, y), (b,), kwargs)
+
+
+@shown
+@_documented
+def softplus(
+    x: ArrayLike, beta: float = 1.0, threshold: float = inf, **kwargs: Unpack[UfuncKeywords]
+) -> Any:
+    return _call("_softplus", (x,), _steepness(beta, threshold), kwargs)
 
 
 @shown
@@ -454,14 +573,17 @@ def softplus_backward(
     dy: ArrayLike,
     x: ArrayLike | None = None,
     beta: float = 1.0,
+    threshold: float = inf,
     *,
     y: ArrayLike | None = None,
     **kwargs: Unpack[UfuncKeywords],
 ) -> Any:
-    beta = _checks.positive(beta, "beta")
+    params = _steepness(beta, threshold)
     if x is None or y is not None:
+        if y is not None and threshold != inf:
+            raise ValueError(f"threshold must be inf where y is given, got {threshold}")
         return np.multiply(dy, _slope("softplus", x, y, beta), **kwargs)
-    return _call("_softplus_backward", (dy, x), (beta,), kwargs)
+    return _call("_softplus_backward", (dy, x), params, kwargs)
 
 
 @shown
@@ -499,6 +621,26 @@ def _bounds(min_val: float, max_val: float) -> tuple[float, float]:
     if not min_val < max_val:
         raise ValueError(f"max_val must be above min_val, {min_val}, got {max_val}")
     return min_val, max_val
+
+
+def _step(threshold: float, value: float) -> tuple[float, float]:
+    return _number(threshold, "threshold"), _checks.real(value, "value")
+
+
+def _steepness(beta: float, threshold: float) -> tuple[float, float]:
+    return _checks.positive(beta, "beta"), _number(threshold, "threshold")
+
+
+def _number(value: float, name: str) -> float:
+    """A number that may be infinite, to compare with."""
+    number = value if type(value) is float else _checks.real(value, name)
+    if number != number:
+        raise ValueError(f"{name} must be a number, got {number}")
+    return number
+
+
+def _finite_positive(value: float, name: str) -> float:
+    return _checks.positive(_checks.finite(value, name), name)
 
 
 def _rounded(bounds: tuple[float, float], dtype: Any) -> tuple[float, float]:
@@ -613,6 +755,186 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
     order = kept + [axis for axis in range(x.ndim) if axis not in kept]
     sums = _core.prelu_weight_backward(dy.transpose(order), x.transpose(order), len(kept))
     return sums.reshape(shape)
+
+
+def rrelu(
+    x: ArrayLike,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    *,
+    training: bool = False,
+    rng: Rng = None,
+    slopes: NDArray[Any] | None = None,
+    offset: int = 0,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Leaky rectified linear unit with random slopes: ``x where x > 0, else slope * x``, one slope an element.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, any shape
+    lower, upper : float, default 1/8 and 1/3
+        In training the slopes are uniform in [lower, upper), in inference all of them are ``(lower + upper) / 2``.
+        Finite; lower is not above upper.
+    training : bool, default False
+        As in PyTorch.
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        Source of the slopes: as for dropout.
+    slopes : ndarray of x's shape, optional
+        Slopes to use in training in place of random ones; of x's dtype, float32 for float16.
+    offset : int, default 0
+        For x that is part of a larger array: the position of its first element there, in C order. With the same int as
+        `rng`, the pieces of an array get the slopes of the whole.
+    out : ndarray of x's dtype and shape, optional
+        Takes y; ``out=x`` is allowed.
+
+    Returns
+    -------
+    y : ndarray of x's dtype and shape
+    slopes : ndarray of x's shape, or None in inference
+        For rrelu_backward. ``nf.random.Philox(rng).uniform(x.shape, lower, upper, dtype=x.dtype)``, of float32 for
+        float16, or what was given.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers, rng is of another type, or slopes or out has another dtype.
+    ValueError
+        If lower is above upper or one of them not finite, rng or offset is out of range, a shape does not match, or out
+        is read-only.
+
+    See Also
+    --------
+    leaky_relu : with one slope.
+    prelu : with learned ones.
+
+    References
+    ----------
+    Xu, Wang, Chen, Li, "Empirical evaluation of rectified activations in convolutional network", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x = np.array([-24.0, 2.0])
+    >>> y, slopes = nf.rrelu(x, training=True, rng=0)
+    >>> bool(-8 <= y[0] <= -3), np.array_equal(y, [-24 * slopes[0], 2])
+    (True, True)
+    >>> nf.rrelu(x)
+    (array([-5.5,  2. ]), None)
+    """
+    x = _arrays.floating(x, "x", float16=True)
+    slope = _mean_slope(lower, upper)
+    y = _arrays.output(out, x.shape, x.dtype)
+    if not training:
+        return _call("_leaky_relu", (x,), (slope,), {"out": y}), None
+    if slopes is None:
+        slopes = _random_slopes(x, float(lower), float(upper), rng, offset)
+    else:
+        _check_slopes(slopes, x, "x")
+    return _ufuncs["_prelu"](x, slopes, out=y), slopes
+
+
+def rrelu_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    slopes: NDArray[Any] | None = None,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    *,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Gradient of rrelu: ``dy where x > 0, else slope * dy``.
+
+    Parameters
+    ----------
+    dy : array_like of float16, float32 or float64
+        Gradient of the loss with respect to y.
+    x : array_like, dy's shape
+        What rrelu was given; converted to dy's dtype.
+    slopes : ndarray, dy's shape, or None
+        What rrelu returned; None is the mean slope of inference.
+    lower, upper : float, default 1/8 and 1/3
+        As given to rrelu: the mean slope follows from them.
+    out : ndarray of dy's dtype and shape, optional
+        Takes dx; ``out=dy`` is allowed.
+
+    Returns
+    -------
+    dx : ndarray of dy's dtype and shape
+
+    Raises
+    ------
+    TypeError
+        If an array is not of real numbers, or slopes or out has another dtype.
+    ValueError
+        If lower is above upper or one of them not finite, shapes do not match, or out is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.rrelu_backward(np.ones(2), np.array([-24.0, 2.0]), slopes=np.array([0.25, 0.125]))
+    array([0.25, 1.  ])
+    """
+    dy = _arrays.floating(dy, "dy", float16=True)
+    x = _arrays.floating(x, "x", float16=True)
+    slope = _mean_slope(lower, upper)
+    if x.shape != dy.shape:
+        raise ValueError(f"x must have the shape of dy, {dy.shape}, got {x.shape}")
+    x = x.astype(dy.dtype, copy=False)
+    if slopes is not None:
+        _check_slopes(slopes, dy, "dy")
+    dx = _arrays.output(out, dy.shape, dy.dtype)
+    if slopes is None:
+        _call("_prelu_backward", (dy, x), (slope,), {"out": dx})
+    else:
+        _ufuncs["_prelu_backward"](dy, x, slopes, out=dx)
+    return dx
+
+
+def _mean_slope(lower: float, upper: float) -> float:
+    lower, upper = _checks.finite(lower, "lower"), _checks.finite(upper, "upper")
+    if lower > upper:
+        raise ValueError(f"upper must not be below lower, {lower}, got {upper}")
+    return (lower + upper) / 2
+
+
+def _slope_dtype(x: NDArray[Any]) -> np.dtype[Any]:
+    return x.dtype if x.dtype.itemsize > 2 else np.dtype(np.float32)
+
+
+def _random_slopes(
+    x: NDArray[Any], lower: float, upper: float, rng: Rng, offset: int
+) -> NDArray[Any]:
+    """Those of Philox(rng).uniform, without its checks: they are most of a call on a small array."""
+    place = _checks.integer_from(offset, 0, "offset")
+    slopes = np.empty(x.shape, _slope_dtype(x))
+    if place + slopes.size > 2**62:
+        raise ValueError(f"offset must leave room for {slopes.size} slopes, got {offset}")
+    kind, bounds = _slope_range(lower, upper, slopes.dtype)
+    seed = _seeds.seed_of(rng)
+    if slopes.size:
+        _core.fill_random(kind, slopes, seed, place, *bounds)
+    return slopes
+
+
+@lru_cache
+def _slope_range(
+    lower: float, upper: float, dtype: np.dtype[Any]
+) -> tuple[int, tuple[float, float]]:
+    from nnfast import random  # not loaded by every import of nnfast
+
+    return random.UNIFORM, random.low_and_range(lower, upper, dtype)
+
+
+def _check_slopes(slopes: Any, x: NDArray[Any], name: str) -> None:
+    """Check slopes of rrelu against the array that they are for."""
+    if not isinstance(slopes, np.ndarray):
+        raise TypeError(f"slopes must be a numpy.ndarray, got {type(slopes).__name__}")
+    _arrays.check_unmasked(slopes, "slopes")
+    if slopes.dtype != _slope_dtype(x):
+        raise TypeError(f"slopes must have dtype {_slope_dtype(x)}, got {slopes.dtype}")
+    if slopes.shape != x.shape:
+        raise ValueError(f"slopes must have the shape of {name}, {x.shape}, got {slopes.shape}")
 
 
 def maxout(

@@ -70,8 +70,6 @@ _GAINS = {
     "leaky_relu": math.nan,  # follows from its slope
     "selu": 3 / 4,
 }
-# With less than this share of the normal distribution between the bounds, most normal numbers would be thrown away.
-_LEAST_KEPT = 0.3
 
 
 # ---- constants ----
@@ -325,13 +323,8 @@ def truncated_normal(
 
     Notes
     -----
-    Exact, by rejection, a round at a time: n candidates are drawn; those that are rejected, m of them, are drawn again
-    from the next places of the stream, in C order, and so on. So what an element is drawn from depends on the array's
-    size, and how far the stream moves on on the seed.
-
-    Where the bounds hold 30 % of the normal distribution or more, candidates are normal numbers. Elsewhere they are
-    distributed between the bounds evenly, or, where the density falls fast, exponentially, and kept with a probability
-    proportional to the quotient of the densities; they are made in float64.
+    The numbers of ``nnfast.random.Philox.truncated_normal`` in float32: exact, by rejection, each a function of its seed and its
+    place in the stream.
 
     References
     ----------
@@ -347,11 +340,12 @@ def truncated_normal(
     mean, std = _checks.finite(mean, "mean"), _checks.finite_not_negative(std, "std")
     low, high = _checks.interval(low, high)
     array = _target(shape, dtype, out)
-    z = _truncated(_stream(rng), array.size, low, high)
-    z *= std
-    z += mean
-    array[...] = z.reshape(array.shape)
-    # Rounding may have led over a bound.
+    _drawn(
+        array,
+        lambda out: _stream(rng).truncated_normal(mean=mean, std=std, low=low, high=high, out=out),
+    )
+    if array.dtype == np.float32:
+        return array
     return np.clip(array, mean + std * low, mean + std * high, out=array)
 
 
@@ -972,54 +966,6 @@ def _uniform(array: NDArray[Any], std: float, rng: Rng) -> NDArray[Any]:
 
 def _normal(array: NDArray[Any], std: float, rng: Rng) -> NDArray[Any]:
     return normal(std=std, rng=rng, out=array)
-
-
-def _truncated(stream: Philox, n: int, low: float, high: float) -> NDArray[np.float32]:
-    """Standard normal numbers in [low, high], but for rounding."""
-    if math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2)) < 2 * _LEAST_KEPT:
-        spread = _redrawn(n, lambda count: _spread(stream, count, low, high))
-        return spread.astype(np.float32)
-
-    def candidates(count: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        z = stream.normal(count)
-        return z, (z >= low) & (z <= high)
-
-    return _redrawn(n, candidates)
-
-
-def _redrawn(
-    n: int, candidates: Callable[[int], tuple[NDArray[Any], NDArray[np.bool_]]]
-) -> NDArray[Any]:
-    """n candidates that are kept: those that are not are drawn again, in order."""
-    z, kept = candidates(n)
-    missing = np.flatnonzero(~kept)
-    while missing.size:
-        again, kept = candidates(missing.size)
-        z[missing[kept]] = again[kept]
-        missing = missing[~kept]
-    return z
-
-
-def _spread(
-    stream: Philox, n: int, low: float, high: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Candidates spread over all of [low, high], and which of them to keep.
-
-    Their density is ``exp(-rate z)``, with the rate at which that of the normal distribution falls where it is highest.
-    """
-    if high < 0:
-        z, kept = _spread(stream, n, -high, -low)
-        return -z, kept
-    top = max(low, 0.0)  # where the density is highest
-    width = high - low
-    # Up to a fall by e an even spread loses little; a rate of nearly 0 would be divided by.
-    rate = top if top * width > 1 else 0.0
-    u = stream.uniform(n, dtype=np.float64)
-    step = -np.log1p(u * math.expm1(-rate * width)) / rate if rate else u * width
-    # Above `top` the normal density falls by exp(-d (top + d / 2)).
-    d = step + (low - top)
-    kept = stream.uniform(n, dtype=np.float64) < np.exp(rate * step - d * (top + d / 2))
-    return low + step, kept
 
 
 _docs.finish(

@@ -1,4 +1,6 @@
-"""Softmax, its logarithm and logsumexp with their gradients, along one axis, several or all; and masked softmax."""
+"""Softmax, its logarithm, logsumexp and sparsemax with their gradients, along one axis, several or all; and masked
+softmax.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,8 @@ _log_softmax: np.ufunc = _core.log_softmax
 _log_softmax_backward: np.ufunc = _core.log_softmax_backward
 _logsumexp: np.ufunc = _core.logsumexp
 _logsumexp_backward: np.ufunc = _core.logsumexp_backward
+_sparsemax: np.ufunc = _core.sparsemax
+_sparsemax_backward: np.ufunc = _core.sparsemax_backward
 _INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
 
 # Arrays of so many axes have rows along two or more others, and NumPy hands a ufunc those of one at a time.
@@ -381,6 +385,112 @@ def logsumexp_backward(
         flat = _logsumexp_backward(up, _flattened(values, axes), **kwargs)
         dx = _given(_restored(flat, values.shape, axes), out, kwargs)
     return dx if out is not None else _labels.labelled_like(dx, x)
+
+
+@_docs.like(softmax)
+def sparsemax(
+    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+) -> Any:
+    """Sparse probabilities along one axis or several: the point of the simplex that is nearest to x.
+
+    ``max(x - t, 0)`` with the t for which it sums to 1; where softmax has small probabilities it has zeros.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (..., n)
+        Infinite values are limits: sparsemax([1, inf]) = [0, 1]. A row of -inf gives NaN, as does a row with a NaN.
+        pandas' and xarray's arrays give arrays of their kind with the same labels, Dask's lazy ones.
+    {axis}
+    {out}
+    {dtype}
+
+    Returns
+    -------
+    y : ndarray of x's shape and dtype
+        In [0, 1]; sums along the axis are 1 within rounding. Of float16 and float32 the result in float64, rounded; of
+        float64 off by less than 2**-51. Sums are taken in float64, in an order that depends on n alone.
+
+    {Raises}
+
+    See Also
+    --------
+    softmax : probabilities none of which is 0.
+
+    Notes
+    -----
+    Exact without sorting: of the elements above a bound of t a better bound follows, until it leaves none of them out.
+    A handful of passes over a row find it.
+
+    References
+    ----------
+    Martins, Astudillo, "From softmax to sparsemax: a sparse model of attention and multi-label classification", 2016;
+    Michelot, "A finite algorithm for finding the projection of a point onto the canonical simplex of R^n", 1986.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.sparsemax(np.array([1.0, 0.5, -1.0]))
+    array([0.75, 0.25, 0.  ])
+    >>> nf.sparsemax(np.zeros((2, 4)), axis=None)[0]
+    array([0.125, 0.125, 0.125, 0.125])
+    """
+    if type(x) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST and x.ndim < _DEEP:
+                return _sparsemax(x)
+            if type(axis) is int:
+                return _along(_sparsemax, (x,), axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _along(_sparsemax, (x,), axis, out)
+    return _same_shape(_sparsemax, (x,), ("x",), axis, out, kwargs)
+
+
+@_gradients.over(_sparsemax_backward)
+@_docs.like(softmax_backward)
+def sparsemax_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    axis: Axis = -1,
+    *,
+    x: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Gradient of sparsemax: ``dy - mean(dy where y > 0)`` along its axes where y > 0, else 0.
+
+    Parameters
+    ----------
+    {dy}
+    y : array_like, shape (..., n)
+        What sparsemax returned.
+    {axis}
+    {x}
+    {out}
+    {dtype}
+
+    Returns
+    -------
+    dx : ndarray of the broadcast shape
+
+    {Raises}
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.sparsemax_backward(np.array([1.0, 0.0, 5.0]), np.array([0.75, 0.25, 0.0]))
+    array([ 0.5, -0.5,  0. ])
+    """
+    if y is None or x is not None:
+        y = _output(sparsemax, x, y, axis, kwargs)
+    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
+        if out is None:
+            if axis is _LAST and y.ndim < _DEEP:
+                return _sparsemax_backward(dy, y)
+            if type(axis) is int:
+                return _along(_sparsemax_backward, (dy, y), axis)
+        elif type(out) is _ndarray and type(axis) is int:
+            return _along(_sparsemax_backward, (dy, y), axis, out)
+    return _same_shape(_sparsemax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
 def masked_softmax(

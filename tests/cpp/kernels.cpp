@@ -249,6 +249,7 @@ void softmax_family() {
   run("softmax", Softmax::softmax, Softmax::softmax_backward, true, kColumns);
   run("log_softmax", Softmax::log_softmax, Softmax::log_softmax_backward, true, kColumns);
   run("logsumexp", Softmax::logsumexp, Softmax::logsumexp_backward, false, 1);
+  run("sparsemax", Softmax::sparsemax, Softmax::sparsemax_backward, true, kColumns);
   run("masked_softmax", Softmax::masked_softmax, Softmax::masked_softmax_backward, true, kColumns);
 
   // Of the columns, and of rows of 10.
@@ -491,7 +492,7 @@ void dropout() {
 
 void random_numbers() {
   const RandomKernels& kernel = *kernels().random;
-  const RandomStream stream{7, 3, 17, 1, 2};
+  const RandomStream stream{7, 3, 17, 1, 2, -1, 2, 0, 0, 5, 3'000'000'000'000'000'000u};
   const auto run = [&](RandomFn fn, const char* name, auto value) {
     std::vector<decltype(value)> to(kElements);
     fn(stream, 0, kElements, bytes(to), sizeof value);
@@ -503,6 +504,13 @@ void random_numbers() {
   run(kernel.uniform_f64, "uniform", double{});
   run(kernel.normal_f32, "normal", float{});
   run(kernel.normal_f64, "normal", double{});
+  run(kernel.exponential_f32, "exponential", float{});
+  run(kernel.exponential_f64, "exponential", double{});
+  run(kernel.truncated_f32, "truncated", float{});
+  run(kernel.truncated_f64, "truncated", double{});
+  run(kernel.narrow_f64, "narrow", double{});
+  run(kernel.integers_32, "integers", std::uint32_t{});
+  run(kernel.integers_64, "integers", std::uint64_t{});
 }
 
 // Three steps of a rule; every hyperparameter of its own is 0.5.

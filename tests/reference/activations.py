@@ -143,6 +143,19 @@ def selu_slope(m: Any, y: Any) -> Any:
     return where(y > 0, scale + 0 * y, y + scale * alpha)
 
 
+def squareplus(m: Any, x: Any, b: Any) -> Any:
+    """Where x is negative by the root's reciprocal, as the sum loses its digits; far out the root is |x|."""
+    far = size(x) > 1e100
+    near = where(far, 0 * x, x)
+    root = where(far, size(x), m.sqrt(near * near + b))
+    return where(x < 0, b / 4 / (root / 2 + size(x) / 2), x / 2 + root / 2)
+
+
+def squareplus_slope(m: Any, y: Any, b: Any) -> Any:
+    near = where(y > 1e100, 0 * y + 1e100, y)
+    return near * near / (near * near + b / 4)
+
+
 def clip(x: Any, low: Any, high: Any) -> Any:
     return where(x < low, low + 0 * x, where(x > high, high + 0 * x, x))
 
@@ -153,6 +166,12 @@ FORMULAS: dict[str, Formula] = {
     "hardtanh": lambda m, x, low, high: clip(x, low, high),
     "leaky_relu": lambda m, x, slope: where(x > 0, x, x * slope),
     "prelu": lambda m, x, weight: where(x > 0, x, x * weight),
+    "threshold": lambda m, x, limit, value: where(x > limit, x, value + 0 * x),
+    "hardshrink": lambda m, x, lambd: where(size(x) > lambd, x, 0 * x),
+    "softshrink": lambda m, x, lambd: where(
+        size(x) > lambd, where(x < 0, x + lambd, x - lambd), 0 * x
+    ),
+    "relu_squared": lambda m, x: (x - below(x)) * (x - below(x)),
     "hardsigmoid": lambda m, x: clip(x + 3, 0, 6) / 6,
     "hardswish": lambda m, x: where(x > 3, x, x * clip(x + 3, 0, 6) / 6),
     "elu": lambda m, x, alpha: where(x > 0, x, alpha * m.expm1(below(x))),
@@ -160,12 +179,15 @@ FORMULAS: dict[str, Formula] = {
     "selu": selu,
     "sigmoid": logistic,
     "logsigmoid": lambda m, x: -log_one_plus_exp(m, -x),
-    "softplus": lambda m, x, beta: log_one_plus_exp(m, beta * x) / beta,
+    "softplus": lambda m, x, beta, limit: where(
+        beta * x > limit, x, log_one_plus_exp(m, beta * x) / beta
+    ),
     "tanh": lambda m, x: m.tanh(x),
     "tanhshrink": tanhshrink,
     "silu": lambda m, x: x * logistic(m, x),
     "mish": mish,
     "softsign": lambda m, x: x / (1 + size(x)),
+    "squareplus": squareplus,
     "gelu": lambda m, x: x * gauss_tail(m, x),
     "gelu_tanh": lambda m, x: x / (1 + m.exp(-gelu_argument(m, x))),
 }
@@ -176,6 +198,10 @@ SLOPES: dict[str, Formula] = {
     "hardtanh": lambda m, y, low, high: where((y > low) & (y < high), 1 + 0 * y, 0 * y),
     "leaky_relu": lambda m, y, slope: where(y > 0, 1 + 0 * y, slope + 0 * y),
     "prelu": lambda m, x, weight: where(x > 0, 1 + 0 * x, weight + 0 * x),
+    "threshold": lambda m, x, limit, value: where(x > limit, 1 + 0 * x, 0 * x),
+    "hardshrink": lambda m, y, lambd: where(size(y) > lambd, 1 + 0 * y, 0 * y),
+    "softshrink": lambda m, y, lambd: where(y != 0, 1 + 0 * y, 0 * y),
+    "relu_squared": lambda m, x: 2 * (x - below(x)),
     "hardsigmoid": lambda m, x: where(size(x) < 3, 1 + 0 * x, 0 * x) / 6,
     "hardswish": lambda m, x: where(
         x >= 3, 1 + 0 * x, where(x > -3, clip(x, -3, 3) / 3 + m.number("0.5"), 0 * x)
@@ -185,12 +211,13 @@ SLOPES: dict[str, Formula] = {
     "selu": selu_slope,
     "sigmoid": lambda m, y: y * (1 - y),
     "logsigmoid": lambda m, x: logistic(m, -x),
-    "softplus": lambda m, x, beta: logistic(m, beta * x),
+    "softplus": lambda m, x, beta, limit: where(beta * x > limit, 1 + 0 * x, logistic(m, beta * x)),
     "tanh": lambda m, y: (1 - y) * (1 + y),
     "tanhshrink": lambda m, x: m.tanh(x) ** 2,
     "silu": silu_slope,
     "mish": mish_slope,
     "softsign": lambda m, x: 1 / (1 + size(x)) ** 2,
+    "squareplus": squareplus_slope,
     "gelu": lambda m, x: gauss_tail(m, x) + x * gauss_density(m, x),
     "gelu_tanh": gelu_tanh_slope,
 }

@@ -4,8 +4,8 @@ Elementwise functions are ufuncs, or functions over one, so Dask applies them la
 array is a Dask array. Here are those that look beyond an element, under their own names and with the bits they have in
 memory:
 
-- along an axis that is not cut: ``softmax``, ``log_softmax``, ``logsumexp``, ``maxout``, ``layer_norm``, ``rms_norm``,
-  ``group_norm``, ``instance_norm``
+- along an axis that is not cut: ``softmax``, ``log_softmax``, ``logsumexp``, ``sparsemax``, ``maxout``, ``layer_norm``,
+  ``rms_norm``, ``group_norm``, ``instance_norm``
 - over the whole array, chunked anywhere: ``batch_norm`` and ``batch_norm_stats``
 - by the place in the whole array: ``dropout``
 
@@ -42,6 +42,8 @@ from nnfast.dask.rows import (
     rms_norm,
     softmax,
     softmax_backward,
+    sparsemax,
+    sparsemax_backward,
 )
 
 __all__ = [
@@ -60,6 +62,8 @@ __all__ = [
     "rms_norm",
     "softmax",
     "softmax_backward",
+    "sparsemax",
+    "sparsemax_backward",
 ]
 
 _docs.finish(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nnfast import nn
 from nnfast.dask import _pieces
 from nnfast.estimators.training import Loss
-from nnfast.nn.regular import Part
+from nnfast.nn.layer import Part, RandomLayer
 from nnfast.nn.sequential import _leaves
 from nnfast.normalization import BatchNormStats, batch_norm_stats
 
@@ -32,13 +32,13 @@ class Shard(NamedTuple):
     """The weight of its mean loss in that of the batch."""
     rows_before: int
     seeds: list[int]
-    """Seeds of the masks of the dropout layers."""
+    """Seeds of the layers that draw random numbers."""
 
 
 def shards_of(net: nn.Sequential, loss: Loss, x: Array, targets: Array) -> list[Shard]:
     """Cut a batch into a power of two of shards, and draw the seeds of a step."""
     count = 1 << (max(1, len(x) // _ROWS).bit_length() - 1)
-    seeds = [layer._draw() for layer in _leaves(net) if isinstance(layer, nn.Dropout)]
+    seeds = [layer._draw() for layer in _leaves(net) if isinstance(layer, RandomLayer)]
     ends = [len(x) * i // count for i in range(count + 1)]
     weights = _weights(loss, targets)
     total = weights.sum()
@@ -66,7 +66,7 @@ def check_network(net: nn.Sequential) -> None:
     for layer in _leaves(net):
         inner = list(_within(layer))
         odd: list[nn.Layer] = [
-            each for each in inner if isinstance(each, nn.BatchNorm | nn.Dropout)
+            each for each in inner if isinstance(each, nn.BatchNorm | RandomLayer)
         ]
         odd += [
             each
@@ -117,14 +117,14 @@ class Replica:
         cuts = [i for i, layer in enumerate(leaves) if isinstance(layer, nn.BatchNorm)]
         between = zip([-1, *cuts], [*cuts, len(leaves)], strict=True)
         self._parts = [_sequence(leaves[first + 1 : last]) for first, last in between]
-        self._dropouts = [layer for layer in leaves if isinstance(layer, nn.Dropout)]
+        self._random = [layer for layer in leaves if isinstance(layer, RandomLayer)]
         self.norms = norms_of(copy)
         self.grads = copy.grads
         self._saved: list[_Saved] = [_Saved() for _ in self.norms]
 
     def begin(self, shard: Shard) -> Array:
-        """Set the dropout masks of a shard, and return its x."""
-        for layer, seed in zip(self._dropouts, shard.seeds, strict=True):
+        """Set the random numbers of a shard, and return its x."""
+        for layer, seed in zip(self._random, shard.seeds, strict=True):
             layer._part = Part(seed, shard.rows_before)
         return shard.x
 

@@ -103,6 +103,8 @@ softmax_backward = _along("softmax_backward", True)
 log_softmax = _along("log_softmax", False)
 log_softmax_backward = _along("log_softmax_backward", True)
 logsumexp = _along("logsumexp", False, "(6,)")
+sparsemax = _along("sparsemax", False)
+sparsemax_backward = _along("sparsemax_backward", True)
 
 
 def maxout(x: da.Array, pieces: int, axis: int = -1) -> tuple[da.Array, da.Array]:

@@ -29,7 +29,7 @@ _LAYERS = (getattr(nn, name) for name in nn.__all__)
 _ELEMENTWISE: dict[str, MakesLayer] = {
     layer._name: layer for layer in _LAYERS if issubclass(layer, Activation)
 } | {"logistic": nn.Sigmoid, "gelu_tanh": partial(nn.GELU, "tanh")}
-ACTIVATIONS = ("identity", *_ELEMENTWISE, *_HALVING)
+ACTIVATIONS = ("identity", *_ELEMENTWISE, *_HALVING, "rrelu")
 
 # Activations with Xavier's initial weights; the others have He's, which allow for the half that ReLU cuts off.
 _XAVIER = ("identity", "logistic", "sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign")
@@ -56,7 +56,7 @@ def network(
         )
         if batch_norm:
             layers.append(nn.BatchNorm(wide * n_out, dtype=dtype))
-        layers += _activation(activation, n_out, dtype)
+        layers += _activation(activation, n_out, dtype, rng)
         if dropout:
             layers.append(nn.Dropout(dropout, rng=rng))
     # All classes are equally likely at first: the loss is log(n_classes).
@@ -96,12 +96,16 @@ def check_activation(activation: Any) -> None:
         _checks.one_of(activation, ACTIVATIONS, "activation")
 
 
-def _activation(activation: str | MakesLayer, width: int, dtype: DTypeLike) -> list[nn.Layer]:
+def _activation(
+    activation: str | MakesLayer, width: int, dtype: DTypeLike, rng: np.random.Generator
+) -> list[nn.Layer]:
     """The layer by its name, or that a function makes; none for the identity."""
     if activation == "identity":
         return []
     if activation == "prelu":
         return [nn.PReLU(dtype=dtype)]
+    if activation == "rrelu":
+        return [nn.RReLU(rng=rng)]
     if isinstance(activation, str):
         return [(_ELEMENTWISE | _HALVING)[activation]()]
     layer = activation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+import math
 from collections.abc import Callable
 from inspect import Signature
 from typing import Any, ClassVar, Literal
@@ -12,9 +13,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 import nnfast
 from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
+from nnfast._seeds import Rng
 from nnfast._table import GATES, TABLE
-from nnfast.activations import maxout_backward, prelu_weight_backward
-from nnfast.nn.layer import Array, Buffer, KernelLayer, Shape
+from nnfast.activations import (
+    maxout_backward,
+    prelu_weight_backward,
+    rrelu,
+    rrelu_backward,
+)
+from nnfast.nn.layer import Array, Buffer, KernelLayer, RandomLayer, Shape
+from nnfast.random import Philox
 
 __all__ = [
     "CELU",
@@ -23,6 +31,7 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -32,16 +41,22 @@ __all__ = [
     "Maxout",
     "Mish",
     "PReLU",
+    "RReLU",
     "ReLU",
     "ReLU6",
+    "ReLUSquared",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Softshrink",
     "Softsign",
+    "Sparsemax",
+    "Squareplus",
     "SwiGLU",
     "Tanh",
     "Tanhshrink",
+    "Threshold",
 ]
 
 
@@ -117,6 +132,31 @@ class LeakyReLU(Activation):
         super().__init__(negative_slope=negative_slope)
 
 
+class Threshold(Activation):
+    _name = "threshold"
+
+    def __init__(self, threshold: float = 0.0, value: float = 0.0) -> None:
+        super().__init__(threshold=threshold, value=value)
+
+
+class Hardshrink(Activation):
+    _name = "hardshrink"
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd=lambd)
+
+
+class Softshrink(Activation):
+    _name = "softshrink"
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd=lambd)
+
+
+class ReLUSquared(Activation):
+    _name = "relu_squared"
+
+
 class Hardsigmoid(Activation):
     _name = "hardsigmoid"
 
@@ -147,8 +187,15 @@ class LogSigmoid(Activation):
 class Softplus(Activation):
     _name = "softplus"
 
-    def __init__(self, beta: float = 1.0) -> None:
-        super().__init__(beta=beta)
+    def __init__(self, beta: float = 1.0, threshold: float = math.inf) -> None:
+        super().__init__(beta=beta, threshold=threshold)
+
+
+class Squareplus(Activation):
+    _name = "squareplus"
+
+    def __init__(self, b: float = 4.0) -> None:
+        super().__init__(b=b)
 
 
 class Tanh(Activation):
@@ -375,6 +422,68 @@ class PReLU(Activation):
         return f"{self.n}"
 
 
+class RReLU(RandomLayer):
+    """Leaky rectified linear unit whose slopes are random in training: ``x where x > 0, else slope * x``.
+
+    Parameters
+    ----------
+    lower, upper : float, default 1/8 and 1/3
+        In training each element has a slope uniform in [lower, upper), in inference ``(lower + upper) / 2``.
+    rng : int, numpy.random.Generator, BitGenerator, SeedSequence, RandomState, numpy.random or None
+        As of Dropout.
+
+    Raises
+    ------
+    TypeError
+        If lower or upper is not a real number, or rng of another type.
+    ValueError
+        If lower is above upper, or one of them not finite.
+
+    Notes
+    -----
+    Keeps x, which must not change until then, and the slopes for the backward pass.
+
+    References
+    ----------
+    Xu, Wang, Chen, Li, "Empirical evaluation of rectified activations in convolutional network", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> layer = nf.nn.RReLU(rng=0)
+    >>> y = layer.forward(np.array([[-24.0, 2.0]]), training=True)
+    >>> bool(-8 <= y[0, 0] <= -3), layer.forward(np.array([[-24.0, 2.0]]))
+    (True, array([[-5.5,  2. ]]))
+    """
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, *, rng: Rng = None) -> None:
+        super().__init__()
+        self.lower, self.upper = _checks.finite(lower, "lower"), _checks.finite(upper, "upper")
+        rrelu(np.empty(0), lower, upper)  # checks their order
+        self._draw_from(rng)
+        self._memory = Buffer()
+        self._x = self._saved = np.empty(0, np.float32)
+
+    def _train(self, x: Array, overwrite: bool) -> Array:
+        slopes = self._memory.take(x.shape, x.dtype)
+        seed, position = self._place(x)
+        stream = Philox(seed, position * (slopes.itemsize // 4))
+        stream.uniform(low=self.lower, high=self.upper, out=slopes)
+        self._x, self._saved = x, slopes
+        out = self._y.take(x.shape, x.dtype)
+        return rrelu(x, training=True, slopes=slopes, out=out)[0]
+
+    def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
+        out = dy if overwrite else self._dx.take(dy.shape, dy.dtype)
+        return rrelu_backward(dy, self._x, self._saved, out=out)
+
+    def _infer(self, x: Array, overwrite: bool) -> Array:
+        return rrelu(x, self.lower, self.upper, out=x if overwrite else None)[0]
+
+    def _settings(self) -> str:
+        return f"{self.lower:g}, {self.upper:g}"
+
+
 # ---- along an axis ----
 
 
@@ -435,6 +544,10 @@ class Softmax(AlongAxis):
 
 class LogSoftmax(AlongAxis):
     _name, _title = "log_softmax", "Logarithm of softmax: ``x - log(sum(exp(x)))``"
+
+
+class Sparsemax(AlongAxis):
+    _name, _title = "sparsemax", "Sparsemax: probabilities of which many are 0, ``max(x - t, 0)``"
 
 
 class GLU(AlongAxis):

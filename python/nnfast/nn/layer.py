@@ -4,7 +4,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any, Self, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -474,6 +474,29 @@ class KernelLayer(Layer):
         if dy.shape != shape:
             raise ValueError(f"dy must have the shape of y, {shape}, got {dy.shape}")
         return dy
+
+
+class Part(NamedTuple):
+    """The place of a shard in its batch, so that its random numbers are those that it has in the whole batch."""
+
+    seed: int
+    rows_before: int
+
+
+class RandomLayer(KernelLayer):
+    """A layer that draws a random number for every element in training: all of a step from one seed."""
+
+    _part: Part | None = None
+
+    def _draw(self) -> int:
+        """The next seed."""
+        return int(self._rng.bit_generator.random_raw())
+
+    def _place(self, x: Array) -> tuple[int, int]:
+        """The seed, and the position of x's first element in the batch."""
+        if self._part is None:
+            return self._draw(), 0
+        return self._part.seed, self._part.rows_before * (x.size // len(x))
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 import math
 from collections.abc import Iterator
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -21,6 +21,7 @@ from nnfast.nn.layer import (
     KernelLayer,
     Layer,
     Probability,
+    RandomLayer,
     Shape,
     batch_of,
 )
@@ -256,14 +257,7 @@ class BatchNorm(KernelLayer):
         return f"{self.n}" + (f", axis={self.axis}" if self.axis != 1 else "")
 
 
-class Part(NamedTuple):
-    """The place of a shard in its batch, so that dropout drops what it would drop in the whole batch."""
-
-    seed: int
-    rows_before: int
-
-
-class Dropout(KernelLayer):
+class Dropout(RandomLayer):
     """Dropout: in training elements are 0 with probability p.
 
     Parameters
@@ -297,7 +291,6 @@ class Dropout(KernelLayer):
 
     _in_place = True
 
-    _part: Part | None = None
     _fixed_scale: float | None = None
     """A scale that checks set in place of the one that follows from p."""
     _scale_of_p: tuple[float, float] = (math.nan, 1.0)
@@ -332,12 +325,6 @@ class Dropout(KernelLayer):
     def _infer(self, x: Array, overwrite: bool) -> Array:
         return dropout(x, self.p, training=False, mode=self.mode, out=x if overwrite else None)[0]
 
-    def _place(self, x: Array) -> tuple[int, int]:
-        """The seed of the mask, and the offset of x in the masked batch."""
-        if self._part is None:
-            return self._draw(), 0
-        return self._part.seed, self._part.rows_before * (x.size // len(x))
-
     def _training_scale(self) -> float:
         if self._fixed_scale is not None:
             return self._fixed_scale
@@ -345,10 +332,6 @@ class Dropout(KernelLayer):
         if self._scale_of_p[0] != p:
             self._scale_of_p = p, scale_of(p, self.mode)
         return self._scale_of_p[1]
-
-    def _draw(self) -> int:
-        """The next seed."""
-        return int(self._rng.bit_generator.random_raw())
 
     def _apply_mask(self, x: Array, out: Array) -> Array:
         """Apply the mask and the scale, in the forward as in the backward pass."""

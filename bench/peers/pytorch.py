@@ -559,6 +559,8 @@ OPERATIONS = {
             "Adamax",
             "NAdam",
             "RAdam",
+            "ASGD",
+            "Rprop",
         )
     },
     "SGD list": stepping("SGD", True, many=True),

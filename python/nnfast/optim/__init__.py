@@ -51,9 +51,10 @@ it, ``np.savez(file, **state)`` saves it, and ``dict(np.load(file))`` is what wa
 """
 
 # ruff: noqa: F403
-from nnfast.optim import functions, lookahead, rules, schedule_free
+from nnfast.optim import functions, lookahead, matrices, rules, schedule_free
 from nnfast.optim.functions import *
 from nnfast.optim.lookahead import *
+from nnfast.optim.matrices import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
 from nnfast.optim.optimizer import StepStats
 from nnfast.optim.rules import *
@@ -62,5 +63,6 @@ from nnfast.optim.schedule_free import *
 __all__ = ["StepStats"]
 __all__ += functions.__all__
 __all__ += lookahead.__all__
+__all__ += matrices.__all__
 __all__ += rules.__all__
 __all__ += schedule_free.__all__

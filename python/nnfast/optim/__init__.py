@@ -51,8 +51,9 @@ it, ``np.savez(file, **state)`` saves it, and ``dict(np.load(file))`` is what wa
 """
 
 # ruff: noqa: F403
-from nnfast.optim import functions, lookahead, matrices, rules, schedule_free
+from nnfast.optim import functions, lbfgs, lookahead, matrices, rules, schedule_free
 from nnfast.optim.functions import *
+from nnfast.optim.lbfgs import *
 from nnfast.optim.lookahead import *
 from nnfast.optim.matrices import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
@@ -62,6 +63,7 @@ from nnfast.optim.schedule_free import *
 
 __all__ = ["StepStats"]
 __all__ += functions.__all__
+__all__ += lbfgs.__all__
 __all__ += lookahead.__all__
 __all__ += matrices.__all__
 __all__ += rules.__all__

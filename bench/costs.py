@@ -422,6 +422,16 @@ def of_optimizers() -> dict[str, Case]:
         "nadam": (nf.optim.NAdam, {}),
         "radam": (nf.optim.RAdam, {}),
         "lion": (nf.optim.Lion, {}),
+        "adabelief": (nf.optim.AdaBelief, {}),
+        "yogi": (nf.optim.Yogi, {}),
+        "adan": (nf.optim.Adan, {}),
+        "rprop": (nf.optim.Rprop, {}),
+        "asgd": (nf.optim.ASGD, {}),
+        "ftrl": (nf.optim.Ftrl, {}),
+        "lamb": (nf.optim.LAMB, {}),
+        "lars": (nf.optim.LARS, {}),
+        "schedule_free_sgd": (nf.optim.ScheduleFreeSGD, {}),
+        "schedule_free_adam": (nf.optim.ScheduleFreeAdamW, {}),
     }
 
     def step(rule: Any, settings: dict[str, Any], stats: bool = False) -> Case:

@@ -1,6 +1,7 @@
 """Cases of the optimizers: one array, its state at zero when the timing begins; and lists of small ones."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +90,18 @@ def lion(param: Array, grad: Array, m: Array) -> tuple[Array, ...]:
     return param, m
 
 
+def schedule_free_sgd(param: Array, grad: Array, z: Array) -> tuple[Array, ...]:
+    np.subtract(param, LR * grad, out=z)  # z begins with the parameters
+    x = z  # of the first step
+    param[...] = MOMENTUM * x + (1 - MOMENTUM) * z
+    return param, z
+
+
+def schedule_free_adamw(param: Array, grad: Array, z: Array, v: Array) -> tuple[Array, ...]:
+    v += (1 - B2) * (grad * grad - v)
+    return *schedule_free_sgd(param, grad / (np.sqrt(v / (1 - B2)) + EPS), z), v
+
+
 class Rule(NamedTuple):
     """An optimizer of the table."""
 
@@ -114,18 +127,24 @@ RULES = [
     Rule("NAdam", nadam, ("m", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}),
     Rule("RAdam", radam, ("m", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}),
     Rule("Lion", lion, ("m",), {"lr": LR, "betas": BETAS}),
+    Rule("ScheduleFreeSGD", schedule_free_sgd, ("z",), {"lr": LR, "momentum": MOMENTUM}),
+    Rule(
+        "ScheduleFreeAdamW", schedule_free_adamw, ("z", "v"), {"lr": LR, "betas": BETAS, "eps": EPS}
+    ),
 ]
 
 
 def of_reference(name: str) -> Rule:
     """A rule without a row above: its first step by the tests' reference, with the defaults."""
     formula = next(row[2] for row in reference.ROWS if row[:2] == (name, "torch"))
+    of_params = "p" in signature(formula).parameters
 
     def plain(param: Array, grad: Array) -> tuple[Array, ...]:
-        param -= formula(grad, {}, 1)
+        param -= formula(grad, {}, 1, **({"p": param} if of_params else {}))
         return (param,)
 
-    return Rule(name, plain, (), {"weight_decay": 0.0})
+    decays = getattr(nf.optim, name).defaults["torch"]["weight_decay"]
+    return Rule(name, plain, (), {"weight_decay": 0.0} if decays else {})
 
 
 RULES += map(of_reference, sorted(set(nf.optim.rules.__all__) - {rule.name for rule in RULES}))

@@ -42,10 +42,17 @@ class Rule(NamedTuple):
         own = dict(self.settings)
         g = -g if own.pop("maximize", False) else g
         decay = own.pop("weight_decay", self.decay)
+        takes = inspect.signature(self.formula).parameters
         if own.pop("decoupled_weight_decay", self.decoupled):
-            lr = own.get("lr", inspect.signature(self.formula).parameters["lr"].default)
-            return p - lr * decay * p - self.formula(g, state, t, **own)
-        return p - self.formula(g + decay * p, state, t, **own)
+            if "decay" in takes:
+                own["decay"] = decay
+            else:
+                p = p - own.get("lr", takes["lr"].default) * decay * p
+        else:
+            g = g + decay * p
+        if "p" in takes:
+            own["p"] = p
+        return p - self.formula(g, state, t, **own)
 
 
 # What each rule is tried with in every convention, besides its defaults. An eps is large where its place is to be seen.
@@ -76,6 +83,30 @@ EVERYWHERE: dict[str, list[dict[str, Any]]] = {
     "NAdam": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
     "RAdam": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
     "Lion": [{"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.3}],
+    "AdaBelief": [
+        {"lr": 0.01, "eps": 0.3, "eps_root": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.05}
+    ],
+    "Yogi": [
+        {"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05},
+        {"lr": 0.01, "initial_accumulator_value": 0.5},
+    ],
+    "Adan": [
+        {"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.7), "beta3": 0.9, "weight_decay": 0.3},
+        {"lr": 0.01, "eps_root": 0.3},
+    ],
+    "Rprop": [
+        {"lr": 0.01, "etas": (0.25, 1.5), "step_sizes": (0.005, 0.02)},
+        {"lr": 0.01, "weight_decay": 0.05},
+    ],
+    "Ftrl": [
+        {"lr": 0.1, "l1": 0.3, "l2": 0.2, "l2_shrinkage": 0.1, "beta": 0.5, "weight_decay": 0.05},
+        {"lr": 0.1, "initial_accumulator_value": 1.0},
+    ],
+    "LAMB": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.3}],
+    "LARS": [
+        {"lr": 0.1, "trust_coefficient": 0.1, "eps": 0.5, "weight_decay": 0.05},
+        {"lr": 0.1, "trust_coefficient": 0.1, "momentum": 0.5, "nesterov": True},
+    ],
 }
 # And where the convention is PyTorch's: what other systems lack, and what all rules share.
 IN_TORCH: dict[str, list[dict[str, Any]]] = {
@@ -103,6 +134,12 @@ IN_TORCH: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.05, "decoupled_weight_decay": True, "weight_decay": 0.3},
     ],
     "Lion": [{"maximize": True, "decoupled_weight_decay": False, "weight_decay": 0.3}],
+    "ASGD": [
+        {"lr": 0.1, "lambd": 0.1, "alpha": 0.5, "t0": 10.0, "weight_decay": 0.05},
+        {"lr": 0.1, "maximize": True},
+    ],
+    "LAMB": [{"lr": 0.01, "maximize": True, "decoupled_weight_decay": False, "weight_decay": 0.3}],
+    "LARS": [{"lr": 0.1, "maximize": True, "decoupled_weight_decay": True, "weight_decay": 0.3}],
 }
 
 

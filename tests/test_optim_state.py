@@ -38,6 +38,14 @@ STATES = {
     "NAdam": ["exp_avg", "exp_avg_sq"],
     "RAdam": ["exp_avg", "exp_avg_sq"],
     "Lion": ["exp_avg"],
+    "AdaBelief": ["exp_avg", "exp_avg_var"],
+    "Yogi": ["exp_avg", "exp_avg_sq"],
+    "Adan": ["exp_avg", "exp_avg_diff", "exp_avg_sq", "last_grad"],
+    "Rprop": ["prev", "step_size"],
+    "ASGD": ["ax"],
+    "Ftrl": ["accumulator", "linear"],
+    "LAMB": ["exp_avg", "exp_avg_sq"],
+    "LARS": ["momentum_buffer"],
 }
 
 
@@ -50,12 +58,17 @@ def test_state_arrays_are_public(rule: Rule, dtype: type) -> None:
     added = {
         "grad_avg": settings.get("centered"),
         "max_exp_avg_sq": settings.get("amsgrad"),
-        "momentum_buffer": momentum,
+        "momentum_buffer": momentum and rule.kind != "LARS",
     }
     expected = STATES[rule.kind] + [name for name, there in added.items() if there]
     assert list(optimizer.state) == expected
-    begins = optimizer.initial_accumulator_value if rule.kind == "Adagrad" else 0
-    for arrays in optimizer.state.values():
+    accumulators = {"Adagrad": ["sum"], "Yogi": STATES["Yogi"], "Ftrl": ["accumulator"]}
+    for name, arrays in optimizer.state.items():
+        begins = 0.0
+        if name in accumulators.get(rule.kind, []):
+            begins = optimizer.initial_accumulator_value
+        elif name == "step_size":
+            begins = optimizer.lr
         for array, p in zip(arrays, optimizer.params, strict=True):
             assert array.dtype == (np.float32 if dtype is np.float16 else dtype)
             assert array.shape == p.shape

@@ -150,6 +150,14 @@ RULES = [
     "NAdam",
     "RAdam",
     "Lion",
+    "AdaBelief",
+    "Yogi",
+    "Adan",
+    "Rprop",
+    "ASGD",
+    "Ftrl",
+    "LAMB",
+    "LARS",
 ]
 SETTINGS: dict[str, Any] = {
     "lr": 0.25,

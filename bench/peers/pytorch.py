@@ -592,6 +592,8 @@ OPERATIONS = {
             "Adamax",
             "NAdam",
             "RAdam",
+            "ASGD",
+            "Rprop",
         )
     },
     "SGD list": stepping("SGD", True, many=True),

@@ -3,6 +3,8 @@
 // more. Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
+#include "kernels/optim_rare.hpp"
+#include "kernels/optim_rule.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/bits.hpp"
 #include "simd/elements.hpp"
@@ -11,54 +13,6 @@
 
 namespace nnfast {
 namespace {
-
-// Where a rule's hyperparameter is, by its name in NNFAST_OPTIM_RULES: another name does not compile.
-template <OptimRule rule>
-struct HyperparameterIndex {
-  int index;
-  consteval HyperparameterIndex(const char* name) : index(kSharedHyperparameters) {
-    for (const char* candidate : kOptimRules[static_cast<int>(rule)].hyperparameters) {
-      if (!candidate) break;
-      if (equal(name, candidate)) return;
-      ++index;
-    }
-    __builtin_unreachable();  // is no constant: the rule has no hyperparameter of this name
-  }
-
- private:
-  static consteval bool equal(const char* a, const char* b) {
-    for (; *a && *a == *b; ++a) ++b;
-    return *a == *b;
-  }
-};
-
-// The hyperparameters of a rule, each in all lanes of a vector.
-template <class V, OptimRule rule>
-class Hyperparameters {
- public:
-  NNFAST_INLINE Hyperparameters(const double* values) : values_(values) {}
-  NNFAST_INLINE V operator()(HyperparameterIndex<rule> at) const {
-    return broadcast<V>(static_cast<Element<V>>(values_[at.index]));
-  }
-  NNFAST_INLINE bool flag(HyperparameterIndex<rule> at) const { return values_[at.index] != 0; }
-
- private:
-  const double* values_;
-};
-
-// average = decay average + gain term
-template <class V>
-struct RunningAverage {
-  V decay, gain;
-  NNFAST_INLINE void operator()(V& average, V term) const { average = fma(decay, average, gain * term); }
-  NNFAST_INLINE void squares(V& average, V term) const { average = fma(decay, average, gain * term * term); }
-};
-
-// The larger, and NaN if either is.
-template <class V>
-NNFAST_INLINE V maximum(V a, V b) {
-  return (a > b) | (a != a) ? a : b;
-}
 
 // p -= lr g
 template <class V>
@@ -271,8 +225,7 @@ struct Lion {
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V direction = state[0];
     step(direction, g);
-    const V one = broadcast<V>(1);
-    p = fma(-lr, direction > 0 ? one : (direction < 0 ? -one : direction), p);
+    p = fma(-lr, sign_of(direction), p);
     average(state[0], g);
   }
 };
@@ -362,27 +315,27 @@ template <template <class> class RuleOf, int States, class T>
 }
 
 // Returns how many elements it has updated: whole steps of the unrolled loop.
-template <template <class> class RuleOf, int States, class T, bool Changes>
+template <template <class> class RuleOf, int States, class T, int Unrolled>
 NNFAST_INLINE std::ptrdiff_t step_contiguous(const double* hyperparameters, double grad_scale, char* const* arrays,
-                                             std::ptrdiff_t n) {
+                                             std::ptrdiff_t n, bool changes) {
   using V = Vec<T>;
-  constexpr std::ptrdiff_t step = kUnrolledSteps * kLanes<V>;
+  constexpr std::ptrdiff_t step = Unrolled * kLanes<V>;
   const RuleOf<V> rule(hyperparameters);
-  const Common<V> common(hyperparameters, grad_scale, Changes);
+  const Common<V> common(hyperparameters, grad_scale, changes);
   // Copies that no store can change: the pointers in `arrays` would be read again after each.
   char* at[kState0 + States];
   for (int k = 0; k < kState0 + States; ++k) at[k] = arrays[k];
   std::ptrdiff_t i = 0;
   for (; i + step <= n; i += step) {
-    V params[kUnrolledSteps];
+    V params[Unrolled];
     const auto elements = [&](int j) NNFAST_INLINED {
       return ParameterElements<T, true>{at, nullptr, i + j * kLanes<V>, kLanes<V>};
     };
-    unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED {
+    unrolled<Unrolled>([&](int j) NNFAST_INLINED {
       params[j] =
           updated<States>(rule, common, elements(j), elements(j).load(kParam), common.scaled(elements(j).load(kGrad)));
     });
-    unrolled<kUnrolledSteps>([&](int j) NNFAST_INLINED { elements(j).store(kParam, params[j]); });
+    unrolled<Unrolled>([&](int j) NNFAST_INLINED { elements(j).store(kParam, params[j]); });
   }
   return i;
 }
@@ -394,8 +347,8 @@ void step_plain(const double* hyperparameters, double grad_scale, char* const* a
   std::ptrdiff_t i = 0;
   if (n >= kUnrolledSteps * kLanes<Vec<T>> && contiguous<T, States>(strides))
     i = changes_gradients(hyperparameters)
-            ? step_contiguous<RuleOf, States, T, true>(hyperparameters, grad_scale, arrays, n)
-            : step_contiguous<RuleOf, States, T, false>(hyperparameters, grad_scale, arrays, n);
+            ? step_contiguous<RuleOf, States, T, kUnrolledSteps>(hyperparameters, grad_scale, arrays, n, true)
+            : step_contiguous<RuleOf, States, T, kUnrolledSteps>(hyperparameters, grad_scale, arrays, n, false);
   if (i < n) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, i, n);
 }
 
@@ -493,10 +446,94 @@ template <class T>
   sums[kParamSquares] += params.total();
 }
 
+// ---- rare rules: one short loop each ----
+
+// Whole vectors of contiguous arrays.
 template <template <class> class RuleOf, int States, class T>
+[[gnu::noinline]] void step_vectors(const double* hyperparameters, double grad_scale, char* const* arrays,
+                                    const std::ptrdiff_t*, std::ptrdiff_t n, double*) {
+  step_contiguous<RuleOf, States, T, 1>(hyperparameters, grad_scale, arrays, n, changes_gradients(hyperparameters));
+}
+
+// What is no whole vector, or not contiguous, in copies that are.
+template <class T>
+[[gnu::noinline]] void step_copies(OptimFn of_vectors, const double* hyperparameters, double grad_scale,
+                                   char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t first,
+                                   std::ptrdiff_t last) {
+  constexpr std::ptrdiff_t most = 256, lanes = kLanes<Vec<T>>;
+  T copies[kEma][most];
+  char* at[kEma];
+  for (int k = 0; k < kEma; ++k) at[k] = reinterpret_cast<char*>(copies[k]);
+  for (std::ptrdiff_t begin = first; begin < last; begin += most) {
+    const std::ptrdiff_t count = smaller(last - begin, most);
+    const auto for_vectors = [&](auto body) NNFAST_INLINED {
+      for (int k = 0; k < kEma; ++k)
+        for (std::ptrdiff_t i = 0; arrays[k] && i < count; i += lanes) body(k, i, smaller(count - i, lanes));
+    };
+    for_vectors([&](int k, std::ptrdiff_t i, std::ptrdiff_t some) NNFAST_INLINED {
+      store_elements<T>(at[k], Contiguous<T>{}, i, load_elements<T>(arrays[k], strides[k], begin + i, some), lanes);
+    });
+    of_vectors(hyperparameters, grad_scale, at, nullptr, (count + lanes - 1) / lanes * lanes, nullptr);
+    for_vectors([&](int k, std::ptrdiff_t i, std::ptrdiff_t some) NNFAST_INLINED {
+      if (k != kGrad)
+        store_elements<T>(arrays[k], strides[k], begin + i, load_elements<T>(at[k], Contiguous<T>{}, i, lanes), some);
+    });
+  }
+}
+
+// One body for all rules.
+template <class T>
+[[gnu::noinline]] void step_short(OptimFn of_vectors, const double* hyperparameters, double grad_scale,
+                                  char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n) {
+  const FlushSubnormalsScope flushing;
+  bool all_contiguous = true;
+  for (int k = 0; k < kEma; ++k) all_contiguous &= !arrays[k] || strides[k] == sizeof(T);
+  const std::ptrdiff_t whole = all_contiguous ? n - n % kLanes<Vec<T>> : 0;
+  if (whole > 0) of_vectors(hyperparameters, grad_scale, arrays, nullptr, whole, nullptr);
+  if (whole < n) step_copies<T>(of_vectors, hyperparameters, grad_scale, arrays, strides, whole, n);
+}
+template <template <class> class RuleOf, int States, class T>
+void step_rare(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+               std::ptrdiff_t n, double*) {
+  step_short<T>(step_vectors<RuleOf, States, T>, hyperparameters, grad_scale, arrays, strides, n);
+}
+
+template <OptimRule rule, template <class> class RuleOf, int States, class T>
+consteval OptimFn plain_fn() {
+  if constexpr (rare(rule))
+    return step_rare<RuleOf, States, T>;
+  else
+    return step_plain<RuleOf, States, T>;
+}
+
+template <OptimRule rule, template <class> class RuleOf, int States, class T>
 void step_full(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                std::ptrdiff_t n, double* sums) {
-  step_with_sums<T>(step_plain<RuleOf, States, T>, hyperparameters, grad_scale, arrays, strides, n, sums);
+  step_with_sums<T>(plain_fn<rule, RuleOf, States, T>(), hyperparameters, grad_scale, arrays, strides, n, sums);
+}
+
+// Squares of the parameter and of the rule's direction: only sums, nothing is written.
+template <template <class> class RuleOf, int States, class T>
+void direction_sums(const double* hyperparameters, double grad_scale, char* const* arrays,
+                    const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums) {
+  using V = Vec<T>;
+  const FlushSubnormalsScope flushing;
+  const RuleOf<V> rule(hyperparameters);
+  const Common<V> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
+  BlockSum<T> directions, params;
+  for_parts<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    const ParameterElements<T, false> elements{arrays, strides, i, count};
+    V p = elements.load(kParam), state[States];
+    for (int k = 0; k < States; ++k) state[k] = elements.load(kState0 + k);
+    const V g = common.with_decay(common.scaled(elements.load(kGrad)), p);
+    p *= common.shrink;
+    // Lanes of no element may have 0 / 0.
+    const V direction = lanes_between<V>(0, count) ? rule.direction(p, g, state) : V{};
+    params.add_product(p, p, part);
+    directions.add_product(direction, direction, part);
+  });
+  sums[kUpdateSquares] += directions.total();
+  sums[kParamSquares] += params.total();
 }
 
 template <class T>
@@ -528,10 +565,10 @@ void gradient_sums(const double*, double grad_scale, char* const* arrays, const 
 }
 
 // The float16 variant: widens the gradients, updates the master in float32, and rounds it to the parameter. Sums of
-// gradients alone write neither.
-template <OptimFn of_float32, bool Updates = true>
-void of_float16(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
-                std::ptrdiff_t n, double* sums) {
+// gradients alone write neither. One body for all rules: a call for a block costs nothing, a copy of it for each a lot.
+[[gnu::noinline]] void step_float16(OptimFn of_float32, bool updates, const double* hyperparameters, double grad_scale,
+                                    char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n,
+                                    double* sums) {
   const ExceptionScope exceptions;
   float grads[kOptimBlock];
   for (std::ptrdiff_t begin = 0; begin < n; begin += kOptimBlock) {
@@ -540,11 +577,27 @@ void of_float16(const double* hyperparameters, double grad_scale, char* const* a
     widen_run(window.at[kGrad], strides[kGrad], grads, count);
     window.set(kGrad, grads);
     char* const param = window.at[kParam];
-    if (Updates) refresh_master(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
+    if (updates) refresh_master(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
     window.at[kParam] = window.at[kMaster];
     window.strides[kParam] = strides[kMaster];
     of_float32(hyperparameters, grad_scale, window.at, window.strides, count, sums);
-    if (Updates) narrow_run(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
+    if (updates) narrow_run(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
+  }
+}
+template <OptimFn of_float32, bool Updates = true>
+void of_float16(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
+                std::ptrdiff_t n, double* sums) {
+  step_float16(of_float32, Updates, hyperparameters, grad_scale, arrays, strides, n, sums);
+}
+
+// Of float16: the master takes what was written to the parameter, as in the step that follows.
+template <OptimRule rule, template <class> class RuleOf, int States>
+constexpr PerDtype<OptimFn> norms_of() {
+  if constexpr (layerwise(rule)) {
+    return {of_float16<direction_sums<RuleOf, States, float>>, direction_sums<RuleOf, States, float>,
+            direction_sums<RuleOf, States, double>};
+  } else {
+    return {};
   }
 }
 
@@ -554,12 +607,16 @@ namespace NNFAST_ISA {
 
 extern const OptimKernels optim;
 const OptimKernels optim = {
-#define NNFAST_PLAIN(rule, name, states, ...) \
-  {of_float16<step_plain<rule, states, float>>, step_plain<rule, states, float>, step_plain<rule, states, double>},
+#define NNFAST_PLAIN(rule, name, states, ...)                                                                      \
+  {of_float16<plain_fn<OptimRule::rule, rule, states, float>()>, plain_fn<OptimRule::rule, rule, states, float>(), \
+   plain_fn<OptimRule::rule, rule, states, double>()},
     {NNFAST_OPTIM_RULES(NNFAST_PLAIN)},
-#define NNFAST_FULL(rule, name, states, ...) \
-  {of_float16<step_full<rule, states, float>>, step_full<rule, states, float>, step_full<rule, states, double>},
+#define NNFAST_FULL(rule, name, states, ...)                                                                     \
+  {of_float16<step_full<OptimRule::rule, rule, states, float>>, step_full<OptimRule::rule, rule, states, float>, \
+   step_full<OptimRule::rule, rule, states, double>},
     {NNFAST_OPTIM_RULES(NNFAST_FULL)},
+#define NNFAST_NORMS(rule, name, states, ...) norms_of<OptimRule::rule, rule, states>(),
+    {NNFAST_OPTIM_RULES(NNFAST_NORMS)},
     {of_float16<gradient_sums<float>, false>, gradient_sums<float>, gradient_sums<double>},
 };
 

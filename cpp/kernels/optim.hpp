@@ -22,7 +22,24 @@
   X(Adamax, "adamax", 2, "lr", "eps", "eps_inside", "decay1", "gain1", "decay2")                                     \
   X(Nadam, "nadam", 2, "gradient_lr", "average_lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2")       \
   X(Radam, "radam", 2, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified")                 \
-  X(Lion, "lion", 1, "lr", "step_decay", "step_gain", "decay", "gain")
+  X(Lion, "lion", 1, "lr", "step_decay", "step_gain", "decay", "gain")                                               \
+  NNFAST_RARE_OPTIM_RULES(X)
+
+// Rules that are seldom used have one short loop each, where the others have unrolled ones (optim_rare.hpp).
+#define NNFAST_RARE_OPTIM_RULES(X)                                                                                     \
+  X(AdaBelief, "adabelief", 2, "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2")            \
+  X(Yogi, "yogi", 2, "lr", "eps", "correction", "decay1", "gain1", "gain2")                                            \
+  X(Adan, "adan", 4, "lr", "difference_lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2",     \
+    "decay3", "gain3", "difference")                                                                                   \
+  X(Rprop, "rprop", 2, "etaminus", "etaplus", "step_size_min", "step_size_max")                                        \
+  X(Asgd, "asgd", 1, "eta", "decay", "mu")                                                                             \
+  X(Ftrl, "ftrl", 2, "inverse_lr", "l1", "quadratic", "shrinkage")                                                     \
+  X(Lamb, "lamb", 2, "trust", "trust_coefficient", "trust_eps", "lr", "scale", "decay", "eps", "correction", "decay1", \
+    "gain1", "decay2", "gain2")                                                                                        \
+  X(Lars, "lars", 1, "trust", "trust_coefficient", "trust_eps", "lr", "momentum", "nesterov")                          \
+  X(ScheduleFreeSgd, "schedule_free_sgd", 1, "lr", "step_lr", "weight")                                                \
+  X(ScheduleFreeAdam, "schedule_free_adam", 2, "lr", "step_lr", "weight", "eps", "correction", "decay2", "gain2",      \
+    "decay")
 
 namespace nnfast {
 
@@ -35,7 +52,7 @@ enum class OptimRule : int {
 
 // The arrays of one parameter: those that a rule or a call does not use are null. For float16 parameters and gradients
 // `master` is the parameter in float32, as is the state, and the parameter is its rounding.
-enum OptimArray : int { kParam, kGrad, kState0, kState1, kState2, kEma, kMaster, kOptimArrays };
+enum OptimArray : int { kParam, kGrad, kState0, kState1, kState2, kState3, kEma, kMaster, kOptimArrays };
 
 // The hyperparameters that all rules share come first; those of the rule follow.
 enum SharedHyperparameter : int {
@@ -46,7 +63,7 @@ enum SharedHyperparameter : int {
   kEmaDecay,     // of the running average of the parameter
   kSharedHyperparameters
 };
-constexpr int kMaxRuleHyperparameters = 8, kMaxHyperparameters = kSharedHyperparameters + kMaxRuleHyperparameters;
+constexpr int kMaxRuleHyperparameters = 12, kMaxHyperparameters = kSharedHyperparameters + kMaxRuleHyperparameters;
 
 struct OptimRuleInfo {
   const char* name;
@@ -59,6 +76,25 @@ constexpr OptimRuleInfo kOptimRules[] = {
     NNFAST_OPTIM_RULES(NNFAST_ROW)
 #undef NNFAST_ROW
 };
+
+constexpr bool rare(OptimRule rule) {
+  switch (rule) {
+#define NNFAST_CASE(rule, ...) case OptimRule::rule:
+    NNFAST_RARE_OPTIM_RULES(NNFAST_CASE)
+#undef NNFAST_CASE
+    return true;
+    default:
+      return false;
+  }
+}
+
+// Layerwise rules scale the step of each parameter by trust = trust_coefficient |p| / (|direction| + trust_eps), or 1
+// where a norm is 0, which takes a pass over the arrays of its own. The caller's trust is not looked at.
+enum LayerwiseHyperparameter : int { kTrust = kSharedHyperparameters, kTrustCoefficient, kTrustEps };
+constexpr bool layerwise(OptimRule rule) { return rule == OptimRule::Lamb || rule == OptimRule::Lars; }
+
+// Elements that a call for the norms of a layerwise rule takes at most, so that sums do not depend on the layout.
+constexpr std::ptrdiff_t kNormsBlock = 1024;
 
 // Sums over a run of elements, in double: squares of the gradient as it was given, of the change of the parameter, and
 // of the parameter; and how many gradients are NaN and infinite.
@@ -74,7 +110,8 @@ using OptimFn = void (*)(const double* hyperparameters, double grad_scale, char*
 
 struct OptimKernels {
   PerDtype<OptimFn> plain[static_cast<int>(OptimRule::Count)], full[static_cast<int>(OptimRule::Count)];
-  PerDtype<OptimFn> gradients;  // only the sums of gradients
+  PerDtype<OptimFn> norms[static_cast<int>(OptimRule::Count)];  // sums of layerwise rules: of p and of the direction
+  PerDtype<OptimFn> gradients;                                  // only the sums of gradients
 };
 
 }  // namespace nnfast

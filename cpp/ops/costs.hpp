@@ -178,6 +178,16 @@ constexpr Cost kCosts[] = {
     {"nadam", 0.35},
     {"radam", 0.35},
     {"lion", 0.15},
+    {"adabelief", 0.4},
+    {"yogi", 0.4},
+    {"adan", 0.6},
+    {"rprop", 0.35},
+    {"asgd", 0.2},
+    {"ftrl", 0.5},
+    {"lamb", 0.5},  // either pass
+    {"lars", 0.2},
+    {"schedule_free_sgd", 0.2},
+    {"schedule_free_adam", 0.4},
     {"gradient_norms", 0.1},  // before a step that clips
     {"step_sums", 0.2},       // what statistics of a step add to its rule
 

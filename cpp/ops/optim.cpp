@@ -93,6 +93,54 @@ OptimSumsList run_blocks(const std::vector<OptimParameter>& parameters, const Pe
   return totals;
 }
 
+// The sums of a block of a layerwise rule, in C order whatever the layout: the step is scaled by what comes of them.
+void sum_norms(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
+  alignas(double) char blocks[kOptimArrays][kNormsBlock * sizeof(double)];
+  char* arrays[kOptimArrays];
+  std::ptrdiff_t strides[kOptimArrays];
+  for (int k = 0; k < kOptimArrays; ++k) {
+    strides[k] = size_of(k == kParam || k == kGrad ? parameter.dtype : parameter_dtype(parameter.dtype));
+    arrays[k] = parameter.data[k] ? blocks[k] : nullptr;
+  }
+  for (std::ptrdiff_t begin = first; begin < last; begin += kNormsBlock) {
+    const std::ptrdiff_t end = std::min(begin + kNormsBlock, last);
+    if (!parameter.in_c_order) {
+      run_range(parameter, fn, begin, end, sums);
+      continue;
+    }
+    std::ptrdiff_t steps[kOptimArrays];
+    parameter.in_c_order->inner_strides(steps);
+    parameter.in_c_order->for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+      for (int k = 0; k < kOptimArrays; ++k)
+        for (std::ptrdiff_t i = 0; arrays[k] && i < count; ++i)
+          std::memcpy(arrays[k] + (position - begin + i) * strides[k], at[k] + i * steps[k],
+                      static_cast<std::size_t>(strides[k]));
+    });
+    fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, end - begin, sums);
+  }
+}
+
+// Gives each parameter hyperparameters of its own, in `rows`, with its trust.
+void trust(std::vector<OptimParameter>& parameters, const PerDtype<OptimFn>& norms, double ns,
+           std::vector<std::array<double, kMaxHyperparameters>>& rows, std::ptrdiff_t row_length) {
+  const OptimSumsList sums = run_blocks(parameters, norms, ns, true, sum_norms);
+  rows.resize(parameters.size());
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const double* of_group = parameters[i].hyperparameters;
+    std::copy(of_group, of_group + row_length, rows[i].begin());
+    const double param = std::sqrt(sums[i][kParamSquares]), direction = std::sqrt(sums[i][kUpdateSquares]);
+    rows[i][kTrust] =
+        param == 0 || direction == 0 ? 1 : of_group[kTrustCoefficient] * param / (direction + of_group[kTrustEps]);
+    parameters[i].hyperparameters = rows[i].data();
+  }
+}
+
+std::ptrdiff_t row_length_of(OptimRule rule) {
+  std::ptrdiff_t length = kSharedHyperparameters;
+  for (const char* name : kOptimRules[static_cast<int>(rule)].hyperparameters) length += name != nullptr;
+  return length;
+}
+
 bool all_finite(const OptimSumsList& sums) {
   return std::all_of(sums.begin(), sums.end(),
                      [](const auto& of_parameter) { return of_parameter[kNaNs] + of_parameter[kInfinities] == 0; });
@@ -156,6 +204,8 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
     scale = downscale();
     if (done && options.clip_norm != ClipNorm::none) clip(parameters, sums, scale, options);
   }
+  std::vector<std::array<double, kMaxHyperparameters>> rows;
+  if (done && layerwise(rule)) trust(parameters, kernel.norms[index], ns, rows, row_length_of(rule));
   if (done && (options.ema || options.sums)) {
     OptimSumsList found =
         run_blocks(parameters, kernel.full[index], ns + (options.sums ? kStepSums.ns : 0), options.sums, run_range);

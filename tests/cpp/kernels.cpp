@@ -515,15 +515,15 @@ void random_numbers() {
 
 // Three steps of a rule; every hyperparameter of its own is 0.5.
 template <class T>
-void optimizer(const PerDtype<OptimFn>& fns, const std::string& name, bool full) {
+void optimizer(const PerDtype<OptimFn>& fns, const std::string& name, int states, bool full) {
   double of_step[kMaxHyperparameters];
   for (double& number : of_step) number = 0.5;
   of_step[kSign] = full ? -1 : 1;
   of_step[kClip] = full ? 3 : INFINITY;
   of_step[kShrink] = 0.875;
   std::vector<T> param = tame<T>(1), grad = tame<T>(2);
-  std::vector<Computed<T>> kept[5];
-  for (int k = 0; k < 5; ++k) {
+  std::vector<Computed<T>> kept[6];
+  for (int k = 0; k < 6; ++k) {
     kept[k] = tame<Computed<T>>(static_cast<std::uint64_t>(3 + k));
     for (auto& value : kept[k]) value = std::fabs(value);
   }
@@ -533,6 +533,7 @@ void optimizer(const PerDtype<OptimFn>& fns, const std::string& name, bool full)
                                 bytes(kept[0]),
                                 bytes(kept[1]),
                                 bytes(kept[2]),
+                                bytes(kept[5]),
                                 full ? bytes(kept[3]) : nullptr,
                                 half ? bytes(kept[4]) : nullptr};
   std::ptrdiff_t strides[kOptimArrays];
@@ -540,15 +541,17 @@ void optimizer(const PerDtype<OptimFn>& fns, const std::string& name, bool full)
   std::vector<double> sums(2 * kOptimSums);
   for (int step = 0; step < 3; ++step)
     of_dtype<T>(fns)(of_step, 0.75, arrays, strides, kOptimBlock, full ? sums.data() : nullptr);
-  Hash()(param)(kept[0])(kept[1])(kept[2])(kept[3])(kept[4])(sums).print(name, kName<T>);
+  Hash hash = Hash()(param)(kept[0])(kept[1])(kept[2])(kept[3])(kept[4])(sums);
+  if (states > 3) hash(kept[5]);
+  hash.print(name, kName<T>);
 }
 
 template <class T>
 void optimizers() {
   const OptimKernels& kernel = *kernels().optim;
-#define NNFAST_RUN(rule, name, states, ...)                                   \
-  optimizer<T>(kernel.plain[static_cast<int>(OptimRule::rule)], name, false); \
-  optimizer<T>(kernel.full[static_cast<int>(OptimRule::rule)], name " with sums", true);
+#define NNFAST_RUN(rule, name, states, ...)                                           \
+  optimizer<T>(kernel.plain[static_cast<int>(OptimRule::rule)], name, states, false); \
+  optimizer<T>(kernel.full[static_cast<int>(OptimRule::rule)], name " with sums", states, true);
   NNFAST_OPTIM_RULES(NNFAST_RUN)
 #undef NNFAST_RUN
 }

@@ -25,6 +25,14 @@ RULES = (
     "NAdam",
     "RAdam",
     "Lion",
+    "AdaBelief",
+    "Yogi",
+    "Adan",
+    "Rprop",
+    "ASGD",
+    "Ftrl",
+    "LAMB",
+    "LARS",
 )
 ELEMENTWISE = (
     *("ReLU", "Tanh", "GELU", "SiLU", "Sigmoid", "ReLU6", "Hardtanh", "LeakyReLU", "Hardsigmoid"),

@@ -1,6 +1,7 @@
 """What a step of each optimizer subtracts from the parameter, as the systems that define it write it.
 
-Each is a function (gradient, state, step from 1 on, hyperparameters by name) with the defaults of its own system.
+Each is a function (gradient, state, step from 1 on, hyperparameters by name) with the defaults of its own system. One
+with an argument p is given the parameters, one with an argument decay takes care of decoupled weight decay itself.
 """
 
 from collections.abc import Callable
@@ -258,6 +259,166 @@ def lion(g: Array, s: State, t: int, lr: float = 1e-4, betas: Betas = (0.9, 0.99
     return lr * direction
 
 
+def adabelief(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-16,
+    eps_root: float = 1e-16,
+) -> Any:
+    m = average(s, "m", g, betas[0])
+    s["s"] = average(s, "s", (g - m) ** 2, betas[1]) + eps_root
+    return lr * m / (1 - betas[0] ** t) / (np.sqrt(s["s"] / (1 - betas[1] ** t)) + eps)
+
+
+def yogi(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-3,
+    initial_accumulator_value: float = 1e-6,
+) -> Any:
+    s.setdefault("m", initial_accumulator_value)
+    m = average(s, "m", g, betas[0])
+    v = s.get("v", initial_accumulator_value)
+    v = s["v"] = v - (1 - betas[1]) * np.sign(v - g * g) * g * g
+    return lr * m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+
+
+def adan(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.98, 0.92),
+    beta3: float = 0.99,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    share: Callable[[float], float] = lambda beta2: beta2,
+) -> Any:
+    """share(beta2): of the difference, in the look ahead."""
+    d = g - s.get("last", g)
+    s["last"] = g
+    m, v = average(s, "m", g, betas[0]), average(s, "v", d, betas[1])
+    ahead = share(betas[1])
+    n = average(s, "n", (g + ahead * d) ** 2, beta3)
+    u = m / (1 - betas[0] ** t) + ahead * v / (1 - betas[1] ** t)
+    return lr * u / (np.sqrt(n / (1 - beta3**t) + eps_root) + eps)
+
+
+def optax_adan(g: Array, s: State, t: int, lr: float = 1e-3, **settings: Any) -> Any:
+    settings = {"eps_root": 1e-8, **settings}
+    return adan(g, s, t, lr, share=lambda beta2: 1 - beta2, **settings)
+
+
+def rprop(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    etas: tuple[float, float] = (0.5, 1.2),
+    step_sizes: tuple[float, float] = (1e-6, 50.0),
+) -> Any:
+    agreement = np.sign(g) * np.sign(s.get("last", np.zeros_like(g)))
+    factor = np.where(agreement > 0, etas[1], np.where(agreement < 0, etas[0], 1.0))
+    s["size"] = np.clip(s.get("size", lr) * factor, *step_sizes)
+    s["last"] = np.where(agreement < 0, 0.0, g)
+    return s["size"] * np.sign(s["last"])
+
+
+def asgd(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-2,
+    lambd: float = 1e-4,
+    alpha: float = 0.75,
+    t0: float = 1e6,
+    *,
+    p: Array,
+) -> Any:
+    """Its average is seen in a test of its own."""
+    eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
+    return lambd * eta * p + eta * g
+
+
+def ftrl(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    initial_accumulator_value: float = 0.1,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    l2_shrinkage: float = 0.0,
+    beta: float = 0.0,
+    *,
+    p: Array,
+) -> Any:
+    before = s.get("n", initial_accumulator_value)
+    n = s["n"] = before + g * g
+    sigma = (np.sqrt(n) - np.sqrt(before)) / lr
+    z = s["z"] = s.get("z", 0.0) + g + 2 * l2_shrinkage * p - sigma * p
+    quadratic = np.sqrt(n) / lr + 2 * (l2 + beta / (2 * lr))
+    return p - (np.clip(z, -l1, l1) - z) / quadratic
+
+
+def trust_ratio(p: Array, direction: Array, coefficient: float = 1.0, eps: float = 0.0) -> float:
+    of_p, of_direction = np.linalg.norm(p), np.linalg.norm(direction)
+    return float(coefficient * of_p / (of_direction + eps)) if of_p and of_direction else 1.0
+
+
+def lamb(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-6,
+    *,
+    p: Array,
+    decay: float = 0.0,
+) -> Any:
+    m, v = adams(s, g, betas)
+    u = m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps) + decay * p
+    return lr * trust_ratio(p, u) * u
+
+
+def keras_lamb(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-7,
+    *,
+    p: Array,
+) -> Any:
+    """p: after the decay."""
+    return lamb(g, s, t, lr, betas, eps, p=p)
+
+
+def lars(
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1.0,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    trust_coefficient: float = 1e-3,
+    eps: float = 0.0,
+    *,
+    p: Array,
+) -> Any:
+    step = lr * trust_ratio(p, g, trust_coefficient, eps) * g
+    v = s["v"] = momentum * s.get("v", 0) + step
+    return step + momentum * v if nesterov else v
+
+
 # Class, convention, formula, weight decay by default, and whether that is decoupled.
 Row = tuple[str, str, Callable[..., Any], float, bool]
 ROWS: list[Row] = [
@@ -294,4 +455,19 @@ ROWS: list[Row] = [
     ("Lion", "torch", lion, 0, True),
     ("Lion", "keras", partial(lion, lr=1e-3), 0, True),
     ("Lion", "optax", lion, 1e-3, True),
+    ("AdaBelief", "torch", adabelief, 0, False),
+    ("AdaBelief", "optax", adabelief, 0, False),
+    ("Yogi", "torch", yogi, 0, False),
+    ("Yogi", "optax", yogi, 0, False),
+    ("Adan", "torch", adan, 0, True),
+    ("Adan", "optax", optax_adan, 0, True),
+    ("Rprop", "torch", rprop, 0, False),
+    ("ASGD", "torch", asgd, 0, False),
+    ("Ftrl", "torch", ftrl, 0, False),
+    ("Ftrl", "keras", ftrl, 0, True),
+    ("LAMB", "torch", lamb, 1e-2, True),
+    ("LAMB", "keras", keras_lamb, 0, True),
+    ("LAMB", "optax", lamb, 0, True),
+    ("LARS", "torch", lars, 0, False),
+    ("LARS", "optax", lars, 0, False),
 ]

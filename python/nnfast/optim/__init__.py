@@ -7,6 +7,10 @@ float32, and so is the master copy of them that is updated, which takes whatever
 ``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
 ``opt.groups``. Whether there is momentum, and centered and amsgrad, are fixed at construction.
 
+``Muon`` and ``Adafactor`` make their steps of whole matrices. ``Lookahead(optimizer)`` has slow weights beside those of
+any rule. ``ScheduleFreeSGD`` and ``ScheduleFreeAdamW`` are evaluated with ``opt.averaged_params()``. ``LBFGS`` is of
+another kind: its step takes a function that computes loss and gradients.
+
 All rules take these arguments by name:
 
 maximize : bool, default False
@@ -48,15 +52,23 @@ it, ``np.savez(file, **state)`` saves it, and ``dict(np.load(file))`` is what wa
 
 # ruff: noqa: F403
 from nnfast import _docs
-from nnfast.optim import functions, rules
+from nnfast.optim import functions, lbfgs, lookahead, matrices, rules, schedule_free
 from nnfast.optim.functions import *
+from nnfast.optim.lbfgs import *
+from nnfast.optim.lookahead import *
+from nnfast.optim.matrices import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
 from nnfast.optim.optimizer import StepStats
 from nnfast.optim.rules import *
+from nnfast.optim.schedule_free import *
 
 __all__ = ["StepStats"]
 __all__ += functions.__all__
+__all__ += lbfgs.__all__
+__all__ += lookahead.__all__
+__all__ += matrices.__all__
 __all__ += rules.__all__
+__all__ += schedule_free.__all__
 
 _docs.finish(
     __name__,

@@ -22,16 +22,24 @@ from nnfast.optim.optimizer import (
 )
 
 __all__ = [
+    "adabelief",
     "adadelta",
     "adagrad",
     "adam",
     "adamax",
     "adamw",
+    "adan",
+    "asgd",
+    "ftrl",
+    "lamb",
+    "lars",
     "lion",
     "nadam",
     "radam",
     "rmsprop",
+    "rprop",
     "sgd",
+    "yogi",
 ]
 
 State = dict[str, Any]
@@ -170,7 +178,8 @@ def _step(
         state = {}
     elif not isinstance(state, dict):
         raise TypeError(f"state must be a dict, got {type(state).__name__}")
-    before = state or _begun(optimizer, written, labels, keys, "w" if out is None else "out")
+    name = "w" if out is None else "out"
+    before = state or _begun(optimizer, {**settings, "lr": lr}, written, labels, keys, name)
     try:
         step_count = before["step_count"]
         product = before["mu_product"] if kept[1] else 1.0
@@ -235,7 +244,12 @@ def _labels(kept: tuple[tuple[str, ...], bool], keys: tuple[Any, ...] | int | No
 
 
 def _begun(
-    rule: Optimizer, params: list[Any], labels: _Labels, keys: list[Any] | None, name: str
+    rule: Optimizer,
+    settings: Mapping[str, Any],
+    params: list[Any],
+    labels: _Labels,
+    keys: list[Any] | None,
+    name: str,
 ) -> State:
     """The state before the first step."""
     require_distinct(keys or [], name)
@@ -243,11 +257,11 @@ def _begun(
         if not isinstance(param, np.ndarray):
             key = "" if labels.of_masters == ("master",) else f"[{keys[i] if keys else i!r}]"
             raise TypeError(f"{name}{key} must be a numpy.ndarray, got {type(param).__name__}")
-    value = rule._first_value(rule._checked[0])
     state: State = {"step_count": 0}
     if rule._mu_product:
         state["mu_product"] = 1.0
-    for each in labels.of_states:
+    for each, of_state in zip(labels.of_states, rule._state_names, strict=True):
+        value = rule._first_value(settings, of_state)
         state |= {label: first_state(p, value) for label, p in zip(each, params, strict=True)}
     masters = zip(labels.of_masters, map(copy_of_float16, params), strict=True)
     return state | {label: master for label, master in masters if master is not None}
@@ -352,3 +366,11 @@ adamax = _function(rules.Adamax, (", lr=0.1", "array([0.8, 2.2])"))
 nadam = _function(rules.NAdam, (", lr=0.1", "array([0.815986, 2.184014])"))
 radam = _function(rules.RAdam, (", lr=0.1", "array([0.4, 2.1])"))
 lion = _function(rules.Lion, (", lr=0.1", "array([0.8, 2.2])"))
+adabelief = _function(rules.AdaBelief, (", lr=0.1", "array([0.772088, 2.227912])"))
+yogi = _function(rules.Yogi, (", lr=0.1", "array([0.8001  , 2.199275])"))
+adan = _function(rules.Adan, (", lr=0.1", "array([0.8, 2.2])"))
+lamb = _function(rules.LAMB, (", lr=0.1", "array([0.67349 , 2.316811])"))
+lars = _function(rules.LARS, (", lr=1.0", "array([0.993604, 2.001066])"))
+rprop = _function(rules.Rprop, (", lr=0.1", "array([0.78, 2.22])"))
+asgd = _function(rules.ASGD, (", lr=0.1", "array([0.399985, 2.099959])"))
+ftrl = _function(rules.Ftrl, (", lr=0.1", "array([0.725207, 1.08002 ])"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, sqrt
@@ -112,12 +112,15 @@ class Optimizer(Resumable):
     _setting_names: ClassVar[tuple[str, ...]]  # without lr
 
     _unbound = False  # a clone that has no parameters yet
-    _mu_product: Sequence[float] = ()  # NAdam's, one for each group
+    # What a rule carries from step to step, one for each group: NAdam's product, the weights of schedule-free ones.
+    # There is one where steps are not the plain ones of the core.
+    _mu_product: Sequence[Any] = ()
     # The caller's dict or list of parameters, and what was in it: that it was changed since is an error.
     _given: tuple[Any, list[NDArray[Any]]] | None = None
 
     def __init_subclass__(cls) -> None:
-        cls._setting_names = tuple(name for name in cls.defaults["torch"] if name != "lr")
+        if hasattr(cls, "defaults"):  # a base of some rules has none
+            cls._setting_names = tuple(name for name in cls.defaults["torch"] if name != "lr")
 
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
         # The arguments are a rule's locals(), in which settings are found by their names.
@@ -150,10 +153,12 @@ class Optimizer(Resumable):
         self._master: list[NDArray[Any] | None] | None = None
         if any_float16:
             self._master = [copy_of_float16(p) for p in self.params]
-        first = [self._first_value(settings) for settings in self._checked]
         of = self._group_of or [0] * len(self.params)
         self.state = {
-            name: [first_state(p, first[i]) for p, i in zip(self.params, of, strict=True)]
+            name: [
+                self._first_state(p, self._checked[i], name)
+                for p, i in zip(self.params, of, strict=True)
+            ]
             for name in self._state_names
         }
         self.ema: list[NDArray[Any]] | None = None
@@ -474,9 +479,15 @@ class Optimizer(Resumable):
         """NAdam's product after step t."""
         return product
 
-    def _first_value(self, settings: Mapping[str, Any]) -> float:
-        """What the state arrays begin with."""
+    def _first_value(self, settings: Mapping[str, Any], name: str) -> float:
+        """What the state arrays of a name begin with."""
         return 0.0
+
+    def _first_state(
+        self, param: NDArray[Any], settings: Mapping[str, Any], name: str
+    ) -> NDArray[Any]:
+        """The state array of a parameter before the first step."""
+        return first_state(param, self._first_value(settings, name))
 
     def _rule_scalars(self) -> dict[str, list[float]]:
         """Scalars of the rule's state, one for each group."""
@@ -838,8 +849,65 @@ def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
     return first, second
 
 
+def _two_numbers(value: Any, name: str) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise TypeError(f"{name} must be two numbers, got {value!r}")
+    if type(value) is tuple and set(map(type, value)) == {float}:
+        return value  # the very object that was given, which a step looks for
+    first, second = (_checks.real(number, f"{name}[{i}]") for i, number in enumerate(value))
+    return first, second
+
+
+def _etas(value: Any, name: str) -> tuple[float, float]:
+    etas = _two_numbers(value, name)
+    if not 0 < etas[0] < 1 < etas[1]:
+        raise ValueError(f"{name} must be one number in (0, 1) and one above 1, got {etas}")
+    return etas
+
+
+def _step_sizes(value: Any, name: str) -> tuple[float, float]:
+    sizes = _two_numbers(value, name)
+    if not 0 <= sizes[0] <= sizes[1]:
+        raise ValueError(f"{name} must be two numbers that do not fall, from 0 on, got {sizes}")
+    return sizes
+
+
+def _three_numbers(value: Any, name: str) -> tuple[float, float, float]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 3:
+        raise TypeError(f"{name} must be three numbers, got {value!r}")
+    first, second, third = (_checks.real(n, f"{name}[{i}]") for i, n in enumerate(value))
+    return first, second, third
+
+
+def _not_positive(value: Any, name: str) -> float:
+    number = _checks.real(value, name)
+    if not number <= 0:
+        raise ValueError(f"{name} must not be positive, got {number!r}")
+    return number
+
+
+def _few(value: Any, name: str) -> int:
+    number = _checks.integer_from(value, 0, name)
+    if number >= 100:
+        raise ValueError(f"{name} must be below 100, got {number}")
+    return number
+
+
+# Settings of Muon and Adafactor.
+_OF_MATRICES: dict[str, Callable[[Any, str], Any]] = {
+    "ns_coefficients": _three_numbers,
+    "ns_steps": _few,
+    "adjust_lr_fn": lambda value, name: _checks.one_of(
+        value, ("original", "match_rms_adamw"), name
+    ),
+    "beta2_decay": _not_positive,
+    "eps1": lambda value, name: None if value is None else _checks.not_negative(value, name),
+    "d": _checks.positive,
+}
+
+
 _SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay", "bias_correction")
-_SHARES = ("alpha", "rho")
+_SHARES = ("alpha", "rho", "beta3")
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -851,6 +919,12 @@ def _check_setting(name: str, value: Any, within: str | None = None) -> Any:
     label = name if within is None else f"{within}[{name!r}]"
     if name == "betas":
         return two_betas(value, label)
+    if name == "etas":
+        return _etas(value, label)
+    if name == "step_sizes":
+        return _step_sizes(value, label)
+    if name in _OF_MATRICES:
+        return _OF_MATRICES[name](value, label)
     if name in _SWITCHES:
         return bool(value)
     if name in _SHARES:

@@ -6,19 +6,30 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any, ClassVar, Unpack
 
+from nnfast.optim.adaptive import AdaBelief, Adan, Ftrl, Yogi
+from nnfast.optim.batch_rules import ASGD, Rprop
+from nnfast.optim.layerwise import LAMB, LARS
 from nnfast.optim.optimizer import Optimizer, Options, Params, Values
 
 __all__ = [
+    "ASGD",
+    "LAMB",
+    "LARS",
     "SGD",
+    "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "Adan",
+    "Ftrl",
     "Lion",
     "NAdam",
     "RAdam",
     "RMSprop",
+    "Rprop",
+    "Yogi",
 ]
 
 _L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
@@ -204,7 +215,7 @@ class Adagrad(Optimizer):
     ) -> None:
         super().__init__(params, locals(), options)
 
-    def _first_value(self, settings: Mapping[str, Any]) -> float:
+    def _first_value(self, settings: Mapping[str, Any], name: str) -> float:
         return float(settings["initial_accumulator_value"])
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:

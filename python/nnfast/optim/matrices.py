@@ -1,0 +1,451 @@
+"""Rules of matrices, whose steps are no elementwise function: Muon and Adafactor."""
+
+from collections.abc import Mapping
+from math import inf, sqrt
+from typing import Any, ClassVar, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnfast._load import _core
+from nnfast._state import kept_dtype
+from nnfast.optim.optimizer import (
+    _SHARED_HYPERPARAMETERS,
+    Optimizer,
+    Options,
+    Params,
+    Values,
+    _refreshed,
+    _some,
+)
+
+__all__ = ["Adafactor", "Muon"]
+
+Array = NDArray[Any]
+
+
+class _OfMatrices(Optimizer):
+    """The base of rules whose steps are made in three parts.
+
+    One kernel scales, clips and averages the gradients, NumPy makes directions of them, and one kernel takes the step
+    along those. The first kernel has arrays of zeros for parameters, and steps by -1 times the direction.
+    """
+
+    def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
+        super().__init__(params, arguments, options)
+        for settings in self._checked:
+            if not settings["decoupled_weight_decay"]:
+                raise ValueError(f"decoupled_weight_decay must be True for {type(self).__name__}")
+        # Steps are not plain ones.
+        self._mu_product: list[float] = [1.0] * max(1, len(self.groups))
+
+    def _directions(
+        self, t: int, arrays: list[Array], params: list[Array], which: list[int]
+    ) -> list[float]:
+        """Make directions of what the first kernel left in arrays, in place, and return the rate of each."""
+        raise NotImplementedError
+
+    def _run(
+        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
+    ) -> tuple[bool, NDArray[np.float64] | None]:
+        rows = (
+            (self._group_hyperparameters(t, 0, self.__dict__),)
+            if self._group_of is None
+            else self._rows_of_groups(t)
+        )
+        which = list(range(len(self.params))) if chosen is None else chosen
+        keys = _some(self._names or range(len(self.params)), which)
+        params, ema, master = (_some(a, which) for a in (self.params, self.ema, self._master))
+        group_of = _some(self._group_of or [0] * len(self.params), which)
+        if len(grads) != len(params):
+            raise ValueError(
+                f"grads must have one array for each of the {len(params)} parameters, got {len(grads)}"
+            )
+        self._apply.check(params, {}, ema, master, keys)
+        arrays = [np.zeros(p.shape, kept_dtype(p)) for p in params]
+        # The first kernel knows no decay of zeros.
+        firsts = tuple((row[0], row[1], 0.0, 1.0, 0.0, *row[5:]) for row in rows)
+        done, sums = self._core.step(
+            arrays,
+            [_widened(grad, param) for grad, param in zip(grads, params, strict=True)],
+            {name: _some(self.state[name], which) for name in self._core_states},
+            None,
+            None,
+            firsts,
+            group_of,
+            self._clip_kind,
+            self._clip_limit,
+            self.skip_nonfinite,
+            stats,
+            keys,
+        )
+        if not done:
+            return False, sums
+        masters = master or [None] * len(params)
+        targets = [
+            p if m is None else _refreshed(m, p) for p, m in zip(params, masters, strict=True)
+        ]
+        with np.errstate(all="ignore"):  # as in kernels
+            rates = self._directions(t, arrays, targets, which)
+        own = tuple(
+            (1.0, inf, 0.0, *rows[group][3:5], rate)
+            for group, rate in zip(group_of, rates, strict=True)
+        )
+        _, of_step = self._apply.step(
+            targets,
+            arrays,
+            {},
+            ema,
+            None,
+            own,
+            list(range(len(own))),
+            0,
+            inf,
+            False,
+            stats,
+            keys,
+        )
+        for param, target in zip(params, targets, strict=True):
+            if param is not target:
+                with np.errstate(over="ignore"):
+                    param[...] = target
+        if sums is not None and of_step is not None:
+            sums[:, 1:3] = of_step[:, 1:3]
+        return True, sums
+
+    _core_states: ClassVar[tuple[str, ...]]  # the state arrays of the first kernel
+
+    def _new_core(self) -> Any:
+        self._apply = _core.Optimizer(
+            "sgd", [], [*_SHARED_HYPERPARAMETERS, "lr"], self._setting_names
+        )
+        hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
+        names = list(self._core_states)
+        return _core.Optimizer(self._rule_name, names, hyperparameters, self._setting_names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: value for k, value in super().__getstate__().items() if k != "_apply"}
+
+
+def _widened(grad: Any, param: Array) -> Any:
+    if param.dtype == np.float16 and isinstance(grad, np.ndarray) and grad.dtype == np.float16:
+        return grad.astype(np.float32)
+    return grad
+
+
+class Muon(_OfMatrices):
+    """Muon: momentum, made orthogonal. For the weights of hidden layers; others have an optimizer of another rule.
+
+    ``v = momentum v + (1 - momentum) g``, Nesterov's ``u = momentum v + (1 - momentum) g`` or ``u = v``, and, after
+    ``p *= 1 - lr weight_decay``, ``p -= lr s O`` with the matrix O of u's singular vectors whose singular values are
+    about 1: ns_steps times ``X = a X + (b A + c A²) X``, ``A = X Xᵀ``, from ``X = u / ‖u‖``. s is
+    √max(1, rows / columns).
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other. Each has two axes.
+    lr : float, default 1e-3
+    weight_decay : float, default 0.1
+    momentum : float, default 0.95
+    nesterov : bool, default True
+    ns_coefficients : (float, float, float), default (3.4445, -4.775, 2.0315)
+        a, b and c.
+    eps : float, default 1e-7
+        The least ‖u‖ that is divided by.
+    ns_steps : int, default 5
+    adjust_lr_fn : "original" or "match_rms_adamw", default "original"
+        With the other, s is 0.2 √max(rows, columns), for which lr and weight_decay of AdamW fit.
+    **options
+        The options of all rules: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``momentum_buffer`` (v).
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting is not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another, or a parameter has not two
+        axes.
+
+    Notes
+    -----
+    PyTorch computes X in bfloat16, here it has the parameter's precision (float32 for float16). The products are
+    NumPy's: their bits depend on its BLAS, and on how many threads that has.
+
+    References
+    ----------
+    Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.zeros((2, 2))
+    >>> nf.optim.Muon([w], lr=0.1).step([np.array([[3.0, 0.0], [0.0, 1.0]])])
+    >>> (np.abs(w) < 0.13).all()
+    np.True_
+    """
+
+    momentum: float
+    nesterov: bool
+    ns_coefficients: tuple[float, float, float]
+    eps: float
+    ns_steps: int
+    adjust_lr_fn: str
+    defaults: ClassVar = {
+        "torch": {
+            "lr": 1e-3,
+            "weight_decay": 0.1,
+            "decoupled_weight_decay": True,
+            "momentum": 0.95,
+            "nesterov": True,
+            "ns_coefficients": (3.4445, -4.7750, 2.0315),
+            "eps": 1e-7,
+            "ns_steps": 5,
+            "adjust_lr_fn": "original",
+        }
+    }
+    _core_states = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        nesterov: bool | None = None,
+        ns_coefficients: tuple[float, float, float] | None = None,
+        eps: float | None = None,
+        ns_steps: int | None = None,
+        adjust_lr_fn: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, locals(), options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        for key, param in zip(self._names or range(len(self.params)), self.params, strict=True):
+            if getattr(param, "ndim", 2) != 2:
+                raise ValueError(f"params[{key!r}] must have two axes, got shape {param.shape}")
+        return "sgd_momentum", self._core_states
+
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov"
+
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
+        momentum = settings["momentum"]
+        return -1.0, momentum, 1 - momentum, 1 - momentum, float(settings["nesterov"])
+
+    def _directions(
+        self, t: int, arrays: list[Array], params: list[Array], which: list[int]
+    ) -> list[float]:
+        rates = []
+        for k, i in enumerate(which):
+            settings = self._checked[self._group_of[i] if self._group_of else 0]
+            coefficients, steps = settings["ns_coefficients"], settings["ns_steps"]
+            arrays[k] = _orthogonal(arrays[k], coefficients, steps, settings["eps"])
+            rows, columns = arrays[k].shape
+            if settings["adjust_lr_fn"] == "original":
+                scale = sqrt(max(1, rows / max(columns, 1)))
+            else:
+                scale = 0.2 * sqrt(max(rows, columns))
+            rates.append(self._of_param(i, "lr") * scale)
+        return rates
+
+
+def _orthogonal(x: Array, coefficients: tuple[float, ...], steps: int, eps: float) -> Array:
+    """The matrix of the singular vectors of x, by Newton-Schulz iterations of a quintic polynomial. Changes x."""
+    if x.size == 0:
+        return x
+    a, b, c = coefficients
+    x *= x.dtype.type(1 / max(_norm(x), eps))
+    tall = x.shape[0] > x.shape[1]
+    for _ in range(steps):
+        gram = x.T @ x if tall else x @ x.T
+        # a X + (b A + c A^2) X, with all that is elementwise done to the small matrices.
+        inner = gram * gram.dtype.type(c)
+        _add_to_diagonal(inner, b)
+        outer = gram @ inner
+        _add_to_diagonal(outer, a)
+        x = x @ outer if tall else outer @ x
+    return x
+
+
+def _add_to_diagonal(matrix: Array, value: float) -> None:
+    matrix.reshape(-1)[:: len(matrix) + 1] += matrix.dtype.type(value)
+
+
+def _norm(x: Array) -> float:
+    """The Euclidean norm, summed in float64 in a fixed order."""
+    return sqrt(_core.elastic_net([x], 0.0, 2.0, None, None))
+
+
+class Adafactor(_OfMatrices):
+    """Adafactor: a second moment of a row and a column for each matrix, in place of one of all elements.
+
+    Of the last two axes, with ``b = t^beta2_decay``: ``r = (1 - b) r + b mean of g² along rows``, c along columns,
+    ``v = r c / mean(r)``; of arrays with fewer axes ``v = (1 - b) v + b g²``. ``u = g / √max(v, eps1²)``, and, after
+    ``p *= 1 - lr weight_decay``, ``p -= min(lr, 1/√t) max(eps2, rms(p)) / max(1, rms(u) / d) · u``.
+
+    Parameters
+    ----------
+    params : sequence or mapping of ndarrays, or sequence of groups
+        See the module. They share no memory with each other.
+    lr : float, default 1e-2
+    beta2_decay : float, default -0.8
+        At most 0.
+    eps1 : float, optional
+        None is the distance from 1 to the next number of the parameter's dtype, float32 for float16.
+    eps2 : float, default 1e-3
+    d : float, default 1
+        Above 0.
+    weight_decay : float, default 0
+    **options
+        The options of all rules: see the module.
+
+    Attributes
+    ----------
+    state : dict
+        ``row_var`` (r, of shape (..., m, 1)) and ``col_var`` (c, of shape (..., 1, n)) of parameters with two axes or
+        more, ``variance`` (v) of the others; the arrays that a parameter does not have are empty.
+    step_count, skipped_count : int
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of floats, or a setting is not a number.
+    ValueError
+        If a number is out of range, an array is read-only or shares memory with another.
+
+    Notes
+    -----
+    PyTorch has eps1 and eps2 as a pair ``eps``.
+
+    References
+    ----------
+    Shazeer, Stern, "Adafactor: adaptive learning rates with sublinear memory cost", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> w = np.ones((2, 3))
+    >>> opt = nf.optim.Adafactor([w], lr=0.1)
+    >>> opt.step([np.ones((2, 3))])
+    >>> w.round(6)
+    array([[0.9, 0.9, 0.9],
+           [0.9, 0.9, 0.9]])
+    >>> opt.state["row_var"][0].shape, opt.state["col_var"][0].shape
+    ((2, 1), (1, 3))
+    """
+
+    beta2_decay: float
+    eps1: float | None
+    eps2: float
+    d: float
+    defaults: ClassVar = {
+        "torch": {
+            "lr": 1e-2,
+            "beta2_decay": -0.8,
+            "eps1": None,
+            "eps2": 1e-3,
+            "d": 1.0,
+            "weight_decay": 0.0,
+            "decoupled_weight_decay": True,
+        }
+    }
+    _core_states = ()
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | None = None,
+        beta2_decay: float | None = None,
+        eps1: float | None = None,
+        eps2: float | None = None,
+        d: float | None = None,
+        weight_decay: float | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, locals(), options)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "sgd", ("row_var", "col_var", "variance")
+
+    def _hyperparameters(self) -> tuple[str, ...]:
+        return ("lr",)
+
+    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
+        return (-1.0,)
+
+    def _first_state(self, param: Array, settings: Mapping[str, Any], name: str) -> Array:
+        shape: tuple[int, ...] = (0,)
+        if (name == "variance") != (param.ndim > 1):
+            ends = {"row_var": (1,), "col_var": (1, *param.shape[-1:]), "variance": param.shape}
+            starts = {"row_var": param.shape[:-1], "col_var": param.shape[:-2], "variance": ()}
+            shape = starts[name] + ends[name]
+        return np.zeros(shape, kept_dtype(param))
+
+    def _directions(
+        self, t: int, arrays: list[Array], params: list[Array], which: list[int]
+    ) -> list[float]:
+        rates = []
+        for g, param, i in zip(arrays, params, which, strict=True):
+            settings = self._checked[self._group_of[i] if self._group_of else 0]
+            lr = min(self._of_param(i, "lr"), 1 / sqrt(t))
+            root = sqrt(max(1, g.size))
+            alpha = max(settings["eps2"], _norm(param) / root) * lr
+            eps1 = settings["eps1"]
+            eps1 = _EPSILONS[g.dtype] if eps1 is None else eps1
+            row_var, col_var, variance = (self.state[name][i] for name in self._state_names)
+            _factored(g, row_var, col_var, variance, t ** settings["beta2_decay"], eps1)
+            rates.append(alpha / max(1.0, _norm(g) / (root * settings["d"])))
+        return rates
+
+
+_EPSILONS = {np.dtype(t): float(np.finfo(t).eps) for t in (np.float32, np.float64)}
+# Elements of the rows that are divided together: they stay in the second-level cache.
+_BLOCK = 65536
+
+
+def _factored(
+    g: Array, row_var: Array, col_var: Array, variance: Array, share: float, eps1: float
+) -> None:
+    """Update the second moments and divide g by their root, in place."""
+    if g.size == 0:
+        return
+    number = g.dtype.type
+    least = number(eps1 * eps1)
+    if g.ndim < 2:
+        variance += number(share) * (g * g - variance)
+        g /= np.sqrt(np.maximum(variance, least))
+        return
+    rows, columns = g.shape[-2:]
+    for index in np.ndindex(g.shape[:-2]):
+        matrix, row, column = g[index], row_var[index], col_var[index]
+        # In blocks of rows, whose sums are added in their order.
+        step = max(1, _BLOCK // columns)
+        parts = [slice(begin, begin + step) for begin in range(0, rows, step)]
+        of_columns = np.zeros(columns, np.float64)
+        of_rows = np.empty(rows, g.dtype)
+        squares = np.empty((min(step, rows), columns), g.dtype)
+        for part in parts:
+            block = matrix[part]
+            square = np.multiply(block, block, out=squares[: len(block)])
+            square.mean(axis=1, out=of_rows[part])
+            of_columns += square.sum(axis=0)
+        row += number(share) * (of_rows[:, None] - row)
+        column += number(share) * ((of_columns / rows).astype(g.dtype) - column)
+    factors = row_var / np.maximum(row_var.mean(axis=-2, keepdims=True), number(eps1))
+    for index in np.ndindex(g.shape[:-2]):
+        matrix, factor, column = g[index], factors[index], col_var[index]
+        step = max(1, _BLOCK // columns)
+        work = np.empty((min(step, rows), columns), g.dtype)
+        for begin in range(0, rows, step):
+            block = matrix[begin : begin + step]
+            v = np.multiply(factor[begin : begin + step], column, out=work[: len(block)])
+            np.sqrt(np.maximum(v, least, out=v), out=v)
+            block /= v

@@ -69,19 +69,30 @@ EVERYWHERE: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.01, "eps": 0.3, "momentum": 0.9},
         {"eps": 0.1, "centered": True},
         {"eps": 0.1, "centered": True, "momentum": 0.5, "weight_decay": 0.05},
+        {"eps": 0.3, "momentum": 0.9, "nesterov": True, "bias_correction": True},
+        {"lr": 0.01, "eps": 0.3, "bias_correction": True},
     ],
     "Adam": [
         {"lr": 0.1, "eps": 0.3, "weight_decay": 0.05},
         {"lr": 0.01, "eps": 0.3, "amsgrad": True, "betas": (0.8, 0.9)},
         {"lr": 0.01, "eps": 0.3, "bias_correction": False},
+        {"lr": 0.1, "eps": 0.1, "eps_root": 0.3},
+        {"lr": 0.1, "eps": 0.1, "eps_root": 0.3, "amsgrad": True, "betas": (0.8, 0.9)},
     ],
     "AdamW": [{"lr": 0.1, "eps": 0.3, "weight_decay": 0.3}, {"amsgrad": True, "betas": (0.8, 0.9)}],
     "Adamax": [
         {"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05},
         {"lr": 0.01, "eps": 0.3, "bias_correction": False},
     ],
-    "NAdam": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
-    "RAdam": [{"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05}],
+    "NAdam": [
+        {"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05},
+        {"lr": 0.05, "eps": 0.1, "eps_root": 0.3},
+    ],
+    "RAdam": [
+        {"lr": 0.01, "eps": 0.3, "betas": (0.8, 0.9), "weight_decay": 0.05},
+        {"lr": 0.05, "eps": 0.1, "eps_root": 0.3, "betas": (0.8, 0.9), "threshold": 7.0},
+        {"lr": 0.05, "eps": 0.1, "betas": (0.8, 0.9), "threshold": 4.0},
+    ],
     "Lion": [{"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.3}],
     "AdaBelief": [
         {"lr": 0.01, "eps": 0.3, "eps_root": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.05}
@@ -108,6 +119,15 @@ EVERYWHERE: dict[str, list[dict[str, Any]]] = {
         {"lr": 0.1, "trust_coefficient": 0.1, "momentum": 0.5, "nesterov": True},
     ],
 }
+# Without an eps under the root the variance of equal gradients, of which roundings are left, has no stable root.
+IN_OPTAX: dict[str, list[dict[str, Any]]] = {
+    "RMSprop": [
+        {"eps": 0.3, "centered": True, "bias_correction": True},
+        {"eps": 0.3, "centered": True, "bias_correction": True, "momentum": 0.9, "nesterov": True},
+    ],
+}
+# Settings that PyTorch has not.
+NOT_PYTORCHS = {"bias_correction", "eps_root", "threshold"}
 # And where the convention is PyTorch's: what other systems lack, and what all rules share.
 IN_TORCH: dict[str, list[dict[str, Any]]] = {
     "SGD": [
@@ -148,6 +168,7 @@ def settings_of(kind: str, convention: str) -> list[dict[str, Any]]:
         {},
         *EVERYWHERE.get(kind, []),
         *(IN_TORCH.get(kind, []) if convention == "torch" else []),
+        *(IN_OPTAX.get(kind, []) if convention == "optax" else []),
     ]
 
 
@@ -158,7 +179,7 @@ KERNELS = [
     for rule in TABLE
     if rule.convention == "torch"
     and rule.settings in ({}, *EVERYWHERE.get(rule.kind, []))
-    and "bias_correction" not in rule.settings
+    and not NOT_PYTORCHS & rule.settings.keys()
 ]
 
 

@@ -17,6 +17,7 @@ import nnfast as nf
 from bench.timing import in_turn
 from nnfast import _core, activations
 from nnfast.normalization import BatchNormSaved
+from nnfast.optim.clipping import Clip
 from optim_rules import TABLE, Rule, label
 from test_speed import assert_at_most
 
@@ -238,11 +239,13 @@ def test_a_step_by_a_list_is_a_step_by_a_tuple(rule: Rule) -> None:
 def test_what_is_no_plain_step_is_not_taken_for_one() -> None:
     grads = [np.ones(2)]
 
-    def taken(change: Callable[[Any], Any] = lambda opt: None, grads: Any = grads) -> bool:
+    def taken(
+        change: Callable[[Any], Any] = lambda opt: None, grads: Any = grads, scale: Any = 1.0
+    ) -> bool:
         opt = nf.optim.Adam([np.ones(2)])
         change(opt)
         before = opt.params[0].copy()
-        taken = opt._core.plain_step(vars(opt), grads, opt._row)
+        taken = opt._core.plain_step(vars(opt), grads, opt._row, scale)
         assert taken is (opt.step_count == 1) is not np.array_equal(before, opt.params[0])
         return taken
 
@@ -256,15 +259,18 @@ def test_what_is_no_plain_step_is_not_taken_for_one() -> None:
         ("eps", 0.5),
         ("betas", [0.9, 0.999]),
         ("skip_nonfinite", True),
-        ("_unbound", True),
+        ("_special", True),
+        ("_clip_kind", int(Clip.ADAPTIVE)),
         ("ema", [np.ones(2)]),
-        ("_group_of", [0]),
         ("params", (np.ones(2),)),
         ("_given", ([np.ones(2)], [np.ones(2)])),
     ):
         assert not taken(lambda opt, name=name, value=value: setattr(opt, name, value))
     for other in ((np.ones(2),), [None], [[1.0, 2.0]], [np.ones(2).view(np.matrix)], {"a": grads}):
         assert not taken(grads=other)
+    assert taken(scale=0.5)
+    for scale in (1, 0.0, -1.0, float("inf"), float("nan"), "x", None, np.float64(2.0)):
+        assert not taken(scale=scale)
 
 
 def test_an_error_of_a_plain_step_changes_nothing() -> None:

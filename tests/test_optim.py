@@ -1,6 +1,5 @@
 """Optimizers: every rule in every convention beside readable references, and beside PyTorch."""
 
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import nnfast as nf
 from layouts import assert_same_bits
 from optim_rules import (
-    KINDS,
+    NOT_PYTORCHS,
     TABLE,
     Array,
     Rule,
@@ -122,15 +121,15 @@ def test_corrections_are_made_in_double() -> None:
 
 # ---- beside PyTorch ----
 
-# Rules, and settings of rules, that PyTorch lacks.
+# Rules that PyTorch lacks.
 OTHERS = {"Lion", "AdaBelief", "Yogi", "Adan", "Ftrl", "LAMB", "LARS"}
-LACKING = {*product(KINDS, ["bias_correction"]), ("Rprop", "weight_decay")}
 PEERS = [
     i
     for i, r in enumerate(TABLE)
     if r.convention == "torch"
     and r.kind not in OTHERS
-    and not LACKING.intersection((r.kind, name) for name in r.settings)
+    and not NOT_PYTORCHS & r.settings.keys()
+    and not (r.kind == "Rprop" and "weight_decay" in r.settings)
 ]
 
 

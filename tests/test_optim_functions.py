@@ -181,6 +181,7 @@ def test_signatures_are_complete(kind: str) -> None:
     rule, function = getattr(nf.optim, kind), getattr(nf.optim, kind.lower())
     parameters = inspect.signature(function).parameters
     needs_an_object = {"skip_nonfinite", "ema_decay", "ema_bias_correction"}
+    needs_an_object |= {"ema_overwrite_frequency", "clip_adaptive", "clip_adaptive_eps"}
     options = set(nf.optim.optimizer.Options.__annotations__) - needs_an_object
     own = set(inspect.signature(rule).parameters) - {"params", "options"}
     assert parameters.keys() == {"w", "dw", "state", "out"} | own | options

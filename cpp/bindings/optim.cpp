@@ -2,7 +2,9 @@
 
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <memory>
+#include <span>
 
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
@@ -96,33 +98,50 @@ class OptimArrays {
   }
 
   // The parameters of a step; `strided` owns the strides of those that are not contiguous, `held` the gradients.
+  // accumulated: a list of arrays, or None for parameters without, or null; these may have None for a gradient.
   // Nothing has been written when it throws.
-  std::vector<OptimParameter> parameters(PyObject* grads, const Lists& names, std::vector<ParameterArrays>& strided,
-                                         std::vector<Array>& held) const {
+  std::vector<OptimParameter> parameters(PyObject* grads, PyObject* accumulated, const Lists& names,
+                                         std::vector<ParameterArrays>& strided, std::vector<Array>& held) const {
     std::vector<OptimParameter> parameters(size());
-    held.reserve(size());
+    held.reserve(accumulated ? 2 * size() : size());
+    int lists[kOptimArrays], count = 0;
+    for (int k = 0; k < kOptimArrays; ++k)
+      if (!arrays_[k].empty()) lists[count++] = k;
     std::ptrdiff_t begin = 0;
     for (std::size_t i = 0; i < size(); ++i) {
-      const Named grad = read_element(grads, names.names[kGrad], static_cast<std::ptrdiff_t>(i), param(i).dtype());
-      require_like(grad, param(i));
-      if (memory_.touches(grad.array)) require_apart_from_all(grad, names);
-      held.push_back(grad.array);
       OptimParameter& parameter = parameters[i];
       parameter.begin = begin;
       begin += parameter.n = param(i).size();
       parameter.dtype = param(i).floating();
       parameter.grad_scale = 1;
-      bool contiguous = PyArray_IS_C_CONTIGUOUS(grad.array.get());
-      for (int k = 0; k < kOptimArrays; ++k) {
-        parameter.data[k] = k == kGrad ? grad.array.data() : arrays_[k].empty() ? nullptr : arrays_[k][i].data;
-        if (parameter.data[k] && k != kGrad) contiguous &= PyArray_IS_C_CONTIGUOUS(arrays_[k][i].array.get()) != 0;
-      }
+      const Array* of[kOptimArrays] = {};
+      bool contiguous = true;
+      const auto take = [&](int k, const Array& array) {
+        of[k] = &array;
+        parameter.data[k] = array.data();
+        contiguous &= PyArray_IS_C_CONTIGUOUS(array.get()) != 0;
+      };
+      for (const int k : std::span(lists, static_cast<std::size_t>(count)))
+        if (arrays_[k][i].array) take(k, arrays_[k][i].array);
+      const auto at = static_cast<Py_ssize_t>(i);
+      const bool waits = accumulated && PyList_GET_ITEM(accumulated, at) != Py_None;
+      const bool given = !waits || PyList_GET_ITEM(grads, at) != Py_None;
+      if (given) take(kGrad, held.emplace_back(gradient_of(grads, i, names)));
+      // Alone it is the gradient, but of float16, whose gradients have another dtype.
+      if (waits)
+        take(given || param(i).dtype() == NPY_HALF ? kAccumulated : kGrad,
+             held.emplace_back(accumulated_of(accumulated, i, names)));
       if (contiguous) continue;
       if (strided.empty()) strided.reserve(2 * size());  // they are large, and seldom needed
-      parameter.in_memory_order = &strided.emplace_back(strided_arrays(i, grad.array, parameter.data, true));
-      parameter.in_c_order = &strided.emplace_back(strided_arrays(i, grad.array, parameter.data, false));
+      parameter.in_memory_order = &strided.emplace_back(strided_arrays(of, true));
+      parameter.in_c_order = &strided.emplace_back(strided_arrays(of, false));
     }
     return parameters;
+  }
+
+  // Checks gradients alone.
+  void check_gradients(PyObject* grads, const Lists& names) const {
+    for (std::size_t i = 0; i < size(); ++i) gradient_of(grads, i, names);
   }
 
  private:
@@ -242,16 +261,31 @@ class OptimArrays {
                                 " must not share memory");
   }
 
-  ParameterArrays strided_arrays(std::size_t i, const Array& grad, char* const (&data)[kOptimArrays],
-                                 bool in_memory_order) const {
+  // A gradient, checked.
+  Array gradient_of(PyObject* grads, std::size_t i, const Lists& names) const {
+    const Named grad = read_element(grads, names.names[kGrad], static_cast<std::ptrdiff_t>(i), param(i).dtype());
+    require_like(grad, param(i));
+    if (memory_.touches(grad.array)) require_apart_from_all(grad, names);
+    return grad.array;
+  }
+
+  // What was accumulated for a parameter, checked.
+  Array accumulated_of(PyObject* accumulated, std::size_t i, const Lists& names) const {
+    const Named sum = element(accumulated, names.names[kAccumulated], static_cast<std::ptrdiff_t>(i));
+    require_like(sum, param(i), state_dtype(param(i).dtype()));
+    if (memory_.touches(sum.array)) require_apart_from_all(sum, names);
+    return sum.array;
+  }
+
+  // Of arrays of one shape, or null.
+  static ParameterArrays strided_arrays(const Array* const (&of)[kOptimArrays], bool in_memory_order) {
     ParameterArrays walk;
-    walk.ndim = grad.ndim();
+    walk.ndim = of[kParam]->ndim();
     for (int d = 0; d < walk.ndim; ++d) {
-      walk.shape[d] = grad.shape(d);
-      for (int k = 0; k < kOptimArrays; ++k)
-        walk.strides[k][d] = k == kGrad ? grad.stride(d) : !data[k] ? 0 : arrays_[k][i].array.stride(d);
+      walk.shape[d] = of[kParam]->shape(d);
+      for (int k = 0; k < kOptimArrays; ++k) walk.strides[k][d] = of[k] ? of[k]->stride(d) : 0;
     }
-    for (int k = 0; k < kOptimArrays; ++k) walk.data[k] = data[k];
+    for (int k = 0; k < kOptimArrays; ++k) walk.data[k] = of[k] ? of[k]->data() : nullptr;
     if (in_memory_order) walk.sort_axes();
     walk.coalesce();
     return walk;
@@ -299,6 +333,14 @@ bool holds_same(py::handle container, py::handle objects, py::handle keys) {
   return std::equal(object, object + there, PySequence_Fast_ITEMS(container.ptr()));
 }
 
+// whole[rows] = part for tuples of (whole, rows, part): in one call, within which nobody is interrupted.
+void write_rows(const py::list& parts) {
+  for (const py::handle part : parts)
+    if (PyObject_SetItem(PyTuple_GET_ITEM(part.ptr(), 0), PyTuple_GET_ITEM(part.ptr(), 1),
+                         PyTuple_GET_ITEM(part.ptr(), 2)) != 0)
+      throw py::error_already_set();
+}
+
 // A key that dicts find by its address.
 py::str interned(const char* name) {
   PyObject* key = PyUnicode_InternFromString(name);
@@ -309,11 +351,11 @@ py::str interned(const char* name) {
 // Attributes of nnfast.optim.Optimizer that a plain step reads.
 struct Attributes {
   py::str params = interned("params"), state = interned("state"), master = interned("_master"),
-          names = interned("_names"), given = interned("_given"), unbound = interned("_unbound"),
-          group_of = interned("_group_of"), ema = interned("ema"), skip_nonfinite = interned("skip_nonfinite"),
-          products = interned("_mu_product"), seen = interned("_seen"), checked = interned("_checked"),
-          lr = interned("lr"), step_count = interned("step_count"), clip_kind = interned("_clip_kind"),
-          clip_limit = interned("_clip_limit");
+          names = interned("_names"), given = interned("_given"), special = interned("_special"), ema = interned("ema"),
+          skip_nonfinite = interned("skip_nonfinite"), products = interned("_mu_product"), seen = interned("_seen"),
+          checked = interned("_checked"), lr = interned("lr"), step_count = interned("step_count"),
+          clip_kind = interned("_clip_kind"), clip_limit = interned("_clip_limit");
+  py::float_ no_product{1.0};  // what rules other than NAdam are handed
 };
 
 bool are_arrays(PyObject* list) {
@@ -339,28 +381,36 @@ class Optimizer {
                             joined(given) + ")");
   }
 
-  // Checks params, state (lists by name), ema and master before anything is changed. keys: what errors call the arrays
-  // by, a list of as many or None.
-  void check(const py::list& params, py::handle state, py::handle ema, py::handle master, py::handle keys) {
+  // Checks params, state (lists by name), ema and master, and the gradients unless they are None, before anything is
+  // changed. keys: what errors call the arrays by, a list of as many or None.
+  void check(const py::list& params, py::handle state, py::handle ema, py::handle master, py::handle keys,
+             py::handle grads) {
     const py::list states = states_of(state);
-    take(lists(params, states, ema, master, keys));
+    const Lists given = lists(params, states, ema, master, keys);
+    if (!arrays_->holds(given)) take(given);
+    if (!PyList_Check(grads.ptr())) return;
+    require_count(static_cast<std::size_t>(PyList_GET_SIZE(grads.ptr())), given.names[kGrad].name, params.size());
+    arrays_->check_gradients(grads.ptr(), given);
   }
 
   // hyperparameters: a row for each group; groups: the row of each parameter, or None for the only one. Returns whether
-  // the step was made, and the sums of each parameter or None.
+  // the step was made, and the sums of each parameter or None. accumulated: what is added to the gradients, a list of
+  // arrays or None, in which case the gradient is not; or None for nothing.
   py::tuple step(const py::list& params, const py::list& grads, py::handle state, py::handle ema, py::handle master,
                  py::handle hyperparameters, py::handle groups, int clip_norm, double max_norm, bool skip_nonfinite,
-                 bool want_sums, py::handle keys) {
-    const OptimOptions options{static_cast<ClipNorm>(clip_norm), max_norm, skip_nonfinite, want_sums, !ema.is_none()};
+                 bool want_sums, py::handle keys, py::handle accumulated, double grad_scale) {
+    const OptimOptions options{
+        static_cast<ClipNorm>(clip_norm), max_norm, grad_scale, skip_nonfinite, want_sums, !ema.is_none()};
     const py::object results = want_sums ? new_sums(params.size()) : py::none();
-    const bool done = run(params, grads, state, ema, master, hyperparameters, groups, keys, options, results);
+    const bool done =
+        run(params, grads, accumulated, state, ema, master, rows_of(hyperparameters), groups, keys, options, results);
     return py::make_tuple(done, results);
   }
 
   // The step that nearly all are, of whose own cost Python would be the most: of an nnfast.optim.Optimizer, whose
-  // attributes are given, with one group and without an average, by a list of arrays and by settings that are the very
-  // objects that were checked. False, with nothing done, for all others. row_of: its method _row.
-  bool plain_step(const py::dict& self, py::handle grads, py::handle row_of) {
+  // attributes are given, that is not special and without an average, by a list of arrays and by settings that are the
+  // very objects that were checked. False, with nothing done, for all others. row_of: its method _row.
+  bool plain_step(const py::dict& self, py::handle grads, py::handle row_of, py::handle grad_scale) {
     const auto get = [&](const py::str& name) {
       PyObject* value = PyDict_GetItemWithError(self.ptr(), name.ptr());
       if (!value && PyErr_Occurred()) throw py::error_already_set();
@@ -369,8 +419,11 @@ class Optimizer {
     const py::object params = get(of_.params), names = get(of_.names), given = get(of_.given), seen = get(of_.seen),
                      checked = get(of_.checked), lr = get(of_.lr), steps = get(of_.step_count);
     if (!PyList_CheckExact(grads.ptr()) || !names.is_none() || !PyList_CheckExact(params.ptr())) return false;
-    if (!are_arrays(grads.ptr()) || get(of_.unbound).ptr() == Py_True) return false;
-    for (const py::str* name : {&of_.group_of, &of_.ema, &of_.products})
+    if (!are_arrays(grads.ptr()) || get(of_.special).ptr() != Py_False) return false;
+    if (!PyFloat_CheckExact(grad_scale.ptr())) return false;
+    const double scale = PyFloat_AS_DOUBLE(grad_scale.ptr());
+    if (!(scale > 0 && std::isfinite(scale))) return false;
+    for (const py::str* name : {&of_.ema, &of_.products})
       if (!get(*name).is_none()) return false;
     if (get(of_.skip_nonfinite).ptr() != Py_False) return false;
     if (PyTuple_CheckExact(given.ptr()) &&
@@ -379,15 +432,16 @@ class Optimizer {
     if (!holds_same(self, PyList_GET_ITEM(seen.ptr(), 0), setting_names_)) return false;
     if (!PyFloat_CheckExact(lr.ptr()) || !(PyFloat_AS_DOUBLE(lr.ptr()) >= 0)) return false;
 
+    const auto clip = static_cast<ClipNorm>(Argument<int>::of(get(of_.clip_kind)));
+    if (clip == ClipNorm::adaptive) return false;
+
     const py::int_ t(Argument<std::ptrdiff_t>::of(steps) + 1);
-    const py::float_ product(1.0);
-    PyObject* const arguments[] = {t.ptr(), lr.ptr(), PyList_GET_ITEM(checked.ptr(), 0), product.ptr()};
+    PyObject* const arguments[] = {t.ptr(), lr.ptr(), PyList_GET_ITEM(checked.ptr(), 0), of_.no_product.ptr()};
     const auto row = py::reinterpret_steal<py::object>(PyObject_Vectorcall(row_of.ptr(), arguments, 4, nullptr));
     if (!row) throw py::error_already_set();
-    const OptimOptions options{static_cast<ClipNorm>(Argument<int>::of(get(of_.clip_kind))),
-                               Argument<double>::of(get(of_.clip_limit)), false, false, false};
-    run(py::reinterpret_borrow<py::list>(params), py::reinterpret_borrow<py::list>(grads), get(of_.state), py::none(),
-        get(of_.master), py::make_tuple(row), py::none(), names, options, py::none());
+    const OptimOptions options{clip, Argument<double>::of(get(of_.clip_limit)), scale, false, false, false};
+    run(py::reinterpret_borrow<py::list>(params), py::reinterpret_borrow<py::list>(grads), py::none(), get(of_.state),
+        py::none(), get(of_.master), row_of_one(row), py::none(), names, options, py::none());
     if (PyDict_SetItem(self.ptr(), of_.step_count.ptr(), t.ptr()) != 0) throw py::error_already_set();
     return true;
   }
@@ -408,9 +462,9 @@ class Optimizer {
     const OptimArrays arrays(given, false);
     const std::vector<Array> begins =
         sources.is_none() ? std::vector<Array>() : arrays.sources(sources.ptr(), w, given);
-    Step step(arrays, given, grads, rows_of(hyperparameters), py::none(), hyperparameters_.size());
+    Step step(arrays, given, grads, py::none(), rows_of(hyperparameters), py::none(), hyperparameters_.size());
     arrays.begin_with(begins);
-    step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, false, false, false});
+    step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, 1, false, false, false});
   }
 
  private:
@@ -423,11 +477,15 @@ class Optimizer {
 
   // What one step works on, all of it checked before anything is written.
   struct Step {
-    Step(const OptimArrays& arrays, const Lists& names, const py::list& grads, std::vector<double> hyperparameter_rows,
-         py::handle groups, std::size_t row_length)
+    Step(const OptimArrays& arrays, const Lists& names, const py::list& grads, py::handle accumulated,
+         std::vector<double> hyperparameter_rows, py::handle groups, std::size_t row_length)
         : rows(std::move(hyperparameter_rows)) {
       require_count(grads.size(), names.names[kGrad].name, arrays.size());
-      parameters = arrays.parameters(grads.ptr(), names, strided, gradients);
+      PyObject* const sums_of_grads = PyList_Check(accumulated.ptr()) ? accumulated.ptr() : nullptr;
+      if (sums_of_grads)
+        require_count(static_cast<std::size_t>(PyList_GET_SIZE(sums_of_grads)), names.names[kAccumulated].name,
+                      arrays.size());
+      parameters = arrays.parameters(grads.ptr(), sums_of_grads, names, strided, gradients);
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
         parameters[i].hyperparameters = rows.data() + static_cast<std::size_t>(row) * row_length;
@@ -446,15 +504,15 @@ class Optimizer {
   };
 
   // Whether the step was made; `sums` takes those of each parameter, unless it is None.
-  bool run(const py::list& params, const py::list& grads, py::handle state, py::handle ema, py::handle master,
-           py::handle hyperparameters, py::handle groups, py::handle keys, const OptimOptions& options,
+  bool run(const py::list& params, const py::list& grads, py::handle accumulated, py::handle state, py::handle ema,
+           py::handle master, std::vector<double> rows, py::handle groups, py::handle keys, const OptimOptions& options,
            const py::object& sums) {
     const py::list states = states_of(state);
     const Lists given = lists(params, states, ema, master, keys);
     if (!arrays_->holds(given)) take(given);
     // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
     const std::shared_ptr<const OptimArrays> arrays = arrays_;
-    Step step(*arrays, given, grads, rows_of(hyperparameters), groups, hyperparameters_.size());
+    Step step(*arrays, given, grads, accumulated, std::move(rows), groups, hyperparameters_.size());
     const bool done = step.run(rule_, options);
     if (!sums.is_none()) store(step.sums, sums);
     return done;
@@ -462,6 +520,8 @@ class Optimizer {
 
   // The value of a key of the caller's dict.
   static PyObject* value_of(py::handle state, PyObject* key) {
+    if (PyDict_CheckExact(state.ptr()))
+      if (PyObject* found = PyDict_GetItemWithError(state.ptr(), key)) return Py_NewRef(found);
     PyObject* value = PyObject_GetItem(state.ptr(), key);
     if (value) return value;
     if (!PyErr_ExceptionMatches(PyExc_KeyError)) throw py::error_already_set();
@@ -506,6 +566,7 @@ class Optimizer {
       take(kState0 + static_cast<int>(k), PyList_GET_ITEM(states.ptr(), k), state_names_[k].c_str());
     take(kEma, ema.is_none() ? nullptr : ema.ptr(), "ema");
     take(kMaster, master.is_none() ? nullptr : master.ptr(), "master");
+    given.names[kAccumulated] = {"accumulated", key_list};
     for (PyObject* list : given.lists)
       if (list && !PyList_Check(list)) throw py::type_error("state must be lists of arrays");
     return given;
@@ -514,16 +575,24 @@ class Optimizer {
   std::vector<double> rows_of(py::handle rows) const {
     std::vector<double> values;
     values.reserve(static_cast<std::size_t>(PyTuple_GET_SIZE(rows.ptr())) * hyperparameters_.size());
-    for (Py_ssize_t r = 0; r < PyTuple_GET_SIZE(rows.ptr()); ++r) {
-      PyObject* row = PyTuple_GET_ITEM(rows.ptr(), r);
-      const auto n = static_cast<std::size_t>(PyTuple_GET_SIZE(row));
-      if (n != hyperparameters_.size())
-        throw py::value_error("hyperparameters[" + std::to_string(r) + "] must be (" + joined(hyperparameters_) +
-                              "), got " + std::to_string(n) + " numbers");
-      for (std::size_t i = 0; i < n; ++i) values.push_back(PyFloat_AsDouble(PyTuple_GET_ITEM(row, i)));
-    }
-    if (PyErr_Occurred()) throw py::error_already_set();
+    for (Py_ssize_t r = 0; r < PyTuple_GET_SIZE(rows.ptr()); ++r)
+      append_row(values, PyTuple_GET_ITEM(rows.ptr(), r), r);
     return values;
+  }
+  std::vector<double> row_of_one(const py::object& row) const {
+    std::vector<double> values;
+    values.reserve(hyperparameters_.size());
+    append_row(values, row.ptr(), 0);
+    return values;
+  }
+  void append_row(std::vector<double>& values, PyObject* row, Py_ssize_t r) const {
+    const auto n = static_cast<std::size_t>(PyTuple_GET_SIZE(row));
+    if (n != hyperparameters_.size())
+      throw py::value_error("hyperparameters[" + std::to_string(r) + "] must be (" + joined(hyperparameters_) +
+                            "), got " + std::to_string(n) + " numbers");
+    for (std::size_t i = 0; i < n; ++i)
+      values.push_back(PyFloat_AsDouble(PyTuple_GET_ITEM(row, static_cast<Py_ssize_t>(i))));
+    if (PyErr_Occurred()) throw py::error_already_set();
   }
 
   static py::object new_sums(std::size_t params) {
@@ -545,6 +614,7 @@ void bind_optim(py::module_& module) {
   def<&Optimizer::plain_step>(optimizer, "plain_step");
   def<&Optimizer::update>(optimizer, "update");
   def<&holds_same>(module, "holds_same");
+  def<&write_rows>(module, "write_rows");
 }
 
 }  // namespace nnfast

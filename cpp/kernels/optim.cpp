@@ -70,18 +70,21 @@ struct Adadelta {
 };
 
 // v: average of g^2, less the square of g's average if centered;  d = g / (sqrt(v + eps_inside) + eps),
-// p -= lr d, or b = momentum b + momentum_gain d and p -= lr b                 (Hinton 2012; Graves 2013)
+// p -= lr d, or b = momentum b + momentum_gain d and p -= lr b, or lr (momentum b + momentum_gain d) with Nesterov's.
+// correction: 1 / (1 - decay^t) or 1, by which v is divided in eps, eps_inside and the gains (Hinton 2012; Graves 2013)
 template <class V, OptimRule rule, bool Centered, bool Momentum>
 struct RmsPropRule {
   V lr, eps, eps_inside;
   RunningAverage<V> average;
-  V momentum{}, momentum_gain{};
+  V momentum{}, momentum_gain{}, nesterov{}, correction{};
   NNFAST_INLINE explicit RmsPropRule(Hyperparameters<V, rule> h)
       : lr(h("lr")), eps(h("eps")), eps_inside(h("eps_inside")), average{h("decay"), h("gain")} {
     if constexpr (Momentum) {
       momentum = h("momentum");
       momentum_gain = h("momentum_gain");
+      nesterov = h("nesterov");
     }
+    if constexpr (Centered) correction = h("correction");
   }
   NNFAST_INLINE void update(V& p, V g, V* state) const {
     V v = state[0];
@@ -90,12 +93,14 @@ struct RmsPropRule {
     if (Centered) {
       average(state[1], g);
       // For a constant gradient both are the same but for their roundings.
-      v = max(V{}, fma(-state[1], state[1], v));
+      v = max(V{}, fma(-(correction * state[1]), state[1], v));
     }
     V d = g / (sqrt(v + eps_inside) + eps);
     if (Momentum) {
       V& b = state[Centered ? 2 : 1];
-      d = b = fma(momentum, b, momentum_gain * d);
+      const V term = momentum_gain * d;
+      b = fma(momentum, b, term);
+      d = nesterov != 0 ? fma(momentum, b, term) : b;
     }
     p = fma(-lr, d, p);
   }
@@ -117,14 +122,15 @@ struct RmsPropCenteredMomentum : RmsPropRule<V, OptimRule::RmsPropCenteredMoment
   using RmsPropRule<V, OptimRule::RmsPropCenteredMomentum, true, true>::RmsPropRule;
 };
 
-// m, v: averages of g and g^2,  p -= lr m / (sqrt(v) correction + eps)          (Kingma, Ba 2015)
+// m, v: averages of g and g^2,  p -= lr m / (sqrt(v + eps_root) correction + eps)  (Kingma, Ba 2015)
 template <class V>
 struct Adam {
-  V lr, eps, correction;
+  V lr, eps, eps_root, correction;
   RunningAverage<V> first, second;
   NNFAST_INLINE explicit Adam(Hyperparameters<V, OptimRule::Adam> h)
       : lr(h("lr")),
         eps(h("eps")),
+        eps_root(h("eps_root")),
         correction(h("correction")),
         first{h("decay1"), h("gain1")},
         second{h("decay2"), h("gain2")} {}
@@ -132,19 +138,20 @@ struct Adam {
     V &m = state[0], &v = state[1];
     first(m, g);
     second.squares(v, g);
-    p = fma(-lr, m / fma(sqrt(v), correction, eps), p);
+    p = fma(-lr, m / fma(sqrt(v + eps_root), correction, eps), p);
   }
 };
 
 // As Adam, with the largest v so far, before the correction or after its own     (Reddi, Kale, Kumar 2018)
 template <class V>
 struct AmsGrad {
-  V lr, eps, correction;
+  V lr, eps, eps_root, correction;
   RunningAverage<V> first, second;
   V max_correction;
   NNFAST_INLINE explicit AmsGrad(Hyperparameters<V, OptimRule::AmsGrad> h)
       : lr(h("lr")),
         eps(h("eps")),
+        eps_root(h("eps_root")),
         correction(h("correction")),
         first{h("decay1"), h("gain1")},
         second{h("decay2"), h("gain2")},
@@ -154,7 +161,7 @@ struct AmsGrad {
     first(m, g);
     second.squares(v, g);
     largest = maximum(largest, v * max_correction);
-    p = fma(-lr, m / fma(sqrt(largest), correction, eps), p);
+    p = fma(-lr, m / fma(sqrt(largest + eps_root), correction, eps), p);
   }
 };
 
@@ -174,15 +181,16 @@ struct Adamax {
   }
 };
 
-// m, v as Adam,  p -= (gradient_lr g + average_lr m) / (sqrt(v) correction + eps)            (Dozat 2016)
+// m, v as Adam,  p -= (gradient_lr g + average_lr m) / (sqrt(v + eps_root) correction + eps) (Dozat 2016)
 template <class V>
 struct Nadam {
-  V gradient_lr, average_lr, eps, correction;
+  V gradient_lr, average_lr, eps, eps_root, correction;
   RunningAverage<V> first, second;
   NNFAST_INLINE explicit Nadam(Hyperparameters<V, OptimRule::Nadam> h)
       : gradient_lr(h("gradient_lr")),
         average_lr(h("average_lr")),
         eps(h("eps")),
+        eps_root(h("eps_root")),
         correction(h("correction")),
         first{h("decay1"), h("gain1")},
         second{h("decay2"), h("gain2")} {}
@@ -190,19 +198,20 @@ struct Nadam {
     V &m = state[0], &v = state[1];
     first(m, g);
     second.squares(v, g);
-    p -= fma(gradient_lr, g, average_lr * m) / fma(sqrt(v), correction, eps);
+    p -= fma(gradient_lr, g, average_lr * m) / fma(sqrt(v + eps_root), correction, eps);
   }
 };
 
-// m, v as Adam,  p -= lr m / (sqrt(v) correction + eps), or lr m until v is reliable (Liu et al. 2020)
+// m, v as Adam,  p -= lr m / (sqrt(v + eps_root) correction + eps), or lr m until v is reliable (Liu et al. 2020)
 template <class V>
 struct Radam {
-  V lr, eps, correction;
+  V lr, eps, eps_root, correction;
   RunningAverage<V> first, second;
   bool rectified;
   NNFAST_INLINE explicit Radam(Hyperparameters<V, OptimRule::Radam> h)
       : lr(h("lr")),
         eps(h("eps")),
+        eps_root(h("eps_root")),
         correction(h("correction")),
         first{h("decay1"), h("gain1")},
         second{h("decay2"), h("gain2")},
@@ -211,7 +220,7 @@ struct Radam {
     V &m = state[0], &v = state[1];
     first(m, g);
     second.squares(v, g);
-    p = fma(-lr, rectified ? m / fma(sqrt(v), correction, eps) : m, p);
+    p = fma(-lr, rectified ? m / fma(sqrt(v + eps_root), correction, eps) : m, p);
   }
 };
 
@@ -548,6 +557,45 @@ void gradient_sums(const double*, double grad_scale, char* const* arrays, const 
   gradients.add_to(sums);
 }
 
+// ---- accumulated gradients ----
+
+// to = accumulated + grads, or accumulated alone where grads is null.
+template <class S>
+[[gnu::noinline]] void add_accumulated(const char* accumulated, std::ptrdiff_t accumulated_stride, const char* grads,
+                                       std::ptrdiff_t stride, typename Stored<S>::Param* to, std::ptrdiff_t n) {
+  using V = typename Stored<S>::V;
+  using T = typename Stored<S>::Param;
+  for (std::ptrdiff_t i = 0; i < n; i += kLanes<V>) {
+    const std::ptrdiff_t count = smaller(n - i, kLanes<V>);
+    V sum = load_elements<T>(accumulated, accumulated_stride, i, count);
+    if (grads) sum += load_elements<S>(grads, stride, i, count);
+    store_elements<T>(reinterpret_cast<char*>(to), Contiguous<T>{}, i, sum, count);
+  }
+}
+
+template <class T>
+void with_accumulated(OptimFn kernel, const double* hyperparameters, double grad_scale, char* const* arrays,
+                      const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums) {
+  constexpr std::ptrdiff_t most = 1024;  // they stay in the first-level cache
+  T grads[most];
+  const FlushSubnormalsScope flushing;
+  for (std::ptrdiff_t begin = 0; begin < n; begin += most) {
+    const std::ptrdiff_t count = smaller(n - begin, most);
+    Window window(arrays, strides, begin);
+    add_accumulated<T>(window.at[kAccumulated], strides[kAccumulated], window.at[kGrad], strides[kGrad], grads, count);
+    window.set(kGrad, grads);
+    kernel(hyperparameters, grad_scale, window.at, window.strides, count, sums);
+  }
+}
+
+// Kernels of float16 add them where they widen the gradients.
+void pass_accumulated(OptimFn kernel, const double* hyperparameters, double grad_scale, char* const* arrays,
+                      const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums) {
+  kernel(hyperparameters, grad_scale, arrays, strides, n, sums);
+}
+
+// ---- float16 ----
+
 // Where the parameter is not its master rounded, somebody has written to it since the last step: the master takes that.
 [[gnu::noinline]] void refresh_master(char* master, std::ptrdiff_t master_stride, const char* param,
                                       std::ptrdiff_t stride, std::ptrdiff_t n) {
@@ -574,7 +622,11 @@ void gradient_sums(const double*, double grad_scale, char* const* arrays, const 
   for (std::ptrdiff_t begin = 0; begin < n; begin += kOptimBlock) {
     const std::ptrdiff_t count = smaller(n - begin, kOptimBlock);
     Window window(arrays, strides, begin);
-    widen_run(window.at[kGrad], strides[kGrad], grads, count);
+    if (window.at[kAccumulated])
+      add_accumulated<Float16>(window.at[kAccumulated], strides[kAccumulated], window.at[kGrad], strides[kGrad], grads,
+                               count);
+    else
+      widen_run(window.at[kGrad], strides[kGrad], grads, count);
     window.set(kGrad, grads);
     char* const param = window.at[kParam];
     if (updates) refresh_master(window.at[kMaster], strides[kMaster], param, strides[kParam], count);
@@ -618,6 +670,7 @@ const OptimKernels optim = {
 #define NNFAST_NORMS(rule, name, states, ...) norms_of<OptimRule::rule, rule, states>(),
     {NNFAST_OPTIM_RULES(NNFAST_NORMS)},
     {of_float16<gradient_sums<float>, false>, gradient_sums<float>, gradient_sums<double>},
+    {pass_accumulated, with_accumulated<float>, with_accumulated<double>},
 };
 
 }  // namespace NNFAST_ISA

@@ -13,15 +13,18 @@
   X(Adagrad, "adagrad", 1, "lr", "eps", "eps_inside")                                                                \
   X(Adadelta, "adadelta", 2, "lr", "eps", "decay", "gain")                                                           \
   X(RmsProp, "rmsprop", 1, "lr", "eps", "eps_inside", "decay", "gain")                                               \
-  X(RmsPropMomentum, "rmsprop_momentum", 2, "lr", "eps", "eps_inside", "decay", "gain", "momentum", "momentum_gain") \
-  X(RmsPropCentered, "rmsprop_centered", 2, "lr", "eps", "eps_inside", "decay", "gain")                              \
+  X(RmsPropMomentum, "rmsprop_momentum", 2, "lr", "eps", "eps_inside", "decay", "gain", "momentum", "momentum_gain", \
+    "nesterov")                                                                                                      \
+  X(RmsPropCentered, "rmsprop_centered", 2, "lr", "eps", "eps_inside", "decay", "gain", "correction")                \
   X(RmsPropCenteredMomentum, "rmsprop_centered_momentum", 3, "lr", "eps", "eps_inside", "decay", "gain", "momentum", \
-    "momentum_gain")                                                                                                 \
-  X(Adam, "adam", 2, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2")                                \
-  X(AmsGrad, "amsgrad", 3, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "max_correction")        \
+    "momentum_gain", "nesterov", "correction")                                                                       \
+  X(Adam, "adam", 2, "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2")                    \
+  X(AmsGrad, "amsgrad", 3, "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2",              \
+    "max_correction")                                                                                                \
   X(Adamax, "adamax", 2, "lr", "eps", "eps_inside", "decay1", "gain1", "decay2")                                     \
-  X(Nadam, "nadam", 2, "gradient_lr", "average_lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2")       \
-  X(Radam, "radam", 2, "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified")                 \
+  X(Nadam, "nadam", 2, "gradient_lr", "average_lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2",    \
+    "gain2")                                                                                                         \
+  X(Radam, "radam", 2, "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2", "rectified")     \
   X(Lion, "lion", 1, "lr", "step_decay", "step_gain", "decay", "gain")                                               \
   NNFAST_RARE_OPTIM_RULES(X)
 
@@ -51,8 +54,9 @@ enum class OptimRule : int {
 };
 
 // The arrays of one parameter: those that a rule or a call does not use are null. For float16 parameters and gradients
-// `master` is the parameter in float32, as is the state, and the parameter is its rounding.
-enum OptimArray : int { kParam, kGrad, kState0, kState1, kState2, kState3, kEma, kMaster, kOptimArrays };
+// `master` is the parameter in float32, as is the state, and the parameter is its rounding. `accumulated`, of the
+// state's dtype, is added to the gradient; of float16 there may be no gradient beside it.
+enum OptimArray : int { kParam, kGrad, kState0, kState1, kState2, kState3, kEma, kMaster, kAccumulated, kOptimArrays };
 
 // The hyperparameters that all rules share come first; those of the rule follow.
 enum SharedHyperparameter : int {
@@ -108,10 +112,15 @@ constexpr std::ptrdiff_t kOptimBlock = 4096;
 using OptimFn = void (*)(const double* hyperparameters, double grad_scale, char* const* arrays,
                          const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
 
+// Calls a kernel with the sums of `accumulated` and the gradients, some elements at a time, for gradients.
+using WithAccumulatedFn = void (*)(OptimFn kernel, const double* hyperparameters, double grad_scale,
+                                   char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
+
 struct OptimKernels {
   PerDtype<OptimFn> plain[static_cast<int>(OptimRule::Count)], full[static_cast<int>(OptimRule::Count)];
   PerDtype<OptimFn> norms[static_cast<int>(OptimRule::Count)];  // sums of layerwise rules: of p and of the direction
   PerDtype<OptimFn> gradients;                                  // only the sums of gradients
+  PerDtype<WithAccumulatedFn> with_accumulated;
 };
 
 }  // namespace nnfast

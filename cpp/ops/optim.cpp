@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "ops/blocked_sums.hpp"
 #include "ops/costs.hpp"
@@ -18,6 +19,15 @@ constexpr Cost kRuleCosts[] = {
 #undef NNFAST_COST
 };
 
+// Calls fn on elements of a parameter's arrays, with the sums of what was accumulated and the gradients.
+void call(const OptimParameter& parameter, OptimFn fn, char* const* arrays, const std::ptrdiff_t* strides,
+          std::ptrdiff_t n, double* sums) {
+  if (arrays[kAccumulated])
+    return kernels().optim->with_accumulated[parameter.dtype](fn, parameter.hyperparameters, parameter.grad_scale,
+                                                              arrays, strides, n, sums);
+  fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, n, sums);
+}
+
 // Calls fn on the elements [first, last) of a parameter.
 void run_range(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
   char* arrays[kOptimArrays];
@@ -26,7 +36,7 @@ void run_range(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first
     parameter.in_memory_order->inner_strides(strides);
     parameter.in_memory_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
       for (int k = 0; k < kOptimArrays; ++k) arrays[k] = parameter.data[k] ? at[k] : nullptr;
-      fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, count, sums);
+      call(parameter, fn, arrays, strides, count, sums);
     });
     return;
   }
@@ -35,25 +45,27 @@ void run_range(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first
     strides[k] = k == kParam || k == kGrad ? size : state_size;
     arrays[k] = parameter.data[k] ? parameter.data[k] + first * strides[k] : nullptr;
   }
-  fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, last - first, sums);
+  call(parameter, fn, arrays, strides, last - first, sums);
 }
 
 // The sums of a block of gradients, in C order whatever their layout: clipping multiplies by what comes of them.
 void sum_gradients(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last,
                    double* sums) {
   if (!parameter.in_c_order) return run_range(parameter, fn, first, last, sums);
-  alignas(double) char block[kOptimBlock * sizeof(double)];
-  const std::ptrdiff_t size = size_of(parameter.dtype);
+  alignas(double) char blocks[2][kOptimBlock * sizeof(double)];
+  char* arrays[kOptimArrays] = {};
   std::ptrdiff_t steps[kOptimArrays], strides[kOptimArrays] = {};
   parameter.in_c_order->inner_strides(steps);
-  parameter.in_c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
-    for (std::ptrdiff_t i = 0; i < count; ++i)
-      std::memcpy(block + (position - first + i) * size, at[kGrad] + i * steps[kGrad], static_cast<std::size_t>(size));
-  });
-  char* arrays[kOptimArrays] = {};
-  arrays[kGrad] = block;
-  strides[kGrad] = size;
-  fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, last - first, sums);
+  for (const int k : {kGrad, kAccumulated}) {
+    if (!parameter.data[k]) continue;
+    char* const block = arrays[k] = blocks[k == kAccumulated];
+    const std::ptrdiff_t size = strides[k] = size_of(k == kGrad ? parameter.dtype : parameter_dtype(parameter.dtype));
+    parameter.in_c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+      for (std::ptrdiff_t i = 0; i < count; ++i)
+        std::memcpy(block + (position - first + i) * size, at[k] + i * steps[k], static_cast<std::size_t>(size));
+    });
+  }
+  call(parameter, fn, arrays, strides, last - first, sums);
 }
 
 // All elements of all parameters are one range, so that threads share the list evenly whatever its arrays' sizes.
@@ -116,7 +128,7 @@ void sum_norms(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first
           std::memcpy(arrays[k] + (position - begin + i) * strides[k], at[k] + i * steps[k],
                       static_cast<std::size_t>(strides[k]));
     });
-    fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, end - begin, sums);
+    call(parameter, fn, arrays, strides, end - begin, sums);
   }
 }
 
@@ -165,18 +177,30 @@ double downscale_squares(const std::vector<OptimParameter>& parameters, const Pe
   return scale;
 }
 
-// The factor of torch.nn.utils.clip_grad_norm_: at most 1, and a little less than would be exact.
-double clip_factor(double norm, double max_norm) {
-  const double factor = max_norm / (norm + 1e-6);
+// At most 1, NaN where the norm is. PyTorch's is a little less than would be exact; Keras' of all gradients is NaN
+// where the norm is infinite, where the others leave zeros of what is finite.
+double clip_factor(ClipNorm kind, double norm, double max_norm) {
+  if (kind == ClipNorm::global_keras && std::isinf(norm)) return std::numeric_limits<double>::quiet_NaN();
+  if (kind == ClipNorm::each_torch || kind == ClipNorm::global_torch) norm += 1e-6;
+  const double factor = max_norm / norm;
   return factor < 1 ? factor : (factor == factor ? 1 : factor);
 }
 
+bool clips(const OptimOptions& options) {
+  return options.clip_norm != ClipNorm::none && options.clip_norm != ClipNorm::adaptive;
+}
+
+// Of gradients whose squares were summed scaled by `scale`.
 void clip(std::vector<OptimParameter>& parameters, const OptimSumsList& sums, double scale,
           const OptimOptions& options) {
   const double all = grad_squares(sums);
-  const bool global = options.clip_norm == ClipNorm::global;
-  for (std::size_t i = 0; i < parameters.size(); ++i)
-    parameters[i].grad_scale = clip_factor(std::sqrt(global ? all : sums[i][kGradSquares]) / scale, options.max_norm);
+  const ClipNorm kind = options.clip_norm;
+  const bool global = kind == ClipNorm::global || kind == ClipNorm::global_torch || kind == ClipNorm::global_keras;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    double norm = std::sqrt(global ? all : sums[i][kGradSquares]) / scale * options.grad_scale;
+    if (kind == ClipNorm::block) norm /= std::sqrt(static_cast<double>(parameters[i].n));
+    parameters[i].grad_scale = options.grad_scale * clip_factor(kind, norm, options.max_norm);
+  }
 }
 
 // Norms in place of sums of squares.
@@ -198,11 +222,15 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   const auto downscale = [&] { return downscale_squares(parameters, kernel.gradients, kGradientNorms.ns, sums); };
   bool done = true;
   double scale = 1;
-  if (options.clip_norm != ClipNorm::none || options.skip_nonfinite) {
+  if (clips(options) || options.skip_nonfinite) {
     sums = run_blocks(parameters, kernel.gradients, kGradientNorms.ns, true, sum_gradients);
     done = !options.skip_nonfinite || all_finite(sums);
     scale = downscale();
-    if (done && options.clip_norm != ClipNorm::none) clip(parameters, sums, scale, options);
+  }
+  if (done && clips(options)) {
+    clip(parameters, sums, scale, options);
+  } else if (options.grad_scale != 1) {
+    for (OptimParameter& parameter : parameters) parameter.grad_scale = options.grad_scale;
   }
   std::vector<std::array<double, kMaxHyperparameters>> rows;
   if (done && layerwise(rule)) trust(parameters, kernel.norms[index], ns, rows, row_length_of(rule));
@@ -216,7 +244,7 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   } else if (done) {
     run_plain(parameters, kernel.plain[index], ns);
   }
-  if (options.sums) take_roots(sums, scale);
+  if (options.sums) take_roots(sums, scale / options.grad_scale);
   return done;
 }
 

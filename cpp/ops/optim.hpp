@@ -17,14 +17,17 @@ struct OptimParameter {
   const StridedArrays<kOptimArrays>*in_memory_order, *in_c_order;
   Dtype dtype;
   const double* hyperparameters;
-  double grad_scale;
+  double grad_scale;  // which clipping makes smaller
 };
 
-enum class ClipNorm : int { none, each, global };
+// What a norm of gradients is limited to, and how: of each parameter's or of all of them, as the paper has it, as
+// PyTorch and as Keras do; the root mean square of each (block); or nothing that is done here (adaptive).
+enum class ClipNorm : int { none, each, global, block, each_torch, global_torch, global_keras, adaptive };
 
 struct OptimOptions {
   ClipNorm clip_norm;
   double max_norm;
+  double grad_scale;  // multiplies the gradients before they are clipped
   bool skip_nonfinite, sums, ema;
 };
 

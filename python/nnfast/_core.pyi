@@ -397,7 +397,11 @@ class Optimizer:
         setting_names: tuple[str, ...],
     ) -> None: ...
     def plain_step(
-        self, attributes: dict[str, Any], grads: Any, row_of: Callable[..., tuple[float, ...]]
+        self,
+        attributes: dict[str, Any],
+        grads: Any,
+        row_of: Callable[..., tuple[float, ...]],
+        grad_scale: Any,
     ) -> bool: ...
     def check(
         self,
@@ -406,6 +410,7 @@ class Optimizer:
         ema: list[NDArray[Any]] | None,
         master: list[NDArray[Any] | None] | None,
         keys: list[Any] | None,
+        grads: list[Any] | None,
     ) -> None: ...
     def step(
         self,
@@ -421,6 +426,8 @@ class Optimizer:
         skip_nonfinite: bool,
         sums: bool,
         keys: list[Any] | None,
+        accumulated: list[NDArray[Any] | None] | None,
+        grad_scale: float,
     ) -> tuple[bool, NDArray[np.float64] | None]: ...
     def update(
         self,
@@ -440,6 +447,7 @@ class Optimizer:
 def holds_same(
     container: Any, objects: list[Any] | tuple[Any, ...], keys: list[Any] | tuple[Any, ...] | None
 ) -> bool: ...
+def write_rows(parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> None: ...
 def cpu_info() -> dict[str, Any]: ...
 def blas_libraries() -> tuple[dict[str, Any], ...]: ...
 def share_blas() -> None: ...

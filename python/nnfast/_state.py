@@ -90,6 +90,13 @@ class Resumable(Whole):
         """A ValueError if a scalar of the state is out of its range."""
         raise NotImplementedError
 
+    def _pending_arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays that a state may have or not."""
+        return {}
+
+    def _take_pending(self, given: Mapping[str, NDArray[Any]]) -> None:
+        """Restore those of a state, which was checked; none where it has none."""
+
     # Scalars that version 0.1 did not save.
     _optional: ClassVar[frozenset[str]] = frozenset()
 
@@ -118,7 +125,8 @@ class Resumable(Whole):
         settings = self._saved_settings()
         if settings:
             found[_SETTINGS] = np.array(json.dumps(settings))
-        return found | {name: array.copy() for name, array in self._state_arrays().items()}
+        arrays = {**self._state_arrays(), **self._pending_arrays()}
+        return found | {name: array.copy() for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, keep_settings: bool = False) -> None:
         """Restore what state_dict returned. Arrays are written in place; an error changes nothing.
@@ -145,6 +153,7 @@ class Resumable(Whole):
             settings = self._checked_settings(_read(given[_SETTINGS]))
         for name, array in self._state_arrays().items():
             array[...] = given[name]
+        self._take_pending(given)
         scalars = self._scalars().keys() & given.keys()
         self._take_scalars({name: given[name].tolist() for name in scalars})
         if settings is not None:

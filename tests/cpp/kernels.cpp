@@ -546,6 +546,28 @@ void optimizer(const PerDtype<OptimFn>& fns, const std::string& name, int states
   hash.print(name, kName<T>);
 }
 
+// A step by the sum of what was accumulated and a gradient.
+template <class T>
+void accumulated() {
+  const OptimKernels& kernel = *kernels().optim;
+  double of_step[kMaxHyperparameters] = {};
+  of_step[kSign] = of_step[kShrink] = 1;
+  of_step[kClip] = INFINITY;
+  of_step[kSharedHyperparameters] = 0.5;  // the rate
+  std::vector<T> param = tame<T>(1), grad = tame<T>(2);
+  std::vector<Computed<T>> sum = tame<Computed<T>>(3), master = tame<Computed<T>>(4);
+  char* arrays[kOptimArrays] = {};
+  std::ptrdiff_t strides[kOptimArrays];
+  for (int k = 0; k < kOptimArrays; ++k) strides[k] = k < kState0 ? sizeof(T) : sizeof(Computed<T>);
+  arrays[kParam] = bytes(param);
+  arrays[kGrad] = bytes(grad);
+  arrays[kMaster] = bytes(master);
+  arrays[kAccumulated] = bytes(sum);
+  of_dtype<T>(kernel.with_accumulated)(of_dtype<T>(kernel.plain[static_cast<int>(OptimRule::Sgd)]), of_step, 0.75,
+                                       arrays, strides, kOptimBlock, nullptr);
+  Hash()(param)(master).print("accumulated", kName<T>);
+}
+
 template <class T>
 void optimizers() {
   const OptimKernels& kernel = *kernels().optim;
@@ -554,6 +576,7 @@ void optimizers() {
   optimizer<T>(kernel.full[static_cast<int>(OptimRule::rule)], name " with sums", states, true);
   NNFAST_OPTIM_RULES(NNFAST_RUN)
 #undef NNFAST_RUN
+  accumulated<T>();
 }
 
 template <class T>

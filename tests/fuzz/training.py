@@ -275,6 +275,13 @@ class Training(Machine):
         )
         self.opt.step(junk)
 
+    def do_accumulate(self) -> None:
+        grads: Any = self.net.named_grads() if self.names else self.net.grads
+        self.opt.accumulate(self.source.pick((grads, grads, self.net.grads[:-1], [], None)))
+
+    def do_step_by_what_was_accumulated(self) -> None:
+        self.opt.step(grad_scale=self.source.pick((0.5, 1.0, *JUNK)))
+
     def do_save(self) -> None:
         self.saved.append(
             {

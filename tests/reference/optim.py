@@ -92,9 +92,17 @@ def adadelta(
     return lr * d
 
 
-def variance(s: State, g: Array, alpha: float, centered: bool) -> Any:
-    v = average(s, "v", g * g, alpha)
-    return v - average(s, "m", g, alpha) ** 2 if centered else v
+def variance(
+    s: State, g: Array, t: int, alpha: float, centered: bool, bias_correction: bool
+) -> Any:
+    share = correction(alpha, t, bias_correction)
+    v = average(s, "v", g * g, alpha) / share
+    return v - (average(s, "m", g, alpha) / share) ** 2 if centered else v
+
+
+def trace(s: State, d: Any, momentum: float, nesterov: bool) -> Any:
+    s["b"] = momentum * s.get("b", 0) + d
+    return d + momentum * s["b"] if nesterov else s["b"]
 
 
 def rmsprop(
@@ -106,9 +114,11 @@ def rmsprop(
     eps: float = 1e-8,
     momentum: float = 0,
     centered: bool = False,
+    nesterov: bool = False,
+    bias_correction: bool = False,
 ) -> Any:
-    s["b"] = momentum * s.get("b", 0) + g / (np.sqrt(variance(s, g, alpha, centered)) + eps)
-    return lr * s["b"]
+    d = g / (np.sqrt(variance(s, g, t, alpha, centered, bias_correction)) + eps)
+    return lr * trace(s, d, momentum, nesterov)
 
 
 def rmsprop_eps_inside(
@@ -120,9 +130,11 @@ def rmsprop_eps_inside(
     eps: float = 1e-8,
     momentum: float = 0,
     centered: bool = False,
+    nesterov: bool = False,
+    bias_correction: bool = False,
 ) -> Any:
-    s["b"] = momentum * s.get("b", 0) + lr * g / np.sqrt(variance(s, g, alpha, centered) + eps)
-    return s["b"]
+    d = lr * g / np.sqrt(variance(s, g, t, alpha, centered, bias_correction) + eps)
+    return trace(s, d, momentum, nesterov)
 
 
 def adam(
@@ -134,11 +146,12 @@ def adam(
     eps: float = 1e-8,
     amsgrad: bool = False,
     bias_correction: bool = True,
+    eps_root: float = 0,
 ) -> Any:
     m, v = adams(s, g, betas)
     v = largest(s, v) if amsgrad else v
     first, second = (correction(beta, t, bias_correction) for beta in betas)
-    return lr * m / first / (np.sqrt(v / second) + eps)
+    return lr * m / first / (np.sqrt(v / second + eps_root) + eps)
 
 
 def keras_adam(
@@ -150,12 +163,13 @@ def keras_adam(
     eps: float = 1e-7,
     amsgrad: bool = False,
     bias_correction: bool = True,
+    eps_root: float = 0,
 ) -> Any:
     m, v = adams(s, g, betas)
     v = largest(s, v) if amsgrad else v
     first, second = (correction(beta, t, bias_correction) for beta in betas)
     alpha = lr * np.sqrt(second) / first
-    return alpha * m / (np.sqrt(v) + eps)
+    return alpha * m / (np.sqrt(v + eps_root) + eps)
 
 
 def optax_adam(
@@ -167,12 +181,13 @@ def optax_adam(
     eps: float = 1e-8,
     amsgrad: bool = False,
     bias_correction: bool = True,
+    eps_root: float = 0,
 ) -> Any:
     m, v = adams(s, g, betas)
     first, second = (correction(beta, t, bias_correction) for beta in betas)
     v_hat = v / second
     v_hat = largest(s, v_hat) if amsgrad else v_hat
-    return lr * m / first / (np.sqrt(v_hat) + eps)
+    return lr * m / first / (np.sqrt(v_hat + eps_root) + eps)
 
 
 def adamax(
@@ -211,45 +226,68 @@ def nadam(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     momentum_decay: float = 4e-3,
+    eps_root: float = 0,
 ) -> Any:
     m, v = adams(s, g, betas)
     mu = betas[0] * (1 - 0.96 ** (momentum_decay * np.arange(1, t + 2)) / 2)
     m_hat = mu[t] * m / (1 - mu.prod()) + (1 - mu[t - 1]) * g / (1 - mu[:t].prod())
-    return lr * m_hat / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return lr * m_hat / (np.sqrt(v / (1 - betas[1] ** t) + eps_root) + eps)
 
 
 def optax_nadam(
-    g: Array, s: State, t: int, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 2e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    eps_root: float = 0,
 ) -> Any:
     m, v = adams(s, g, betas)
     beta = betas[0]
     m_hat = beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)
-    return lr * m_hat / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return lr * m_hat / (np.sqrt(v / (1 - betas[1] ** t) + eps_root) + eps)
 
 
-def rectification(t: int, beta: float) -> tuple[float, float]:
+def rectification(t: int, beta: float, threshold: float = 5) -> tuple[float, float]:
     """ρ and r of step t."""
     limit = 2 / (1 - beta) - 1
     rho = limit - 2 * t * beta**t / (1 - beta**t)
     above, below = (rho - 4) * (rho - 2) * limit, (limit - 4) * (limit - 2) * rho
-    return rho, np.sqrt(above / below) if rho >= 5 else 1.0
+    return rho, np.sqrt(above / below) if rho >= threshold else 1.0
 
 
 def radam(
-    g: Array, s: State, t: int, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    eps_root: float = 0,
+    threshold: float = 5,
 ) -> Any:
     m, v = adams(s, g, betas)
-    rho, r = rectification(t, betas[1])
-    adaptive = np.sqrt(1 - betas[1] ** t) / (np.sqrt(v) + eps) if rho > 5 else 1.0
+    rho, r = rectification(t, betas[1], threshold)
+    root = np.sqrt(v + eps_root)
+    adaptive = np.sqrt(1 - betas[1] ** t) / (root + eps) if rho > threshold else 1.0
     return lr * r * m / (1 - betas[0] ** t) * adaptive
 
 
 def optax_radam(
-    g: Array, s: State, t: int, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8
+    g: Array,
+    s: State,
+    t: int,
+    lr: float = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: float = 1e-8,
+    eps_root: float = 0,
+    threshold: float = 5,
 ) -> Any:
     m, v = adams(s, g, betas)
-    rho, r = rectification(t, betas[1])
-    adaptive = 1 / (np.sqrt(v / (1 - betas[1] ** t)) + eps) if rho >= 5 else 1.0
+    rho, r = rectification(t, betas[1], threshold)
+    root = np.sqrt(v / (1 - betas[1] ** t) + eps_root)
+    adaptive = 1 / (root + eps) if rho >= threshold else 1.0
     return lr * r * m / (1 - betas[0] ** t) * adaptive
 
 
@@ -417,6 +455,35 @@ def lars(
     step = lr * trust_ratio(p, g, trust_coefficient, eps) * g
     v = s["v"] = momentum * s.get("v", 0) + step
     return step + momentum * v if nesterov else v
+
+
+# ---- clipping ----
+
+
+def clip_factor(option: str, convention: str, norm: Any, limit: float) -> Any:
+    """What the gradients of that norm are multiplied by, as each system computes it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if convention == "keras":
+            if option == "clip_norm":
+                return limit / np.maximum(norm, limit)
+            return limit * np.minimum(1 / norm, 1 / limit) + (norm - norm)
+        if convention == "optax":
+            return np.where(norm < limit, 1.0, limit / norm)
+        return np.minimum(limit / (norm + 1e-6), 1.0)
+
+
+def block_clipped(g: Array, limit: float) -> Array:
+    """optax.clip_by_block_rms."""
+    return g / np.maximum(1.0, np.sqrt(np.mean(g * g)) / limit)
+
+
+def unit_clipped(
+    g: Array, p: Array, axes: tuple[int, ...] | None, limit: float, eps: float
+) -> Array:
+    """optax.adaptive_grad_clip."""
+    size, weight = (np.sqrt(np.sum(x * x, axis=axes, keepdims=True)) for x in (g, p))
+    most = limit * np.maximum(weight, eps)
+    return np.where(size < most, g, g * (most / np.maximum(size, 1e-6)))
 
 
 # Class, convention, formula, weight decay by default, and whether that is decoupled.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations  # numpy.random is not loaded before it is needed
 
+from typing import Any
+
+import numpy as np
 from numpy.typing import DTypeLike
 
 import nnfast
@@ -21,6 +24,9 @@ class Embedding(KernelLayer):
         Their length.
     padding_idx : int in [0, n), optional
         An index whose row begins with zeros and gets no gradient.
+    sparse : bool, default False
+        Whether the gradient is nnfast.optim.Rows: the rows that a batch names, at the cost of these. SGD, Adagrad, Adam
+        and AdamW take it, and leave the other rows and their state as they are.
     dtype : float32 or float64, optional
         Of the weights, and of y: that of the network if it is given one, else float32.
     init : function or str, default nnfast.init.normal
@@ -47,8 +53,9 @@ class Embedding(KernelLayer):
     -----
     x is an array of integers of shape (N, ...), which no network converts; y has one axis more, of length dim. There is
     no gradient with respect to x: backward returns None. That with respect to the weights has their shape, 0 for rows
-    that x does not name; optimizers with momentum move these, too. Equal indices are summed in an order that does not
-    depend on threads.
+    that x does not name; optimizers with momentum move these, too, unless it is sparse. Equal indices are summed in an
+    order that does not depend on threads. A sparse gradient refers to dy: the optimizer has to have taken it before the
+    next backward.
 
     The fans of "he" and the like count n inputs, though each y takes one row: choose the deviation yourself.
 
@@ -73,6 +80,7 @@ class Embedding(KernelLayer):
     """
 
     _takes_indices = True
+    sparse = False  # of pickles of earlier versions
     _x: Array
 
     weight = Parameter()
@@ -83,6 +91,7 @@ class Embedding(KernelLayer):
         dim: int,
         *,
         padding_idx: int | None = None,
+        sparse: bool = False,
         dtype: DTypeLike | None = None,
         init: str | init.Initialiser = init.normal,
         rng: init.Rng = None,
@@ -98,7 +107,12 @@ class Embedding(KernelLayer):
         weight = first_weight((self.n, self.dim), self._dtype, init, rng)
         if padding_idx is not None:
             weight[padding_idx] = 0
-        self._add_params(weight=weight)
+        self.sparse = bool(sparse)
+        if self.sparse:
+            none: Any = nnfast.optim.Rows(np.zeros(0, np.int64), weight[:0].copy())
+            self._own_params["weight"], self._own_grads["weight"] = weight, none
+        else:
+            self._add_params(weight=weight)
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         batch_of(input_shape, 1, "(N, ...)")
@@ -111,7 +125,14 @@ class Embedding(KernelLayer):
         return y
 
     def _backward(self, dy: Array, overwrite: bool, need_dx: bool) -> Array | None:
-        grad = self._own_grads["weight"]
+        grad: Any = self._own_grads["weight"]
+        if self.sparse:
+            x = self._x
+            if self.padding_idx is not None:
+                named = x != self.padding_idx
+                x, dy = x[named], dy[named]
+            grad._take(x, dy)
+            return None
         nnfast.embedding_backward(dy, self._x, self.n, out=grad)
         if self.padding_idx is not None:
             grad[self.padding_idx] = 0
@@ -123,4 +144,5 @@ class Embedding(KernelLayer):
 
     def _settings(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.n}, {self.dim}{padding}"
+        sparse = ", sparse=True" if self.sparse else ""
+        return f"{self.n}, {self.dim}{padding}{sparse}"

@@ -23,14 +23,27 @@ clip_value : float, optional
 clip_norm : float, optional
     A gradient of a larger norm is scaled down to it, each array by itself.
 clip_global_norm : float, optional
-    Gradients are scaled down together so that the norm of all of them as one vector is at most this, as
-    ``torch.nn.utils.clip_grad_norm_`` does it. At most one of the three may be given.
+    Gradients are scaled down together so that the norm of all of them as one vector is at most this. Here and with
+    clip_norm the factor is ``min(1, limit / norm)``, PyTorch's ``limit / (norm + 1e-6)`` under its convention and
+    CS231n's. Where the norm is infinite finite gradients become 0, but NaN under Keras' convention.
+clip_block_rms : float, optional
+    A gradient whose root mean square is larger is scaled down to it, each array by itself: optax'
+    ``clip_by_block_rms``.
+clip_adaptive : float, optional
+    The weights of each unit have their gradient scaled down to this share of their own norm, or of clip_adaptive_eps
+    (default 1e-3) where that is larger: Brock et al., "High-performance large-scale image recognition without
+    normalization", 2021. Units are the columns of a matrix (in, out) and the first axis of what has more axes, as in
+    nnfast.nn, and what optax takes them for under its convention. It is NumPy's work, before the step, where the other
+    forms of clipping belong to its passes. At most one of the five may be given.
 skip_nonfinite : bool, default False
     Whether a step with a NaN or an infinity among its gradients is skipped; ``opt.skipped_count`` counts such steps.
 ema_decay : float in [0, 1), optional
     Keep a running average of the parameters, ``opt.averaged_params()``, in the same pass.
 ema_bias_correction : bool, default True
-    Whether the average begins at zero and is corrected for that, or begins at the parameters.
+    Whether the average begins at zero and is corrected for that, or begins at the parameters. Under Keras' convention
+    the default is False, and the average begins at the parameters of the first step, as its ``ema_momentum`` has it.
+ema_overwrite_frequency : int, optional
+    After every so many steps the parameters become their average, as Keras has it.
 convention : "torch", "keras", "optax" or "cs231n", default "torch"
     The system whose defaults hold, and whose placement of eps, learning rate and corrections, so that results match.
 
@@ -38,6 +51,11 @@ What ``state_dict`` and ``save`` give has the settings, too, those of groups inc
 restore them, unless ``keep_settings=True`` leaves all as they are.
 
 Subnormal numbers count as zero inside a step, so that dead units do not slow it down.
+
+A batch that is too large for memory goes in parts: ``opt.accumulate(grads)`` for each but the last, then
+``opt.step(grads, grad_scale=1 / parts)``, or ``opt.step(grad_scale=1 / parts)`` after all of them. grad_scale
+multiplies gradients inside the step, as the scale of a loss is undone, too. The gradient of a table of which a batch
+names few rows may be ``nnfast.optim.Rows(indices, values)``: the step costs what these rows do.
 
 In place means that a step writes to the arrays which the optimizer was given, ``opt.params``. It does not see that a
 network has put another array where one of them was, by ``self.w = best`` or ``d["w"] = d["w"].copy()``. So either write
@@ -59,10 +77,11 @@ from nnfast.optim.lookahead import *
 from nnfast.optim.matrices import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
 from nnfast.optim.optimizer import StepStats
+from nnfast.optim.rows import Rows
 from nnfast.optim.rules import *
 from nnfast.optim.schedule_free import *
 
-__all__ = ["StepStats"]
+__all__ = ["Rows", "StepStats"]
 __all__ += functions.__all__
 __all__ += lbfgs.__all__
 __all__ += lookahead.__all__

@@ -57,6 +57,7 @@ _OPTIONS = {
     "clip_value": None,
     "clip_norm": None,
     "clip_global_norm": None,
+    "clip_block_rms": None,
     "convention": "torch",
 }
 

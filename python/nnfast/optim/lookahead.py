@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nnfast import _checks
 from nnfast._array_lists import Arrays
 from nnfast._state import Resumable, by_name, kept_dtype
-from nnfast.optim.optimizer import Optimizer, StepStats
+from nnfast.optim.optimizer import Grads, Optimizer, StepStats
 from nnfast.optim.rules import SGD
 
 __all__ = ["Lookahead"]
@@ -106,14 +106,23 @@ class Lookahead(Resumable):
         """How many steps the optimizer has made."""
         return self.optimizer.step_count
 
+    def accumulate(self, grads: Grads) -> None:
+        """Add gradients to those that the next step takes, as the optimizer's accumulate does."""
+        self.optimizer.accumulate(grads)
+
     def step(
-        self, grads: Arrays, *, params: Arrays | None = None, stats: bool = False
+        self,
+        grads: Grads | None = None,
+        *,
+        params: Arrays | None = None,
+        stats: bool = False,
+        grad_scale: float = 1.0,
     ) -> StepStats | None:
         """Update the parameters with their gradients, and synchronise after every k-th step.
 
         Parameters
         ----------
-        grads, params, stats
+        grads, params, stats, grad_scale
             As the optimizer's step takes them.
 
         Returns
@@ -129,7 +138,7 @@ class Lookahead(Resumable):
         k = _checks.integer_from(self.k, 1, "k")
         self._ascent.lr = _checks.real_in(self.alpha, 0.0, 1.0, "alpha")
         before = self.step_count
-        found = self.optimizer.step(grads, params=params, stats=stats)
+        found = self.optimizer.step(grads, params=params, stats=stats, grad_scale=grad_scale)
         if self.step_count != before and self.step_count % k == 0:
             self._synchronise()
         return found

@@ -46,7 +46,14 @@ class _OfMatrices(Optimizer):
         raise NotImplementedError
 
     def _run(
-        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
+        self,
+        t: int,
+        grads: list[Any],
+        stats: bool,
+        scale: float,
+        chosen: list[int] | None = None,
+        named: Mapping[int, NDArray[Any]] | None = None,
+        sums: list[NDArray[Any] | None] | None = None,
     ) -> tuple[bool, NDArray[np.float64] | None]:
         rows = (
             (self._group_hyperparameters(t, 0, self.__dict__),)
@@ -61,11 +68,11 @@ class _OfMatrices(Optimizer):
             raise ValueError(
                 f"grads must have one array for each of the {len(params)} parameters, got {len(grads)}"
             )
-        self._apply.check(params, {}, ema, master, keys)
+        self._apply.check(params, {}, ema, master, keys, None)
         arrays = [np.zeros(p.shape, kept_dtype(p)) for p in params]
         # The first kernel knows no decay of zeros.
         firsts = tuple((row[0], row[1], 0.0, 1.0, 0.0, *row[5:]) for row in rows)
-        done, sums = self._core.step(
+        done, found = self._core.step(
             arrays,
             [_widened(grad, param) for grad, param in zip(grads, params, strict=True)],
             {name: _some(self.state[name], which) for name in self._core_states},
@@ -78,9 +85,11 @@ class _OfMatrices(Optimizer):
             self.skip_nonfinite,
             stats,
             keys,
+            sums,
+            scale,
         )
         if not done:
-            return False, sums
+            return False, found
         masters = master or [None] * len(params)
         targets = [
             p if m is None else _refreshed(m, p) for p, m in zip(params, masters, strict=True)
@@ -104,14 +113,16 @@ class _OfMatrices(Optimizer):
             False,
             stats,
             keys,
+            None,
+            1.0,
         )
         for param, target in zip(params, targets, strict=True):
             if param is not target:
                 with np.errstate(over="ignore"):
                     param[...] = target
-        if sums is not None and of_step is not None:
-            sums[:, 1:3] = of_step[:, 1:3]
-        return True, sums
+        if found is not None and of_step is not None:
+            found[:, 1:3] = of_step[:, 1:3]
+        return True, found
 
     _core_states: ClassVar[tuple[str, ...]]  # the state arrays of the first kernel
 

@@ -16,9 +16,15 @@ from nnfast import _array_lists, _arrays, _checks
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
 from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copies, share_in
+from nnfast.optim import accumulation, clipping
+from nnfast.optim.accumulation import Accumulated
+from nnfast.optim.clipping import Clip
+from nnfast.optim.rows import Rows, Written, taken
 
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 Params = Arrays | Sequence[Mapping[str, Any]]
+Grad = NDArray[Any] | Rows | None
+Grads = Sequence[Grad] | Mapping[str, Grad]
 Values = tuple[float, ...]
 
 _holds_same = _core.holds_same
@@ -26,8 +32,6 @@ _holds_same = _core.holds_same
 # The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
 _SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
 _SUMS = 5  # of squares and counts, for each parameter
-
-_NO_CLIP, _CLIP_EACH, _CLIP_GLOBAL = range(3)
 
 
 class Options(TypedDict, total=False):
@@ -38,9 +42,13 @@ class Options(TypedDict, total=False):
     clip_value: float | None
     clip_norm: float | None
     clip_global_norm: float | None
+    clip_block_rms: float | None
+    clip_adaptive: float | None
+    clip_adaptive_eps: float
     skip_nonfinite: bool
     ema_decay: float | None
-    ema_bias_correction: bool
+    ema_bias_correction: bool | None
+    ema_overwrite_frequency: int | None
     convention: Convention
 
 
@@ -53,7 +61,7 @@ class StepStats:
     Parameters
     ----------
     grad_norm : ndarray of float64
-        Norm of the gradient as given, before clipping and weight decay.
+        Norm of the gradient with what was accumulated, times grad_scale, before clipping and weight decay.
     update_norm : ndarray of float64
         Norm of the change of the parameter.
     param_norm : ndarray of float64
@@ -111,7 +119,18 @@ class Optimizer(Resumable):
 
     _setting_names: ClassVar[tuple[str, ...]]  # without lr
 
+    _takes_rows: ClassVar[bool] = False  # as gradients
+
     _unbound = False  # a clone that has no parameters yet
+    # Whether a step needs more than _core's plain_step knows: groups, parameters, or gradients that were accumulated.
+    _special: bool
+    _accumulated: Accumulated | None = None
+    _rows_core: _core.Optimizer | None = None
+    # Options that pickles of earlier versions lack.
+    _clip_name: str | None = None
+    _clip_kind: int
+    clip_adaptive_eps = 1e-3
+    ema_overwrite_frequency: int | None = None
     # What a rule carries from step to step, one for each group: NAdam's product, the weights of schedule-free ones.
     # There is one where steps are not the plain ones of the core.
     _mu_product: Sequence[Any] = ()
@@ -125,14 +144,15 @@ class Optimizer(Resumable):
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
         # The arguments are a rule's locals(), in which settings are found by their names.
         self._unbound = False  # found sooner than in the class
-        self._take_options(options)
         self.convention = options.get("convention", "torch")
+        self._take_options(options)
         decoupled = {"decoupled_weight_decay": options.get("decoupled_weight_decay")}
         given = {name: {**arguments, **decoupled}.get(name) for name in self.defaults["torch"]}
         vars(self).update(settings_of(type(self), self.convention, given))
         self.params, self._names, self._group_of, self.groups = _flattened(params)
         require_distinct(self._names or [])
         self._remember(params)
+        self._mark()
         for i, group in enumerate(self.groups):
             self._check_group(group, f"params[{i}]")
         self._rule_name, self._state_names = self._rule()
@@ -165,7 +185,7 @@ class Optimizer(Resumable):
         self._ema_weight = 1.0  # of what the average began with
         if self.ema_decay is not None:
             self.ema = [self._ema_start(p) for p in self.params]
-        self._core.check(self.params, self.state, self.ema, self._master, self._names)
+        self._core.check(self.params, self.state, self.ema, self._master, self._names, None)
 
     def _new_core(self) -> _core.Optimizer:
         hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
@@ -175,17 +195,21 @@ class Optimizer(Resumable):
 
     def __getstate__(self) -> dict[str, Any]:
         # For copies and pickles; the core is made again by __setstate__, and the caller's container is the caller's.
-        left_out = "_core", "_given"
+        left_out = "_core", "_rows_core", "_given"
         return {k: value for k, value in super().__getstate__().items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "_made" in vars(self):  # its name in version 0.1
             self._rule_name = vars(self).pop("_made")
+        if "_clip_name" not in vars(self):  # of version 0.1, which had two kinds
+            self._clip_name = (None, "clip_norm", "clip_global_norm")[self._clip_kind]
+            self._clip_kind = clipping.kind_of(self._clip_name, self.convention)
         missing = self.defaults["torch"].keys() - vars(self).keys()  # of an earlier version
         if missing:
             vars(self).update({name: self.defaults["torch"][name] for name in missing})
             self._check_settings()
+        self._mark()
         self._core = self._new_core()
 
     def clone(self, params: Params | None = None) -> Self:
@@ -224,6 +248,7 @@ class Optimizer(Resumable):
             made = type(self)([], **given)
             made._unbound = True
             made.groups, made._group_of = [dict(group) for group in self.groups], self._group_of
+            made._mark()
             made._check_settings()
             return made
         refuse_copies(params, "params")
@@ -232,17 +257,68 @@ class Optimizer(Resumable):
             params = _grouped(cast(Arrays, params), self.groups, counts)
         return type(self)(params, **given)
 
+    def accumulate(self, grads: Grads) -> None:
+        """Add gradients to those that the next step takes: of a large batch in parts, as memory allows.
+
+        Parameters
+        ----------
+        grads : sequence or mapping of ndarrays
+            As step takes them. None leaves what was accumulated for its parameter as it is. Rows are kept as they are,
+            and take Rows alone after them.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As step. Nothing is changed then.
+
+        Notes
+        -----
+        The sums are added up in the dtype of the state, float32 for float16. The next step takes them with its own
+        gradients, of which they are a part in whatever it does, clipping and statistics; a skipped step does so, too.
+        ``state_dict`` and ``save`` have them. Where losses are means, ``grad_scale`` is 1 over the number of parts.
+
+        Examples
+        --------
+        >>> import numpy as np, nnfast as nf
+        >>> w = np.zeros(2)
+        >>> opt = nf.optim.SGD([w], lr=1.0)
+        >>> opt.accumulate([np.array([1.0, 2.0])])
+        >>> opt.step([np.array([3.0, 0.0])], grad_scale=1 / 2)
+        >>> w
+        array([-2., -1.])
+        """
+        if self._unbound:
+            raise ValueError("a clone without parameters must be given them in a step first")
+        arrays = self._values_like(grads)
+        found = self._accumulated
+        if found is None:  # one without sums has their memory
+            found = Accumulated(len(self.params))
+        rows = self._joined(arrays, found)
+        dense = {i: g for i, g in enumerate(arrays) if g is not None and i not in rows}
+        self._check_gradients(dense)
+        found.add(self.params, dense)
+        for i, joined in rows.items():
+            found.rows[i] = joined
+        self._accumulated = found
+        self._mark()
+
     def step(
-        self, grads: Arrays, *, params: Arrays | None = None, stats: bool = False
+        self,
+        grads: Grads | None = None,
+        *,
+        params: Arrays | None = None,
+        stats: bool = False,
+        grad_scale: float = 1.0,
     ) -> StepStats | None:
         """Update the parameters with their gradients.
 
         Parameters
         ----------
-        grads : sequence or mapping of ndarrays
+        grads : sequence or mapping of ndarrays, optional
             As params were given: as many, in the same order or under the same names (of groups, in their order),
             of the same shapes and dtypes. They are only read: NumPy scalars serve parameters of shape (), numbers and
-            lists of numbers take the parameter's dtype. None leaves its parameter, with its state, as it is.
+            lists of numbers take the parameter's dtype. None leaves its parameter, with its state, as it is. SGD,
+            Adagrad, Adam and AdamW take Rows for the gradient of a table. May be left out after accumulate.
         params : sequence or mapping of ndarrays, optional
             The arrays to update, all of them, as params were given: from now on they are ``opt.params``. For code that
             hands over its parameters at every step, or may have put others in their place. They may be other arrays of
@@ -250,6 +326,10 @@ class Optimizer(Resumable):
             an optimizer each: see clone. None updates the arrays of the last step.
         stats : bool, default False
             Whether to return norms and counts, which the same pass finds.
+        grad_scale : float, default 1
+            Positive and finite. Multiplies the gradients, and what was accumulated, before they are clipped, in the
+            same pass: 1 over the number of parts that were accumulated, or over the scale of the loss. In float32 for
+            float16.
 
         Returns
         -------
@@ -260,49 +340,71 @@ class Optimizer(Resumable):
         TypeError
             If a gradient is not an array_like of its parameter's dtype, or params are no arrays of the dtypes they had.
         ValueError
-            If shapes, counts or names differ, a parameter has become read-only, arrays share memory, or a clone without
-            parameters is not given any. Nothing is changed then.
+            If shapes, counts or names differ, a parameter has become read-only, arrays share memory, grad_scale is not
+            positive and finite, there are neither gradients nor accumulated ones, or a clone without parameters is not
+            given any. Nothing is changed then.
+        IndexError
+            If Rows name a row that there is not. Nothing is changed then.
         """
         plain = params is None and not stats
-        if plain and self._core.plain_step(self.__dict__, grads, self._row):
+        if plain and self._core.plain_step(self.__dict__, grads, self._row, grad_scale):
             return None
+        scale = _checks.positive(_checks.finite(grad_scale, "grad_scale"), "grad_scale")
         if params is not None or self._unbound:
-            return self._step_of(params, grads, stats)
+            return self._step_of(params, grads, stats, scale)
         if self._given is not None:
             there, held = self._given
             if not _holds_same(there, held, self._names):
                 self._check_given(there, held)
-        arrays = _array_lists.values_like(grads, self._names, "grads")
+        pending = self._accumulated is not None and bool(self._accumulated)
+        if grads is None and not pending:
+            raise ValueError("grads must be given where nothing was accumulated")
         t = self.step_count + 1
-        try:
-            done, sums = self._run(t, arrays, stats)
-        except TypeError:  # nothing has been written
-            if all(grad is not None for grad in arrays):
-                raise
-            done, sums = self._run_given(t, arrays, stats)
+        if pending or self._clip_kind == Clip.ADAPTIVE:
+            terms = [None] * len(self.params) if grads is None else self._values_like(grads)
+            done, sums = self._run_given(t, terms, stats, scale)
+        else:
+            given: Any = grads  # Rows among them are none of the arrays that it is declared to take
+            arrays = _array_lists.values_like(given, self._names, "grads")
+            try:
+                done, sums = self._run(t, arrays, stats, scale)
+            except TypeError:  # nothing has been written
+                if not any(grad is None or isinstance(grad, Rows) for grad in arrays):
+                    raise
+                done, sums = self._run_given(t, arrays, stats, scale)
+        if pending and self._accumulated is not None:
+            self._accumulated.clear()
+            self._mark()
         if done:
             self._done(t)
         else:
             self.skipped_count += 1
         return _stats(sums, not done) if sums is not None else None
 
-    def _step_of(self, params: Arrays | None, grads: Arrays, stats: bool) -> StepStats | None:
+    def _step_of(
+        self, params: Arrays | None, grads: Grads | None, stats: bool, scale: float
+    ) -> StepStats | None:
         """A step of parameters that are handed over, which stay where it fails."""
         if params is None:
             raise ValueError("params must be given to the first step of a clone without parameters")
         if self._unbound:
             made = self.clone(params)
-            found = made.step(grads, stats=stats)
+            found = made.step(grads, stats=stats, grad_scale=scale)
             vars(self).update(vars(made), _unbound=False)
+            self._mark()
             return found
         before = self.params, self._given
         self.params = self._handed(params)
         self._remember(params)
         try:
-            return self.step(grads, stats=stats)
+            return self.step(grads, stats=stats, grad_scale=scale)
         except BaseException:
             self.params, self._given = before
             raise
+
+    def _mark(self) -> None:
+        grouped, pending = self._group_of is not None, self._accumulated
+        self._special = self._unbound or grouped or (pending is not None and bool(pending))
 
     def _remember(self, params: Params) -> None:
         seen = isinstance(params, dict | list) and not self.groups
@@ -342,22 +444,39 @@ class Optimizer(Resumable):
         return list(given)
 
     def _run(
-        self, t: int, grads: list[Any], stats: bool, chosen: list[int] | None = None
+        self,
+        t: int,
+        grads: list[Any],
+        stats: bool,
+        scale: float,
+        chosen: list[int] | None = None,
+        named: Mapping[int, NDArray[Any]] | None = None,
+        sums: list[NDArray[Any] | None] | None = None,
     ) -> tuple[bool, NDArray[np.float64] | None]:
-        """A step of all parameters, or of the chosen ones alone."""
+        """A step of all parameters, or of the chosen ones alone, some of them by the named rows; sums: accumulated."""
         params, state, keys = self.params, self.state, self._names
         ema, master, group_of = self.ema, self._master, self._group_of
+        core, parts = self._core, cast(Written, [])
         if group_of is None:
             rows: tuple[Values, ...] = (self._group_hyperparameters(t, 0, self.__dict__),)
         else:
             rows = self._rows_of_groups(t)
+        if ema is not None and self._begins_average(t):
+            place = _SHARED_HYPERPARAMETERS.index("ema_decay")
+            rows = tuple((*row[:place], 0.0, *row[place + 1 :]) for row in rows)
         if chosen is not None:
             keys = _some(keys or range(len(params)), chosen)
             params, ema, master, group_of = (
                 _some(values, chosen) for values in (params, ema, master, group_of)
             )
             state = {name: _some(arrays, chosen) for name, arrays in state.items()}
-        return self._core.step(
+        if chosen is not None and named:
+            # A core of its own: the other one goes on knowing the whole arrays.
+            core = self._rows_core = self._rows_core or self._new_core()
+            lists = [each for each in (params, *state.values(), ema, master) if each is not None]
+            for i, of_table in named.items():
+                parts += taken(of_table, lists, chosen.index(i))
+        found = core.step(
             params,
             grads,
             state,
@@ -370,31 +489,130 @@ class Optimizer(Resumable):
             self.skip_nonfinite,
             stats,
             keys,
+            sums,
+            scale,
         )
+        if parts and found[0]:
+            _core.write_rows(parts)
+        return found
 
     def _run_given(
-        self, t: int, grads: list[Any], stats: bool
+        self, t: int, grads: list[Any], stats: bool, scale: float
     ) -> tuple[bool, NDArray[np.float64] | None]:
         """A step of the parameters that have a gradient; for the others, only averages are updated."""
-        if len(grads) != len(self.params):
-            raise ValueError(
-                f"grads must have one array for each of the {len(self.params)} parameters, got {len(grads)}"
+        waiting = self._accumulated
+        if waiting is None:
+            waiting = Accumulated(len(self.params))
+        rows = self._joined(grads, waiting)
+        totals = [waiting.sum_of(i) for i in range(len(grads))]
+        tables = {i: given._summed() for i, given in rows.items()}
+        terms = [tables[i][1] if i in tables else grad for i, grad in enumerate(grads)]
+        has = [not (g is None and total is None) for g, total in zip(terms, totals, strict=True)]
+        chosen = [i for i, there in enumerate(has) if there]
+        left = [i for i, there in enumerate(has) if not there]
+        if tables:  # whose whole arrays the step does not see
+            self._core.check(self.params, self.state, self.ema, self._master, self._names, None)
+        norms = None
+        if self._clip_kind == Clip.ADAPTIVE:
+            self._check_gradients({i: grad for i, grad in enumerate(terms) if grad is not None})
+            limits = self._clip_limit, self.clip_adaptive_eps
+            totals, norms = clipping.clipped_units(
+                self.params, terms, totals, *limits, scale, self.convention
             )
-        chosen = [i for i, grad in enumerate(grads) if grad is not None]
-        done, sums = self._run(t, [grads[i] for i in chosen], stats, chosen)
-        left = sorted(set(range(len(grads))) - set(chosen))
+            terms = [None] * len(terms)
+        done, sums = self._run(
+            t,
+            [terms[i] for i in chosen],
+            stats,
+            scale,
+            chosen,
+            {i: named for i, (named, _) in tables.items()},
+            [totals[i] for i in chosen],
+        )
         if done and self.ema is not None and self.ema_decay is not None:
-            for i in left:
+            # Of a table Keras' average begins whole.
+            first = self._begins_average(t)
+            for i in (*left, *tables) if first else left:
                 average = self.ema[i]
-                master = None if self._master is None else self._master[i]
-                param = self.params[i] if master is None else _refreshed(master, self.params[i])
-                average += average.dtype.type(1 - self.ema_decay) * (param - average)
+                share = 1.0 if first else 1 - self.ema_decay
+                average += average.dtype.type(share) * (self._kept(i) - average)
         if sums is not None:
             given, sums = sums, np.zeros((len(grads), _SUMS))
             sums[chosen] = given
             for i in left:
-                sums[i, 2] = sqrt(np.square(self.params[i], dtype=np.float64).sum())
+                sums[i, 2] = _norm(self.params[i])
+            for i in tables:
+                sums[i, 2] = _norm(self._kept(i))
+            if norms is not None:
+                sums[:, [0, 3, 4]] = norms
         return done, sums
+
+    # ---- gradients that are no arrays of the parameters' shapes, or were accumulated ----
+
+    def _values_like(self, grads: Grads) -> list[Any]:
+        """The gradients in the order of the parameters."""
+        return list(_array_lists.values_like(cast(Arrays, grads), self._names, "grads"))
+
+    def _kept(self, i: int) -> NDArray[Any]:
+        """A parameter in the precision that it is kept in: of float16 its master."""
+        master = None if self._master is None else self._master[i]
+        return self.params[i] if master is None else _refreshed(master, self.params[i])
+
+    def _label(self, i: int) -> str:
+        return f"grads[{(self._names or range(len(self.params)))[i]!r}]"
+
+    def _joined(self, grads: list[Any], waiting: Accumulated) -> dict[int, Rows]:
+        """The gradients that are Rows, checked, each with those that were accumulated."""
+        if len(grads) != len(self.params):
+            raise ValueError(
+                f"grads must have one array for each of the {len(self.params)} parameters, got {len(grads)}"
+            )
+        found = {}
+        for i, grad in enumerate(grads):
+            before = waiting.rows[i]
+            if isinstance(grad, Rows):
+                self._check_rows(i, grad)
+                if waiting.sum_of(i) is not None:
+                    raise TypeError(
+                        f"{self._label(i)} must be an array, as what was accumulated is, got Rows"
+                    )
+                found[i] = grad if before is None else before + grad
+            elif before is not None:
+                if grad is not None:
+                    raise TypeError(
+                        f"{self._label(i)} must be Rows, as what was accumulated is, "
+                        f"got {type(grad).__name__}"
+                    )
+                found[i] = before
+        return found
+
+    def _check_rows(self, i: int, rows: Rows) -> None:
+        if not self._takes_rows:
+            raise TypeError(
+                f"{self._label(i)} must be an array, as {type(self).__name__} takes no Rows; "
+                "SGD, Adagrad, Adam and AdamW do"
+            )
+        for option in ("clip_block_rms", "clip_adaptive"):
+            if self._clip_name == option:
+                raise TypeError(f"{self._label(i)} must be an array where {option} is given")
+        if self.ema_decay is not None and self.ema_bias_correction:
+            raise ValueError(
+                f"ema_bias_correction must be False where {self._label(i)} is Rows: "
+                "rows that were not named yet have no average to correct"
+            )
+        rows._check(self.params[i], self._label(i))
+
+    def _check_gradients(self, grads: Mapping[int, Any]) -> None:
+        """Check gradients of the parameters at these places as a step does."""
+        if not grads:
+            return
+        chosen = list(grads)
+        keys = _some(self._names or range(len(self.params)), chosen)
+        params, ema, master = (
+            _some(values, chosen) for values in (self.params, self.ema, self._master)
+        )
+        state = {name: _some(arrays, chosen) for name, arrays in self.state.items()}
+        self._core.check(params, state, ema, master, keys, list(grads.values()))
 
     def __repr__(self) -> str:
         count = sum(param.size for param in self.params)
@@ -412,13 +630,15 @@ class Optimizer(Resumable):
 
     def _options_in_use(self) -> dict[str, Any]:
         """The options that differ from their defaults."""
-        clip = {_CLIP_EACH: "clip_norm", _CLIP_GLOBAL: "clip_global_norm"}.get(self._clip_kind)
+        clip = self._clip_name
         found: dict[str, Any] = {} if clip is None else {clip: self._clip_limit}
         if self._clip_value != inf:
             found["clip_value"] = self._clip_value
         for name in ("maximize", "skip_nonfinite", "ema_decay"):
             if getattr(self, name):
                 found[name] = getattr(self, name)
+        if self.ema_overwrite_frequency is not None:
+            found["ema_overwrite_frequency"] = self.ema_overwrite_frequency
         if self.convention != "torch":
             found["convention"] = self.convention
         return found
@@ -441,10 +661,26 @@ class Optimizer(Resumable):
             raise ValueError("ema_decay must be given to an optimizer that is to average")
         if self.step_count == 0:
             raise ValueError("there is no average before the first step")
+        averages = self._averages(self.ema)
+        return averages if self._names is None else dict(zip(self._names, averages, strict=True))
+
+    def _averages(self, ema: list[NDArray[Any]]) -> list[NDArray[Any]]:
         share = 1 - self._ema_weight if self.ema_bias_correction else 1.0
         # Of an array without axes NumPy's quotient is no array.
-        averages = [np.asarray(average / average.dtype.type(share)) for average in self.ema]
-        return averages if self._names is None else dict(zip(self._names, averages, strict=True))
+        return [np.asarray(average / average.dtype.type(share)) for average in ema]
+
+    def _begins_average(self, t: int) -> bool:
+        """Whether the average becomes the parameters of this step, as it does with Keras at the first one."""
+        return t == 1 and self.convention == "keras" and not self.ema_bias_correction
+
+    def _take_averages(self, ema: list[NDArray[Any]]) -> None:
+        """Write the averages into the parameters."""
+        for i, average in enumerate(self._averages(ema)):
+            master = None if self._master is None else self._master[i]
+            if master is not None:
+                master[...] = average
+            with np.errstate(over="ignore"):
+                self.params[i][...] = average
 
     # ---- what a rule defines ----
 
@@ -501,25 +737,31 @@ class Optimizer(Resumable):
             raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
         self.maximize = bool(options.get("maximize", False))
         self.skip_nonfinite = bool(options.get("skip_nonfinite", False))
-        self.ema_bias_correction = bool(options.get("ema_bias_correction", True))
+        corrected = options.get("ema_bias_correction")
+        self.ema_bias_correction = (
+            self.convention != "keras" if corrected is None else bool(corrected)
+        )
         decay = options.get("ema_decay")
         self.ema_decay = None if decay is None else _checks.unit_interval(decay, "ema_decay")
+        every = options.get("ema_overwrite_frequency")
+        if every is not None:
+            every = _checks.integer_from(every, 1, "ema_overwrite_frequency")
+            if self.ema_decay is None:
+                raise ValueError("ema_overwrite_frequency needs ema_decay")
+        self.ema_overwrite_frequency = every
         limits = {
-            name: _checks.positive(options[name], name)
-            for name in ("clip_value", "clip_norm", "clip_global_norm")
+            name: _checks.positive(cast(Mapping[str, Any], options)[name], name)
+            for name in clipping.OPTIONS
             if options.get(name) is not None
         }
         if len(limits) > 1:
             raise ValueError(f"{' and '.join(limits)} exclude each other")
-        self._clip_value = limits.get("clip_value", inf)
-        self._clip_kind = (
-            _CLIP_EACH
-            if "clip_norm" in limits
-            else _CLIP_GLOBAL
-            if "clip_global_norm" in limits
-            else _NO_CLIP
+        self._clip_value = limits.pop("clip_value", inf)
+        self._clip_name, self._clip_limit = next(iter(limits.items()), (None, inf))
+        self._clip_kind = clipping.kind_of(self._clip_name, self.convention)
+        self.clip_adaptive_eps = _checks.not_negative(
+            options.get("clip_adaptive_eps", 1e-3), "clip_adaptive_eps"
         )
-        self._clip_limit = limits.get("clip_norm", limits.get("clip_global_norm", inf))
 
     def _check_group(self, group: Mapping[str, Any], name: str) -> None:
         """A group may set what the optimizer has as numbers and switches."""
@@ -597,18 +839,36 @@ class Optimizer(Resumable):
             raise ValueError(f"state must have {error}") from None
 
     def _ema_start(self, param: NDArray[Any]) -> NDArray[Any]:
-        return (
-            first_state(param, 0) if self.ema_bias_correction else param.astype(kept_dtype(param))
-        )
+        zero = self.ema_bias_correction or self.convention == "keras"
+        return first_state(param, 0) if zero else param.astype(kept_dtype(param))
 
     def _done(self, t: int) -> None:
         self.step_count = t
         if self.ema_decay is not None:
             self._ema_weight *= self.ema_decay
+            every = self.ema_overwrite_frequency
+            if every is not None and t % every == 0 and self.ema is not None:
+                self._take_averages(self.ema)
 
     def _state_arrays(self) -> dict[str, NDArray[Any]]:
         states = dict(zip(self._state_names, self._states(), strict=True))
         return by_name({**states, "ema": self.ema, "master": self._master}, self._names)
+
+    def _labels(self) -> list[str]:
+        """What states call the parameters."""
+        return [*map(str, self._names or range(len(self.params)))]
+
+    def _pending_arrays(self) -> dict[str, NDArray[Any]]:
+        return self._accumulated.arrays(self._labels()) if self._accumulated is not None else {}
+
+    def _check_state(self, given: Mapping[str, NDArray[Any]]) -> None:
+        super()._check_state({n: a for n, a in given.items() if not accumulation.is_of(n)})
+        accumulation.restored(given, self._labels(), self.params)
+
+    def _take_pending(self, given: Mapping[str, NDArray[Any]]) -> None:
+        found = accumulation.restored(given, self._labels(), self.params)
+        self._accumulated = found if found else None
+        self._mark()
 
     def _scalars(self) -> dict[str, NDArray[Any]]:
         found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
@@ -668,13 +928,13 @@ class Optimizer(Resumable):
                 setattr(tried, name, _check_saved(name, value))
             elif name not in Options.__annotations__:
                 raise ValueError(f"state['settings'] has {name!r}")
+        tried.convention = given["convention"]
+        settings_of(type(self), tried.convention, {})
         switches = {name: _check_saved(name, given[name]) for name in _SWITCHES_OF_ALL}
-        others = {name: given[name] for name in (*_CLIPS, "ema_decay")}
+        others = {name: given[name] for name in (*clipping.OPTIONS, *_OPTIONS_WITH_VALUES)}
         tried._take_options(cast(Options, switches | others))
         if (tried.ema_decay is None) != (self.ema_decay is None):
             raise ValueError(f"state['settings'] must have ema_decay, got {tried.ema_decay}")
-        tried.convention = given["convention"]
-        settings_of(type(self), tried.convention, {})
         rule, _ = tried._rule()
         if self._rule_name not in (rule, f"{rule}_momentum"):
             raise ValueError(f"state['settings'] must be those of {self._rule_name}, got {rule}")
@@ -682,7 +942,7 @@ class Optimizer(Resumable):
 
     def _take_settings(self, checked: Any) -> None:
         own = (*self.defaults["torch"], *_OPTIONS_SAVED)
-        for name in (*own, "_clip_value", "_clip_kind", "_clip_limit"):
+        for name in (*own, "_clip_value", "_clip_name", "_clip_kind", "_clip_limit"):
             setattr(self, name, getattr(checked, name))
         for group, saved in zip(self.groups, checked.groups, strict=True):
             group.clear()
@@ -691,11 +951,12 @@ class Optimizer(Resumable):
 
     def _clips(self) -> dict[str, float | None]:
         """The clipping limits, by their arguments."""
-        return {
-            "clip_value": None if self._clip_value == inf else self._clip_value,
-            "clip_norm": self._clip_limit if self._clip_kind == _CLIP_EACH else None,
-            "clip_global_norm": self._clip_limit if self._clip_kind == _CLIP_GLOBAL else None,
-        }
+        found: dict[str, float | None] = dict.fromkeys(clipping.OPTIONS)
+        if self._clip_value != inf:
+            found["clip_value"] = self._clip_value
+        if self._clip_name is not None:
+            found[self._clip_name] = self._clip_limit
+        return found
 
     def _take_groups(self, given: Any, required: bool) -> None:
         """Set the settings of the groups, in new dicts."""
@@ -723,8 +984,8 @@ class Optimizer(Resumable):
 
 
 _SWITCHES_OF_ALL = ("maximize", "skip_nonfinite", "ema_bias_correction")
-_OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", "ema_decay")
-_CLIPS = ("clip_value", "clip_norm", "clip_global_norm")
+_OPTIONS_WITH_VALUES = ("ema_decay", "ema_overwrite_frequency", "clip_adaptive_eps")
+_OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", *_OPTIONS_WITH_VALUES)
 
 
 def _check_saved(name: str, value: Any) -> Any:
@@ -747,6 +1008,10 @@ def _refreshed(master: NDArray[Any], param: NDArray[Any]) -> NDArray[Any]:
         other = master.astype(np.float16).view(np.uint16) != param.view(np.uint16)
     np.copyto(master, param, where=other)
     return master
+
+
+def _norm(array: NDArray[Any]) -> float:
+    return sqrt(np.square(array, dtype=np.float64).sum())
 
 
 def first_state(param: NDArray[Any], value: float) -> NDArray[Any]:
@@ -931,7 +1196,17 @@ def _check_setting(name: str, value: Any, within: str | None = None) -> Any:
         return _checks.unit_interval(value, label)
     if name == "dampening":
         return _checks.real(value, label)
+    if name == "threshold":
+        return _at_least_four(value, label)
     return _checks.not_negative(value, label)
+
+
+def _at_least_four(value: Any, label: str) -> float:
+    """RAdam's threshold: below 4 the rectification is the root of a negative number."""
+    number = _checks.real(value, label)
+    if not number >= 4:
+        raise ValueError(f"{label} must be at least 4, got {number!r}")
+    return number
 
 
 def settings_of(rule: type[Optimizer], convention: str, given: Mapping[str, Any]) -> dict[str, Any]:

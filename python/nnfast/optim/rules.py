@@ -35,6 +35,7 @@ __all__ = [
 _L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
 _KERAS = {"decoupled_weight_decay": True}
 _BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}
+_ADAM = {**_BETAS, "eps_root": 0.0}
 
 
 class SGD(Optimizer):
@@ -94,6 +95,7 @@ class SGD(Optimizer):
     momentum: float
     dampening: float
     nesterov: bool
+    _takes_rows = True
     defaults: ClassVar = {
         "torch": {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, **_L2},
         "keras": {"lr": 1e-2, **_KERAS},
@@ -190,6 +192,7 @@ class Adagrad(Optimizer):
     lr_decay: float
     initial_accumulator_value: float
     eps: float
+    _takes_rows = True
     defaults: ClassVar = {
         "torch": {
             "lr": 1e-2,
@@ -316,8 +319,8 @@ class RMSprop(Optimizer):
 
     .. math:: v \leftarrow \alpha v + (1 - \alpha) g^2, \qquad p \leftarrow p - lr \, g / (\sqrt{v} + eps)
 
-    Centered, the square of the running average of g is subtracted from v. With momentum
-    ``b = momentum b + g / (√v + eps)``, ``p -= lr b``.
+    Centered, the square of the running average of g is subtracted from v. With momentum ``b = momentum b + d``,
+    ``d = g / (√v + eps)``, ``p -= lr b``; Nesterov's ``p -= lr (d + momentum b)``.
 
     Parameters
     ----------
@@ -330,6 +333,10 @@ class RMSprop(Optimizer):
     momentum : float, default 0
     centered : bool, default False
         For all groups. The variance is never below 0, where PyTorch's may round to that and give NaN.
+    nesterov : bool, default False
+        Needs momentum.
+    bias_correction : bool, default False
+        Whether the averages, of g too if centered, are divided by ``1 - alpha^t``, as optax can do.
     **options
         The options of all rules, below.
 
@@ -369,6 +376,8 @@ class RMSprop(Optimizer):
     eps: float
     momentum: float
     centered: bool
+    nesterov: bool
+    bias_correction: bool
     defaults: ClassVar = {
         "torch": {
             "lr": 1e-2,
@@ -376,6 +385,8 @@ class RMSprop(Optimizer):
             "eps": 1e-8,
             "momentum": 0.0,
             "centered": False,
+            "nesterov": False,
+            "bias_correction": False,
             **_L2,
         },
         "keras": {"lr": 1e-3, "alpha": 0.9, "eps": 1e-7, **_KERAS},
@@ -392,12 +403,18 @@ class RMSprop(Optimizer):
         weight_decay: float | None = None,
         momentum: float | None = None,
         centered: bool | None = None,
+        nesterov: bool | None = None,
+        bias_correction: bool | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         self._same_for_all("centered")
+        for settings in ({}, *self.groups):
+            own = {**vars(self), **settings}
+            if own["nesterov"] and own["momentum"] == 0:
+                raise ValueError("nesterov needs momentum above 0")
         states = ["square_avg"] + ["grad_avg"] * self.centered
         name = "rmsprop" + "_centered" * self.centered
         if self._any("momentum"):
@@ -405,19 +422,30 @@ class RMSprop(Optimizer):
         return name, tuple(states)
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        names = "lr", "eps", "eps_inside", "decay", "gain"
-        return (
-            (*names, "momentum", "momentum_gain") if self._rule_name.endswith("momentum") else names
-        )
+        names = ["lr", "eps", "eps_inside", "decay", "gain"]
+        if self._rule_name.endswith("momentum"):
+            names += ["momentum", "momentum_gain", "nesterov"]
+        return (*names, *["correction"] * self.centered)
 
     def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         alpha, eps = settings["alpha"], settings["eps"]
         inside = self.convention in ("keras", "optax")
-        places = (0.0, eps) if inside else (eps, 0.0)
+        eps, eps_inside = (0.0, eps) if inside else (eps, 0.0)
+        correction = root = 1.0
+        if settings[
+            "bias_correction"
+        ]:  # g / (√(c v + e) + eps) = g / √c / (√(v + e / c) + eps / √c)
+            correction = 1 / (1 - alpha**t)
+            root = sqrt(correction)
+            eps, eps_inside = eps / root, eps_inside / correction
+        if self._rule_name == "rmsprop":
+            return lr / root, eps, eps_inside, alpha, 1 - alpha
+        centered = (correction,) if self.centered else ()
         if not self._rule_name.endswith("momentum"):
-            return lr, *places, alpha, 1 - alpha
-        outer, gain = (1.0, lr) if inside else (lr, 1.0)
-        return outer, *places, alpha, 1 - alpha, settings["momentum"], gain
+            return lr / root, eps, eps_inside, alpha, 1 - alpha, *centered
+        outer, gain = (1.0, lr / root) if inside else (lr, 1 / root)
+        momentum = settings["momentum"], gain, float(settings["nesterov"])
+        return outer, eps, eps_inside, alpha, 1 - alpha, *momentum, *centered
 
 
 class Adam(Optimizer):
@@ -444,6 +472,8 @@ class Adam(Optimizer):
         For all groups.
     bias_correction : bool, default True
         Whether m and v are corrected; without, ``p -= lr m / (√v + eps)``, in every convention.
+    eps_root : float, default 0
+        Added to what is under the root, √(v̂ + eps_root), as optax has it: for gradients of the step itself.
     **options
         The options of all rules, below.
 
@@ -462,8 +492,8 @@ class Adam(Optimizer):
 
     Notes
     -----
-    By convention: Keras (eps 1e-7) adds eps to √v before its correction. optax's AMSGrad takes the largest v̂, the
-    others the largest v and correct that. CS231n is as PyTorch.
+    By convention: Keras (eps 1e-7) adds eps to √v before its correction, and eps_root to v. optax's AMSGrad takes the
+    largest v̂, the others the largest v and correct that. CS231n is as PyTorch.
 
     References
     ----------
@@ -482,10 +512,12 @@ class Adam(Optimizer):
 
     betas: tuple[float, float]
     eps: float
+    eps_root: float
     amsgrad: bool
     bias_correction: bool
+    _takes_rows = True
     defaults: ClassVar = {
-        "torch": {"lr": 1e-3, **_BETAS, "amsgrad": False, "bias_correction": True, **_L2},
+        "torch": {"lr": 1e-3, **_ADAM, "amsgrad": False, "bias_correction": True, **_L2},
         "keras": {"eps": 1e-7, **_KERAS},
         "optax": {},
         "cs231n": {},
@@ -500,6 +532,7 @@ class Adam(Optimizer):
         weight_decay: float | None = None,
         amsgrad: bool | None = None,
         bias_correction: bool | None = None,
+        eps_root: float | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
@@ -511,22 +544,26 @@ class Adam(Optimizer):
         return "adam", ("exp_avg", "exp_avg_sq")
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        names = "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2"
+        names = "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2"
         return (*names, "max_correction") if self._rule_name == "amsgrad" else names
 
     def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
-        left1, left2 = 1.0, 1.0
+        left1 = left2 = 1.0
         if settings["bias_correction"]:
             left1, left2 = 1 - beta1**t, 1 - beta2**t
-        correction, max_correction = left2**-0.5, 1.0
-        if self.convention != "torch":
-            if self.convention == "keras":
-                lr, correction = lr * sqrt(left2), 1.0
-            elif self.convention == "optax" and self.amsgrad:
-                correction, max_correction = 1.0, 1 / left2
-        values = lr / left1, settings["eps"], correction, beta1, 1 - beta1, beta2, 1 - beta2
-        return (*values, max_correction) if self._rule_name == "amsgrad" else values
+        correction, eps, eps_root = left2**-0.5, settings["eps"], settings["eps_root"]
+        if self.convention == "keras":
+            lr, correction = lr * sqrt(left2), 1.0
+        elif eps_root:
+            eps_root *= left2
+        # Tuples without stars, which would take as long as all the rest.
+        if self._rule_name == "adam":
+            return lr / left1, eps, eps_root, correction, beta1, 1 - beta1, beta2, 1 - beta2
+        largest = 1.0
+        if self.convention == "optax":
+            correction, eps_root, largest = 1.0, settings["eps_root"], 1 / left2
+        return lr / left1, eps, eps_root, correction, beta1, 1 - beta1, beta2, 1 - beta2, largest
 
 
 class AdamW(Adam):
@@ -545,6 +582,8 @@ class AdamW(Adam):
     amsgrad : bool, default False
         For all groups.
     bias_correction : bool, default True
+        As of Adam.
+    eps_root : float, default 0
         As of Adam.
     **options
         The options of all rules, below.
@@ -583,7 +622,7 @@ class AdamW(Adam):
     defaults: ClassVar = {
         "torch": {
             "lr": 1e-3,
-            **_BETAS,
+            **_ADAM,
             "amsgrad": False,
             "bias_correction": True,
             "weight_decay": 1e-2,
@@ -699,6 +738,8 @@ class NAdam(Optimizer):
     eps : float, default 1e-8
     weight_decay : float, default 0
     momentum_decay : float, default 4e-3
+    eps_root : float, default 0
+        Added to v̂ under the root, as optax has it.
     **options
         The options of all rules, below.
 
@@ -735,9 +776,10 @@ class NAdam(Optimizer):
 
     betas: tuple[float, float]
     eps: float
+    eps_root: float
     momentum_decay: float
     defaults: ClassVar = {
-        "torch": {"lr": 2e-3, **_BETAS, "momentum_decay": 4e-3, **_L2},
+        "torch": {"lr": 2e-3, **_ADAM, "momentum_decay": 4e-3, **_L2},
         "keras": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, **_KERAS},
         "optax": {},
     }
@@ -750,6 +792,7 @@ class NAdam(Optimizer):
         eps: float | None = None,
         weight_decay: float | None = None,
         momentum_decay: float | None = None,
+        eps_root: float | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
@@ -763,6 +806,7 @@ class NAdam(Optimizer):
             "gradient_lr",
             "average_lr",
             "eps",
+            "eps_root",
             "correction",
             "decay1",
             "gain1",
@@ -780,9 +824,10 @@ class NAdam(Optimizer):
             product *= mu
             by_gradient = (1 - mu) / (1 - product)
             by_average = after / (1 - product * after)
-        correction = (1 - beta2**t) ** -0.5
+        left2 = 1 - beta2**t
+        places = settings["eps"], settings["eps_root"] * left2, left2**-0.5
         averages = beta1, 1 - beta1, beta2, 1 - beta2
-        return lr * by_gradient, lr * by_average, settings["eps"], correction, *averages
+        return lr * by_gradient, lr * by_average, *places, *averages
 
     def _done(self, t: int) -> None:
         super()._done(t)
@@ -811,7 +856,7 @@ class RAdam(Optimizer):
         r^2 &= \frac{(\rho - 4)(\rho - 2) \rho_\infty}{(\rho_\infty - 4)(\rho_\infty - 2) \rho} \\
         p &\leftarrow p - lr \, r \, \hat m \sqrt{1 - \beta_2^t} \, / (\sqrt{v} + eps)
 
-    While ρ is at most 5 the step is ``p -= lr m̂``.
+    While ρ is at most threshold the step is ``p -= lr m̂``.
 
     Parameters
     ----------
@@ -822,6 +867,10 @@ class RAdam(Optimizer):
         Each in [0, 1).
     eps : float, default 1e-8
     weight_decay : float, default 0
+    eps_root : float, default 0
+        Added to v under the root, as optax has it.
+    threshold : float, default 5
+        At least 4.
     **options
         The options of all rules, below.
 
@@ -840,7 +889,7 @@ class RAdam(Optimizer):
 
     Notes
     -----
-    By convention: optax adds eps to √v̂, and trusts v from ρ = 5 on.
+    By convention: optax adds eps to √v̂ and eps_root to v̂, and trusts v from ρ = threshold on.
 
     References
     ----------
@@ -857,7 +906,9 @@ class RAdam(Optimizer):
 
     betas: tuple[float, float]
     eps: float
-    defaults: ClassVar = {"torch": {"lr": 1e-3, **_BETAS, **_L2}, "optax": {}}
+    eps_root: float
+    threshold: float
+    defaults: ClassVar = {"torch": {"lr": 1e-3, **_ADAM, "threshold": 5.0, **_L2}, "optax": {}}
 
     def __init__(
         self,
@@ -866,6 +917,8 @@ class RAdam(Optimizer):
         betas: tuple[float, float] | None = None,
         eps: float | None = None,
         weight_decay: float | None = None,
+        eps_root: float | None = None,
+        threshold: float | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
@@ -874,23 +927,25 @@ class RAdam(Optimizer):
         return "radam", ("exp_avg", "exp_avg_sq")
 
     def _hyperparameters(self) -> tuple[str, ...]:
-        return "lr", "eps", "correction", "decay1", "gain1", "decay2", "gain2", "rectified"
+        names = "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2"
+        return (*names, "rectified")
 
     def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         beta1, beta2 = settings["betas"]
         left1, left2 = 1 - beta1**t, 1 - beta2**t
         rate, correction, rectified = lr / left1, 1.0, False
+        eps_root, threshold = settings["eps_root"], settings["threshold"]
         limit = 2 / (1 - beta2) - 1
         rho = limit - 2 * t * beta2**t / left2
-        if rho > 5 or (rho == 5 and self.convention == "optax"):
+        if rho > threshold or (rho == threshold and self.convention == "optax"):
             rectified = True
             rate *= sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
             if self.convention == "optax":
-                correction = left2**-0.5
+                correction, eps_root = left2**-0.5, eps_root * left2
             else:
                 rate *= sqrt(left2)
         averages = beta1, 1 - beta1, beta2, 1 - beta2
-        return rate, settings["eps"], correction, *averages, float(rectified)
+        return rate, settings["eps"], eps_root, correction, *averages, float(rectified)
 
 
 class Lion(Optimizer):

@@ -323,8 +323,8 @@ def truncated_normal(
 
     Notes
     -----
-    The numbers of ``nnfast.random.Philox.truncated_normal`` in float32: exact, by rejection, each a function of its seed
-    and its place in the stream.
+    The numbers of ``nnfast.random.Philox.truncated_normal`` in float32: exact, by rejection, each a function of its
+    seed and its place in the stream.
 
     References
     ----------

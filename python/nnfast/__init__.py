@@ -51,6 +51,8 @@ from nnfast.softmax import (
     masked_softmax_backward,
     softmax,
     softmax_backward,
+    softmin,
+    softmin_backward,
 )
 from nnfast.structured_dropout import *
 from nnfast.version import __version__
@@ -121,6 +123,8 @@ __all__ = [
     "schedules",
     "softmax",
     "softmax_backward",
+    "softmin",
+    "softmin_backward",
 ]
 __all__ += activations.__all__
 __all__ += bias.__all__

@@ -202,8 +202,11 @@ ELEMENT_LOSSES = (
     "log_cosh_loss",
     "poisson_nll_loss",
     "kl_div",
+    "hinge_loss",
+    "squared_hinge_loss",
+    "sigmoid_focal_loss",
 )
-CLASS_LOSSES = ("softmax_cross_entropy", "cross_entropy", "svm_loss")
+CLASS_LOSSES = ("softmax_cross_entropy", "cross_entropy", "svm_loss", "nll_loss")
 
 
 def weighted_losses() -> Iterator[Form]:
@@ -234,9 +237,10 @@ def weighted_losses() -> Iterator[Form]:
             options = of_logits if name.endswith("logits") else of_elements
             yield from loss_forms(name, shape, p, t, options)
         for name in CLASS_LOSSES:
-            options = weights if name == "svm_loss" else of_classes
+            of_targets = name.endswith("cross_entropy")
+            options = of_classes if of_targets else weights
             yield from loss_forms(name, shape, p, labels, options)
-            if name != "svm_loss":
+            if of_targets:
                 yield from loss_forms(f"{name} of targets", shape, p, p, options)
 
 

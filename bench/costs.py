@@ -264,7 +264,7 @@ def of_losses() -> dict[str, Case]:
             z, out = (floats(*shape).T if strided else floats(*shape) for _ in range(2))
             labels = np.zeros(n // columns, np.int64)
             if svm:
-                return lambda: _core.svm_loss(z, labels, 1.0, None, "mean", -1, out)
+                return lambda: _core.svm_loss(z, labels, 1.0, False, None, None, "mean", -1, out)
             return lambda: _core.cross_entropy(
                 True, z, labels, 0.0, None, None, None, "mean", -1, out
             )
@@ -284,6 +284,7 @@ def of_losses() -> dict[str, Case]:
     elements = (
         *("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div"),
         *("log_cosh_loss", "poisson_nll_loss", "poisson_nll_loss_of_rates"),
+        *("gaussian_nll_loss", "hinge_loss", "squared_hinge_loss"),
     )
     return {
         **{name: of_elements(name) for name in (*elements, "binary_cross_entropy")},

@@ -24,6 +24,16 @@ def log_softmax(x: Array) -> Array:
     return d - np.log(np.exp(d).sum(axis=-1, keepdims=True))
 
 
+def factored_logsumexp(x: Array, b: Array) -> Array:
+    largest = x.max(axis=-1, keepdims=True)
+    total = (b * np.exp(x - largest)).sum(axis=-1, keepdims=True)
+    return (largest + np.log(np.abs(total)))[:, 0]
+
+
+def factored_forms(x: Array, b: Array) -> Forms:
+    return {"allocating": lambda: nf.logsumexp(x, b=b, return_sign=True)}
+
+
 def reducing_forms(x: Array) -> Forms:
     out = np.empty(len(x), x.dtype)
     return {"out": lambda: nf.logsumexp(x, out=out), "allocating": lambda: nf.logsumexp(x)}
@@ -120,6 +130,13 @@ CASES = [
         lambda dy, y: y * (dy - (dy * y).sum(axis=-1, keepdims=True)),
         ufunc_forms(nf.softmax_backward),
     ),
+    Case("softmin", normal("x", columns=COLUMNS), lambda x: softmax(-x), ufunc_forms(nf.softmin)),
+    Case(
+        "softmin_backward",
+        backward_inputs,
+        lambda dy, y: -y * (dy - (dy * y).sum(axis=-1, keepdims=True)),
+        ufunc_forms(nf.softmin_backward),
+    ),
     Case("log_softmax", normal("x", columns=COLUMNS), log_softmax, ufunc_forms(nf.log_softmax)),
     Case(
         "log_softmax_backward",
@@ -128,6 +145,12 @@ CASES = [
         ufunc_forms(nf.log_softmax_backward),
     ),
     Case("logsumexp", normal("x", columns=COLUMNS), logsumexp, reducing_forms),
+    Case(
+        "logsumexp of factors",
+        normal("x", "b", columns=COLUMNS),
+        factored_logsumexp,
+        factored_forms,
+    ),
     Case(
         "logsumexp_backward",
         spreading_inputs,

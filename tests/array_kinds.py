@@ -265,8 +265,24 @@ def _losses() -> dict[str, Call]:
     )
     for name in ("binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss"):
         calls[name] = Call(getattr(nf, name), {"predictions": X, "targets": X[::-1].copy()})
-    for name in ("log_cosh_loss", "poisson_nll_loss", "kl_div"):
+    for name in (
+        *("log_cosh_loss", "poisson_nll_loss", "kl_div", "hinge_loss", "squared_hinge_loss"),
+        "sigmoid_focal_loss",
+    ):
         calls[name] = Call(getattr(nf, name), {"predictions": X, "targets": p[::-1].copy()})
+    calls["gaussian_nll_loss"] = Call(
+        nf.gaussian_nll_loss, {"predictions": X, "targets": X[::-1].copy(), "variances": p}
+    )
+    calls["logsumexp of factors"] = Call(nf.logsumexp, {"x": X, "b": p})
+    calls["nll_loss"] = Call(nf.nll_loss, {"predictions": X, "labels": LABELS})
+    calls["softmax_focal_loss"] = Call(nf.softmax_focal_loss, {"logits": X, "labels": LABELS})
+    signs = np.where(np.arange(len(X)) % 2, 1, -1)
+    calls["cosine_embedding_loss"] = Call(
+        nf.cosine_embedding_loss, {"x1": X, "x2": X[::-1].copy(), "targets": signs}
+    )
+    calls["triplet_margin_loss"] = Call(
+        nf.triplet_margin_loss, {"anchors": X, "positives": p, "negatives": X[::-1].copy()}
+    )
     return calls
 
 
@@ -336,6 +352,8 @@ KEEPING = _elementwise()
 ALONG = {
     "softmax": Call(nf.softmax, {"x": X}),
     "softmax_backward": Call(nf.softmax_backward, {"dy": X, "y": X}),
+    "softmin": Call(nf.softmin, {"x": X}),
+    "softmin_backward": Call(nf.softmin_backward, {"dy": X, "y": X}),
     "log_softmax": Call(nf.log_softmax, {"x": X}),
     "log_softmax_backward": Call(nf.log_softmax_backward, {"dy": X, "y": X}),
     "logsumexp": Call(nf.logsumexp, {"x": X}),

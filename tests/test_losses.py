@@ -328,6 +328,15 @@ def element_losses(name: str, x: Array, t: Array) -> tuple[Array, Array]:
         return np.exp(x) - t * x, np.exp(x) - t
     if name == "kl_div":
         return t * (np.log(t) - x), -t
+    if name == "sigmoid_focal_loss":
+        s = 1 / (1 + np.exp(-x))
+        entropy = t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x))
+        q, weight = t * (1 - s) + (1 - t) * s, 0.25 * t + 0.75 * (1 - t)
+        grown = 2 * (1 - 2 * t) * s * (1 - s) * entropy / q
+        return weight * q**2 * entropy, weight * q**2 * (grown + s - t)
+    if name.endswith("hinge_loss"):
+        over = np.maximum(0, 1 - t * x)
+        return (over, -t * (over > 0)) if name == "hinge_loss" else (over**2, -2 * t * over)
     return (d * d, 2 * d) if name == "mse_loss" else (size, np.sign(d))
 
 
@@ -339,6 +348,9 @@ SINGLE = {
     "log_cosh_loss": {},
     "poisson_nll_loss": {},
     "kl_div": {},
+    "hinge_loss": {},
+    "squared_hinge_loss": {},
+    "sigmoid_focal_loss": {},
 }
 every_single = pytest.mark.parametrize("name", SINGLE)
 
@@ -346,7 +358,10 @@ every_single = pytest.mark.parametrize("name", SINGLE)
 def inputs(name: str, shape: tuple[int, ...], dtype: type, seed: int = 0) -> tuple[Array, Array]:
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 2, shape)
-    t = rng.integers(0, 2, shape) if name.startswith("binary") else rng.normal(0, 2, shape)
+    of_classes = name.startswith(("binary", "sigmoid"))
+    t = rng.integers(0, 2, shape) if of_classes else rng.normal(0, 2, shape)
+    if name.endswith("hinge_loss"):
+        t = np.sign(t)
     if name in ("poisson_nll_loss", "kl_div"):
         t = np.abs(t)
     return x.astype(dtype), t.astype(dtype)
@@ -364,11 +379,9 @@ def test_losses_of_elements(
     values, slopes = element_losses(name, x, t)
     eps = float(np.finfo(dtype).eps)
     # Where the terms of a loss have both signs, what is lost is relative to their size.
-    size = np.abs(values)
-    if name == "poisson_nll_loss":
-        size = np.exp(x.astype(float)) + np.abs(t * x)
+    terms = np.abs(x * t) if name in ("poisson_nll_loss", "kl_div") else np.zeros(1)
     assert loss == pytest.approx(
-        float(values.mean()), rel=4 * eps, abs=4 * eps * float(size.mean())
+        float(values.mean()), rel=4 * eps, abs=4 * eps * float((np.abs(values) + terms).mean())
     )
     np.testing.assert_allclose(
         dx, (slopes / x.size).astype(float), rtol=4 * eps, atol=2 * eps / x.size
@@ -464,6 +477,9 @@ def test_binary_tails() -> None:
         (lambda: nf.huber_loss([1.0], [1.0], delta=0), ValueError, "delta must be positive"),
         (lambda: nf.huber_loss([1.0], [1.0], delta="x"), TypeError, "delta must be a real"),
         (lambda: nf.poisson_nll_loss([1.0], [1.0], eps=0), ValueError, "eps must be positive"),
+        (lambda: nf.sigmoid_focal_loss([1.0], [1.0], alpha=2), ValueError, "alpha must be in"),
+        (lambda: nf.sigmoid_focal_loss([1.0], [1.0], gamma=-1), ValueError, "gamma must not be"),
+        (lambda: nf.hinge_loss([1.0], [1.0], out=[0.0]), TypeError, "out must be a numpy"),
         (lambda: nf.kl_div([1.0], [1.0, 2.0]), ValueError, "targets must have the shape of"),
         (lambda: nf.mse_loss(Z, Z, out=FROZEN), ValueError, "out must be writeable"),
         (lambda: nf.mse_loss(Z, Z, out=Z.astype("f")), TypeError, "out must have dtype float64"),

@@ -28,6 +28,9 @@ OF_ELEMENTS = (
     "log_cosh_loss",
     "poisson_nll_loss",
     "kl_div",
+    "hinge_loss",
+    "squared_hinge_loss",
+    "sigmoid_focal_loss",
 )
 seeds = st.integers(0, 2**32)
 
@@ -211,6 +214,15 @@ def element(name: str, x: Array, t: Array, pos_weight: Array) -> tuple[Array, Ar
         return np.exp(x) - t * x, np.exp(x) - t
     if name == "kl_div":
         return t * (np.log(t) - x), -t
+    if name == "sigmoid_focal_loss":
+        s = 1 / (1 + np.exp(-x))
+        entropy = t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x))
+        q, weight = t * (1 - s) + (1 - t) * s, 0.25 * t + 0.75 * (1 - t)
+        grown = 1.5 * (1 - 2 * t) * s * (1 - s) * entropy / q
+        return weight * q**1.5 * entropy, weight * q**1.5 * (grown + s - t)
+    if name.endswith("hinge_loss"):
+        over = np.maximum(0, 1 - t * x)
+        return (over, -t * (over > 0)) if name == "hinge_loss" else (over**2, -2 * t * over)
     s = 1 / (1 + np.exp(-x))
     common = np.log1p(np.exp(-np.abs(x)))
     loss = pos_weight * t * (np.maximum(-x, 0) + common) + (1 - t) * (np.maximum(x, 0) + common)
@@ -220,8 +232,10 @@ def element(name: str, x: Array, t: Array, pos_weight: Array) -> tuple[Array, Ar
 def element_case(name: str, shape: tuple[int, ...], dtype: type, seed: int) -> tuple[Array, Array]:
     rng = np.random.default_rng(seed)
     x, t = rng.normal(0, 2, (2, *shape))
-    if name.startswith("binary"):
+    if name.startswith(("binary", "sigmoid")):
         t = rng.integers(0, 3, shape) / 2
+    if name.endswith("hinge_loss"):
+        t = np.sign(t)
     if name == "binary_cross_entropy":
         x = np.clip(rng.random(shape) * 1.1 - 0.05, 0, 1)
     if name in ("poisson_nll_loss", "kl_div"):
@@ -229,7 +243,10 @@ def element_case(name: str, shape: tuple[int, ...], dtype: type, seed: int) -> t
     return x.astype(dtype), t.astype(dtype)
 
 
-OPTIONS: dict[str, dict[str, Any]] = {"huber_loss": {"delta": 0.75}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "huber_loss": {"delta": 0.75},
+    "sigmoid_focal_loss": {"gamma": 1.5},
+}
 
 
 @both_dtypes
@@ -262,11 +279,14 @@ def test_losses_of_elements(engine: str, name: str, dtype: type, data: Any, seed
     scale = (1 / total if total else 0) if reduction == "mean" else 1
     found, dx = getattr(nf, name)(x, t, **options)
     eps = float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(found, expected, rtol=10 * eps, atol=eps * np.abs(each).max())
+    # A power by its logarithm loses as many ulps as that has units.
+    rtol = (40 if name == "sigmoid_focal_loss" else 10) * eps
+    terms = np.abs(x * t).max() if name in ("poisson_nll_loss", "kl_div") else 0
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=eps * (np.abs(each).max() + terms))
     np.testing.assert_allclose(
         dx,
         slopes * weight * scale,
-        rtol=10 * eps,
+        rtol=rtol,
         atol=8 * eps * scale * weight.max() * (1 + pos_weight.max()),
     )
     assert dx.dtype == dtype
@@ -396,6 +416,12 @@ def test_infinite_logits(dtype: type, out: bool) -> None:
         ("poisson_nll_loss", INF, 0, INF, INF),
         ("poisson_nll_loss", -INF, 2, INF, -2),
         ("kl_div", -INF, 0.5, INF, -0.5),
+        ("hinge_loss", -INF, 1, INF, -1),
+        ("hinge_loss", INF, 1, 0, 0),
+        ("squared_hinge_loss", INF, -1, INF, INF),
+        ("sigmoid_focal_loss", -INF, 1, INF, -0.25),
+        ("sigmoid_focal_loss", INF, 1, 0, 0),
+        ("sigmoid_focal_loss", INF, 0, INF, 0.75),
     ]
     for name, x, t, loss, slope in cases:
         for options in ({}, {"sample_weight": [1.0]}, {"reduction": "none"}):
@@ -473,7 +499,12 @@ def test_float32_does_not_overflow(out: bool, options: dict[str, Any]) -> None:
     assert dx[0] == INF  # e^100 is no float32
     assert call("kl_div", [-3e38, 0], [2, 1])[0] == pytest.approx(3e38, rel=1e-6)
     assert call("huber_loss", [1e-30, 1], [0, 1])[0] == pytest.approx(2.5e-61, rel=1e-6)
+    assert call("hinge_loss", [-3e38, -3e38], [1, 1])[0] == pytest.approx(3e38, rel=1e-6)
+    assert call("squared_hinge_loss", [-1e30, 2], [1, 1])[0] == pytest.approx(5e59, rel=1e-6)
+    focal = call("sigmoid_focal_loss", [-60, 100], [0, 1], alpha=None)[0]
+    assert focal == pytest.approx(np.exp(-180) / 2, rel=1e-5)
     huge = [[3e38, -3e38], [0.0, 0.0]]
+    assert call("svm_loss", huge, [1, 0], squared=True)[0] == pytest.approx(1.8e77, rel=1e-6)
     assert call("svm_loss", huge, [1, 0])[0] == pytest.approx((6e38 + 2) / 2, rel=1e-6)
     assert call("softmax_cross_entropy", huge, [1, 0])[0] == pytest.approx(3e38, rel=1e-6)
     soft = [[0.25, 0.75], [1, 0]]

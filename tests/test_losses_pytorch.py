@@ -170,6 +170,100 @@ def test_hinge(reduction: str, margin: float) -> None:
     compare((np.asarray(loss) / 4, ds / 4), theirs, leaf)
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("p", [1, 2])
+def test_hinge_of_powers_and_weights(reduction: str, p: int) -> None:
+    import torch
+
+    rng = np.random.default_rng(6)
+    s, labels, weights = rng.normal(size=(9, 4)), rng.integers(0, 4, 9), rng.random(4)
+    leaf = torch.tensor(s, requires_grad=True)
+    theirs = torch.nn.functional.multi_margin_loss(
+        leaf, torch.tensor(labels), p=p, weight=torch.tensor(weights), reduction=reduction
+    )
+    loss, ds = nf.svm_loss(s, labels, squared=p == 2, class_weight=weights, reduction=reduction)  # type: ignore[call-overload]
+    # PyTorch divides by the number of rows, and of classes.
+    by = (weights[labels].mean() if reduction == "mean" else 1) / 4
+    compare((np.asarray(loss) * by, ds * by), theirs, leaf)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_likelihood(seed: int) -> None:
+    import torch
+
+    rng = np.random.default_rng(seed)
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    rows = (shape[0], *shape[2:])
+    x, labels = rng.normal(0, 3, shape), rng.integers(0, shape[1], rows)
+    options: dict[str, Any] = {"reduction": REDUCTIONS[rng.integers(3)]}
+    weights = rng.uniform(0.1, 2, shape[1]) if rng.random() < 0.5 else None
+    if rng.random() < 0.5:
+        labels[rng.random(rows) < 0.3] = -100
+        labels[(0,) * len(rows)] = 0
+    leaf = torch.tensor(x, requires_grad=True)
+    given = None if weights is None else torch.tensor(weights)
+    theirs = torch.nn.functional.nll_loss(leaf, torch.tensor(labels), given, **options)
+    ours = nf.nll_loss(x, labels, class_weight=weights, ignore_index=-100, axis=1, **options)
+    compare(ours, theirs, leaf)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (None, 1.5), (0.7, 0.5), (0.4, 0.0)])
+def test_focal(reduction: str, alpha: float | None, gamma: float) -> None:
+    """torchvision.ops.sigmoid_focal_loss, composed."""
+    import torch
+
+    rng = np.random.default_rng(7)
+    x, t = rng.normal(0, 3, (6, 7)), rng.integers(0, 3, (6, 7)) / 2
+    leaf, targets = torch.tensor(x, requires_grad=True), torch.tensor(t)
+    p = torch.sigmoid(leaf)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(leaf, targets, reduction="none")
+    right = p * targets + (1 - p) * (1 - targets)
+    theirs = entropy * (1 - right) ** gamma
+    if alpha is not None:
+        theirs = (alpha * targets + (1 - alpha) * (1 - targets)) * theirs
+    theirs = {"mean": theirs.mean(), "sum": theirs.sum(), "none": theirs}[reduction]
+    ours = nf.sigmoid_focal_loss(x, t, alpha=alpha, gamma=gamma, reduction=reduction)  # type: ignore[arg-type]
+    compare(ours, theirs, leaf)
+
+
+def compare_all(ours: tuple[Any, ...], theirs: Any, leaves: list[Any]) -> None:
+    theirs.sum().backward()
+    np.testing.assert_allclose(ours[0], theirs.detach().numpy(), rtol=1e-11, atol=1e-13)
+    for gradient, leaf in zip(ours[1:], leaves, strict=True):
+        np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_losses_of_several_gradients(seed: int) -> None:
+    import torch
+
+    rng = np.random.default_rng(seed)
+    functional = torch.nn.functional
+    options: dict[str, Any] = {"reduction": REDUCTIONS[rng.integers(3)]}
+    arrays = rng.normal(0, 1, (3, 6, 5))
+    leaves = [torch.tensor(array, requires_grad=True) for array in arrays]
+    match seed % 3:
+        case 0:
+            v = [arrays[2] ** 2, arrays[2][:, :1] ** 2][rng.integers(2)]
+            leaves[2] = torch.tensor(v, requires_grad=True)
+            options |= {"full": bool(rng.integers(2)), "eps": float(rng.choice([1e-6, 0.1]))}
+            theirs = functional.gaussian_nll_loss(*leaves, **options)
+            ours = nf.gaussian_nll_loss(arrays[0], arrays[1], v, **options)
+            del leaves[1]
+        case 1:
+            signs = rng.choice([-1, 1], 6)
+            options["margin"] = float(rng.choice([0, 0.3]))
+            del leaves[2]
+            theirs = functional.cosine_embedding_loss(*leaves, torch.tensor(signs), **options)
+            ours = nf.cosine_embedding_loss(arrays[0], arrays[1], signs, **options)
+        case _:
+            options |= {"p": float(rng.choice([1, 2, 3])), "swap": bool(rng.integers(2))}
+            theirs = functional.triplet_margin_loss(*leaves, **options)
+            ours = nf.triplet_margin_loss(*arrays, **options)
+    compare_all(ours, theirs, leaves)
+
+
 def test_extreme_probabilities() -> None:
     import torch
 

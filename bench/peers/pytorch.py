@@ -125,6 +125,41 @@ def with_gradient(loss: Callable[[Any, Any], Any]) -> Any:
     return factory
 
 
+def with_gradients(loss: Callable[..., Any], *of: int) -> Any:
+    """A loss of tensors and its gradients with respect to some of them."""
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        given = list(tensors(arrays))
+        leaves = []
+        for k in of:
+            given[k] = given[k].clone().requires_grad_()
+            leaves.append(given[k])
+
+        def autograd() -> tuple[Any, ...]:
+            for leaf in leaves:
+                leaf.grad = None
+            value = loss(*given)
+            value.backward()
+            return value.detach(), *(leaf.grad for leaf in leaves)
+
+        return {"autograd": autograd}
+
+    return factory
+
+
+def sigmoid_focal_loss(x: Any, t: Any) -> Any:
+    """As in torchvision.ops."""
+    p = torch.sigmoid(x)
+    entropy = functional.binary_cross_entropy_with_logits(x, t, reduction="none")
+    right = p * t + (1 - p) * (1 - t)
+    return ((0.25 * t + 0.75 * (1 - t)) * entropy * (1 - right) ** 2).mean()
+
+
+def softmax_focal_loss(z: Any, labels: Any) -> Any:
+    log_p = functional.log_softmax(z, 1).gather(1, labels[:, None])[:, 0]
+    return -((1 - log_p.exp()) ** 2 * log_p).mean()
+
+
 def softmax_cross_entropy(arrays: Arrays, values: Values) -> Forms:
     z, labels = tensors(arrays)
     leaf = z.clone().requires_grad_()
@@ -542,12 +577,21 @@ OPERATIONS = {
         name="out",
     )(arrays, values),
     "logsumexp": calling(torch.logsumexp, X, -1),
+    "softmin": calling(functional.softmin, X, -1),
     "softmax_cross_entropy": softmax_cross_entropy,
     "mse_loss": with_gradient(functional.mse_loss),
     "l1_loss": with_gradient(functional.l1_loss),
     "huber_loss": with_gradient(functional.huber_loss),
     "poisson_nll_loss": with_gradient(functional.poisson_nll_loss),
     "kl_div": with_gradient(functional.kl_div),
+    "nll_loss": with_gradient(functional.nll_loss),
+    "hinge_loss": with_gradient(lambda x, t: functional.relu(1 - t * x).mean()),
+    "squared_hinge_loss": with_gradient(lambda x, t: functional.relu(1 - t * x).square().mean()),
+    "sigmoid_focal_loss": with_gradient(sigmoid_focal_loss),
+    "softmax_focal_loss": with_gradient(softmax_focal_loss),
+    "gaussian_nll_loss": with_gradients(functional.gaussian_nll_loss, 0, 2),
+    "cosine_embedding_loss": with_gradients(functional.cosine_embedding_loss, 0, 1),
+    "triplet_margin_loss": with_gradients(functional.triplet_margin_loss, 0, 1, 2),
     "binary_cross_entropy": with_gradient(functional.binary_cross_entropy),
     "svm_loss": with_gradient(
         lambda s, labels: functional.multi_margin_loss(s, labels) * s.shape[1]

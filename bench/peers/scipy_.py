@@ -31,4 +31,14 @@ def softmax(arrays: Arrays, values: dict[str, float]) -> Forms:
     return {"allocating": lambda: special.softmax(x, axis=-1)}
 
 
-OPERATIONS = {"logsigmoid": logsigmoid, "sigmoid": sigmoid, "softmax": softmax}
+def factored_logsumexp(arrays: Arrays, values: dict[str, float]) -> Forms:
+    x, b = arrays["x"], arrays["b"]
+    return {"allocating": lambda: special.logsumexp(x, axis=-1, b=b, return_sign=True)}
+
+
+OPERATIONS = {
+    "logsigmoid": logsigmoid,
+    "logsumexp of factors": factored_logsumexp,
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+}

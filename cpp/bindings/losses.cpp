@@ -149,6 +149,14 @@ struct Scores {
   std::ptrdiff_t classes() const { return array.shape(axis); }
 };
 
+// Of each class, or nothing for None.
+Array read_class_weights(py::handle value, const Scores& scores) {
+  if (value.is_none()) return {};
+  const Array weights = read_weights(value, "class_weight");
+  require_shape(weights, {scores.classes()}, "class_weight");
+  return weights;
+}
+
 // Calls op(RowLossArguments) with labels, or else with targets of the scores' shape.
 template <class Op>
 py::tuple loss_of_rows(const Scores& scores, const Array& labels, const Array& targets, const Array& class_weights,
@@ -169,11 +177,8 @@ py::tuple cross_entropy_of(bool of_logits, py::handle scores_in, py::handle labe
                            py::handle weights_in, py::handle ignored, py::handle sample_weight, py::handle reduction,
                            py::handle axis, py::handle out) {
   const Scores scores(scores_in, axis, of_logits ? "logits" : "predictions");
-  Array class_weights, labels, targets;
-  if (!weights_in.is_none()) {
-    class_weights = read_weights(weights_in, "class_weight");
-    require_shape(class_weights, {scores.classes()}, "class_weight");
-  }
+  const Array class_weights = read_class_weights(weights_in, scores);
+  Array labels, targets;
   const Array given = any_array(labels_in, "labels");
   const bool integers = PyTypeNum_ISINTEGER(given.dtype()), all_axes = given.ndim() == scores.array.ndim();
   if (integers && !all_axes) {
@@ -190,14 +195,58 @@ py::tuple cross_entropy_of(bool of_logits, py::handle scores_in, py::handle labe
                       [&](const RowLossArguments& rows) { return cross_entropy(rows, of_logits, smoothing); });
 }
 
-py::tuple svm_loss_of(py::handle scores_in, py::handle labels_in, double margin, py::handle sample_weight,
-                      py::handle reduction, py::handle axis, py::handle out) {
-  const Scores scores(scores_in, axis, "scores");
-  const Array given = any_array(labels_in, "labels");
+// Of labels that are class indices.
+template <class Op>
+py::tuple loss_of_indices(const Scores& scores, py::handle labels_in, py::handle weights_in, py::handle ignored,
+                          py::handle sample_weight, py::handle reduction, py::handle out, Op op) {
+  const Array class_weights = read_class_weights(weights_in, scores), given = any_array(labels_in, "labels");
   if (!PyTypeNum_ISINTEGER(given.dtype())) refuse_labels(given, scores.losses, nullptr);
-  const Array labels = class_indices(given.object(), scores.losses, scores.classes(), py::none());
-  return loss_of_rows(scores, labels, {}, {}, sample_weight, reduction, out,
-                      [&](const RowLossArguments& rows) { return svm_loss(rows, margin); });
+  const Array labels = class_indices(given.object(), scores.losses, scores.classes(), ignored);
+  return loss_of_rows(scores, labels, {}, class_weights, sample_weight, reduction, out, op);
+}
+
+py::tuple svm_loss_of(py::handle scores, py::handle labels, double margin, bool squared, py::handle class_weights,
+                      py::handle sample_weight, py::handle reduction, py::handle axis, py::handle out) {
+  return loss_of_indices(Scores(scores, axis, "scores"), labels, class_weights, py::none(), sample_weight, reduction,
+                         out, [&](const RowLossArguments& rows) { return svm_loss(rows, margin, squared); });
+}
+
+py::tuple nll_loss_of(py::handle predictions, py::handle labels, py::handle class_weights, py::handle ignored,
+                      py::handle sample_weight, py::handle reduction, py::handle axis, py::handle out) {
+  return loss_of_indices(Scores(predictions, axis, "predictions"), labels, class_weights, ignored, sample_weight,
+                         reduction, out, nll_loss);
+}
+
+// ---- pairs of rows ----
+
+Shape shape_and(Shape shape, std::ptrdiff_t last) {
+  shape.push_back(last);
+  return shape;
+}
+
+// The sums of x y, x x and y y of arrays of one dtype and shape along an axis, as a new last axis.
+py::object pair_sums_of(py::handle x_in, py::handle y_in, int axis) {
+  const Array x = any_array(x_in, "x"), y = any_array(y_in, "y");
+  const Array sums = new_array(shape_and(shape_without(x, axis), 3), NPY_FLOAT64);
+  const auto rows = row_arrays({x, y}, x.shape(axis), axis);
+  {
+    const ReleasedGil released(x.size());
+    pair_sums(x.floating(), rows, sums.as<double>());
+  }
+  return sums.object();
+}
+
+// factors[..., 0] x + factors[..., 1] y, of arrays as those of pair_sums, with factors as its sums; `out` takes it.
+py::object mix_pairs_of(py::handle x_in, py::handle y_in, py::handle factors_in, int axis, py::handle out) {
+  const Array x = any_array(x_in, "x"), y = any_array(y_in, "y");
+  const Array factors = contiguous(read_as(factors_in, NPY_FLOAT64, "factors"));
+  const Array result = output(out, x, "out", "x");
+  const auto rows = row_arrays({x, y, result}, x.shape(axis), axis);
+  {
+    const ReleasedGil released(x.size());
+    mix_pairs(x.floating(), rows, factors.as<double>());
+  }
+  return result.object();
 }
 
 // ---- losses of elements ----
@@ -232,8 +281,8 @@ LossWeights positive_weights(py::handle value, const Array& predicted, Array& he
   return {held.as<double>(), held.size(), last < 0 ? predicted.size() : inner};
 }
 
-template <ElementwiseLoss index>
-py::tuple elementwise_loss_of(py::handle predicted_in, py::handle targets_in, double parameter, py::handle pos_weight,
+py::tuple elementwise_loss_of(ElementwiseLoss index, py::handle predicted_in, py::handle targets_in,
+                              const double (&parameters)[kLossParameters], py::handle pos_weight,
                               py::handle sample_weight, py::handle reduction_in, py::handle out) {
   const Reduction reduction = reduction_of(reduction_in);
   const Array predicted = read_floats(predicted_in, "predictions");
@@ -255,9 +304,27 @@ py::tuple elementwise_loss_of(py::handle predicted_in, py::handle targets_in, do
   if (index == ElementwiseLoss::BinaryCrossEntropy) require_probabilities(predicted, "predictions");
   const auto arrays = strided({predicted, targets, slopes});
   return call(reduction, shape, slopes, [&](LossResult result) {
-    return elementwise_loss(
-        index, {predicted.floating(), arrays, parameter, repeated(weights, n), positive, weights_sum, result});
+    return elementwise_loss(index, {predicted.floating(),
+                                    arrays,
+                                    {parameters[0], parameters[1], parameters[2]},
+                                    repeated(weights, n),
+                                    positive,
+                                    weights_sum,
+                                    result});
   });
+}
+
+template <ElementwiseLoss index>
+py::tuple loss_of_one_parameter(py::handle predicted, py::handle targets, double parameter, py::handle pos_weight,
+                                py::handle sample_weight, py::handle reduction, py::handle out) {
+  return elementwise_loss_of(index, predicted, targets, {parameter}, pos_weight, sample_weight, reduction, out);
+}
+
+// gamma, and the weights of targets of 1 and of 0.
+py::tuple focal_loss_of(py::handle predicted, py::handle targets, double gamma, double alpha, double beta,
+                        py::handle sample_weight, py::handle reduction, py::handle out) {
+  return elementwise_loss_of(ElementwiseLoss::SigmoidFocal, predicted, targets, {gamma, alpha, beta}, py::none(),
+                             sample_weight, reduction, out);
 }
 
 }  // namespace
@@ -265,9 +332,15 @@ py::tuple elementwise_loss_of(py::handle predicted_in, py::handle targets_in, do
 void bind_losses(py::module_& module) {
   def<&cross_entropy_of>(module, "cross_entropy");
   def<&svm_loss_of>(module, "svm_loss");
-#define NNFAST_DEF(formula, name) def<&elementwise_loss_of<ElementwiseLoss::formula>>(module, name);
+  def<&nll_loss_of>(module, "nll_loss");
+  def<&pair_sums_of>(module, "pair_sums");
+  def<&mix_pairs_of>(module, "mix_pairs");
+#define NNFAST_DEF(formula, name)                                          \
+  if constexpr (ElementwiseLoss::formula != ElementwiseLoss::SigmoidFocal) \
+    def<&loss_of_one_parameter<ElementwiseLoss::formula>>(module, name);
   NNFAST_ELEMENTWISE_LOSSES(NNFAST_DEF)
 #undef NNFAST_DEF
+  def<&focal_loss_of>(module, "sigmoid_focal_loss");
 }
 
 }  // namespace nnfast

@@ -3,6 +3,8 @@
 #include "kernels/cross_entropy.hpp"
 #include "kernels/elementwise_losses.hpp"
 #include "kernels/hinge.hpp"
+#include "kernels/likelihood.hpp"
+#include "kernels/row_pairs.hpp"
 
 namespace nnfast {
 namespace {
@@ -32,6 +34,9 @@ const LossKernels losses = {
     {nullptr, softmax_cross_entropy<float>, softmax_cross_entropy<double>},
     {nullptr, cross_entropy<float>, cross_entropy<double>},
     {nullptr, hinge<float>, hinge<double>},
+    {nullptr, negative_log_likelihood<float>, negative_log_likelihood<double>},
+    {nullptr, pair_sums<float>, pair_sums<double>},
+    {nullptr, mix_pairs<float>, mix_pairs<double>},
 #define NNFAST_ENTRY(formula, name) {nullptr, elementwise_loss<formula, float>, elementwise_loss<formula, double>},
     {NNFAST_ELEMENTWISE_LOSSES(NNFAST_ENTRY)},
 #undef NNFAST_ENTRY

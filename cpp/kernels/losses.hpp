@@ -17,6 +17,10 @@
   X(PoissonOfRate, "poisson_nll_loss_of_rates")                     \
   X(KlDivergence, "kl_div")                                         \
   X(BinaryCrossEntropyOfLogits, "binary_cross_entropy_with_logits") \
+  X(GaussianOfVariance, "gaussian_nll_loss")                        \
+  X(HingeOfSign, "hinge_loss")                                      \
+  X(SquaredHingeOfSign, "squared_hinge_loss")                       \
+  X(SigmoidFocal, "sigmoid_focal_loss")                             \
   X(BinaryCrossEntropy, "binary_cross_entropy")
 
 namespace nnfast {
@@ -45,11 +49,24 @@ struct CrossEntropy : LossRows {
 };
 using CrossEntropyFn = void (*)(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
 
-// sum over j != label of max(0, z_j - z_label + margin)
+// sum over j != label of max(0, z_j - z_label + margin), or of its square
 struct Hinge : LossRows {
   double margin;
+  bool squared;
 };
 using HingeFn = void (*)(const Hinge& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
+
+// -z_label, of logarithms of probabilities; kNoLabel may be among the labels of rows of weight 0.
+using LikelihoodFn = void (*)(const LossRows& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
+
+// Rows of x and y, and of a third array that takes factors[0] x + factors[1] y; it may be x or y.
+struct RowPairs {
+  Matrix x, y, to;
+  std::ptrdiff_t n;
+  const double* factors;  // two of each row
+  double* sums;           // three of each row: of x y, x x and y y
+};
+using RowPairsFn = void (*)(const RowPairs& pairs, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
 
 enum class ElementwiseLoss : int {
 #define NNFAST_ENUM(formula, name) formula,
@@ -61,6 +78,9 @@ enum class ElementwiseLoss : int {
 // Elements whose losses have a partial sum of their own.
 constexpr std::ptrdiff_t kLossBlock = 2048;
 
+// A loss has at most so many: delta; eps; or gamma and the weights of targets of 1 and of 0.
+constexpr int kLossParameters = 3;
+
 // n contiguous elements of predictions, targets and slopes. Slopes are the gradient with respect to predictions, times
 // gradient_scale; they overlap neither input: a block whose sum overflows is computed again. Returns the sum of the
 // losses.
@@ -68,7 +88,7 @@ struct LossRun {
   const void *predicted, *targets;
   void* slopes;
   std::ptrdiff_t n;
-  double gradient_scale, parameter;
+  double gradient_scale, parameters[kLossParameters];
   const double *weights, *positive_weights;  // of each element, and of its positive class (null: 1)
   double* losses;                            // of each element, times its weight, or null
   bool careful;                              // weights may be too large, or too small, for float
@@ -79,6 +99,8 @@ struct LossKernels {
   // There are none for float16.
   PerDtype<CrossEntropyFn> softmax_cross_entropy, cross_entropy;
   PerDtype<HingeFn> hinge;
+  PerDtype<LikelihoodFn> negative_log_likelihood;
+  PerDtype<RowPairsFn> pair_sums, mix_pairs;
   PerDtype<LossRunFn> elementwise[static_cast<int>(ElementwiseLoss::Count)];
   // Whether all are finite and not negative; and their sum.
   bool (*weights_sum)(const double* weights, std::ptrdiff_t n, double* sum);

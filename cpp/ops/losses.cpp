@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/channels.hpp"
@@ -43,6 +44,20 @@ std::vector<double> weights_of_rows(const LossWeights& weights, std::ptrdiff_t r
   std::vector<double> of_rows(static_cast<std::size_t>(rows) + ByChannel<double>::kRoom);
   by_channel(weights).fill(of_rows.data(), 0, rows);
   return of_rows;
+}
+
+// Times the class weights of the labels; 0 of rows that are ignored.
+std::vector<double> weights_of_labels(const RowLossArguments& rows) {
+  const std::ptrdiff_t n = rows.scores_dscores_targets.rows();
+  std::vector<double> weights = weights_of_rows(rows.sample_weights, n);
+  const bool ignored = std::find(rows.labels, rows.labels + n, kNoLabel) != rows.labels + n;
+  if (!rows.class_weights && !ignored) return weights;
+  if (weights.empty()) weights.assign(static_cast<std::size_t>(n), 1);
+  for (std::ptrdiff_t i = 0; i < n; ++i) {
+    const std::int64_t label = rows.labels[i];
+    weights[static_cast<std::size_t>(i)] *= label == kNoLabel ? 0 : rows.class_weights ? rows.class_weights[label] : 1;
+  }
+  return weights;
 }
 
 // Of the rows that are not ignored, times the class weights of their labels.
@@ -98,7 +113,7 @@ class TargetDistribution {
 };
 
 void put_targets(CrossEntropy& loss, const Matrix& targets) { loss.targets = targets; }
-void put_targets(Hinge&, const Matrix&) {}
+void put_targets(LossRows&, const Matrix&) {}
 
 // The loss of rows whose labels, weights and losses begin at `position` of those of all.
 template <class Loss>
@@ -115,6 +130,9 @@ Loss at_rows(const Loss& all, const Matrix (&arrays)[3], std::ptrdiff_t position
 
 // Strided rows go through tiles, if so many have room in one.
 constexpr std::ptrdiff_t kLeastTile = 4;
+// But not those of which one element is read.
+template <class Loss>
+constexpr bool kTiled = !std::is_same_v<Loss, LossRows>;
 
 template <class Loss, class Fn>
 void run_tiles(const Loss& loss, Fn fn, Dtype dtype, const Matrix (&arrays)[3], std::ptrdiff_t count,
@@ -137,7 +155,7 @@ void run_rows(const Loss& loss, Fn fn, const RowLossArguments& rows, double ns_p
   const RowArrays<3>& arrays = rows.scores_dscores_targets;
   const std::ptrdiff_t size = size_of(rows.dtype);
   const bool contiguous = std::all_of(arrays.strides, arrays.strides + 3, [&](auto stride) { return stride == size; });
-  const bool tiled = !contiguous && loss.classes * size * kLeastTile <= kTileBytes;
+  const bool tiled = kTiled<Loss> && !contiguous && loss.classes * size * kLeastTile <= kTileBytes;
   if (tiled) ns_per_row += kTiles.ns * static_cast<double>(loss.classes);
   std::ptrdiff_t row_strides[3];
   arrays.outer.inner_strides(row_strides);
@@ -151,20 +169,30 @@ void run_rows(const Loss& loss, Fn fn, const RowLossArguments& rows, double ns_p
   });
 }
 
+// row_weights: factors of the losses of rows, or none; the mean divides by total_weight.
 template <class Loss, class Fn>
-double loss_of_rows(Loss loss, const PerDtype<Fn>& kernel, const RowLossArguments& rows, const Cost& cost,
-                    const Cost& row_cost) {
+double loss_of_rows(Loss loss, const PerDtype<Fn>& kernel, const RowLossArguments& rows,
+                    const std::vector<double>& row_weights, double weight, const Cost& cost, const Cost& row_cost) {
   const std::ptrdiff_t n = rows.scores_dscores_targets.rows();
-  const std::vector<double> row_weights = weights_of_rows(rows.sample_weights, n);
   std::vector<double> losses(static_cast<std::size_t>(rows.result.each ? 0 : n));
   loss.labels = rows.labels;
   loss.classes = rows.scores_dscores_targets.n;
   loss.row_weights = row_weights.empty() ? nullptr : row_weights.data();
   loss.losses = rows.result.each ? rows.result.each : losses.data();
-  const double weight = total_weight(rows, loss.row_weights, n);
   loss.gradient_scale = gradient_scale(rows.result.reduction, weight);
   run_rows(loss, kernel[rows.dtype], rows, row_cost.ns + cost.ns * static_cast<double>(loss.classes));
   return reduced(rows.result.reduction, std::accumulate(losses.begin(), losses.end(), 0.0), weight);
+}
+
+// One whose class weights and ignored labels are factors of its rows.
+template <class Loss, class Fn>
+double loss_of_labels(const Loss& loss, const PerDtype<Fn>& kernel, const RowLossArguments& rows, const Cost& cost,
+                      const Cost& row_cost) {
+  const std::vector<double> weights = weights_of_labels(rows);
+  const auto n = static_cast<std::size_t>(rows.scores_dscores_targets.rows());
+  const double total =
+      weights.empty() ? static_cast<double>(n) : std::accumulate(weights.begin(), weights.begin() + n, 0.0);
+  return loss_of_rows(loss, kernel, rows, weights, total, cost, row_cost);
 }
 
 }  // namespace
@@ -174,14 +202,59 @@ double cross_entropy(const RowLossArguments& rows, bool of_logits, double label_
   CrossEntropy loss{};
   distribution.put_into(loss);
   const LossKernels& kernel = *kernels().losses;
-  return loss_of_rows(loss, of_logits ? kernel.softmax_cross_entropy : kernel.cross_entropy, rows,
-                      cost_of("cross_entropy"), cost_of("cross_entropy_row"));
+  const std::ptrdiff_t n = rows.scores_dscores_targets.rows();
+  const std::vector<double> weights = weights_of_rows(rows.sample_weights, n);
+  return loss_of_rows(loss, of_logits ? kernel.softmax_cross_entropy : kernel.cross_entropy, rows, weights,
+                      total_weight(rows, weights.empty() ? nullptr : weights.data(), n), cost_of("cross_entropy"),
+                      cost_of("cross_entropy_row"));
 }
 
-double svm_loss(const RowLossArguments& rows, double margin) {
+double svm_loss(const RowLossArguments& rows, double margin, bool squared) {
   Hinge loss{};
   loss.margin = margin;
-  return loss_of_rows(loss, kernels().losses->hinge, rows, cost_of("svm_loss"), cost_of("svm_loss_row"));
+  loss.squared = squared;
+  return loss_of_labels(loss, kernels().losses->hinge, rows, cost_of("svm_loss"), cost_of("svm_loss_row"));
+}
+
+double nll_loss(const RowLossArguments& rows) {
+  return loss_of_labels(LossRows{}, kernels().losses->negative_log_likelihood, rows, cost_of("nll_loss"),
+                        cost_of("nll_loss_row"));
+}
+
+namespace {
+
+template <int Arrays>
+void run_pairs(PerDtype<RowPairsFn> kernel, Dtype dtype, const RowArrays<Arrays>& arrays, const double* factors,
+               double* sums) {
+  constexpr Cost kCost = cost_of("row_pairs"), kRowCost = cost_of("row_pairs_row");
+  std::ptrdiff_t row_strides[Arrays];
+  arrays.outer.inner_strides(row_strides);
+  parallel_for(arrays.rows(), kRowCost.ns + kCost.ns * static_cast<double>(arrays.n),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 arrays.outer.for_runs(begin, end,
+                                       [&](char* const* data, std::ptrdiff_t count, std::ptrdiff_t position) {
+                                         Matrix at[3] = {};
+                                         for (int k = 0; k < Arrays; ++k)
+                                           at[k] = {data[k], row_strides[k], arrays.strides[k]};
+                                         const RowPairs pairs{at[0],
+                                                              at[1],
+                                                              at[2],
+                                                              arrays.n,
+                                                              factors ? factors + 2 * position : nullptr,
+                                                              sums ? sums + 3 * position : nullptr};
+                                         kernel[dtype](pairs, 0, count);
+                                       });
+               });
+}
+
+}  // namespace
+
+void pair_sums(Dtype dtype, const RowArrays<2>& x_y, double* sums) {
+  run_pairs(kernels().losses->pair_sums, dtype, x_y, nullptr, sums);
+}
+
+void mix_pairs(Dtype dtype, const RowArrays<3>& x_y_result, const double* factors) {
+  run_pairs(kernels().losses->mix_pairs, dtype, x_y_result, factors, nullptr);
 }
 
 // ---- of elements ----
@@ -218,7 +291,10 @@ double loss_of_block(LossRunFn fn, const ElementLossArguments& elements, double 
   std::ptrdiff_t strides[3];
   arrays.inner_strides(strides);
   double weights[kLossBlock + ByChannel<double>::kRoom], positive[kLossBlock + ByChannel<double>::kRoom];
-  LossRun run{nullptr, nullptr, nullptr, count, scale, elements.parameter, nullptr, nullptr, nullptr, false};
+  LossRun run{};
+  run.n = count;
+  run.gradient_scale = scale;
+  std::copy_n(elements.parameters, kLossParameters, run.parameters);
   run.weights = weights_of_block(elements.sample_weights, first, count, n, weights);
   run.positive_weights = weights_of_block(elements.positive_weights, first, count, n, positive);
   if (elements.result.each) run.losses = elements.result.each + first;

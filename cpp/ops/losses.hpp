@@ -28,13 +28,20 @@ struct RowLossArguments {
   const RowArrays<3>& scores_dscores_targets;  // targets are read where there are no labels
   const std::int64_t* labels;                  // of each row, class indices or kNoLabel, or null
   LossWeights sample_weights;                  // of rows
-  const double* class_weights;                 // null: 1
+  const double* class_weights;                 // null: 1; without labels of cross_entropy alone
   LossResult result;
 };
 
 // Of logits or of probabilities. They return the loss, unless the reduction is none.
 double cross_entropy(const RowLossArguments& rows, bool of_logits, double label_smoothing);
-double svm_loss(const RowLossArguments& rows, double margin);
+double svm_loss(const RowLossArguments& rows, double margin, bool squared);
+// Of logarithms of probabilities.
+double nll_loss(const RowLossArguments& rows);
+
+// Of each pair of rows the sums of x y, x x and y y, one after the other.
+void pair_sums(Dtype dtype, const RowArrays<2>& x_y, double* sums);
+// factors[0] x + factors[1] y, with two factors of each row; the result may be x or y.
+void mix_pairs(Dtype dtype, const RowArrays<3>& x_y_result, const double* factors);
 
 // ---- of elements ----
 
@@ -52,7 +59,7 @@ constexpr ElementwiseLossOp kElementwiseLosses[] = {
 struct ElementLossArguments {
   Dtype dtype;
   const StridedArrays<3>& predicted_targets_slopes;
-  double parameter;
+  double parameters[kLossParameters];
   LossWeights sample_weights, positive_weights;
   double weights_sum;  // of sample_weights.values
   LossResult result;

@@ -51,6 +51,8 @@ from nnfast.softmax import (
     masked_softmax_backward,
     softmax,
     softmax_backward,
+    softmin,
+    softmin_backward,
     sparsemax,
     sparsemax_backward,
 )
@@ -122,6 +124,8 @@ __all__ = [
     "schedules",
     "softmax",
     "softmax_backward",
+    "softmin",
+    "softmin_backward",
     "sparsemax",
     "sparsemax_backward",
 ]

@@ -242,6 +242,18 @@ def output(
     return out
 
 
+def summed_to(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Sums along the axes that were broadcast from this shape, taken in float64."""
+    if array.shape == shape:
+        return array
+    missing = array.ndim - len(shape)
+    axes = tuple(
+        d for d in range(array.ndim) if d < missing or shape[d - missing] != array.shape[d]
+    )
+    sums = np.sum(array, axis=axes, dtype=np.float64)
+    return sums.reshape(shape).astype(array.dtype)
+
+
 def sides_of(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     """The shape as a tuple.
 

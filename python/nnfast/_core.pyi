@@ -76,9 +76,39 @@ def svm_loss(
     scores: ArrayLike,
     labels: ArrayLike,
     margin: float,
+    squared: bool,
+    class_weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     reduction: str,
     axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def nll_loss(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    class_weight: ArrayLike | None,
+    ignore_index: int | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def pair_sums(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[np.float64]: ...
+def mix_pairs(
+    x: NDArray[Any],
+    y: NDArray[Any],
+    factors: NDArray[np.float64],
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def sigmoid_focal_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    gamma: float,
+    alpha: float,
+    beta: float,
+    sample_weight: ArrayLike | None,
+    reduction: str,
     out: NDArray[Any] | None,
 ) -> tuple[Any, NDArray[Any]]: ...
 def mse_loss(
@@ -136,6 +166,33 @@ def poisson_nll_loss_of_rates(
     out: NDArray[Any] | None,
 ) -> tuple[Any, NDArray[Any]]: ...
 def kl_div(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def gaussian_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def hinge_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    parameter: float,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    out: NDArray[Any] | None,
+) -> tuple[Any, NDArray[Any]]: ...
+def squared_hinge_loss(
     predictions: ArrayLike,
     targets: ArrayLike,
     parameter: float,

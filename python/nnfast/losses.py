@@ -1,31 +1,42 @@
 """Losses with their gradients from one pass.
 
-Each returns its value, accumulated in float64, and the gradient with respect to its first argument.
-``reduction="mean"`` gives the mean over the rows (cross-entropy of classes, hinge) or over all elements, ``"sum"``
-their sum, and ``"none"`` the loss of each row or element as a float64 array, with the gradient of the sum.
+Each returns its value, accumulated in float64, and the gradient with respect to its first argument; those of
+embeddings and of a variance return one for each of their arrays. ``reduction="mean"`` gives the mean over the rows
+(losses of classes and of embeddings) or over all elements, ``"sum"`` their sum, and ``"none"`` the loss of each row or
+element as a float64 array, with the gradient of the sum.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _checks, _docs
+from nnfast import _arrays, _checks, _docs
 from nnfast._load import _core
 
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
     "cross_entropy",
+    "gaussian_nll_loss",
+    "hinge_loss",
     "huber_loss",
     "kl_div",
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
+    "nll_loss",
     "poisson_nll_loss",
+    "sigmoid_focal_loss",
     "softmax_cross_entropy",
+    "softmax_focal_loss",
+    "squared_hinge_loss",
     "svm_loss",
+    "triplet_margin_loss",
 ]
 
 Reduction = Literal["mean", "sum", "none"]
@@ -224,6 +235,8 @@ def svm_loss(
     labels: ArrayLike,
     *,
     margin: float = 1.0,
+    squared: bool = False,
+    class_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
     axis: int = -1,
@@ -233,7 +246,8 @@ def svm_loss(
 
     .. math:: loss = \frac 1 N \sum_i \sum_{{j \ne label_i}} \max(0, s_{{ij}} - s_{{i,label_i}} + margin)
 
-    (PyTorch's ``multi_margin_loss`` divides by the number of classes besides.)
+    or of the squares of the maxima. (PyTorch's ``multi_margin_loss`` divides by the number of classes besides, and
+    never by the weights.)
 
     Parameters
     ----------
@@ -243,6 +257,10 @@ def svm_loss(
         Class indices in [0, C).
     margin : float, default 1
         How far the score of the label must be above each other one for no loss.
+    squared : bool, default False
+        Whether margins that are violated count with their square, ``p=2`` of PyTorch.
+    class_weight : array_like, shape (C,), optional
+        Factors of the losses of the rows of each label, not negative. The mean divides by the weights of the labels.
     {sample_weight}
     {reduction}
     axis : int, default -1
@@ -281,7 +299,165 @@ def svm_loss(
     (2.8999999999999995, array([[-1.,  1.,  0.]]))
     """
     margin = _checks.real(margin, "margin")
-    return _core.svm_loss(scores, labels, margin, sample_weight, reduction, axis, out)
+    return _core.svm_loss(
+        *(scores, labels, margin, bool(squared), class_weight, sample_weight, reduction, axis, out)
+    )
+
+
+@_docs.like(softmax_cross_entropy)
+def nll_loss(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    *,
+    class_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the negative log-likelihood of labels, and its gradient.
+
+    ``loss = mean_i(-x_i,label)``, ``dx = -onehot(labels) / N``. Of logits, ``softmax_cross_entropy`` takes one pass for
+    log_softmax and this.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, shape (N, C), or with more axes
+        Logarithms x of probabilities, as log_softmax gives.
+    labels : array_like of integers, of the shape of predictions without the axis of the classes
+        Class indices in [0, C).
+    class_weight : array_like, shape (C,), optional
+        Factors of the losses of the rows of each label, not negative. The mean divides by the weights of the labels.
+    ignore_index : int, optional
+        Rows of this label have no loss and no gradient, and do not count in the mean.
+    {sample_weight}
+    {reduction}
+    {axis}
+    out : ndarray of the predictions' dtype and shape, optional
+        Takes the gradient; ``out=predictions`` is allowed.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        In nats.
+    dpredictions : ndarray of the predictions' shape
+        Gradient of the loss with respect to predictions.
+
+    Raises
+    ------
+    TypeError
+        If predictions are not real numbers, labels are not integers, or out has another dtype.
+    ValueError
+        If a shape does not match, a label is not in [0, C), ignore_index does not fit into an int64, a weight is
+        negative or not finite, reduction is unknown, there is no row or no class, or out is read-only or overlaps its
+        inputs. Nothing is written then.
+
+    See Also
+    --------
+    softmax_cross_entropy : of logits.
+    cross_entropy : of probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, dx = nf.nll_loss(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0])
+    >>> round(loss, 6), dx[1]
+    (1.039721, array([-0.5,  0. ]))
+    """
+    ignored = None if ignore_index is None else _ignored(ignore_index)
+    return _core.nll_loss(
+        *(predictions, labels, class_weight, ignored, sample_weight, reduction, axis, out)
+    )
+
+
+@_docs.like(softmax_cross_entropy)
+def softmax_focal_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: float = 2.0,
+    class_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the focal loss of the softmax of logits, and its gradient.
+
+    With the probability p of the label, ``loss = mean_i(-(1 - p_i)^gamma log p_i)``: ``softmax_cross_entropy`` in which
+    rows that are right count less.
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, shape (N, C), or with more axes
+    labels : array_like of integers, of the shape of logits without the axis of the classes
+        Class indices in [0, C).
+    gamma : float, default 2
+        Not negative; 0 gives the cross-entropy.
+    class_weight : array_like, shape (C,), optional
+        Factors of the losses of the rows of each label, not negative: the α of the paper. The mean divides by the
+        weights of the labels.
+    {ignore_index}
+    {sample_weight}
+    {reduction}
+    {axis}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        In nats.
+    dlogits : ndarray of the logits' shape
+        Gradient of the loss with respect to logits.
+
+    Raises
+    ------
+    TypeError
+        As for softmax_cross_entropy, or if gamma is not a real number.
+    ValueError
+        As for softmax_cross_entropy, or if labels are no class indices, or gamma is negative or not finite. Nothing is
+        written then.
+
+    See Also
+    --------
+    sigmoid_focal_loss : of two classes, or of several that do not exclude each other.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollár, "Focal loss for dense object detection", 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, dz = nf.softmax_focal_loss(np.zeros((1, 2)), [1])
+    >>> round(4 * loss, 6), dz.round(6)
+    (0.693147, array([[ 0.298287, -0.298287]]))
+    """
+    gamma = _checks.finite_not_negative(gamma, "gamma")
+    scores = _arrays.floating(logits, "logits")
+    if np.ndim(labels) == scores.ndim:
+        raise ValueError(f"labels must be class indices, got shape {np.shape(labels)} of logits")
+    ignored = None if ignore_index is None else _ignored(ignore_index)
+    _checks.one_of(reduction, ("mean", "sum", "none"), "reduction")
+    each, dlogits = _core.cross_entropy(
+        *(True, scores, labels, 0.0, class_weight, ignored, sample_weight, "none", axis, out)
+    )
+    weights = _weights_of_rows(np.asarray(labels), class_weight, ignored, sample_weight)
+    total = float(weights.sum()) if reduction == "mean" else 1.0
+    scale = 1 / total if total else 0.0
+    # Of a row with the cross-entropy c = -log p the loss is f(c) = (1 - e^-c)^gamma c, and the gradient f'(c) dc.
+    with np.errstate(all="ignore"):
+        entropy = np.divide(each, weights, out=np.zeros_like(each), where=weights != 0)
+        p, wrong = np.exp(-entropy), -np.expm1(-entropy)
+        focus = wrong**gamma
+        ratio = np.divide(entropy, wrong, out=np.ones_like(each), where=wrong != 0)
+        slope = focus * (1 + gamma * np.multiply(p, ratio, out=np.zeros_like(each), where=p != 0))
+        each *= focus
+        factors = np.expand_dims(slope * scale, axis).astype(dlogits.dtype)
+        np.multiply(dlogits, factors, out=dlogits)
+    return each if reduction == "none" else float(each.sum()) * scale, dlogits
 
 
 def binary_cross_entropy_with_logits(
@@ -399,6 +575,164 @@ def binary_cross_entropy(
     return _core.binary_cross_entropy(
         predictions, targets, 0.0, None, sample_weight, reduction, out
     )
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def sigmoid_focal_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the focal loss of the sigmoid of logits, and its gradient.
+
+    With p = σ(x): ``loss = mean(-α t (1 - p)^γ log p - (1 - α) (1 - t) p^γ log(1 - p))``, the binary cross-entropy in
+    which elements that are right count less.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+        Logits x.
+    targets : array_like, the same shape
+        t: 0 or 1, or probabilities: then the cross-entropy with t is taken times ``(t (1 - p) + (1 - t) p)^γ``.
+    alpha : float in [0, 1] or None, default 0.25
+        α: factor of the loss of t = 1, where that of t = 0 is 1 - α; None for none. The mean does not divide by it.
+    gamma : float, default 2
+        γ, not negative; 0 gives the cross-entropy.
+    {sample_weight}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
+
+    {Raises}
+        Also if alpha is not in [0, 1], or gamma is negative or not finite.
+
+    See Also
+    --------
+    softmax_focal_loss : of several classes.
+
+    Notes
+    -----
+    Names and defaults are those of torchvision's function, whose reduction is "none" by default.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollár, "Focal loss for dense object detection", 2017.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, dx = nf.sigmoid_focal_loss(np.zeros(2), [1.0, 0.0], alpha=None)
+    >>> round(4 * loss, 6), dx.round(6)
+    (0.693147, array([-0.149143,  0.149143]))
+    """
+    gamma = _checks.finite_not_negative(gamma, "gamma")
+    positive = negative = 1.0
+    if alpha is not None:
+        positive = _checks.real_in(alpha, 0, 1, "alpha")
+        negative = 1 - positive
+    return _core.sigmoid_focal_loss(
+        *(predictions, targets, gamma, positive, negative, sample_weight, reduction, out)
+    )
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def hinge_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the hinge loss of two classes, and its gradient.
+
+    ``loss = mean(max(0, 1 - t x))``, ``dx = -t / n`` where that is positive. ``svm_loss`` is that of several classes.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+        Scores x.
+    targets : array_like, the same shape
+        t: 1 or -1. Of labels y that are 0 or 1, ``2 * y - 1``.
+    {sample_weight}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray
+        Gradient of the loss with respect to predictions; 0 at a margin of exactly 1.
+
+    {Raises}
+
+    See Also
+    --------
+    squared_hinge_loss : its square.
+    svm_loss : of several classes.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.hinge_loss(np.array([0.5, 2.0]), [1.0, 1.0])
+    (0.25, array([-0.5,  0. ]))
+    """
+    return _core.hinge_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def squared_hinge_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+) -> tuple[Loss, NDArray[Any]]:
+    """Compute the squared hinge loss of two classes, and its gradient.
+
+    ``loss = mean(max(0, 1 - t x)²)``, ``dx = -2 t max(0, 1 - t x) / n``. Of several classes, ``svm_loss`` with
+    ``squared=True``.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+        Scores x.
+    targets : array_like, the same shape
+        t: 1 or -1. Of labels y that are 0 or 1, ``2 * y - 1``.
+    {sample_weight}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dpredictions : ndarray
+        Gradient of the loss with respect to predictions.
+
+    {Raises}
+
+    See Also
+    --------
+    hinge_loss : not squared.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.squared_hinge_loss(np.array([0.5, 2.0]), [1.0, 1.0])
+    (0.125, array([-0.5, -0. ]))
+    """
+    return _core.squared_hinge_loss(predictions, targets, 0.0, None, sample_weight, reduction, out)
 
 
 @_docs.like(binary_cross_entropy_with_logits)
@@ -703,6 +1037,355 @@ def kl_div(
     (0.693147, array([[-1.,  0.]]))
     """
     return _core.kl_div(predictions, targets, 0.0, None, sample_weight, reduction, out)
+
+
+@_docs.like(binary_cross_entropy_with_logits)
+def gaussian_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    variances: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+) -> tuple[Loss, NDArray[Any], NDArray[Any]]:
+    """Compute the negative log-likelihood of targets under normal distributions, and its gradients.
+
+    With v = max(variance, eps): ``loss = mean((log v + (x - t)² / v) / 2)``, ``dx = (x - t) / v / n``,
+    ``dv = (1 - (x - t)² / v) / (2 v) / n``.
+
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape
+        Means x.
+    targets : array_like, the same shape
+        t.
+    variances : array_like that broadcasts to the shape of predictions
+        Not negative. PyTorch's of shape (N,) for predictions of shape (N, D) is ``variances[:, None]`` here.
+    full : bool, default False
+        Whether the constant ``log(2 π) / 2`` is added.
+    eps : float, default 1e-6
+        The least variance, positive. As in PyTorch, the gradient of a smaller one is that at eps.
+    {sample_weight}
+    {reduction}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+        In nats.
+    dpredictions : ndarray of the predictions' dtype and shape
+        Gradient of the loss with respect to predictions.
+    dvariances : ndarray of the predictions' dtype, and the variances' shape
+        That with respect to variances, summed along the axes that are broadcast.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of real numbers.
+    ValueError
+        If shapes do not match, a variance is negative, a weight is negative or not finite, eps is not positive,
+        reduction is unknown, or there is no element.
+
+    References
+    ----------
+    Nix, Weigend, "Estimating the mean and variance of the target probability distribution", 1994.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, dx, dv = nf.gaussian_nll_loss(np.array([1.0, 3.0]), [1.0, 1.0], [1.0, 4.0])
+    >>> round(loss, 6), dx, dv
+    (0.596574, array([0.  , 0.25]), array([0.25, 0.  ]))
+    """
+    eps = _checks.positive(eps, "eps")
+    x = _arrays.floating(predictions, "predictions")
+    t, given = (
+        _arrays.floating(array, name).astype(x.dtype, copy=False)
+        for array, name in ((targets, "targets"), (variances, "variances"))
+    )
+    if t.shape != x.shape:
+        raise ValueError(f"targets must have the shape of predictions, {x.shape}, got {t.shape}")
+    if not _broadcasts_to(given.shape, x.shape):
+        raise ValueError(
+            f"variances must broadcast to the shape of predictions, {x.shape}, got {given.shape}"
+        )
+    if (given < 0).any():
+        raise ValueError(f"variances must not be negative, got {given[given < 0].flat[0]}")
+    with np.errstate(all="ignore"):
+        v = np.broadcast_to(np.maximum(given, x.dtype.type(eps)), x.shape)
+        d = np.subtract(x, t)
+        loss, dv = _core.gaussian_nll_loss(v, d, 0.0, None, sample_weight, reduction, None)
+        np.divide(d, v, out=d)
+        weights, total = _weights_of_elements(sample_weight, d.shape)
+        scale = 1 / total if reduction == "mean" and total else float(reduction != "mean")
+        if weights is None:
+            d *= d.dtype.type(scale)
+        else:
+            d = np.multiply(
+                d, weights * scale, out=np.zeros_like(d), where=weights != 0, casting="same_kind"
+            )
+    if full:
+        constant = math.log(2 * math.pi) / 2
+        of_each = {
+            "mean": float(total != 0),
+            "sum": total,
+            "none": 1 if weights is None else weights,
+        }
+        loss = loss + constant * of_each[reduction]
+    return loss, d, _arrays.summed_to(dv, given.shape)
+
+
+def cosine_embedding_loss(
+    x1: ArrayLike,
+    x2: ArrayLike,
+    targets: ArrayLike,
+    *,
+    margin: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+) -> tuple[Loss, NDArray[Any], NDArray[Any]]:
+    """Compute the loss of pairs of embeddings by the cosine of their angle, and its gradients.
+
+    ``loss = mean_i(1 - cos(x1_i, x2_i))`` over the pairs whose target is 1, ``max(0, cos(x1_i, x2_i) - margin)`` over
+    those whose target is -1.
+
+    Parameters
+    ----------
+    x1, x2 : array_like of float32 or float64, shape (N, D), or with other axes, the same for both
+        Embeddings; of zeros alone, the cosine is 0.
+    targets : array_like, shape (N,), or that of x1 without the axis
+        1 where both are alike, -1 where they are not.
+    margin : float in [-1, 1], default 0
+        The largest cosine of what is not alike.
+    sample_weight : array_like, shape (N,) or that of targets, optional
+        Factor of the loss of each pair, not negative. The mean divides by the sum of the weights, and is 0 where that
+        is. A pair of weight 0 may hold anything.
+    reduction : "mean", "sum" or "none", default "mean"
+        "none" gives the loss of each pair, and the gradients of their sum.
+    axis : int, default -1
+        That of an embedding.
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    dx1, dx2 : ndarrays of the shape of x1
+        Gradients of the loss with respect to both.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of real numbers.
+    ValueError
+        If shapes do not match, a target is neither 1 nor -1, margin is not in [-1, 1], a weight is negative or not
+        finite, reduction is unknown, the axis does not exist, or there is no element.
+
+    Notes
+    -----
+    As in PyTorch, squares of lengths are taken larger by 1e-12.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> x1, x2 = np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[4.0, 3.0], [1.0, 1.0]])
+    >>> nf.cosine_embedding_loss(x1, x2, [1, -1], reduction="none")[0].round(6)
+    array([0.04    , 0.707107])
+    """
+    margin = _checks.real_in(margin, -1, 1, "margin")
+    first, second = _of_one_shape(x1=x1, x2=x2)
+    axis = _arrays.axis_of(axis, first, "x1")
+    sums = _core.pair_sums(first, second, axis)
+    alike = _arrays.floating(targets, "targets")
+    if alike.shape != sums.shape[:-1]:
+        raise ValueError(f"targets must have shape {sums.shape[:-1]}, got {alike.shape}")
+    if not ((alike == 1) | (alike == -1)).all():
+        raise ValueError("targets must be 1 or -1")
+    with np.errstate(all="ignore"):
+        shrink = 1 / np.sqrt(sums[..., 1:] + 1e-12)
+        both = shrink[..., 0] * shrink[..., 1]
+        cosine = sums[..., 0] * both
+        over = cosine - margin
+        each = np.where(alike == 1, 1 - cosine, np.where(over <= 0, 0, over))
+        # Of what is alike, rounding may take the cosine beyond 1.
+        loss, slope = _reduced(np.maximum(each, 0), sample_weight, reduction)
+        slope *= -alike
+        other = _times(slope, both)
+        own = [-_times(slope, cosine * shrink[..., k] ** 2) for k in (0, 1)]
+    return (
+        loss,
+        _mixed(first, second, own[0], other, axis),
+        _mixed(second, first, own[1], other, axis),
+    )
+
+
+@_docs.like(cosine_embedding_loss)
+def triplet_margin_loss(
+    anchors: ArrayLike,
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    *,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    axis: int = -1,
+) -> tuple[Loss, NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Compute the loss of triplets of embeddings by their distances, and its gradients.
+
+    ``loss = mean_i(max(0, ‖anchor - positive‖ - ‖anchor - negative‖ + margin))``.
+
+    Parameters
+    ----------
+    anchors, positives, negatives : array_like of float32 or float64, shape (N, D), or with other axes, the same for all
+        Embeddings; the positive is alike the anchor, the negative is not.
+    margin : float, default 1
+        Positive.
+    p : float, default 2
+        Of the norm ``(Σ |d|^p)^(1/p)``; at least 1.
+    eps : float, default 1e-6
+        Added to the differences, as in PyTorch, so that the distance of equals has a gradient.
+    swap : bool, default False
+        Whether the distance of positive and negative counts where it is less than that of anchor and negative.
+    sample_weight : array_like, shape (N,) or that of anchors without the axis, optional
+        Factor of the loss of each triplet, not negative. The mean divides by the sum of the weights, and is 0 where
+        that is. A triplet of weight 0 may hold anything.
+    {reduction}
+    {axis}
+
+    Returns
+    -------
+    loss : float, or ndarray of float64
+    danchors, dpositives, dnegatives : ndarrays of the shape of anchors
+        Gradients of the loss with respect to each.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of real numbers.
+    ValueError
+        If shapes do not match, margin is not positive, p is below 1 or not finite, eps is negative, a weight is
+        negative or not finite, reduction is unknown, the axis does not exist, or there is no element.
+
+    References
+    ----------
+    Balntas, Riba, Ponsa, Mikolajczyk, "Learning local feature descriptors with triplets and shallow convolutional
+    neural networks", 2016: the swap.
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> loss, da, dp, dn = nf.triplet_margin_loss([[0.0, 0.0]], [[3.0, 4.0]], [[0.0, 5.0]], eps=0)
+    >>> loss, da
+    (1.0, array([[-0.6,  0.2]]))
+    """
+    margin = _checks.positive(margin, "margin")
+    p = _checks.finite(p, "p")
+    if p < 1:
+        raise ValueError(f"p must be at least 1, got {p!r}")
+    eps = _checks.finite_not_negative(eps, "eps")
+    anchor, positive, negative = _of_one_shape(
+        anchors=anchors, positives=positives, negatives=negatives
+    )
+    axis = _arrays.axis_of(axis, anchor, "anchors")
+    with np.errstate(all="ignore"):
+        near, of_near, pull = _distances(anchor, positive, p, eps, axis)
+        far, of_far, push = _distances(anchor, negative, p, eps, axis)
+        part, of_other = np.zeros_like(push), of_far
+        if swap:
+            other, of_other, part = _distances(positive, negative, p, eps, axis)
+            push = np.where(other < far, 0, push)
+            part = np.where(other < far, part, 0)
+            far = np.minimum(far, other)
+        over = margin + near - far
+        loss, slope = _reduced(np.where(over <= 0, 0, over), sample_weight, reduction)
+        pull, push, part = (_times(slope, factor) for factor in (pull, push, part))
+    return (
+        loss,
+        _mixed(of_near, of_far, pull, -push, axis),
+        _mixed(of_near, of_other, -pull, -part, axis),
+        _mixed(of_far, of_other, push, part, axis),
+    )
+
+
+def _distances(
+    x: NDArray[Any], y: NDArray[Any], p: float, eps: float, axis: int
+) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64]]:
+    """‖x - y + eps‖; and its gradient, as an array and the factor of each row."""
+    powers = d = np.add(np.subtract(x, y), eps, dtype=x.dtype)
+    if p != 2:
+        powers = np.copysign(np.abs(d) ** x.dtype.type(p - 1), d)
+        powers[d == 0] = 0
+    distance = _core.pair_sums(d, powers, axis)[..., 0] ** (1 / p)
+    factor = np.divide(1, distance ** (p - 1), out=np.zeros_like(distance), where=distance != 0)
+    return distance, powers, factor
+
+
+def _times(slope: NDArray[Any], factor: NDArray[Any]) -> NDArray[Any]:
+    """Their product; 0 where there is no slope, whatever the factor."""
+    return np.where(slope == 0, 0, slope * factor)
+
+
+def _mixed(
+    x: NDArray[Any], y: NDArray[Any], of_x: NDArray[Any], of_y: NDArray[Any], axis: int
+) -> NDArray[Any]:
+    return _core.mix_pairs(x, y, np.stack((of_x, of_y), -1), axis, None)
+
+
+def _broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
+def _weights_of_elements(
+    sample_weight: Any, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64] | None, float]:
+    """Weights that were checked, of each element, and their sum."""
+    if sample_weight is None:
+        return None, float(math.prod(shape))
+    given = np.asarray(sample_weight, np.float64)
+    weights = np.broadcast_to(given.reshape(given.shape + (1,) * (len(shape) - given.ndim)), shape)
+    return weights, float(weights.sum())
+
+
+def _weights_of_rows(
+    labels: NDArray[Any], class_weight: Any, ignored: int | None, sample_weight: Any
+) -> NDArray[np.float64]:
+    """The factor of each row's loss, of arguments that were checked."""
+    weights = np.ones(labels.shape)
+    if ignored is not None:
+        weights[labels == ignored] = 0
+    if class_weight is not None:
+        weights *= np.take(np.asarray(class_weight, np.float64), labels, mode="clip")
+    if sample_weight is not None:
+        given = np.asarray(sample_weight, np.float64)
+        weights *= given.reshape(given.shape + (1,) * (labels.ndim - given.ndim))
+    return weights
+
+
+def _reduced(
+    each: NDArray[np.float64], sample_weight: Any, reduction: Reduction
+) -> tuple[Loss, Any]:
+    """Reduce losses that are not negative; and the factor of the gradient of each: 0 where there is no loss."""
+    return _core.l1_loss(each, np.zeros_like(each), 0.0, None, sample_weight, reduction, None)
+
+
+def _of_one_shape(**arrays: ArrayLike) -> list[NDArray[Any]]:
+    """Arrays of float32 or float64 of one shape that is not empty, in the dtype that has room for all."""
+    read = [_arrays.floating(array, name) for name, array in arrays.items()]
+    first, *_ = arrays
+    shape = read[0].shape
+    if not read[0].ndim or not read[0].size:
+        raise ValueError(f"{first} must have an axis, and none may be empty, got shape {shape}")
+    for name, array in zip(arrays, read, strict=True):
+        if array.shape != shape:
+            raise ValueError(f"{name} must have the shape of {first}, {shape}, got {array.shape}")
+    dtype = np.result_type(*read)
+    return [array.astype(dtype, copy=False) for array in read]
 
 
 def _ignored(index: int) -> int:

@@ -1,10 +1,10 @@
-"""Softmax, its logarithm, logsumexp and sparsemax with their gradients, along one axis, several or all; and masked
-softmax.
+"""Softmax, softmin, log_softmax, logsumexp and sparsemax with their gradients, along one axis, several or all; and
+masked softmax.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any, Unpack
 
@@ -34,6 +34,12 @@ _INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
 
 # Arrays of so many axes have rows along two or more others, and NumPy hands a ufunc those of one at a time.
 _DEEP = 3
+
+_FLOATS = "efd"  # float16, float32 and float64
+_LONG = 32  # elements of a row
+
+# Elements that logsumexp with factors takes together.
+_BLOCK = 1 << 14
 
 
 @shown
@@ -157,6 +163,81 @@ def softmax_backward(
 
 @shown
 @_docs.like(softmax)
+def softmin(
+    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+) -> Any:
+    """Softmax of -x along one axis or several: the smallest element has the largest weight.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, shape (..., n)
+        Infinite values are limits: softmin([1, -inf]) = [0, 1]. A row of inf gives NaN, as does a row with a NaN.
+    {axis}
+    {out}
+    {dtype}
+
+    Returns
+    -------
+    y : ndarray of x's shape and dtype
+        The bits of ``softmax(-x)``.
+
+    {Raises}
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.softmin(np.log([1.0, 2.0, 4.0])).round(6)
+    array([0.571429, 0.285714, 0.142857])
+    """
+    # One pass that scales; short rows, and those of other axes, are quicker by two.
+    if type(x) is _ndarray and axis is _LAST and not kwargs and (out is None or out is x):  # noqa: SIM102
+        if x.dtype.char in _FLOATS and x.ndim and x.shape[-1] >= _LONG:
+            return _core.masked_softmax(x, None, -1.0, False, x.ndim - 1, out)
+    values = x if _arrays.is_foreign(x) else _arrays.floating(x, "x", float16=True)
+    return softmax(np.negative(values), axis, out=out, **kwargs)
+
+
+@_docs.like(softmax_backward)
+def softmin_backward(
+    dy: ArrayLike,
+    y: ArrayLike | None = None,
+    axis: Axis = -1,
+    *,
+    x: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Gradient of softmin: ``-y * (dy - sum(dy * y))`` along its axes.
+
+    Parameters
+    ----------
+    {dy}
+    y : array_like, shape (..., n)
+        What softmin returned.
+    {axis}
+    {x}
+    {out}
+    {dtype}
+
+    Returns
+    -------
+    dx : ndarray of the broadcast shape
+
+    {Raises}
+
+    Examples
+    --------
+    >>> import numpy as np, nnfast as nf
+    >>> nf.softmin_backward(np.array([1.0, 0.0]), np.array([0.5, 0.5]))
+    array([-0.25,  0.25])
+    """
+    if y is None or x is not None:
+        y = _output(softmin, x, y, axis, kwargs)
+    dx = softmax_backward(dy, y, axis, out=out, **kwargs)
+    return np.negative(dx, out=dx) if isinstance(dx, np.ndarray) else -dx
+
+
+@_docs.like(softmax)
 def log_softmax(
     x: ArrayLike,
     axis: Axis = -1,
@@ -266,11 +347,13 @@ def logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
     *,
+    b: ArrayLike | None = None,
     keepdims: bool = False,
+    return_sign: bool = False,
     out: NDArray[Any] | None = None,
     **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
-    """Logarithm of the sum of exponentials along one axis or several: ``max(x) + log(sum(exp(x - max(x))))``.
+    """Logarithm of the sum of exponentials along one axis or several: ``max(x) + log(sum(b * exp(x - max(x))))``.
 
     Parameters
     ----------
@@ -278,16 +361,24 @@ def logsumexp(
         A row of -inf, or of no elements, gives -inf; one with inf gives inf; NaN gives NaN. A DataFrame gives a Series
         and a DataArray one with the axes that are left, Dask's arrays lazy ones.
     {axis}
+    b : array_like that broadcasts with x, optional
+        Factors of the exponentials, of either sign; where one is 0, x may be anything. As in SciPy. With b or
+        return_sign, objects of pandas and xarray give ndarrays, and Dask's arrays are refused.
     keepdims : bool, default False
         Whether the axes stay, with length 1; a pandas object then gives an ndarray.
+    return_sign : bool, default False
+        Whether the sign of the sum is returned too: then y is the logarithm of its size. Else the logarithm of a
+        negative sum is NaN.
     out : ndarray of y's shape, optional
-        Takes the result.
+        Takes y.
     {dtype}
 
     Returns
     -------
     y : ndarray or scalar of x's dtype, shape (...)
-        The sum is taken in float64.
+        The sum is taken in float64. With b, of the dtype of x and b together.
+    sign : ndarray or scalar of y's dtype and shape
+        With ``return_sign=True``: 1, -1, 0 where the sum is 0, and NaN where it is.
 
     {Raises}
 
@@ -302,7 +393,12 @@ def logsumexp(
     >>> import numpy as np, nnfast as nf
     >>> nf.logsumexp(np.array([[1000.0, 1000.0], [-np.inf, 3.0]])) - [1000, 0]
     array([0.69314718, 3.        ])
+    >>> y, sign = nf.logsumexp([1000.0, 1001.0], b=[1.0, -1.0], return_sign=True)
+    >>> round(float(y), 6), float(sign)
+    (1000.541325, -1.0)
     """
+    if b is not None or return_sign:
+        return _signed_logsumexp(x, b, axis, bool(keepdims), bool(return_sign), out, kwargs)
     if type(x) is _ndarray and not kwargs and type(axis) is int:
         if out is None:
             if axis is _LAST and not keepdims and x.ndim < _DEEP:
@@ -322,11 +418,12 @@ def logsumexp_backward(
     axis: Axis = -1,
     *,
     y: ArrayLike | None = None,
+    b: ArrayLike | None = None,
     keepdims: bool = False,
     out: NDArray[Any] | None = None,
     **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
-    """Gradient of logsumexp: ``dy * softmax(x)`` along its axes.
+    """Gradient of logsumexp: ``dy * softmax(x)`` along its axes, ``dy * b * exp(x) / sum(b * exp(x))`` with b.
 
     Parameters
     ----------
@@ -338,6 +435,8 @@ def logsumexp_backward(
         As given to logsumexp.
     y : None
         No array: the gradient does not follow from y.
+    b : array_like, optional
+        As given to logsumexp; the gradient is that with respect to x.
     keepdims : bool, default False
         As given to logsumexp.
     out : ndarray of x's shape, optional
@@ -363,6 +462,8 @@ def logsumexp_backward(
     """
     if x is None or y is not None:
         _gradients.require_one("logsumexp", ("x",), x=x, y=y)
+    if b is not None:
+        return _signed_logsumexp_backward(dy, x, b, axis, bool(keepdims), out, kwargs)
     if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim < _DEEP:
         if out is None and not kwargs and not keepdims:
             return _logsumexp_backward(dy, x)
@@ -681,6 +782,105 @@ def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: Mapping[str, 
     if out is None and _labels.is_pandas(x) and x.ndim == 2 and len(axes) == 1 and not keepdims:
         return x._constructor_sliced(y, index=x.index if axes == (1,) else x.columns)
     return y
+
+
+class _Factored:
+    """x and factors b of its exponentials, broadcast to one shape: as rows along the axes."""
+
+    def __init__(self, x: Any, b: Any, axis: Axis, kwargs: dict[str, Any]) -> None:
+        if not kwargs.keys() <= {"dtype", "casting"}:
+            raise TypeError("only dtype and casting may be given beside b and return_sign")
+        values = _arrays.floating(x, "x", float16=True)
+        given = _arrays.plain(1.0 if b is None else b, "b")
+        factors = _arrays.floating(given, "b", float16=True)
+        try:
+            self.shape = np.broadcast_shapes(values.shape, factors.shape)
+        except ValueError:
+            message = f"b must broadcast with x of shape {values.shape}, got {factors.shape}"
+            raise ValueError(message) from None
+        weak = given.dtype.kind != "f" or b is None or isinstance(b, float)
+        dtype = values.dtype if weak else np.result_type(values, factors)
+        self.dtype = np.dtype(kwargs.get("dtype") or dtype)
+        values, factors = np.broadcast_to(values, self.shape), np.broadcast_to(factors, self.shape)
+        self.axes = _axes(axis, values, "x")
+        n = prod(self.shape[d] for d in self.axes)
+        rows = prod(side for d, side in enumerate(self.shape) if d not in self.axes)
+        self.values = _flattened(values, self.axes).reshape(rows, n)
+        self.factors = _flattened(factors, self.axes).reshape(rows, n)
+
+    def blocks(self) -> Iterator[tuple[slice, "_SignedTerms"]]:
+        """Some rows after the other, whose numbers stay in the cache."""
+        rows, n = self.values.shape
+        step = max(1, _BLOCK // max(1, n))
+        for first in range(0, rows, step):
+            some = slice(first, first + step)
+            yield some, _SignedTerms(self.values[some], self.factors[some])
+
+    def reduced(self, values: NDArray[np.float64], keepdims: bool) -> Any:
+        """A number for each row, in the shape of the result."""
+        kept = [1 if d in self.axes else n for d, n in enumerate(self.shape)]
+        shape = kept if keepdims else [n for d, n in enumerate(self.shape) if d not in self.axes]
+        return values.reshape(shape).astype(self.dtype)[()]
+
+
+class _SignedTerms:
+    """``b * exp(x - shift)`` of rows, and their sums: in float64."""
+
+    def __init__(self, x: NDArray[Any], b: NDArray[Any]) -> None:
+        # Contiguous, so that the order of the sums does not depend on the layout.
+        values = x.astype(np.float64, order="C")
+        values[b == 0] = -np.inf
+        largest = values.max(axis=-1, keepdims=True, initial=-np.inf)
+        self.shift = np.where(np.isfinite(largest), largest, 0)
+        values -= self.shift
+        top = (values == 0) & (b != 0)
+        self.terms = np.exp(values, out=values)
+        self.terms *= b
+        # The largest terms apart: where they are nearly all, the logarithm keeps the digits of the others.
+        self.most = np.where(top, b, 0.0).sum(axis=-1, keepdims=True)
+        self.others = np.where(top, 0.0, self.terms).sum(axis=-1, keepdims=True)
+        self.sum = self.most + self.others
+
+    def log(self) -> NDArray[np.float64]:
+        """The logarithm of the size of the sum."""
+        small = np.abs(self.others) < 0.5 * np.abs(self.most)
+        ratio = np.divide(self.others, self.most, out=np.zeros_like(self.sum), where=small)
+        apart = np.log1p(ratio) + np.log(np.abs(self.most))
+        log: NDArray[np.float64] = np.where(small, apart, np.log(np.abs(self.sum)))
+        log += self.shift
+        return log
+
+
+def _signed_logsumexp(
+    x: Any, b: Any, axis: Axis, keepdims: bool, return_sign: bool, out: Any, kwargs: dict[str, Any]
+) -> Any:
+    """logsumexp with factors of either sign, or with the sign of the sum."""
+    with np.errstate(all="ignore"):
+        factored = _Factored(x, b, axis, kwargs)
+        logs, signs = np.empty((2, len(factored.values), 1))
+        for some, terms in factored.blocks():
+            logs[some], signs[some] = terms.log(), np.sign(terms.sum)
+        if not return_sign:
+            logs[signs < 0] = np.nan
+        y = _given(factored.reduced(logs, keepdims), out, kwargs)
+    return (y, factored.reduced(signs, keepdims)) if return_sign else y
+
+
+def _signed_logsumexp_backward(
+    dy: Any, x: Any, b: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any]
+) -> Any:
+    with np.errstate(all="ignore"):
+        factored = _Factored(x, b, axis, kwargs)
+        shape, axes = factored.shape, factored.axes
+        up = _without_axes(_arrays.plain(dy, "dy"), np.broadcast_to(0.0, shape), axes, keepdims)
+        rest = tuple(n for d, n in enumerate(shape) if d not in axes)
+        up = np.broadcast_to(up, rest).reshape(len(factored.values), 1)
+        flat = np.empty(factored.values.shape)
+        for some, terms in factored.blocks():
+            flat[some] = np.where(terms.terms == 0, 0, up[some] * terms.terms / terms.sum)
+        flat = flat.reshape(*rest, flat.shape[1])
+        dx = _arrays.summed_to(_restored(flat, shape, axes), np.shape(x))
+        return _given(dx.astype(factored.dtype), out, kwargs)
 
 
 def _require_unmasked(arrays: tuple[Any, ...], names: tuple[str, ...], out: Any) -> None:

@@ -350,17 +350,31 @@ void losses() {
   of_probabilities(loss, 0, kRows);
   Hash()(dz)(of_rows).print("cross_entropy of labels", kName<T>);
   const std::vector<std::int64_t> classes = {0, 5, 3, 1042, 17, 517, 1};
-  Hinge hinge{rows, 1};
+  Hinge hinge{rows, 1, false};
   hinge.labels = classes.data();
   kernel.hinge[dtype_of<T>](hinge, 0, kRows);
   Hash()(dz)(of_rows).print("svm_loss", kName<T>);
+  hinge.squared = true;
+  kernel.hinge[dtype_of<T>](hinge, 0, kRows);
+  Hash()(dz)(of_rows).print("svm_loss squared", kName<T>);
+  const std::vector<double> some = {1, 2, 0, 1, 0.5, 3, 1};
+  LossRows likelihood = rows;
+  likelihood.row_weights = some.data();
+  kernel.negative_log_likelihood[dtype_of<T>](likelihood, 0, kRows);
+  Hash()(dz)(of_rows).print("nll_loss", kName<T>);
+  std::vector<double> sums(3 * kRows);
+  const RowPairs pairs{matrix(z), matrix(targets), matrix(dz), kColumns, sums.data(), sums.data()};
+  kernel.pair_sums[dtype_of<T>](pairs, 0, kRows);
+  kernel.mix_pairs[dtype_of<T>](pairs, 0, kRows);
+  Hash()(dz)(sums).print("row_pairs", kName<T>);
   std::vector<double> weights(kLossBlock);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<double>(i % 5);
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {
-    const bool of_logits = which != ElementwiseLoss::BinaryCrossEntropy && which != ElementwiseLoss::PoissonOfRate;
+    const bool of_logits = which != ElementwiseLoss::BinaryCrossEntropy && which != ElementwiseLoss::PoissonOfRate &&
+                           which != ElementwiseLoss::GaussianOfVariance;
     const auto& predictions = of_logits ? z : probabilities;
-    LossRun run{
-        predictions.data(), targets.data(), dz.data(), kLossBlock, 0.125, 1.5, nullptr, nullptr, nullptr, false};
+    LossRun run{predictions.data(), targets.data(), dz.data(), kLossBlock, 0.125,
+                {1.5, 0.25, 0.75},  nullptr,        nullptr,   nullptr,    false};
     const LossRunFn fn = kernel.elementwise[static_cast<int>(which)][dtype_of<T>];
     const double sum = fn(run);
     Hash()(dz).add(sum).print(name, kName<T>);

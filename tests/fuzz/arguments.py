@@ -29,7 +29,8 @@ PLACES = {
 }
 ARRAYS = (
     {"x", "dy", "y", "out", "logits", "scores", "predictions", "targets", "add", "values", "which"}
-    | {"weight", "X", "where", "columns"}
+    | {"weight", "X", "where", "columns", "x1", "x2", "anchors", "positives", "negatives"}
+    | {"variances"}
     | set(PLACES)
 )
 DTYPES = {
@@ -73,7 +74,7 @@ def argument(frame: Frame, parameter: inspect.Parameter, written: bool) -> Any:
     record = _record(parameter)
     if record is not None:
         return _saved(frame, record, written or name == "reuse")
-    if name in ARRAYS:
+    if name in ARRAYS and parameter.annotation is not float:
         return _several(frame, name, written)
     if name in _OTHERS:
         return _OTHERS[name](frame)

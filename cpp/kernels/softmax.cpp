@@ -43,21 +43,15 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body
 }
 
 // Stores finish(r, softmax) of rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
-// has too few digits for them: then they are computed twice. Gaps: where much of x is -inf, whose exponential
-// underflows, and processors take a hundred cycles for that.
-template <class S, class Lanes, bool Gaps = false, class X, class Y, class Finish>
+// has too few digits for them: then they are computed twice.
+template <class S, class Lanes, class X, class Y, class Finish>
 NNFAST_INLINE void softmax_rows(const typename Lanes::V (&largest)[Lanes::R], const X& x, const Y& y, std::ptrdiff_t n,
                                 Finish finish) {
   using T = Computed<S>;
   using V = Vec<T>;
   constexpr int R = Lanes::R;
   constexpr bool waiting = std::is_same_v<S, T>;
-  const auto exponential = [](int, Pair<V> d) NNFAST_INLINED {
-    if constexpr (!Gaps) return exp_shifted(d);
-    const auto gap = d.hi == static_cast<T>(-kInfinity);
-    const V e = exp_shifted(Pair<V>{gap ? V{} : d.hi, d.lo});
-    return gap ? V{} : e;
-  };
+  const auto exponential = [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); };
   typename Lanes::Sum sums[R];
   for_shifted<Lanes>(x, n, largest, exponential,
                      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
@@ -153,10 +147,10 @@ unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_
         V largest[R];
         if constexpr (std::is_same_v<S, T>) {  // the mask is read once: what it leaves waits in y
           row_max<Lanes>(largest, WrittenRows{x, to}, seen);
-          softmax_rows<S, Lanes, true>(largest, to, to, seen, same);
+          softmax_rows<S, Lanes>(largest, to, to, seen, same);
         } else {
           row_max<Lanes>(largest, x, seen);
-          softmax_rows<S, Lanes, true>(largest, x, to, seen, same);
+          softmax_rows<S, Lanes>(largest, x, to, seen, same);
         }
         for (int r = 0; r < R; ++r) {
           for (std::ptrdiff_t i = seen; i < n; i += kLanes<V>) to.store(r, i, V{}, smaller(kLanes<V>, n - i));

@@ -127,11 +127,13 @@ NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
   return {equal ? V{} : hi, finite ? lo : V{}};  // of equal infinities hi was NaN
 }
 
-// e^(d.hi + d.lo) for d.hi <= 0; 0 where d.hi is -inf.
+// e^(d.hi + d.lo) for d.hi <= 0; 0 where d.hi is -inf. What comes to 0 is not computed: processors take more than a
+// hundred cycles for an underflow, and there is one wherever the last vector of a row is not whole.
 template <class V>
 NNFAST_INLINE V exp_shifted(Pair<V> d) {
-  const Exponential<V> e = exp_unsummed<V>(Pair<V>{max(broadcast<V>(Constants<Element<V>>::exp_min), d.hi), d.lo});
-  return scale(e.m.hi + e.m.lo, e.n);
+  const auto none = d.hi <= Constants<Element<V>>::exp_min;
+  const Exponential<V> e = exp_unsummed<V>(Pair<V>{none ? V{} : d.hi, d.lo});
+  return none ? V{} : scale(e.m.hi + e.m.lo, e.n);
 }
 
 // The same 2^kRaised times larger, and so never subnormal: an element of no weight has a quarter of the least one.

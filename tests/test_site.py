@@ -258,7 +258,7 @@ def test_signatures_show_defaults_by_name(monkeypatch: pytest.MonkeyPatch) -> No
         return str(api.signature(None, kind, "", function, None)[0])
 
     assert shown("class", nf.nn.Embedding) == (
-        "(n, dim, *, padding_idx=None, dtype=None, init=normal, rng=None)"
+        "(n, dim, *, padding_idx=None, sparse=False, dtype=None, init=normal, rng=None)"
     )
     assert "momentum=..., eps=None" in shown("function", nf.batch_norm)
     assert "dtype=np.float32" in shown("function", nf.init.zeros)

@@ -164,7 +164,11 @@ def softmax_backward(
 @shown
 @_docs.like(softmax)
 def softmin(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Softmax of -x along one axis or several: the smallest element has the largest weight.
 
@@ -197,6 +201,7 @@ def softmin(
     return softmax(np.negative(values), axis, out=out, **kwargs)
 
 
+@shown
 @_docs.like(softmax_backward)
 def softmin_backward(
     dy: ArrayLike,
@@ -205,7 +210,7 @@ def softmin_backward(
     *,
     x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of softmin: ``-y * (dy - sum(dy * y))`` along its axes.
 
@@ -488,9 +493,14 @@ def logsumexp_backward(
     return dx if out is not None else _labels.labelled_like(dx, x)
 
 
+@shown
 @_docs.like(softmax)
 def sparsemax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, **kwargs: Any
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    out: NDArray[Any] | None = None,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Sparse probabilities along one axis or several: the point of the simplex that is nearest to x.
 
@@ -546,6 +556,7 @@ def sparsemax(
     return _same_shape(_sparsemax, (x,), ("x",), axis, out, kwargs)
 
 
+@shown
 @_gradients.over(_sparsemax_backward)
 @_docs.like(softmax_backward)
 def sparsemax_backward(
@@ -555,7 +566,7 @@ def sparsemax_backward(
     *,
     x: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-    **kwargs: Any,
+    **kwargs: Unpack[GufuncKeywords],
 ) -> Any:
     """Gradient of sparsemax: ``dy - mean(dy where y > 0)`` along its axes where y > 0, else 0.
 
@@ -787,7 +798,7 @@ def _reduced(x: Any, axis: Axis, keepdims: bool, out: Any, kwargs: Mapping[str, 
 class _Factored:
     """x and factors b of its exponentials, broadcast to one shape: as rows along the axes."""
 
-    def __init__(self, x: Any, b: Any, axis: Axis, kwargs: dict[str, Any]) -> None:
+    def __init__(self, x: Any, b: Any, axis: Axis, kwargs: Mapping[str, Any]) -> None:
         if not kwargs.keys() <= {"dtype", "casting"}:
             raise TypeError("only dtype and casting may be given beside b and return_sign")
         values = _arrays.floating(x, "x", float16=True)
@@ -852,7 +863,13 @@ class _SignedTerms:
 
 
 def _signed_logsumexp(
-    x: Any, b: Any, axis: Axis, keepdims: bool, return_sign: bool, out: Any, kwargs: dict[str, Any]
+    x: Any,
+    b: Any,
+    axis: Axis,
+    keepdims: bool,
+    return_sign: bool,
+    out: Any,
+    kwargs: Mapping[str, Any],
 ) -> Any:
     """logsumexp with factors of either sign, or with the sign of the sum."""
     with np.errstate(all="ignore"):
@@ -867,7 +884,7 @@ def _signed_logsumexp(
 
 
 def _signed_logsumexp_backward(
-    dy: Any, x: Any, b: Any, axis: Axis, keepdims: bool, out: Any, kwargs: dict[str, Any]
+    dy: Any, x: Any, b: Any, axis: Axis, keepdims: bool, out: Any, kwargs: Mapping[str, Any]
 ) -> Any:
     with np.errstate(all="ignore"):
         factored = _Factored(x, b, axis, kwargs)

@@ -79,12 +79,12 @@ struct Uniform {
 
 // Box, Muller, "A note on the generation of random normal deviates", 1958.
 template <class T>
-struct Normal {
+struct Normal {  // a call, which Truncated shares
   using Type = T;
   T mean, std;
   NNFAST_INLINE explicit Normal(const RandomStream& stream)
       : mean(static_cast<T>(stream.first)), std(static_cast<T>(stream.second)) {}
-  NNFAST_INLINE void operator()(const BlockPlace& place, T* to) const {
+  [[gnu::noinline]] void operator()(const BlockPlace& place, T* to) const {
     const PhiloxBlock block = place.words();
     constexpr int half = kWordsInBlock * 2 / static_cast<int>(sizeof(T));
     for (int j = 0; j < 2; ++j)

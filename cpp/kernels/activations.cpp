@@ -14,6 +14,7 @@ template <class Formula>
 struct Forward {
   static constexpr unsigned raises = Formula::forward_raises;
   static constexpr bool by_table = requires { Formula::forward_by_table; };
+  static constexpr bool varying_params = requires { Formula::varying_params; };
   template <class... V>
   NNFAST_INLINE static auto apply(V... v) {
     return Formula::forward(v...);
@@ -24,6 +25,7 @@ template <class Formula>
 struct Backward {
   static constexpr unsigned raises = Formula::backward_raises;
   static constexpr bool by_table = requires { Formula::backward_by_table; };
+  static constexpr bool varying_params = requires { Formula::varying_params; };
   template <class... V>
   NNFAST_INLINE static auto apply(V... v) {
     return Formula::backward(v...);

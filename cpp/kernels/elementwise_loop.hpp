@@ -105,14 +105,20 @@ bool all_equal(const std::ptrdiff_t* strides, std::ptrdiff_t value) {
   return true;
 }
 
+// Whether there is a loop for parameters that differ from element to element, as the slopes of prelu do; for others
+// that is rare enough for the loop of strides.
+template <class Kernel, int Params>
+constexpr bool kVaryingParams = Params == 0 || requires { requires Kernel::varying_params; };
+
 // Params of the inputs come last and are usually one value for the whole array.
 template <class Kernel, class T, int Inputs, int Params>
 unsigned elementwise(char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, bool stream_results) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   const ExceptionScope exceptions;
   const bool data_contiguous = all_equal<Inputs - Params>(strides, size) && strides[Inputs] == size;
-  if (data_contiguous && all_equal<Params>(strides + Inputs - Params, size)) {
-    contiguous_loop<Kernel, T, Inputs, 0>(arrays, strides, n, stream_results);
+  if (kVaryingParams<Kernel, Params> && data_contiguous && all_equal<Params>(strides + Inputs - Params, size)) {
+    if constexpr (kVaryingParams<Kernel, Params>)
+      contiguous_loop<Kernel, T, Inputs, 0>(arrays, strides, n, stream_results);
   } else if (Params > 0 && data_contiguous && all_equal<Params>(strides + Inputs - Params, 0)) {
     contiguous_loop<Kernel, T, Inputs, Params>(arrays, strides, n, stream_results);
   } else {

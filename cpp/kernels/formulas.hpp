@@ -76,7 +76,9 @@ struct LeakyRelu {
 };
 
 // The same with a learned slope (He et al. 2015). What is saved is x: from y a negative slope could not be told.
-struct PRelu : LeakyRelu {};
+struct PRelu : LeakyRelu {
+  static constexpr bool varying_params = true;
+};
 
 // d slope = dy x where x is not positive.
 struct PReluWeight {

@@ -45,6 +45,7 @@ struct BlockPlace {
   std::uint64_t index;
   std::uint32_t stream;
   NNFAST_INLINE PhiloxBlock words() const { return {key, index, stream}; }
+  [[gnu::noinline]] PhiloxBlock words_by_call() const { return words(); }
   NNFAST_INLINE BlockPlace in(std::uint32_t other) const { return {key, index, other}; }
   NNFAST_INLINE BlockPlace attempt(std::uint32_t rejections) const {
     return in(rejections == 0 ? stream : kRetries + rejections);
@@ -78,12 +79,12 @@ struct Uniform {
 
 // Box, Muller, "A note on the generation of random normal deviates", 1958.
 template <class T>
-struct Normal {
+struct Normal {  // a call, which Truncated shares
   using Type = T;
   T mean, std;
   NNFAST_INLINE explicit Normal(const RandomStream& stream)
       : mean(static_cast<T>(stream.first)), std(static_cast<T>(stream.second)) {}
-  NNFAST_INLINE void operator()(const BlockPlace& place, T* to) const {
+  [[gnu::noinline]] void operator()(const BlockPlace& place, T* to) const {
     const PhiloxBlock block = place.words();
     constexpr int half = kWordsInBlock * 2 / static_cast<int>(sizeof(T));
     for (int j = 0; j < 2; ++j)
@@ -102,7 +103,7 @@ struct Decaying {
   T factor;
   NNFAST_INLINE explicit Decaying(const RandomStream& stream) : factor(static_cast<T>(-stream.first)) {}
   NNFAST_INLINE void operator()(const BlockPlace& place, T* to) const {
-    const PhiloxBlock block = place.words();
+    const PhiloxBlock block = place.words_by_call();
     for (int j = 0; j < 4; ++j)
       for_words<T>(block, j, [&](Bits<T> bits, int at, int) NNFAST_INLINED {
         store(to + at, log_of(unit_above_zero(bits)) * factor + Vec<T>{});  // not -0
@@ -180,7 +181,8 @@ struct Narrow {
     const double top = from.low > 0 ? from.low : 0, width = from.high - from.low;
     until_kept<double>(
         [&](std::uint32_t rejections, double* z, bool* kept) {
-          const PhiloxBlock block = place.attempt(rejections).words(), second = place.in(kSecond + rejections).words();
+          const PhiloxBlock block = place.attempt(rejections).words_by_call(),
+                            second = place.in(kSecond + rejections).words_by_call();
           for (int j = 0; j < 4; ++j)
             for_words<double>(block, j, [&](Bits<double> bits, int at, int k) NNFAST_INLINED {
               const V u = unit(bits), v = unit_above_zero(bit_cast<Bits<double>>(second.part[k].word[j]));
@@ -205,9 +207,14 @@ struct Integers {
   std::uint64_t lowest, range, rejected;
   NNFAST_INLINE explicit Integers(const RandomStream& stream)
       : lowest(stream.lowest), range(stream.range), rejected(range == 0 ? 0 : -range % range) {}
+  NNFAST_INLINE static void elements(const BlockPlace& place, std::uint64_t* to) {
+    const PhiloxBlock block = place.words_by_call();
+    for (int j = 0; j < 4; ++j)
+      for_words<std::uint64_t>(block, j,
+                               [&](Bits<std::uint64_t> bits, int at, int) NNFAST_INLINED { store(to + at, bits); });
+  }
   void operator()(const BlockPlace& place, T* to) const {
     constexpr int n = kInBlock<std::uint64_t>;
-    const RandomBits<std::uint64_t> elements{{}};
     std::uint64_t first[n];
     elements(place, first);
     bool none = true;
@@ -252,13 +259,10 @@ void fill(const RandomStream& stream, std::ptrdiff_t begin, std::ptrdiff_t end, 
     const BlockPlace place{key, element / in_block, stream.stream};
     const std::ptrdiff_t count = end - i < in_block - skipped ? end - i : in_block - skipped;
     char* at = to + (i - begin) * stride;
-    if (count == in_block && stride == size) {
-      kind(place, reinterpret_cast<T*>(at));
-    } else {
-      T elements[in_block];
-      kind(place, elements);
-      for (std::ptrdiff_t k = 0; k < count; ++k) store_element(at + k * stride, elements[skipped + k]);
-    }
+    const bool whole = count == in_block && stride == size;
+    T elements[in_block];
+    kind(place, whole ? reinterpret_cast<T*>(at) : elements);  // one call: a kind is much code
+    for (std::ptrdiff_t k = 0; !whole && k < count; ++k) store_element(at + k * stride, elements[skipped + k]);
     i += count;
   }
 }

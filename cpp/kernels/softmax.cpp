@@ -455,29 +455,24 @@ template <class S>
 unsigned sparsemax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   using T = Computed<S>;
   using V = Vec<T>;
-  return run_along<S>(
-      0, rows,
-      [n](auto group, std::ptrdiff_t, const auto& dy, const auto& y, const auto& dx) NNFAST_INLINED {
-        constexpr int R = group;
-        BlockSum<T> sums[R];
-        Mask<V> counts[R] = {};
-        for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-          unrolled<R>([&](int r) NNFAST_INLINED {
-            const Mask<V> out = y.load(r, i, count, T{0}) == 0;
-            sums[r].add(out ? V{} : dy.load(r, i, count, T{0}), part);
-            counts[r] += 1 + out;
-          });
-        });
-        V mean[R];
-        unrolled<R>([&](int r) NNFAST_INLINED { mean[r] = rounded<V>(sums[r].total() / sum_of_counts(counts[r], n)); });
-        for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-          unrolled<R>([&](int r) NNFAST_INLINED {
-            const V p = y.load(r, i, count, T{0}), g = dy.load(r, i, count, T{0});
-            dx.store(r, i, p == 0 ? V{} : (p == p ? g - mean[r] : p), count);
-          });
-        });
-      },
-      arrays[0], arrays[1], arrays[2]);
+  const ExceptionScope exceptions;
+  for (std::ptrdiff_t row = 0; row < rows; ++row) {
+    const auto dy = strided_rows<S>(arrays[0], row), y = strided_rows<S>(arrays[1], row),
+               dx = strided_rows<S>(arrays[2], row);
+    BlockSum<T> sum;
+    Mask<V> counts{};
+    for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+      const Mask<V> out = y.load(0, i, count, T{0}) == 0;
+      sum.add(out ? V{} : dy.load(0, i, count, T{0}), part);
+      counts += 1 + out;
+    });
+    const V mean = rounded<V>(sum.total() / sum_of_counts(counts, n));
+    for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+      const V p = y.load(0, i, count, T{0}), g = dy.load(0, i, count, T{0});
+      dx.store(0, i, p == 0 ? V{} : (p == p ? g - mean : p), count);
+    });
+  }
+  return exceptions.raised() & Stored<S>::raises;
 }
 
 // Elements of each array that are widened together. They lie on the stack: a loop of a ufunc must not allocate.

@@ -502,7 +502,7 @@ def test_every_optimizer_by_its_name(rule: str) -> None:
     made = net._training.optimizer
     assert type(made) is getattr(nf.optim, rule)
     assert net.history_["learning_rate"] == [made.defaults["torch"]["lr"]]
-    assert made.weight_decay == (0.01 if rule == "AdamW" else 1e-3)
+    assert made.weight_decay == (0.01 if rule in ("AdamW", "LAMB") else 1e-3)
     net.set_params(learning_rate_init=0.05, weight_decay=0.2).fit(X, Y)
     assert (net._training.optimizer.lr, net._training.optimizer.weight_decay) == (0.05, 0.2)
 

@@ -47,11 +47,10 @@ def test_a_hundred_steps_are_the_formula(isa: str, row: int, dtype: type) -> Non
         assert_same_bits(p, k.astype(dtype))
 
 
-@every_rule
+# Rprop's steps begin with the learning rate that it is made with.
+@pytest.mark.parametrize("rule", [rule for rule in TABLE if rule.kind != "Rprop"], ids=label)
 def test_learning_rates_that_change(rule: Rule) -> None:
     """Only then it is seen whether the learning rate is inside the momentum."""
-    if rule.kind == "Rprop":
-        pytest.skip("its steps begin with the learning rate that it is made with")
     params = start(np.float64)
     expected: list[Array] = draw(np.float64, 1000)
     states: list[State] = [{} for _ in params]

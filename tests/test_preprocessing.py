@@ -641,15 +641,21 @@ def assert_refused(estimator: Estimator, method: str, x: Any, message: str) -> N
     assert pickle.dumps(vars(estimator)) == before
 
 
-@over(EVERY)
-@pytest.mark.parametrize("bad", BAD_DATA)
+@pytest.mark.parametrize(
+    ("estimator", "bad"),
+    [
+        pytest.param(estimator, bad, id=f"{estimator!r}-{bad}")
+        for estimator in EVERY
+        for bad in BAD_DATA
+        if bad != "nan" or not isinstance(estimator, StandardScaler)  # NaN is a gap there
+    ],
+    indirect=["estimator"],
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_bad_data_is_refused_and_changes_nothing(
     estimator: Estimator, bad: str, method: str
 ) -> None:
     spoil, message = BAD_DATA[bad]
-    if bad == "nan" and isinstance(estimator, StandardScaler):
-        pytest.skip("NaN is a gap there")
     x = data(estimator, 20)
     y = estimator.fit(x).transform(x)
     assert_refused(estimator, method, spoil(y if method == "inverse_transform" else x), message)

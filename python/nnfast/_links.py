@@ -7,9 +7,14 @@ from functools import cache
 LAYERS = {
     "relu": "ReLU",
     "relu6": "ReLU6",
+    "relu_squared": "ReLUSquared",
     "hardtanh": "Hardtanh",
     "leaky_relu": "LeakyReLU",
     "prelu": "PReLU",
+    "rrelu": "RReLU",
+    "threshold": "Threshold",
+    "hardshrink": "Hardshrink",
+    "softshrink": "Softshrink",
     "hardsigmoid": "Hardsigmoid",
     "hardswish": "Hardswish",
     "elu": "ELU",
@@ -18,6 +23,7 @@ LAYERS = {
     "sigmoid": "Sigmoid",
     "logsigmoid": "LogSigmoid",
     "softplus": "Softplus",
+    "squareplus": "Squareplus",
     "tanh": "Tanh",
     "tanhshrink": "Tanhshrink",
     "silu": "SiLU",
@@ -30,6 +36,7 @@ LAYERS = {
     "swiglu": "SwiGLU",
     "softmax": "Softmax",
     "log_softmax": "LogSoftmax",
+    "sparsemax": "Sparsemax",
     "batch_norm": "BatchNorm",
     "group_norm": "GroupNorm",
     "instance_norm": "InstanceNorm",
@@ -55,19 +62,23 @@ BIASED = ("relu", "gelu", "silu", "tanh")
 _TORCH = {
     "": (
         "torch.nn.functional",
-        "relu relu6 hardtanh leaky_relu prelu hardsigmoid hardswish elu celu selu sigmoid logsigmoid softplus tanh "
-        "tanhshrink silu mish softsign gelu glu softmax log_softmax batch_norm group_norm instance_norm layer_norm "
-        "rms_norm dropout alpha_dropout dropout1d dropout2d dropout3d embedding conv1d conv2d max_pool1d max_pool2d "
-        "avg_pool1d avg_pool2d mse_loss l1_loss huber_loss kl_div poisson_nll_loss binary_cross_entropy "
-        "binary_cross_entropy_with_logits",
+        "relu relu6 hardtanh leaky_relu prelu rrelu threshold hardshrink softshrink hardsigmoid hardswish elu celu "
+        "selu sigmoid logsigmoid softplus tanh tanhshrink silu mish softsign gelu glu softmax softmin log_softmax "
+        "batch_norm group_norm instance_norm layer_norm rms_norm dropout alpha_dropout feature_alpha_dropout "
+        "dropout1d dropout2d dropout3d embedding conv1d conv2d max_pool1d max_pool2d avg_pool1d avg_pool2d mse_loss "
+        "l1_loss huber_loss kl_div nll_loss poisson_nll_loss gaussian_nll_loss binary_cross_entropy "
+        "binary_cross_entropy_with_logits cosine_embedding_loss triplet_margin_loss",
     ),
     "nn": (
         "torch.nn",
         "AvgPool1d AvgPool2d Conv1d Conv2d Dropout Embedding Flatten GroupNorm LayerNorm MaxPool1d MaxPool2d RMSNorm "
-        "Sequential CELU ELU GELU GLU SELU Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish PReLU "
-        "ReLU ReLU6 SiLU Sigmoid Softmax Softplus Softsign Tanh Tanhshrink",
+        "Sequential CELU ELU GELU GLU SELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax "
+        "Mish PReLU RReLU ReLU ReLU6 SiLU Sigmoid Softmax Softplus Softshrink Softsign Tanh Tanhshrink Threshold",
     ),
-    "optim": ("torch.optim", "SGD Adadelta Adagrad Adam AdamW Adamax NAdam RAdam RMSprop"),
+    "optim": (
+        "torch.optim",
+        "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS Muon NAdam RAdam RMSprop Rprop SGD",
+    ),
 }
 _ELSEWHERE = {
     "batches": "torch.utils.data.DataLoader",
@@ -131,16 +142,26 @@ _GROUPS = {
         "binary_cross_entropy_with_logits binary_cross_entropy",
         "mse_loss l1_loss huber_loss log_cosh_loss",
         "kl_div softmax_cross_entropy",
-        "poisson_nll_loss mse_loss",
+        "nll_loss softmax_cross_entropy cross_entropy",
+        "hinge_loss squared_hinge_loss svm_loss",
+        "softmax_focal_loss sigmoid_focal_loss",
+        "softmax_focal_loss softmax_cross_entropy",
+        "sigmoid_focal_loss binary_cross_entropy_with_logits",
+        "poisson_nll_loss gaussian_nll_loss mse_loss",
+        "cosine_embedding_loss triplet_margin_loss",
         "batch_norm batch_norm_stats merge_stats fold_batch_norm",
         "group_norm instance_norm layer_norm",
         "dropout dropout_mask alpha_dropout bias_relu_dropout dropout2d",
         "dropout1d dropout2d dropout3d",
+        "alpha_dropout feature_alpha_dropout",
+        "feature_alpha_dropout dropout2d",
         "drop_connect stochastic_depth dropout",
         "softmax log_softmax logsumexp masked_softmax",
+        "softmax softmin sparsemax",
         "glu geglu swiglu",
         "prelu prelu_backward prelu_weight_backward",
         "relu relu6 leaky_relu",
+        "rrelu leaky_relu prelu",
         "im2col col2im conv2d",
         "conv1d conv2d",
         "get_num_threads set_num_threads num_threads cpu_info",
@@ -176,7 +197,20 @@ _GROUPS = {
         "Flatten Dense",
         "Dropout StochasticDepth DropConnect",
     ),
-    "optim": ("StepStats Adam",),
+    "optim": (
+        "StepStats Adam",
+        "Rows SGD",
+        "Rows Adagrad",
+        "Rows Adam",
+        "Rows AdamW",
+        "AdaBelief Yogi Adan Adam",
+        "LAMB LARS",
+        "Adafactor Muon AdamW",
+        "ScheduleFreeSGD ScheduleFreeAdamW Lookahead",
+        "ScheduleFreeSGD SGD",
+        "ScheduleFreeAdamW AdamW",
+        "LBFGS Rprop",
+    ),
     "penalties": ("l1 l2 elastic_net max_norm_",),
     "preprocessing": ("StandardScaler ImageScaler", "PCA Whitening StandardScaler"),
     "random": (),

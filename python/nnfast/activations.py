@@ -773,6 +773,7 @@ def rrelu(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, any shape
+        NaN gives NaN. Other types are converted as NumPy's ufuncs do.
     lower, upper : float, default 1/8 and 1/3
         In training the slopes are uniform in [lower, upper), in inference all of them are ``(lower + upper) / 2``.
         Finite; lower is not above upper.
@@ -791,6 +792,7 @@ def rrelu(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        Exactly x where x > 0.
     slopes : ndarray of x's shape, or None in inference
         For rrelu_backward. ``nf.random.Philox(rng).uniform(x.shape, lower, upper, dtype=x.dtype)``, of float32 for
         float16, or what was given.
@@ -805,8 +807,10 @@ def rrelu(
 
     See Also
     --------
-    leaky_relu : with one slope.
-    prelu : with learned ones.
+    rrelu_backward : Its gradient.
+    nnfast.nn.RReLU : The layer.
+    torch.nn.functional.rrelu : PyTorch's.
+    leaky_relu, prelu
 
     References
     ----------
@@ -861,6 +865,7 @@ def rrelu_backward(
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -868,6 +873,10 @@ def rrelu_backward(
         If an array is not of real numbers, or slopes or out has another dtype.
     ValueError
         If lower is above upper or one of them not finite, shapes do not match, or out is read-only.
+
+    See Also
+    --------
+    rrelu : The function.
 
     Examples
     --------

@@ -326,9 +326,9 @@ def alpha_dropout(
 
     See Also
     --------
+    dropout, dropout_mask, bias_relu_dropout, dropout2d, feature_alpha_dropout
     alpha_dropout_backward : Its gradient.
     torch.nn.functional.alpha_dropout : PyTorch's.
-    dropout, dropout_mask, bias_relu_dropout, dropout2d
 
     References
     ----------

@@ -108,7 +108,7 @@ def softmax_cross_entropy(
     See Also
     --------
     torch.nn.functional.cross_entropy : PyTorch's.
-    cross_entropy, svm_loss, kl_div
+    cross_entropy, svm_loss, kl_div, nll_loss, softmax_focal_loss
 
     References
     ----------
@@ -199,7 +199,7 @@ def cross_entropy(
 
     See Also
     --------
-    softmax_cross_entropy, svm_loss
+    softmax_cross_entropy, svm_loss, nll_loss
 
     Notes
     -----
@@ -286,7 +286,7 @@ def svm_loss(
     See Also
     --------
     torch.nn.functional.multi_margin_loss : PyTorch's.
-    softmax_cross_entropy, cross_entropy
+    softmax_cross_entropy, cross_entropy, hinge_loss, squared_hinge_loss
 
     References
     ----------
@@ -355,8 +355,8 @@ def nll_loss(
 
     See Also
     --------
-    softmax_cross_entropy : of logits.
-    cross_entropy : of probabilities.
+    torch.nn.functional.nll_loss : PyTorch's.
+    softmax_cross_entropy, cross_entropy
 
     Examples
     --------
@@ -392,6 +392,7 @@ def softmax_focal_loss(
     Parameters
     ----------
     logits : array_like of float32 or float64, shape (N, C), or with more axes
+        Scores of the classes, before the softmax.
     labels : array_like of integers, of the shape of logits without the axis of the classes
         Class indices in [0, C).
     gamma : float, default 2
@@ -422,7 +423,13 @@ def softmax_focal_loss(
 
     See Also
     --------
-    sigmoid_focal_loss : of two classes, or of several that do not exclude each other.
+    sigmoid_focal_loss, softmax_cross_entropy
+
+    Notes
+    -----
+    Loss and gradient have ``1 + gamma`` times the relative error of the cross-entropy: an ULP of the logits' dtype, and
+    besides an absolute error of an ULP of 1 in float64. So of a row that is nearly certain few digits are right, or
+    none where 1 - p is below 1e-16; only its absolute error is small.
 
     References
     ----------
@@ -509,7 +516,7 @@ def binary_cross_entropy_with_logits(
     See Also
     --------
     torch.nn.functional.binary_cross_entropy_with_logits : PyTorch's.
-    binary_cross_entropy
+    binary_cross_entropy, sigmoid_focal_loss
 
     Examples
     --------
@@ -610,6 +617,7 @@ def sigmoid_focal_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        In nats.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
@@ -618,11 +626,14 @@ def sigmoid_focal_loss(
 
     See Also
     --------
-    softmax_focal_loss : of several classes.
+    softmax_focal_loss, binary_cross_entropy_with_logits
 
     Notes
     -----
     Names and defaults are those of torchvision's function, whose reduction is "none" by default.
+
+    Computed in float64, within 3 ULP of that for γ = 0 or 2; the power q^γ of the probability q of being wrong loses
+    about γ (1 + abs(log q)) ULP for another γ.
 
     References
     ----------
@@ -671,6 +682,7 @@ def hinge_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        1 of an untrained network, whose scores are 0.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions; 0 at a margin of exactly 1.
 
@@ -678,8 +690,7 @@ def hinge_loss(
 
     See Also
     --------
-    squared_hinge_loss : its square.
-    svm_loss : of several classes.
+    squared_hinge_loss, svm_loss
 
     Examples
     --------
@@ -717,6 +728,7 @@ def squared_hinge_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        1 of an untrained network, whose scores are 0.
     dpredictions : ndarray
         Gradient of the loss with respect to predictions.
 
@@ -724,7 +736,7 @@ def squared_hinge_loss(
 
     See Also
     --------
-    hinge_loss : not squared.
+    hinge_loss, svm_loss
 
     Examples
     --------
@@ -767,8 +779,8 @@ def mse_loss(
 
     See Also
     --------
+    l1_loss, huber_loss, log_cosh_loss, poisson_nll_loss, gaussian_nll_loss
     torch.nn.functional.mse_loss : PyTorch's.
-    l1_loss, huber_loss, log_cosh_loss, poisson_nll_loss
 
     Examples
     --------
@@ -976,7 +988,7 @@ def poisson_nll_loss(
     See Also
     --------
     torch.nn.functional.poisson_nll_loss : PyTorch's.
-    mse_loss
+    gaussian_nll_loss, mse_loss
 
     Examples
     --------
@@ -1087,6 +1099,11 @@ def gaussian_nll_loss(
         If shapes do not match, a variance is negative, a weight is negative or not finite, eps is not positive,
         reduction is unknown, or there is no element.
 
+    See Also
+    --------
+    torch.nn.functional.gaussian_nll_loss : PyTorch's.
+    poisson_nll_loss, mse_loss
+
     References
     ----------
     Nix, Weigend, "Estimating the mean and variance of the target probability distribution", 1994.
@@ -1170,6 +1187,7 @@ def cosine_embedding_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        Of a pair that is alike in [0, 2], of another in [0, 1 - margin].
     dx1, dx2 : ndarrays of the shape of x1
         Gradients of the loss with respect to both.
 
@@ -1180,6 +1198,11 @@ def cosine_embedding_loss(
     ValueError
         If shapes do not match, a target is neither 1 nor -1, margin is not in [-1, 1], a weight is negative or not
         finite, reduction is unknown, the axis does not exist, or there is no element.
+
+    See Also
+    --------
+    torch.nn.functional.cosine_embedding_loss : PyTorch's.
+    triplet_margin_loss
 
     Notes
     -----
@@ -1258,6 +1281,7 @@ def triplet_margin_loss(
     Returns
     -------
     loss : float, or ndarray of float64
+        0 where the negative is farther than the positive by the margin or more.
     danchors, dpositives, dnegatives : ndarrays of the shape of anchors
         Gradients of the loss with respect to each.
 
@@ -1268,6 +1292,11 @@ def triplet_margin_loss(
     ValueError
         If shapes do not match, margin is not positive, p is below 1 or not finite, eps is negative, a weight is
         negative or not finite, reduction is unknown, the axis does not exist, or there is no element.
+
+    See Also
+    --------
+    torch.nn.functional.triplet_margin_loss : PyTorch's.
+    cosine_embedding_loss
 
     References
     ----------

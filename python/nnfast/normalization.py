@@ -803,6 +803,8 @@ def instance_norm(
     array = _arrays.plain(x, "x")
     axis = _arrays.axis_of(axis, array, "x")
     groups = max(1, array.shape[axis])
+    if momentum is not None:
+        momentum = _checks.real_in(momentum, 0, 1, "momentum")
     if running_mean is None and running_var is None:
         return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
     if running_mean is None or running_var is None:
@@ -870,7 +872,7 @@ def _rate_and_counter(
     """The weight of the new value, and the counter of batches if there is one."""
     counter = None if num_batches_tracked is None else _batch_counter(num_batches_tracked)
     if momentum is not None:
-        return _checks.real_in(momentum, 0, 1, "momentum"), counter
+        return momentum, counter
     if counter is None:
         raise ValueError("num_batches_tracked must be given when momentum is None")
     return 1.0 / (int(counter) + 1), counter

@@ -157,11 +157,13 @@ class _Transformer(TransformerMixin, BaseEstimator):
         ----------
         X : array_like
             Training data.
-        y : ignored
+        y : object, optional
+            Ignored.
 
         Returns
         -------
         self
+            The transformer.
         """
         with unchanged_on_error(self):
             self._learn(X, first=True)
@@ -174,11 +176,13 @@ class _Transformer(TransformerMixin, BaseEstimator):
         ----------
         X : array_like
             A piece of the training data, of one sample or more.
-        y : ignored
+        y : object, optional
+            Ignored.
 
         Returns
         -------
         self
+            The transformer.
         """
         with unchanged_on_error(self):
             self._learn(X, first=not hasattr(self, "_stats"))
@@ -323,13 +327,15 @@ class StandardScaler(OneToOneFeatureMixin, _Scaler):
         ----------
         X : array_like or sparse table, shape (n_samples, n_features)
             Training data.
-        y : ignored
+        y : object, optional
+            Ignored.
         sample_weight : array_like, shape (n_samples,), optional
             How often each sample counts, not negative. Not for Dask arrays.
 
         Returns
         -------
         self
+            The transformer.
         """
         with unchanged_on_error(self):
             self._learn(X, first=True, sample_weight=sample_weight)
@@ -344,13 +350,15 @@ class StandardScaler(OneToOneFeatureMixin, _Scaler):
         ----------
         X : array_like or sparse table, shape (n_samples, n_features)
             A piece of the training data, of one sample or more.
-        y : ignored
+        y : object, optional
+            Ignored.
         sample_weight : array_like, shape (n_samples,), optional
             As of fit; samples of pieces without it count once.
 
         Returns
         -------
         self
+            The transformer.
         """
         with unchanged_on_error(self):
             self._learn(X, first=not hasattr(self, "_stats"), sample_weight=sample_weight)
@@ -639,11 +647,13 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         ----------
         X : array_like, shape (n_samples, n_features)
             Training data, at least two samples.
-        y : ignored
+        y : object, optional
+            Ignored.
 
         Returns
         -------
         self
+            The transformer.
         """
         with unchanged_on_error(self):
             self._learn(X, first=True, ensure_min_samples=2)
@@ -661,6 +671,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         Returns
         -------
         ndarray of float32 or float64, shape (n_samples, n_outputs)
+            Of X's dtype, if that is one of these.
         """
         check_is_fitted(self)
         return self._mapped(_table(self, X, reset=False))
@@ -676,6 +687,7 @@ class _Rotation(ClassNamePrefixFeaturesOutMixin, _Transformer):
         Returns
         -------
         ndarray of float32 or float64, shape (n_samples, n_features)
+            Of X's dtype, if that is one of these.
         """
         check_is_fitted(self)
         axes = self._axes()
@@ -821,11 +833,13 @@ class PCA(_Rotation):
         ----------
         X : array_like or sparse table, shape (n_samples, n_features)
             Training data, at least two samples.
-        y : ignored
+        y : object, optional
+            Ignored.
 
         Returns
         -------
         self
+            The transformer.
         """
         if not is_sparse(X):
             return super().fit(X)
@@ -844,6 +858,7 @@ class PCA(_Rotation):
         Returns
         -------
         ndarray of float32 or float64, shape (n_samples, n_components_)
+            The coordinates of each sample.
         """
         check_is_fitted(self)
         x = _table(self, X, reset=False, accept_sparse="csr")
@@ -859,6 +874,7 @@ class PCA(_Rotation):
         Returns
         -------
         ndarray of float64, shape (n_samples,)
+            In nats.
         """
         check_is_fitted(self)
         x: Any = _table(self, X, reset=False, accept_sparse="csr").astype(np.float64, copy=False)
@@ -877,11 +893,13 @@ class PCA(_Rotation):
         Parameters
         ----------
         X : array_like or sparse table, shape (n_samples, n_features)
-        y : ignored
+        y : object, optional
+            Ignored.
 
         Returns
         -------
         float
+            In nats.
         """
         return float(self.score_samples(X).mean())
 
@@ -891,6 +909,7 @@ class PCA(_Rotation):
         Returns
         -------
         ndarray of float64, shape (n_features, n_features)
+            Over N - 1, as explained_variance_ is.
         """
         check_is_fitted(self)
         return self._model().covariance()
@@ -901,6 +920,7 @@ class PCA(_Rotation):
         Returns
         -------
         ndarray of float64, shape (n_features, n_features)
+            Symmetric.
         """
         check_is_fitted(self)
         return self._model().precision()
@@ -1260,6 +1280,7 @@ def _count(n_components: int | float | None, variances: Floats, limit: int) -> i
 _docs.finish(
     __name__,
     {
+        "X": "The samples.",
         "kind": "Whether the axes are those of the eigenvectors, or turned back to the features'.",
     },
 )

@@ -388,8 +388,8 @@ class Philox:
             Of the result; None takes out's, or one number.
         low : int, default 0
             The least number.
-        high : int
-            What all numbers are below; must be given, and above low. Both bounds may be those of the dtype.
+        high : int, optional
+            Must be given: what all numbers are below, above low. Both bounds may be those of the dtype.
         dtype : int32, int64, uint32 or uint64, default int64
             Of the result; `out` decides if it is given. The numbers do not depend on it.
         out : ndarray of one of these dtypes, optional
@@ -451,6 +451,7 @@ class Philox:
         Returns
         -------
         permuted : ndarray of int64, shape (x,), or of x's dtype and shape
+            A new array.
 
         Raises
         ------

@@ -79,10 +79,10 @@ def softmax(
 
     See Also
     --------
+    log_softmax, logsumexp, masked_softmax, softmin, sparsemax
     softmax_backward : Its gradient.
     nnfast.nn.Softmax : The layer.
     torch.nn.functional.softmax : PyTorch's.
-    log_softmax, logsumexp, masked_softmax
 
     Examples
     --------
@@ -187,6 +187,12 @@ def softmin(
 
     {Raises}
 
+    See Also
+    --------
+    softmin_backward : Its gradient.
+    torch.nn.functional.softmin : PyTorch's.
+    softmax, sparsemax
+
     Examples
     --------
     >>> import numpy as np, nnfast as nf
@@ -227,8 +233,13 @@ def softmin_backward(
     Returns
     -------
     dx : ndarray of the broadcast shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    softmin : The function.
 
     Examples
     --------
@@ -242,6 +253,7 @@ def softmin_backward(
     return np.negative(dx, out=dx) if isinstance(dx, np.ndarray) else -dx
 
 
+@shown
 @_docs.like(softmax)
 def log_softmax(
     x: ArrayLike,
@@ -525,7 +537,9 @@ def sparsemax(
 
     See Also
     --------
-    softmax : probabilities none of which is 0.
+    sparsemax_backward : Its gradient.
+    nnfast.nn.Sparsemax : The layer.
+    softmax, softmin
 
     Notes
     -----
@@ -583,8 +597,13 @@ def sparsemax_backward(
     Returns
     -------
     dx : ndarray of the broadcast shape
+        Gradient of the loss with respect to x.
 
     {Raises}
+
+    See Also
+    --------
+    sparsemax : The function.
 
     Examples
     --------
@@ -819,7 +838,7 @@ class _Factored:
         self.values = _flattened(values, self.axes).reshape(rows, n)
         self.factors = _flattened(factors, self.axes).reshape(rows, n)
 
-    def blocks(self) -> Iterator[tuple[slice, "_SignedTerms"]]:
+    def blocks(self) -> Iterator[tuple[slice, _SignedTerms]]:
         """Some rows after the other, whose numbers stay in the cache."""
         rows, n = self.values.shape
         step = max(1, _BLOCK // max(1, n))

@@ -372,6 +372,7 @@ def feature_alpha_dropout(
     Returns
     -------
     y : ndarray of x's dtype and shape
+        In inference x's values.
     mask : ndarray of uint8, shape (ceil(N C / 8),), or of bool, shape (N, C), or None in inference
         One bit per map, 1 where it was kept: ``dropout_mask((N, C), p, rng=rng, mask_as=mask_as)``.
 
@@ -381,6 +382,12 @@ def feature_alpha_dropout(
         If x is not of real numbers, rng is of another type, or mask or out has another dtype.
     ValueError
         If p or rng is out of range, mask_as is unknown, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    feature_alpha_dropout_backward : Its gradient.
+    torch.nn.functional.feature_alpha_dropout : PyTorch's.
+    alpha_dropout, dropout2d
 
     References
     ----------
@@ -425,14 +432,16 @@ def feature_alpha_dropout_backward(
     mask : ndarray
         What feature_alpha_dropout returned, or a mask in any form that it takes.
     p : float in [0, 1], default 0.5
+        As given to feature_alpha_dropout.
     axis : int, default 1
-        Both as given to feature_alpha_dropout.
+        As given to feature_alpha_dropout.
     out : ndarray of dy's dtype and shape, optional
         ``out=dy`` is allowed.
 
     Returns
     -------
     dx : ndarray of dy's dtype and shape
+        Gradient of the loss with respect to x.
 
     Raises
     ------
@@ -440,6 +449,10 @@ def feature_alpha_dropout_backward(
         If dy is not of real numbers, or mask or out has another dtype.
     ValueError
         If p is out of range, a shape does not match, or out is read-only or overlaps.
+
+    See Also
+    --------
+    feature_alpha_dropout : The function.
 
     Examples
     --------

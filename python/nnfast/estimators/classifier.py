@@ -63,8 +63,9 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     weight_decay : float or None, default None
         Of the weights of dense and convolution layers; biases, BatchNorm and what activations learn do not decay. The
         gradient of ½ weight_decay ‖W‖² joins that of the mean loss; with "adamw", "lion", "adan" and "lamb" it is
-        decoupled, as nf.optim says. None is 1e-3, or else AdamW's 0.01 and what a function sets. MLPClassifier's alpha
-        is divided by the size of the batch: ``alpha=1e-4`` with batches of 200 is ``weight_decay=5e-7``.
+        decoupled, as nf.optim says. None is 1e-3, or else the 0.01 of AdamW and LAMB and what a function sets.
+        MLPClassifier's alpha is divided by the size of the batch: ``alpha=1e-4`` with batches of 200 is
+        ``weight_decay=5e-7``.
     label_smoothing : float in [0, 1], default 0
         As of nf.softmax_cross_entropy; of many labels, each wants ``(1 - ε) y + ε / 2``.
     class_weight : dict, "balanced" or None, default None

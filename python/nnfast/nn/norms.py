@@ -388,7 +388,7 @@ class InstanceNorm(GroupNorm):
         if momentum is None:
             self._own_statistics["num_batches_tracked"] = np.zeros((), np.int64)
 
-    def _normalised(self, x: Array, out: Array | None) -> _Result:
+    def _normalized(self, x: Array, out: Array | None) -> _Result:
         return self._tracked(x, out, True)
 
     def _infer(self, x: Array, overwrite: bool) -> Array:

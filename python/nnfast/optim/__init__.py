@@ -17,7 +17,8 @@ maximize : bool, default False
     Climb instead of descend.
 decoupled_weight_decay : bool, optional
     Whether weight_decay shrinks the parameters by the factor 1 - lr weight_decay, as AdamW's does, or is the L2
-    penalty, whose gradient weight_decay p joins the gradient. By default true of AdamW, Lion and Keras's rules alone.
+    penalty, whose gradient weight_decay p joins the gradient. By default true of AdamW, Lion, Adan, LAMB,
+    ScheduleFreeAdamW, Keras's rules, and Muon and Adafactor, which have no other, and of these alone.
 clip_value : float, optional
     Gradients are clipped to [-clip_value, clip_value].
 clip_norm : float, optional
@@ -31,10 +32,12 @@ clip_block_rms : float, optional
     ``clip_by_block_rms``.
 clip_adaptive : float, optional
     The weights of each unit have their gradient scaled down to this share of their own norm, or of clip_adaptive_eps
-    (default 1e-3) where that is larger: Brock et al., "High-performance large-scale image recognition without
-    normalization", 2021. Units are the columns of a matrix (in, out) and the first axis of what has more axes, as in
-    nnfast.nn, and what optax takes them for under its convention. It is NumPy's work, before the step, where the other
-    forms of clipping belong to its passes. At most one of the five may be given.
+    where that is larger: Brock et al., "High-performance large-scale image recognition without normalization", 2021.
+    Units are the columns of a matrix (in, out) and the first axis of what has more axes, as in nnfast.nn, and what
+    optax takes them for under its convention. It is NumPy's work, before the step, where the other forms of clipping
+    belong to its passes. At most one of the five may be given.
+clip_adaptive_eps : float, default 1e-3
+    The least norm of a unit that clip_adaptive counts with; not negative.
 skip_nonfinite : bool, default False
     Whether a step with a NaN or an infinity among its gradients is skipped; ``opt.skipped_count`` counts such steps.
 ema_decay : float in [0, 1), optional

@@ -1,5 +1,7 @@
 """Rules of Adam's kind that fewer people use: AdaBelief, Yogi, Adan; and FTRL."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
@@ -10,10 +12,13 @@ _KERAS = {"decoupled_weight_decay": True}
 
 
 class AdaBelief(Optimizer):
-    """AdaBelief: Adam with the average square of what the gradient differs from its own average by.
+    r"""AdaBelief: Adam with the average square of what the gradient differs from its own average by.
 
-    ``m = beta1 m + (1 - beta1) g``, ``s = beta2 s + (1 - beta2) (g - m)² + eps_root``,
-    ``p -= lr m̂ / (√ŝ + eps)`` with ``m̂ = m / (1 - beta1^t)`` and ``ŝ = s / (1 - beta2^t)``.
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \qquad \hat m = m / (1 - \beta_1^t) \\
+        s &\leftarrow \beta_2 s + (1 - \beta_2) (g - m)^2 + eps_{root}, \qquad \hat s = s / (1 - \beta_2^t) \\
+        p &\leftarrow p - lr \, \hat m / (\sqrt{\hat s} + eps)
 
     Parameters
     ----------
@@ -24,10 +29,10 @@ class AdaBelief(Optimizer):
         Each in [0, 1).
     eps : float, default 1e-16
     eps_root : float, default 1e-16
-        Added to s at every step.
+        Added to s at every step; not negative.
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -94,10 +99,13 @@ class AdaBelief(Optimizer):
 
 
 class Yogi(Optimizer):
-    """Yogi: Adam whose average of squares moves by at most a share of the square, so that rates rise slowly.
+    r"""Yogi: Adam whose average of squares moves by at most a share of the square, so that rates rise slowly.
 
-    ``m = beta1 m + (1 - beta1) g``, ``v -= (1 - beta2) sign(v - g²) g²``, ``p -= lr m̂ / (√v̂ + eps)`` with
-    ``m̂ = m / (1 - beta1^t)`` and ``v̂ = v / (1 - beta2^t)``.
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \qquad \hat m = m / (1 - \beta_1^t) \\
+        v &\leftarrow v - (1 - \beta_2) \operatorname{sign}(v - g^2) g^2, \qquad \hat v = v / (1 - \beta_2^t) \\
+        p &\leftarrow p - lr \, \hat m / (\sqrt{\hat v} + eps)
 
     Parameters
     ----------
@@ -107,11 +115,11 @@ class Yogi(Optimizer):
     betas : (float, float), default (0.9, 0.999)
         Each in [0, 1).
     eps : float, default 1e-3
-    initial_accumulator_value : float, default 1e-6
-        The initial value of m and v.
     weight_decay : float, default 0
+    initial_accumulator_value : float, default 1e-6
+        The initial value of m and v; not negative.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -185,11 +193,16 @@ class Yogi(Optimizer):
 
 
 class Adan(Optimizer):
-    """Adan: Adam with Nesterov's momentum, out of averages of gradients and of their differences.
+    r"""Adan: Adam with Nesterov's momentum, out of averages of gradients and of their differences.
 
-    With ``d = g - g of the last step`` (0 at the first): ``m = beta1 m + (1 - beta1) g``,
-    ``v = beta2 v + (1 - beta2) d``, ``n = beta3 n + (1 - beta3) (g + beta2 d)²``, each corrected by
-    ``1 - beta^t``: ``p -= lr (m̂ + beta2 v̂) / (√n̂ + eps)``.
+    With d, what g differs from that of the last step by (0 at the first),
+
+    .. math::
+
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \qquad \hat m = m / (1 - \beta_1^t) \\
+        v &\leftarrow \beta_2 v + (1 - \beta_2) d, \qquad \hat v = v / (1 - \beta_2^t) \\
+        n &\leftarrow \beta_3 n + (1 - \beta_3) (g + \beta_2 d)^2, \qquad \hat n = n / (1 - \beta_3^t) \\
+        p &\leftarrow p - lr \, (\hat m + \beta_2 \hat v) / (\sqrt{\hat n} + eps)
 
     Parameters
     ----------
@@ -199,13 +212,14 @@ class Adan(Optimizer):
     betas : (float, float), default (0.98, 0.92)
         beta1 and beta2, each in [0, 1).
     beta3 : float in [0, 1), default 0.99
+        How much of n stays at each step.
     eps : float, default 1e-8
     eps_root : float, default 0
-        Added to n̂, inside the root.
+        Added to n̂, inside the root; not negative.
     weight_decay : float, default 0
         Decoupled, unless options say otherwise.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -287,27 +301,33 @@ class Adan(Optimizer):
 
 
 class Ftrl(Optimizer):
-    """FTRL-Proximal: follow the regularised leader, whose L1 penalty makes weights exactly 0.
+    r"""FTRL-Proximal: follow the regularized leader, whose L1 penalty makes weights exactly 0.
 
-    ``n' = n + g²``, ``z += g + 2 l2_shrinkage p - (√n' - √n) p / lr``,
-    ``p = (clip(z, -l1, l1) - z) / ((√n' + beta) / lr + 2 l2)``.
+    With l2_shrinkage σ
+
+    .. math::
+
+        n' &= n + g^2 \\
+        z &\leftarrow z + g + 2 \sigma p - (\sqrt{n'} - \sqrt n) \, p / lr \\
+        p &\leftarrow \frac{\operatorname{clip}(z, -l_1, l_1) - z}{(\sqrt{n'} + \beta) / lr + 2 l_2}
 
     Parameters
     ----------
     params : sequence or mapping of ndarrays, or sequence of groups
         See the module. They share no memory with each other.
     lr : float, default 1e-3
-        Above 0.
+        Above 0 at every step.
     initial_accumulator_value : float, default 0.1
-        The initial value of n.
+        The initial value of n; not negative.
     l1, l2 : float, default 0
-        Strengths of the penalties.
+        Strengths of the penalties; not negative.
     l2_shrinkage : float, default 0
-        Of an L2 penalty on the gradient alone, which n does not see.
+        Strength of an L2 penalty that joins the gradient in z, and not in n; not negative.
     beta : float, default 0
+        Added to √n'; not negative.
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------

@@ -1,5 +1,7 @@
 """Rprop, for whole batches, and ASGD, which averages what the noise of small ones leaves."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
@@ -26,7 +28,7 @@ class Rprop(Optimizer):
         The least and the largest s.
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -91,10 +93,15 @@ class Rprop(Optimizer):
 
 
 class ASGD(Optimizer):
-    """Averaged stochastic gradient descent: descent with a falling rate, and the average of the parameters since t0.
+    r"""Averaged stochastic gradient descent: descent with a falling rate, and the average of the parameters since t0.
 
-    ``eta = lr / (1 + lambd lr (t - 1))^alpha``, ``p = (1 - lambd eta) p - eta g``, ``a += mu (p - a)`` with
-    ``mu = 1 / max(1, t - 1 - t0)``.
+    With lambd λ
+
+    .. math::
+
+        \eta &= lr / (1 + \lambda \, lr \, (t - 1))^\alpha \\
+        p &\leftarrow (1 - \lambda \eta) p - \eta g \\
+        a &\leftarrow a + (p - a) / \max(1, t - 1 - t_0)
 
     Parameters
     ----------
@@ -102,12 +109,14 @@ class ASGD(Optimizer):
         See the module. They share no memory with each other.
     lr : float, default 1e-2
     lambd : float, default 1e-4
+        How strongly p decays, and how fast the rate falls; not negative.
     alpha : float in [0, 1), default 0.75
+        The power that the rate falls by.
     t0 : float, default 1e6
-        The step at which the average begins.
+        The step at which the average begins; not negative.
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------

@@ -1,5 +1,7 @@
 """The base of rules whose decoupled weight decay is part of the direction they step along."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Rules whose steps are in proportion to the norm of each parameter, for large batches: LAMB and LARS."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
@@ -15,10 +17,16 @@ def _trust(coefficient: float, eps: float) -> Values:
 
 
 class LAMB(DirectionDecay):
-    """LAMB: Adam's step, scaled to the norm of each parameter.
+    r"""LAMB: Adam's step, scaled to the norm of each parameter.
 
-    m and v as Adam's, ``u = m̂ / (√v̂ + eps) + weight_decay p``, ``p -= lr ‖p‖ / ‖u‖ · u``, or ``lr u`` where a norm
-    is 0. The norms are of each array by itself, accumulated in float64.
+    With m and v as Adam's, and weight_decay λ
+
+    .. math::
+
+        u &= \hat m / (\sqrt{\hat v} + eps) + \lambda p \\
+        p &\leftarrow p - lr \, \|p\| / \|u\| \cdot u
+
+    Where a norm is 0 the step is ``p -= lr u``. The norms are of each array by itself, accumulated in float64.
 
     Parameters
     ----------
@@ -31,7 +39,7 @@ class LAMB(DirectionDecay):
     weight_decay : float, default 1e-2
         Part of u; with ``decoupled_weight_decay=False`` of the gradient.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -109,11 +117,17 @@ class LAMB(DirectionDecay):
 
 
 class LARS(Optimizer):
-    """LARS: momentum, with the gradient scaled to the norm of each parameter.
+    r"""LARS: momentum, with the gradient scaled to the norm of each parameter.
 
-    With ``u = g + weight_decay p``: ``v = momentum v + lr trust u``, ``p -= v``; Nesterov's
-    ``p -= lr trust u + momentum v``. ``trust = trust_coefficient ‖p‖ / (‖u‖ + eps)``, or 1 where a norm is 0; the
-    norms are of each array by itself, accumulated in float64.
+    With momentum μ, weight_decay λ and trust_coefficient c
+
+    .. math::
+
+        u &= g + \lambda p, \qquad trust = c \, \|p\| / (\|u\| + eps) \\
+        v &\leftarrow \mu v + lr \, trust \, u, \qquad p \leftarrow p - v
+
+    Nesterov's is ``p -= lr trust u + momentum v``. trust is 1 where a norm is 0; the norms are of each array by itself,
+    accumulated in float64.
 
     Parameters
     ----------
@@ -123,10 +137,12 @@ class LARS(Optimizer):
     momentum : float, default 0.9
     weight_decay : float, default 0
     nesterov : bool, default False
+        Whether the step is Nesterov's.
     trust_coefficient : float, default 1e-3
+        The norm of trust u is this share of ‖p‖; not negative.
     eps : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------

@@ -1,5 +1,7 @@
 """L-BFGS, by SciPy's minimizer: whole batches, and a function that computes the loss as often as it is asked."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 

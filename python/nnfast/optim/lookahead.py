@@ -1,5 +1,7 @@
 """Lookahead: slow weights beside those of any optimizer."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +27,7 @@ class Lookahead(Resumable):
     optimizer : Optimizer
         Of any rule. Its settings are changed as before, ``opt.optimizer.lr``; ``opt.lr`` is the same.
     k : int, default 5
-        Steps from one synchronisation to the next, at least 1.
+        Steps from one synchronization to the next, at least 1.
     alpha : float in [0, 1], default 0.5
         The share of the way that slow takes.
 
@@ -107,7 +109,18 @@ class Lookahead(Resumable):
         return self.optimizer.step_count
 
     def accumulate(self, grads: Grads) -> None:
-        """Add gradients to those that the next step takes, as the optimizer's accumulate does."""
+        """Add gradients to those that the next step takes, as the optimizer's accumulate does.
+
+        Parameters
+        ----------
+        grads : sequence or mapping of ndarrays
+            As the optimizer's step takes them.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As the optimizer's accumulate. Nothing is changed then.
+        """
         self.optimizer.accumulate(grads)
 
     def step(
@@ -118,7 +131,7 @@ class Lookahead(Resumable):
         stats: bool = False,
         grad_scale: float = 1.0,
     ) -> StepStats | None:
-        """Update the parameters with their gradients, and synchronise after every k-th step.
+        """Update the parameters with their gradients, and synchronize after every k-th step.
 
         Parameters
         ----------
@@ -128,7 +141,7 @@ class Lookahead(Resumable):
         Returns
         -------
         stats : StepStats or None
-            Of the optimizer's step: a synchronisation is not in it.
+            Of the optimizer's step: a synchronization is not in it.
 
         Raises
         ------
@@ -140,7 +153,7 @@ class Lookahead(Resumable):
         before = self.step_count
         found = self.optimizer.step(grads, params=params, stats=stats, grad_scale=grad_scale)
         if self.step_count != before and self.step_count % k == 0:
-            self._synchronise()
+            self._synchronize()
         return found
 
     def _fast(self) -> list[NDArray[Any]]:
@@ -148,7 +161,7 @@ class Lookahead(Resumable):
         masters = self.optimizer._master or [None] * len(self.params)
         return [p if m is None else m for p, m in zip(self.params, masters, strict=True)]
 
-    def _synchronise(self) -> None:
+    def _synchronize(self) -> None:
         fast = self._fast()
         self._ascent.step(fast)
         for param, of_steps, slow in zip(self.params, fast, self.slow, strict=True):

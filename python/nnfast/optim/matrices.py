@@ -1,5 +1,7 @@
 """Rules of matrices, whose steps are no elementwise function: Muon and Adafactor."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import inf, sqrt
 from typing import Any, ClassVar, Unpack
@@ -145,12 +147,17 @@ def _widened(grad: Any, param: Array) -> Any:
 
 
 class Muon(_OfMatrices):
-    """Muon: momentum, made orthogonal. For the weights of hidden layers; others have an optimizer of another rule.
+    r"""Muon: momentum, made orthogonal. For the weights of hidden layers; others have an optimizer of another rule.
 
-    ``v = momentum v + (1 - momentum) g``, Nesterov's ``u = momentum v + (1 - momentum) g`` or ``u = v``, and, after
-    ``p *= 1 - lr weight_decay``, ``p -= lr s O`` with the matrix O of u's singular vectors whose singular values are
-    about 1: ns_steps times ``X = a X + (b A + c A²) X``, ``A = X Xᵀ``, from ``X = u / ‖u‖``. s is
-    √max(1, rows / columns).
+    With momentum μ and weight_decay λ
+
+    .. math::
+
+        v &\leftarrow \mu v + (1 - \mu) g, \qquad u = \mu v + (1 - \mu) g \\
+        p &\leftarrow (1 - lr \, \lambda) p - lr \, s \, O
+
+    O is the matrix of u's singular vectors whose singular values are about 1: ns_steps times
+    ``X = a X + (b A + c A²) X``, ``A = X Xᵀ``, from ``X = u / ‖u‖``. s is √max(1, rows / columns).
 
     Parameters
     ----------
@@ -160,15 +167,17 @@ class Muon(_OfMatrices):
     weight_decay : float, default 0.1
     momentum : float, default 0.95
     nesterov : bool, default True
+        Whether u is Nesterov's, as above, or v itself.
     ns_coefficients : (float, float, float), default (3.4445, -4.775, 2.0315)
         a, b and c.
     eps : float, default 1e-7
         The least ‖u‖ that is divided by.
-    ns_steps : int, default 5
+    ns_steps : int in [0, 100), default 5
+        Iterations.
     adjust_lr_fn : "original" or "match_rms_adamw", default "original"
         With the other, s is 0.2 √max(rows, columns), for which lr and weight_decay of AdamW fit.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -181,8 +190,8 @@ class Muon(_OfMatrices):
     TypeError
         If a parameter is not an array of floats, or a setting is not a number.
     ValueError
-        If a number is out of range, an array is read-only or shares memory with another, or a parameter has not two
-        axes.
+        If a number is out of range, decoupled_weight_decay is false, a parameter has not two axes, or an array is
+        read-only or shares memory with another.
 
     Notes
     -----
@@ -296,11 +305,19 @@ def _norm(x: Array) -> float:
 
 
 class Adafactor(_OfMatrices):
-    """Adafactor: a second moment of a row and a column for each matrix, in place of one of all elements.
+    r"""Adafactor: a second moment of a row and a column for each matrix, in place of one of all elements.
 
-    Of the last two axes, with ``b = t^beta2_decay``: ``r = (1 - b) r + b mean of g² along rows``, c along columns,
-    ``v = r c / mean(r)``; of arrays with fewer axes ``v = (1 - b) v + b g²``. ``u = g / √max(v, eps1²)``, and, after
-    ``p *= 1 - lr weight_decay``, ``p -= min(lr, 1/√t) max(eps2, rms(p)) / max(1, rms(u) / d) · u``.
+    With ``b = t^beta2_decay``, weight_decay λ, and means of g² along the last axis (rows) and the one before (columns)
+
+    .. math::
+
+        r &\leftarrow (1 - b) r + b \operatorname{mean}_{rows}(g^2), \qquad
+            c \leftarrow (1 - b) c + b \operatorname{mean}_{columns}(g^2) \\
+        v &= r c / \max(\operatorname{mean}(r), eps_1), \qquad u = g / \sqrt{\max(v, eps_1^2)} \\
+        p &\leftarrow (1 - lr \, \lambda) p
+            - \min(lr, 1 / \sqrt t) \frac{\max(eps_2, \operatorname{rms}(p))}{\max(1, \operatorname{rms}(u) / d)} u
+
+    Of arrays with fewer axes ``v = (1 - b) v + b g²``.
 
     Parameters
     ----------
@@ -312,11 +329,12 @@ class Adafactor(_OfMatrices):
     eps1 : float, optional
         None is the distance from 1 to the next number of the parameter's dtype, float32 for float16.
     eps2 : float, default 1e-3
+        The least rms(p) that the step is in proportion to; not negative.
     d : float, default 1
-        Above 0.
+        The largest rms(u) of a step. Positive.
     weight_decay : float, default 0
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -330,7 +348,8 @@ class Adafactor(_OfMatrices):
     TypeError
         If a parameter is not an array of floats, or a setting is not a number.
     ValueError
-        If a number is out of range, an array is read-only or shares memory with another.
+        If a number is out of range, decoupled_weight_decay is false, or an array is read-only or shares memory with
+        another.
 
     Notes
     -----

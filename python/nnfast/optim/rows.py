@@ -117,11 +117,49 @@ class Rows:
         return self.values.dtype
 
     def astype(self, dtype: Any, copy: bool = True) -> Rows:
-        """The same in another dtype."""
+        """Convert the values to another dtype.
+
+        Parameters
+        ----------
+        dtype : float16, float32 or float64
+            Of the new values.
+        copy : bool, default True
+            Whether values are copied that have the dtype.
+
+        Returns
+        -------
+        rows : Rows
+            Of the same indices.
+
+        Raises
+        ------
+        TypeError
+            If dtype is not of real numbers.
+        """
         return Rows(self.indices, self.values.astype(dtype, copy=copy))
 
     def to_array(self, n: int) -> Array:
-        """The gradient of a table of n rows as an array of its shape."""
+        """Sum the values in an array of the table's shape.
+
+        Parameters
+        ----------
+        n : int
+            Rows of the table; at least 0.
+
+        Returns
+        -------
+        gradient : ndarray of shape (n, ...)
+            0 in the rows that are not named.
+
+        Raises
+        ------
+        TypeError
+            If n is not an int.
+        ValueError
+            If n is negative.
+        IndexError
+            If an index is not in [0, n).
+        """
         sums = embedding_backward(self._matrix(), self.indices.reshape(-1), n)
         return sums.reshape(n, *self.row_shape)
 

@@ -1,5 +1,7 @@
 """Schedule-free rules: an average of the steps in place of a rate that falls."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import inf
 from typing import Any, ClassVar, Unpack
@@ -118,10 +120,12 @@ class ScheduleFreeSGD(_ScheduleFree):
         See the module. They share no memory with each other.
     lr : float, default 1
     momentum : float in (0, 1), default 0.9
+        The share of x in p.
     weight_decay : float, default 0
     weight_lr_power : float, default 2
+        How much more steps of larger rates weigh in x; not negative. 0: all weigh the same.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -134,7 +138,7 @@ class ScheduleFreeSGD(_ScheduleFree):
     TypeError
         If a parameter is not an array of floats, or a setting is not a number.
     ValueError
-        If a number is out of range, an array is read-only or shares memory with another.
+        If a number is out of range, ema_decay is given, or an array is read-only or shares memory with another.
 
     Notes
     -----
@@ -201,12 +205,20 @@ class ScheduleFreeSGD(_ScheduleFree):
 
 
 class ScheduleFreeAdamW(_ScheduleFree):
-    """Schedule-free AdamW: no rate that falls, and so no end that has to be known.
+    r"""Schedule-free AdamW: no rate that falls, and so no end that has to be known.
 
-    ``v = beta2 v + (1 - beta2) g²``, ``u = g / (√(v / (1 - beta2^t)) + eps) + weight_decay p``, ``z -= lr u``,
-    ``x = (1 - c) x + c z``, ``p = (1 - beta1) z + beta1 x``: the parameters p are where gradients are taken; the
-    network is evaluated with x, which ``opt.averaged_params()`` gives. c is the weight of the step,
-    ``largest lr^weight_lr_power``, over that of all steps: 1 / t where lr stays the same.
+    With weight_decay λ
+
+    .. math::
+
+        v &\leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad \hat v = v / (1 - \beta_2^t) \\
+        u &= g / (\sqrt{\hat v} + eps) + \lambda p \\
+        z &\leftarrow z - lr \, u, \qquad x \leftarrow (1 - c) x + c z \\
+        p &= (1 - \beta_1) z + \beta_1 x
+
+    The parameters p are where gradients are taken; the network is evaluated with x, which ``opt.averaged_params()``
+    gives. c is the weight of the step, ``largest lr^weight_lr_power``, over that of all steps: 1 / t where lr stays
+    the same.
 
     Parameters
     ----------
@@ -219,8 +231,9 @@ class ScheduleFreeAdamW(_ScheduleFree):
     weight_decay : float, default 0
         Part of u; with ``decoupled_weight_decay=False`` of the gradient.
     weight_lr_power : float, default 2
+        How much more steps of larger rates weigh in x; not negative. 0: all weigh the same.
     **options
-        The options of all rules: see the module.
+        The options of all rules, below.
 
     Attributes
     ----------
@@ -233,7 +246,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
     TypeError
         If a parameter is not an array of floats, or a setting is not a number.
     ValueError
-        If a number is out of range, an array is read-only or shares memory with another.
+        If a number is out of range, ema_decay is given, or an array is read-only or shares memory with another.
 
     Notes
     -----

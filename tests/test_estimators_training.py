@@ -458,7 +458,9 @@ def test_every_activation_learns(activation: str, batch_norm: bool) -> None:
     x, y = load_iris(return_X_y=True)
     x = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
     net = NNClassifier((12, 10), activation, batch_norm=batch_norm, random_state=0, max_iter=150)
-    assert net.set_params(learning_rate_init=0.01).fit(x, y).score(x, y) > 0.85
+    # Squareplus, whose outputs are all positive, is slower with batch statistics.
+    least = 0.85 if activation == "squareplus" else 0.9
+    assert net.set_params(learning_rate_init=0.01).fit(x, y).score(x, y) > least
     assert [layer.n_in for layer in net.net_ if isinstance(layer, nf.nn.Dense)] == [4, 12, 10]
 
 

@@ -1,6 +1,4 @@
-"""Softmax, softmin, log_softmax, logsumexp and sparsemax with their gradients, along one axis, several or all; and
-masked softmax.
-"""
+"""Softmax, softmin, log_softmax, logsumexp and sparsemax with their gradients, along any axes; masked softmax."""
 
 from __future__ import annotations
 

@@ -275,8 +275,8 @@ NNFAST_INLINE Pair<V> negated(Pair<V> x) {
   return {-x.hi, -x.lo};
 }
 
-// x 2^n, rounded once, for |x| below 2^9. Far below the least number the result is 0 without an underflow, for which
-// processors of Intel take more than a hundred cycles, whichever lane it is in; NaN stays NaN.
+// x 2^n, rounded once, for |x| up to 2^10 in float and 2^11 in double. Where n is so low that the result is 0, it is
+// that without an underflow, for which Intel's processors take more than a hundred cycles, in any lane. NaN stays NaN.
 template <class V>
 NNFAST_INLINE V scale_or_zero(V x, Mask<V> n) {
   constexpr int lowest = sizeof(Element<V>) == 4 ? -160 : -1086;
@@ -366,7 +366,7 @@ template <class V>
 NNFAST_INLINE V from_bottom(V x) {
   return max(broadcast<V>(Constants<Element<V>>::product_min), x);
 }
-// A size, no larger up than that down.
+// A size, at most that of product_min.
 template <class V>
 NNFAST_INLINE V bounded_size(V size) {
   return min(broadcast<V>(-Constants<Element<V>>::product_min), size);

@@ -179,7 +179,7 @@ def main() -> None:
             readme.write(load(options.results))
         case "session":
             task = json.loads(options.task)
-            session.main(Plan(*task["plan"]), task["kernels"], task["peers"])
+            session.main(Plan(*task["plan"]), task["points"], task["peers"], task["again"])
         case "course":
             course.main(options.only or [], options.quick)
         case "cliffs":

@@ -12,7 +12,7 @@ class Plan(NamedTuple):
     ]  # of them, what is measured in other dtypes and with fewer threads too
     dtypes: tuple[str, ...]
     threads: tuple[int, ...]
-    sessions: int  # processes, each with so much of the following
+    sessions: int  # processes, each with so much of the following; one where it leaves no doubt
     seconds: float
     slot_us: float
     least_rounds: int
@@ -27,7 +27,7 @@ def quick(threads: int) -> Plan:
 
 
 def full(threads: int) -> Plan:
-    """Five sizes in float32 with all threads, two of them in float64 and with one thread: 45 minutes on two cores."""
+    """Five sizes in float32 with all threads, two of them in float64 or with one thread: 30 minutes on two cores."""
     sizes, dtypes = (10**3, 10**4, 10**5, 10**6, 10**7), ("float32", "float64")
     return Plan(
         sizes, (10**4, 10**6), dtypes, tuple(sorted({1, threads})), 2, 0.25, 1500, 5, 50, 5, 20

@@ -22,6 +22,7 @@ from bench.timing import Budget, rounds, settle, time_ns
 
 Times = NDArray[np.float64]
 Row = dict[str, Any]
+Key = tuple[str, int, str, int]  # a kernel, its size, dtype and threads
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,30 @@ class Point:
     threads: int
 
     @property
+    def key(self) -> Key:
+        """What names it."""
+        return self.case.kernel, self.n, self.dtype, self.threads
+
+    @property
     def name(self) -> str:
         """For the progress bar and for complaints."""
         return f"{self.case.kernel} {self.dtype} {self.n:.0e} x{self.threads}"
 
 
-def measure(point: Point, plan: Plan, peers: list[Peer]) -> Row:
-    """All candidates at a point: nanoseconds a call in every round, by name."""
+def measure(point: Point, plan: Plan, peers: list[Peer], again: bool = False) -> Row:
+    """All candidates at a point: nanoseconds a call in every round, by name.
+
+    Parameters
+    ----------
+    again
+        Another session has measured what stands once in a result: the kernel between matrix products.
+    """
     problem = point.case.problem(point.n, np.dtype(point.dtype))
     with nf.num_threads(point.threads):
         candidates, faults = gather(point, problem, peers)
         settle()  # the BLAS's workers, from the products of the point before, while this one was made
         budget = Budget(plan.seconds, plan.least_rounds, plan.most_rounds, plan.slot_us * 1e3)
-        times = rounds({name: call for name, (_, call) in candidates.items()}, budget)
+        times = rounds({name: call for name, (_, call) in candidates.items()}, budget, is_ours)
     row: Row = {
         "kernel": point.case.kernel,
         "family": registry.family(point.case),
@@ -61,9 +73,14 @@ def measure(point: Point, plan: Plan, peers: list[Peer]) -> Row:
         "forms": {name: form for name, (form, _) in candidates.items()},
         "times": {name: found.tolist() for name, found in times.items()},
     }
-    if point.threads > 1 or nf.get_num_threads() == 1:
+    if not again and (point.threads > 1 or nf.get_num_threads() == 1):
         row["between"] = between(problem, plan)
     return row
+
+
+def is_ours(candidate: str) -> bool:
+    """Whether a candidate is a form of nnfast's."""
+    return candidate.startswith("nnfast")
 
 
 def gather(
@@ -159,7 +176,11 @@ def processor() -> str:
 
 
 def points(plan: Plan, cases: list[Case]) -> list[Point]:
-    """The points of a plan, in the order in which they are measured."""
+    """The points of a plan, in the order in which they are measured.
+
+    All sizes in the first dtype with all threads; in other dtypes or with fewer threads, one or the other, those sizes
+    that the plan names.
+    """
     main = plan.dtypes[0], max(plan.threads)
     return [
         Point(case, n, dtype, threads)
@@ -167,13 +188,15 @@ def points(plan: Plan, cases: list[Case]) -> list[Point]:
         for dtype in plan.dtypes
         for n in plan.sizes
         for threads in plan.threads
-        if (dtype, threads) == main or n in plan.side_sizes
+        if (dtype, threads) == main
+        or (n in plan.side_sizes and (dtype == main[0] or threads == main[1]))
     ]
 
 
-def main(plan: Plan, kernels: list[str], expected: list[str]) -> None:
+def main(plan: Plan, wanted: list[Key], expected: list[str], again: bool) -> None:
     """Print a line of JSON about the machine, and one a point; lines that are not JSON are for people."""
     peers = all_peers.load(expected)
     print(json.dumps(machine(peers)), flush=True)
-    for point in points(plan, [registry.case(kernel) for kernel in kernels]):
-        print(json.dumps(measure(point, plan, peers), default=float), flush=True)
+    for kernel, n, dtype, threads in wanted:
+        point = Point(registry.case(kernel), n, dtype, threads)
+        print(json.dumps(measure(point, plan, peers, again), default=float), flush=True)

@@ -13,8 +13,8 @@ import numpy as np
 from bench import limits, registry
 from bench.case import Case
 from bench.plan import Plan
-from bench.session import Row, points
-from bench.verdict import judge
+from bench.session import Key, Row, is_ours, points
+from bench.verdict import Judged, clear, judge
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,17 +56,12 @@ def run(
     missing = unmeasured(plan, registry.cases(only), result["points"])
     rates = [limits.Rate(**rate) for rate in result["limits"]]
     rates = limits.best(rates, limits.measure(max(plan.threads), plan.limit_ms))
-    count = sum(len(points(plan, cases)) for cases in missing)
     order = {case.kernel: i for i, case in enumerate(registry.cases())}
-    with tqdm(total=plan.sessions * count, unit="point", smoothing=0.05) as bar:
-        for i, cases in enumerate(missing):
-            sessions: list[list[Row]] = []
-            for _ in range(plan.sessions):
-                machine, *rows = lines(plan, [case.kernel for case in cases], peers, bar)
-                if result.setdefault("machine", machine) != machine:
-                    raise ValueError("a run must go on on the machine that it was begun on")
-                sessions.append(rows)
-            rows = [merged(rows) for rows in zip(*sessions, strict=True)]
+    with tqdm(total=sum(map(len, missing)), unit="point", smoothing=0.05) as bar:
+        for i, keys in enumerate(missing):
+            machine, rows = measured(plan, keys, peers, bar)
+            if result.setdefault("machine", machine) != machine:
+                raise ValueError("a run must go on on the machine that it was begun on")
             if i == len(missing) - 1:
                 rates = limits.best(rates, limits.measure(max(plan.threads), plan.limit_ms))
             result["limits"] = [rate._asdict() for rate in rates]
@@ -85,18 +80,34 @@ def commit() -> str:
         return "unknown"
 
 
-def unmeasured(plan: Plan, cases: list[Case], measured: list[Row]) -> list[list[Case]]:
-    """The cases that have points which are not there yet, a list for each family."""
+def unmeasured(plan: Plan, cases: list[Case], measured: list[Row]) -> list[list[Key]]:
+    """The points that are not there yet, a list for each family."""
     there = {(row["kernel"], row["n"], row["dtype"], row["threads"]) for row in measured}
-    families: dict[str, list[Case]] = {}
-    for case in cases:
-        wanted = {(p.case.kernel, p.n, p.dtype, p.threads) for p in points(plan, [case])}
-        if not wanted <= there:
-            families.setdefault(registry.family(case), []).append(case)
+    families: dict[str, list[Key]] = {}
+    for point in points(plan, cases):
+        if point.key not in there:
+            families.setdefault(registry.family(point.case), []).append(point.key)
     return list(families.values())
 
 
-def lines(plan: Plan, kernels: list[str], peers: list[str], bar: Any) -> Iterator[Row]:
+def measured(plan: Plan, keys: list[Key], peers: list[str], bar: Any) -> tuple[Row, list[Row]]:
+    """The machine and these points, by so many sessions as it takes: what one says clearly, the next does not ask."""
+    machine, *rows = lines(plan, keys, peers, bar)
+    sessions = {key: [row] for key, row in zip(keys, rows, strict=True)}
+    for _ in range(plan.sessions - 1):
+        doubtful = [key for key, rows in sessions.items() if not clear(judgement(rows)[-1])]
+        if not doubtful:
+            break
+        bar.total += len(doubtful)
+        _, *rows = lines(plan, doubtful, peers, bar, again=True)
+        for key, row in zip(doubtful, rows, strict=True):
+            sessions[key].append(row)
+    return machine, [merged(rows) for rows in sessions.values()]
+
+
+def lines(
+    plan: Plan, keys: list[Key], peers: list[str], bar: Any, again: bool = False
+) -> Iterator[Row]:
     """What a session says, line by line.
 
     Raises
@@ -104,7 +115,7 @@ def lines(plan: Plan, kernels: list[str], peers: list[str], bar: Any) -> Iterato
     subprocess.CalledProcessError
         If it fails.
     """
-    task = json.dumps({"plan": plan, "kernels": kernels, "peers": peers})
+    task = json.dumps({"plan": plan, "points": keys, "peers": peers, "again": again})
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "bench", "session", task]
     with subprocess.Popen(
@@ -124,17 +135,10 @@ def lines(plan: Plan, kernels: list[str], peers: list[str], bar: Any) -> Iterato
         raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def merged(rows: tuple[Row, ...]) -> Row:
-    """One point of all sessions: candidates, our fastest form against the fastest of the others, and the verdict."""
-    times = {
-        name: [np.array(row["times"][name]) for row in rows]
-        for name in rows[0]["times"]
-        if all(name in row["times"] for row in rows)
-    }
-    medians = {name: float(np.median(np.concatenate(parts))) for name, parts in times.items()}
-    ours = min((n for n in medians if n.startswith("nnfast")), key=medians.__getitem__)
-    peer = min((n for n in medians if not n.startswith("nnfast")), key=medians.__getitem__)
-    judged = judge([p / o for p, o in zip(times[peer], times[ours], strict=True)])
+def merged(rows: list[Row]) -> Row:
+    """One point of all its sessions: candidates, our fastest form against the fastest of the others, the verdict."""
+    times = of_candidates(rows)
+    ours, peer, judged = judgement(rows)
     shared = {name: value for name, value in rows[0].items() if name not in ("times", "forms")}
     return shared | {
         "candidates": {
@@ -144,6 +148,25 @@ def merged(rows: tuple[Row, ...]) -> Row:
         "nnfast": ours,
         "peer": peer,
         **judged._asdict(),
+    }
+
+
+def judgement(rows: list[Row]) -> tuple[str, str, Judged]:
+    """Our fastest form, the fastest of the others, and how they compare in the rounds that measured both."""
+    times = of_candidates(rows)
+    medians = {name: float(np.median(np.concatenate(parts))) for name, parts in times.items()}
+    ours = min(filter(is_ours, medians), key=medians.__getitem__)
+    peer = min((n for n in medians if not is_ours(n)), key=medians.__getitem__)
+    ratios = [p[: len(o)] / o[: len(p)] for p, o in zip(times[peer], times[ours], strict=True)]
+    return ours, peer, judge(ratios)
+
+
+def of_candidates(rows: list[Row]) -> dict[str, list[np.ndarray]]:
+    """The times in every session of those that all sessions measured."""
+    return {
+        name: [np.array(row["times"][name]) for row in rows]
+        for name in rows[0]["times"]
+        if all(name in row["times"] for row in rows)
     }
 
 

@@ -13,6 +13,8 @@ Verdict = Literal["ahead", "level", "behind", "noise"]
 # all points: what is nearer than that to the border of two verdicts is neither.
 LEVEL = 1.1
 DOUBT = 1.02
+# A session in which all rounds say that we are so much faster needs no other: processes differ by less.
+CLEAR = 1.25
 
 
 class Judged(NamedTuple):
@@ -40,6 +42,11 @@ def judge(sessions: Sequence[NDArray[np.float64]]) -> Judged:
     if verdict == "level" and high / low > LEVEL**2:
         verdict = "noise"
     return Judged(median, low, high, verdict)
+
+
+def clear(judged: Judged) -> bool:
+    """Whether one session is enough."""
+    return judged.low > CLEAR
 
 
 def zone(ratio: float) -> Verdict:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,64 @@ def test_rounds_take_turns_and_keep_to_the_budget() -> None:
     turns = order[3:]  # a call each to find how many fill a slot
     firsts = [turns[6 * i : 6 * i + 1] for i in range(4)]
     assert firsts == [["a"], ["b"], ["c"], ["a"]]
+
+
+def test_a_beaten_peer_leaves_the_race_and_our_forms_do_not() -> None:
+    def sleeper(seconds: float) -> timing.Call:
+        return lambda: time.sleep(seconds)
+
+    calls = {
+        "ours": sleeper(0.02),
+        "slow": sleeper(0.02),
+        "near": sleeper(6e-3),
+        "best": sleeper(5e-3),
+    }
+    budget = Budget(seconds=0, least=5, most=5, slot_ns=0)
+    times = timing.rounds(calls, budget, stays=lambda name: name == "ours")
+    assert {name: len(found) for name, found in times.items()} == {
+        "ours": 5,
+        "slow": timing.TRIAL,
+        "near": 5,
+        "best": 5,
+    }
+
+
+def test_only_what_a_session_leaves_in_doubt_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ratios = {"relu": 3.0, "elu": 1.2, "tanh": 0.3}
+    asked: list[tuple[list[str], bool]] = []
+
+    def lines(
+        plan: Plan, keys: list[session.Key], peers: list[str], bar: Any, again: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        asked.append(([key[0] for key in keys], again))
+        yield {"cores": 2}
+        for kernel, *_ in keys:
+            times = {"nnfast out": [1.0] * 12, "NumPy": [ratios[kernel]] * 12, "Numba": [9.0] * 3}
+            yield {"kernel": kernel, "times": times, "forms": dict.fromkeys(times, "out")}
+
+    monkeypatch.setattr(suite, "lines", lines)
+    keys: list[session.Key] = [(kernel, 1000, "float32", 1) for kernel in ratios]
+    bar = types.SimpleNamespace(total=3)
+    machine, rows = suite.measured(TINY, keys, [], bar)
+    assert machine == {"cores": 2}
+    assert asked == [(["relu", "elu", "tanh"], False), (["elu", "tanh"], True)]
+    assert bar.total == 5
+    assert [row["median"] for row in rows] == [3.0, 1.2, 0.3]
+    assert [row["candidates"]["NumPy"]["rounds"] for row in rows] == [12, 24, 24]
+    assert [row["peer"] for row in rows] == ["NumPy"] * 3
+
+
+def test_sides_are_varied_one_at_a_time() -> None:
+    plan = Plan((10, 100), (10,), ("float32", "float64"), (1, 2), 1, 0, 1, 1, 1, 1, 1)
+    found = {point.key[1:] for point in session.points(plan, [registry.case("relu")])}
+    assert found == {
+        (10, "float32", 2),
+        (100, "float32", 2),
+        (10, "float32", 1),
+        (10, "float64", 2),
+    }
 
 
 def sessions(factors: tuple[float, ...], spread: float = 0.01) -> list[np.ndarray]:

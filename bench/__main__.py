@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     again = commands.add_parser("report", help="write the page of a run anew, beside its file")
     again.add_argument("results", type=Path)
     figures = commands.add_parser(
-        "readme", help="put a run's figures into README.md and docs/performance.md"
+        "readme", help="put the figures of a run, and of avx2/ beside it, into README.md and docs"
     )
     figures.add_argument("results", type=Path)
     lessons = commands.add_parser("course", help="the claims of a course, for docs/course.md")
@@ -176,7 +176,7 @@ def main() -> None:
         case "report":
             save_page(load(options.results), options.results.parent)
         case "readme":
-            readme.write(load(options.results))
+            readme.write(readme.load(options.results))
         case "session":
             task = json.loads(options.task)
             session.main(Plan(*task["plan"]), task["points"], task["peers"], task["again"])

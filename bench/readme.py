@@ -1,18 +1,16 @@
-"""The figures of the README and of docs/performance.md, out of a run's JSON file. None of them is typed in."""
+"""The figures of the README and of docs/performance.md, out of the JSON files of two runs. None of them is typed in."""
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import report
 
 Row = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
-MARKS = {
-    "<!-- figures: python -m bench readme -->": "<!-- end of figures -->",
-    "<!-- every kernel: python -m bench readme -->": "<!-- end of every kernel -->",
-}
 SIZES = (10**4, 10**6)
 
 
@@ -31,15 +29,38 @@ TEN = (
 )
 
 
-def block(result: Row) -> str:
-    """What stands between the markers: ten kernels, and the networks."""
+class Runs(NamedTuple):
+    """The machine with all that it has, and with AVX2."""
+
+    whole: Row
+    avx2: Row
+
+
+def load(results: Path) -> Runs:
+    """The run of a file, and the one of AVX2 in the folder beside it."""
+    files = results, results.parent / "avx2" / results.name
+    return Runs(*(json.loads(file.read_text()) for file in files))
+
+
+def block(runs: Runs) -> str:
+    """Ten kernels, and the networks."""
+    return "\n".join([*ten(runs.whole), "", *training(runs.whole["training"])])
+
+
+def with_avx2(runs: Runs) -> str:
+    """Ten kernels on a smaller processor, as it were."""
+    return "\n".join(ten(runs.avx2))
+
+
+def every(runs: Runs) -> str:
+    """All kernels."""
+    return "\n".join(kernels(runs.whole["points"]))
+
+
+def ten(result: Row) -> list[str]:
+    """Ten kernels."""
     points = [row for row in result["points"] if row["kernel"] in TEN]
-    return "\n".join([*measured(result), *kernels(points), "", *training(result["training"])])
-
-
-def every(result: Row) -> str:
-    """What stands between those at the end of docs/performance.md: all kernels."""
-    return "\n".join(kernels(result["points"]))
+    return [*measured(result), *kernels(points)]
 
 
 def measured(result: Row) -> list[str]:
@@ -103,19 +124,24 @@ def training(rows: list[Row]) -> list[str]:
     return lines
 
 
-PAGES = {"README.md": (block,), "docs/performance.md": (block, every)}
+# What stands on which page between <!-- this: python -m bench readme --> and <!-- end of this -->.
+PAGES: dict[str, dict[str, Callable[[Runs], str]]] = {
+    "README.md": {"figures": block},
+    "docs/performance.md": {"figures": block, "with AVX2": with_avx2, "every kernel": every},
+}
 
 
-def filled(text: str, result: Row, name: str) -> str:
-    """The page of that name with the figures of a run.
+def filled(text: str, runs: Runs, name: str) -> str:
+    """The page of that name with the figures of two runs.
 
     Raises
     ------
     ValueError
         If the markers are not there.
     """
-    for (begin, end), part in zip(MARKS.items(), PAGES[name], strict=False):
-        text = put(text, begin, end, part(result), name)
+    for mark, part in PAGES[name].items():
+        begin, end = f"<!-- {mark}: python -m bench readme -->", f"<!-- end of {mark} -->"
+        text = put(text, begin, end, part(runs), name)
     return text
 
 
@@ -127,9 +153,9 @@ def put(text: str, begin: str, end: str, part: str, name: str) -> str:
     return pattern.sub(lambda _: f"{begin}\n{part}\n{end}", text)
 
 
-def write(result: Row) -> None:
+def write(runs: Runs) -> None:
     """Put them in."""
     for name in PAGES:
         path = ROOT / name
-        path.write_text(filled(path.read_text(), result, name))
+        path.write_text(filled(path.read_text(), runs, name))
         print(f"wrote the figures into {name}")

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from statistics import geometric_mean
 from typing import Any
 
-from bench import reasons
+from bench import capped, reasons
 
 Row = dict[str, Any]
 
+# From here on a point counts as behind.
+BEHIND = 0.95
 MARKS = {"ahead": "", "level": "  level", "behind": "  behind", "noise": "  noise"}
 
 
@@ -68,9 +71,13 @@ def page(result: Row) -> str:
     unknown = sum(reasons.of(row) == reasons.UNKNOWN for row in behind)
     return "\n".join(
         [
-            "# What the suite measured",
+            f"# What the suite measured{' with AVX2' if result['machine']['isa'] == capped.ISA else ''}",
             "",
             "Written by `python -m bench`; figures are medians, a ratio above 1 says that nnfast is faster.",
+            "",
+            "## Families",
+            "",
+            *families(result["points"]),
             "",
             "## Points below 1.0",
             "",
@@ -88,6 +95,23 @@ def page(result: Row) -> str:
             "",
         ]
     )
+
+
+def families(points: list[Row]) -> Iterator[str]:
+    """A row a family and dtype, all sizes and threads: the ratio to the best peer, its geometric mean and its least."""
+    yield "| family | dtype | points | geometric mean | least | below 0.95 |"
+    yield "|---|---|---:|---:|---|---:|"
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in points:
+        for family in (row["family"], "all"):
+            groups.setdefault((family, row["dtype"]), []).append(row)
+    for (family, dtype), rows in sorted(groups.items(), key=lambda item: item[0][0] == "all"):
+        ratios = [row["median"] for row in rows]
+        least = min(rows, key=lambda row: float(row["median"]))
+        yield (
+            f"| {family} | {dtype} | {len(rows)} | {geometric_mean(ratios):.2f} | "
+            f"{least['median']:.2f} `{least['kernel']}` at {least['n']:,} | {sum(r < BEHIND for r in ratios)} |"
+        )
 
 
 def share(row: Row) -> str:

@@ -43,6 +43,7 @@ from conftest import NO_FMA
 from tests.reference.activations import FORMULAS, SLOPES, Mpfr
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs/bench/results.json"
 TINY = Plan((1000,), (1000,), ("float32", "float64"), (1,), 2, 0.0, 10, 3, 3, 1, 1)
 
 
@@ -328,6 +329,18 @@ def test_the_page_lists_every_point_below_one_with_its_reason(result: dict[str, 
     assert all(line in page for line in report.lines(changed))
 
 
+def test_the_page_sums_up_families() -> None:
+    rows = [
+        {"family": family, "dtype": "float32", "kernel": "relu", "n": 1000, "median": ratio}
+        for family, ratio in (("a", 2.0), ("a", 0.5), ("b", 8.0))
+    ]
+    assert list(report.families(rows))[2:] == [
+        "| a | float32 | 2 | 1.00 | 0.50 `relu` at 1,000 | 1 |",
+        "| b | float32 | 1 | 8.00 | 8.00 `relu` at 1,000 | 0 |",
+        "| all | float32 | 3 | 2.00 | 0.50 `relu` at 1,000 | 1 |",
+    ]
+
+
 def test_reasons_are_of_kernels_that_there_are() -> None:
     cases = registry.cases()
     names = {name for c in cases for name in (c.kernel, c.kernel.split()[0], registry.family(c))}
@@ -421,26 +434,34 @@ def test_pictures_are_saved(result: dict[str, Any], tmp_path: Path) -> None:
 
 @pytest.mark.checkout
 @pytest.mark.parametrize("name", readme.PAGES)
-def test_pages_have_the_figures_of_the_file(name: str) -> None:
+def test_pages_have_the_figures_of_the_files(name: str) -> None:
     text = (ROOT / name).read_text()
-    saved = json.loads((ROOT / "docs/bench/results.json").read_text())
+    saved = readme.load(RESULTS)
     assert readme.filled(text, saved, name) == text
-    saved["machine"]["processor"] = "another"
+    saved.whole["machine"]["processor"] = "another"
     assert readme.filled(text, saved, name) != text
     with pytest.raises(ValueError, match=f"{name} has no"):
         readme.filled("no markers", saved, name)
 
 
 @pytest.mark.checkout
+def test_performance_has_the_figures_of_avx2() -> None:
+    saved = readme.load(RESULTS)
+    assert saved.avx2["machine"]["isa"] == capped.ISA
+    page = (ROOT / "docs/performance.md").read_text()
+    saved.avx2["points"][0]["candidates"]["NumPy"]["median"] *= 2
+    assert readme.filled(page, saved, "docs/performance.md") != page
+
+
+@pytest.mark.checkout
 def test_the_readme_has_ten_rows() -> None:
-    saved = json.loads((ROOT / "docs/bench/results.json").read_text())
-    rows = [line for line in readme.block(saved).splitlines() if line.startswith("| `")]
+    rows = [line for line in readme.block(readme.load(RESULTS)).splitlines() if "| `" in line]
     assert len(rows) == len(readme.TEN) == 10
 
 
 @pytest.mark.checkout
-def test_the_page_is_that_of_the_file() -> None:
-    folder = ROOT / "docs/bench"
+@pytest.mark.parametrize("folder", [RESULTS.parent, RESULTS.parent / "avx2"], ids=["all", "avx2"])
+def test_the_page_is_that_of_the_file(folder: Path) -> None:
     saved = json.loads((folder / "results.json").read_text())
     assert (folder / "report.md").read_text() == report.page(saved)
 
@@ -451,8 +472,8 @@ def test_the_report_says_which_blas_kernels_ran(result: dict[str, Any]) -> None:
     for library in nf.cpu_info()["blas"]:
         assert f"with its {library['kernels']} kernels on {library['threads']} threads" in header
         assert library["path"] not in json.dumps(result)
-    saved = json.loads((ROOT / "docs/bench/results.json").read_text())
-    saved["machine"] = result["machine"]
+    saved = readme.load(RESULTS)
+    saved.whole["machine"] = result["machine"]
     assert f"(BLAS: {report.blas(result['machine'])})," in readme.block(saved)
     assert report.blas({}) == "a BLAS that says nothing of itself"
 

@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 # By a test below; by test_dask_training.py, test_demo_images.py, test_estimators.py and test_schedules.py.
 TESTED_ELSEWHERE = {"dask.md", "images.md", "estimators.md", "schedules.md", "start.md"}
 # Written by bench.
-GENERATED = {"accuracy.md", "bench/report.md"}
+GENERATED = {"accuracy.md", "bench/report.md", "bench/avx2/report.md"}
 WITH_TORCH = "<!-- needs torch -->\n"
 EXAMPLE = re.compile(
     rf"(?P<torch>{WITH_TORCH})?```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<printed>.*?)```)?",

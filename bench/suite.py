@@ -52,6 +52,8 @@ def run(
         if list(begun["plan"].values()) != result["plan"]:
             raise ValueError("a run must go on by the plan that it was begun with")
         result |= begun
+        if commit() not in result["commit"]:
+            result["commit"] += f", {commit()}"  # of the families that come now
     result["plan"] = plan._asdict()
     missing = unmeasured(plan, registry.cases(only), result["points"])
     rates = [limits.Rate(**rate) for rate in result["limits"]]

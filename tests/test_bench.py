@@ -128,6 +128,19 @@ def test_peers_that_are_wrong_are_left_out(
     assert {"NumPy", "nnfast out", "nnfast allocating"} <= set(candidates)
 
 
+@pytest.mark.peers
+def test_operations_of_installed_peers_run() -> None:
+    every = peers.load(peers.names())
+    assert every
+    for case in registry.cases():
+        problem = case.problem(1000, np.dtype(np.float32))
+        for peer in every:
+            peer.set_threads(nf.get_num_threads())
+            operation = peer.OPERATIONS.get(case.kernel, lambda arrays, values: {})
+            for form, call in operation(problem.arrays, case.values).items():
+                assert problem.check(call()) is None, f"{peer.NAME}, {case.kernel}, {form}"
+
+
 def test_peers_that_are_not_installed_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +368,7 @@ def test_a_run_goes_on_with_the_families_that_are_missing(
     monkeypatch.setattr(limits, "measure", lambda threads, milliseconds: [])
     begun = json.loads(json.dumps(result))
     begun["points"] = [row for row in begun["points"] if row["family"] != "losses"]
+    begun["commit"] = "an earlier one"
     saved: list[set[str]] = []
 
     def save(state: dict[str, Any]) -> None:
@@ -362,6 +376,7 @@ def test_a_run_goes_on_with_the_families_that_are_missing(
 
     found = suite.run(TINY, ["relu", "svm_loss", "Adagrad"], [], begun, save)
     assert saved == [{"relu", "svm_loss", "Adagrad"}]
+    assert found["commit"] == f"an earlier one, {suite.commit()}"
     kept = [row for row in result["points"] if row["kernel"] == "relu"]
     again = [row for row in found["points"] if row["kernel"] == "relu"]
     assert [row["candidates"] for row in again] == [row["candidates"] for row in kept]

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bench import layer_norm as layers
-from bench import normalization, optim
+from bench import optim
 from bench.case import Arrays, Forms
+from tests.reference.normalization import EPS, per_channel
 
 jax.config.update("jax_enable_x64", True)
 
@@ -82,23 +82,23 @@ def softmax_cross_entropy(values: Values, z: Any, labels: Any) -> Any:
 
 
 def batch_norm(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> Any:
-    axes, shape = normalization.over_batch(x)
+    axes, shape = per_channel(x)
     mean, var = x.mean(axis=axes), x.var(axis=axes)
     moved = running["running_mean"] * 0.9 + mean * 0.1, running["running_var"] * 0.9 + var * 0.1
-    scale = gamma * jax.lax.rsqrt(var + normalization.EPS)
+    scale = gamma * jax.lax.rsqrt(var + EPS)
     y = (x - mean.reshape(shape)) * scale.reshape(shape) + beta.reshape(shape)
     return y, *moved
 
 
 def inference(values: Values, x: Any, gamma: Any, beta: Any, **running: Any) -> Any:
-    scale = gamma * jax.lax.rsqrt(running["running_var"] + normalization.EPS)
+    scale = gamma * jax.lax.rsqrt(running["running_var"] + EPS)
     return (x - running["running_mean"]) * scale + beta
 
 
 def batch_norm_backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
-    axes, shape = normalization.over_batch(x)
+    axes, shape = per_channel(x)
     n, mean = x.size // x.shape[1], x.mean(axis=axes)
-    inv_std = jax.lax.rsqrt(x.var(axis=axes) + normalization.EPS)
+    inv_std = jax.lax.rsqrt(x.var(axis=axes) + EPS)
     normalized = (x - mean.reshape(shape)) * inv_std.reshape(shape)
     dgamma, dbeta = (dy * normalized).sum(axis=axes), dy.sum(axis=axes)
     inner = n * dy - dbeta.reshape(shape) - normalized * dgamma.reshape(shape)
@@ -107,11 +107,11 @@ def batch_norm_backward(values: Values, dy: Any, x: Any, gamma: Any) -> Any:
 
 def layer_norm(values: Values, x: Any, gamma: Any, beta: Any) -> Any:
     mean, var = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(var + layers.EPS) * gamma + beta
+    return (x - mean) * jax.lax.rsqrt(var + EPS) * gamma + beta
 
 
 def rms_norm(values: Values, x: Any, gamma: Any) -> Any:
-    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + layers.EPS) * gamma
+    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + EPS) * gamma
 
 
 def gradients(function: Callable[..., Any], parameters: tuple[str, ...]) -> Any:

@@ -129,6 +129,7 @@ def test_peers_that_are_wrong_are_left_out(
 
 
 @pytest.mark.peers
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, of how its losses take a mean
 def test_operations_of_installed_peers_run() -> None:
     every = peers.load(peers.names())
     assert every

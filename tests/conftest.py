@@ -28,14 +28,15 @@ THREADS = (1, 2, 7)
 
 THREADING = tuple(_core.build_info()["threading"].split(", "))
 
-ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
+# Which thread computes what is no matter of the instruction set: those that are not the widest have 7 alone.
+ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS if isa == ISAS[-1] or threads == 7]
 
 
 @pytest.fixture(
     params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module"
 )
 def engine(request: pytest.FixtureRequest) -> str:
-    """Run the test with every instruction set of the machine and 1, 2 and 7 threads, the arrays shared at a grain of 1.
+    """Run the test with every instruction set and 7 threads, the widest with 1 and 2 too, the arrays shared at a grain of 1.
 
     The value is the instruction set's name.
     """

@@ -36,7 +36,7 @@ ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS if isa == ISAS[
     params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module"
 )
 def engine(request: pytest.FixtureRequest) -> str:
-    """Run the test with every instruction set and 7 threads, the widest with 1 and 2 too, the arrays shared at a grain of 1.
+    """Run the test with every instruction set and 7 threads, with the widest and 1 and 2 too, all at a grain of 1.
 
     The value is the instruction set's name.
     """

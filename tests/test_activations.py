@@ -122,7 +122,7 @@ def samples(dtype: type, n: int = 1000) -> Array:
 
 @every_activation
 @both_dtypes
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 def test_forward_is_the_formula(engine: str, f: Case, dtype: type, data: Any) -> None:
     x = data.draw(arrays(dtype))

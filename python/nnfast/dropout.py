@@ -575,15 +575,16 @@ def _masked(
     An array in place of scale has the probabilities of keeping an element, whose inverses scale it.
     """
     # The shape is x's, as what out says of itself may be wrong; whatever can fail comes before it is written.
+    if mask is None and mask_as == "bits":
+        seed = _seeds.seed_or_draw(rng)
+        return _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
+    given, _ = _core.checked_output(x, out, "x")  # before a Generator is advanced
     if mask is not None:
-        x, _ = _core.checked_output(x, out, "x")
-        kept = _masks.in_form(mask, x.shape, mask_as)
-        return _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner), kept
-    if mask_as == "bool":
-        x, _ = _core.checked_output(x, out, "x")  # before a Generator is advanced
+        kept = _masks.in_form(mask, given.shape, mask_as)
+        return _core.apply_mask(given, mask, scale, out, "x", shift, dropped, inner), kept
     seed = _seeds.seed_or_draw(rng)
-    y, bits = _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
-    return y, bits if mask_as == "bits" else _masks.unpacked(bits, x.shape)
+    y, bits = _core.dropout(given, p, scale, shift, dropped, inner, seed, offset, out)
+    return y, _masks.unpacked(bits, given.shape)
 
 
 def _offset(offset: int) -> int:

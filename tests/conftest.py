@@ -1,7 +1,10 @@
 """What all tests share: the ways of running a kernel, and Hypothesis without a clock."""
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -25,14 +28,15 @@ THREADS = (1, 2, 7)
 
 THREADING = tuple(_core.build_info()["threading"].split(", "))
 
-ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS]
+# Which thread computes what is no matter of the instruction set: those that are not the widest have 7 alone.
+ENGINES = [(isa, threads) for isa in ISAS for threads in THREADS if isa == ISAS[-1] or threads == 7]
 
 
 @pytest.fixture(
     params=ENGINES, ids=[f"{isa}-{threads}" for isa, threads in ENGINES], scope="module"
 )
 def engine(request: pytest.FixtureRequest) -> str:
-    """Run the test with every instruction set of the machine and 1, 2 and 7 threads, the arrays shared at a grain of 1.
+    """Run the test with every instruction set and 7 threads, with the widest and 1 and 2 too, all at a grain of 1.
 
     The value is the instruction set's name.
     """
@@ -56,6 +60,37 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     params = item.callspec.params if hasattr(item, "callspec") else {}
     isa, threads = params.get("engine", (params.get("isa"), None))
     with forced(isa=isa, threads=threads, grain=1 if threads else None):
+        return (yield)
+
+
+@contextmanager
+def turn(alone: bool) -> Iterator[None]:
+    """Among the processes of pytest-xdist: while one runs a test marked `alone`, no other runs any.
+
+    The locks are on a folder and a file that are there already. Whoever waits to be alone keeps the first, at which
+    the others then wait.
+    """
+    import fcntl
+
+    queue, room = (os.open(path, os.O_RDONLY) for path in (Path(__file__).parent, __file__))
+    try:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        yield
+    finally:
+        # A forked child may still have them open.
+        fcntl.flock(room, fcntl.LOCK_UN)
+        os.close(queue)
+        os.close(room)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run tests that measure time while no other process does anything."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or os.name == "nt":
+        return (yield)
+    with turn(item.get_closest_marker("alone") is not None):
         return (yield)
 
 

@@ -191,7 +191,8 @@ every_rule = pytest.mark.parametrize("rule", TABLE, ids=label)
 every_kernel = pytest.mark.parametrize("rule", KERNELS, ids=label)
 KINDS = list(dict.fromkeys(kind for kind, *_ in ROWS))
 every_kind = pytest.mark.parametrize("kind", KINDS)
-every_dtype = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+DTYPES = (np.float16, np.float32, np.float64)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 # ---- data ----

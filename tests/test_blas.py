@@ -263,6 +263,7 @@ print(products() == expected)
     assert shared(code, threads).split() == ["True"] * 4
 
 
+@pytest.mark.alone
 def test_products_run_on_our_threads() -> None:
     code = """
 def threads():
@@ -508,6 +509,7 @@ print(_core._helpers_woken() - before)
     return int(printed(code, OPENBLAS_NUM_THREADS="1"))
 
 
+@pytest.mark.alone
 def test_helpers_are_woken_in_proportion_to_the_work() -> None:
     cost, _ = _core._costs()["tanh"]
     for elements in (10_000, 1_000_000):

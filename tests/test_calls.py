@@ -305,6 +305,7 @@ def step_of(rule: Callable[..., Any]) -> Callable[[], object]:
     return lambda: opt.step(grads)
 
 
+@pytest.mark.alone
 def test_calls_on_small_arrays_cost_a_few_of_numpys() -> None:
     x, labels = np.ones((10, 10), np.float32), np.arange(10)
     gamma = np.ones(10, np.float32)

@@ -180,12 +180,12 @@ RATES: list[tuple[Any, float]] = [
 @pytest.mark.parametrize("data", ["digits", "sixteenths", "random labels"])
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid])
 @pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("drop", [0.0, 0.5])
-def test_no_alarm_on_healthy_networks(data: str, activation: Any, norm: bool, drop: float) -> None:
-    kinds = ["digits", "sixteenths", "random labels"].index(data), norm, bool(drop)
-    place = int(np.dot(kinds, (5, 3, 1))) + [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid].index(
-        activation
-    )
+def test_no_alarm_on_healthy_networks(data: str, activation: Any, norm: bool) -> None:
+    kind = ["digits", "sixteenths", "random labels"].index(data)
+    which = [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid].index(activation)
+    # Each with and without dropout beside each other, but not all of them beside all.
+    drop = 0.5 * ((kind + which + norm) % 2)
+    place = 5 * kind + 3 * norm + bool(drop) + which
     x, y = X, LABELS
     if data == "sixteenths":
         x = np.round(np.abs(X) * 4).clip(0, 16) / 16

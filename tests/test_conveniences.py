@@ -79,7 +79,7 @@ def test_a_gradient_of_none_leaves_its_parameter(make: Callable[..., Any], dtype
     for name, state in other.state.items():
         for mine, theirs in zip(state, (opt.state[name][0], opt.state[name][2]), strict=True):
             mine[...] = theirs
-    for attribute in ("_mu_product", "_products"):
+    for attribute in ("_carried", "_products"):
         if hasattr(opt, attribute):
             setattr(other, attribute, getattr(opt, attribute))
     if dtype == np.float16:

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 import nnfast as nf
+from conftest import ISAS
 from layouts import assert_same_bits
 from optim_rules import (
+    DTYPES,
     NOT_PYTORCHS,
     TABLE,
     Array,
     Rule,
     draw,
-    every_dtype,
     every_rule,
     followed,
     kept_params,
@@ -22,9 +23,8 @@ from optim_rules import (
     start,
     train,
 )
+from pairs import in_pairs
 from tests.reference.optim import State, rectification
-
-every_row = pytest.mark.parametrize("row", range(len(TABLE)), ids=map(label, TABLE))
 
 
 def assert_within(actual: list[Array], expected: list[Array], bound: float) -> None:
@@ -33,14 +33,13 @@ def assert_within(actual: list[Array], expected: list[Array], bound: float) -> N
         np.testing.assert_allclose(a, w, rtol=0, atol=bound)
 
 
-@every_row
-@every_dtype
-def test_a_hundred_steps_are_the_formula(isa: str, row: int, dtype: type) -> None:
+@in_pairs(rule=TABLE, dtype=DTYPES, isa=ISAS)
+def test_a_hundred_steps_are_the_formula(isa: str, rule: Rule, dtype: type) -> None:
     params = start(dtype)
-    optimizer = TABLE[row].optimizer(params)
+    optimizer = rule.optimizer(params)
     train(optimizer, range(1, 101), dtype)
     assert optimizer.step_count == 100
-    reference = followed(row, dtype)
+    reference = followed(TABLE.index(rule), dtype)
     kept = kept_params(optimizer)
     assert_within(kept, reference.params, reference.bound(dtype))
     for p, k in zip(params, kept, strict=True):

@@ -284,7 +284,7 @@ def test_a_float16_master_takes_what_was_written_to_its_parameter(isa: str, rule
             for name, arrays in reference.state.items():
                 arrays[0][...] = rebuilt[f"{name}.0"]
             if "mu_product" in state:
-                reference._mu_product = [state["mu_product"]]
+                reference._carried = [state["mu_product"]]
         reference.step([g.astype(np.float32)])
         if how == "in place":
             optimizer.step([g])

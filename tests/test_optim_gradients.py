@@ -13,6 +13,7 @@ from conftest import SAME_BITS_ISAS
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
 from optim_rules import (
+    DTYPES,
     KERNELS,
     Array,
     Rule,
@@ -20,12 +21,12 @@ from optim_rules import (
     copies,
     draw,
     every_dtype,
-    every_kernel,
     everything,
     kept_params,
     label,
     start,
 )
+from pairs import in_pairs
 from tests.reference.optim import block_clipped, clip_factor, unit_clipped
 
 FULL = {"clip_value": 0.7, "ema_decay": 0.9}
@@ -52,9 +53,7 @@ def scaled(grads: list[Array], scale: float) -> list[Array]:
 # ---- sums and scales ----
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("options", CLIPS, ids=str)
+@in_pairs(rule=KERNELS, dtype=DTYPES, options=CLIPS)
 def test_a_step_of_sums_is_that_of_their_scaled_sum(rule: Rule, dtype: type, options: Any) -> None:
     """float16 as float32: the sums are."""
     optimizer = rule.optimizer(start(dtype), **options)

@@ -13,17 +13,19 @@ import pytest
 import nnfast as nf
 from layouts import assert_same_bits
 from optim_rules import (
+    DTYPES,
+    KERNELS,
     Rule,
     assert_same_arrays,
     draw,
     every_dtype,
-    every_kernel,
     every_kind,
     every_rule,
     everything,
     start,
     train,
 )
+from pairs import in_pairs
 
 # ---- state arrays ----
 
@@ -104,10 +106,7 @@ def through_file(first: Any, second: Any, path: Path) -> None:
     second.load(path)
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("options", KEPT, ids=str)
-@pytest.mark.parametrize("way", [through_dict, through_file])
+@in_pairs(rule=KERNELS, dtype=DTYPES, options=KEPT, way=[through_dict, through_file])
 def test_a_resumed_run_continues_with_the_same_bits(
     rule: Rule, dtype: type, options: Any, way: Any, tmp_path: Path
 ) -> None:
@@ -128,10 +127,11 @@ def test_a_resumed_run_continues_with_the_same_bits(
             assert_same_bits(a, b)
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("options", KEPT, ids=str)
-@pytest.mark.parametrize("way", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
+def pickled_and_back(given: Any) -> Any:
+    return pickle.loads(pickle.dumps(given))
+
+
+@in_pairs(rule=KERNELS, dtype=DTYPES, options=KEPT, way=[copy.deepcopy, pickled_and_back])
 def test_copies_go_on_with_the_same_bits(rule: Rule, dtype: type, options: Any, way: Any) -> None:
     optimizer = rule.optimizer(start(dtype), **options)
     train(optimizer, range(4), dtype)

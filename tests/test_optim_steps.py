@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import nnfast as nf
-from conftest import SAME_BITS_ISAS
+from conftest import ISAS, SAME_BITS_ISAS
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
 from optim_rules import (
+    DTYPES,
+    KERNELS,
     Array,
     Rule,
     assert_same_arrays,
@@ -25,6 +27,7 @@ from optim_rules import (
     start,
     train,
 )
+from pairs import in_pairs
 
 # What the kernels that know sums, clipping and averages are asked for.
 FULL = {"clip_value": 0.7, "ema_decay": 0.9}
@@ -41,9 +44,7 @@ def trained(rule: Rule, dtype: type, steps: int = 5, **options: Any) -> dict[str
 WAYS = [(isa, threads) for isa in SAME_BITS_ISAS for threads in (1, 2, 7)] + [(None, 16)]
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("options", [{}, FULL], ids=["plain", "full"])
+@in_pairs(rule=KERNELS, dtype=DTYPES, options=[{}, FULL])
 def test_bits_do_not_depend_on_threads_or_fma_instruction_set(
     rule: Rule, dtype: type, options: Any
 ) -> None:
@@ -78,9 +79,7 @@ def run_in_lists(rule: Rule, options: Any) -> None:
             assert_same_bits(p, expected)
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("options", [{}, FULL], ids=["plain", "full"])
+@in_pairs(rule=KERNELS, dtype=DTYPES, options=[{}, FULL])
 def test_bits_do_not_depend_on_the_layout(rule: Rule, dtype: type, options: Any) -> None:
     rng = np.random.default_rng(0)
     first, *grads = rng.standard_normal((3, 5, 37)).astype(dtype)
@@ -99,18 +98,17 @@ def test_bits_do_not_depend_on_the_layout(rule: Rule, dtype: type, options: Any)
             assert_same_arrays(run(*ways), expected)
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize(
-    "options",
-    [
+@in_pairs(
+    rule=KERNELS,
+    dtype=DTYPES,
+    isa=ISAS,
+    options=[
         {"clip_value": 1e30},
         {"clip_norm": 1e30},
         {"clip_global_norm": 1e30},
         {"skip_nonfinite": True},
         {"ema_decay": 0.9, "skip_nonfinite": True},
     ],
-    ids=str,
 )
 def test_options_do_not_change_the_bits_of_a_step(
     isa: str, rule: Rule, dtype: type, options: Any
@@ -123,8 +121,7 @@ def test_options_do_not_change_the_bits_of_a_step(
     assert_same_arrays(everything(watched), found)
 
 
-@every_kernel
-@pytest.mark.parametrize("options", [{}, FULL], ids=["plain", "full"])
+@in_pairs(rule=KERNELS, isa=ISAS, options=[{}, FULL])
 def test_float16_parameters_are_updated_as_float32(isa: str, rule: Rule, options: Any) -> None:
     halves = start(np.float16)
     optimizer = rule.optimizer(halves, **options)
@@ -341,9 +338,11 @@ def test_bits_of_clipped_steps_do_not_depend_on_the_layout(dtype: type, option: 
 # ---- steps that are skipped ----
 
 
-@every_kernel
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "clip_global_norm": 1.0}], ids=str)
+@in_pairs(
+    rule=KERNELS,
+    bad=[np.nan, np.inf, -np.inf],
+    options=[{}, {"ema_decay": 0.9, "clip_global_norm": 1.0}],
+)
 def test_a_skipped_step_changes_nothing(rule: Rule, bad: float, options: Any) -> None:
     expected = trained(rule, np.float16, 4, **options)
     optimizer = rule.optimizer(start(np.float16), skip_nonfinite=True, **options)
@@ -498,8 +497,7 @@ def test_averages_are_copies_in_the_form_of_params() -> None:
 # ---- subnormals ----
 
 
-@every_kernel
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@in_pairs(rule=KERNELS, dtype=[np.float32, np.float64], isa=ISAS)
 def test_dead_gradients_leave_no_subnormals(isa: str, rule: Rule, dtype: type) -> None:
     tiny = np.finfo(dtype).smallest_normal
     w, zeros = np.zeros(50, dtype), np.zeros(50, dtype)

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
-from nnfast import _principal
-from nnfast.preprocessing import PCA, ImageScaler, StandardScaler, Whitening
+from nnfast.preprocessing import PCA, ImageScaler, StandardScaler, Whitening, _principal
 
 Array = NDArray[Any]
 

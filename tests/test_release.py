@@ -214,6 +214,15 @@ def test_fragments_are_of_a_known_kind() -> None:
     )
 
 
+def test_topics_of_fragments_have_a_place_in_the_notes() -> None:
+    template = (ROOT / CONFIG["tool"]["towncrier"]["template"]).read_text()
+    (listed,) = re.findall(r"set topics = \[(.*?)\]", template, re.DOTALL)
+    topics = re.findall(r'"(.*?)"', listed)
+    for path in (ROOT / "changes").glob("*.*.md"):
+        for topic in re.findall(r"\A\*\*(.*?)\*\*", path.read_text()):
+            assert topic.removesuffix(".") in topics, path.name
+
+
 def test_notes_are_the_section_of_the_tag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     notes = script(".ci/release-notes", monkeypatch).notes
     (tmp_path / "changes").mkdir()

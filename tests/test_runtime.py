@@ -234,6 +234,7 @@ def test_both_threading_runtimes_give_the_same_bits(name: str, threads: int) -> 
             assert_same_bits(nf.tanh(X), expected)
 
 
+@pytest.mark.alone
 def test_threads_of_ours_take_part() -> None:
     """The test of every test that forces a grain: without helpers it would prove nothing."""
     code = """

@@ -13,6 +13,8 @@ import nnfast as nf
 from bench import calls, neighbours, registry, training
 from bench.timing import in_turn
 
+pytestmark = pytest.mark.alone
+
 ATTEMPTS = 4
 
 

@@ -352,7 +352,7 @@ py::str interned(const char* name) {
 struct Attributes {
   py::str params = interned("params"), state = interned("state"), master = interned("_master"),
           names = interned("_names"), given = interned("_given"), special = interned("_special"), ema = interned("ema"),
-          skip_nonfinite = interned("skip_nonfinite"), products = interned("_mu_product"), seen = interned("_seen"),
+          skip_nonfinite = interned("skip_nonfinite"), carried = interned("_carried"), seen = interned("_seen"),
           checked = interned("_checked"), lr = interned("lr"), step_count = interned("step_count"),
           clip_kind = interned("_clip_kind"), clip_limit = interned("_clip_limit");
   py::float_ no_product{1.0};  // what rules other than NAdam are handed
@@ -423,7 +423,7 @@ class Optimizer {
     if (!PyFloat_CheckExact(grad_scale.ptr())) return false;
     const double scale = PyFloat_AS_DOUBLE(grad_scale.ptr());
     if (!(scale > 0 && std::isfinite(scale))) return false;
-    for (const py::str* name : {&of_.ema, &of_.products})
+    for (const py::str* name : {&of_.ema, &of_.carried})
       if (!get(*name).is_none()) return false;
     if (get(of_.skip_nonfinite).ptr() != Py_False) return false;
     if (PyTuple_CheckExact(given.ptr()) &&

@@ -2,7 +2,8 @@
 
 import json
 import re
-import tomllib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +75,13 @@ def from_root(name: str) -> str:
 
 
 def unreleased() -> str:
-    """The fragments in changes, as towncrier will gather them."""
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    parts = []
-    for kind in config["tool"]["towncrier"]["type"]:
-        if not kind["showcontent"]:
-            continue
-        found = sorted((ROOT / "changes").glob(f"*.{kind['directory']}.md"))
-        items = [f"- {path.read_text(encoding='utf-8').strip()}" for path in found]
-        if items:
-            parts.append("\n".join([f"### {kind['name']}\n", *items]))
-    return "\n\n".join(["## Not released yet", *parts]) if parts else ""
+    """The fragments in changes, as towncrier gathers them."""
+    if not any((ROOT / "changes").glob("*.*.md")):
+        return ""
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "next"]
+    drafted = subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
+    _, _, below = drafted.strip().partition("\n")
+    return f"## Not released yet\n{below}"
 
 
 def release_notes() -> str:

@@ -31,8 +31,8 @@ def square(a: Pair) -> Pair:
     return _two_sum(high, _finite(low + 2 * a[0] * a[1]))
 
 
-def divide(a: Pair, divisor: float) -> Pair:
-    """a over a float64 that is not 0."""
+def divide(a: Pair, divisor: Any) -> Pair:
+    """a over a float64, or an array of them, that is not 0."""
     quotient = a[0] / divisor
     with np.errstate(invalid="ignore"):
         rest, _ = subtract(a, _two_product(quotient, divisor))

@@ -474,11 +474,11 @@ def bias_relu_dropout(
     y, mask_out = _checks.output_and(out, "the mask")
     if mask_as == "bits":
         return _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, y, mask_out)
+    x = _arrays.floating(x, "x", float16=True)
     if mask_out is not None:
-        x = _arrays.floating(x, "x", float16=True)
         _arrays.output(mask_out, x.shape, np.dtype(bool), x, np.asarray(bias), np.asarray(y))
     y, bits = _core.bias_relu_dropout(x, bias, p, scale, seed, offset, mask, y, None)
-    return y, _masks.delivered(bits, y.shape, mask_out)
+    return y, _masks.delivered(bits, x.shape, mask_out)
 
 
 def bias_relu_dropout_backward(
@@ -574,12 +574,17 @@ def _masked(
 
     An array in place of scale has the probabilities of keeping an element, whose inverses scale it.
     """
+    # The shape is x's, as what out says of itself may be wrong; whatever can fail comes before it is written.
+    if mask is None and mask_as == "bits":
+        seed = _seeds.seed_or_draw(rng)
+        return _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
+    given, _ = _core.checked_output(x, out, "x")  # before a Generator is advanced
     if mask is not None:
-        y = _core.apply_mask(x, mask, scale, out, "x", shift, dropped, inner)
-        return y, _masks.in_form(mask, y.shape, mask_as)
+        kept = _masks.in_form(mask, given.shape, mask_as)
+        return _core.apply_mask(given, mask, scale, out, "x", shift, dropped, inner), kept
     seed = _seeds.seed_or_draw(rng)
-    made = _core.dropout(x, p, scale, shift, dropped, inner, seed, offset, out)
-    return made if mask_as == "bits" else (made[0], _masks.unpacked(made[1], made[0].shape))
+    y, bits = _core.dropout(given, p, scale, shift, dropped, inner, seed, offset, out)
+    return y, _masks.unpacked(bits, given.shape)
 
 
 def _offset(offset: int) -> int:

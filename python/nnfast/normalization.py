@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import EllipsisType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _pairs
+from nnfast import _arrays, _checks, _moments
 from nnfast._load import _core
 
 __all__ = [
@@ -467,18 +466,11 @@ def merge_stats(*pieces: BatchNormStats) -> BatchNormStats:
     count = sum(piece.count for piece in pieces)
     if count == 0:
         return pieces[0]
-    counts = [float(piece.count) for piece in pieces]
-    means = [(piece.mean, piece.mean_low) for piece in pieces]
-    # About the first mean, so that a large one costs no digits.
-    origin = next(mean for mean, n in zip(means, counts, strict=True) if n)
-
-    def weighted(terms: Iterable[_pairs.Pair]) -> list[_pairs.Pair]:
-        return [_pairs.scale(term, n) for term, n in zip(terms, counts, strict=True)]
-
-    shift = _pairs.total(weighted(_pairs.subtract(mean, origin) for mean in means))
-    mean = _pairs.add(origin, _pairs.divide(shift, float(count)))
-    about = weighted(_pairs.square(_pairs.subtract(each, mean)) for each in means)
-    m2 = _pairs.total([*((piece.m2, piece.m2_low) for piece in pieces), *about])
+    mean, m2 = _moments.merged(
+        [float(piece.count) for piece in pieces],
+        [(piece.mean, piece.mean_low) for piece in pieces],
+        [(piece.m2, piece.m2_low) for piece in pieces],
+    )
     return BatchNormStats(count, mean[0], m2[0], mean[1], m2[1])
 
 

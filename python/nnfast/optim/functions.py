@@ -136,7 +136,7 @@ class _Rule(NamedTuple):
 
 def _prepared(optimizer: Optimizer) -> _Rule:
     clip = optimizer._clip_kind, optimizer._clip_limit
-    kept = optimizer._state_names, bool(optimizer._mu_product)
+    kept = optimizer._state_names, bool(optimizer._carried)
     return _Rule(optimizer, optimizer._checked[0], clip, kept)
 
 
@@ -259,7 +259,7 @@ def _begun(
             key = "" if labels.of_masters == ("master",) else f"[{keys[i] if keys else i!r}]"
             raise TypeError(f"{name}{key} must be a numpy.ndarray, got {type(param).__name__}")
     state: State = {"step_count": 0}
-    if rule._mu_product:
+    if rule._carried:
         state["mu_product"] = 1.0
     for each, of_state in zip(labels.of_states, rule._state_names, strict=True):
         value = rule._first_value(settings, of_state)
@@ -274,7 +274,7 @@ def _masters(rule: Optimizer, state: State, labels: _Labels, params: list[Any]) 
     if missing:
         raise ValueError(f"state must have {missing[0]!r}")
     known = {"step_count", *labels.of_masters, *chain(*labels.of_states)}
-    others = state.keys() - known - ({"mu_product"} if rule._mu_product else set())
+    others = state.keys() - known - ({"mu_product"} if rule._carried else set())
     if others:
         raise ValueError(
             f"state must be of {type(rule).__name__} and of these arrays, "

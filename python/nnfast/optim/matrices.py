@@ -39,7 +39,7 @@ class _OfMatrices(Optimizer):
             if not settings["decoupled_weight_decay"]:
                 raise ValueError(f"decoupled_weight_decay must be True for {type(self).__name__}")
         # Steps are not plain ones.
-        self._mu_product: list[float] = [1.0] * max(1, len(self.groups))
+        self._carried: list[float] = [1.0] * max(1, len(self.groups))
 
     def _directions(
         self, t: int, arrays: list[Array], params: list[Array], which: list[int]

@@ -133,7 +133,7 @@ class Optimizer(Resumable):
     ema_overwrite_frequency: int | None = None
     # What a rule carries from step to step, one for each group: NAdam's product, the weights of schedule-free ones.
     # There is one where steps are not the plain ones of the core.
-    _mu_product: Sequence[Any] = ()
+    _carried: Sequence[Any] = ()
     # The caller's dict or list of parameters, and what was in it: that it was changed since is an error.
     _given: tuple[Any, list[NDArray[Any]]] | None = None
 
@@ -202,6 +202,8 @@ class Optimizer(Resumable):
         super().__setstate__(state)
         if "_made" in vars(self):  # its name in version 0.1
             self._rule_name = vars(self).pop("_made")
+        if "_mu_product" in vars(self):  # its name in version 0.1
+            self._carried = vars(self).pop("_mu_product")
         if "_clip_name" not in vars(self):  # of version 0.1, which had two kinds
             self._clip_name = (None, "clip_norm", "clip_global_norm")[self._clip_kind]
             self._clip_kind = clipping.kind_of(self._clip_name, self.convention)
@@ -808,8 +810,8 @@ class Optimizer(Resumable):
         lr = given["lr"]
         if type(lr) is not float or not lr >= 0:
             lr = _checks.not_negative(lr, "lr")
-        products = given.get("_mu_product")  # in vars: to look for it in the class takes longer
-        return self._row(t, lr, settings, products[index] if products else 1.0)
+        carried = given.get("_carried")  # in vars: to look for it in the class takes longer
+        return self._row(t, lr, settings, carried[index] if carried else 1.0)
 
     def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         """The hyperparameters at step t of checked settings, as cpp/kernels/optim.hpp has them."""
@@ -889,8 +891,6 @@ class Optimizer(Resumable):
         self.step_count = given["step_count"]
         self.skipped_count = given.get("skipped_count", self.skipped_count)
         self._ema_weight = given.get("ema_weight", self._ema_weight)
-        for name in self._rule_scalars():
-            setattr(self, f"_{name}", given[name])
 
     # ---- settings in a state ----
 

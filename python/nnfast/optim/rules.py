@@ -796,7 +796,7 @@ class NAdam(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, locals(), options)
-        self._mu_product: list[float] = [1.0] * max(1, len(self.groups))
+        self._carried: list[float] = [1.0] * max(1, len(self.groups))
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "nadam", ("exp_avg", "exp_avg_sq")
@@ -832,7 +832,7 @@ class NAdam(Optimizer):
     def _done(self, t: int) -> None:
         super()._done(t)
         for i, settings in enumerate(self._checked):
-            self._mu_product[i] = self._next_product(t, settings, self._mu_product[i])
+            self._carried[i] = self._next_product(t, settings, self._carried[i])
 
     def _next_product(self, t: int, settings: Mapping[str, Any], product: float) -> float:
         return product * self._mu(t, settings["betas"][0], settings["momentum_decay"])
@@ -842,7 +842,11 @@ class NAdam(Optimizer):
         return float(beta1 * (1 - 0.5 * 0.96 ** (t * decay)))
 
     def _rule_scalars(self) -> dict[str, list[float]]:
-        return {"mu_product": self._mu_product}
+        return {"mu_product": self._carried}
+
+    def _take_scalars(self, given: dict[str, Any]) -> None:
+        super()._take_scalars(given)
+        self._carried = given["mu_product"]
 
 
 class RAdam(Optimizer):

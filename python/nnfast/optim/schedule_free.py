@@ -29,7 +29,7 @@ class _ScheduleFree(DirectionDecay):
             )
         super().__init__(params, arguments, options)
         # Of each group: the sum of the weights of all steps, and the largest rate.
-        self._mu_product: list[tuple[float, float]] = [(0.0, 0.0)] * max(1, len(self.groups))
+        self._carried: list[tuple[float, float]] = [(0.0, 0.0)] * max(1, len(self.groups))
 
     def averaged_params(self) -> Any:
         """What the network is to be evaluated with: the average x of the steps, as copies in the form of params.
@@ -72,10 +72,10 @@ class _ScheduleFree(DirectionDecay):
         for i, settings in enumerate(self._checked):
             group = self.groups[i] if self.groups else {}
             lr = _checks.not_negative(group.get("lr", self.lr), "lr")
-            self._mu_product[i] = _weighed(lr, settings, self._mu_product[i])
+            self._carried[i] = _weighed(lr, settings, self._carried[i])
 
     def _rule_scalars(self) -> dict[str, list[float]]:
-        weights, rates = zip(*self._mu_product, strict=True)
+        weights, rates = zip(*self._carried, strict=True)
         return {"weight_sum": list(weights), "largest_lr": list(rates)}
 
     def _check_scalars(self, given: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class _ScheduleFree(DirectionDecay):
                 _checks.finite_not_negative(value, f"state[{name!r}]")
 
     def _take_scalars(self, given: dict[str, Any]) -> None:
-        self._mu_product = list(zip(given["weight_sum"], given["largest_lr"], strict=True))
+        self._carried = list(zip(given["weight_sum"], given["largest_lr"], strict=True))
         self.step_count = given["step_count"]
         self.skipped_count = given.get("skipped_count", self.skipped_count)
 

@@ -5,12 +5,12 @@ Golub, LeVeque, "Algorithms for computing the sample variance", 1983). NaN is a 
 """
 
 from collections.abc import Iterator
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnfast import _moments
 from nnfast.normalization import BatchNormStats
 
 Array = NDArray[Any]
@@ -97,22 +97,22 @@ def of_csr(x: Any, weights: Floats | None) -> Stats:
 
 def merged(*pieces: Stats) -> ColumnStats:
     """The statistics of several pieces together."""
-    return reduce(_of_two, map(_by_column, pieces))
+    columns = [_by_column(piece) for piece in pieces]
+    counts = [piece.counts for piece in columns]
+    mean, m2 = _moments.merged(
+        counts,
+        [(np.where(piece.counts > 0, piece.mean, 0.0), 0.0) for piece in columns],
+        [(piece.m2, 0.0) for piece in columns],
+    )
+    count = np.sum(counts, axis=0)
+    weighted = any(piece.weighted for piece in columns)
+    return ColumnStats(count, np.where(count > 0, mean[0], np.nan), m2[0], weighted)
 
 
 def _by_column(stats: Stats) -> ColumnStats:
     if isinstance(stats, ColumnStats):
         return stats
     return ColumnStats(np.full(stats.mean.shape, float(stats.count)), stats.mean, stats.m2, False)
-
-
-def _of_two(a: ColumnStats, b: ColumnStats) -> ColumnStats:
-    count = a.counts + b.counts
-    share = np.divide(b.counts, count, where=count > 0, out=np.zeros_like(count))
-    difference = np.where((a.counts > 0) & (b.counts > 0), b.mean - a.mean, 0.0)
-    mean = np.where(a.counts > 0, a.mean, b.mean) + difference * share
-    m2 = a.m2 + b.m2 + difference * difference * share * a.counts
-    return ColumnStats(count, mean, m2, a.weighted or b.weighted)
 
 
 def _corrected(

@@ -261,48 +261,70 @@ NNFAST_INLINE double probability_row(const Rows<T, Stride>& p, const Rows<T, Str
   return -sum.total();
 }
 
-template <class T, class Stride>
-NNFAST_INLINE void clear_row(const Rows<T, Stride>& row, std::ptrdiff_t n) {
-  for_vectors<T>(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED { row.store(0, i, Vec<T>{}, count); });
+// The loss of a row with a label, to which `value` comes from the other classes; sets the gradient there.
+template <class T>
+NNFAST_INLINE void finish_label(const CrossEntropy& loss, std::ptrdiff_t row, const IndexTargets<T, 1>& targets,
+                                const RowFactors<1>& factors, T at_label, T log, double value) {
+  loss.losses[row] = 0;
+  if (targets.none[0]) return;
+  if (targets.at_label[0] != 0) value -= targets.at_label[0] * static_cast<double>(log);
+  loss.losses[row] = value * factors.weight[0];
+  const double target = targets.at_label[0] + (targets.spread ? targets.spread[targets.label[0]] : 0);
+  const double least = static_cast<T>(kLeastProbability), base = at_label < least ? least : at_label;
+  store_element(strided_rows<T>(loss.dscores, row).at(0, targets.label[0]),
+                static_cast<T>(target == 0 ? 0 : -target / base * factors.gradient[0]));
+}
+
+// Rows with a label and nothing for the other classes: their gradient is 0 elsewhere, and as many logarithms are taken
+// together as a vector has lanes. The predictions are read before the gradient, which may be they, is written.
+template <class T>
+void labelled_probabilities(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
+  using V = Vec<T>;
+  for (std::ptrdiff_t first = row_begin; first < row_end; first += kLanes<V>) {
+    const std::ptrdiff_t count = smaller(row_end - first, kLanes<V>);
+    T at_label[kLanes<V>], logs[kLanes<V>];
+    for (std::ptrdiff_t r = 0; r < count; ++r) {
+      const std::ptrdiff_t label = loss.labels[first + r];
+      at_label[r] = load_element<T>(strided_rows<T>(loss.scores, first + r).at(0, label == kNoLabel ? 0 : label));
+    }
+    store(logs, clipped_log(load_partial<V>(at_label, count, T{1})));
+    clear_rows<T>(loss.dscores, loss.classes, first, first + count);
+    for (std::ptrdiff_t r = 0; r < count; ++r) {
+      const RowFactors<1> factors(loss, first + r);
+      finish_label<T>(loss, first + r, IndexTargets<T, 1>(loss, first + r, factors), factors, at_label[r], logs[r], 0);
+    }
+  }
+}
+
+template <class T>
+NNFAST_INLINE double probability_targets(const CrossEntropy& loss, std::ptrdiff_t row, double gradient_scale) {
+  const auto p = strided_rows<T>(loss.scores, row), dp = strided_rows<T>(loss.dscores, row),
+             t = strided_rows<T>(loss.targets, row);
+  using Targets = Rows<T, std::ptrdiff_t>;
+  return loss.target_scale
+             ? probability_row(p, dp, loss.classes, gradient_scale, RowTargets<T, Targets, true>(loss, t))
+             : probability_row(p, dp, loss.classes, gradient_scale, RowTargets<T, Targets, false>(loss, t));
 }
 
 template <class T>
 void cross_entropy(const CrossEntropy& loss, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
   const ExceptionScope exceptions;
-  const std::ptrdiff_t n = loss.classes;
+  if (loss.labels && !loss.spread) return labelled_probabilities<T>(loss, row_begin, row_end);
   for (std::ptrdiff_t row = row_begin; row < row_end; ++row) {
-    const auto p = strided_rows<T>(loss.scores, row), dp = strided_rows<T>(loss.dscores, row);
     const RowFactors<1> factors(loss, row);
-    double& value = loss.losses[row];
-    if (!loss.labels) {
-      const auto t = strided_rows<T>(loss.targets, row);
-      if (factors.weight[0] == 0) {
-        value = 0;
-        clear_row(dp, n);
-      } else {
-        using TargetRow = Rows<T, std::ptrdiff_t>;
-        const double scale = factors.gradient[0];
-        value = loss.target_scale ? probability_row(p, dp, n, scale, RowTargets<T, TargetRow, true>(loss, t))
-                                  : probability_row(p, dp, n, scale, RowTargets<T, TargetRow, false>(loss, t));
-        value *= factors.weight[0];
-      }
-      continue;
-    }
-    const IndexTargets<T, 1> targets(loss, row, factors);
-    const T at_label = load_element<T>(p.at(0, targets.label[0]));
-    value = 0;
-    if (!targets.spread || targets.none[0]) {
-      clear_row(dp, n);
+    const bool none = factors.weight[0] == 0 || (loss.labels && loss.labels[row] == kNoLabel);
+    if (none) {
+      clear_rows<T>(loss.dscores, loss.classes, row, row + 1);
+      loss.losses[row] = 0;
+    } else if (!loss.labels) {
+      loss.losses[row] = probability_targets<T>(loss, row, factors.gradient[0]) * factors.weight[0];
     } else {
-      value = probability_row(p, dp, n, factors.gradient[0], targets);
+      const IndexTargets<T, 1> targets(loss, row, factors);
+      const auto p = strided_rows<T>(loss.scores, row), dp = strided_rows<T>(loss.dscores, row);
+      const T at_label = load_element<T>(p.at(0, targets.label[0]));
+      const double value = probability_row(p, dp, loss.classes, factors.gradient[0], targets);
+      finish_label<T>(loss, row, targets, factors, at_label, clipped_log(broadcast<Vec<T>>(at_label))[0], value);
     }
-    if (targets.none[0]) continue;
-    if (targets.at_label[0] != 0)
-      value -= targets.at_label[0] * static_cast<double>(clipped_log(broadcast<Vec<T>>(at_label))[0]);
-    value *= factors.weight[0];
-    const double target = targets.at_label[0] + (targets.spread ? targets.spread[targets.label[0]] : 0);
-    const double least = static_cast<T>(kLeastProbability), base = at_label < least ? least : at_label;
-    store_element(dp.at(0, targets.label[0]), static_cast<T>(target == 0 ? 0 : -target / base * factors.gradient[0]));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels/cache_lines.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/elements.hpp"
@@ -19,10 +20,11 @@ NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
   return Kernel::apply(inputs[I]...);
 }
 
-// Whether the result is no input, whose lines are in the cache, and can be aligned.
+// Whether the result is no input, whose lines are in the cache, and is aligned.
 template <class T, int Varying>
-NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptrdiff_t n) {
-  if (n < 2 * kLanes<Vec<T>> || reinterpret_cast<std::uintptr_t>(out) % sizeof(T) != 0) return false;
+NNFAST_INLINE bool can_stream(const char* const* from, const char* out, std::ptrdiff_t first) {
+  if (reinterpret_cast<std::uintptr_t>(out + first * static_cast<std::ptrdiff_t>(sizeof(T))) % kVectorBytes != 0)
+    return false;
   for (int k = 0; k < Varying; ++k)
     if (from[k] == out) return false;
   return true;
@@ -70,12 +72,9 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
     char* out = arrays[Inputs];
     const char* from[varying];
     for (int k = 0; k < varying; ++k) from[k] = arrays[k];
-    const bool streaming = kCanStream && stream_results && can_stream<T, varying>(from, out, n);
-    if (streaming) {
-      // Up to the next line.
-      const auto past = static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(out) % sizeof(V));
-      if (past) some(0, i = (static_cast<std::ptrdiff_t>(sizeof(V)) - past) / size);
-    }
+    i = to_next_line<T>(out, n);
+    if (i > 0) some(0, i);
+    const bool streaming = kCanStream && stream_results && can_stream<T, varying>(from, out, i);
     for (; i + step <= n; i += step) {
       V several[together][Inputs];
       V results[together];

@@ -1,4 +1,4 @@
-// What losses of rows share: the weights of the rows.
+// What losses of rows share: the weights of the rows, gradients that are 0.
 #pragma once
 
 #include "kernels/losses.hpp"
@@ -18,6 +18,18 @@ struct RowFactors {
     }
   }
 };
+
+// Zeros in rows of n elements, all rows together where they lie end to end.
+template <class T>
+NNFAST_INLINE void clear_rows(const Matrix& m, std::ptrdiff_t n, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
+  const bool flat = is_contiguous<T>(m) && m.row_stride == n * m.stride;
+  const std::ptrdiff_t rows = flat ? row_end - row_begin : 1;
+  for (std::ptrdiff_t row = row_begin; row < row_end; row += rows) {
+    const auto cleared = strided_rows<T>(m, row);
+    for_vectors<T>(
+        n * rows, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED { cleared.store(0, i, Vec<T>{}, count); });
+  }
+}
 
 }  // namespace
 }  // namespace nnfast

@@ -317,13 +317,32 @@ double loss_of_block(LossRunFn fn, const ElementLossArguments& elements, double 
 }
 
 template <class T>
+bool is_outside(const char* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return value < 0 || value > 1;
+}
+template <class T>
 std::ptrdiff_t first_outside(const char* at, std::ptrdiff_t stride, std::ptrdiff_t count) {
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    T value;
-    std::memcpy(&value, at + i * stride, sizeof value);
-    if (value < 0 || value > 1) return i;
+  std::ptrdiff_t i = 0;
+  if (stride == sizeof(T)) {
+    // A look at so many at once: one by one they take five times as long.
+    using V [[gnu::vector_size(16)]] = T;
+    constexpr std::ptrdiff_t lanes = sizeof(V) / sizeof(T), block = 16 * lanes;
+    for (; i + block <= count; i += block) {
+      decltype(V{} < V{}) outside{};
+      for (std::ptrdiff_t k = i; k < i + block; k += lanes) {
+        V values;
+        std::memcpy(&values, at + k * stride, sizeof values);
+        outside |= (values < 0) | (values > 1);
+      }
+      std::int64_t halves[2];
+      std::memcpy(halves, &outside, sizeof halves);
+      if (halves[0] | halves[1]) break;
+    }
   }
-  return count;
+  while (i < count && !is_outside<T>(at + i * stride)) ++i;
+  return i;
 }
 
 }  // namespace

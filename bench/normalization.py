@@ -49,6 +49,17 @@ def without_running(make: Inputs) -> Inputs:
     return lambda n, rng: {name: array for name, array in make(n, rng).items() if name in kept}
 
 
+def channels_last(make: Inputs) -> Inputs:
+    """The same, an image's channels next to each other in memory."""
+
+    def last(a: Array) -> Array:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+    return lambda n, rng: {
+        name: last(array) if array.ndim > 1 else array for name, array in make(n, rng).items()
+    }
+
+
 def backward_inputs(make: Inputs) -> Inputs:
     """dy, x, gamma."""
 
@@ -189,6 +200,13 @@ CASES = [
     Case(
         "group_norm_backward",
         backward_inputs(OF_IMAGES),
+        group_norm_backward,
+        group_backward_forms(in_groups, nf.group_norm_backward),
+    ),
+    Case("group_norm last", channels_last(OF_GROUPS), group_norm, group_forms(in_groups)),
+    Case(
+        "group_norm_backward last",
+        channels_last(backward_inputs(OF_IMAGES)),
         group_norm_backward,
         group_backward_forms(in_groups, nf.group_norm_backward),
     ),

@@ -41,6 +41,31 @@ REASONS = [
         text="NumPy's call of a ufunc and the parameters take as long as Numba's whole loop.",
     ),
     reason(
+        "layer_norm",
+        "rms_norm",
+        "layer_norm_backward",
+        least=10**6,
+        text="Memory: 1.2 to 1.3 times np.copyto of the bytes, backward 1.6 times np.add of two arrays.",
+    ),
+    reason(
+        "layer_norm_backward",
+        most=10**5,
+        text="dgamma and dbeta are added up in double, a row of columns after every four rows.",
+    ),
+    reason(
+        "glu",
+        "glu_backward",
+        least=10**4,
+        most=10**6,
+        text="The sigmoid takes most of it, which is accurate in its tails too; the same along every axis.",
+    ),
+    reason(
+        "group_norm last",
+        "group_norm_backward last",
+        most=10**5,
+        text="Images of less than 512 pixels are turned, so that their sums are those of any layout.",
+    ),
+    reason(
         "hardswish",
         text="It takes x + 3 in two parts, of which none is lost, and is finite for all x: 14 operations beside 5.",
     ),

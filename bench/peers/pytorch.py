@@ -604,6 +604,8 @@ OPERATIONS = {
     "batch_norm_backward images": batch_norm_backward,
     "group_norm": group_norm(lambda x: normalization.GROUPS),
     "group_norm_backward": group_norm_backward(lambda x: normalization.GROUPS),
+    "group_norm last": group_norm(lambda x: normalization.GROUPS),
+    "group_norm_backward last": group_norm_backward(lambda x: normalization.GROUPS),
     "instance_norm": instance_norm,
     "instance_norm_backward": group_norm_backward(lambda x: int(x.shape[1])),
     "layer_norm": layer_norm,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +39,7 @@ Normalization channels_of(const Arrays& arrays, int channel, bool masked) {
   norm.set_count = norm.groups = x.shape(channel);
   norm.member_count = norm.segment = product(x, 0, channel) * product(x, channel + 1, x.ndim());
   norm.segments = 1;
+  norm.halves = true;
   norm.across = masked ? product(x, channel + 1, x.ndim()) == 1 : sets_lie_closer(norm);
   return norm;
 }
@@ -79,11 +81,11 @@ void copy_doubles(const Array& from, double* to) {
 class Doubles {
  public:
   Doubles() = default;
-  Doubles(std::ptrdiff_t size, double value) : size_(size), many_(size > kFew ? static_cast<std::size_t>(size) : 0) {
-    std::fill_n(data(), size, value);
+  explicit Doubles(std::ptrdiff_t size) : size_(size) {
+    if (size > kFew) many_ = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(size));
   }
-  double* data() { return size_ > kFew ? many_.data() : few_; }
-  const double* data() const { return size_ > kFew ? many_.data() : few_; }
+  double* data() { return size_ > kFew ? many_.get() : few_; }
+  const double* data() const { return size_ > kFew ? many_.get() : few_; }
   const double* begin() const { return data(); }
   const double* end() const { return data() + size_; }
 
@@ -91,7 +93,7 @@ class Doubles {
   static constexpr std::ptrdiff_t kFew = 32;
   std::ptrdiff_t size_ = 0;
   double few_[kFew];
-  std::vector<double> many_;
+  std::unique_ptr<double[]> many_;
 };
 using Shape = std::vector<std::ptrdiff_t>;
 
@@ -121,8 +123,11 @@ Array vector_of(const Array& given, const Array& x, int channel, const char* nam
 // One double a channel: the given values, or `missing` everywhere. `shape` becomes that of an array with other axes.
 Doubles read_channels(py::handle value, const Array& x, int channel, double missing, const char* name,
                       Shape* shape = nullptr) {
-  Doubles values(x.shape(channel), missing);
-  if (value.is_none()) return values;
+  Doubles values(x.shape(channel));
+  if (value.is_none()) {
+    std::fill_n(values.data(), x.shape(channel), missing);
+    return values;
+  }
   const Array given = read_floats(value, name), vector = vector_of(given, x, channel, name);
   if (shape && given.ndim() != 1) *shape = shape_of(given);
   given.is_float64() ? copy_doubles<double>(vector, values.data()) : copy_doubles<float>(vector, values.data());
@@ -203,11 +208,12 @@ void store(const Array& array, const std::vector<double>& values) {
 // Returns whether an element became infinite: finite values have overflowed, as infinite ones have NaN for a variance.
 bool update_running(const Array& array, const double* batch, double momentum, double factor) {
   if (!array) return false;
+  const double limit = array.is_float64() ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  const double kept = 1 - momentum, taken = momentum * factor;
   bool overflowed = false;
   transform(array, [&](double old, std::ptrdiff_t c) {
-    const double updated = (1 - momentum) * old + momentum * factor * batch[c];
-    const double limit = array.is_float64() ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
-    overflowed |= std::abs(updated) > limit && std::abs(old) <= limit;
+    const double updated = kept * old + taken * batch[c];
+    overflowed |= (std::abs(updated) > limit) & (std::abs(old) <= limit);
     return updated;
   });
   return overflowed;
@@ -472,25 +478,25 @@ void require_groups(const Array& x, std::ptrdiff_t groups) {
                           std::to_string(groups));
 }
 
-// x: (N, C, ...).
+// x: (N, C, ...). `axis` is where the caller has the channels, for `saved_type`.
 py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in, py::handle beta_in, double eps,
-                     py::handle out) {
+                     int axis, py::handle out, py::handle saved_type) {
   const Array x = read_floats_or_float16(x_in, "x");
   require_groups(x, groups);
   require_eps(eps);
   const auto [gamma, beta] = Affine(gamma_in, beta_in, x, 1);
   const Array y = output(out, x, "out", "x");
-  const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), variance = new_array(mean, NPY_FLOAT64),
-              inv_std = new_array(mean, NPY_FLOAT64);
+  const Array mean = new_array({x.shape(0), groups}, NPY_FLOAT64), inv_std = new_array(mean, NPY_FLOAT64);
+  Doubles variance(mean.size());
   Normalization norm = groups_of({&x, &y, nullptr, nullptr}, groups);
   norm.gamma = gamma.data();
   norm.beta = beta.data();
   norm.eps = eps;
   if (norm.member_count > 0) {
     const ReleasedGil released(x.size());
-    normalise_by_own(x.floating(), norm, {mean.as<double>(), variance.as<double>(), inv_std.as<double>()});
+    normalise_by_own(x.floating(), norm, {mean.as<double>(), variance.data(), inv_std.as<double>()});
   }
-  return py::make_tuple(y.object(), mean.object(), inv_std.object());
+  return py::make_tuple(y.object(), named_tuple(saved_type, {mean.object(), inv_std.object(), py::int_(axis)}));
 }
 
 py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,

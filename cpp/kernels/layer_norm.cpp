@@ -43,14 +43,29 @@ NNFAST_INLINE void for_runs_of_row(const Normalization& norm, std::ptrdiff_t row
 constexpr int kVectorsInStep = kShort || kVectorBytes == 64 ? 1 : 2;
 
 // Calls body(Count<C>, i, count) for C vectors of a run of n members each, where they are contiguous; others one by
-// one.
+// one, and `lead` members, fewer than a vector, by themselves.
 template <class V, bool Dense, class Body>
-NNFAST_INLINE void for_run_steps(std::ptrdiff_t n, Body body) {
+NNFAST_INLINE void for_run_steps(std::ptrdiff_t n, std::ptrdiff_t lead, Body body) {
   constexpr std::ptrdiff_t lanes = kLanes<V>, step = kVectorsInStep * lanes;
-  std::ptrdiff_t i = 0;
-  if constexpr (Dense && kVectorsInStep > 1)
-    for (; i + step <= n; i += step) body(Count<kVectorsInStep>{}, i, lanes);
-  for (; i < n; i += lanes) body(Count<1>{}, i, smaller(n - i, lanes));
+  for (std::ptrdiff_t i = 0, count = lead;; i += count, count = smaller(n - i, lanes)) {
+    if constexpr (Dense && kVectorsInStep > 1)
+      if (i >= lead) {
+        for (; i + step <= n; i += step) body(Count<kVectorsInStep>{}, i, lanes);
+        count = smaller(n - i, lanes);
+      }
+    if (i >= n) return;
+    if (count > 0) body(Count<1>{}, i, count);
+  }
+}
+
+// Members before the first whose vector is aligned in the results of all rows.
+template <class S, bool Dense, int R>
+NNFAST_INLINE std::ptrdiff_t lead_of_runs(const Run (&runs)[R], int to) {
+  if constexpr (!Dense) return 0;
+  const std::ptrdiff_t lead = lead_of<S>(runs[0].at[to], runs[0].count);
+  for (int r = 1; r < R; ++r)
+    if (lead_of<S>(runs[r].at[to], runs[0].count) != lead) return 0;
+  return lead;
 }
 
 // Prefetches the row that is R further on while a row is mapped: the processor prefetches along one row, and sums wait
@@ -259,16 +274,18 @@ NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
     for_runs_of_row(norm, row + r, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
       const char* const x = run.at[0];
       char* const y = run.at[1];
-      for_run_steps<V, Dense>(run.count, [&](auto vectors, std::ptrdiff_t first, std::ptrdiff_t count) NNFAST_INLINED {
-        x_ahead.ask(x + first * x_stride);
-        unrolled<vectors>([&](int v) NNFAST_INLINED {
-          const std::ptrdiff_t i = first + v * kLanes<V>;
-          const V gamma = gammas ? load_places<T>(gammas, member + i, count) : broadcast<V>(1);
-          const V beta = betas ? load_places<T>(betas, member + i, count) : broadcast<V>(static_cast<T>(-0.0));
-          const V normalised = constants.normalised(load_count<S>(x, x_stride, i, count), Centred);
-          store_count<S, false>(y, y_stride, i, fma(normalised, gamma, beta), count);
-        });
-      });
+      const std::ptrdiff_t lead = Dense ? lead_of<S>(y, run.count) : 0;
+      for_run_steps<V, Dense>(
+          run.count, lead, [&](auto vectors, std::ptrdiff_t first, std::ptrdiff_t count) NNFAST_INLINED {
+            x_ahead.ask(x + first * x_stride);
+            unrolled<vectors>([&](int v) NNFAST_INLINED {
+              const std::ptrdiff_t i = first + v * kLanes<V>;
+              const V gamma = gammas ? load_places<T>(gammas, member + i, count) : broadcast<V>(1);
+              const V beta = betas ? load_places<T>(betas, member + i, count) : broadcast<V>(static_cast<T>(-0.0));
+              const V normalised = constants.normalised(load_count<S>(x, x_stride, i, count), Centred);
+              store_count<S, false>(y, y_stride, i, fma(normalised, gamma, beta), count);
+            });
+          });
     });
   }
 }
@@ -328,7 +345,8 @@ NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   double *const dgammas = layer.dgamma, *const dbetas = layer.dbeta;
   for_runs_of_rows<R>(norm, row, norm.member_count, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
     for_run_steps<V, Dense>(
-        runs[0].count, [&](auto vectors, std::ptrdiff_t first, std::ptrdiff_t count) NNFAST_INLINED {
+        runs[0].count, lead_of_runs<S, Dense>(runs, 2),
+        [&](auto vectors, std::ptrdiff_t first, std::ptrdiff_t count) NNFAST_INLINED {
           constexpr int C = vectors;
           V gamma[C], dgamma[C] = {}, dbeta[C] = {};
           unrolled<C>([&](int v) NNFAST_INLINED {

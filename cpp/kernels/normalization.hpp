@@ -59,6 +59,7 @@ struct Normalization {
   void* constants;
   std::ptrdiff_t constants_row;
   bool stream;  // by non-temporal stores
+  bool halves;  // where there are enough members, the sums of their halves are taken on their own
 };
 
 constexpr int kConstants = 5;

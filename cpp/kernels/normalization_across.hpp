@@ -123,30 +123,32 @@ NNFAST_INLINE void store_row_bits(std::uint8_t* row, std::ptrdiff_t set, std::ui
 template <bool Chained, int Parts>
 struct SumsAcross {
   Terms<Chained, Vec<double>> terms[Parts];
-  NNFAST_INLINE void end_chain() {
-    for (auto& each : terms) each.end_chain();
-  }
   NNFAST_INLINE void join(const SumsAcross& other) {
     for (int k = 0; k < Parts; ++k) terms[k].join(other.terms[k]);
   }
 };
 
+// Calls body(i) for members that are 16 apart, and end() after each chain of them, or once.
+template <bool Chained, class Body, class End>
+NNFAST_INLINE void for_chains(std::ptrdiff_t i, std::ptrdiff_t last, Body body, End end) {
+  while (i < last) {
+    const std::ptrdiff_t stop = Chained ? smaller(last, i + kChainMembers) : last;
+    for (; i < stop; i += kReduceBlock) body(i);
+    end();
+  }
+}
+
 // The sums over members [first, last): of those at i mod 16, then of the sixteen as a binary tree, in an order that
-// needs few of them at a time: 0, 8, 4, 12, 2, ... body(i, sums) adds member i.
-template <bool Chained, class Sets, class Body>
+// needs few of them at a time: 0, 8, 4, 12, 2, ... sums_of(first, last) returns those of members 16 apart. What
+// rounding took from a term is stored too.
+template <class Sums, class Sets, class SumsOf>
 NNFAST_INLINE void phased_sums(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double* to, std::ptrdiff_t stride,
-                               Body body) {
-  using Sums = SumsAcross<Chained, Sets::kParts>;
+                               SumsOf sums_of) {
   Sums waiting[5];
   int count = 0;
   for (unsigned turn = 0; turn < kReduceBlock; ++turn) {
     const unsigned phase = (turn & 1) << 3 | (turn & 2) << 1 | (turn & 4) >> 1 | (turn & 8) >> 3;
-    Sums sums = {};
-    for (std::ptrdiff_t i = first + phase; i < last;) {
-      const std::ptrdiff_t end = Chained ? smaller(last, i + kChainMembers) : last;
-      for (; i < end; i += kReduceBlock) body(i, sums);
-      sums.end_chain();
-    }
+    Sums sums = sums_of(first + phase, last);
     for (unsigned joined = turn; joined & 1; joined >>= 1) sums.join(waiting[--count]);
     waiting[count++] = sums;
   }
@@ -164,42 +166,67 @@ void moments_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double
   Vec<double> origin[Sets::kParts];
   for (int k = 0; k < Sets::kParts; ++k) origin[k] = sets.of_set(k / parts)(sets.norm.origin, k % parts);
   const RowsOfSets rows = sets.rows(0);
-  phased_sums<kChained<typename Sets::T>>(sets, first, last, to, stride,
-                                          [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
-                                            const char* row = rows(i);
-                                            unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
-                                              const auto x = sets.load_doubles(row, 0, v);
-                                              for (int k = 0; k < parts; ++k) {
-                                                const Vec<double> d = x.part[k] - origin[v * parts + k];
-                                                sums.terms[v * parts + k].add(d, d, d);
-                                              }
-                                            });
-                                          });
+  constexpr bool chained = kChained<typename Sets::T>;
+  using Sums = SumsAcross<chained, Sets::kParts>;
+  phased_sums<Sums>(sets, first, last, to, stride, [&](std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
+    Sums sums = {};
+    for_chains<chained>(
+        begin, end,
+        [&](std::ptrdiff_t i) NNFAST_INLINED {
+          const char* row = rows(i);
+          unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
+            const auto x = sets.load_doubles(row, 0, v);
+            for (int k = 0; k < parts; ++k) {
+              const Vec<double> d = x.part[k] - origin[v * parts + k];
+              sums.terms[v * parts + k].add(d, d, d);
+            }
+          });
+        },
+        [&]() NNFAST_INLINED {
+          for (auto& each : sums.terms) each.end_chain();
+        });
+    return sums;
+  });
 }
 
 template <bool Masked, class Sets>
 void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, double* to, std::ptrdiff_t stride) {
   using V = typename Sets::V;
   constexpr int parts = Sets::W::count;
-  Vec<double> mean[Sets::kParts];
-  for (int k = 0; k < Sets::kParts; ++k) mean[k] = sets.of_set(k / parts)(sets.norm.mean, k % parts);
+  ForGradient<V> normalised[Sets::Vectors];
+  for (int v = 0; v < Sets::Vectors; ++v) normalised[v] = for_gradient<V>(sets.norm, sets.of_set(v));
   const RowsOfSets dy_rows = sets.rows(0), x_rows = sets.rows(1);
-  phased_sums<false>(sets, first, last, to, stride, [&](std::ptrdiff_t i, auto& sums) NNFAST_INLINED {
-    const char* dy_row = dy_rows(i);
-    const char* x_row = x_rows(i);
-    unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
-      V gradient = sets.load(dy_row, 0, v);
-      if (Masked)
-        gradient = lanes_of<V>(row_bits<V>(sets.norm.bits + i * sets.norm.bits_stride, sets.first + v * kLanes<V>))
-                       ? gradient
+  using Sums = SumsAcross<false, Sets::kParts>;
+  phased_sums<Sums>(sets, first, last, to, stride, [&](std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
+    GradientTerms<V> terms[Sets::Vectors] = {};
+    for_chains<kFewGradients<V>>(
+        begin, end,
+        [&](std::ptrdiff_t i) NNFAST_INLINED {
+          const char* dy_row = dy_rows(i);
+          const char* x_row = x_rows(i);
+          unrolled<Sets::Vectors>([&](int v) NNFAST_INLINED {
+            V dy = sets.load(dy_row, 0, v);
+            if (Masked)
+              dy = lanes_of<V>(row_bits<V>(sets.norm.bits + i * sets.norm.bits_stride, sets.first + v * kLanes<V>))
+                       ? dy
                        : V{};
-      const auto dy = Masked ? widen(gradient) : sets.load_doubles(dy_row, 0, v), x = sets.load_doubles(x_row, 1, v);
-      for (int k = 0; k < parts; ++k) {
-        const int p = v * parts + k;
-        sums.terms[p].add(dy.part[k], dy.part[k], x.part[k] - mean[p]);
-      }
-    });
+            terms[v].add(dy, normalised[v](sets.load(x_row, 1, v)));
+          });
+        },
+        [&]() NNFAST_INLINED {
+          for (auto& each : terms) each.end_chain();
+        });
+    Sums sums;
+    for (int k = 0; k < Sets::kParts; ++k)
+      for (int t = 0; t < kTerms; ++t) sums.terms[k].sum[t] = terms[k / parts].part(t, k % parts);
+    return sums;
   });
+  for (int k = 0; k < Sets::kParts; ++k) {
+    const int v = k / parts, part = k % parts;
+    double* const products = to + stride;
+    sets.store_part(products, v, part,
+                    ForGradient<V>::restored(sets.part(products, v, part), sets.of_set(v)(sets.norm.inv_std, part)));
+  }
 }
 
 // ---- maps ----
@@ -243,19 +270,29 @@ struct Place {
   }
 };
 
-// Calls body(place, i) for all vectors of the sets [set, set + count) and members [first, last). Vectors that are whole
-// go by some rows together, the others row by row.
-template <class S, class Body>
+// Sets before the first whose vector is aligned in all rows of `to`; 0 where there are none, or rows of bits, whose
+// vectors begin at whole bytes.
+template <class S>
+NNFAST_INLINE std::ptrdiff_t lead_of_rows(const Normalization& norm, const RowsOfSets& to, std::ptrdiff_t count) {
+  if (norm.bits || to.members || to.stride % kVectorBytes != 0) return 0;
+  return lead_of<S>(to.first, count);
+}
+
+// Calls body(place, i) for all vectors of the sets [set, set + count) and members [first, last), of which array `To` is
+// written. Vectors that are whole go by some rows together, the others row by row.
+template <class S, int To, class Body>
 NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
                               std::ptrdiff_t last, Body body) {
   constexpr std::ptrdiff_t width = kLanes<typename Stored<S>::V>;
-  const std::ptrdiff_t whole_count = next_sets<S>(norm) ? count / width * width : 0;
   const Sets<S, 1, false> sets{norm, set, count};
   const RowsOfSets of[kNormalizedArrays] = {sets.rows(0), sets.rows(1), sets.rows(2), sets.rows(3)};
-  const auto some_columns = [&](const RowPointers<1>& row, std::ptrdiff_t i, std::ptrdiff_t column)
+  const bool next = next_sets<S>(norm);
+  const std::ptrdiff_t lead = next ? lead_of_rows<S>(norm, of[To], count) : 0;
+  const std::ptrdiff_t whole_end = next ? lead + (count - lead) / width * width : 0;
+  const auto some_columns = [&](const RowPointers<1>& row, std::ptrdiff_t i, std::ptrdiff_t begin, std::ptrdiff_t end)
                                 __attribute__((noinline)) {
-                                  for (std::ptrdiff_t at = column; at < count; at += width)
-                                    body(Place<S, false, 1>{norm, row, at, smaller(count - at, width)}, i);
+                                  for (std::ptrdiff_t at = begin; at < end; at += width)
+                                    body(Place<S, false, 1>{norm, row, at, smaller(end - at, width)}, i);
                                 };
   std::ptrdiff_t i = first;
   for (; i + kRowsTogether <= last; i += kRowsTogether) {
@@ -263,12 +300,12 @@ NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std
     RowPointers<1> row[kRowsTogether];
     for (int a = 0; a < kNormalizedArrays; ++a)
       unrolled<kRowsTogether>([&](int r) NNFAST_INLINED { rows.of[a][r] = row[r].of[a][0] = of[a](i + r); });
-    for (std::ptrdiff_t at = 0; at < whole_count; at += width)
+    for (int r = 0; r < kRowsTogether; ++r) some_columns(row[r], i + r, 0, lead);
+    for (std::ptrdiff_t at = lead; at < whole_end; at += width)
       body(Place<S, true, kRowsTogether>{norm, rows, at, width}, i);
-    if (whole_count < count)
-      unrolled<kRowsTogether>([&](int r) NNFAST_INLINED { some_columns(row[r], i + r, whole_count); });
+    for (int r = 0; r < kRowsTogether; ++r) some_columns(row[r], i + r, whole_end, count);
   }
-  for (; i < last; ++i) some_columns({{{of[0](i)}, {of[1](i)}, {of[2](i)}, {of[3](i)}}}, i, 0);
+  for (; i < last; ++i) some_columns({{{of[0](i)}, {of[1](i)}, {of[2](i)}, {of[3](i)}}}, i, 0, count);
 }
 
 // What the maps take of each set, in T: a row for each kind, in the workspace of the call.
@@ -326,7 +363,7 @@ void normalise_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdif
   const SetConstants<typename Stored<S>::Param> constants(norm);
   std::uint8_t* bits = norm.bits;
   const std::ptrdiff_t bits_stride = norm.bits_stride;
-  for_places<S>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
+  for_places<S, 1>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
     const ForwardMap<V> map{constants.get(0, set + place.at), constants.get(1, set + place.at),
                             constants.get(2, set + place.at)};
     V y[place.Rows];
@@ -351,7 +388,7 @@ void gradient_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
   const std::uint8_t* bits = norm.bits;
   const std::ptrdiff_t bits_stride = norm.bits_stride;
   const bool dadd = norm.data[3] != nullptr;
-  for_places<S>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
+  for_places<S, 2>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
     V dy[place.Rows], dx[place.Rows];
     unrolled<place.Rows>([&](int r) NNFAST_INLINED {
       dy[r] = place.load(0, r);

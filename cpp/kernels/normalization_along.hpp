@@ -39,10 +39,13 @@ class SetOfMembers {
     for (std::ptrdiff_t member = first; member < last;) {
       const std::ptrdiff_t after = member + now.count;
       now.last = after >= last;
-      Run next = now;
-      if (!now.last) next = run_of_axes(after, last);
-      for (int a = 0; a < kNormalizedArrays; ++a) now.next[a] = next.at[a];
+      Run next;
+      if (!now.last) {  // mostly it is: then a walk along the axes would take as long as a short run
+        next = run_of_axes(after, last);
+        for (int a = 0; a < kNormalizedArrays; ++a) now.next[a] = next.at[a];
+      }
       body(now, member);
+      if (now.last) return;
       member = after;
       now = next;
     }
@@ -92,6 +95,11 @@ NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
   }
 }
 
+// One value for all lanes.
+NNFAST_INLINE auto same_for_all(std::ptrdiff_t index) {
+  return [=](const double* values, int) NNFAST_INLINED { return broadcast<Vec<double>>(values[index]); };
+}
+
 // ---- sums ----
 
 // Sixteen sums of a value, and of a product, in double.
@@ -99,6 +107,7 @@ template <bool Chained>
 class SumsAlong {
  public:
   NNFAST_INLINE void add(int k, Vec<double> value, Vec<double> a, Vec<double> b) { terms_[k].add(value, a, b); }
+  NNFAST_INLINE void set(int k, int term, Vec<double> sum) { terms_[k].sum[term] = sum; }
   NNFAST_INLINE void end_chain() {
     for (auto& terms : terms_) terms.end_chain();
   }
@@ -252,9 +261,12 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   const auto dy_stride = member_stride<S, Dense>(norm, 0);
   const auto x_stride = member_stride<S, Dense>(norm, 1);
-  const Vec<double> mean = broadcast<Vec<double>>(norm.mean[set]);
+  const auto normalised = for_gradient<V>(norm, same_for_all(set));
   BitReader bits(Masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
-  SumsAlong<false> total;
+  GradientTerms<V> terms[kReduceParts<T>] = {};
+  const auto end_chain = [&]() NNFAST_INLINED {
+    for (auto& each : terms) each.end_chain();
+  };
   SetOfMembers(norm, set).for_runs(first, last, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
@@ -262,19 +274,20 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
                               ask_ahead(run, 0, i * size);
                               ask_ahead(run, 1, i * size);
                             }
-                            W dy;
-                            if constexpr (Masked) {
-                              const V gradient = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
-                              dy = widen(lanes_of<V>(bits.take(to - from) << from) ? gradient : V{});
-                            } else {
-                              dy = load_member_doubles<S>(run.at[0], dy_stride, i, from, to, T{0});
-                            }
-                            const W x = load_member_doubles<S>(run.at[1], x_stride, i, from, to, T{0});
-                            for (int k = 0; k < W::count; ++k)
-                              total.add(part * W::count + k, dy.part[k], dy.part[k], x.part[k] - mean);
+                            if (kFewGradients<V> && part == 0 && from == 0 && (member - first + i) % kChainMembers == 0)
+                              end_chain();
+                            V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
+                            if constexpr (Masked) dy = lanes_of<V>(bits.take(to - from) << from) ? dy : V{};
+                            terms[part].add(dy, normalised(load_members<S>(run.at[1], x_stride, i, from, to, T{0})));
                           });
   });
+  end_chain();
+  SumsAlong<false> total;
+  for (int k = 0; k < kReduceDoubles; ++k)
+    for (int t = 0; t < kTerms; ++t) total.set(k, t, terms[k / W::count].part(t, k % W::count));
   total.store(sums, sums_stride);
+  double& products = sums[sums_stride];
+  products = ForGradient<V>::restored(broadcast<Vec<double>>(products), broadcast<Vec<double>>(norm.inv_std[set]))[0];
 }
 
 // ---- maps ----
@@ -316,20 +329,17 @@ NNFAST_INLINE void store_count(char* run, Stride stride, std::ptrdiff_t i, typen
   Stored<S>::store(at, v);
 }
 
-// Members before the first one whose vector is aligned.
-template <class S, bool Stream>
-NNFAST_INLINE std::ptrdiff_t lead_of(const char* run) {
+// Members before the first one whose vector is aligned, which it has to be where it is streamed.
+template <class S, bool Dense, bool Stream>
+NNFAST_INLINE std::ptrdiff_t lead_of_run(const char* run, std::ptrdiff_t count) {
   if constexpr (Stream && Stored<S>::streams) {
     const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(run) % sizeof(Vec<S>);
     return static_cast<std::ptrdiff_t>((sizeof(Vec<S>) - past) % sizeof(Vec<S>) / sizeof(S));
+  } else if constexpr (Dense) {
+    return lead_of<S>(run, count);
   } else {
     return 0;
   }
-}
-
-// One value for all lanes.
-NNFAST_INLINE auto same_for_all(std::ptrdiff_t index) {
-  return [=](const double* values, int) NNFAST_INLINED { return broadcast<Vec<double>>(values[index]); };
 }
 
 template <class S, bool Dense, bool Relued, bool Stream>
@@ -344,7 +354,7 @@ void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
                [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
                  const auto map = forward_map<V>(norm, same_for_all(set), same_for_all(parameter));
                  const auto run_of = [&](const Run& run, auto adding) NNFAST_INLINED {
-                   for_run_vectors<V>(run.count, lead_of<S, Stream>(run.at[1]),
+                   for_run_vectors<V>(run.count, lead_of_run<S, Dense, Stream>(run.at[1], run.count),
                                       [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
                                         V y = map(load_count<S>(run.at[0], x_stride, i, count));
                                         if (adding) y += load_count<S>(run.at[2], add_stride, i, count);
@@ -375,7 +385,7 @@ void gradient_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_
   for_segments(norm, set, first, last,
                [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
                  const auto run_of = [&](const Run& run, auto map) NNFAST_INLINED {
-                   for_run_vectors<V>(run.count, lead_of<S, Stream>(run.at[2]),
+                   for_run_vectors<V>(run.count, lead_of_run<S, Dense, Stream>(run.at[2], run.count),
                                       [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
                                         V dy = load_count<S>(run.at[0], dy_stride, i, count);
                                         if (Masked) dy = lanes_of<V>(bits.take(count)) ? dy : V{};

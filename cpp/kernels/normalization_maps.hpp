@@ -7,6 +7,8 @@
 // mean costs no digits.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/normalization.hpp"
 #include "simd/elements.hpp"
 #include "simd/pair.hpp"
@@ -168,6 +170,72 @@ struct Terms<true, D> : Terms<false, D> {
   NNFAST_INLINE D low(int term) const { return term == 0 ? D{} : chains.lo; }
 };
 
+// What the sums of gradients take of x: the normalised value, of which few products can be added in float32 whatever
+// the scale of x; of float64 x - mean, as its products need no scale.
+template <class V>
+struct ForGradient {
+  V mean, inv_std, shift;
+  NNFAST_INLINE V operator()(V x) const { return fma(x - mean, inv_std, shift); }
+  // What the sum of products has to be divided by.
+  NNFAST_INLINE static Vec<double> restored(Vec<double> sum, Vec<double> inv_std) { return sum / inv_std; }
+};
+template <>
+struct ForGradient<Vec<double>> {
+  Vec<double> mean;
+  NNFAST_INLINE Vec<double> operator()(Vec<double> x) const { return x - mean; }
+  NNFAST_INLINE static Vec<double> restored(Vec<double> sum, Vec<double>) { return sum; }
+};
+template <class V, class Sets>
+NNFAST_INLINE ForGradient<V> for_gradient(const Normalization& norm, Sets sets) {
+  if constexpr (std::is_same_v<V, Vec<double>>) {
+    return {sets(norm.mean, 0)};
+  } else {
+    using W = Widened<V>;
+    W mean, inv_std, shift;
+    for (int k = 0; k < W::count; ++k) mean.part[k] = sets(norm.mean, k);
+    const V rounded = narrow<V>(mean);
+    const W held = widen(rounded);
+    for (int k = 0; k < W::count; ++k) {
+      inv_std.part[k] = sets(norm.inv_std, k);
+      shift.part[k] = (held.part[k] - mean.part[k]) * inv_std.part[k];
+    }
+    return {rounded, narrow<V>(inv_std), narrow<V>(shift)};
+  }
+}
+
+// The sums of dy and of dy times what ForGradient gives, lane by lane. Of float32 those of a chain are added as they
+// are, and the sums of chains as doubles: end_chain() as for Terms.
+template <class V>
+struct GradientTerms {
+  V few[kTerms];
+  Widened<V> sum[kTerms];
+
+  NNFAST_INLINE void add(V dy, V x) {
+    few[0] += dy;
+    few[1] = fma(dy, x, few[1]);
+  }
+  NNFAST_INLINE void end_chain() {
+    for (int t = 0; t < kTerms; ++t) {
+      const Widened<V> wide = widen(few[t]);
+      for (int k = 0; k < wide.count; ++k) sum[t].part[k] += wide.part[k];
+      few[t] = V{};
+    }
+  }
+  NNFAST_INLINE Vec<double> part(int t, int k) const { return sum[t].part[k]; }
+};
+template <>
+struct GradientTerms<Vec<double>> {
+  Vec<double> sum[kTerms];
+  NNFAST_INLINE void add(Vec<double> dy, Vec<double> x) {
+    add_up(sum[0], dy);
+    sum[1] = fma(dy, x, sum[1]);
+  }
+  NNFAST_INLINE void end_chain() {}
+  NNFAST_INLINE Vec<double> part(int t, int) const { return sum[t]; }
+};
+template <class V>
+constexpr bool kFewGradients = !std::is_same_v<V, Vec<double>>;
+
 // The lower or the upper lanes.
 template <bool Upper, class D>
 NNFAST_INLINE auto half_of(D v) {
@@ -221,6 +289,20 @@ template <class S, class Stride>
 NNFAST_INLINE bool whole(Stride stride, std::ptrdiff_t count) {
   if (count != kLanes<typename Stored<S>::V> || std::is_same_v<Stride, std::ptrdiff_t>) return false;
   return static_cast<std::ptrdiff_t>(stride) == static_cast<std::ptrdiff_t>(sizeof(S));
+}
+
+// Elements before the first whose vector is aligned, if there are so many elements that it pays: a store across two
+// lines of the cache takes several times as long as another, and NumPy's arrays begin 16 bytes after a line.
+template <class S>
+NNFAST_INLINE std::ptrdiff_t lead_of(const char* to, std::ptrdiff_t count) {
+  if constexpr (kShort || std::is_same_v<S, Float16>) {
+    return 0;
+  } else {
+    constexpr std::ptrdiff_t fewest = 16 * kLanes<Vec<S>>;
+    const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(to) % sizeof(Vec<S>);
+    if (count < fewest || past % sizeof(S) != 0) return 0;
+    return static_cast<std::ptrdiff_t>((sizeof(Vec<S>) - past) % sizeof(Vec<S>) / sizeof(S));
+  }
 }
 
 // Partial and strided vectors. Not inlined: rare, and much code.

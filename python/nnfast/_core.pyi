@@ -278,8 +278,10 @@ def group_norm(
     gamma: ArrayLike | None,
     beta: ArrayLike | None,
     eps: float,
+    axis: int,
     out: NDArray[Any] | None,
-) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]: ...
+    saved_type: type[_Saved],
+) -> tuple[NDArray[Any], _Saved]: ...
 def group_norm_backward(
     dy: ArrayLike,
     x: ArrayLike,

@@ -630,15 +630,30 @@ def group_norm(
     ((2, 6, 4, 4), True)
     """
     array, axis = _channels_second(x, axis, "x")
-    y, mean, inv_std = _core.group_norm(
+    return _by_groups(array, _checks.integer(num_groups, "num_groups"), gamma, beta, eps, axis, out)
+
+
+def _by_groups(
+    array: NDArray[Any],
+    groups: int,
+    gamma: ArrayLike | None,
+    beta: ArrayLike | None,
+    eps: float,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], GroupNormSaved]:
+    """group_norm of an array whose channels are its second axis, and the given one of `out`."""
+    y, saved = _core.group_norm(
         array,
-        _checks.integer(num_groups, "num_groups"),
+        groups,
         gamma,
         beta,
-        _checks.real(eps, "eps"),
+        eps if type(eps) is float else _checks.real(eps, "eps"),
+        axis,
         None if out is None else _channels_second(out, axis, "out")[0],
+        GroupNormSaved,
     )
-    return _as_given(y, out, axis), GroupNormSaved(mean, inv_std, axis)
+    return _as_given(y, out, axis), saved
 
 
 def group_norm_backward(
@@ -792,18 +807,17 @@ def instance_norm(
     >>> mean, var
     (array([0.2, 0.7]), array([1.1, 1.7]))
     """
-    array = _arrays.plain(x, "x")
-    axis = _arrays.axis_of(axis, array, "x")
-    groups = max(1, array.shape[axis])
-    if momentum is not None:
+    moved, axis = _channels_second(x, axis, "x")
+    groups = max(1, moved.shape[1])
+    if momentum is not None and not (type(momentum) is float and 0 <= momentum <= 1):
         momentum = _checks.real_in(momentum, 0, 1, "momentum")
     if running_mean is None and running_var is None:
-        return group_norm(array, groups, gamma, beta, eps=eps, axis=axis, out=out)
+        return _by_groups(moved, groups, gamma, beta, eps, axis, out)
+    array = _arrays.plain(x, "x")
     if running_mean is None or running_var is None:
         missing = "running_mean" if running_mean is None else "running_var"
         raise ValueError(f"{missing} must be given where the other running statistic is")
     if not is_training(training, running_mean, running_var):
-        _channels_second(array, axis, "x")  # refuses an axis that batch_norm takes
         return batch_norm(
             array,
             gamma,
@@ -926,6 +940,8 @@ def instance_norm_backward(
 def _channels_second(value: Any, axis: int, name: str) -> tuple[NDArray[Any], int]:
     """A view whose second axis is that of the channels, and the number of the axis they have in `value`."""
     array = _arrays.plain(value, name)
+    if type(axis) is int and axis == 1 < array.ndim:  # as most are
+        return array, axis
     axis = _arrays.axis_of(axis, array, name)
     if axis == 0:
         raise ValueError("axis must not be the first, which is the samples'")

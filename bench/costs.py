@@ -23,6 +23,7 @@ USUAL = 0.5
 ADDED_TO = {
     "gradient_norms": "sgd",
     "step_sums": "sgd",
+    "packing": "adam",
     "softmax_row": "softmax",
     "cross_entropy_row": "cross_entropy",
     "svm_loss_row": "svm_loss",
@@ -447,4 +448,5 @@ def of_optimizers() -> dict[str, Case]:
         **cases,
         "gradient_norms": step(nf.optim.SGD, {"clip_norm": 1.0}),
         "step_sums": step(nf.optim.SGD, {}, True),
+        "packing": step(nf.optim.Adam, {"state_dtype": "uint8"}),
     }

@@ -197,7 +197,31 @@ def list_case(rule: Rule) -> Case:
     return Case(f"{rule.name} list", inputs, plain, forms, rule.settings, in_place=True)
 
 
+def packed_case(state_dtype: str) -> Case:
+    """Adam, its state in 16 or 8 bits, which is no array of the case; with float64 it has none of these."""
+
+    def inputs(n: int, rng: np.random.Generator) -> dict[str, Array]:
+        return {"param": rng.standard_normal(n), "grad": rng.standard_normal(n)}
+
+    def plain(param: Array, grad: Array) -> tuple[Array, ...]:
+        return adam(param, grad, np.zeros_like(param), np.zeros_like(param))[:1]
+
+    def forms(param: Array, grad: Array) -> Forms:
+        params, grads = [param.copy()], [grad]
+        options: Any = {} if param.dtype == np.float64 else {"state_dtype": state_dtype}
+        optimizer = nf.optim.Adam(params, lr=LR, betas=BETAS, eps=EPS, **options)
+
+        def step() -> Array:
+            optimizer.step(grads)
+            return params[0]
+
+        return {"in place": step}
+
+    return Case(f"Adam {state_dtype}", inputs, plain, forms, in_place=True)
+
+
 CASES = [
     *(case_of(rule) for rule in RULES),
+    *(packed_case(state_dtype) for state_dtype in ("bfloat16", "uint8")),
     *(list_case(rule) for rule in RULES if rule.name in ("SGD", "Adam")),
 ]

@@ -66,6 +66,7 @@ def test_only_takes_kernels_and_families() -> None:
     chosen = {case.kernel for case in registry.cases(["optim", "batch_norm"])}
     variants = {"batch_norm", "batch_norm inference", "batch_norm images"}
     rules = {rule.name for rule in optim.RULES} | {"SGD list", "Adam list"}
+    rules |= {"Adam bfloat16", "Adam uint8"}
     assert chosen == {*rules, *variants}
     with pytest.raises(LookupError, match="no kernel or family is called tahn"):
         registry.cases(["tahn"])

@@ -17,6 +17,29 @@ using ParameterArrays = StridedArrays<kOptimArrays>;
 
 int state_dtype(int dtype) { return dtype == NPY_HALF ? NPY_FLOAT32 : dtype; }
 
+// How a state is packed, by the dtype of its array.
+Packing packing_of(const Array& array, bool squares) {
+  if (array.dtype() == NPY_UINT16) return Packing::bfloat16;
+  if (array.dtype() == NPY_UINT8) return squares ? Packing::unsigned8 : Packing::signed8;
+  return Packing::none;
+}
+
+// How what is packed is rounded depends on a seed, on the count of steps, and on the parameter's place among all.
+struct Rounding {
+  bool any = false;
+  std::uint64_t seed = 0, step = 0;
+  std::vector<std::uint64_t> places;  // of parameters that are a choice from all
+  // (seed, step, places or None), or None where no state is packed.
+  static Rounding of(py::handle value) {
+    if (value.is_none()) return {};
+    const auto item = [&](Py_ssize_t i) { return py::handle(PyTuple_GET_ITEM(value.ptr(), i)); };
+    Rounding found{true, Argument<std::uint64_t>::of(item(0)), Argument<std::uint64_t>::of(item(1)), {}};
+    if (!item(2).is_none()) found.places = Argument<std::vector<std::uint64_t>>::of(item(2));
+    return found;
+  }
+  std::uint64_t key(std::size_t i) const { return any ? rounding_key(seed, step, places.empty() ? i : places[i]) : 0; }
+};
+
 // Where the arrays that a step writes lie, to see quickly that a gradient is none of them.
 class WrittenMemory {
  public:
@@ -68,8 +91,9 @@ class OptimArrays {
   }
 
   OptimArrays() = default;
-  // Checks them. `held`: whether holds() is asked later.
-  OptimArrays(const Lists& given, bool held) : count_(PyList_GET_SIZE(given.lists[kParam])) {
+  // Checks them. `held`: whether holds() is asked later; packable: which states may be packed.
+  OptimArrays(const Lists& given, bool held, PackableStates packable)
+      : count_(PyList_GET_SIZE(given.lists[kParam])), packable_(packable) {
     for (int k = 0; k < kOptimArrays; ++k)
       if (given.lists[k] && k != kGrad) take_list(given, k, held);
     require_apart(given);
@@ -121,8 +145,15 @@ class OptimArrays {
         parameter.data[k] = array.data();
         contiguous &= PyArray_IS_C_CONTIGUOUS(array.get()) != 0;
       };
-      for (const int k : std::span(lists, static_cast<std::size_t>(count)))
-        if (arrays_[k][i].array) take(k, arrays_[k][i].array);
+      for (const int k : std::span(lists, static_cast<std::size_t>(count))) {
+        const Held& array = arrays_[k][i];
+        if (array.packing != Packing::none) {
+          parameter.packings[k - kState0] = array.packing;
+          parameter.data[k] = array.array.data();
+        } else if (array.array) {
+          take(k, array.array);
+        }
+      }
       const auto at = static_cast<Py_ssize_t>(i);
       const bool waits = accumulated && PyList_GET_ITEM(accumulated, at) != Py_None;
       const bool given = !waits || PyList_GET_ITEM(grads, at) != Py_None;
@@ -147,11 +178,12 @@ class OptimArrays {
  private:
   struct Held {
     Array array;  // none of a parameter that needs no master
+    Packing packing = Packing::none;
     char* data = nullptr;
     std::vector<npy_intp> shape_and_strides;
 
     Held() = default;
-    Held(const Array& checked, bool held) : array(checked), data(checked.data()) {
+    Held(const Array& checked, Packing packed, bool held) : array(checked), packing(packed), data(checked.data()) {
       if (!held) return;
       const int ndim = array.ndim();
       shape_and_strides.assign(PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + ndim);
@@ -169,6 +201,7 @@ class OptimArrays {
     }
   };
   Py_ssize_t count_ = 0;
+  PackableStates packable_{};
   std::vector<Held> arrays_[kOptimArrays];
   WrittenMemory memory_;
 
@@ -183,15 +216,34 @@ class OptimArrays {
         continue;
       }
       const Named named = element(given.lists[k], name, i);
+      const Packing packing = packing_at(k, i, named.array);
       if (k == kParam) {
         require_parameter(named, given.lists[kMaster] != nullptr);
+      } else if (packing != Packing::none) {
+        require_packed(named, param(i), packing);
       } else {
         require_like(named, param(i), state_dtype(param(i).dtype()));
       }
       require_writeable(named);
       if (!PyArray_ISCARRAY_RO(named.array.get())) require_apart_from_itself(named);
-      arrays_[k].emplace_back(named.array, held);
+      arrays_[k].emplace_back(named.array, packing, held);
     }
+  }
+
+  Packing packing_at(int k, Py_ssize_t i, const Array& array) const {
+    if (!packable_.any || k < kState0 || k >= kEma || param(i).dtype() == NPY_FLOAT64) return Packing::none;
+    return packing_of(array, (packable_.squares >> (k - kState0)) & 1);
+  }
+
+  // One number after the other: of bfloat16 in the parameter's shape, of 8 bits in blocks.
+  static void require_packed(const Named& state, const Array& param, Packing packing) {
+    const std::vector<std::ptrdiff_t> blocks{packed_blocks(param.size()), kPackedBlockBytes};
+    if (packing == Packing::bfloat16)
+      require_like(state, param, NPY_UINT16);
+    else if (!has_shape(state.array, blocks))
+      throw py::value_error(state.name() + " must have shape " + shape_text(blocks) + ", got " +
+                            shape_text(state.array));
+    if (!PyArray_IS_C_CONTIGUOUS(state.array.get())) throw py::value_error(state.name() + " must be contiguous");
   }
 
   // No two elements share memory: the steps of the larger strides leave room for the smaller.
@@ -367,8 +419,9 @@ bool are_arrays(PyObject* list) {
 class Optimizer {
  public:
   Optimizer(const std::string& rule, std::vector<std::string> state_names, const std::vector<std::string>& given,
-            py::tuple setting_names)
+            py::tuple setting_names, bool packed)
       : rule_(rule_named(rule)),
+        packable_(packed ? packable_states(static_cast<OptimRule>(rule_)) : PackableStates{}),
         state_names_(std::move(state_names)),
         hyperparameters_(hyperparameter_names(rule_)),
         setting_names_(std::move(setting_names)) {
@@ -393,17 +446,18 @@ class Optimizer {
     arrays_->check_gradients(grads.ptr(), given);
   }
 
-  // hyperparameters: a row for each group; groups: the row of each parameter, or None for the only one. Returns whether
-  // the step was made, and the sums of each parameter or None. accumulated: what is added to the gradients, a list of
-  // arrays or None, in which case the gradient is not; or None for nothing.
+  // rounding: of the states that are packed. hyperparameters: a row for each group; groups: the row of each parameter,
+  // or None for the only one. Returns whether the step was made, and the sums of each parameter or None. accumulated:
+  // what is added to the gradients, a list of arrays or None, in which case the gradient is not; or None for nothing.
   py::tuple step(const py::list& params, const py::list& grads, py::handle state, py::handle ema, py::handle master,
                  py::handle hyperparameters, py::handle groups, int clip_norm, double max_norm, bool skip_nonfinite,
-                 bool want_sums, py::handle keys, py::handle accumulated, double grad_scale) {
+                 bool want_sums, py::handle keys, py::handle accumulated, double grad_scale,
+                 std::optional<py::handle> rounding) {
     const OptimOptions options{
         static_cast<ClipNorm>(clip_norm), max_norm, grad_scale, skip_nonfinite, want_sums, !ema.is_none()};
     const py::object results = want_sums ? new_sums(params.size()) : py::none();
-    const bool done =
-        run(params, grads, accumulated, state, ema, master, rows_of(hyperparameters), groups, keys, options, results);
+    const bool done = run(params, grads, accumulated, state, ema, master, rows_of(hyperparameters), groups, keys,
+                          options, Rounding::of(rounding.value_or(py::none())), results);
     return py::make_tuple(done, results);
   }
 
@@ -441,7 +495,7 @@ class Optimizer {
     if (!row) throw py::error_already_set();
     const OptimOptions options{clip, Argument<double>::of(get(of_.clip_limit)), scale, false, false, false};
     run(py::reinterpret_borrow<py::list>(params), py::reinterpret_borrow<py::list>(grads), py::none(), get(of_.state),
-        py::none(), get(of_.master), row_of_one(row), py::none(), names, options, py::none());
+        py::none(), get(of_.master), row_of_one(row), py::none(), names, options, {}, py::none());
     if (PyDict_SetItem(self.ptr(), of_.step_count.ptr(), t.ptr()) != 0) throw py::error_already_set();
     return true;
   }
@@ -459,16 +513,17 @@ class Optimizer {
     const ListName w{"w", given.names[kParam].keys, alone};
     given.names[kParam].name = sources.is_none() ? "w" : "out";
     given.names[kGrad].name = "dw";
-    const OptimArrays arrays(given, false);
+    const OptimArrays arrays(given, false, {});
     const std::vector<Array> begins =
         sources.is_none() ? std::vector<Array>() : arrays.sources(sources.ptr(), w, given);
-    Step step(arrays, given, grads, py::none(), rows_of(hyperparameters), py::none(), hyperparameters_.size());
+    Step step(arrays, given, grads, py::none(), rows_of(hyperparameters), py::none(), hyperparameters_.size(), {});
     arrays.begin_with(begins);
     step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, 1, false, false, false});
   }
 
  private:
   int rule_;
+  PackableStates packable_;
   std::vector<std::string> state_names_, hyperparameters_;
   std::vector<py::str> state_keys_;
   py::tuple setting_names_;
@@ -478,7 +533,7 @@ class Optimizer {
   // What one step works on, all of it checked before anything is written.
   struct Step {
     Step(const OptimArrays& arrays, const Lists& names, const py::list& grads, py::handle accumulated,
-         std::vector<double> hyperparameter_rows, py::handle groups, std::size_t row_length)
+         std::vector<double> hyperparameter_rows, py::handle groups, std::size_t row_length, const Rounding& rounding)
         : rows(std::move(hyperparameter_rows)) {
       require_count(grads.size(), names.names[kGrad].name, arrays.size());
       PyObject* const sums_of_grads = PyList_Check(accumulated.ptr()) ? accumulated.ptr() : nullptr;
@@ -489,6 +544,7 @@ class Optimizer {
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
         parameters[i].hyperparameters = rows.data() + static_cast<std::size_t>(row) * row_length;
+        parameters[i].rounding_key = rounding.key(i);
       }
     }
     bool run(int rule, const OptimOptions& options) {
@@ -506,13 +562,13 @@ class Optimizer {
   // Whether the step was made; `sums` takes those of each parameter, unless it is None.
   bool run(const py::list& params, const py::list& grads, py::handle accumulated, py::handle state, py::handle ema,
            py::handle master, std::vector<double> rows, py::handle groups, py::handle keys, const OptimOptions& options,
-           const py::object& sums) {
+           const Rounding& rounding, const py::object& sums) {
     const py::list states = states_of(state);
     const Lists given = lists(params, states, ema, master, keys);
     if (!arrays_->holds(given)) take(given);
     // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
     const std::shared_ptr<const OptimArrays> arrays = arrays_;
-    Step step(*arrays, given, grads, accumulated, std::move(rows), groups, hyperparameters_.size());
+    Step step(*arrays, given, grads, accumulated, std::move(rows), groups, hyperparameters_.size(), rounding);
     const bool done = step.run(rule_, options);
     if (!sums.is_none()) store(step.sums, sums);
     return done;
@@ -550,7 +606,7 @@ class Optimizer {
     return lists;
   }
 
-  void take(const Lists& given) { arrays_ = std::make_shared<OptimArrays>(given, true); }
+  void take(const Lists& given) { arrays_ = std::make_shared<OptimArrays>(given, true, packable_); }
 
   Lists lists(const py::list& params, const py::list& states, py::handle ema, py::handle master,
               py::handle keys) const {
@@ -608,7 +664,10 @@ class Optimizer {
 
 void bind_optim(py::module_& module) {
   py::class_<Optimizer> optimizer(module, "Optimizer");
-  optimizer.def(py::init<const std::string&, std::vector<std::string>, const std::vector<std::string>&, py::tuple>());
+  optimizer.def(
+      py::init<const std::string&, std::vector<std::string>, const std::vector<std::string>&, py::tuple, bool>(),
+      py::arg("rule"), py::arg("state_names"), py::arg("hyperparameters"), py::arg("setting_names"),
+      py::arg("packed") = false);
   def<&Optimizer::check>(optimizer, "check");
   def<&Optimizer::step>(optimizer, "step");
   def<&Optimizer::plain_step>(optimizer, "plain_step");

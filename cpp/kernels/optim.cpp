@@ -9,6 +9,7 @@
 #include "simd/bits.hpp"
 #include "simd/elements.hpp"
 #include "simd/float_state.hpp"
+#include "simd/narrow.hpp"
 #include "simd/reduce.hpp"
 
 namespace nnfast {
@@ -361,6 +362,69 @@ void step_plain(const double* hyperparameters, double grad_scale, char* const* a
   if (i < n) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, i, n);
 }
 
+// ---- packed states ----
+
+// A step of n elements, two vectors together, which fill one of bfloat16. Loads come earlier than what the processor
+// sees: it waits longer for memory than where states are float32, whose steps have fewer instructions.
+template <class Rule, int States>
+NNFAST_INLINE void step_bfloat16(const Rule& rule, const Common<Vec<float>>& common, char* const* at, std::ptrdiff_t n,
+                                 const std::uint32_t* words, const RoundingKeys& keys) {
+  using V = Vec<float>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, line = 64, ahead = 2048;  // bytes
+  for (std::ptrdiff_t i = 0; i < n; i += 2 * lanes) {
+    for (std::ptrdiff_t k = 0; k < 8 * lanes; k += line) {
+      __builtin_prefetch(at[kParam] + 4 * i + k + ahead);
+      __builtin_prefetch(at[kGrad] + 4 * i + k + ahead);
+    }
+    for (int k = 0; k < States; ++k) __builtin_prefetch(at[kState0 + k] + 2 * i + ahead / 2);
+    Wide rounded[States][2];
+    unrolled<2>([&](int j) NNFAST_INLINED {
+      const std::ptrdiff_t here = i + j * lanes;
+      const ParameterElements<float, true> elements{at, nullptr, here, lanes};
+      V p = elements.load(kParam), state[States];
+      for (int k = 0; k < States; ++k) state[k] = bit_cast<V>(widen_halves(at[kState0 + k] + 2 * here) << 16);
+      const V g = common.with_decay(common.scaled(elements.load(kGrad)), p);
+      p *= common.shrink;
+      rule.update(p, g, state);
+      elements.store(kParam, p);
+      const Words random = load_bytes<Words>(words + here);
+      for (int k = 0; k < States; ++k)
+        rounded[k][j] = rounded_to_bfloat16(bit_cast<Wide>(state[k]), random_half(random + keys.halves[k / 2], k % 2));
+    });
+    for (int k = 0; k < States; ++k) store_as_halves(at[kState0 + k] + 2 * i, rounded[k][0], rounded[k][1]);
+  }
+}
+
+// States of 8 bits are bfloat16 on the way.
+template <template <class> class RuleOf, int States>
+void step_packed(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
+                 const Packing* packings, const PackingKernels& packing, const std::uint32_t* words,
+                 const RoundingKeys& keys) {
+  const FlushSubnormalsScope flushing;
+  const RuleOf<Vec<float>> rule(hyperparameters);
+  const Common<Vec<float>> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
+  const bool codes = packings[0] != Packing::bfloat16;
+  std::uint16_t halves[States][kPackedChunk];
+  // Copies that no store can change.
+  char* at[kState0 + States];
+  for (int k = 0; k < kState0 + States; ++k) at[k] = arrays[k];
+  for (int k = 0; codes && k < States; ++k) {
+    packing.unpack_codes[packings[k] == Packing::unsigned8](arrays[kState0 + k], halves[k], n);
+    at[kState0 + k] = reinterpret_cast<char*>(halves[k]);
+  }
+  step_bfloat16<RuleOf<Vec<float>>, States>(rule, common, at, n, words, keys);
+  for (int k = 0; codes && k < States; ++k)
+    packing.pack_codes[packings[k] == Packing::unsigned8](halves[k], arrays[kState0 + k], n, words, keys.codes[k]);
+}
+
+template <OptimRule rule, template <class> class RuleOf, int States>
+consteval PackedOptimFn packed_fn() {
+  if constexpr (packable_states(rule).any)
+    return step_packed<RuleOf, States>;
+  else
+    return nullptr;
+}
+
 // ---- with sums and the running average ----
 
 // Squares of gradients, and how many are not finite.
@@ -671,6 +735,8 @@ const OptimKernels optim = {
     {NNFAST_OPTIM_RULES(NNFAST_NORMS)},
     {of_float16<gradient_sums<float>, false>, gradient_sums<float>, gradient_sums<double>},
     {pass_accumulated, with_accumulated<float>, with_accumulated<double>},
+#define NNFAST_PACKED(rule, name, states, ...) packed_fn<OptimRule::rule, rule, states>(),
+    {NNFAST_OPTIM_RULES(NNFAST_PACKED)},
 };
 
 }  // namespace NNFAST_ISA

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
+#include "kernels/packing.hpp"
 #include "kernels/per_dtype.hpp"
 
 // X(rule in optim.cpp, name, state arrays, its hyperparameters...): corrections and products that depend on the step
@@ -92,6 +94,30 @@ constexpr bool rare(OptimRule rule) {
   }
 }
 
+constexpr int kMostStates = kEma - kState0;
+
+// Whether the states of a rule may be packed, and which of them are averages of squares, a bit each.
+struct PackableStates {
+  bool any;
+  unsigned squares;
+};
+constexpr PackableStates packable_states(OptimRule rule) {
+  switch (rule) {
+    case OptimRule::SgdMomentum:
+    case OptimRule::Lion:
+      return {true, 0b0};
+    case OptimRule::RmsProp:
+    case OptimRule::RmsPropMomentum:
+      return {true, 0b1};
+    case OptimRule::Adam:
+      return {true, 0b10};
+    case OptimRule::AmsGrad:
+      return {true, 0b110};
+    default:
+      return {false, 0};
+  }
+}
+
 // Layerwise rules scale the step of each parameter by trust = trust_coefficient |p| / (|direction| + trust_eps), or 1
 // where a norm is 0, which takes a pass over the arrays of its own. The caller's trust is not looked at.
 enum LayerwiseHyperparameter : int { kTrust = kSharedHyperparameters, kTrustCoefficient, kTrustEps };
@@ -116,11 +142,19 @@ using OptimFn = void (*)(const double* hyperparameters, double grad_scale, char*
 using WithAccumulatedFn = void (*)(OptimFn kernel, const double* hyperparameters, double grad_scale,
                                    char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
 
+// The plain step of n elements, at most a chunk and a multiple of packed_step(), of contiguous arrays of float32 whose
+// states are packed; those of 8 bits are `packing`'s, in whole blocks. Rounds by the words and keys of packing.hpp.
+using PackedOptimFn = void (*)(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
+                               const Packing* packings, const PackingKernels& packing, const std::uint32_t* words,
+                               const RoundingKeys& keys);
+constexpr std::ptrdiff_t packed_step(Packing packing) { return packing == Packing::bfloat16 ? 32 : kPackedBlock; }
+
 struct OptimKernels {
   PerDtype<OptimFn> plain[static_cast<int>(OptimRule::Count)], full[static_cast<int>(OptimRule::Count)];
   PerDtype<OptimFn> norms[static_cast<int>(OptimRule::Count)];  // sums of layerwise rules: of p and of the direction
   PerDtype<OptimFn> gradients;                                  // only the sums of gradients
   PerDtype<WithAccumulatedFn> with_accumulated;
+  PackedOptimFn packed[static_cast<int>(OptimRule::Count)];  // null of most rules
 };
 
 }  // namespace nnfast

@@ -28,6 +28,12 @@ void call(const OptimParameter& parameter, OptimFn fn, char* const* arrays, cons
   fn(parameter.hyperparameters, parameter.grad_scale, arrays, strides, n, sums);
 }
 
+// Of contiguous arrays.
+void element_strides(const OptimParameter& parameter, std::ptrdiff_t (&strides)[kOptimArrays]) {
+  for (int k = 0; k < kOptimArrays; ++k)
+    strides[k] = size_of(k == kParam || k == kGrad ? parameter.dtype : parameter_dtype(parameter.dtype));
+}
+
 // Calls fn on the elements [first, last) of a parameter.
 void run_range(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last, double* sums) {
   char* arrays[kOptimArrays];
@@ -40,12 +46,34 @@ void run_range(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first
     });
     return;
   }
-  const std::ptrdiff_t size = size_of(parameter.dtype), state_size = size_of(parameter_dtype(parameter.dtype));
-  for (int k = 0; k < kOptimArrays; ++k) {
-    strides[k] = k == kParam || k == kGrad ? size : state_size;
+  element_strides(parameter, strides);
+  for (int k = 0; k < kOptimArrays; ++k)
     arrays[k] = parameter.data[k] ? parameter.data[k] + first * strides[k] : nullptr;
-  }
   call(parameter, fn, arrays, strides, last - first, sums);
+}
+
+// Calls copy(element of array k, its contiguous copy in blocks[k], its size) for the elements [first, last), in C order
+// whatever the layout, of arrays that have a block.
+template <class Copy>
+void for_elements(const OptimParameter& parameter, std::ptrdiff_t first, std::ptrdiff_t last, char* const* blocks,
+                  const std::ptrdiff_t* sizes, Copy copy) {
+  std::ptrdiff_t steps[kOptimArrays];
+  parameter.in_c_order->inner_strides(steps);
+  parameter.in_c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+    for (int k = 0; k < kOptimArrays; ++k)
+      for (std::ptrdiff_t i = 0; blocks[k] && i < count; ++i)
+        copy(at[k] + i * steps[k], blocks[k] + (position - first + i) * sizes[k], static_cast<std::size_t>(sizes[k]));
+  });
+}
+void copy_to_blocks(const OptimParameter& parameter, std::ptrdiff_t first, std::ptrdiff_t last, char* const* blocks,
+                    const std::ptrdiff_t* sizes) {
+  for_elements(parameter, first, last, blocks, sizes,
+               [](const char* element, char* copy, std::size_t size) { std::memcpy(copy, element, size); });
+}
+void copy_from_blocks(const OptimParameter& parameter, std::ptrdiff_t first, std::ptrdiff_t last, char* const* blocks,
+                      const std::ptrdiff_t* sizes) {
+  for_elements(parameter, first, last, blocks, sizes,
+               [](char* element, const char* copy, std::size_t size) { std::memcpy(element, copy, size); });
 }
 
 // The sums of a block of gradients, in C order whatever their layout: clipping multiplies by what comes of them.
@@ -54,17 +82,11 @@ void sum_gradients(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t f
   if (!parameter.in_c_order) return run_range(parameter, fn, first, last, sums);
   alignas(double) char blocks[2][kOptimBlock * sizeof(double)];
   char* arrays[kOptimArrays] = {};
-  std::ptrdiff_t steps[kOptimArrays], strides[kOptimArrays] = {};
-  parameter.in_c_order->inner_strides(steps);
-  for (const int k : {kGrad, kAccumulated}) {
-    if (!parameter.data[k]) continue;
-    char* const block = arrays[k] = blocks[k == kAccumulated];
-    const std::ptrdiff_t size = strides[k] = size_of(k == kGrad ? parameter.dtype : parameter_dtype(parameter.dtype));
-    parameter.in_c_order->for_runs(first, last, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
-      for (std::ptrdiff_t i = 0; i < count; ++i)
-        std::memcpy(block + (position - first + i) * size, at[k] + i * steps[k], static_cast<std::size_t>(size));
-    });
-  }
+  std::ptrdiff_t strides[kOptimArrays];
+  element_strides(parameter, strides);
+  for (const int k : {kGrad, kAccumulated})
+    if (parameter.data[k]) arrays[k] = blocks[k == kAccumulated];
+  copy_to_blocks(parameter, first, last, arrays, strides);
   call(parameter, fn, arrays, strides, last - first, sums);
 }
 
@@ -85,12 +107,11 @@ void run_plain(const std::vector<OptimParameter>& parameters, const PerDtype<Opt
       16);
 }
 
-using RunBlock = void (*)(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last,
-                          double* sums);
-
 // By blocks. The sums of a parameter depend neither on threads nor on the other parameters.
+// run(parameter, fn, first, last, sums) does a block.
+template <class RunBlock>
 OptimSumsList run_blocks(const std::vector<OptimParameter>& parameters, const PerDtype<OptimFn>& kernel, double ns,
-                         bool sums, RunBlock run_block) {
+                         bool sums, RunBlock run) {
   const std::vector<ListBlock> blocks =
       blocks_of(parameters, kOptimBlock, [](const OptimParameter& parameter) { return parameter.n; });
   BlockedSums of_blocks(static_cast<std::ptrdiff_t>(blocks.size()), 1, sums ? kOptimSums : 0);
@@ -98,7 +119,7 @@ OptimSumsList run_blocks(const std::vector<OptimParameter>& parameters, const Pe
   of_blocks.run(ns * kOptimBlock, [&](std::ptrdiff_t b, std::ptrdiff_t, double* of_block) {
     const ListBlock& block = blocks[static_cast<std::size_t>(b)];
     const OptimParameter& parameter = parameters[block.array];
-    run_block(parameter, kernel[parameter.dtype], block.first, block.last, sums ? of_block : nullptr);
+    run(parameter, kernel[parameter.dtype], block.first, block.last, sums ? of_block : nullptr);
   });
   for (std::size_t b = 0; sums && b < blocks.size(); ++b)
     of_blocks.add_block(static_cast<std::ptrdiff_t>(b), totals[blocks[b].array].data());
@@ -110,25 +131,117 @@ void sum_norms(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first
   alignas(double) char blocks[kOptimArrays][kNormsBlock * sizeof(double)];
   char* arrays[kOptimArrays];
   std::ptrdiff_t strides[kOptimArrays];
-  for (int k = 0; k < kOptimArrays; ++k) {
-    strides[k] = size_of(k == kParam || k == kGrad ? parameter.dtype : parameter_dtype(parameter.dtype));
-    arrays[k] = parameter.data[k] ? blocks[k] : nullptr;
-  }
+  element_strides(parameter, strides);
+  for (int k = 0; k < kOptimArrays; ++k) arrays[k] = parameter.data[k] ? blocks[k] : nullptr;
   for (std::ptrdiff_t begin = first; begin < last; begin += kNormsBlock) {
     const std::ptrdiff_t end = std::min(begin + kNormsBlock, last);
     if (!parameter.in_c_order) {
       run_range(parameter, fn, begin, end, sums);
       continue;
     }
-    std::ptrdiff_t steps[kOptimArrays];
-    parameter.in_c_order->inner_strides(steps);
-    parameter.in_c_order->for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
-      for (int k = 0; k < kOptimArrays; ++k)
-        for (std::ptrdiff_t i = 0; arrays[k] && i < count; ++i)
-          std::memcpy(arrays[k] + (position - begin + i) * strides[k], at[k] + i * steps[k],
-                      static_cast<std::size_t>(strides[k]));
-    });
+    copy_to_blocks(parameter, begin, end, arrays, strides);
     call(parameter, fn, arrays, strides, end - begin, sums);
+  }
+}
+
+// ---- packed states ----
+
+bool packed(const OptimParameter& parameter) {
+  return std::any_of(std::begin(parameter.packings), std::end(parameter.packings),
+                     [](Packing packing) { return packing != Packing::none; });
+}
+
+// The states of a chunk, unpacked.
+class UnpackedStates {
+ public:
+  UnpackedStates(const OptimParameter& parameter, std::ptrdiff_t begin, std::ptrdiff_t n)
+      : parameter_(parameter), begin_(begin), n_(n) {
+    for_packed([&](int k, Packing packing, char* at) { unpack_chunk(packing, at, values_[k], n_); });
+  }
+  void put_into(char** arrays) {
+    for_packed([&](int k, Packing, char*) { arrays[kState0 + k] = reinterpret_cast<char*>(values_[k]); });
+  }
+  void pack(const RoundingKeys& keys) {
+    for_packed(
+        [&](int k, Packing packing, char* at) { pack_chunk(packing, values_[k], at, n_, parameter_.words, keys, k); });
+  }
+
+ private:
+  template <class Body>
+  void for_packed(Body body) const {
+    for (int k = 0; k < kMostStates; ++k)
+      if (const Packing packing = parameter_.packings[k]; packing != Packing::none)
+        body(k, packing, parameter_.data[kState0 + k] + packed_offset(packing, begin_));
+  }
+
+  const OptimParameter& parameter_;
+  const std::ptrdiff_t begin_, n_;
+  alignas(64) float values_[kMostStates][kPackedChunk];
+};
+
+// Whether the kernel of packed states takes such a parameter: contiguous float32, all states packed alike, and no more
+// than the plain step.
+bool has_packed_kernel(const OptimParameter& parameter, int states) {
+  if (parameter.dtype != Dtype::f32 || parameter.in_c_order) return false;
+  if (parameter.data[kEma] || parameter.data[kAccumulated]) return false;
+  const bool bfloat16 = parameter.packings[0] == Packing::bfloat16;
+  return std::all_of(parameter.packings, parameter.packings + states, [=](Packing packing) {
+    return packing != Packing::none && (packing == Packing::bfloat16) == bfloat16;
+  });
+}
+
+// A step of a chunk by the rule's own kernel, of float32.
+void run_unpacked(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t begin, std::ptrdiff_t end,
+                  const RoundingKeys& keys, double* sums) {
+  alignas(double) char blocks[kOptimArrays][kPackedChunk * sizeof(float)];
+  char *arrays[kOptimArrays], *copies[kOptimArrays];
+  std::ptrdiff_t strides[kOptimArrays];
+  element_strides(parameter, strides);
+  for (int k = 0; k < kOptimArrays; ++k) {
+    const bool is_packed = k >= kState0 && k < kEma && parameter.packings[k - kState0] != Packing::none;
+    const bool there = parameter.data[k] && !is_packed;
+    copies[k] = there && parameter.in_c_order ? blocks[k] : nullptr;
+    arrays[k] = copies[k] ? copies[k] : (there ? parameter.data[k] + begin * strides[k] : nullptr);
+  }
+  if (parameter.in_c_order) copy_to_blocks(parameter, begin, end, copies, strides);
+  UnpackedStates states(parameter, begin, end - begin);
+  states.put_into(arrays);
+  call(parameter, fn, arrays, strides, end - begin, sums);
+  states.pack(keys);
+  copies[kGrad] = copies[kAccumulated] = nullptr;
+  if (parameter.in_c_order) copy_from_blocks(parameter, begin, end, copies, strides);
+}
+
+// A step of the elements [first, last), whole chunks but for the end of the parameter. In C order whatever the layout,
+// as the position of an element decides how its states are rounded.
+void run_packed(const OptimParameter& parameter, OptimFn fn, OptimRule rule, std::ptrdiff_t first, std::ptrdiff_t last,
+                double* sums) {
+  const auto index = static_cast<std::size_t>(rule);
+  const OptimKernels& kernel = *kernels().optim;
+  const bool fast = fn == kernel.plain[index].f32 && has_packed_kernel(parameter, kOptimRules[index].states);
+  for (std::ptrdiff_t begin = first; begin < last; begin += kPackedChunk) {
+    const std::ptrdiff_t end = std::min(begin + kPackedChunk, last);
+    const RoundingKeys keys = chunk_keys(parameter.rounding_key, begin / kPackedChunk);
+    if (!fast || (end - begin) % packed_step(parameter.packings[0]) != 0) {
+      run_unpacked(parameter, fn, begin, end, keys, sums);
+      continue;
+    }
+    char* arrays[kOptimArrays] = {};
+    for (const int k : {kParam, kGrad}) arrays[k] = parameter.data[k] + begin * static_cast<int>(sizeof(float));
+    for (int k = 0; k < kOptimRules[index].states; ++k)
+      arrays[kState0 + k] = parameter.data[kState0 + k] + packed_offset(parameter.packings[k], begin);
+    kernel.packed[index](parameter.hyperparameters, parameter.grad_scale, arrays, end - begin, parameter.packings,
+                         *kernels().packing, parameter.words, keys);
+  }
+}
+
+// Makes the words that round the states of each parameter.
+void make_words(std::vector<OptimParameter>& parameters, std::vector<std::array<std::uint32_t, kPackedChunk>>& words) {
+  words.reserve(parameters.size());
+  for (OptimParameter& parameter : parameters) {
+    if (!packed(parameter)) continue;
+    kernels().packing->random(parameter.rounding_key, words.emplace_back().data());
+    parameter.words = words.back().data();
   }
 }
 
@@ -215,10 +328,12 @@ void take_roots(OptimSumsList& sums, double scale) {
 
 bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
                 OptimSumsList& sums) {
-  constexpr Cost kGradientNorms = cost_of("gradient_norms"), kStepSums = cost_of("step_sums");
+  constexpr Cost kGradientNorms = cost_of("gradient_norms"), kStepSums = cost_of("step_sums"),
+                 kPacking = cost_of("packing");
   const OptimKernels& kernel = *kernels().optim;
   const int index = static_cast<int>(rule);
-  const double ns = kRuleCosts[index].ns;
+  const bool any_packed = std::any_of(parameters.begin(), parameters.end(), packed);
+  const double ns = kRuleCosts[index].ns + (any_packed ? kPacking.ns : 0);
   const auto downscale = [&] { return downscale_squares(parameters, kernel.gradients, kGradientNorms.ns, sums); };
   bool done = true;
   double scale = 1;
@@ -232,15 +347,26 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   } else if (options.grad_scale != 1) {
     for (OptimParameter& parameter : parameters) parameter.grad_scale = options.grad_scale;
   }
+  const auto run_block = [rule](const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t first, std::ptrdiff_t last,
+                                double* of_block) {
+    if (packed(parameter))
+      run_packed(parameter, fn, rule, first, last, of_block);
+    else
+      run_range(parameter, fn, first, last, of_block);
+  };
+  std::vector<std::array<std::uint32_t, kPackedChunk>> words;
+  if (done && any_packed) make_words(parameters, words);
   std::vector<std::array<double, kMaxHyperparameters>> rows;
   if (done && layerwise(rule)) trust(parameters, kernel.norms[index], ns, rows, row_length_of(rule));
   if (done && (options.ema || options.sums)) {
     OptimSumsList found =
-        run_blocks(parameters, kernel.full[index], ns + (options.sums ? kStepSums.ns : 0), options.sums, run_range);
+        run_blocks(parameters, kernel.full[index], ns + (options.sums ? kStepSums.ns : 0), options.sums, run_block);
     if (options.sums) {
       sums = std::move(found);
       scale = downscale();
     }
+  } else if (done && any_packed) {
+    run_blocks(parameters, kernel.plain[index], ns, false, run_block);
   } else if (done) {
     run_plain(parameters, kernel.plain[index], ns);
   }

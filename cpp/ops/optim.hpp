@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/optim.hpp"
+#include "ops/packing.hpp"
 #include "runtime/strided.hpp"
 
 namespace nnfast {
@@ -16,6 +17,9 @@ struct OptimParameter {
   // Null where all arrays are contiguous; else with axes in the order of the parameter's memory, and in C order.
   const StridedArrays<kOptimArrays>*in_memory_order, *in_c_order;
   Dtype dtype;
+  Packing packings[kMostStates];  // of its states: packed ones are contiguous, in C order
+  std::uint64_t rounding_key;     // of the step and the parameter, for the states that are packed
+  const std::uint32_t* words;     // made of it by optim_step
   const double* hyperparameters;
   double grad_scale;  // which clipping makes smaller
 };

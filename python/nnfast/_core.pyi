@@ -454,6 +454,7 @@ class Optimizer:
         state_names: list[str],
         hyperparameters: list[str],
         setting_names: tuple[str, ...],
+        packed: bool = False,
     ) -> None: ...
     def plain_step(
         self,
@@ -487,6 +488,7 @@ class Optimizer:
         keys: list[Any] | None,
         accumulated: list[NDArray[Any] | None] | None,
         grad_scale: float,
+        rounding: tuple[int, int, list[int] | None] | None = None,
     ) -> tuple[bool, NDArray[np.float64] | None]: ...
     def update(
         self,
@@ -506,6 +508,7 @@ class Optimizer:
 def holds_same(
     container: Any, objects: list[Any] | tuple[Any, ...], keys: list[Any] | tuple[Any, ...] | None
 ) -> bool: ...
+def unpacked(packed: NDArray[Any], squares: bool, shape: tuple[int, ...]) -> NDArray[Any]: ...
 def write_rows(parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> None: ...
 def cpu_info() -> dict[str, Any]: ...
 def blas_libraries() -> tuple[dict[str, Any], ...]: ...

@@ -19,6 +19,7 @@
 #include "kernels/losses.hpp"
 #include "kernels/normalization.hpp"
 #include "kernels/optim.hpp"
+#include "kernels/packing.hpp"
 #include "kernels/penalties.hpp"
 #include "kernels/pooling.hpp"
 #include "kernels/random.hpp"
@@ -593,6 +594,27 @@ void optimizers() {
   accumulated<T>();
 }
 
+// Numbers of all magnitudes, one block without what is not finite, packed and unpacked.
+void packed() {
+  const PackingKernels& kernel = *kernels().packing;
+  std::vector<std::uint32_t> words(kPackedChunk);
+  kernel.random(0x123456789abcdefu, words.data());
+  Hash()(words).print("random words of packing", "u32");
+  std::vector<float> x = numbers<float>(1), y(kPackedChunk);
+  x.resize(kPackedChunk);
+  std::copy_n(tame<float>(2).begin(), kPackedBlock, x.begin());
+  std::vector<std::uint16_t> halves(kPackedChunk), again(kPackedChunk);
+  kernel.pack_bfloat16(x.data(), bytes(halves), kPackedChunk, words.data(), 99, true);
+  kernel.unpack_bfloat16(bytes(halves), y.data(), kPackedChunk - 3);
+  Hash()(halves)(y).print("packed as bfloat16", "f32");
+  for (const bool squares : {false, true}) {
+    std::vector<std::uint8_t> codes(2 * kPackedChunk);
+    kernel.pack_codes[squares](halves.data(), bytes(codes), kPackedChunk, words.data(), 77);
+    kernel.unpack_codes[squares](bytes(codes), again.data(), kPackedChunk);
+    Hash()(codes)(again).print(squares ? "packed squares in 8 bits" : "packed in 8 bits", "bf16");
+  }
+}
+
 template <class T>
 void penalties() {
   std::vector<T> weights = tame<T>(1), gradients = tame<T>(2);
@@ -682,6 +704,7 @@ void run_random() { random_numbers(); }
 void run_optim() {
   for_all([](auto type) { optimizers<decltype(type)>(); });
 }
+void run_packing() { packed(); }
 void run_penalties() {
   for_floats([](auto type) { penalties<decltype(type)>(); });
 }

@@ -16,9 +16,10 @@ from nnfast import _array_lists, _arrays, _checks
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
 from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copies, share_in
-from nnfast.optim import accumulation, clipping
+from nnfast.optim import accumulation, clipping, packed
 from nnfast.optim.accumulation import Accumulated
 from nnfast.optim.clipping import Clip
+from nnfast.optim.packed import StateDtype
 from nnfast.optim.rows import Rows, Written, taken
 
 Convention = Literal["torch", "keras", "optax", "cs231n"]
@@ -49,6 +50,8 @@ class Options(TypedDict, total=False):
     ema_decay: float | None
     ema_bias_correction: bool | None
     ema_overwrite_frequency: int | None
+    state_dtype: StateDtype
+    rounding_seed: int
     convention: Convention
 
 
@@ -120,6 +123,7 @@ class Optimizer(Resumable):
     _setting_names: ClassVar[tuple[str, ...]]  # without lr
 
     _takes_rows: ClassVar[bool] = False  # as gradients
+    _packs: ClassVar[bool] = False  # state in 16 or 8 bits
 
     _unbound = False  # a clone that has no parameters yet
     # Whether a step needs more than _core's plain_step knows: groups, parameters, or gradients that were accumulated.
@@ -131,6 +135,8 @@ class Optimizer(Resumable):
     _clip_kind: int
     clip_adaptive_eps = 1e-3
     ema_overwrite_frequency: int | None = None
+    _state_dtype: StateDtype = "float32"
+    rounding_seed = 0
     # What a rule carries from step to step, one for each group: NAdam's product, the weights of schedule-free ones.
     # There is one where steps are not the plain ones of the core.
     _carried: Sequence[Any] = ()
@@ -190,7 +196,11 @@ class Optimizer(Resumable):
     def _new_core(self) -> _core.Optimizer:
         hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
         return _core.Optimizer(
-            self._rule_name, list(self._state_names), hyperparameters, self._setting_names
+            self._rule_name,
+            list(self._state_names),
+            hyperparameters,
+            self._setting_names,
+            self._is_packed,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -406,7 +416,8 @@ class Optimizer(Resumable):
 
     def _mark(self) -> None:
         grouped, pending = self._group_of is not None, self._accumulated
-        self._special = self._unbound or grouped or (pending is not None and bool(pending))
+        waits = pending is not None and bool(pending)
+        self._special = self._unbound or grouped or waits or self._is_packed
 
     def _remember(self, params: Params) -> None:
         seen = isinstance(params, dict | list) and not self.groups
@@ -459,6 +470,7 @@ class Optimizer(Resumable):
         params, state, keys = self.params, self.state, self._names
         ema, master, group_of = self.ema, self._master, self._group_of
         core, parts = self._core, cast(Written, [])
+        rounding = (self.rounding_seed, t, chosen) if self._is_packed else None
         if group_of is None:
             rows: tuple[Values, ...] = (self._group_hyperparameters(t, 0, self.__dict__),)
         else:
@@ -493,6 +505,7 @@ class Optimizer(Resumable):
             keys,
             sums,
             scale,
+            rounding,
         )
         if parts and found[0]:
             _core.write_rows(parts)
@@ -594,6 +607,10 @@ class Optimizer(Resumable):
                 f"{self._label(i)} must be an array, as {type(self).__name__} takes no Rows; "
                 "SGD, Adagrad, Adam and AdamW do"
             )
+        if self._is_packed:
+            raise TypeError(
+                f"{self._label(i)} must be an array where state_dtype is {self._state_dtype!r}, got Rows"
+            )
         for option in ("clip_block_rms", "clip_adaptive"):
             if self._clip_name == option:
                 raise TypeError(f"{self._label(i)} must be an array where {option} is given")
@@ -641,9 +658,45 @@ class Optimizer(Resumable):
                 found[name] = getattr(self, name)
         if self.ema_overwrite_frequency is not None:
             found["ema_overwrite_frequency"] = self.ema_overwrite_frequency
+        if self._is_packed:
+            found["state_dtype"] = self._state_dtype
         if self.convention != "torch":
             found["convention"] = self.convention
         return found
+
+    @property
+    def state_dtype(self) -> StateDtype:
+        """How the state is stored, which is decided when the optimizer is made."""
+        return self._state_dtype
+
+    @property
+    def _is_packed(self) -> bool:
+        return self._state_dtype != "float32"
+
+    def unpacked_state(self) -> dict[str, list[NDArray[Any]]]:
+        """Copy the state as numbers, whatever it is stored in: what state_dtype="float32" has in ``opt.state``.
+
+        Returns
+        -------
+        state : dict of lists of ndarrays
+            As ``opt.state``, each array in the shape of its parameter; float32 of what is stored in 16 or 8 bits.
+
+        Examples
+        --------
+        >>> import numpy as np, nnfast as nf
+        >>> w = np.zeros(3, np.float32)
+        >>> opt = nf.optim.Lion([w], lr=0.5, betas=(0.5, 0.5), state_dtype="bfloat16")
+        >>> opt.step([np.array([1, -2, 3], np.float32)])
+        >>> opt.state["exp_avg"][0].dtype, opt.unpacked_state()["exp_avg"][0]
+        (dtype('uint16'), array([ 0.5, -1. ,  1.5], dtype=float32))
+        """
+        return {
+            name: [
+                packed.unpacked(array, param, name)
+                for array, param in zip(arrays, self.params, strict=True)
+            ]
+            for name, arrays in zip(self._state_names, self._states(), strict=True)
+        }
 
     def averaged_params(self) -> Any:
         """The running average of the parameters (EMA), as copies in the form that params were given in.
@@ -725,6 +778,8 @@ class Optimizer(Resumable):
         self, param: NDArray[Any], settings: Mapping[str, Any], name: str
     ) -> NDArray[Any]:
         """The state array of a parameter before the first step."""
+        if self._is_packed:
+            return packed.first_state(param, self._state_dtype)
         return first_state(param, self._first_value(settings, name))
 
     def _rule_scalars(self) -> dict[str, list[float]]:
@@ -764,6 +819,22 @@ class Optimizer(Resumable):
         self.clip_adaptive_eps = _checks.not_negative(
             options.get("clip_adaptive_eps", 1e-3), "clip_adaptive_eps"
         )
+        self._take_state_dtype(options)
+
+    def _take_state_dtype(self, options: Options) -> None:
+        found = _checks.one_of(
+            options.get("state_dtype", "float32"), packed.STATE_DTYPES, "state_dtype"
+        )
+        self._state_dtype = cast(StateDtype, found)
+        if self._is_packed and not self._packs:
+            raise ValueError(
+                f"state_dtype must be 'float32' for {type(self).__name__}, got {found!r}: "
+                "SGD, RMSprop, Adam, AdamW and Lion have others"
+            )
+        seed = _checks.integer_from(options.get("rounding_seed", 0), 0, "rounding_seed")
+        if seed >= 2**64:
+            raise ValueError(f"rounding_seed must be in [0, 2**64), got {seed}")
+        self.rounding_seed = seed
 
     def _check_group(self, group: Mapping[str, Any], name: str) -> None:
         """A group may set what the optimizer has as numbers and switches."""
@@ -830,6 +901,11 @@ class Optimizer(Resumable):
             if not isinstance(param, np.ndarray):
                 raise TypeError(
                     f"params[{key!r}] must be a numpy.ndarray, got {type(param).__name__}"
+                )
+            if self._is_packed and param.dtype not in (np.float16, np.float32):
+                raise TypeError(
+                    f"params[{key!r}] must have dtype float16 or float32 where state_dtype is "
+                    f"{self._state_dtype!r}, got {param.dtype}"
                 )
 
     def _states(self) -> list[list[NDArray[Any]]]:
@@ -903,6 +979,7 @@ class Optimizer(Resumable):
         ]
         top = {name: self._valid(0, name, {}) for name in self.defaults["torch"]}
         found = top | {name: getattr(self, name) for name in _OPTIONS_SAVED} | self._clips()
+        found["state_dtype"] = self._state_dtype
         if self._group_of is not None:
             found["groups"] = [
                 {"params": self._group_of.count(i), **{name: checked[i][name] for name in group}}
@@ -931,8 +1008,13 @@ class Optimizer(Resumable):
         tried.convention = given["convention"]
         settings_of(type(self), tried.convention, {})
         switches = {name: _check_saved(name, given[name]) for name in _SWITCHES_OF_ALL}
-        others = {name: given[name] for name in (*clipping.OPTIONS, *_OPTIONS_WITH_VALUES)}
-        tried._take_options(cast(Options, switches | others))
+        with_values = (*clipping.OPTIONS, *_OPTIONS_WITH_VALUES, "state_dtype")
+        tried._take_options(cast(Options, switches | {name: given[name] for name in with_values}))
+        if tried._state_dtype != self._state_dtype:
+            raise ValueError(
+                f"state['settings'] must have state_dtype {self._state_dtype!r}, "
+                f"got {tried._state_dtype!r}"
+            )
         if (tried.ema_decay is None) != (self.ema_decay is None):
             raise ValueError(f"state['settings'] must have ema_decay, got {tried.ema_decay}")
         rule, _ = tried._rule()
@@ -984,7 +1066,12 @@ class Optimizer(Resumable):
 
 
 _SWITCHES_OF_ALL = ("maximize", "skip_nonfinite", "ema_bias_correction")
-_OPTIONS_WITH_VALUES = ("ema_decay", "ema_overwrite_frequency", "clip_adaptive_eps")
+_OPTIONS_WITH_VALUES = (
+    "ema_decay",
+    "ema_overwrite_frequency",
+    "clip_adaptive_eps",
+    "rounding_seed",
+)
 _OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", *_OPTIONS_WITH_VALUES)
 
 

@@ -96,6 +96,7 @@ class SGD(Optimizer):
     dampening: float
     nesterov: bool
     _takes_rows = True
+    _packs = True
     defaults: ClassVar = {
         "torch": {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, **_L2},
         "keras": {"lr": 1e-2, **_KERAS},
@@ -378,6 +379,7 @@ class RMSprop(Optimizer):
     centered: bool
     nesterov: bool
     bias_correction: bool
+    _packs = True
     defaults: ClassVar = {
         "torch": {
             "lr": 1e-2,
@@ -411,6 +413,11 @@ class RMSprop(Optimizer):
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         self._same_for_all("centered")
+        if self.centered and self._is_packed:
+            raise ValueError(
+                f"centered must be False where state_dtype is {self._state_dtype!r}, got True: "
+                "the difference of v and a square needs more digits"
+            )
         for settings in ({}, *self.groups):
             own = {**vars(self), **settings}
             if own["nesterov"] and own["momentum"] == 0:
@@ -516,6 +523,7 @@ class Adam(Optimizer):
     amsgrad: bool
     bias_correction: bool
     _takes_rows = True
+    _packs = True
     defaults: ClassVar = {
         "torch": {"lr": 1e-3, **_ADAM, "amsgrad": False, "bias_correction": True, **_L2},
         "keras": {"eps": 1e-7, **_KERAS},
@@ -1000,6 +1008,7 @@ class Lion(Optimizer):
     """
 
     betas: tuple[float, float]
+    _packs = True
     defaults: ClassVar = {
         "torch": {
             "lr": 1e-4,

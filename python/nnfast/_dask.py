@@ -1,9 +1,20 @@
-"""Whether an array is Dask's, found out without importing Dask."""
+"""Whether data are Dask's, found out without importing Dask."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is a DataFrame or a Series of Dask's."""
+    frames = sys.modules.get("dask.dataframe")
+    return frames is not None and isinstance(value, frames.DataFrame | frames.Series)
+
+
+def is_dask_data(value: Any) -> bool:
+    """Whether it is rows on Dask: an array, a list of delayed pieces of one, or a table."""
+    return is_dask(value) or is_table(value)
 
 
 def is_dask(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nnfast._dask import is_dask
+from nnfast._dask import is_dask_data
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -34,12 +34,17 @@ def on_dask() -> Any:
     return import_module("nnfast.dask._data")
 
 
+def lazy_score(estimator: Any, X: Any, y: Any, sample_weight: Any, kind: str) -> Any:
+    """The score of an estimator for rows on Dask, lazily."""
+    return import_module("nnfast.dask._scores").score(estimator, X, y, sample_weight, kind)
+
+
 def lazy_on_dask(method: Method) -> Method:
-    """A method that returns a lazy Dask array for a Dask array."""
+    """A method that returns a lazy Dask array for rows on Dask."""
 
     @wraps(method)
     def of_any(self: Any, X: Any, **options: Any) -> Any:
-        if is_dask(X):
+        if is_dask_data(X):
             return on_dask().applied(self, method.__name__, X)
         return method(self, X, **options)
 

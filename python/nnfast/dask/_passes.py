@@ -20,14 +20,14 @@ from nnfast.normalization import BatchNormStats, batch_norm_stats
 Array = NDArray[Any]
 
 # Rows below which a shard is not halved: the matrix products of fewer are slow.
-_ROWS = 32
+ROWS = 32
 
 
 class Shard(NamedTuple):
-    """A part of a batch. How a batch is cut depends on its rows alone, not on the workers."""
+    """A part of a batch, but for what is read where the rows are: x, and the targets where they are there, too."""
 
-    x: Array
-    targets: Array
+    length: int
+    targets: Array | None
     share: float
     """The weight of its mean loss in that of the batch."""
     rows_before: int
@@ -35,19 +35,38 @@ class Shard(NamedTuple):
     """Seeds of the layers that draw random numbers."""
 
 
-def shards_of(net: nn.Sequential, loss: Loss, x: Array, targets: Array) -> list[Shard]:
-    """Cut a batch into a power of two of shards, and draw the seeds of a step."""
-    count = 1 << (max(1, len(x) // _ROWS).bit_length() - 1)
-    seeds = [layer._draw() for layer in _leaves(net) if isinstance(layer, RandomLayer)]
-    ends = [len(x) * i // count for i in range(count + 1)]
+def ends_of_shards(length: int) -> list[int]:
+    """Where the shards of a batch end, a power of two of them: it depends on the batch alone, not on the workers."""
+    count = 1 << (max(1, length // ROWS).bit_length() - 1)
+    return [length * (i + 1) // count for i in range(count)]
+
+
+def seeds_of(net: nn.Sequential) -> list[int]:
+    """Draw the seeds of a step."""
+    return [layer._draw() for layer in _leaves(net) if isinstance(layer, RandomLayer)]
+
+
+def shards_of(loss: Loss, targets: Any, ends: list[int], seeds: list[int]) -> list[Shard]:
+    """The shards of a batch that end there."""
     weights = _weights(loss, targets)
     total = weights.sum()
     shards = []
-    for first, last in pairwise(ends):
+    for first, last in pairwise([0, *ends]):
         own = slice(first, last)
         share = float(weights[own].sum() / total) if total else 0.0
-        shards.append(Shard(x[own], targets[own], share, first, seeds))
+        known = targets[own] if isinstance(targets, np.ndarray) else None
+        shards.append(Shard(last - first, known, share, first, seeds))
     return shards
+
+
+def take_results(net: nn.Sequential, results: list[Any]) -> float:
+    """Take what was merged over a batch, and return the loss: BatchNorm's statistics, and the gradients."""
+    for norm, stats in zip(norms_of(net), results, strict=False):
+        norm._move_running(stats)
+    loss, *grads = results[-1]
+    for own, grad in zip(net.grads, grads, strict=True):
+        own[...] = grad
+    return float(loss)
 
 
 def norms_of(net: nn.Sequential) -> list[nn.BatchNorm]:
@@ -81,23 +100,29 @@ def check_network(net: nn.Sequential) -> None:
 
 
 def passes(
-    replicas: list[Replica], shards: list[Shard], loss: Loss
+    replicas: list[Replica], shards: list[Shard], parts: list[list[Array]], loss: Loss
 ) -> Generator[list[Any], Any, None]:
-    """Forward and backward over shards, each in a replica of its own.
+    """Forward and backward over shards, each in a replica of its own; parts has x, and maybe the targets, of each.
 
     Each yield is an all-reduce: a value for each shard goes out, and the value merged over the whole batch comes back.
     These are BatchNorm's statistics in the forward pass, its sums in the backward pass, and at the end the loss and all
     gradients.
     """
-    both = list(zip(replicas, shards, strict=True))
+    for replica, shard in zip(replicas, shards, strict=True):
+        replica.begin(shard)
     norms = range(len(replicas[0].norms))
-    values = [replica.begin(shard) for replica, shard in both]
+    values = [x for x, *_ in parts]
+    targets = [
+        part[1] if shard.targets is None else shard.targets
+        for part, shard in zip(parts, shards, strict=True)
+    ]
     for k in norms:
         values = [r.forward(k, x) for r, x in zip(replicas, values, strict=True)]
         stats = yield [r.statistics(k, x) for r, x in zip(replicas, values, strict=True)]
         values = [r.normalized(k, stats) for r in replicas]
     values = [r.forward(len(norms), x) for r, x in zip(replicas, values, strict=True)]
-    pairs = [_loss(loss, z, shard) for z, shard in zip(values, shards, strict=True)]
+    each = zip(values, targets, shards, strict=True)
+    pairs = [_loss(loss, z, truth, shard) for z, truth, shard in each]
     values = [dz for _, dz in pairs]
     for k in reversed(norms):
         values = [r.backward(k + 1, dy) for r, dy in zip(replicas, values, strict=True)]
@@ -122,11 +147,10 @@ class Replica:
         self.grads = copy.grads
         self._saved: list[_Saved] = [_Saved() for _ in self.norms]
 
-    def begin(self, shard: Shard) -> Array:
-        """Set the random numbers of a shard, and return its x."""
+    def begin(self, shard: Shard) -> None:
+        """Set the random numbers of a shard."""
         for layer, seed in zip(self._random, shard.seeds, strict=True):
             layer._part = Part(seed, shard.rows_before)
-        return shard.x
 
     def forward(self, part: int, x: Array) -> Array:
         """The output of a part."""
@@ -177,15 +201,15 @@ class _Saved:
     stats: BatchNormStats
 
 
-def _loss(loss: Loss, z: Array, shard: Shard) -> tuple[float, Array]:
+def _loss(loss: Loss, z: Array, targets: Array, shard: Shard) -> tuple[float, Array]:
     """The part of the loss of the batch that a shard has, and of its gradient."""
     if not shard.share:  # all its classes have weight 0
         return 0.0, np.zeros_like(z)
-    value, dz = loss(z, shard.targets, out=z)
+    value, dz = loss(z, targets, out=z)
     return value * shard.share, np.multiply(dz, shard.share, out=dz)
 
 
-def _weights(loss: Loss, targets: Array) -> Array:
+def _weights(loss: Loss, targets: Any) -> Array:
     """The weight of each row."""
     classes = getattr(loss, "keywords", {}).get("class_weight")
     return np.ones(len(targets)) if classes is None else np.asarray(classes)[targets]

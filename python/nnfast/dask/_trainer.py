@@ -1,37 +1,28 @@
-"""The part of a training that runs in a worker: it holds rows on its disk, and computes shards of each step."""
+"""A trainer: it has a network and its optimizer, computes shards of each step, and applies the steps."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import nn
-from nnfast.dask import _tree
-from nnfast.dask._passes import Replica, Shard, passes
-from nnfast.estimators.training import Loss
+from nnfast.dask import _files, _tree
+from nnfast.dask._passes import Replica, Shard, passes, take_results
+from nnfast.estimators.training import Loss, grads_of
+from nnfast.optim.optimizer import Optimizer
 from nnfast.runtime import num_threads
 
 Array = NDArray[Any]
 Nodes = dict[_tree.Place, Any]
 
-
-class Piece(NamedTuple):
-    """Rows in a file."""
-
-    where: str | None
-    """The address of the worker that has the file; None for this process."""
-    path: str
-    length: int
-    largest: float
+# Rows of a batch in prediction.
+_ROWS = 4096
 
 
 class Failed(NamedTuple):
@@ -40,28 +31,25 @@ class Failed(NamedTuple):
     error: Exception
 
 
-def spooled(rows: Any, check: Callable[[Any], Array], run: str) -> Piece:
-    """Check a chunk of rows and write it to a file, from which rows are read in any order.
+class State:
+    """A network, its loss and its optimizer after a number of steps.
 
-    A file, as a worker may have more rows than its memory holds; read and not mapped, as mapped pages count as memory
-    of the worker, and Dask pauses workers that use too much.
+    No tuple: Dask would send its parts separately, and the optimizer would no longer have the network's arrays.
     """
-    x = np.ascontiguousarray(check(rows)) if len(rows) else np.empty((0, 1))
-    folder = _folder(run)
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, uuid4().hex)
-    x.tofile(path)
-    worker = _worker()
-    largest = float(np.abs(x).max()) if x.size else 0.0
-    return Piece(worker.address if worker else None, path, len(x), largest)
+
+    def __init__(self, net: nn.Sequential, loss: Loss, optimizer: Optimizer, steps: int) -> None:
+        self.net, self.loss, self.optimizer, self.steps = net, loss, optimizer, steps
 
 
 class Trainer:
-    """Trains shards of batches, as an actor of Dask's. No method raises: errors are returned as Failed."""
+    """Trains shards of batches. No method raises: errors are returned as Failed."""
+
+    _state: State | None = None
+    _pass: Generator[list[Any], Any, None] | None = None
 
     def __init__(self, run: str) -> None:
-        self._run = run
-        worker = _worker()
+        self._folder = _files.folder(run)
+        worker = _files.this_worker()
         self._threads = worker.state.nthreads if worker else None
         self._replicas: list[Replica] = []
 
@@ -77,74 +65,80 @@ class Trainer:
         """Limit the threads to those that Dask gives the worker, which runs one task of a training at a time."""
         return nullcontext() if self._threads is None else num_threads(self._threads)
 
-    def _set_network(self, net: nn.Sequential, loss: Loss) -> None:
-        """Take a copy of the network, and its loss."""
-        self._net, self._loss = net, loss
-        self._replicas = []
+    # ---- the network ----
 
-    def _begin(self, params: list[Array], shards: dict[int, Shard]) -> Nodes:
-        """Begin a step over numbered shards of a batch; a step that was not finished is dropped."""
-        for param, value in zip(self._net.params, params, strict=True):
-            param[...] = value
+    def _steps(self) -> int:
+        """How many steps the network has made; -1 where there is none."""
+        return -1 if self._state is None else self._state.steps
+
+    def _take(self, state: State) -> None:
+        """Take a copy of a state: what comes from a worker of this process is that worker's own."""
+        self._share(deepcopy(state))
+
+    def _share(self, state: State) -> None:
+        """Compute with the network of a state, which somebody else steps."""
+        self._state, self._replicas = state, []
+
+    def _give(self) -> State:
+        """The state, for another worker."""
+        return self._own()
+
+    def _apply(self, step: int, lr: float, results: list[Any]) -> None:
+        """Make a step with what was merged over the whole batch; a step that was made before is left out."""
+        state = self._own()
+        if state.steps != step:
+            return
+        take_results(state.net, results)
+        optimizer = state.optimizer
+        if optimizer.lr != lr:
+            optimizer.lr = lr
+        optimizer.step(grads_of(state.net))
+        state.steps += 1
+
+    def _own(self) -> State:
+        assert self._state is not None
+        return self._state
+
+    # ---- a step ----
+
+    def _begin(self, arrays: list[Array], shards: dict[int, Shard]) -> Nodes:
+        """Begin a step over numbered shards, whose rows are in X and y; a step that was not finished is dropped."""
+        state = self._own()
+        self._pass = None
+        if not shards:
+            return {}
         while len(self._replicas) < len(shards):
-            self._replicas.append(Replica(self._net))
+            self._replicas.append(Replica(state.net))
         self._numbers = list(shards)
-        self._pass = passes(self._replicas[: len(shards)], list(shards.values()), self._loss)
+        ends = np.cumsum([0, *(shard.length for shard in shards.values())]).tolist()
+        parts = [[array[first:last] for array in arrays] for first, last in pairwise(ends)]
+        replicas = self._replicas[: len(shards)]
+        self._pass = passes(replicas, list(shards.values()), parts, state.loss)
         return self._reduced(next(self._pass))
 
     def _resume(self, merged: Any) -> Nodes:
         """Go on with the values merged over the whole batch, up to the next all-reduce."""
-        return self._reduced(self._pass.send(merged))
+        return self._reduced(self._pass.send(merged)) if self._pass else {}
+
+    def _merge(self, nodes: Nodes) -> Nodes:
+        """Merge what several workers have merged."""
+        return _tree.reduced(nodes)
 
     def _reduced(self, values: list[Any]) -> Nodes:
         leaves = zip(self._numbers, values, strict=True)
         return _tree.reduced({(0, number): value for number, value in leaves})
 
-    def _rows(self, requests: list[tuple[str, Array]], width: int, dtype: Any) -> Array:
-        """Read rows of several files."""
-        out = np.empty((sum(len(rows) for _, rows in requests), width), dtype)
-        first = 0
-        for path, rows in requests:
-            _read(path, rows, out[first : first + len(rows)])
-            first += len(rows)
-        return out
+    # ---- predictions ----
+
+    def _outputs(self, files: _files.Rows, kind: _files.Kind) -> Array:
+        """The output of the network for rows of files, of which a few are in memory at a time."""
+        net = self._own().net
+        out = []
+        for path, rows in files:
+            for first in range(0, len(rows), _ROWS):
+                (x,) = _files.read([(path, rows[first : first + _ROWS])], [kind])
+                out.append(net.forward(x))
+        return np.concatenate(out)
 
     def _close(self) -> None:
-        shutil.rmtree(_folder(self._run), ignore_errors=True)
-
-
-def _read(path: str, rows: Array, out: Array) -> None:
-    """Read rows of a file; consecutive rows together."""
-    begins = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-    size = out.strides[0]
-    with open(path, "rb", buffering=0) as file:
-        for first, last in pairwise(begins):
-            file.seek(int(rows[first]) * size)
-            memory = out[first:last].data.cast("B")
-            while memory:
-                memory = memory[_read_some(file, memory, path) :]
-
-
-def _read_some(file: Any, memory: memoryview, path: str) -> int:
-    count: int = file.readinto(memory)
-    if not count:
-        raise OSError(f"{path} ended too early")
-    return count
-
-
-def _folder(run: str) -> str:
-    """The folder of this process for the rows of a training; Dask removes that of a worker that ends."""
-    worker = _worker()
-    return os.path.join(
-        worker.local_directory if worker else tempfile.gettempdir(), f"nnfast-{run}"
-    )
-
-
-def _worker() -> Any:
-    """The worker of Dask's that this process runs, or None."""
-    try:
-        from distributed import get_worker
-
-        return get_worker()
-    except (ImportError, ValueError):
-        return None
+        _files.remove(self._folder)

@@ -15,7 +15,9 @@ Place = tuple[int, int]
 
 
 def merged(a: Any, b: Any) -> Any:
-    """The sum of two neighbours: of statistics, numbers and arrays, or lists of these."""
+    """The sum of two neighbours: of statistics, numbers and arrays, or lists of these; None is added to nothing."""
+    if a is None or b is None:
+        return a if b is None else b
     if isinstance(a, BatchNormStats):
         return merge_stats(a, b)
     if isinstance(a, list | tuple):
@@ -38,6 +40,11 @@ def reduced(nodes: dict[Place, T], merge: Callable[[T, T], T] = merged) -> dict[
             nodes[up] = merge(nodes.pop(left), nodes.pop(right))
             todo.append(up)
     return nodes
+
+
+def padding(count: int) -> dict[Place, None]:
+    """The leaves that so many lack of a power of two."""
+    return {(0, i): None for i in range(count, 1 << (count - 1).bit_length())}
 
 
 def root(parts: Iterable[dict[Place, T]], merge: Callable[[T, T], T] = merged) -> T:

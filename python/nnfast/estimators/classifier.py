@@ -15,12 +15,13 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from nnfast import _checks
+from nnfast._dask import is_dask_data
 from nnfast._seeds import Rng
-from nnfast._sklearn import lazy_on_dask
+from nnfast._sklearn import lazy_on_dask, lazy_score, on_dask
 from nnfast.activations import logsigmoid, sigmoid
 from nnfast.estimators.estimator import Array, NNEstimator, Piece
 from nnfast.estimators.perceptron import HowToMakeLayers, MakesLayer
-from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss
+from nnfast.estimators.training import HowToOptimize, HowToSchedule, HowToShuffle, Loss
 from nnfast.init import Initialiser
 from nnfast.losses import binary_cross_entropy_with_logits, softmax_cross_entropy
 from nnfast.softmax import log_softmax, softmax
@@ -76,8 +77,9 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         single sample is joined to the one before.
     max_iter : int, default 200
         The maximal number of epochs. Reaching it gives no warning.
-    shuffle : bool, default True
-        Whether every epoch has another order.
+    shuffle : bool or "partitions", default True
+        Whether every epoch has another order. "partitions", for a Dask array that is too large to travel: each worker
+        trains on the rows that it has, docs/dask.md says how; an array in memory is one partition.
     tol : float, default 1e-4
         What the loss must fall by, or the validation score rise, to be better than the best.
     n_iter_no_change : int or inf, default 10
@@ -130,7 +132,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     Raises
     ------
     TypeError
-        From fit, if X is masked or a table of Dask's, or a setting of a wrong type.
+        From fit, if X is masked, or a setting of a wrong type.
     ValueError
         From fit, if X has NaN or infinities, there is one class alone, a setting is out of range, or the loss becomes
         NaN or infinite.
@@ -141,6 +143,8 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     -----
     sklearn.exceptions.ConvergenceWarning
         From fit, where it ends at a loss that is huge, or 1e12 times that of the first epoch.
+    UserWarning
+        From fit, where shuffle is "partitions" and each partition holds one class alone.
 
     Notes
     -----
@@ -185,6 +189,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
     label_smoothing: float
     classes_: Array
     _encoder: LabelEncoder | None  # None with many labels
+    _y_axes = 1
 
     def __init__(
         self,
@@ -202,7 +207,7 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 200,
-        shuffle: bool = True,
+        shuffle: HowToShuffle = True,
         tol: float = 1e-4,
         n_iter_no_change: int | float = 10,
         early_stopping: bool = False,
@@ -324,6 +329,25 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         difference: Array = z[:, 1] - z[:, 0]
         return difference
 
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+        """The share of samples whose class, or whose labels all, are predicted.
+
+        Parameters
+        ----------
+        X : array_like or sparse table, shape (n_samples, n_features)
+        y : array_like, shape (n_samples,) or (n_samples, n_labels)
+        sample_weight : array_like, shape (n_samples,), optional
+            The weight of each sample. Not for Dask arrays.
+
+        Returns
+        -------
+        score : float or Dask array
+            Where X is Dask's, a lazy array without axes.
+        """
+        if is_dask_data(X):
+            return lazy_score(self, X, y, sample_weight, "accuracy")
+        return super().score(X, y, sample_weight)
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         _checks.real_in(self.label_smoothing, 0, 1, "label_smoothing")
@@ -338,10 +362,21 @@ class NNClassifier(ClassifierMixin, NNEstimator):
         self, X: ArrayLike, y: Any, *, first: bool, piece: Piece | None = None
     ) -> tuple[Array, Array]:
         x, y = self._validated(X, y, first=first)
+        if not isinstance(y, np.ndarray):
+            return x, self._read_on_dask(y, first, piece)
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
             return x, self._read_labels(y, x.dtype, first)
         return x, self._read_classes(column_or_1d(y, warn=True), first, piece)
+
+    def _read_on_dask(self, y: Any, first: bool, piece: Piece | None) -> Any:
+        """The classes of a y that stays where it is, and which is written encoded by them."""
+        found = on_dask().checked_targets(self, y.classes(), numeric=False)
+        check_classification_targets(found)
+        self._read_classes(found, first, piece)
+        assert self._encoder is not None
+        y.write(self._encoder.transform, (), np.int64)
+        return y
 
     def _read_labels(self, y: Array, dtype: Any, first: bool) -> Array:
         targets: Array = np.asarray(y, dtype)

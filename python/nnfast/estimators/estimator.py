@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from nnfast import _arrays, _checks, _seeds, init, nn
-from nnfast._dask import is_dask
+from nnfast._dask import is_dask_data
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
 from nnfast._sparse import is_sparse
 from nnfast.blas import share_blas_threads
@@ -35,6 +35,7 @@ from nnfast.estimators.training import (
     Epoch,
     HowToOptimize,
     HowToSchedule,
+    HowToShuffle,
     Loss,
     Patience,
     Training,
@@ -43,6 +44,7 @@ from nnfast.estimators.training import (
     check_learning_rate,
     check_optimizer,
     check_schedule,
+    check_shuffle,
     is_in_memory,
     optimizer_of,
     progress,
@@ -102,7 +104,7 @@ class NNEstimator(BaseEstimator):
     weight_decay: float | None
     batch_size: int | str
     max_iter: int
-    shuffle: bool
+    shuffle: HowToShuffle
     tol: float
     n_iter_no_change: int | float
     early_stopping: bool
@@ -115,6 +117,8 @@ class NNEstimator(BaseEstimator):
     layers: HowToMakeLayers = None
     learning_rate: str = "constant"
     _row_shape: tuple[int, ...] | None = None
+    # As many axes y may have to stay on a cluster.
+    _y_axes: ClassVar[int]
 
     net_: nn.Sequential
     history_: dict[str, list[float]]
@@ -190,6 +194,7 @@ class NNEstimator(BaseEstimator):
             _checks.finite_not_negative(self.learning_rate_init, "learning_rate_init")
         check_schedule(self.schedule, self.learning_rate_init, self.early_stopping)
         check_learning_rate(self.learning_rate, self.schedule)
+        check_shuffle(self.shuffle)
         if self.weight_decay is not None:
             _checks.finite_not_negative(self.weight_decay, "weight_decay")
         if self.batch_size != "auto":
@@ -222,11 +227,12 @@ class NNEstimator(BaseEstimator):
         ----------
         X : array_like or sparse table, shape (n_samples, n_features)
             Should be standardised: ``make_pipeline(StandardScaler(), ...)``. A sparse table, of CSR or converted to it,
-            is never made dense. With a Dask array, or a list of delayed pieces, the workers of the Dask client in use
-            train, with the batches and, to rounding, the losses of a training in memory: docs/dask.md. Predictions for
-            one are lazy.
+            is never made dense. With a Dask array, a data frame of Dask's or a list of delayed pieces, the workers of
+            the Dask client in use train, with the batches and, to rounding, the losses of a training in memory:
+            docs/dask.md. Predictions and scores for one are lazy.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
-            May be a Dask array if X is one; it is loaded into memory.
+            May be Dask's if X is. A Dask array as long as X stays on the workers, but with early_stopping, class_weight
+            or many labels; all else is loaded into memory.
         sample_weight : array_like, shape (n_samples,), optional
             The weight of each sample in the loss, not negative: the mean of a batch divides by the sum of its weights.
             Multiplied by class weights, and used in the validation score too; None is 1 for each. Not for Dask arrays.
@@ -239,7 +245,7 @@ class NNEstimator(BaseEstimator):
         Raises
         ------
         TypeError
-            If X is masked or a table of Dask's, or a setting of a wrong type.
+            If X is masked, or a setting of a wrong type.
         ValueError
             If X, y or sample_weight does not fit, X is sparse and given layers do not begin with a Dense, a setting is
             out of range, or the loss becomes NaN or infinite. The estimator is then left unchanged.
@@ -257,6 +263,7 @@ class NNEstimator(BaseEstimator):
         x, targets = self._read(X, y, first=not again)
         targets = _with_weights(x, targets, sample_weight)
         with _held(x):
+            self._warn_of_partitions(x, targets)
             return self._fit_rows(x, targets, again)
 
     def _fit_rows(self, x: Array, targets: Array, again: bool) -> str:
@@ -272,6 +279,11 @@ class NNEstimator(BaseEstimator):
         self._train(x, targets, held_out)
         return self._advice(x, split_weights(targets)[0])
 
+    def _warn_of_partitions(self, x: Any, targets: Any) -> None:
+        """Warn where rows are mixed within partitions of one class each."""
+        if self.shuffle == "partitions" and not is_in_memory(x) and targets.dtype.kind in "iu":
+            x.warn_of_one_class(targets)
+
     def _partial_fit(
         self, X: ArrayLike, y: ArrayLike, piece: Piece, sample_weight: ArrayLike | None
     ) -> Self:
@@ -286,6 +298,7 @@ class NNEstimator(BaseEstimator):
             if first:
                 self._begin(x, targets, self._generator())
             with _held(x):
+                self._warn_of_partitions(x, targets)
                 epoch = next(self._epochs(x, targets))
             self._check_loss(epoch, x, targets)
             self._check_weights(x, targets)
@@ -480,9 +493,9 @@ class NNEstimator(BaseEstimator):
     def _validated(self, X: ArrayLike, y: Any, *, first: bool, **options: Any) -> tuple[Array, Any]:
         """X, contiguous, in the dtype of the network, and y."""
         dtype = DTYPES if first else self.net_._dtype
-        if is_dask(X) or is_dask(y):
-            y = on_dask().in_memory(y)
-        if is_dask(X):
+        if is_dask_data(X) or is_dask_data(y):
+            y = y if self._y_stays(X, y) else on_dask().in_memory(y)
+        if is_dask_data(X):
             if self.layers is not None:
                 raise TypeError("X must be in memory where layers are given, got a Dask array")
             return self._validated_on_dask(X, y, dtype, first, **options)
@@ -508,13 +521,24 @@ class NNEstimator(BaseEstimator):
 
     def _validated_on_dask(
         self, X: Any, y: Any, dtype: Any, first: bool, y_numeric: bool = False
-    ) -> tuple[Any, Array]:
-        """X as rows on Dask's workers, and y."""
+    ) -> tuple[Any, Any]:
+        """X as rows on Dask's workers, and y, which may be there, too."""
         data = on_dask()
         table = data.Table(X)
         like = validate_data(self, table.head, reset=first, dtype=dtype)
-        targets = data.checked_targets(self, y, y_numeric)
-        return data.SpreadRows(table, len(targets), like), targets
+        stays = self._y_stays(X, y)
+        targets = y if stays else data.checked_targets(self, y, y_numeric)
+        by_partition = self.shuffle == "partitions"
+        rows = data.SpreadRows(
+            table, len(targets), like, by_partition=by_partition, verbose=self.verbose
+        )
+        return rows, data.SpreadTargets(rows, X, y) if stays else targets
+
+    def _y_stays(self, X: Any, y: Any) -> bool:
+        """Whether y stays where X is. Class weights and a validation split need it in this process."""
+        weighted = getattr(self, "class_weight", None) is not None
+        stays: bool = not (self.early_stopping or weighted) and on_dask().stays(X, y, self._y_axes)
+        return stays
 
     def _outputs(self, X: ArrayLike) -> Array:
         """The output of the network, shape (n_samples, n_outputs)."""
@@ -562,7 +586,10 @@ def _of_rows(shape: tuple[int, ...]) -> str:
 
 
 def outputs(net: nn.Sequential, x: Array) -> Array:
-    """The output of the network, computed in batches."""
-    rows = ROWS if len(x.shape) == 2 else IMAGES  # x may lie on a cluster
+    """The output of the network, computed in batches; of rows on a cluster there."""
+    if hasattr(x, "outputs"):
+        computed: Array = x.outputs(net)
+        return computed
+    rows = ROWS if len(x.shape) == 2 else IMAGES
     parts = [net.forward(x[first : first + rows]) for first in range(0, x.shape[0], rows)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

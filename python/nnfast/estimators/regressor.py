@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_array
 
 from nnfast import _checks
+from nnfast._dask import is_dask_data
 from nnfast._seeds import Rng
-from nnfast._sklearn import lazy_on_dask
+from nnfast._sklearn import lazy_on_dask, lazy_score
 from nnfast.estimators.estimator import ROWS, Array, NNEstimator, Piece, outputs
 from nnfast.estimators.perceptron import HowToMakeLayers, MakesLayer
-from nnfast.estimators.training import HowToOptimize, HowToSchedule, Loss, is_in_memory
+from nnfast.estimators.training import (
+    HowToOptimize,
+    HowToSchedule,
+    HowToShuffle,
+    Loss,
+    is_in_memory,
+)
 from nnfast.init import Initialiser
 from nnfast.losses import huber_loss, l1_loss, mse_loss
 
 _LOSSES: dict[str, Loss] = {"mse": mse_loss, "l1": l1_loss, "huber": huber_loss}
+
+
+def _columns(y: Array, dtype: Any) -> Array:
+    """y in the dtype of the network, with an axis of outputs."""
+    return y.reshape(len(y), -1).astype(dtype)
+
+
+def _checked(dtype: Any, y: Any) -> Array:
+    """A chunk of a y that was not checked yet."""
+    return _columns(check_array(y, ensure_2d=False, dtype="numeric", input_name="y"), dtype)
 
 
 class NNRegressor(RegressorMixin, NNEstimator):
@@ -75,6 +94,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
 
     loss: str
     _one_axis: bool  # whether y had no second
+    _y_axes = 2
 
     def __init__(
         self,
@@ -91,7 +111,7 @@ class NNRegressor(RegressorMixin, NNEstimator):
         weight_decay: float | None = None,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 200,
-        shuffle: bool = True,
+        shuffle: HowToShuffle = True,
         tol: float = 1e-4,
         n_iter_no_change: int | float = 10,
         early_stopping: bool = False,
@@ -152,6 +172,25 @@ class NNRegressor(RegressorMixin, NNEstimator):
         z = self._outputs(X)
         return z[:, 0] if self._one_axis else z
 
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+        """The coefficient of determination R² of the predictions, the mean over outputs.
+
+        Parameters
+        ----------
+        X : array_like or sparse table, shape (n_samples, n_features)
+        y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array_like, shape (n_samples,), optional
+            The weight of each sample. Not for Dask arrays.
+
+        Returns
+        -------
+        score : float or Dask array
+            Where X is Dask's, a lazy array without axes.
+        """
+        if is_dask_data(X):
+            return lazy_score(self, X, y, sample_weight, "r2")
+        return super().score(X, y, sample_weight)
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         _checks.one_of(self.loss, _LOSSES, "loss")
@@ -160,14 +199,15 @@ class NNRegressor(RegressorMixin, NNEstimator):
         self, X: ArrayLike, y: Any, *, first: bool, piece: Piece | None = None
     ) -> tuple[Array, Array]:
         x, y = self._validated(X, y, first=first, y_numeric=True)
-        targets = y.reshape(len(y), -1).astype(x.dtype)
+        count = y.shape[1] if len(y.shape) > 1 else 1
         if first:
-            self._one_axis, self.n_outputs_ = y.ndim == 1, targets.shape[1]
-        elif targets.shape[1] != self.n_outputs_:
-            raise ValueError(
-                f"y must have {self.n_outputs_} outputs, as before, got {targets.shape[1]}"
-            )
-        return x, targets
+            self._one_axis, self.n_outputs_ = len(y.shape) == 1, count
+        elif count != self.n_outputs_:
+            raise ValueError(f"y must have {self.n_outputs_} outputs, as before, got {count}")
+        if isinstance(y, np.ndarray):
+            return x, _columns(y, x.dtype)
+        y.write(partial(_checked, x.dtype), (count,), x.dtype)
+        return x, y
 
     def _loss(self, targets: Array) -> Loss:
         return _LOSSES[self.loss]

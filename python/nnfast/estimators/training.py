@@ -9,7 +9,7 @@ from copy import copy
 from functools import cached_property, partial
 from itertools import pairwise
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ Loss = Callable[..., tuple[float, Array]]
 FunctionOfStep = Callable[[int], float]
 HowToSchedule = str | FunctionOfStep | schedules.ReduceOnPlateau | None
 HowToOptimize = str | Callable[..., Optimizer]
+HowToShuffle = bool | Literal["partitions"]
 
 WEIGHT_DECAY = 1e-3
 """For rules whose default is 0."""
@@ -83,8 +84,13 @@ class Rows(Protocol):
     def batches(self, order: Array, parts: list[slice]) -> Iterator[Array]:
         """A batch for each part of the order; it is valid until the next."""
 
-    def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
-        """The loss of a batch, and its gradients in the network's own arrays."""
+    def gradients(
+        self, net: nn.Sequential, loss: Loss, optimizer: Optimizer, batch: Array, targets: Array
+    ) -> float:
+        """The loss of a batch, and its gradients in the network's own arrays, for the next step of the optimizer."""
+
+    def order(self, rng: np.random.Generator) -> Array:
+        """An order of an epoch in which rows are mixed within their partition alone."""
 
 
 class InMemory:
@@ -105,12 +111,17 @@ class InMemory:
             _core.take_rows(self._x, order[part], out)
             yield out
 
-    def gradients(self, net: nn.Sequential, loss: Loss, batch: Array, targets: Array) -> float:
+    def gradients(
+        self, net: nn.Sequential, loss: Loss, optimizer: Optimizer, batch: Array, targets: Array
+    ) -> float:
         z = net.forward(batch, training=True)
         values, weights = split_weights(targets)
         value, dz = loss(z, values, sample_weight=weights, out=z)
         net.backward(dz)
         return value
+
+    def order(self, rng: np.random.Generator) -> Array:
+        return rng.permutation(len(self))  # an array is one partition
 
 
 class InSparseTable(InMemory):
@@ -192,7 +203,7 @@ class Training:
 
     @cached_property
     def _grads(self) -> list[Array]:
-        return [grad for pairs in _by_decay(self.net) for _, grad in pairs]
+        return grads_of(self.net)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_grads"}
@@ -206,7 +217,7 @@ class Training:
         if "class_weights" in keywords:  # its name in version 0.1
             keywords["class_weight"] = keywords.pop("class_weights")
 
-    def epochs(self, x: Any, y: Array, batch_size: int, shuffle: bool) -> Iterator[Epoch]:
+    def epochs(self, x: Any, y: Array, batch_size: int, shuffle: HowToShuffle) -> Iterator[Epoch]:
         """Train one epoch over contiguous x and y at each iteration; x may be a CSR table, or Rows."""
         rows = rows_of(x)
         n = len(y)
@@ -214,7 +225,9 @@ class Training:
         order = np.arange(n)
         while True:
             begin = perf_counter()
-            if shuffle:
+            if isinstance(shuffle, str):
+                order = rows.order(self._rng)
+            elif shuffle:
                 order = self._rng.permutation(n)
             targets, total = y[order], 0.0
             for part, batch in zip(parts, rows.batches(order, parts), strict=True):
@@ -251,7 +264,7 @@ class Training:
     def _step(self, rows: Rows, batch: Array, targets: Array) -> float:
         if self._rate is not None:
             self.optimizer.lr = self._rate(self.optimizer.step_count)
-        loss = rows.gradients(self.net, self._loss, batch, targets)
+        loss = rows.gradients(self.net, self._loss, self.optimizer, batch, targets)
         self.optimizer.step(self._grads)
         return loss
 
@@ -275,6 +288,12 @@ def why_not_finite(x: Any, y: Array, lr: float) -> str:
 
 
 # ---- optimizers and schedules by name ----
+
+
+def check_shuffle(how: Any) -> None:
+    """Check a name; whatever else is true or false."""
+    if isinstance(how, str) and how != "partitions":
+        raise ValueError(f"shuffle must be True, False or 'partitions', got {how!r}")
 
 
 def check_optimizer(how: Any) -> None:
@@ -335,6 +354,11 @@ def schedule_of(
     return _SCHEDULES[how](lr, steps) if isinstance(how, str) else how
 
 
+def grads_of(net: nn.Sequential) -> list[Array]:
+    """The gradients, in the order of the optimizer's parameters."""
+    return [grad for pairs in _by_decay(net) for _, grad in pairs]
+
+
 def _by_decay(net: nn.Sequential) -> tuple[list[tuple[Array, Array]], list[tuple[Array, Array]]]:
     """Parameters with their gradients: the weights of dense and convolution layers, and the rest."""
     decaying: list[tuple[Array, Array]] = []
@@ -355,14 +379,33 @@ def progress(shown: bool, total: int) -> Iterator[Callable[..., None]]:
     if not shown:
         yield lambda **numbers: None
         return
+    with _tqdm()(total=total, unit="epoch") as made:
+
+        def show(**numbers: float) -> None:
+            made.set_postfix(numbers, refresh=False)
+            made.update()
+
+        yield show
+
+
+@contextmanager
+def bar(shown: bool, what: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """A function that counts one more unit of so many in a bar, which goes away at the end, or nothing."""
+    if not shown:
+        yield lambda total: None
+        return
+    with _tqdm()(desc=what, unit=unit, leave=False) as made:
+
+        def count(total: int) -> None:
+            made.total = total
+            made.update()
+
+        yield count
+
+
+def _tqdm() -> Any:
     try:
         from tqdm import tqdm
     except ImportError as error:
         raise ImportError("verbose=True needs tqdm: pip install 'nnfast[sklearn]'") from error
-    with tqdm(total=total, unit="epoch") as bar:
-
-        def show(**numbers: float) -> None:
-            bar.set_postfix(numbers, refresh=False)
-            bar.update()
-
-        yield show
+    return tqdm

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays
-from nnfast._dask import is_dask
+from nnfast._dask import is_dask_data
 from nnfast._sklearn import DTYPES, on_dask, unchanged_on_error
 from nnfast._sparse import is_sparse
 from nnfast.normalization import BatchNormStats, batch_norm, batch_norm_stats, merge_stats
@@ -141,7 +141,7 @@ class Transformer(TransformerMixin, BaseEstimator):
         return self
 
     def _learn(self, X: ArrayLike, *, first: bool, **options: Any) -> None:
-        if is_dask(X):
+        if is_dask_data(X):
             if options.get("sample_weight") is not None:
                 raise ValueError("sample_weight must be None where X is Dask's")
             seen = self._seen_on_dask(X, first)

@@ -20,7 +20,8 @@ from nnfast.activations import TABLE, Activation
 from tests.reference.activations import FORMULAS, SLOPES, Float64, Mpfr
 
 Array = NDArray[Any]
-CHUNK = 2**24
+CHUNK = 2**24  # inputs of a task
+BLOCK = 2**14  # inputs at a time, whose arrays stay in the cache
 SAMPLE = 1009
 BITS = {np.dtype(np.float16): np.uint16, np.dtype(np.float32): np.uint32}
 
@@ -163,20 +164,30 @@ def measure(name: str, inputs: list[Array], expected: Array) -> dict[str, Error]
     return found
 
 
-def narrow_chunk(name: str, dtype: np.dtype[Any], step: int, begin: int) -> dict[str, Error]:
-    """Every step-th input from one up to the next chunk, against float64."""
-    function = FUNCTIONS[name]
-    end = min(begin + CHUNK, 2 ** (8 * dtype.itemsize))
-    first = begin + -begin % step
-    x = np.arange(first, end, step, dtype=np.uint64).astype(BITS[dtype]).view(dtype)
+def narrow_block(
+    function: Function, dtype: np.dtype[Any], inputs: range, others: list[Array]
+) -> dict[str, Error]:
+    """Some first inputs, as bits of a dtype, against float64."""
+    x = np.arange(inputs.start, inputs.stop, inputs.step).astype(BITS[dtype]).view(dtype)
     with np.errstate(all="ignore"):
         x = x[np.isfinite(x) & function.valid(x)]
         if not x.size:
             return {}
-        inputs = [x, *other_inputs(function, x.size, begin, dtype)]
-        wide = (i.astype(np.float64) for i in inputs)
+        arrays = [x, *(other[: x.size] for other in others)]
+        wide = (a.astype(np.float64) for a in arrays)
         expected = function.exact(Float64, *wide, *function.values(dtype))
-    return measure(name, inputs, expected)
+    return measure(function.name, arrays, expected)
+
+
+def narrow_chunk(name: str, dtype: np.dtype[Any], step: int, begin: int) -> dict[str, Error]:
+    """Every step-th input from one up to the next chunk, a block at a time."""
+    function = FUNCTIONS[name]
+    end = min(begin + CHUNK, 2 ** (8 * dtype.itemsize))
+    inputs = range(begin + -begin % step, end, step)
+    others = other_inputs(function, BLOCK, begin, dtype)
+    blocks = (inputs[k : k + BLOCK] for k in range(0, len(inputs), BLOCK))
+    with nf.num_threads(1):
+        return merged(narrow_block(function, dtype, block, others) for block in blocks)
 
 
 def merged(parts: Iterator[dict[str, Error]]) -> dict[str, Error]:

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import nnfast as nf
+from bench.ulp import ulp
 from conftest import FMA_ISAS, ISAS, NO_FMA, SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
@@ -820,6 +821,12 @@ def test_ulp_error_measures() -> None:
     assert ulp_error(np.nextafter(one, np.float32(2)), np.array([1.0])) == 1
     assert ulp_error(one, np.array([np.inf])) == np.inf
     assert ulp_error(np.array([np.nan], np.float32), np.array([np.nan])) == 0
+    assert ulp_error(one, np.array([1 + 2.0**-24]), np.array([-0.25])) == 2
+    for dtype in (np.float16, np.float32):
+        numbers = np.array(
+            [-3, -2, 1, 1.999, 7e-5, 6e-8, 1e4, np.finfo(dtype).smallest_normal], dtype
+        )
+        assert (ulp(numbers.astype(np.float64), numbers.dtype) == np.spacing(np.abs(numbers))).all()
 
 
 # ---- random slopes ----

@@ -591,6 +591,7 @@ def test_sampled_accuracy_is_what_the_tests_promise() -> None:
 
 def test_chunks_meet_every_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy, "CHUNK", 2**28 + 17)
+    monkeypatch.setattr(accuracy, "BLOCK", 100)
     found = accuracy.narrow("relu", np.float32, 1_000_003)["nnfast"]
     bits = np.arange(0, 2**32, 1_000_003, dtype=np.uint64).astype(np.uint32)
     assert found.points == np.isfinite(bits.view(np.float32)).sum()

@@ -19,6 +19,15 @@ struct Forward {
   NNFAST_INLINE static auto apply(V... v) {
     return Formula::forward(v...);
   }
+  static constexpr bool splits = requires { Formula::splits; } && kSplits;
+  template <class... V>
+  NNFAST_INLINE static auto rare(V... v) {
+    return Formula::rare(v...);
+  }
+  template <class... V>
+  NNFAST_INLINE static auto common(V... v) {
+    return Formula::common(v...);
+  }
 };
 
 template <class Formula>

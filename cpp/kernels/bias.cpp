@@ -15,6 +15,15 @@ struct BiasForward {
   NNFAST_INLINE static V apply(V x, V bias) {
     return Formula::forward(x + bias);
   }
+  static constexpr bool splits = requires { Formula::splits; } && kSplits;
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x, V bias) {
+    return Formula::rare(x + bias);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x, V bias) {
+    return Formula::common(x + bias);
+  }
 };
 
 // The elements of a contiguous row that fill unrolled vectors; returns how many they are.

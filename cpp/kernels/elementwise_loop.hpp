@@ -11,6 +11,7 @@
 #include "kernels/unrolled.hpp"
 #include "simd/elements.hpp"
 #include "simd/float_state.hpp"
+#include "simd/piecewise.hpp"
 
 namespace nnfast {
 namespace {
@@ -18,6 +19,31 @@ namespace {
 template <class Kernel, class V, std::size_t... I>
 NNFAST_INLINE V apply(const V* inputs, std::index_sequence<I...>) {
   return Kernel::apply(inputs[I]...);
+}
+
+// The same, out of the way of a fast loop.
+template <class Kernel, int Inputs, class V>
+[[gnu::noinline]] V apply_apart(const V* inputs) {
+  return apply<Kernel>(inputs, std::make_index_sequence<Inputs>{});
+}
+
+// Whether a kernel has a shorter formula, common(), for vectors without lanes that are rare().
+template <class Kernel>
+consteval bool splits() {
+  if constexpr (requires { Kernel::splits; }) return Kernel::splits;
+  return false;
+}
+template <class Kernel, class V, std::size_t... I>
+NNFAST_INLINE Mask<V> rare(const V* inputs, std::index_sequence<I...>) {
+  return Kernel::rare(inputs[I]...);
+}
+template <class Kernel, class V, std::size_t... I>
+NNFAST_INLINE V common(const V* inputs, std::index_sequence<I...>) {
+  if constexpr (splits<Kernel>()) {
+    return Kernel::common(inputs[I]...);
+  } else {
+    return Kernel::apply(inputs[I]...);
+  }
 }
 
 // Whether the result is no input, whose lines are in the cache, and is aligned.
@@ -83,8 +109,21 @@ NNFAST_INLINE void contiguous_loop(char* const* arrays, const std::ptrdiff_t* st
           several[u][k] =
               k < varying ? load<V>(reinterpret_cast<const T*>(from[k] + (i + u * kLanes<V>)*size)) : repeated[k];
       });
+      if constexpr (splits<Kernel>()) {
+        Mask<V> apart{};
+        unrolled<together>(
+            [&](int u) NNFAST_INLINED { apart |= rare<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
+        if (__builtin_expect(any<V>(apart), 0)) {
+          for (int u = 0; u < together; ++u) {
+            V inputs[Inputs];
+            for (int k = 0; k < Inputs; ++k) inputs[k] = several[u][k];
+            store(reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size), apply_apart<Kernel, Inputs>(inputs));
+          }
+          continue;
+        }
+      }
       unrolled<together>(
-          [&](int u) NNFAST_INLINED { results[u] = apply<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
+          [&](int u) NNFAST_INLINED { results[u] = common<Kernel>(several[u], std::make_index_sequence<Inputs>{}); });
       const auto to = [&](int u) NNFAST_INLINED { return reinterpret_cast<T*>(out + (i + u * kLanes<V>)*size); };
       if (streaming) {
         unrolled<together>([&](int u) NNFAST_INLINED { stream(to(u), results[u]); });

@@ -3,6 +3,8 @@
 // forward(x, parameters...) and backward(dy, saved, parameters...) are written over a vector type V; the loops, the
 // types and the instruction sets come from elementwise_loop.hpp. `raises` of each direction lists the floating-point
 // exceptions a user would expect from it: everything else that vector code sets on the way stays hidden.
+// rare(x, parameters...) and common(...), where a formula has them: which lanes are so far out that a result may be
+// subnormal, and what gives the bits of forward() where none is. They are worth it if `splits` says so.
 // `by_table` marks those whose every vector, of float with FMA, looks its coefficients up.
 #pragma once
 
@@ -275,25 +277,45 @@ NNFAST_INLINE Pair<V> negated(Pair<V> x) {
   return {-x.hi, -x.lo};
 }
 
-// x 2^n, rounded once, for |x| up to 2^10 in float and 2^11 in double. Where n is so low that the result is 0, it is
-// that without an underflow, for which Intel's processors take more than a hundred cycles, in any lane. NaN stays NaN.
+// x 2^n, rounded once, for |x| up to 2^10 and n at least -220 in float, for |x| up to 2^11 in double. NaN stays NaN.
+// There is no underflow, for which Intel's processors take more than a hundred cycles, in any lane: in double, none
+// where n is so low that the result is 0, in float none at all.
 template <class V>
 NNFAST_INLINE V scale_or_zero(V x, Mask<V> n) {
-  constexpr int lowest = sizeof(Element<V>) == 4 ? -160 : -1086;
-  const auto some = n > lowest;
-  return scale(x, some ? n : Mask<V>{}) * (some ? broadcast<V>(1) : V{});
+  if constexpr (sizeof(Element<V>) == sizeof(float)) {
+    // What is low comes out 2^96 times as large. A sum rounds it to the last place of subnormal numbers, and its last
+    // digits are all that those have.
+    constexpr float smallest = 0x1p-30f;  // normal number, times 2^96
+    const auto low = n < -126;
+    const V y = x * power_of_two<V>(low ? n + 96 : n);
+    const auto subnormal = low & (abs(y) < smallest);
+    const V sum = y + copysign(broadcast<V>(smallest), y);
+    const V digits = bit_cast<V>(bit_cast<Mask<V>>(sum) - bit_cast<std::int32_t>(smallest));
+    return subnormal ? digits : y * selected(low & ~subnormal ? broadcast<V>(0x1p-96f) : broadcast<V>(1));
+  } else {
+    const auto some = n > -1086;
+    return scale(x, some ? n : Mask<V>{}) * (some ? broadcast<V>(1) : V{});
+  }
 }
 
-// p e, rounded once.
+// x f(x) of a function with f(x) + f(-x) = 1, by f(-|x|).
 template <class V>
-NNFAST_INLINE V times_exponential(Pair<V> p, const Exponential<V>& e) {
-  return scale_or_zero(fma(p.hi, e.m.hi, fma(p.hi, e.m.lo, p.lo * e.m.hi)), e.n);
+NNFAST_INLINE V gated(V x, V below) {
+  const V product = x * below;
+  return bit_cast<Mask<V>>(x) < 0 ? product : x - product;  // by the sign, which a zero keeps
 }
 
-// 2^n, the smallest normal number for every n below.
+// Whether a formula's common() saves enough for code of its own.
+constexpr bool kSplits = !kShort;
+
+// Where e^-size is normal.
+template <class V>
+constexpr auto kNormalDecay = static_cast<Element<V>>(sizeof(Element<V>) == sizeof(float) ? 87.25 : 708);
+
+// 2^n, for every n below the smallest of which a significand's 0.95 is normal too.
 template <class V>
 NNFAST_INLINE V normal_power(Mask<V> n) {
-  constexpr int min_exponent = sizeof(Element<V>) == 4 ? -126 : -1022;
+  constexpr int min_exponent = sizeof(Element<V>) == 4 ? -125 : -1021;
   return power_of_two<V>(n > min_exponent ? n : broadcast<Mask<V>>(min_exponent));
 }
 
@@ -307,13 +329,17 @@ NNFAST_INLINE Decay<V> decay(X size) {
   return {e, power, {sum, fma(e.m.lo, power, fma(e.m.hi, power, one - sum))}};
 }
 
-// e^-|x| = factor 2^n / grown, grown = e^r for what |x| is off from a step of the table; and factor 2^n + grown. So
-// 1 / (1 + e^-x) is grown / sum for x >= 0 and factor / sum 2^n for x < 0.
+// e^-|x| = factor 2^n / grown, grown = e^r for what |x| is off from a step of the table. So 1 / (1 + e^|x|) is
+// factor 2^n / sum(2^n).
 template <class V>
 struct LogisticParts {
   V factor;
-  Pair<V> grown, sum;
+  Pair<V> grown;
   Mask<V> n;
+  NNFAST_INLINE Pair<V> sum(V power) const {
+    const Pair<V> both = fast_two_sum(grown.hi, factor * power);
+    return {both.hi, both.lo + grown.lo};
+  }
 };
 
 // Of |x|, at most -2 exp_min.
@@ -323,35 +349,65 @@ NNFAST_INLINE LogisticParts<V> logistic_parts(V size) {
   const ReducedDown<V> down = reduce_down(size);
   const V r = down.r;
   const V rest = fma(r * r, polynomial(r, C::exp_tail), -step_rest<V>(down.steps));
-  const Pair<V> grown = fast_two_sum(broadcast<V>(1), r + rest);
-  const V factor = step_factor<V>(down.steps);
-  const Mask<V> n = doublings<V>(down.steps);
-  const Pair<V> sum = fast_two_sum(grown.hi, factor * normal_power<V>(n));
-  return {factor, grown, {sum.hi, sum.lo + grown.lo}, n};
-}
-
-// 1 / (1 + e^-x); for x < 0 the power of two is put on at the end, so that a subnormal result is rounded once.
-template <class V>
-NNFAST_INLINE Quotient<V> logistic(V size, Mask<V> negative) {
-  const LogisticParts<V> p = logistic_parts(size);
-  return {choose(negative, Pair<V>{p.factor, V{}}, p.grown), p.sum, negative ? p.n : Mask<V>{}};
+  return {step_factor<V>(down.steps), fast_two_sum(broadcast<V>(1), r + rest), doublings<V>(down.steps)};
 }
 
 template <class V>
-NNFAST_INLINE Quotient<V> logistic(const Decay<V>& d, Mask<V> negative) {
-  return {choose(negative, d.e.m, Pair<V>{broadcast<V>(1), V{}}), d.one_plus, negative ? d.e.n : Mask<V>{}};
+NNFAST_INLINE V at_most(Element<V> bound, V x) {
+  return min(broadcast<V>(bound), x);
 }
 
-// dy (s + u s (1 - s)) with s = 1 / (1 + e^-x). The product is e / (1 + e)^2 on both sides; for x < 0 the power of two
-// is put on dy, and the sum is never rounded by itself.
+// e^x and 1 + e^x for x <= 0, for gradients and what is added to 1: from -64 on 0 and 1.
 template <class V>
-NNFAST_INLINE V logistic_slope(V dy, const Decay<V>& d, Pair<V> u, Mask<V> negative) {
-  const Pair<V> e = choose(negative, d.e.m, Pair<V>{d.e.m.hi * d.power, d.e.m.lo * d.power});
-  const Pair<V> s = divide_unsummed(choose(negative, e, Pair<V>{broadcast<V>(1), V{}}), d.one_plus);
-  const Pair<V> bend = multiply(divide_unsummed(e, multiply(d.one_plus, d.one_plus)), u);
-  const Pair<V> slope = two_sum(s.hi, bend.hi);
-  const V scaled = scale(dy, negative ? d.e.n : Mask<V>{});
-  return fma(scaled, slope.hi, scaled * (slope.lo + (s.lo + bend.lo)));
+struct ShortDecay {
+  Pair<V> e;
+  Pair<V> one_plus;  // of e.hi
+};
+
+// Of a vector or a pair.
+template <class V, class X>
+NNFAST_INLINE ShortDecay<V> short_decay(X x) {
+  constexpr auto far = static_cast<Element<V>>(-64);
+  const Halved<V> halved = halve(max(broadcast<V>(far), high_part(x)));
+  V r = halved.r.hi;
+  if constexpr (std::is_same_v<X, Pair<V>>) r += x.lo;
+  const V one = broadcast<V>(1);
+  const Pair<V> m = fast_two_sum(one, fma(r * r, polynomial(r, Constants<Element<V>>::exp_long_tail), r));
+  const V power = high_part(x) < far ? V{} : halved.power;
+  const Pair<V> e{m.hi * power, m.lo * power};
+  return {e, fast_two_sum(one, e.hi)};
+}
+
+// 1 / (1 + e^-x) and 1 / (1 + e^x), of the same kind.
+template <class V>
+struct BothLogistics {
+  Pair<V> below, above;
+};
+
+template <class V, class X>
+NNFAST_INLINE BothLogistics<V> both_logistics(X x) {
+  const ShortDecay<V> d = short_decay<V>(x);
+  const V s = 1 / d.one_plus.hi;
+  const Pair<V> above{s, s * fma(-s, d.one_plus.lo, fma(-s, d.one_plus.hi, broadcast<V>(1)))};
+  return {multiply(above, d.e.hi), above};
+}
+
+// dy f(x) of a function with f(x) + f(-x) = 1, by f(-|x|): that times dy, or dy less that.
+template <class V>
+NNFAST_INLINE V times_either(V dy, Pair<V> below, V x) {
+  using I = Mask<V>;
+  const V base = bit_cast<I>(x) < 0 ? V{} : dy;
+  const V factor = bit_cast<V>(bit_cast<I>(dy) ^ (~bit_cast<I>(x) & bit_cast<I>(broadcast<V>(-0.0))));
+  return fma(factor, below.lo, fma(factor, below.hi, base));
+}
+
+// dy (s + u s (1 - s)) with s = 1 / (1 + e^-x), by -|x| and -|u|: for x < 0 the sum is s (1 - |u| (1 - s)).
+template <class V, class X>
+NNFAST_INLINE V times_logistic_slope(V dy, X minus, X minus_u, V x) {
+  const BothLogistics<V> s = both_logistics<V>(minus);
+  const Pair<V> product = multiply(s.above, minus_u);
+  const Pair<V> rest = fast_two_sum(broadcast<V>(1), product.hi);
+  return times_either(dy, multiply(s.below, Pair<V>{rest.hi, rest.lo + product.lo}), x);
 }
 
 // x times a quotient. Beyond `same` the quotient is 1 and y = x, which takes the infinite out as well.
@@ -380,17 +436,32 @@ NNFAST_INLINE V size_of_product(V x) {
 struct Sigmoid {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedInvalid | kRaisedOverflow;
+  static constexpr bool splits = kSplits;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     const V below = of_negative(abs(x));
     return x < 0 ? below : 1 - below;
   }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x) {
+    return abs(x) > kNormalDecay<V>;
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x) {
+    const V below = of_normal_negative(abs(x));
+    return x < 0 ? below : 1 - below;
+  }
   // Of -size, where size is not negative.
   template <class V>
   NNFAST_INLINE static V of_negative(V size) {
-    const auto far = size > -Constants<Element<V>>::exp_min;  // and the result 0, without an underflow
-    const LogisticParts<V> p = logistic_parts<V>(far ? V{} : size);
-    return far ? V{} : scale(divide(p.factor, p.sum), p.n);
+    const LogisticParts<V> p = logistic_parts<V>(bounded_size(size));
+    return scale_or_zero(divide(p.factor, p.sum(normal_power<V>(p.n))), p.n);
+  }
+  template <class V>
+  NNFAST_INLINE static V of_normal_negative(V size) {
+    const LogisticParts<V> p = logistic_parts<V>(size);
+    const V power = power_of_two<V>(p.n);
+    return divide(p.factor, p.sum(power)) * power;
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V y) {
@@ -400,8 +471,8 @@ struct Sigmoid {
   template <class V>
   NNFAST_INLINE static V slope(V x) {
     if constexpr (kPiecewise<V>) return piecewise<SigmoidSlope>(abs(x));
-    const LogisticParts<V> p = logistic_parts<V>(bounded_size(abs(x)));
-    return scale_or_zero(divide(multiply(p.grown, p.factor), multiply(p.sum, p.sum)), p.n);
+    const BothLogistics<V> s = both_logistics<V>(-abs(x));
+    return fma(s.below.hi, s.above.hi, fma(s.below.hi, s.above.lo, s.below.lo * s.above.hi));
   }
 };
 
@@ -421,6 +492,7 @@ NNFAST_INLINE FarDecay<V> far_decay(V x) {
 // y = x / (1 + e^-x)                                                                  (Elfwing, Uchibe, Doya 2017)
 struct Silu {
   static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr bool splits = kSplits;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   static constexpr bool backward_by_table = true;
   template <class V>
@@ -429,16 +501,27 @@ struct Silu {
       const V size = abs(x);
       const Mask<V> outside = size > LogisticBelow::top;
       V y = x;
-      if (any<V>(~outside)) {
-        const V product = x * piecewise<LogisticBelow>(size);
-        y = bit_cast<Mask<V>>(x) < 0 ? product : x - product;  // by the sign, which a zero keeps
-      }
+      if (any<V>(~outside)) y = gated(x, piecewise<LogisticBelow>(size));
       if (__builtin_expect(any<V>(outside), 0)) y = outside ? tail(outside ? x : broadcast<V>(-LogisticBelow::top)) : y;
       return y;
     }
-    return times(from_bottom(x), logistic<V>(size_of_product(x), x < 0));
+    const LogisticParts<V> p = logistic_parts<V>(size_of_product(x));
+    const V quotient = divide(p.factor, p.sum(normal_power<V>(p.n)));
+    const V product = scale_or_zero(from_bottom(x) * quotient, p.n);
+    const V y = bit_cast<Mask<V>>(x) < 0 ? product : x - product;
+    return x > Constants<Element<V>>::logistic_one ? x : y;
   }
-  // Of |x| > 8, where 1 / (1 + e) = 1 - e (1 - e), e = e^-|x|. Not inlined: few vectors have such lanes.
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x) {
+    if constexpr (kPiecewise<V>) return Mask<V>{};
+    return abs(x) > kNormalDecay<V>;
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x) {
+    if constexpr (kPiecewise<V>) return forward(x);
+    return gated(x, Sigmoid::of_normal_negative(abs(x)));
+  }
+  // Of |x| > 8, where 1 / (1 + e) = 1 - e (1 - e), e = e^-|x|.
   template <class V>
   [[gnu::noinline]] static V tail(V x) {
     const FarDecay<V> e = far_decay(x);
@@ -449,8 +532,7 @@ struct Silu {
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
     if constexpr (kPiecewise<V>) return times_step<SiluSlope>(dy, x);
-    const V size = size_of_product(x);
-    return logistic_slope(dy, decay<V>(size), Pair<V>{copysign(size, x), V{}}, x < 0);
+    return times_logistic_slope(dy, -abs(x), max(broadcast<V>(-64), -abs(x)), x);
   }
 };
 
@@ -507,7 +589,8 @@ struct Tanh {
   }
 };
 
-// y = x - tanh x: a series below 1, where the difference would lose its digits.
+// y = x - tanh x. Below 1, where the difference would lose its digits, x^3 (1/3 + bend x^2): the bend is a series in
+// float, and in double a quotient that shares the division of the other side, x - 1 + 2 e / (1 + e), e = e^(-2 x).
 struct Tanhshrink {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
@@ -532,13 +615,28 @@ struct Tanhshrink {
   NNFAST_INLINE static V forward(V x) {
     using C = Constants<Element<V>>;
     const V size = abs(x);
-    const V far = less_tanh(size);
-    const V small = min(broadcast<V>(1), size);
-    const Pair<V> square = two_product(small, small);
-    const Pair<V> bend = two_product(square.hi, polynomial(square.hi, C::tanh_bend));
-    const Pair<V> series = add(Pair<V>{broadcast<V>(C::third_hi), broadcast<V>(C::third_lo)}, bend);
-    const Pair<V> near = multiply(multiply(square, small), series);
-    return copysign(size < 1 ? near.hi + near.lo : far, x);
+    const auto is_near = size < 1;
+    const Pair<V> square = two_product(at_most(1, size), at_most(1, size));
+    V bend, far;
+    if constexpr (sizeof(Element<V>) == sizeof(double)) {
+      const ShortDecay<V> d = short_decay<V>(-2 * size);
+      const Pair<V> top = choose(is_near, Pair<V>{polynomial(square.hi, C::tanh_bend_top), V{}}, d.e);
+      const Pair<V> bottom = choose(is_near, Pair<V>{polynomial(square.hi, C::tanh_bend_bottom), V{}}, d.one_plus);
+      bend = divide(top, bottom);
+      far = fma(broadcast<V>(2), bend, size - 1);
+    } else {
+      bend = polynomial(square.hi, C::tanh_bend);
+      far = less_tanh(size);
+    }
+    return copysign(is_near ? cubic(at_most(1, size), square, bend) : far, x);
+  }
+  // x^3 (1/3 + bend x^2)
+  template <class V>
+  NNFAST_INLINE static V cubic(V x, Pair<V> square, V bend) {
+    using C = Constants<Element<V>>;
+    const Pair<V> cube = multiply(square, x);
+    const Pair<V> sum = fast_two_sum(broadcast<V>(C::third_hi), square.hi * bend);
+    return fma(cube.hi, sum.hi, fma(cube.hi, sum.lo + C::third_lo, cube.lo * sum.hi));
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
@@ -551,34 +649,62 @@ struct Tanhshrink {
 // y = log(1 + e^(beta x)) / beta, as max(beta x, 0) + log(1 + e^-|beta x|); x itself where beta x is above a limit.
 struct Softplus {
   static constexpr unsigned forward_raises = kRaisedOverflow;
+  static constexpr bool splits = kSplits;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   static constexpr bool backward_by_table = true;
   // log(1 + e^x)
   template <class V>
   NNFAST_INLINE static V of(V x) {
-    if constexpr (kPiecewise<V>) {
-      const auto far = abs(x) > -Constants<float>::exp_min;  // and the logarithm 0, without an underflow
-      const V size = far ? V{} : abs(x);
-      const V factor = piecewise<Log1pFactor>(size);  // log(1 + e^-|x|) e^|x|
-      const Exponential<V> e = exp_unsummed<V>(-size);
-      const V rest = scale(fma(factor, e.m.hi, factor * e.m.lo), e.n);
-      return max(V{}, x) + (far ? V{} : rest);
-    }
     return max(V{}, x) + of_negative(abs(x));
   }
   // Of -size, where size is not negative.
   template <class V>
   NNFAST_INLINE static V of_negative(V size) {
+    if constexpr (kPiecewise<V>) {
+      const Exponential<V> e = exp_unsummed<V>(-bounded_size(size));
+      return scale_or_zero(times_factor(size, e.m), e.n);
+    }
     const Exponential<V> e = exp_pair<V>(-bounded_size(size));
     const auto tiny = e.n < -kDigits<V>;  // log(1 + t) = t
     const V power = power_of_two<V>(tiny ? Mask<V>{} - kDigits<V> : e.n);
     const V rest = log1p_unit(Pair<V>{e.m.hi * power, e.m.lo * power});
     return tiny ? scale_or_zero(e.m.hi + e.m.lo, e.n) : rest;
   }
+  // m log(1 + e^-size) e^size
+  template <class V>
+  NNFAST_INLINE static V times_factor(V size, Pair<V> m) {
+    const V factor = piecewise<Log1pFactor>(size);
+    return fma(factor, m.hi, factor * m.lo);
+  }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare_of(V x) {
+    if constexpr (!kPiecewise<V>) return Mask<V>{};
+    return abs(x) > kNormalDecay<V>;
+  }
+  template <class V>
+  NNFAST_INLINE static V common_of(V x) {
+    if constexpr (kPiecewise<V>) {
+      const V size = abs(x);
+      const Exponential<V> e = exp_unsummed<V>(-size);
+      return max(V{}, x) + times_factor(size, e.m) * power_of_two<V>(e.n);
+    }
+    return of(x);
+  }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x, V beta, V) {
+    return rare_of(beta * x);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x, V beta, V limit) {
+    const V steep = beta * x;
+    return steep > limit ? x : common_of(steep) / beta;
+  }
   template <class V>
   NNFAST_INLINE static V forward(V x, V beta, V limit) {
     const V steep = beta * x;
-    return steep > limit ? x : of(steep) / beta;
+    const V y = of(steep);  // subnormal perhaps, and a division of such a number slow
+    const V quotient = (beta == 1 ? V{} : y) / beta;
+    return steep > limit ? x : (beta == 1 ? y : quotient);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x, V beta, V limit) {
@@ -589,18 +715,30 @@ struct Softplus {
   template <class V>
   NNFAST_INLINE static V times_logistic(V dy, V x) {
     if constexpr (kPiecewise<V>) return times_step<LogisticStep>(dy, x);
-    return dy * Sigmoid::forward(x);
+    const ShortDecay<V> d = short_decay<V>(-abs(x));
+    const V top = x < 0 ? d.e.hi : broadcast<V>(1), reciprocal = 1 / d.one_plus.hi, q = top * reciprocal;
+    const V rest = reciprocal * fma(-q, d.one_plus.lo, fma(-q, d.one_plus.hi, top));
+    return fma(dy, q, dy * rest);
   }
 };
 
 // y = log(1 / (1 + e^-x))
 struct Logsigmoid {
   static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr bool splits = kSplits;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   static constexpr bool backward_by_table = true;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     return -Softplus::of(-x);
+  }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x) {
+    return Softplus::rare_of(x);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x) {
+    return -Softplus::common_of(-x);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
@@ -661,26 +799,29 @@ struct Mish {
   }
 };
 
-// y = x / (1 + |x|); further out than 2^(digits + 1) that is the sign.
+// y = x / (1 + |x|); from 2^(digits + 2) on that is the sign, and from half of that on the number before it.
 struct Softsign {
   static constexpr unsigned forward_raises = kRaisedNothing;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V forward(V x) {
-    constexpr auto far = static_cast<Element<V>>(std::int64_t{4} << kDigits<V>);
+    constexpr auto far = static_cast<Element<V>>(std::int64_t{2} << kDigits<V>);
     const V one = broadcast<V>(1);
     const V size = abs(x);
-    const V bounded = min(broadcast<V>(far), size);
-    const V y = divide(Pair<V>{bounded, V{}}, two_sum(one, bounded));
-    return copysign(size > far ? one : y, x);
+    const V bounded = at_most(far, size);
+    const V y = divide(bounded, fast_two_sum(one, bounded));
+    return copysign(size >= 2 * far ? one : y, x);
   }
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
     // Further out the square is no number, and the slope 0 beside anything.
     constexpr auto far = static_cast<Element<V>>(sizeof(Element<V>) == 4 ? 0x1p60 : 0x1p500);
     const V size = abs(x);
-    const Pair<V> sum = two_sum(broadcast<V>(1), min(broadcast<V>(far), size));
-    return dy * selected(size > far ? V{} : divide(Pair<V>{broadcast<V>(1), V{}}, multiply(sum, sum)));
+    const Pair<V> sum = fast_two_sum(broadcast<V>(1), at_most(far, size));  // exact up to 2^(digits + 1)
+    const Pair<V> square = multiply(sum, sum);
+    const V f = size > far ? V{} : 1 / square.hi;
+    const V rest = f * fma(-f, square.lo, fma(-f, square.hi, broadcast<V>(1)));
+    return fma(dy, f, dy * rest);
   }
 };
 
@@ -721,80 +862,102 @@ struct Squareplus {
 // y = x Phi(x), with Phi(-a) = e^(-a^2/2) g(a), g(a) = erfcx(a / sqrt(2)) / 2, for x < 0, and x - x Phi(-x) for x >= 0.
 struct Gelu {
   static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr bool splits = kSplits;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   static constexpr bool backward_by_table = true;
-  // Phi(-a) = m 2^n g
+  // Phi(-a) = m 2^n g, with g Mills' ratio over sqrt(2 pi)
   template <class V>
-  struct Tail {
+  struct Mills {
     Exponential<V> e;
     Pair<V> g;
   };
-  // a in [0, gauss_max]. With r = 1 / (a + k) and q = (a - k) r, g = r h(q) with a polynomial h that hardly bends.
-  template <class V>
-  NNFAST_INLINE static Tail<V> tail(V a) {
+  // `exact` to far less than an ulp. a in [0, gauss_max]. With r = 1 / (a + k) and q = (a - k) r, g = r h(q) with a
+  // polynomial h that hardly bends.
+  template <bool exact, class V>
+  NNFAST_INLINE static Mills<V> mills(V a) {
     using C = Constants<Element<V>>;
     const Pair<V> square = two_product(a, a);
     const V half = broadcast<V>(static_cast<Element<V>>(-0.5));
     const V middle = broadcast<V>(C::gauss_middle);
-    const Pair<V> sum = two_sum(a, middle), difference = two_sum(a, -middle);
+    // Exact, as ulps of a divide the middle.
+    const Pair<V> sum = fast_two_sum(middle, a), difference = fast_two_sum(-middle, a);
     const V r = 1 / sum.hi;
     const V r_lo = r * (fma(-r, sum.hi, broadcast<V>(1)) - r * sum.lo);
     const V q_hi = difference.hi * r;
     const Pair<V> q{q_hi, r * (fma(-q_hi, sum.hi, difference.hi) + fma(-q_hi, sum.lo, difference.lo))};
-    // The last two steps of the polynomial with what they lose.
-    const Pair<V> bend = multiply(q, polynomial(q.hi, C::gauss_bend));
-    const Pair<V> slope = two_sum(broadcast<V>(C::gauss_slope_hi), bend.hi);
-    const Pair<V> rise = multiply(Pair<V>{slope.hi, slope.lo + (bend.lo + C::gauss_slope_lo)}, q);
+    // The last step of the polynomial with what it loses, or the last two.
+    const V bend = polynomial(q_hi, C::gauss_bend), steep = broadcast<V>(C::gauss_slope_hi);
+    Pair<V> rise;
+    if constexpr (exact) {
+      const Pair<V> bent = multiply(q, bend), slope = fast_two_sum(steep, bent.hi);  // of one binade
+      rise = multiply(Pair<V>{slope.hi, slope.lo + (bent.lo + C::gauss_slope_lo)}, q);
+    } else {
+      rise = multiply(q, fma(q_hi, bend, steep));
+    }
     const Pair<V> level = two_sum(broadcast<V>(C::gauss_level_hi), rise.hi);
     const Pair<V> h{level.hi, level.lo + (rise.lo + C::gauss_level_lo)};
-    return {exp_pair<V>(Pair<V>{square.hi * half, square.lo * half}), multiply(h, Pair<V>{r, r_lo})};
+    return {exp_unsummed<V>(Pair<V>{square.hi * half, square.lo * half}), multiply(h, Pair<V>{r, r_lo})};
   }
+  // a Phi(-a) = product 2^n
   template <class V>
-  NNFAST_INLINE static V size(V x) {
-    return min(broadcast<V>(Constants<Element<V>>::gauss_max), abs(x));
-  }
-  // a Phi(-a)
+  struct Lost {
+    V product;
+    Mask<V> n;
+  };
   template <class V>
-  NNFAST_INLINE static V lost(V a) {
+  NNFAST_INLINE static Lost<V> lost(V a) {
     if constexpr (kPiecewise<V>) {
       const V half = a * -0.5f, square = half * a;
       const Exponential<V> e = exp_unsummed<V>(Pair<V>{square, fma(half, a, -square)});
-      const Pair<V> product = two_product(a, piecewise<GaussTail>(a));
-      return times_exponential(product, e);
+      const Pair<V> p = two_product(a, piecewise<GaussTail>(a));
+      return {fma(p.hi, e.m.hi, fma(p.hi, e.m.lo, p.lo * e.m.hi)), e.n};
     } else {
-      const Tail<V> t = tail(a);
-      const Pair<V> product = multiply(multiply(t.g, a), t.e.m);
-      return scale_or_zero(product.hi + product.lo, t.e.n);
+      const Mills<V> t = mills<false>(a);
+      const Pair<V> p = two_product(a, t.e.m.hi);
+      return {fma(p.hi, t.g.hi, fma(p.hi, t.g.lo, fma(a, t.e.m.lo, p.lo) * t.g.hi)), t.e.n};
     }
   }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
-    const V a = size(x);
-    const V below = lost(a);
-    const V y = x < 0 ? below : a - below;
-    return x > Constants<Element<V>>::gauss_one ? x : copysign(y, x);
+    const V a = at_most(Constants<Element<V>>::gauss_max, abs(x));
+    const Lost<V> below = lost(a);
+    return x > Constants<Element<V>>::gauss_one ? x : of_lost(x, a, scale_or_zero(below.product, below.n));
+  }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x) {
+    return abs(x) > static_cast<Element<V>>(sizeof(Element<V>) == sizeof(float) ? 13 : 37.5);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x) {
+    const Lost<V> below = lost(abs(x));
+    return of_lost(x, abs(x), below.product * power_of_two<V>(below.n));
+  }
+  template <class V>
+  NNFAST_INLINE static V of_lost(V x, V a, V below) {
+    return copysign(x < 0 ? below : a - below, x);
   }
   // Phi(x) + x phi(x): h = e^(-a^2/2) (g(a) - a / sqrt(2 pi)) for x < 0, 1 - h for x >= 0
   template <class V>
   NNFAST_INLINE static V backward(V dy, V x) {
     if constexpr (kPiecewise<V>) return times_step<GeluSlope>(dy, x);
     using C = Constants<Element<V>>;
-    const V a = size(x);
-    const Tail<V> t = tail(a);
+    constexpr auto far = static_cast<Element<V>>(12);  // and h 0, for a gradient
+    const V a = at_most(far, abs(x));
+    const Mills<V> t = mills<true>(a);
+    const Pair<V> m = fast_two_sum(t.e.m.hi, t.e.m.lo);
     const Pair<V> density{broadcast<V>(C::inv_sqrt_two_pi_hi), broadcast<V>(C::inv_sqrt_two_pi_lo)};
     const Pair<V> line = multiply(density, a);
     const Pair<V> difference = two_sum(t.g.hi, -line.hi);
-    const Pair<V> h = multiply(Pair<V>{difference.hi, difference.lo + (t.g.lo - line.lo)}, t.e.m);
-    const V hi = scale_or_zero(h.hi, t.e.n), lo = scale_or_zero(h.lo, t.e.n);
-    const Pair<V> above = two_sum(broadcast<V>(1), -hi);
-    const Pair<V> slope = choose(x < 0, Pair<V>{hi, lo}, Pair<V>{above.hi, above.lo - lo});
-    return fma(dy, slope.hi, dy * slope.lo);
+    const Pair<V> h = multiply(Pair<V>{difference.hi, difference.lo + (t.g.lo - line.lo)}, m);
+    const V power = abs(x) > far ? V{} : power_of_two<V>(t.e.n);
+    return times_either(dy, Pair<V>{h.hi * power, h.lo * power}, x);
   }
 };
 
 // y = x / (1 + e^-z), z = x (c0 + c1 x^2) = 2 sqrt(2/pi) (x + 0.044715 x^3), which is the tanh approximation.
 struct GeluTanh {
   static constexpr unsigned forward_raises = kRaisedNothing;
+  static constexpr bool splits = kSplits;
   static constexpr unsigned backward_raises = kRaisedOverflow;
   static constexpr bool backward_by_table = true;
   template <class V>
@@ -818,8 +981,19 @@ struct GeluTanh {
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     const V near = bounded(x);
-    const V y = times(near, logistic(decay<V>(size(argument(near))), x < 0));
+    const Decay<V> d = decay<V>(size(argument(near)));
+    const V product = scale_or_zero(near * divide(d.e.m, d.one_plus), d.e.n);
+    const V y = bit_cast<Mask<V>>(x) < 0 ? product : x - product;
     return x > Constants<Element<V>>::gelu_one ? x : y;
+  }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x) {
+    return abs(x) > static_cast<Element<V>>(sizeof(Element<V>) == sizeof(float) ? 9.75 : 21);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x) {
+    const Decay<V> d = decay<V>(size(argument(x)));
+    return gated(x, divide(d.e.m, d.one_plus) * d.power);
   }
   // s + x z' s (1 - s), x z' = z + 2 c1 x^3
   template <class V>
@@ -828,8 +1002,8 @@ struct GeluTanh {
     const V near = bounded(x);
     const Pair<V> z = argument(near);
     const V cubic = near * near * near * (2 * Constants<Element<V>>::gelu_cubic_hi);
-    const Pair<V> u = two_sum(z.hi, cubic);
-    return logistic_slope(dy, decay<V>(size(z)), Pair<V>{u.hi, u.lo + z.lo}, x < 0);
+    const Pair<V> u = fast_two_sum(z.hi, cubic);  // where |cubic| is larger the slope is 0 or 1 but for few digits
+    return times_logistic_slope(dy, negated(size(z)), negated(size(Pair<V>{u.hi, u.lo + z.lo})), x);
   }
 };
 

@@ -15,6 +15,15 @@ struct Gated {
   NNFAST_INLINE static V apply(V a, V b) {
     return a * Formula::forward(b);
   }
+  static constexpr bool splits = requires { Formula::splits; } && kSplits;
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V, V b) {
+    return Formula::rare(b);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V a, V b) {
+    return a * Formula::common(b);
+  }
 };
 
 template <class Formula>

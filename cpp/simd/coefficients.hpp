@@ -96,6 +96,13 @@ struct Constants<float> {
       0x1.0000000000000p-1f,
       0x1.555b7c0000000p-3f,
       0x1.555c2c0000000p-5f};
+  static constexpr float exp_long_tail[] = {
+      0x1.0000000000000p-1f,
+      0x1.5555560000000p-3f,
+      0x1.5554ea0000000p-5f,
+      0x1.1110ac0000000p-7f,
+      0x1.6d43280000000p-10f,
+      0x1.a17e0c0000000p-13f};
   static constexpr float log_tail[] = {
       0x1.5555560000000p-1f,
       0x1.9999ec0000000p-2f,
@@ -174,24 +181,15 @@ struct Constants<double> {
       -0x1.53c0ee041dc48p-29,
       -0x1.783e82aa8485ep-31,
       0x1.8fabbf8904e7ap-38};
-  static constexpr double tanh_bend[] = {
+  static constexpr double tanh_bend_top[] = {
       -0x1.1111111111111p-3,
-      0x1.ba1ba1ba1ba10p-5,
-      -0x1.664f4882c07ebp-6,
-      0x1.226e355e40222p-7,
-      -0x1.d6d3d0d3417a5p-9,
-      0x1.7da362f3c59fep-10,
-      -0x1.35580dea645a7p-11,
-      0x1.f57b6fc935c6ep-13,
-      -0x1.966d36f47f65ep-14,
-      0x1.49156e6b12e6ep-15,
-      -0x1.092f6d694a8abp-16,
-      0x1.a39cf2498597bp-18,
-      -0x1.3ae54a6cf78a6p-19,
-      0x1.a3d8129c828e2p-21,
-      -0x1.c1003a524135cp-23,
-      0x1.49774935a771fp-25,
-      -0x1.e283adef385b1p-29};
+      -0x1.03d6054ed9c39p-7,
+      -0x1.639724c627026p-14};
+  static constexpr double tanh_bend_bottom[] = {
+      0x1.0000000000000p+0,
+      0x1.db6010dcf4eacp-2,
+      0x1.91b734dc38ccdp-6,
+      0x1.0abf480f54d08p-12};
   static constexpr double exp_steps[] = {
       0x1.0000000000000p+0,
       0x1.306fe0a31b715p+0,
@@ -211,6 +209,18 @@ struct Constants<double> {
       0x1.a01a013675f25p-13,
       0x1.a02bc82175e3fp-16,
       0x1.71ee63b4e547dp-19};
+  static constexpr double exp_long_tail[] = {
+      0x1.0000000000000p-1,
+      0x1.5555555555557p-3,
+      0x1.5555555555558p-5,
+      0x1.11111111100dbp-7,
+      0x1.6c16c16c151f4p-10,
+      0x1.a01a01abe812ap-13,
+      0x1.a01a01acfe165p-16,
+      0x1.71de02315ffa6p-19,
+      0x1.27e4ccc569e78p-22,
+      0x1.af4de9dd31bd9p-26,
+      0x1.1f8b5b64c4b53p-29};
   static constexpr double log_tail[] = {
       0x1.5555555555555p-1,
       0x1.9999999999a39p-2,

@@ -109,17 +109,37 @@ NNFAST_INLINE Exponential<V> exp_pair(X x) {
   return {e.n, fast_two_sum(e.m.hi, e.m.lo)};
 }
 
-// e^x - 1 for x <= 0; NaN stays NaN. lo may be a fiftieth of hi: the caller adds them.
+// x = n ln2 + r, |r| at most ln2 / 2, and 2^n.
+template <class V>
+struct Halved {
+  V power;
+  Pair<V> r;
+};
+
+// x finite or NaN, |x| below that of the smallest normal power of two. Longer polynomials follow than where there is a
+// table of steps, whose look-up takes AVX2 longer in double.
+template <class V>
+NNFAST_INLINE Halved<V> halve(V x) {
+  using C = Constants<Element<V>>;
+  const V magic = broadcast<V>(C::integer_magic);
+  const V shifted = fma(x, broadcast<V>(C::log2e), magic);  // n sits in the low bits
+  const V n = shifted - magic;
+  const V t = fma(n, broadcast<V>(-C::ln2_short), x);  // exact
+  const V hi = fma(n, broadcast<V>(-C::ln2_rest), t);
+  const V lo = fma(n, broadcast<V>(-C::ln2_rest), t - hi);
+  return {bit_cast<V>((bit_cast<Mask<V>>(shifted) << kDigits<V>)+bit_cast<Mask<V>>(broadcast<V>(1))), {hi, lo}};
+}
+
+// e^x - 1 for x <= 0; NaN stays NaN. lo may be a fifth of hi: the caller adds them.
 template <class V>
 NNFAST_INLINE Pair<V> expm1_unsummed(V x) {
-  const Reduced<V> reduced = reduce_by_ln2(max(broadcast<V>(Constants<Element<V>>::expm1_min), x));
-  const V r = reduced.r.hi;
-  const V rest = fma(r * r, polynomial(r, Constants<Element<V>>::exp_tail), step_rest<V>(reduced.steps));
-  const V s = step_factor<V>(reduced.steps) * power_of_two<V>(doublings<V>(reduced.steps));
+  const Halved<V> halved = halve(max(broadcast<V>(Constants<Element<V>>::expm1_min), x));
+  const V r = halved.r.hi, s = halved.power;
+  const V rest = fma(r * r, polynomial(r, Constants<Element<V>>::exp_long_tail), halved.r.lo);
   const V s_minus_1 = s - 1;
   const V lost = s - (s_minus_1 + 1);
   const V hi = fma(s, r, s_minus_1);
-  return {hi, fma(s, rest + reduced.r.lo, fma(s, r, s_minus_1 - hi)) + lost};
+  return {hi, fma(s, rest, fma(s, r, s_minus_1 - hi)) + lost};
 }
 
 // a / b in one rounding and a little: the quotient by a reciprocal, corrected by its remainder.

@@ -94,6 +94,25 @@ def tanh_bend(z: mp.mpf) -> mp.mpf:
     return ((x - mp.tanh(x)) / x**3 - mp.mpf(1) / 3) / z
 
 
+def tanh_fraction() -> tuple[list, list]:
+    """tanh_bend as a quotient for z up to 1: numerator and denominator, of degree 2 and 3.
+
+    It meets the function in Chebyshev's nodes, and is off by less than 2^-55 of (x - tanh x) / x^3.
+    """
+    top, bottom = 2, 3
+    count = top + bottom + 1
+    nodes = [(1 - mp.cos(mp.pi * (2 * k + 1) / (2 * count))) / 2 for k in range(count)]
+    system, right = mp.matrix(count, count), mp.matrix(count, 1)
+    for row, z in enumerate(nodes):
+        right[row] = tanh_bend(z)
+        for power in range(top + 1):
+            system[row, power] = z**power
+        for power in range(1, bottom + 1):
+            system[row, top + power] = -right[row] * z**power
+    solution = list(mp.lu_solve(system, right))
+    return solution[: top + 1], [mp.mpf(1), *solution[top + 1 :]]
+
+
 def tanh_series(bits: int, degree: int) -> list:
     """Coefficients of (x - tanh x) / x^3 in z = x^2, up to TANH_NEAR.
 
@@ -150,9 +169,9 @@ def constants(
     exponent_bits: int,
     step_bits: int,
     exp_degree: int,
+    long_degree: int,
     log_degree: int,
     gauss_degree: int,
-    tanh_degree: int,
     sin_degree: int,
 ) -> str:
     # n * ln2_hi must be exact for every exponent n, also without FMA, and steps * ln2_short for every step of e^x.
@@ -164,6 +183,9 @@ def constants(
     exp_rests = [exact / step - 1 for exact, step in zip(steps, exp_steps, strict=True)]
     s_max = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
     exp_coefficients = remez(exp_tail, -half_step, half_step, exp_degree)
+    long_coefficients = remez(
+        exp_tail, -half_step * 2**step_bits, half_step * 2**step_bits, long_degree
+    )
     log_coefficients = remez(log_tail, mp.mpf(0), s_max**2 * mp.mpf("1.0001"), log_degree)
     # No argument further out changes a result: e^x is under half the smallest subnormal, 1 - e^x rounds to 1.
     exp_min = -mp.ceil(mp.log(2) * {24: 150, 53: 1075}[bits] * 16) / 16
@@ -175,7 +197,6 @@ def constants(
     largest = (2 - mp.mpf(2) ** (1 - bits)) * mp.mpf(2) ** (2 ** (exponent_bits - 1) - 1)
     middle = 4
     gauss_coefficients = gauss_bend(gauss_degree, middle, gauss_max)
-    tanh_coefficients = remez(tanh_bend, mp.mpf(0), mp.mpf(1), tanh_degree)
     angle_max = (mp.pi / 4) ** 2 * mp.mpf("1.0001")
     sin_coefficients = remez(sin_tail, mp.mpf(0), angle_max, sin_degree)
     cos_coefficients = remez(cos_tail, mp.mpf(0), angle_max, sin_degree)
@@ -200,13 +221,19 @@ def constants(
     def numbers(values: list) -> str:
         return ",\n      ".join(literal(v, bits) for v in values)
 
-    # The series is short enough to be of use in float alone.
-    float_alone = (
-        f"  static constexpr float tanh_near = {literal(mp.mpf(TANH_NEAR), 24)};\n"
-        f"  static constexpr float tanh_series[] = {{\n      {numbers(tanh_series(24, 8))}}};\n"
-        if bits == 24
-        else ""
-    )
+    # The series are short enough to be of use in float alone.
+    if bits == 24:
+        series = remez(tanh_bend, mp.mpf(0), mp.mpf(1), 6)
+        tanh = (
+            f"  static constexpr float tanh_bend[] = {{\n      {numbers(series)}}};\n"
+            f"  static constexpr float tanh_near = {literal(mp.mpf(TANH_NEAR), 24)};\n"
+            f"  static constexpr float tanh_series[] = {{\n      {numbers(tanh_series(24, 8))}}};\n"
+        )
+    else:
+        tanh = "".join(
+            f"  static constexpr double tanh_bend_{part}[] = {{\n      {numbers(values)}}};\n"
+            for part, values in zip(("top", "bottom"), tanh_fraction(), strict=True)
+        )
     return f"""template <>
 struct Constants<{cpp_type}> {{
   static constexpr {cpp_type} log2e = {literal(1 / mp.log(2), bits)};
@@ -229,14 +256,14 @@ struct Constants<{cpp_type}> {{
 {pairs}
   static constexpr {cpp_type} gauss_bend[] = {{
       {numbers(gauss_coefficients[2:])}}};
-  static constexpr {cpp_type} tanh_bend[] = {{
-      {numbers(tanh_coefficients)}}};
-{float_alone}  static constexpr {cpp_type} exp_steps[] = {{
+{tanh}  static constexpr {cpp_type} exp_steps[] = {{
       {numbers(exp_steps)}}};
   static constexpr {cpp_type} exp_rests[] = {{
       {numbers(exp_rests)}}};
   static constexpr {cpp_type} exp_tail[] = {{
       {numbers(exp_coefficients)}}};
+  static constexpr {cpp_type} exp_long_tail[] = {{
+      {numbers(long_coefficients)}}};
   static constexpr {cpp_type} log_tail[] = {{
       {numbers(log_coefficients)}}};
   static constexpr {cpp_type} half_pi = {literal(mp.pi / 2, bits)};
@@ -269,9 +296,9 @@ if __name__ == "__main__":
             8,
             3,
             exp_degree=2,
+            long_degree=5,
             log_degree=3,
             gauss_degree=10,
-            tanh_degree=6,
             sin_degree=2,
         )
     )
@@ -282,9 +309,9 @@ if __name__ == "__main__":
             11,
             2,
             exp_degree=7,
+            long_degree=10,
             log_degree=7,
             gauss_degree=24,
-            tanh_degree=16,
             sin_degree=5,
         )
     )

@@ -1,6 +1,7 @@
 """What a release is made of: its page, its files, its notes, and the workflows that make it."""
 
 import io
+import random
 import re
 import shutil
 import sys
@@ -186,6 +187,18 @@ def test_files_of_a_release_are_checked(
         assert found == []
     else:
         assert any(fault in line for line in found), found
+
+
+@pytest.mark.parametrize(("megabytes", "fault"), [(2.2, None), (2.4, "2.40 MB with _core.so")])
+def test_a_wheel_is_weighed_before_its_release(
+    megabytes: float, fault: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dists = script(".ci/dists", monkeypatch)
+    wheel, extension = tmp_path / "a.whl", tmp_path / "_core.so"
+    wheel.write_bytes(bytes(200_000))
+    extension.write_bytes(random.Random(0).randbytes(int(megabytes * 1e6) - 200_000))
+    found = dists.faults_of_built(wheel, extension)
+    assert [fault in line for line in found] == ([] if fault is None else [True])
 
 
 def test_files_of_another_version_are_found(

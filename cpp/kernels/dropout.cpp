@@ -7,6 +7,7 @@
 
 #include "kernels/channels.hpp"
 #include "kernels/elementwise_loop.hpp"
+#include "kernels/from_avx2.hpp"
 #include "simd/bits.hpp"
 #include "simd/elements.hpp"
 #include "simd/float_state.hpp"
@@ -327,9 +328,9 @@ namespace NNFAST_ISA {
 extern const DropoutKernels dropout;
 const DropoutKernels dropout = {
     dropout_mask,
-    {dropout_apply<Float16>, dropout_apply<float>, dropout_apply<double>},
-    {bias_relu_dropout<Float16>, bias_relu_dropout<float>, bias_relu_dropout<double>},
-    {dropout_sums<Float16>, dropout_sums<float>, dropout_sums<double>},
+    {NNFAST_FROM_AVX2(dropout_apply<Float16>), dropout_apply<float>, dropout_apply<double>},
+    {NNFAST_FROM_AVX2(bias_relu_dropout<Float16>), bias_relu_dropout<float>, bias_relu_dropout<double>},
+    {NNFAST_FROM_AVX2(dropout_sums<Float16>), dropout_sums<float>, dropout_sums<double>},
     dropout_fence,
     elementwise_entry<KeepScaled, 2, 1>,
 };

@@ -8,6 +8,7 @@
 // together, since a row is a chain of sum, root and product that wait for each other.
 #include "kernels/layer_norm.hpp"
 
+#include "kernels/from_avx2.hpp"
 #include "kernels/normalization_along.hpp"
 #include "simd/float_state.hpp"
 
@@ -406,10 +407,10 @@ namespace NNFAST_ISA {
 
 extern const LayerNormKernels layer_norm;
 const LayerNormKernels layer_norm = {
-    {forward<Float16, true>, forward<float, true>, forward<double, true>},
-    {forward<Float16, false>, forward<float, false>, forward<double, false>},
-    {backward<Float16, true>, backward<float, true>, backward<double, true>},
-    {backward<Float16, false>, backward<float, false>, backward<double, false>},
+    NNFAST_FROM_AVX2({forward<Float16, true>, forward<float, true>, forward<double, true>}),
+    NNFAST_FROM_AVX2({forward<Float16, false>, forward<float, false>, forward<double, false>}),
+    {NNFAST_FROM_AVX2((backward<Float16, true>)), backward<float, true>, NNFAST_FROM_AVX2((backward<double, true>))},
+    {NNFAST_FROM_AVX2((backward<Float16, false>)), backward<float, false>, NNFAST_FROM_AVX2((backward<double, false>))},
 };
 
 }  // namespace NNFAST_ISA

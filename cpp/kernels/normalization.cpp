@@ -12,6 +12,7 @@
 // they are, and the sums of those as doubles: each has the error of a float32 anyway.
 #include "kernels/normalization.hpp"
 
+#include "kernels/from_avx2.hpp"
 #include "kernels/normalization_across.hpp"
 #include "kernels/normalization_along.hpp"
 #include "simd/float_state.hpp"
@@ -53,54 +54,56 @@ template <class S>
 void gradient_sums(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                    std::ptrdiff_t last, double* sums, std::ptrdiff_t stride) {
   const ExceptionScope exceptions;
-  with(norm.bits != nullptr, [&](auto masked) {
-    if (norm.across)
-      return for_sets<S>(norm, set, set_end, [&](auto sets) {
-        gradient_sums_across<masked>(sets, first, last, sums + sets.first - set, stride);
-      });
-    with(next_members<S>(norm), [&](auto dense) {
-      for (std::ptrdiff_t s = set; s < set_end; ++s)
-        gradient_sums_along<S, dense, masked>(norm, s, first, last, sums + s - set, stride);
+  const auto along = [&](auto dense, auto masked) {
+    for (std::ptrdiff_t s = set; s < set_end; ++s)
+      gradient_sums_along<S, dense>(norm, s, first, last, sums + s - set, stride, masked);
+  };
+  const bool masked = norm.bits != nullptr;
+  if (norm.across)
+    return with(masked, [&](auto known) {
+      for_sets<S>(norm, set, set_end,
+                  [&](auto sets) { gradient_sums_across<known>(sets, first, last, sums + sets.first - set, stride); });
     });
-  });
+  if (next_members<S>(norm)) return with(masked, [&](auto known) { along(std::true_type{}, known); });
+  along(std::false_type{}, masked);
 }
 
 template <class S>
 void normalise(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
                std::ptrdiff_t last) {
   const ExceptionScope exceptions;
-  with(norm.bits != nullptr, [&](auto relued) {
-    if (norm.across)
-      return with(norm.data[2] != nullptr,
-                  [&](auto add) { normalise_across<S, relued, add>(norm, set, set_end - set, first, last); });
-    const bool dense = next_members<S>(norm);
-    for (std::ptrdiff_t s = set; s < set_end; ++s) {
-      if (dense) {
-        with(norm.stream, [&](auto stream) { normalise_along<S, true, relued, stream>(norm, s, first, last); });
-      } else {
-        normalise_along<S, false, relued, false>(norm, s, first, last);
-      }
-    }
-  });
+  const auto along = [&](auto dense, auto stream, auto relued) {
+    for (std::ptrdiff_t s = set; s < set_end; ++s) normalise_along<S, dense, stream>(norm, s, first, last, relued);
+  };
+  const bool relued = norm.bits != nullptr;
+  if (norm.across)
+    return with(relued, [&](auto known) {
+      with(norm.data[2] != nullptr,
+           [&](auto add) { normalise_across<S, known, add>(norm, set, set_end - set, first, last); });
+    });
+  if (next_members<S>(norm))
+    return with(relued,
+                [&](auto known) { with(norm.stream, [&](auto stream) { along(std::true_type{}, stream, known); }); });
+  along(std::false_type{}, std::false_type{}, relued);
 }
 
 template <class S>
 void gradient(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, std::ptrdiff_t first,
               std::ptrdiff_t last) {
   const ExceptionScope exceptions;
-  with(norm.bits != nullptr, [&](auto masked) {
-    if (norm.across)
-      return with(norm.slope != nullptr,
-                  [&](auto own) { gradient_across<S, masked, own>(norm, set, set_end - set, first, last); });
-    const bool dense = next_members<S>(norm);
-    for (std::ptrdiff_t s = set; s < set_end; ++s) {
-      if (dense) {
-        with(norm.stream, [&](auto stream) { gradient_along<S, true, masked, stream>(norm, s, first, last); });
-      } else {
-        gradient_along<S, false, masked, false>(norm, s, first, last);
-      }
-    }
-  });
+  const auto along = [&](auto dense, auto stream, auto masked) {
+    for (std::ptrdiff_t s = set; s < set_end; ++s) gradient_along<S, dense, stream>(norm, s, first, last, masked);
+  };
+  const bool masked = norm.bits != nullptr;
+  if (norm.across)
+    return with(masked, [&](auto known) {
+      with(norm.slope != nullptr,
+           [&](auto own) { gradient_across<S, known, own>(norm, set, set_end - set, first, last); });
+    });
+  if (next_members<S>(norm))
+    return with(masked,
+                [&](auto known) { with(norm.stream, [&](auto stream) { along(std::true_type{}, stream, known); }); });
+  along(std::false_type{}, std::false_type{}, masked);
 }
 
 // Fewer members than this do not average what rounding does to each.
@@ -205,12 +208,25 @@ constexpr SetKernels set_kernels = {sizeof(typename Stored<S>::Param),
                                     backward_constants<S>,
                                     gradient<S>};
 
+// Of float64, AVX-512 has the gradient alone: the other passes take as long on AVX2.
+consteval SetKernels float64_kernels() {
+  if constexpr (kVectorBytes < 64) {
+    return set_kernels<double>;
+  } else {
+    SetKernels own{};
+    own.gradient_sums = gradient_sums<double>;
+    own.gradient = gradient<double>;
+    return own;
+  }
+}
+
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const NormalizationKernels normalization;
-const NormalizationKernels normalization = {{set_kernels<Float16>, set_kernels<float>, set_kernels<double>}, invert};
+const NormalizationKernels normalization = {
+    {NNFAST_FROM_AVX2(set_kernels<Float16>), set_kernels<float>, float64_kernels()}, invert};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -252,9 +252,10 @@ NNFAST_INLINE bool is_finite(double value) { return value - value == 0; }
         is_finite(unscaled) ? 1 / __builtin_sqrt(unscaled + norm.eps) : kDownscale / __builtin_sqrt(moment.variance);
 }
 
-template <class S, bool Dense, bool Masked>
+// masked, and relued below: std::bool_constant, or a bool where a loop of its own for each is not worth its code.
+template <class S, bool Dense, class Masked>
 void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
-                         double* sums, std::ptrdiff_t sums_stride) {
+                         double* sums, std::ptrdiff_t sums_stride, Masked masked) {
   using T = typename Stored<S>::Param;
   using V = Vec<T>;
   using W = Widened<V>;
@@ -262,7 +263,7 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
   const auto dy_stride = member_stride<S, Dense>(norm, 0);
   const auto x_stride = member_stride<S, Dense>(norm, 1);
   const auto normalised = for_gradient<V>(norm, same_for_all(set));
-  BitReader bits(Masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
+  BitReader bits(masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
   GradientTerms<V> terms[kReduceParts<T>] = {};
   const auto end_chain = [&]() NNFAST_INLINED {
     for (auto& each : terms) each.end_chain();
@@ -277,7 +278,7 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
                             if (kFewGradients<V> && part == 0 && from == 0 && (member - first + i) % kChainMembers == 0)
                               end_chain();
                             V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
-                            if constexpr (Masked) dy = lanes_of<V>(bits.take(to - from) << from) ? dy : V{};
+                            if (masked) dy = lanes_of<V>(bits.take(to - from) << from) ? dy : V{};
                             terms[part].add(dy, normalised(load_members<S>(run.at[1], x_stride, i, from, to, T{0})));
                           });
   });
@@ -342,14 +343,15 @@ NNFAST_INLINE std::ptrdiff_t lead_of_run(const char* run, std::ptrdiff_t count) 
   }
 }
 
-template <class S, bool Dense, bool Relued, bool Stream>
-void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last) {
+template <class S, bool Dense, bool Stream, class Relued>
+void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
+                     Relued relued) {
   using V = typename Stored<S>::V;
   const auto x_stride = member_stride<S, Dense>(norm, 0);
   const auto y_stride = member_stride<S, Dense>(norm, 1);
   const auto add_stride = member_stride<S, Dense>(norm, 2);
   const bool add = norm.data[2] != nullptr;
-  BitWriter bits(Relued ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
+  BitWriter bits(relued ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
   for_segments(norm, set, first, last,
                [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
                  const auto map = forward_map<V>(norm, same_for_all(set), same_for_all(parameter));
@@ -358,7 +360,7 @@ void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
                                       [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
                                         V y = map(load_count<S>(run.at[0], x_stride, i, count));
                                         if (adding) y += load_count<S>(run.at[2], add_stride, i, count);
-                                        if constexpr (Relued) {
+                                        if (relued) {
                                           bits.put(bits_of<V>(~(y <= 0)) & ((1u << count) - 1), count);
                                           y = Relu::forward(y);
                                         }
@@ -366,29 +368,34 @@ void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
                                       });
                  };
                  SetOfMembers(norm, set).for_runs(begin, end, [&](const Run& run, std::ptrdiff_t) NNFAST_INLINED {
-                   add ? run_of(run, std::true_type{}) : run_of(run, std::false_type{});
+                   if constexpr (!Dense) {
+                     run_of(run, add);
+                   } else {
+                     add ? run_of(run, std::true_type{}) : run_of(run, std::false_type{});
+                   }
                  });
                });
-  if (Relued) bits.finish();
+  if (relued) bits.finish();
   if (Stream) fence();
 }
 
-template <class S, bool Dense, bool Masked, bool Stream>
-void gradient_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last) {
+template <class S, bool Dense, bool Stream, class Masked>
+void gradient_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
+                    Masked masked) {
   using V = typename Stored<S>::V;
   const auto dy_stride = member_stride<S, Dense>(norm, 0);
   const auto x_stride = member_stride<S, Dense>(norm, 1);
   const auto dx_stride = member_stride<S, Dense>(norm, 2);
   const auto dadd_stride = member_stride<S, Dense>(norm, 3);
   const bool dadd = norm.data[3] != nullptr;
-  BitReader bits(Masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
+  BitReader bits(masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
   for_segments(norm, set, first, last,
                [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
                  const auto run_of = [&](const Run& run, auto map) NNFAST_INLINED {
                    for_run_vectors<V>(run.count, lead_of_run<S, Dense, Stream>(run.at[2], run.count),
                                       [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
                                         V dy = load_count<S>(run.at[0], dy_stride, i, count);
-                                        if (Masked) dy = lanes_of<V>(bits.take(count)) ? dy : V{};
+                                        if (masked) dy = lanes_of<V>(bits.take(count)) ? dy : V{};
                                         const V dx = map(dy, i, count);
                                         if (dadd) store_count<S, false>(run.at[3], dadd_stride, i, dy, count);
                                         store_count<S, Stream>(run.at[2], dx_stride, i, dx, count);

@@ -3,6 +3,7 @@
 // more. Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
+#include "kernels/from_avx2.hpp"
 #include "kernels/optim_rare.hpp"
 #include "kernels/optim_rule.hpp"
 #include "kernels/unrolled.hpp"
@@ -579,6 +580,15 @@ consteval OptimFn plain_fn() {
     return step_plain<RuleOf, States, T>;
 }
 
+// AVX-512 has the rules that are not bound by roots and quotients, whose units are no wider there.
+template <OptimRule rule, template <class> class RuleOf, int States>
+consteval OptimFn plain_float32_fn() {
+  if constexpr (rule == OptimRule::Sgd || rule == OptimRule::SgdMomentum || rule == OptimRule::Lion)
+    return plain_fn<rule, RuleOf, States, float>();
+  else
+    return NNFAST_FROM_AVX2((plain_fn<rule, RuleOf, States, float>()));
+}
+
 template <OptimRule rule, template <class> class RuleOf, int States, class T>
 void step_full(const double* hyperparameters, double grad_scale, char* const* arrays, const std::ptrdiff_t* strides,
                std::ptrdiff_t n, double* sums) {
@@ -723,15 +733,17 @@ namespace NNFAST_ISA {
 
 extern const OptimKernels optim;
 const OptimKernels optim = {
-#define NNFAST_PLAIN(rule, name, states, ...)                                                                      \
-  {of_float16<plain_fn<OptimRule::rule, rule, states, float>()>, plain_fn<OptimRule::rule, rule, states, float>(), \
-   plain_fn<OptimRule::rule, rule, states, double>()},
+#define NNFAST_PLAIN(rule, name, states, ...)                                        \
+  {NNFAST_FROM_AVX2((of_float16<plain_fn<OptimRule::rule, rule, states, float>()>)), \
+   plain_float32_fn<OptimRule::rule, rule, states>(),                                \
+   NNFAST_FROM_AVX2((plain_fn<OptimRule::rule, rule, states, double>()))},
     {NNFAST_OPTIM_RULES(NNFAST_PLAIN)},
-#define NNFAST_FULL(rule, name, states, ...)                                                                     \
-  {of_float16<step_full<OptimRule::rule, rule, states, float>>, step_full<OptimRule::rule, rule, states, float>, \
-   step_full<OptimRule::rule, rule, states, double>},
+#define NNFAST_FULL(rule, name, states, ...)                                     \
+  NNFAST_FROM_AVX2({of_float16<step_full<OptimRule::rule, rule, states, float>>, \
+                    step_full<OptimRule::rule, rule, states, float>,             \
+                    step_full<OptimRule::rule, rule, states, double>}),
     {NNFAST_OPTIM_RULES(NNFAST_FULL)},
-#define NNFAST_NORMS(rule, name, states, ...) norms_of<OptimRule::rule, rule, states>(),
+#define NNFAST_NORMS(rule, name, states, ...) NNFAST_FROM_AVX2((norms_of<OptimRule::rule, rule, states>())),
     {NNFAST_OPTIM_RULES(NNFAST_NORMS)},
     {of_float16<gradient_sums<float>, false>, gradient_sums<float>, gradient_sums<double>},
     {pass_accumulated, with_accumulated<float>, with_accumulated<double>},

@@ -132,34 +132,36 @@ NNFAST_INLINE void for_rows(std::ptrdiff_t begin, std::ptrdiff_t end, Body body,
   for (; r < end; ++r) body(Count<1>{}, r, strided_rows<S>(matrices, r)...);
 }
 
+// Whether the vectors of a step of a reduction are unrolled. Those of double are not: each is much code, and computes
+// so long that the processor finds the next ones by itself, whose sums have no room in registers anyway.
+template <class T>
+constexpr bool kUnrolledSteps = !kShort && sizeof(T) < sizeof(double);
+
 // Calls body(i, part, count) for every vector of n elements, in the order of the reductions.
-template <class T, class Body>
+template <class T, bool Unrolled = kUnrolledSteps<T>, class Body>
 NNFAST_INLINE void for_blocks(std::ptrdiff_t n, Body body) {
-  const auto vector = [&](std::ptrdiff_t i, std::ptrdiff_t left, int part)
-                          NNFAST_INLINED { body(i + part * kLanes<Vec<T>>, part, part_count<T>(left, part)); };
-  if constexpr (kShort) {
-    for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
-      for (int part = 0; part < kReduceParts<T>; ++part) vector(i, n - i, part);
-  } else {
+  constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
+  if constexpr (Unrolled) {
     const auto block = [&](std::ptrdiff_t i, std::ptrdiff_t left) NNFAST_INLINED {
-      unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { vector(i, left, part); });
+      unrolled<kReduceParts<T>>([&](int part)
+                                    NNFAST_INLINED { body(i + part * lanes, part, part_count<T>(left, part)); });
     };
     std::ptrdiff_t i = 0;
     for (; i + kReduceBlock <= n; i += kReduceBlock) block(i, kReduceBlock);
     if (i < n) block(i, n - i);
+  } else {
+    for (std::ptrdiff_t i = 0; i < n; i += lanes)
+      body(i, static_cast<int>(i % kReduceBlock / lanes), smaller(lanes, n - i));
   }
 }
 
 // Calls body(i, part) for every vector of whole steps of a reduction.
 template <class T, class Body>
 NNFAST_INLINE void for_steps(std::ptrdiff_t n, Body body) {
-  for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock) {
-    if constexpr (kShort) {
-      for (int part = 0; part < kReduceParts<T>; ++part) body(i + part * kLanes<Vec<T>>, part);
-    } else {
-      unrolled<kReduceParts<T>>([&](int part) NNFAST_INLINED { body(i + part * kLanes<Vec<T>>, part); });
-    }
-  }
+  constexpr int together = kShort ? 1 : (kUnrolledSteps<T> ? kReduceParts<T> : 2);
+  for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
+    for (int part = 0; part < kReduceParts<T>; part += together)
+      unrolled<together>([&](int u) NNFAST_INLINED { body(i + (part + u) * kLanes<Vec<T>>, part + u); });
 }
 
 // Calls body(i, count) for every vector of n elements.

@@ -7,6 +7,7 @@
 #include "kernels/softmax.hpp"
 
 #include "kernels/blocks.hpp"
+#include "kernels/from_avx2.hpp"
 #include "kernels/softmax_row.hpp"
 #include "simd/bits.hpp"
 #include "simd/float_state.hpp"
@@ -415,7 +416,7 @@ NNFAST_INLINE double sparsemax_threshold(const X& x, std::ptrdiff_t n, Vec<T> la
     const Vec<double> low = broadcast<Vec<double>>(bound);
     BlockSum<T> sum;
     Mask<Vec<double>> counts{};
-    for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    for_blocks<T, !kShort>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
       auto d = shifted_in_double(x.load(0, i, count, static_cast<T>(-kInfinity)), largest);
       for (auto& each : d.part) {
         const Mask<Vec<double>> out = each <= low;
@@ -461,7 +462,7 @@ unsigned sparsemax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
                dx = strided_rows<S>(arrays[2], row);
     BlockSum<T> sum;
     Mask<V> counts{};
-    for_blocks<T>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    for_blocks<T, !kShort>(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
       const Mask<V> out = y.load(0, i, count, T{0}) == 0;
       sum.add(out ? V{} : dy.load(0, i, count, T{0}), part);
       counts += 1 + out;
@@ -479,8 +480,8 @@ unsigned sparsemax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
 constexpr std::ptrdiff_t kWidenedElements = 4096;
 
 // Rows of float16 of at most kWidenedElements, widened to float32 for the kernel, the results rounded once.
-[[gnu::noinline]] unsigned in_float32(SoftmaxFn of_float32, int inputs, const Matrix* arrays, std::ptrdiff_t rows,
-                                      std::ptrdiff_t n, const Masking& masking) {
+[[gnu::noinline, maybe_unused]] unsigned in_float32(SoftmaxFn of_float32, int inputs, const Matrix* arrays,
+                                                    std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking) {
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(float));
   const ExceptionScope exceptions;  // of the rounded results
   alignas(64) float values[kSoftmaxArrays][kWidenedElements];
@@ -538,11 +539,17 @@ namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
 const SoftmaxKernels softmax = {{
-#define NNFAST_ENTRY(name, inputs, one_element, ...)                                                 \
-  {of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>, nnfast::name<float>, \
-   nnfast::name<double>},
-    NNFAST_SOFTMAX(NNFAST_ENTRY) NNFAST_MASKED_SOFTMAX(NNFAST_ENTRY)
+#define NNFAST_FLOAT16(name, inputs, one_element) \
+  NNFAST_FROM_AVX2(of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>)
+#define NNFAST_ENTRY(name, inputs, one_element, ...) \
+  {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, nnfast::name<double>},
+    NNFAST_SOFTMAX(NNFAST_ENTRY)
+#define NNFAST_MASKED(name, inputs, one_element) \
+  {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, NNFAST_FROM_AVX2(nnfast::name<double>)},
+        NNFAST_MASKED_SOFTMAX(NNFAST_MASKED)
+#undef NNFAST_MASKED
 #undef NNFAST_ENTRY
+#undef NNFAST_FLOAT16
 }};
 
 }  // namespace NNFAST_ISA

@@ -20,13 +20,13 @@ struct Along {
 
   template <class Body>
   NNFAST_INLINE static void for_parts(std::ptrdiff_t n, Body body) {
-    for_blocks<T>(n, body);
+    for_blocks<T, !kShort>(n, body);
   }
   // Calls body(Count<U>, i, part, count) for U vectors that are computed together, of row(u) from the element i +
-  // at(u).
+  // at(u). Rows by themselves may have any stride: what loads their vectors keeps the compiler from weaving them.
   template <class Body>
   NNFAST_INLINE static void for_several(std::ptrdiff_t n, Body body) {
-    for_blocks<T>(
+    for_blocks<T, (R > 1) && kUnrolledSteps<T>>(
         n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED { body(Count<R>{}, i, part, count); });
   }
   NNFAST_INLINE static constexpr int row(int u) { return u; }
@@ -53,7 +53,8 @@ struct Across {
   template <class Body>
   NNFAST_INLINE static void for_several(std::ptrdiff_t n, Body body) {
     std::ptrdiff_t i = 0;
-    for (; i + kUnroll <= n; i += kUnroll) body(Count<kUnroll>{}, i, static_cast<int>(i % kReduceBlock), kLanes<V>);
+    if constexpr (kUnrolledSteps<T>)
+      for (; i + kUnroll <= n; i += kUnroll) body(Count<kUnroll>{}, i, static_cast<int>(i % kReduceBlock), kLanes<V>);
     for (; i < n; ++i) body(Count<1>{}, i, static_cast<int>(i % kReduceBlock), kLanes<V>);
   }
   NNFAST_INLINE static constexpr int row(int) { return 0; }

@@ -14,7 +14,7 @@ constexpr int kUnroll = kShort ? 1 : 4;
 
 // body(0), ..., body(N - 1), each inlined with a constant, so that arrays it indexes are registers.
 template <int N, class Body>
-NNFAST_INLINE void unrolled(Body body) {
+__attribute__((always_inline)) inline void unrolled(Body body) {
   [&]<int... u>(std::integer_sequence<int, u...>)
       NNFAST_INLINED { (body(u), ...); }(std::make_integer_sequence<int, N>{});
 }

@@ -18,6 +18,7 @@ from bench import (
     losses,
     normalization,
     optim,
+    optim_whole,
     penalties,
     pooling,
     random,
@@ -41,6 +42,7 @@ FAMILIES: list[ModuleType] = [
     random,
     penalties,
     optim,
+    optim_whole,
     axes,
 ]
 

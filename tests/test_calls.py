@@ -158,6 +158,58 @@ def test_a_parameter_is_what_numpy_makes_of_it(
         assert got is expected
 
 
+VIEWS: dict[str, Callable[[Array], Array]] = {
+    "whole": lambda x: x[:120].reshape(12, 10),
+    "columns": lambda x: x[:120].reshape(12, 10).T,
+    "part": lambda x: x[:120].reshape(12, 10)[:, 1:],
+    "backwards": lambda x: x[::-1],
+    "none": lambda x: x[:0],
+    "scalar": lambda x: x[0, ...],
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("into", ["new", "other", "itself", "neighbour"])
+@pytest.mark.parametrize("name", ["_gelu", "_leaky_relu", "_hardtanh_backward"])
+def test_a_call_that_goes_past_numpy_gives_what_numpys_does(
+    name: str, into: str, view: str, dtype: type
+) -> None:
+    ufunc, params = activations._ufuncs[name], (-0.5, 0.5)
+    params = params[: PARAMETERS.get(name, 0)]
+    found = []
+    for call in (
+        lambda *a, **k: activations._call(name, a, params, k),
+        lambda *a, **k: ufunc(*a, *params, **k),
+    ):
+        memory = np.linspace(-3, 3, 121, dtype=dtype)
+        x = VIEWS[view](memory[:120])
+        arrays = [x] * (ufunc.nin - len(params))
+        out = {
+            "itself": x,
+            "neighbour": VIEWS[view](memory[1:]),
+            "other": np.empty_like(x),
+            "new": None,
+        }[into]
+        result = call(*arrays) if out is None else call(*arrays, out=out)
+        assert out is None or result is out
+        found.append((type(result), result.dtype, result.shape, result.strides, result.tobytes()))
+    assert found[0] == found[1]
+
+
+def test_a_call_that_goes_past_numpy_refuses_what_numpy_refuses() -> None:
+    x = np.ones(3, np.float32)
+    fixed = np.empty(3, np.float32)
+    fixed.flags.writeable = False
+    for out in (fixed, np.empty(2, np.float32), np.empty(3, np.int32)):
+        before = out.copy()
+        with pytest.raises((ValueError, TypeError), match=r"read-only|broadcast|Cannot cast"):
+            nf.leaky_relu(x, out=out)
+        assert np.array_equal(out, before, equal_nan=True)
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="_leaky_relu"):
+        nf.leaky_relu(np.full(3, -1e30, np.float32), 1e30)
+
+
 def test_a_dtype_that_is_asked_for_decides_on_the_parameters() -> None:
     x = np.full(3, -1, np.float32)
     wide = nf.leaky_relu(x, 0.1, dtype=np.float64)
@@ -309,8 +361,12 @@ def step_of(rule: Callable[..., Any]) -> Callable[[], object]:
 def test_calls_on_small_arrays_cost_a_few_of_numpys() -> None:
     x, labels = np.ones((10, 10), np.float32), np.arange(10)
     gamma = np.ones(10, np.float32)
-    costs(lambda: nf.leaky_relu(x), 3.2)
-    costs(lambda: nf.hardtanh(x), 3.7)
+    images = np.ones((2, 5, 5, 2), np.float32)
+    costs(lambda: nf.leaky_relu(x), 2.4)
+    costs(lambda: nf.hardtanh(x), 2.4)
+    costs(lambda: nf.gelu(x), 2.6)
+    costs(lambda: nf.softmax(x), 4)
+    costs(lambda: nf.dropout2d(images, rng=1), 7)
     costs(lambda: nf.batch_norm(x, gamma, gamma, training=True), 6.5)
     costs(lambda: nf.layer_norm(x, gamma, gamma), 6)
     costs(lambda: nf.dropout(x, rng=1), 3.7)

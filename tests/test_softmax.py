@@ -138,6 +138,30 @@ def test_bits(dtype: type) -> None:
         assert_same_bits(nf.softmax_backward(laid, y, out=laid), dx)
 
 
+@pytest.mark.parametrize("rows", [7, 8, 16, 17, 21, 37, 100])
+@pytest.mark.parametrize("n", [600, 1100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_long_rows_that_fill_no_vectors_have_the_bits_of_contiguous_ones(
+    isa: str, dtype: type, n: int, rows: int
+) -> None:
+    """Rows that lie across and are too many for whole vectors of them, in place and by few threads and many."""
+    rng = np.random.default_rng(rows)
+    x, dy = (rng.standard_normal((n, rows)).astype(dtype) for _ in range(2))
+    along = np.ascontiguousarray(x.T)
+    for grain in (1, 0):
+        with forced(isa=isa, grain=grain):
+            for function in (nf.softmax, nf.log_softmax):
+                y, backward = function(along), getattr(nf, f"{function.__name__}_backward")
+                expected = backward(np.ascontiguousarray(dy.T), y)
+                out = x.copy()
+                assert function(out, 0, out=out) is out
+                assert_same_bits(np.ascontiguousarray(out.T), y)
+                into = dy.copy()
+                backward(into, out, 0, out=into)
+                assert_same_bits(np.ascontiguousarray(into.T), expected)
+            assert_same_bits(nf.logsumexp(x, 0), nf.logsumexp(along))
+
+
 def test_ufunc_arguments() -> None:
     assert nf.softmax(np.empty((0, 4))).shape == (0, 4)
     assert nf.softmax(np.empty((4, 0))).shape == (4, 0)

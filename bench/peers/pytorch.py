@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from bench import activations, axes, normalization
+from bench import activations, axes, normalization, optim_whole
 from bench.case import Arrays, Forms
 
 NAME, VERSION = "PyTorch", torch.__version__
@@ -344,6 +344,87 @@ def stepping(name: str, fused: bool, many: bool = False) -> Any:
     return factory
 
 
+def matrix_steps(name: str) -> Any:
+    """Steps of an optimizer of matrices."""
+    make = getattr(torch.optim, name, None)
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        if make is None:  # of an older version
+            return {}
+        own, grad = (torch.from_numpy(arrays[key].copy()) for key in ("param", "grad"))
+        params = list(own)
+        for param, slope in zip(params, grad, strict=True):
+            param.grad = slope
+        optimizer = make(params, **values)
+
+        def step() -> Any:
+            optimizer.step()
+            return own
+
+        return {"in place": step}
+
+    return factory
+
+
+def row_steps(name: str) -> Any:
+    """Steps by the sparse gradient of a table."""
+    make = getattr(torch.optim, name)
+
+    def factory(arrays: Arrays, values: Values) -> Forms:
+        own = torch.from_numpy(arrays["param"].copy())
+        indices, grad = (torch.from_numpy(arrays[key]) for key in ("indices", "grad"))
+        own.grad = torch.sparse_coo_tensor(indices[None], grad, own.shape)
+        optimizer = make([own], **values)
+
+        def step() -> Any:
+            optimizer.step()
+            return own
+
+        return {"in place": step}
+
+    return factory
+
+
+def accumulating(arrays: Arrays, values: Values) -> Forms:
+    """A step of SGD by the sum of gradients, as backward passes add them up."""
+    own = torch.from_numpy(arrays["param"].copy())
+    parts = list(torch.from_numpy(arrays["grad"]))
+    total = own.grad = torch.zeros_like(own)
+    optimizer = torch.optim.SGD([own], lr=values["lr"] / len(parts))
+
+    def step() -> Any:
+        total.zero_()
+        for part in parts:
+            total.add_(part)
+        optimizer.step()
+        return own
+
+    return {"in place": step}
+
+
+def lbfgs(arrays: Arrays, values: Values) -> Forms:
+    param, lowest, curvature = tensors(arrays)
+    own = param.clone()
+
+    def closure() -> Any:
+        distance = own - lowest
+        own.grad = curvature * distance
+        return 0.5 * own.grad.dot(distance)
+
+    def step() -> Any:
+        own.copy_(param)
+        optimizer = torch.optim.LBFGS(
+            [own],
+            max_iter=optim_whole.ITERATIONS,
+            history_size=optim_whole.HISTORY,
+            line_search_fn="strong_wolfe",
+        )
+        optimizer.step(closure)
+        return own
+
+    return {"in place": step}
+
+
 def calling(function: Callable[..., Any], *arguments: Any) -> Any:
     """A factory of a call that allocates its result, for operators without out=."""
 
@@ -644,4 +725,10 @@ OPERATIONS = {
     },
     "SGD list": stepping("SGD", True, many=True),
     "Adam list": stepping("Adam", True, many=True),
+    "Muon": matrix_steps("Muon"),
+    "Adafactor": matrix_steps("Adafactor"),
+    "SGD rows": row_steps("SGD"),
+    "Adam rows": row_steps("SparseAdam"),
+    "SGD accumulate": accumulating,
+    "LBFGS": lbfgs,
 }

@@ -10,9 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bench import optim
+from bench import optim, optim_whole
 from bench.case import Arrays, Forms
 from tests.reference.normalization import EPS, per_channel
+
+try:
+    import optax
+except ImportError:
+    optax = None
 
 jax.config.update("jax_enable_x64", True)
 
@@ -62,6 +67,28 @@ def updating(function: Callable[..., Any]) -> Callable[[Arrays, Values], Forms]:
         return {"donated": step}
 
     return make
+
+
+def lookahead(arrays: Arrays, values: Values) -> Forms:
+    """Steps of optax's Lookahead, which donate the pair of parameters and the state."""
+    fast, grad = (jnp.array(arrays[key]) for key in ("param", "grad"))
+    rule = optax.lookahead(optax.sgd(values["lr"]), optim_whole.PERIOD, optim_whole.SHARE)
+    params: Any = optax.LookaheadParams.init_synced(fast)
+
+    def several(params: Any, state: Any) -> Any:
+        for _ in range(optim_whole.PERIOD):
+            updates, state = rule.update(grad, state, params)
+            params = optax.apply_updates(params, updates)
+        return params, state
+
+    call = jax.jit(several, donate_argnums=(0, 1))
+    held = [(params, rule.init(params))]
+
+    def step() -> Any:
+        held[0] = jax.block_until_ready(call(*held[0]))
+        return held[0][0].fast
+
+    return {"donated": step}
 
 
 def maxout(values: Values, x: Any) -> Any:
@@ -284,3 +311,5 @@ OPERATIONS = {
     "SGD": updating(sgd),
     "Adam": updating(adam),
 }
+if optax is not None:
+    OPERATIONS["Lookahead"] = lookahead

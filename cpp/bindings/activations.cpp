@@ -17,8 +17,7 @@ const Elementwise& pick_backward(const KernelTable& table, int index) { return t
 
 // A parameter as an array without axes, of the dtype that the loop takes; none where that has no such number, as then
 // NumPy decides whether to warn.
-Array parameter_of(py::handle value, int dtype) {
-  const double number = PyFloat_AS_DOUBLE(value.ptr());
+Array parameter_of(double number, int dtype) {
   const auto narrow = static_cast<float>(number);
   if (dtype == NPY_FLOAT32 && std::isinf(narrow) && !std::isinf(number)) return {};
   const Array parameter = new_array({}, dtype);
@@ -26,27 +25,15 @@ Array parameter_of(py::handle value, int dtype) {
   return parameter;
 }
 
-// The ufunc of plain arrays and parameters that are Python's floats, or None: then it must be called with those, which
-// NumPy converts in 0.4 microseconds each. keywords: of the ufunc; `out` alone decides on no dtype.
-py::object call_with_parameters(py::handle ufunc, const py::tuple& arrays, const py::tuple& parameters,
-                                const py::dict& keywords) {
+// The ufunc of arrays and parameters as NumPy calls it.
+py::object call_by_numpy(py::handle ufunc, std::span<const py::handle> arrays, std::span<const double> parameters,
+                         int dtype, const py::dict& keywords) {
   std::array<PyObject*, kMaxElementwiseArrays> arguments;
   std::array<Array, kMaxElementwiseArrays> made;
   std::size_t count = 0;
-  int dtype = NPY_FLOAT32;
-  for (const py::handle array : arrays) {
-    if (!PyArray_CheckExact(array.ptr())) return py::none();
-    const int given = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array.ptr()));
-    if (given != NPY_HALF && given != NPY_FLOAT32 && given != NPY_FLOAT64) return py::none();
-    if (given == NPY_FLOAT64) dtype = given;
-    arguments[count++] = array.ptr();
-  }
-  if (keywords.size() > 0) {
-    PyObject* out = PyDict_GetItemString(keywords.ptr(), "out");
-    if (keywords.size() > 1 || !out || !PyArray_CheckExact(out)) return py::none();
-  }
-  for (const py::handle parameter : parameters) {
-    if (!PyFloat_CheckExact(parameter.ptr()) || !(made[count] = parameter_of(parameter, dtype))) return py::none();
+  for (const py::handle array : arrays) arguments[count++] = array.ptr();
+  for (const double parameter : parameters) {
+    if (!(made[count] = parameter_of(parameter, dtype))) return py::none();
     arguments[count] = made[count].object().ptr();
     ++count;
   }
@@ -54,6 +41,36 @@ py::object call_with_parameters(py::handle ufunc, const py::tuple& arrays, const
       PyObject_VectorcallDict(ufunc.ptr(), arguments.data(), count, keywords.size() > 0 ? keywords.ptr() : nullptr));
   if (!result) throw py::error_already_set();
   return result;
+}
+
+// The ufunc of plain arrays and parameters that are Python's floats, or None: then it must be called with those, which
+// NumPy converts in 0.4 microseconds each. keywords: of the ufunc; `out` alone decides on no dtype.
+py::object call_with_parameters(py::handle ufunc, const py::tuple& arrays_in, const py::tuple& parameters_in,
+                                const py::dict& keywords) {
+  std::array<py::handle, kMaxElementwiseArrays> arrays;
+  std::array<double, kMaxElementwiseArrays> parameters;
+  std::size_t count = 0, numbers = 0;
+  int dtype = NPY_FLOAT32;
+  for (const py::handle array : arrays_in) {
+    if (!PyArray_CheckExact(array.ptr())) return py::none();
+    const int given = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array.ptr()));
+    if (given != NPY_HALF && given != NPY_FLOAT32 && given != NPY_FLOAT64) return py::none();
+    if (given == NPY_FLOAT64) dtype = given;
+    arrays[count++] = array;
+  }
+  py::handle out = Py_None;
+  if (keywords.size() > 0) {
+    out = PyDict_GetItemString(keywords.ptr(), "out");
+    if (keywords.size() > 1 || !out || !PyArray_CheckExact(out.ptr())) return py::none();
+  }
+  for (const py::handle parameter : parameters_in) {
+    if (!PyFloat_CheckExact(parameter.ptr())) return py::none();
+    parameters[numbers++] = PyFloat_AS_DOUBLE(parameter.ptr());
+  }
+  const std::span<const py::handle> given(arrays.data(), count);
+  const std::span<const double> values(parameters.data(), numbers);
+  if (py::object result = call_plainly(ufunc, given, values, out)) return result;
+  return call_by_numpy(ufunc, given, values, dtype, keywords);
 }
 
 // Whether weight broadcasts to x along neighbouring axes and nowhere else.
@@ -80,9 +97,9 @@ bool is_contiguous(const Array& array, int dtype) {
 }
 
 // prelu(x, weight) or prelu_backward(dy, x, weight) of contiguous arrays with a weight a channel, or None: then the
-// ufunc must be called. NumPy hands a ufunc one row after another, too little for a second thread.
+// ufunc must be called. NumPy hands a ufunc one row after another: slow where they are short, and too little for a
+// second thread.
 py::object prelu_by_channel(bool backward, const py::list& inputs, py::handle weight_in, py::handle out) {
-  constexpr std::ptrdiff_t kSmall = 4096;
   constexpr int kIndex = static_cast<int>(Activation::PRelu);
   const int count = static_cast<int>(inputs.size());
   const auto usable = [](py::handle value) { return PyArray_CheckExact(value.ptr()); };
@@ -93,7 +110,7 @@ py::object prelu_by_channel(bool backward, const py::list& inputs, py::handle we
   }
   const Array& x = arrays[0];
   const int dtype = x.dtype();
-  if (x.size() < kSmall || (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) || !usable(weight_in)) return py::none();
+  if (x.size() == 0 || (dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) || !usable(weight_in)) return py::none();
   const Array weight = any_array(weight_in, "weight");
   ChannelShape shape;
   if (!is_contiguous(weight, dtype) || !find_channels(x, weight, shape)) return py::none();
@@ -116,7 +133,7 @@ py::object prelu_by_channel(bool backward, const py::list& inputs, py::handle we
   char* const data[3] = {arrays[0].data(), arrays[1].data(), count > 1 ? arrays[2].data() : nullptr};
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = prelu_channels(kernel, x.floating(), shape, data, count, weight.data());
   }
   report(backward ? "prelu_backward" : "prelu", raised);

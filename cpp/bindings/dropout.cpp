@@ -186,31 +186,76 @@ py::tuple checked_output(py::handle x_in, py::handle out, std::optional<const ch
   return py::make_tuple(x.object(), output(out, x, "out", name).object());
 }
 
+// ---- whole slices: the elements of x that have the same places along some axes ----
+
+std::ptrdiff_t slice_count(const Array& x, const std::vector<int>& axes) {
+  std::ptrdiff_t count = 1;
+  for (const int axis : axes) count *= x.shape(axis);
+  return count;
+}
+
+// y, x and an element for each slice, contiguous; axes in ascending order.
+StridedArrays<3> beside_slices(const Array& y, const Array& x, const std::vector<int>& axes, void* of_slices) {
+  StridedArrays<3> arrays;
+  arrays.ndim = x.ndim();
+  for (int d = 0; d < x.ndim(); ++d) {
+    arrays.shape[d] = x.shape(d);
+    arrays.strides[0][d] = y.stride(d);
+    arrays.strides[1][d] = x.stride(d);
+    arrays.strides[2][d] = 0;
+  }
+  std::ptrdiff_t step = size_of(parameter_dtype(x.floating()));
+  for (auto axis = axes.rbegin(); axis != axes.rend(); step *= x.shape(*axis++)) arrays.strides[2][*axis] = step;
+  arrays.data[0] = y.data();
+  arrays.data[1] = x.data();
+  arrays.data[2] = static_cast<char*>(of_slices);
+  arrays.coalesce();
+  return arrays;
+}
+
 template <class T>
 void fill_scales(const std::uint8_t* bits, std::ptrdiff_t n, double scale, T* scales) {
   for (std::ptrdiff_t i = 0; i < n; ++i) scales[i] = bits[i / 8] >> i % 8 & 1 ? static_cast<T>(scale) : T{0};
 }
 
-// x times the scale where the mask, of an array of `shape` that broadcasts to x, is 1, else 0. x and y are what
-// checked_output returned.
-py::object keep_scaled_of(py::handle x_in, py::handle mask, const std::vector<std::ptrdiff_t>& shape, double scale,
-                          py::handle y_in) {
-  const Array x = any_array(x_in, "x"), y = any_array(y_in, "out");
-  const std::uint8_t* bits = any_array(mask, "mask").as<std::uint8_t>();
-  const Array scales = new_array(shape, parameter_dtype(x));
-  if (scales.is_float64()) {
-    fill_scales(bits, scales.size(), scale, scales.as<double>());
+// y = x times the scale where the bit of a slice is 1, else 0.
+void scale_slices(const Array& y, const Array& x, const std::vector<int>& axes, const std::uint8_t* bits,
+                  double scale) {
+  const std::ptrdiff_t count = slice_count(x, axes);
+  std::vector<double> room(static_cast<std::size_t>(count));  // of doubles or floats
+  if (x.is_float64()) {
+    fill_scales(bits, count, scale, room.data());
   } else {
-    fill_scales(bits, scales.size(), scale, scales.as<float>());
+    fill_scales(bits, count, scale, reinterpret_cast<float*>(room.data()));
   }
-  const StridedArrays<3> arrays = strided({y, x, broadcast_to(scales, x, "mask", "x")});
+  const StridedArrays<3> arrays = beside_slices(y, x, axes, room.data());
   unsigned raised = 0;
   {
     const ReleasedGil released(x.size());
     raised = keep_scaled(x.floating(), arrays);
   }
   report("dropout", raised);
+}
+
+// By a mask of packed bits, one a slice.
+py::object keep_slices(py::handle x_in, py::handle mask, const std::vector<int>& axes, double scale, py::handle out,
+                       const char* name) {
+  const Array x = read_floats_or_float16(x_in, name);
+  const Array y = output(out, x, "out", name);
+  scale_slices(y, x, axes, any_array(mask, "mask").as<std::uint8_t>(), scale);
   return y.object();
+}
+
+// By a random mask, which is returned, too.
+py::tuple drop_slices(py::handle x_in, const std::vector<int>& axes, double p, double scale, py::handle seed,
+                      py::handle out) {
+  const Array x = read_floats_or_float16(x_in, "x");
+  const Array y = output(out, x, "out", "x");
+  const std::ptrdiff_t count = slice_count(x, axes);
+  const Array mask = new_array({mask_bytes(count)}, NPY_UINT8);
+  dropout_mask(DropoutThresholds(p).mask(drawn(seed), 0), mask.as<std::uint8_t>(), count);
+  scale_slices(y, x, axes, mask.as<std::uint8_t>(), scale);
+  return py::make_tuple(y.object(), mask.object());
 }
 
 const Elementwise& pick_keep_scaled(const KernelTable& table, int) { return table.dropout->keep_scaled; }
@@ -225,7 +270,8 @@ void bind_dropout(py::module_& module) {
   def<&bias_relu_forward>(module, "bias_relu_dropout");
   def<&bias_relu_backward>(module, "bias_relu_dropout_backward");
   def<&checked_output>(module, "checked_output");
-  def<&keep_scaled_of>(module, "keep_scaled");
+  def<&keep_slices>(module, "keep_slices");
+  def<&drop_slices>(module, "drop_slices");
   module.attr("_keep_scaled") =
       make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, cost_of("keep_scaled")});
 }

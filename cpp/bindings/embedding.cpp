@@ -94,6 +94,25 @@ py::object backward(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n, p
   return dweight.object();
 }
 
+// The rows of a table of n that indices name, once each in ascending order, and the sums of the rows of dy for each:
+// of a matrix and as many indices.
+py::tuple row_sums(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n) {
+  const Array dy = read_floats_or_float16(dy_in, "dy");
+  const Array indices = checked_indices(read_indices(indices_in), n);
+  require_shape(dy, {indices.size(), dy.ndim() == 2 ? dy.shape(1) : 0}, "dy");
+  const auto rows = row_arrays({dy}, dy.shape(1));
+  RowGroups groups(rows, indices.as<std::int64_t>(), n);
+  const Array named = new_array({groups.count()}, NPY_INT64), sums = new_array({groups.count(), rows.n}, dy.dtype());
+  unsigned raised = 0;
+  {
+    py::gil_scoped_release release;
+    groups.number(named.as<std::int64_t>());
+    raised = groups.sum(dy.floating(), rows, matrix_of(sums));
+  }
+  report("embedding_backward", raised);
+  return py::make_tuple(named.object(), sums.object());
+}
+
 // Whether the elements of each row, along all axes but the first, are contiguous in C order.
 bool has_contiguous_rows(const Array& array) {
   std::ptrdiff_t step = PyArray_ITEMSIZE(array.get());
@@ -121,12 +140,31 @@ bool take_rows_of(py::handle x_in, py::handle indices_in, py::handle y_in) {
   return true;
 }
 
+// whole[rows] = part for tuples of (whole, rows, part): in one call, within which nobody is interrupted. Rows: int64,
+// none twice; part: contiguous and of the dtype of the whole.
+void write_rows(const py::list& parts) {
+  for (const py::handle part : parts) {
+    PyObject *whole = PyTuple_GET_ITEM(part.ptr(), 0), *rows = PyTuple_GET_ITEM(part.ptr(), 1),
+             *values = PyTuple_GET_ITEM(part.ptr(), 2);
+    const Array to = any_array(whole, "whole"), from = any_array(values, "part");
+    const Array indices = checked_indices(any_array(rows, "rows"), to.shape(0));
+    if (!has_contiguous_rows(to) || !PyArray_IS_C_CONTIGUOUS(from.get())) {
+      if (PyObject_SetItem(whole, rows, values) != 0) throw py::error_already_set();
+      continue;
+    }
+    const std::ptrdiff_t count = indices.size(), bytes = count == 0 ? 0 : PyArray_NBYTES(from.get()) / count;
+    put_rows(to.data(), to.stride(0), bytes, indices.as<std::int64_t>(), count, from.data());
+  }
+}
+
 }  // namespace
 
 void bind_embedding(py::module_& module) {
   def<&forward>(module, "embedding");
   def<&backward>(module, "embedding_backward");
   def<&take_rows_of>(module, "take_rows");
+  def<&row_sums>(module, "row_sums");
+  def<&write_rows>(module, "write_rows");
 }
 
 }  // namespace nnfast

@@ -385,14 +385,6 @@ bool holds_same(py::handle container, py::handle objects, py::handle keys) {
   return std::equal(object, object + there, PySequence_Fast_ITEMS(container.ptr()));
 }
 
-// whole[rows] = part for tuples of (whole, rows, part): in one call, within which nobody is interrupted.
-void write_rows(const py::list& parts) {
-  for (const py::handle part : parts)
-    if (PyObject_SetItem(PyTuple_GET_ITEM(part.ptr(), 0), PyTuple_GET_ITEM(part.ptr(), 1),
-                         PyTuple_GET_ITEM(part.ptr(), 2)) != 0)
-      throw py::error_already_set();
-}
-
 // A key that dicts find by its address.
 py::str interned(const char* name) {
   PyObject* key = PyUnicode_InternFromString(name);
@@ -673,7 +665,6 @@ void bind_optim(py::module_& module) {
   def<&Optimizer::plain_step>(optimizer, "plain_step");
   def<&Optimizer::update>(optimizer, "update");
   def<&holds_same>(module, "holds_same");
-  def<&write_rows>(module, "write_rows");
 }
 
 }  // namespace nnfast

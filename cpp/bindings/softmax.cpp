@@ -65,7 +65,9 @@ py::object along_axis(int index, const py::tuple& inputs, int axis, bool keepdim
   const Array& x = arrays[count - 1];
   if (axis < 0) axis += x.ndim();
   const int dtype = x.dtype();
-  if (x.ndim() < 2 || axis < 0 || axis >= x.ndim() || x.size() == 0) return py::none();
+  // Of a row alone the result without its axis is a scalar.
+  const int least = one_element == count && !keepdims ? 2 : 1;
+  if (x.ndim() < least || axis < 0 || axis >= x.ndim() || x.size() == 0) return py::none();
   if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) return py::none();
   for (int a = 0; a < count; ++a)
     if (!fits(arrays[a], x, axis, a == one_element, keepdims)) return py::none();
@@ -100,7 +102,7 @@ py::object along_axis(int index, const py::tuple& inputs, int axis, bool keepdim
     if (d != axis) rows.outer.shape[rows.outer.ndim++] = x.shape(d);
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = softmax_rows(static_cast<Softmax>(index), x.floating(), rows);
   }
   report(name, raised);
@@ -139,7 +141,7 @@ py::object masked_forward(py::handle x_in, py::handle mask_in, double scale, boo
   }
   unsigned raised = 0;
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     raised = masked_softmax(x.floating(), rows, scale, queries);
   }
   report("masked_softmax", raised);

@@ -1,6 +1,11 @@
 #include "bindings/ufuncs.hpp"
 
+#include <algorithm>
 #include <cfenv>
+#include <cmath>
+#include <cstring>
+
+#include "bindings/functions.hpp"
 
 namespace nnfast {
 namespace py = pybind11;
@@ -58,6 +63,31 @@ int resolve(PyUFuncObject* ufunc, NPY_CASTING casting, PyArrayObject** operands,
   return failed;
 }
 
+// Whether a loop over all elements can be called as it is: for the first array, and for others of its shape.
+bool is_plain(py::handle value) {
+  if (!PyArray_CheckExact(value.ptr())) return false;
+  auto* array = reinterpret_cast<PyArrayObject*>(value.ptr());
+  const int dtype = PyArray_TYPE(array);
+  return (dtype == NPY_HALF || dtype == NPY_FLOAT32 || dtype == NPY_FLOAT64) && PyArray_ISCARRAY_RO(array) &&
+         PyArray_NDIM(array) > 0 && PyArray_SIZE(array) > 0;
+}
+bool is_plain(py::handle value, const Array& like) {
+  if (!is_plain(value)) return false;
+  auto* array = reinterpret_cast<PyArrayObject*>(value.ptr());
+  return PyArray_TYPE(array) == like.dtype() && PyArray_SAMESHAPE(array, like.get());
+}
+
+// A parameter's bytes as the loop reads them; whether its type has such a number.
+bool store_parameter(double value, int dtype, char* to) {
+  if (dtype == NPY_FLOAT64) {
+    std::memcpy(to, &value, sizeof value);
+    return true;
+  }
+  const auto narrow = static_cast<float>(value);
+  std::memcpy(to, &narrow, sizeof narrow);
+  return std::isinf(value) || !std::isinf(narrow);  // else NumPy decides whether to warn
+}
+
 py::object checked(PyObject* ufunc) {
   if (!ufunc) throw py::error_already_set();
   reinterpret_cast<PyUFuncObject*>(ufunc)->type_resolver = resolve;
@@ -96,6 +126,43 @@ py::object make_ufunc(const UfuncSpec& spec) {
   }
   return checked(PyUFunc_FromFuncAndData(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,
                                          PyUFunc_None, spec.name, storage->doc.c_str(), 0));
+}
+
+py::object call_plainly(py::handle ufunc, std::span<const py::handle> arrays, std::span<const double> parameters,
+                        py::handle out) {
+  if (!is_plain(arrays[0])) return {};
+  const Array x(py::reinterpret_borrow<py::object>(arrays[0]));
+  if (!std::all_of(arrays.begin() + 1, arrays.end(), [&](py::handle array) { return is_plain(array, x); })) return {};
+  const bool given = !out.is_none();
+  if (given && (!is_plain(out, x) || !PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(out.ptr())))) return {};
+  alignas(double) char values[kMaxElementwiseArrays][sizeof(double)];
+  char* at[kMaxElementwiseArrays];
+  std::ptrdiff_t strides[kMaxElementwiseArrays];
+  const std::ptrdiff_t n = x.size(), size = PyArray_ITEMSIZE(x.get());
+  std::size_t k = 0;
+  for (const py::handle array : arrays) {
+    at[k] = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(array.ptr()));
+    strides[k++] = size;
+  }
+  for (const double parameter : parameters) {
+    if (!store_parameter(parameter, x.dtype(), values[k])) return {};
+    at[k] = values[k];
+    strides[k++] = 0;
+  }
+  const Array y = given ? Array(py::reinterpret_borrow<py::object>(out)) : new_array(x, x.dtype());
+  for (std::size_t a = 0; given && a < arrays.size(); ++a)
+    if (y.data() != at[a] && y.data() < at[a] + n * size && at[a] < y.data() + n * size) return {};
+  at[k] = y.data();
+  strides[k] = size;
+  const auto* of = reinterpret_cast<PyUFuncObject*>(ufunc.ptr());
+  const auto& loop = *static_cast<const LoopData*>(of->data[static_cast<int>(x.floating())]);
+  unsigned raised = 0;
+  {
+    const ReleasedGil released(n);
+    raised = run_elementwise(loop.pick(kernels(), loop.index)[loop.dtype], loop.inputs, at, strides, n, loop.cost);
+  }
+  report(of->name, raised);
+  return y.object();
 }
 
 void add_gufunc(py::module_& module, const GufuncSpec& spec) {

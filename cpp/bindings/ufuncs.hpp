@@ -3,9 +3,10 @@
 
 #include <pybind11/pybind11.h>
 
+#include <span>
 #include <string>
 
-#include "bindings/numpy_api.hpp"
+#include "bindings/arrays.hpp"
 #include "ops/elementwise.hpp"
 #include "runtime/kernel_table.hpp"
 
@@ -29,6 +30,12 @@ struct UfuncSpec {
 
 // A ufunc with loops for float16, float32 and float64.
 pybind11::object make_ufunc(const UfuncSpec& spec);
+
+// A ufunc of make_ufunc on arrays that need none of NumPy's rules, which take longer than a short loop: plain ones of
+// one shape and dtype, contiguous and of at least one axis. `out`: an array, or None. The result, or a null object:
+// then the ufunc must be called.
+pybind11::object call_plainly(pybind11::handle ufunc, std::span<const pybind11::handle> arrays,
+                              std::span<const double> parameters, pybind11::handle out);
 
 struct GufuncSpec {
   const char *name, *doc, *signature;  // must outlive the ufunc

@@ -16,13 +16,19 @@ template <class T>
 struct Block {
   using V = Vec<T>;
   char* data;
-  std::ptrdiff_t stride;  // bytes between elements
+  std::ptrdiff_t stride;    // bytes between elements
+  std::ptrdiff_t done = 0;  // the rows of so many lanes, which come first, have their results
 
   NNFAST_INLINE T* at(std::ptrdiff_t i) const { return reinterpret_cast<T*>(data + i * stride); }
   NNFAST_INLINE V load(int, std::ptrdiff_t i, std::ptrdiff_t, T) const { return nnfast::load<V>(at(i)); }
-  NNFAST_INLINE void store(int, std::ptrdiff_t i, V v, std::ptrdiff_t) const { nnfast::store(at(i), v); }
+  NNFAST_INLINE void store(int, std::ptrdiff_t i, V v, std::ptrdiff_t) const {
+    std::ptrdiff_t kept = done;
+    asm volatile("" : "+r"(kept));  // else the compiler makes two loops, for done == 0 and for others
+    if (kept > 0) v = lanes_between<V>(kept, kLanes<V>) ? v : nnfast::load<V>(at(i));
+    nnfast::store(at(i), v);
+  }
   NNFAST_INLINE V get(int) const { return nnfast::load<V>(at(0)); }
-  NNFAST_INLINE void put(int, V v) const { nnfast::store(at(0), v); }
+  NNFAST_INLINE void put(int row, V v) const { store(row, 0, v, kLanes<V>); }
 };
 
 // n elements, fewer than a vector has: masked stores take long on some processors.
@@ -129,23 +135,30 @@ NNFAST_INLINE EachRow rows_from(const EachRow& values, std::ptrdiff_t first) {
   return {values.data + first * values.row_stride, values.row_stride};
 }
 
+// Rows too long for a block: all of them are computed where they lie, the last that fill no vector with some before
+// them.
+template <class T>
+NNFAST_INLINE bool too_long(std::ptrdiff_t n) {
+  return n > kBlockElements / kLanes<Vec<T>>;
+}
+
 // Whether vectors of rows can be computed where they lie: their elements stay in the first-level cache.
 template <class T>
 NNFAST_INLINE bool lies_across(const Matrix& m, std::ptrdiff_t n) {
   return m.row_stride == static_cast<std::ptrdiff_t>(sizeof(T)) &&
-         ((m.stride > 0 && m.stride * n <= std::ptrdiff_t{1} << 13) || n > kBlockElements / kLanes<Vec<T>>);
+         ((m.stride > 0 && m.stride * n <= std::ptrdiff_t{1} << 13) || too_long<T>(n));
 }
 template <class T>
 NNFAST_INLINE bool lies_across(const EachRow& values, std::ptrdiff_t) {
   return values.row_stride == static_cast<std::ptrdiff_t>(sizeof(T));
 }
 template <class T>
-NNFAST_INLINE Block<T> lying_at(const Matrix& m, std::ptrdiff_t row) {
-  return {m.data + row * m.row_stride, m.stride};
+NNFAST_INLINE Block<T> lying_at(const Matrix& m, std::ptrdiff_t row, std::ptrdiff_t done) {
+  return {m.data + row * m.row_stride, m.stride, done};
 }
 template <class T>
-NNFAST_INLINE Block<T> lying_at(const EachRow& values, std::ptrdiff_t row) {
-  return {values.data + row * values.row_stride, 0};
+NNFAST_INLINE Block<T> lying_at(const EachRow& values, std::ptrdiff_t row, std::ptrdiff_t done) {
+  return {values.data + row * values.row_stride, 0, done};
 }
 
 // How many of the rows are computed across; the others follow. `short_rows`: contiguous ones that are shorter than two
@@ -155,7 +168,7 @@ NNFAST_INLINE std::ptrdiff_t rows_across(bool short_rows, std::ptrdiff_t rows, s
                                          const Arrays&... arrays) {
   constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
   if (kShort || rows < lanes / 2 || n == 0) return 0;
-  if (n > kBlockElements / lanes) return (lies_across<T>(arrays, n) && ...) ? rows / lanes * lanes : 0;
+  if (too_long<T>(n)) return rows >= lanes && (lies_across<T>(arrays, n) && ...) ? rows : 0;
   const bool few = short_rows && n < 2 * kReduceBlock && n % kReduceBlock != 0;
   return few || !(is_contiguous<T>(arrays) && ...) ? rows : 0;
 }
@@ -177,7 +190,7 @@ NNFAST_INLINE void for_blocks_of_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Bod
   const std::ptrdiff_t vectors = smaller(kBlockElements / lanes / n, 4), width = (vectors < 1 ? 1 : vectors) * lanes;
   [&]<int... k>(std::integer_sequence<int, k...>) NNFAST_INLINED {
     for (std::ptrdiff_t first = 0; first < rows;) {
-      const bool here = direct && first + lanes <= rows;
+      const bool here = direct && (too_long<T>(n) || first + lanes <= rows);
       const std::ptrdiff_t some = smaller(here ? lanes : width, rows - first);
       const auto load = [&](int a, const auto& array) NNFAST_INLINED {
         if (a < last) load_block(rows_from(array, first), some, n, room[a], ahead_of(array, width));
@@ -187,7 +200,7 @@ NNFAST_INLINE void for_blocks_of_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Bod
       };
       if (!here) (load(k, arrays), ...);
       for (std::ptrdiff_t row = 0; row < some; row += lanes)
-        body((here ? lying_at<T>(arrays, first)
+        body((here ? lying_at<T>(arrays, smaller(first, rows - lanes), first - smaller(first, rows - lanes))
                    : Block<T>{reinterpret_cast<char*>(room[place[k]] + row * lengths[k]), lanes * size})...);
       if (!here) (save(k, arrays), ...);
       first += some;

@@ -244,7 +244,8 @@ consteval int element_bytes() {
   return static_cast<int>(sizeof(typename Kind::Type));
 }
 
-// Whole blocks are written directly; of the first and the last block, and with a stride, single elements.
+// Whole blocks are written directly; of the first and the last block, and with a stride, single elements. A kind is
+// called at one place, since it is much code.
 template <class Kind>
 void fill(const RandomStream& stream, std::ptrdiff_t begin, std::ptrdiff_t end, char* to, std::ptrdiff_t stride) {
   using T = typename Kind::Type;
@@ -256,14 +257,16 @@ void fill(const RandomStream& stream, std::ptrdiff_t begin, std::ptrdiff_t end, 
   for (std::ptrdiff_t i = begin; i < end;) {
     const std::uint64_t element = stream.offset + static_cast<std::uint64_t>(i);
     const auto skipped = static_cast<std::ptrdiff_t>(element % in_block);
-    const BlockPlace place{key, element / in_block, stream.stream};
     const std::ptrdiff_t count = end - i < in_block - skipped ? end - i : in_block - skipped;
     char* at = to + (i - begin) * stride;
     const bool whole = count == in_block && stride == size;
+    const std::ptrdiff_t blocks = whole ? (end - i) / in_block : 1;
     T elements[in_block];
-    kind(place, whole ? reinterpret_cast<T*>(at) : elements);  // one call: a kind is much code
+    T* block = whole ? reinterpret_cast<T*>(at) : elements;
+    BlockPlace place{key, element / in_block, stream.stream};
+    for (std::ptrdiff_t b = 0; b < blocks; ++b, ++place.index, block += in_block) kind(place, block);
     for (std::ptrdiff_t k = 0; !whole && k < count; ++k) store_element(at + k * stride, elements[skipped + k]);
-    i += count;
+    i += whole ? blocks * in_block : count;
   }
 }
 

@@ -1,5 +1,6 @@
 #include "ops/activations.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -21,7 +22,8 @@ unsigned prelu_channels(const Elementwise& kernel, Dtype dtype, const ChannelSha
   // Several rows of channels at a time, beside as many copies of the weights; or, where the elements of a channel are
   // contiguous, one channel after another.
   const bool rows = shape.inner == 1;
-  const std::ptrdiff_t copies = rows ? std::max<std::ptrdiff_t>(1, kCopied / shape.channels) : 1;
+  const std::ptrdiff_t copies =
+      rows ? std::clamp<std::ptrdiff_t>(kCopied / shape.channels, 1, std::max<std::ptrdiff_t>(shape.outer, 1)) : 1;
   const std::ptrdiff_t weight_bytes = shape.channels * size;
   std::vector<char> copied(static_cast<std::size_t>(rows ? copies * weight_bytes : 0));
   for (std::ptrdiff_t k = 0; rows && k < copies; ++k)

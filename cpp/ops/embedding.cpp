@@ -15,20 +15,22 @@ namespace {
 using IndexedRows = std::vector<IndexedRow>;
 
 // Rows by index: `count` of them, whose places no processor foresees.
+template <class Byte>
 struct RowsByIndex {
-  const char* data;
+  Byte* data;
   std::ptrdiff_t stride;
   const std::int64_t* indices;
   std::ptrdiff_t count;
 
-  const char* operator[](std::ptrdiff_t k) const { return data + indices[k] * stride; }
+  Byte* operator[](std::ptrdiff_t k) const { return data + indices[k] * stride; }
 };
 
-// Copies row k of contiguous bytes line by line, and fetches as many lines of a row to come.
-void copy_row(const RowsByIndex& rows, std::ptrdiff_t k, char* to, std::ptrdiff_t bytes) {
+// Copies a row of contiguous bytes line by line, and fetches as many lines of one of `rows` that comes after row k.
+template <class Byte>
+void copy_row(const RowsByIndex<Byte>& rows, std::ptrdiff_t k, const char* from, char* to, std::ptrdiff_t bytes) {
   constexpr std::ptrdiff_t kLine = 64, kAheadBytes = 12288, kMostAhead = 16;
   const std::ptrdiff_t ahead = std::clamp(kAheadBytes / std::max(bytes, kLine), std::ptrdiff_t{2}, kMostAhead);
-  const char *from = rows[k], *next = rows[std::min(k + ahead, rows.count - 1)];
+  const char* next = rows[std::min(k + ahead, rows.count - 1)];
   for (; bytes >= kLine; bytes -= kLine, from += kLine, next += kLine, to += kLine) {
     __builtin_prefetch(next);
     std::memcpy(to, from, kLine);
@@ -104,10 +106,20 @@ void clear_others(const IndexedRows& found, const std::vector<std::ptrdiff_t>& b
 void take_rows(const char* x, std::ptrdiff_t stride, std::ptrdiff_t bytes, const std::int64_t* indices,
                std::ptrdiff_t count, char* y) {
   constexpr Cost kCost = cost_of("embedding");  // of a float
-  const RowsByIndex rows{x, stride, indices, count};
+  const RowsByIndex<const char> rows{x, stride, indices, count};
   parallel_for(count, kCost.ns * static_cast<double>(bytes) / sizeof(float),
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-                 for (std::ptrdiff_t k = begin; k < end; ++k) copy_row(rows, k, y + k * bytes, bytes);
+                 for (std::ptrdiff_t k = begin; k < end; ++k) copy_row(rows, k, rows[k], y + k * bytes, bytes);
+               });
+}
+
+void put_rows(char* y, std::ptrdiff_t stride, std::ptrdiff_t bytes, const std::int64_t* indices, std::ptrdiff_t count,
+              const char* x) {
+  constexpr Cost kCost = cost_of("embedding");
+  const RowsByIndex<char> rows{y, stride, indices, count};
+  parallel_for(count, kCost.ns * static_cast<double>(bytes) / sizeof(float),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 for (std::ptrdiff_t k = begin; k < end; ++k) copy_row(rows, k, x + k * bytes, rows[k], bytes);
                });
 }
 
@@ -117,7 +129,7 @@ void embedding(Dtype dtype, const Matrix& table, const std::int64_t* indices, co
       copy_strided<std::uint16_t>, copy_strided<std::uint32_t>, copy_strided<std::uint64_t>}[dtype];
   const std::ptrdiff_t size = size_of(dtype);
   const bool contiguous = table.stride == size && y.strides[0] == size;
-  const RowsByIndex rows{table.data, table.row_stride, indices, y.rows()};
+  const RowsByIndex<const char> rows{table.data, table.row_stride, indices, y.rows()};
   std::ptrdiff_t steps[1];
   y.outer.inner_strides(steps);
   parallel_for(y.rows(), kCost.ns * static_cast<double>(y.n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
@@ -125,7 +137,7 @@ void embedding(Dtype dtype, const Matrix& table, const std::int64_t* indices, co
       for (std::ptrdiff_t k = 0; k < in_run; ++k) {
         char* const to = at[0] + k * steps[0];
         if (contiguous)
-          copy_row(rows, position + k, to, y.n * size);
+          copy_row(rows, position + k, rows[position + k], to, y.n * size);
         else
           copy(rows[position + k], table.stride, to, y.strides[0], y.n);
       }
@@ -133,45 +145,64 @@ void embedding(Dtype dtype, const Matrix& table, const std::int64_t* indices, co
   });
 }
 
-unsigned embedding_backward(Dtype dtype, const RowArrays<1>& dy, const std::int64_t* indices, const Matrix& dtable,
-                            std::ptrdiff_t rows, bool is_zero) {
-  constexpr Cost kCost = cost_of("embedding_backward");
-  const std::ptrdiff_t count = dy.rows(), n = dy.n, size = size_of(dtype);
-  if (n == 0) return 0;
-  IndexedRows found;
-  found.reserve(static_cast<std::size_t>(count));
+RowGroups::RowGroups(const RowArrays<1>& dy, const std::int64_t* indices, std::ptrdiff_t rows) {
+  if (dy.rows() == 0) {
+    begins_ = {0};
+    return;
+  }
+  found_.reserve(static_cast<std::size_t>(dy.rows()));
   std::ptrdiff_t steps[1];
   dy.outer.inner_strides(steps);
-  dy.outer.for_runs(0, count, [&](char* const* at, std::ptrdiff_t in_run, std::ptrdiff_t position) {
-    for (std::ptrdiff_t k = 0; k < in_run; ++k) found.push_back({indices[position + k], at[0] + k * steps[0]});
+  dy.outer.for_runs(0, dy.rows(), [&](char* const* at, std::ptrdiff_t in_run, std::ptrdiff_t position) {
+    for (std::ptrdiff_t k = 0; k < in_run; ++k) found_.push_back({indices[position + k], at[0] + k * steps[0]});
   });
-  sort_by_index(found, rows);
-  const std::vector<std::ptrdiff_t> begins = begins_of(found);
-  const auto sums = static_cast<std::ptrdiff_t>(begins.size()) - 1;
+  sort_by_index(found_, rows);
+  begins_ = begins_of(found_);
+}
+
+void RowGroups::number(std::int64_t* indices) {
+  IndexedRow* row = found_.data();
+  for (std::ptrdiff_t k = 0; k < count(); ++k) {
+    indices[k] = row->index;
+    for (const IndexedRow* end = found_.data() + begins_[k + 1]; row < end; ++row) row->index = k;
+  }
+}
+
+unsigned RowGroups::sum(Dtype dtype, const RowArrays<1>& dy, const Matrix& to) const {
+  constexpr Cost kCost = cost_of("embedding_backward");
+  const std::ptrdiff_t n = dy.n, sums = count();
+  if (n == 0) return 0;
   std::ptrdiff_t longest = 0;
-  for (std::ptrdiff_t k = 0; k < sums; ++k) longest = std::max(longest, begins[k + 1] - begins[k]);
-  if (!is_zero) clear_others(found, begins, dtable, rows, n, size);
+  for (std::ptrdiff_t k = 0; k < sums; ++k) longest = std::max(longest, begins_[k + 1] - begins_[k]);
 
   // Where one index has much of the work, its sum is shared too: by columns.
   constexpr std::ptrdiff_t kColumns = 64, kMuch = 8;
-  const std::ptrdiff_t width = longest * kMuch > count ? std::min(n, kColumns) : n;
+  const std::ptrdiff_t width = longest * kMuch > dy.rows() ? std::min(n, kColumns) : n;
   const std::ptrdiff_t parts = (n + width - 1) / width;
   const SumRowsFn fn = kernels().embedding->sum_rows[dtype];
   const double ns =
-      kCost.ns * static_cast<double>(count * width) / static_cast<double>(std::max<std::ptrdiff_t>(sums, 1));
+      kCost.ns * static_cast<double>(dy.rows() * width) / static_cast<double>(std::max<std::ptrdiff_t>(sums, 1));
   SharedRaised raised;
   parallel_for(parts * sums, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t item = begin; item < end;) {
       const std::ptrdiff_t part = item / sums, first = item % sums, last = std::min(sums, first + end - item);
       const std::ptrdiff_t column = part * width;
-      const Matrix to{dtable.data + column * dtable.stride, dtable.row_stride, dtable.stride};
-      raised.add(
-          fn({found.data(), begins.data(), column * dy.strides[0], dy.strides[0], std::min(width, n - column), to},
-             first, last));
+      const Matrix columns{to.data + column * to.stride, to.row_stride, to.stride};
+      raised.add(fn(
+          {found_.data(), begins_.data(), column * dy.strides[0], dy.strides[0], std::min(width, n - column), columns},
+          first, last));
       item += last - first;
     }
   });
   return raised.all();
+}
+
+unsigned embedding_backward(Dtype dtype, const RowArrays<1>& dy, const std::int64_t* indices, const Matrix& dtable,
+                            std::ptrdiff_t rows, bool is_zero) {
+  if (dy.n == 0) return 0;
+  const RowGroups groups(dy, indices, rows);
+  if (!is_zero) clear_others(groups.found(), groups.begins(), dtable, rows, dy.n, size_of(dtype));
+  return groups.sum(dtype, dy, dtable);
 }
 
 }  // namespace nnfast

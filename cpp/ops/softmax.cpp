@@ -1,6 +1,7 @@
 #include "ops/softmax.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "ops/costs.hpp"
 #include "ops/raised.hpp"
@@ -17,25 +18,39 @@ double row_ns(Softmax index, std::ptrdiff_t n) {
   return kRowCost.ns + (index == Softmax::sparsemax ? kSparse : kCost).ns * static_cast<double>(n);
 }
 
-// Threads begin at whole vectors of rows, where there are enough.
-std::ptrdiff_t row_multiple(std::ptrdiff_t rows) { return rows < 256 ? 1 : 16; }
+// Whether neighbouring rows are neighbours in memory, of all arrays but those of one element a row.
+bool lie_across(Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays]) {
+  return std::all_of(std::begin(arrays), std::end(arrays), [&](const Matrix& m) {
+    return m.stride == 0 || (m.row_stride == size_of(dtype) && m.stride != size_of(dtype));
+  });
+}
+
+// Calls run(begin, end) for ranges of rows, on as many threads as pay off: whole vectors of rows, and the last with
+// what is left, where there are many rows or they lie across, as fewer would go through their elements one by one.
+template <class Run>
+void for_ranges(std::ptrdiff_t rows, double ns, bool across, Run run) {
+  constexpr std::ptrdiff_t kVector = 16, kMany = 256;
+  const std::ptrdiff_t together = rows >= (across ? kVector : kMany) ? kVector : 1, ranges = rows / together;
+  parallel_for(ranges, ns * static_cast<double>(together), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    run(begin * together, end == ranges ? rows : end * together);
+  });
+}
 
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.
 template <class Run>
-unsigned for_row_runs(Softmax index, const RowArrays<3>& rows, Run run) {
+unsigned for_row_runs(Softmax index, Dtype dtype, const RowArrays<3>& rows, Run run) {
   std::ptrdiff_t steps[3];
   rows.outer.inner_strides(steps);
   SharedRaised raised;
-  parallel_for(
-      rows.rows(), row_ns(index, rows.n),
-      [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
-          Matrix matrices[3];
-          for (int k = 0; k < 3; ++k) matrices[k] = {at[k], steps[k], rows.strides[k]};
-          raised.add(run(matrices, position, count));
-        });
-      },
-      row_multiple(rows.rows()));
+  Matrix all[3];
+  for (int k = 0; k < 3; ++k) all[k] = {rows.outer.data[k], steps[k], rows.strides[k]};
+  for_ranges(rows.rows(), row_ns(index, rows.n), lie_across(dtype, all), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+      Matrix matrices[3];
+      for (int k = 0; k < 3; ++k) matrices[k] = {at[k], steps[k], rows.strides[k]};
+      raised.add(run(matrices, position, count));
+    });
+  });
   return raised.all();
 }
 
@@ -65,14 +80,11 @@ unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftma
                       std::ptrdiff_t n) {
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   SharedRaised raised;
-  parallel_for(
-      rows, row_ns(index, n),
-      [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        Matrix part[kSoftmaxArrays];
-        for (int k = 0; k < kSoftmaxArrays; ++k) part[k] = rows_from(arrays[k], begin);
-        raised.add(fn(part, end - begin, n, {}));
-      },
-      row_multiple(rows));
+  for_ranges(rows, row_ns(index, n), lie_across(dtype, arrays), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    Matrix part[kSoftmaxArrays];
+    for (int k = 0; k < kSoftmaxArrays; ++k) part[k] = rows_from(arrays[k], begin);
+    raised.add(fn(part, end - begin, n, {}));
+  });
   return raised.all();
 }
 
@@ -80,7 +92,7 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   rows.outer.sort_axes();
   rows.outer.coalesce();
-  return for_row_runs(index, rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
+  return for_row_runs(index, dtype, rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
     if (index != Softmax::sparsemax) return fn(arrays, count, rows.n, {});
     return by_tiles(dtype, arrays[0], arrays[1], count, rows.n,
                     [&](const Matrix& x, const Matrix& y, std::ptrdiff_t, std::ptrdiff_t some) {
@@ -108,20 +120,21 @@ unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale,
     }
     return raised;
   };
-  return for_row_runs(
-      Softmax::masked_softmax, x_y_mask, [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
-        return by_tiles(dtype, arrays[0], arrays[1], count, n,
-                        [&](const Matrix& x, const Matrix& y, std::ptrdiff_t first, std::ptrdiff_t rows) {
-                          const Matrix part[3] = {x, y, rows_from(arrays[2], first)};
-                          return run(part, position + first, rows);
-                        });
-      });
+  return for_row_runs(Softmax::masked_softmax, dtype, x_y_mask,
+                      [&](const Matrix* arrays, std::ptrdiff_t position, std::ptrdiff_t count) {
+                        return by_tiles(
+                            dtype, arrays[0], arrays[1], count, n,
+                            [&](const Matrix& x, const Matrix& y, std::ptrdiff_t first, std::ptrdiff_t rows) {
+                              const Matrix part[3] = {x, y, rows_from(arrays[2], first)};
+                              return run(part, position + first, rows);
+                            });
+                      });
 }
 
 unsigned masked_softmax_backward(Dtype dtype, const RowArrays<3>& dy_y_dx, double scale) {
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(Softmax::masked_softmax_backward)][dtype];
   return for_row_runs(
-      Softmax::masked_softmax_backward, dy_y_dx,
+      Softmax::masked_softmax_backward, dtype, dy_y_dx,
       [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) { return fn(arrays, count, dy_y_dx.n, {scale}); });
 }
 

@@ -15,6 +15,8 @@ Shape = int | tuple[int, ...] | None
 Outputs = NDArray[Any] | tuple[NDArray[Any] | None, NDArray[Any] | None] | None
 
 _OWN = (np.ndarray, np.generic, int, float, list, tuple)
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_WITH_FLOAT16 = (*_FLOATS, np.dtype(np.float16))
 _NEVER_LAZY = (np.generic, int, float, list, tuple, type(None))
 
 
@@ -109,9 +111,11 @@ def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[A
     TypeError
         If it is masked or lazy, or not of real numbers.
     """
+    kept = _WITH_FLOAT16 if float16 else _FLOATS
+    if type(value) is np.ndarray and value.dtype in kept:  # as most are
+        return value
     array = plain(value, name)
-    kept = (np.float16, np.float32, np.float64) if float16 else (np.float32, np.float64)
-    if array.dtype.type in kept and array.dtype.isnative:
+    if array.dtype in kept:
         return array
     # Other dtypes become float32 or float64, as in NumPy's functions for all but the shortest integers.
     for dtype in (

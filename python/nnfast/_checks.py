@@ -30,7 +30,7 @@ def real_in(value: Any, low: float, high: float, name: str) -> float:
 
 def unit_interval(value: Any, name: str) -> float:
     """value as a Python float in [0, 1)."""
-    number = real(value, name)
+    number = value if type(value) is float else real(value, name)
     if not 0 <= number < 1:
         raise ValueError(f"{name} must be in [0, 1), got {number!r}")
     return number
@@ -54,7 +54,7 @@ def integer_from(value: Any, low: int, name: str) -> int:
 
 def finite(value: Any, name: str) -> float:
     """value as a Python float that is neither infinite nor NaN."""
-    number = real(value, name)
+    number = value if type(value) is float else real(value, name)
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {number!r}")
     return number
@@ -62,7 +62,7 @@ def finite(value: Any, name: str) -> float:
 
 def not_negative(value: Any, name: str) -> float:
     """value as a Python float that is not negative and not NaN."""
-    number = real(value, name)
+    number = value if type(value) is float else real(value, name)
     if not number >= 0:
         raise ValueError(f"{name} must not be negative, got {number!r}")
     return number
@@ -70,7 +70,8 @@ def not_negative(value: Any, name: str) -> float:
 
 def finite_not_negative(value: Any, name: str) -> float:
     """value as a Python float that is neither negative nor infinite nor NaN."""
-    return not_negative(finite(value, name), name)
+    number = value if type(value) is float else real(value, name)
+    return number if 0 <= number < math.inf else not_negative(finite(number, name), name)
 
 
 def interval(low: Any, high: Any) -> tuple[float, float]:
@@ -91,7 +92,7 @@ def one_of(value: Any, choices: Collection[str], name: str) -> str:
 
 def positive(value: Any, name: str) -> float:
     """value as a Python float above 0."""
-    number = real(value, name)
+    number = value if type(value) is float else real(value, name)
     if not number > 0:
         raise ValueError(f"{name} must be positive, got {number!r}")
     return number

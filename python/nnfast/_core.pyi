@@ -21,7 +21,7 @@ softmax_names: tuple[str, ...]
 
 def softmax_along(
     index: int,
-    arrays: tuple[ArrayLike, ...],
+    arrays: tuple[ArrayLike | None, ...],
     axis: int,
     keepdims: bool,
     out: NDArray[Any] | None,
@@ -371,13 +371,22 @@ def checked_output(
 
 _keep_scaled: np.ufunc
 
-def keep_scaled(
-    x: NDArray[Any],
+def keep_slices(
+    x: ArrayLike,
     mask: NDArray[np.uint8],
-    shape: tuple[int, ...],
+    axes: tuple[int, ...],
     scale: float,
-    out: NDArray[Any],
+    out: NDArray[Any] | None,
+    name: str,
 ) -> NDArray[Any]: ...
+def drop_slices(
+    x: ArrayLike,
+    axes: tuple[int, ...],
+    p: float,
+    scale: float,
+    seed: int | Callable[[], int | bytes],
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def fill_random(
     kind: int, out: NDArray[Any], seed: int, offset: int, first: float, second: float
 ) -> None: ...
@@ -409,6 +418,9 @@ def embedding(indices: ArrayLike, weight: ArrayLike, out: NDArray[Any] | None) -
 def embedding_backward(
     dy: ArrayLike, indices: ArrayLike, n: int, out: NDArray[Any] | None
 ) -> NDArray[Any]: ...
+def row_sums(
+    dy: NDArray[Any], indices: NDArray[Any], n: int
+) -> tuple[NDArray[np.int64], NDArray[Any]]: ...
 def take_rows(x: NDArray[Any], indices: NDArray[Any], y: NDArray[Any]) -> bool: ...
 def convolution(
     x: ArrayLike,

@@ -34,6 +34,9 @@ def seed_of(rng: Rng) -> int:
     if rng is None:
         return int.from_bytes(_fresh(), "little")
     if type(rng) is not int:
+        if type(rng) is _generator:
+            generator: Any = rng
+            return int(generator.bit_generator.random_raw())
         draw = _draw_of(rng)
         if draw is not None:
             return int(draw())
@@ -49,15 +52,20 @@ def seed_of(rng: Rng) -> int:
     return int(rng)
 
 
+# numpy.random.Generator, once one was given: to find it in a module that is loaded late takes as long as to draw.
+_generator: Any = None
+
 # 8 bytes of the system: there is no state that threads would share, or a forked child inherit.
 _fresh = partial(os.urandom, 8)
 
 
 def _draw_of(rng: Any) -> Callable[[], int] | None:
     """A function that draws a seed and advances rng by it; None if rng is not advanced."""
+    global _generator
     if isinstance(rng, _INTEGERS):
         return None
     random = np.random
+    _generator = random.Generator
     bits = rng.bit_generator if isinstance(rng, random.Generator) else rng
     if isinstance(bits, random.BitGenerator):
         draw: Callable[[], int] = bits.random_raw
@@ -81,6 +89,10 @@ def seed_or_draw(rng: Rng) -> int | Callable[[], int | bytes]:
         return _fresh
     if type(rng) is int:
         return rng if 0 <= rng < 2**64 else seed_of(rng)
+    if type(rng) is _generator:
+        generator: Any = rng
+        draw: Callable[[], int] = generator.bit_generator.random_raw
+        return draw
     return _draw_of(rng) or partial(seed_of, rng)
 
 

@@ -393,7 +393,7 @@ def leaky_relu_backward(
 
 def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: Mapping[str, Any]) -> Any:
     """Call the ufunc or, for contiguous arrays with a weight for each channel, a kernel that uses all threads."""
-    if keywords.keys() <= {"out"}:
+    if not keywords or keywords.keys() == {"out"}:
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
             return result
@@ -591,7 +591,7 @@ def softplus_backward(
 def gelu(
     x: ArrayLike, approximate: Literal["none", "tanh"] = "none", **kwargs: Unpack[UfuncKeywords]
 ) -> Any:
-    return _ufuncs["_gelu" + _form(approximate)](x, **kwargs)
+    return _call("_gelu" + _form(approximate), (x,), (), kwargs)
 
 
 @shown
@@ -606,13 +606,15 @@ def gelu_backward(
 ) -> Any:
     if x is None or y is not None:
         _gradients.require_one("gelu", TABLE["gelu"].takes, x=x, y=y)
-    return _ufuncs[f"_gelu{_form(approximate)}_backward"](dy, x, **kwargs)
+    return _call(f"_gelu{_form(approximate)}_backward", (dy, x), (), kwargs)
 
 
 def _form(approximate: str) -> str:
-    if approximate not in ("none", "tanh"):
+    if approximate == "none":  # as most are
+        return ""
+    if approximate != "tanh":
         raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
-    return "_tanh" if approximate == "tanh" else ""
+    return "_tanh"
 
 
 def _bounds(min_val: float, max_val: float) -> tuple[float, float]:

@@ -145,7 +145,9 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         seed = _seeds.seed_of(self._rng)
         n, size, transform = len(self._arrays[0]), self._size, self._transform
-        order = np.random.default_rng(seed).permutation(n) if self._shuffle else np.arange(n)
+        order = np.arange(n) if not self._shuffle else np.empty(n, np.int64)
+        if self._shuffle:
+            _core.permutation(order, seed)
         readers = self._readers()
 
         def make(k: int) -> Any:
@@ -192,7 +194,9 @@ class _Reader:
         """The rows, contiguous."""
         if self._buffers:
             self._turn = (self._turn + 1) % len(self._buffers)
-            out: Array = self._buffers[self._turn][: len(rows)]
+            out: Array = self._buffers[self._turn]
+            if len(rows) < len(out):
+                out = out[: len(rows)]
         else:
             out = np.empty((len(rows), *self._array.shape[1:]), self._array.dtype)
         self._read(self._array, rows, out)

@@ -342,10 +342,12 @@ def alpha_dropout(
     array([-0.7792,  0.7792])
     """
     p = _checks.real_in(p, 0, 1, "p")
-    _masks.check_form(mask_as)
+    if mask_as != "bits":
+        _masks.check_form(mask_as)
     if not training:
         return _inference(x, p, "inverted", out)
-    offset = _offset(offset)
+    if offset != 0:
+        offset = _offset(offset)
     return _masked(x, p, *alpha_numbers(p), 1, rng, offset, mask, mask_as, out)
 
 

@@ -79,11 +79,12 @@ def swiglu_backward(
 
 
 def _forward(name: str, x: Any, axis: int, out: NDArray[Any] | None) -> Any:
-    if _labels.is_xarray(x):
+    plain = type(x) is np.ndarray  # which is soon seen
+    if not plain and _labels.is_xarray(x):
         axis, half = _half(x, axis)
         y = _forward(name, x.data, axis, out)
         return y if out is not None else _half_of(x, axis, half).copy(data=y)
-    if _dask.is_dask(x):
+    if not plain and _dask.is_dask(x):
         a, b = _halves(x, axis)
         return _ufuncs[name](a, b)
     x = _arrays.floating(x, "x", float16=True)
@@ -98,10 +99,11 @@ def _backward(
 ) -> Any:
     if x is None or y is not None:
         _gradients.require_one(name.removeprefix("_"), ("x",), x=x, y=y)
-    if _labels.is_xarray(x):
+    plain = type(x) is np.ndarray
+    if not plain and _labels.is_xarray(x):
         dx = _backward(name, _labels.values_of(dy), x.data, axis, out)
         return dx if out is not None else x.copy(data=dx)
-    if _dask.is_dask(x):
+    if not plain and _dask.is_dask(x):
         dy = _labels.values_of(dy)
         a, b = _halves(x, axis)
         if dy.shape != a.shape:

@@ -261,10 +261,10 @@ def batch_norm(
     else:
         momentum, eps, correction = settings_of(convention, momentum, eps, running_var_correction)
         rate = rate_of(momentum, convention)
-    reused: tuple[Any, Any, Any] = None, None, None
+    mean = inv_std = mask = None  # whose memory is used again
     if reuse is not None:
         _require_saved(reuse, "reuse")
-        reused = reuse.mean, reuse.inv_std, reuse.mask
+        mean, inv_std, mask = reuse.mean, reuse.inv_std, reuse.mask
     counter = _batch_counter(num_batches_tracked) if num_batches_tracked is not None else None
     if rate is None:
         if training and running_mean is not None and counter is None:
@@ -284,7 +284,9 @@ def batch_norm(
         activation is not None,
         add,
         out,
-        *reused,
+        mean,
+        inv_std,
+        mask,
         BatchNormSaved,
     )
     if training and counter is not None:

@@ -15,9 +15,7 @@ from nnfast._load import _core
 
 Axis = int | tuple[int, ...] | None
 
-# The most frequent calls take the fewest steps: a call on a small array takes as long as its checks.
 _ndarray = np.ndarray
-_LAST = -1
 
 # Generalised ufuncs, which know neither masks nor labels, along one axis.
 _softmax: np.ufunc = _core.softmax
@@ -28,10 +26,15 @@ _logsumexp: np.ufunc = _core.logsumexp
 _logsumexp_backward: np.ufunc = _core.logsumexp_backward
 _sparsemax: np.ufunc = _core.sparsemax
 _sparsemax_backward: np.ufunc = _core.sparsemax_backward
-_INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
 
-# Arrays of so many axes have rows along two or more others, and NumPy hands a ufunc those of one at a time.
-_DEEP = 3
+# The same for plain arrays, by their numbers: None where there are others. Asked first, as the rules of a generalised
+# ufunc take longer than all of a call on a small array; and NumPy hands one the rows of one axis at a time.
+_along = _core.softmax_along
+_INDEX = {name: index for index, name in enumerate(_core.softmax_names)}
+_SOFTMAX, _SOFTMAX_BACKWARD = _INDEX["softmax"], _INDEX["softmax_backward"]
+_LOG_SOFTMAX, _LOG_SOFTMAX_BACKWARD = _INDEX["log_softmax"], _INDEX["log_softmax_backward"]
+_LOGSUMEXP, _LOGSUMEXP_BACKWARD = _INDEX["logsumexp"], _INDEX["logsumexp_backward"]
+_SPARSEMAX, _SPARSEMAX_BACKWARD = _INDEX["sparsemax"], _INDEX["sparsemax_backward"]
 
 _FLOATS = "efd"  # float16, float32 and float64
 _LONG = 32  # elements of a row
@@ -90,14 +93,10 @@ def softmax(
     >>> nf.softmax(np.zeros((2, 4)), axis=None)[0]
     array([0.125, 0.125, 0.125, 0.125])
     """
-    if type(x) is _ndarray and not kwargs:
-        if out is None:
-            if axis is _LAST and x.ndim < _DEEP:
-                return _softmax(x)
-            if type(axis) is int:
-                return _along(_softmax, (x,), axis)
-        elif type(out) is _ndarray and type(axis) is int:
-            return _along(_softmax, (x,), axis, out)
+    if type(axis) is int and not kwargs:
+        found = _along(_SOFTMAX, (x,), axis, False, out)
+        if found is not None:
+            return found
     return _same_shape(_softmax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -148,14 +147,10 @@ def softmax_backward(
     """
     if y is None or x is not None:
         y = _output(softmax, x, y, axis, kwargs)
-    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
-        if out is None:
-            if axis is _LAST and y.ndim < _DEEP:
-                return _softmax_backward(dy, y)
-            if type(axis) is int:
-                return _along(_softmax_backward, (dy, y), axis)
-        elif type(out) is _ndarray and type(axis) is int:
-            return _along(_softmax_backward, (dy, y), axis, out)
+    if type(axis) is int and not kwargs:
+        dx = _along(_SOFTMAX_BACKWARD, (dy, y), axis, False, out)
+        if dx is not None:
+            return dx
     return _same_shape(_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -197,10 +192,13 @@ def softmin(
     >>> nf.softmin(np.log([1.0, 2.0, 4.0])).round(6)
     array([0.571429, 0.285714, 0.142857])
     """
-    # One pass that scales; short rows, and those of other axes, are quicker by two.
-    if type(x) is _ndarray and axis is _LAST and not kwargs and (out is None or out is x):  # noqa: SIM102
-        if x.dtype.char in _FLOATS and x.ndim and x.shape[-1] >= _LONG:
-            return _core.masked_softmax(x, None, -1.0, False, x.ndim - 1, out)
+    if type(x) is _ndarray and type(axis) is int and not kwargs and x.ndim:  # noqa: SIM102
+        if x.dtype.char in _FLOATS and (out is None or out is x):
+            # One pass that scales; short rows, and those of other axes, are quicker by two.
+            if axis == -1 and x.shape[-1] >= _LONG:
+                return _core.masked_softmax(x, None, -1.0, False, x.ndim - 1, out)
+            y = np.negative(x, out=out)
+            return softmax(y, axis, out=y)
     values = x if _arrays.is_foreign(x) else _arrays.floating(x, "x", float16=True)
     return softmax(np.negative(values), axis, out=out, **kwargs)
 
@@ -291,14 +289,10 @@ def log_softmax(
     >>> nf.log_softmax(np.array([0.0, 1000.0, -np.inf]))
     array([-1000.,     0.,   -inf])
     """
-    if type(x) is _ndarray and not kwargs:
-        if out is None:
-            if axis is _LAST and x.ndim < _DEEP:
-                return _log_softmax(x)
-            if type(axis) is int:
-                return _along(_log_softmax, (x,), axis)
-        elif type(out) is _ndarray and type(axis) is int:
-            return _along(_log_softmax, (x,), axis, out)
+    if type(axis) is int and not kwargs:
+        found = _along(_LOG_SOFTMAX, (x,), axis, False, out)
+        if found is not None:
+            return found
     return _same_shape(_log_softmax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -345,14 +339,10 @@ def log_softmax_backward(
     """
     if y is None or x is not None:
         y = _output(log_softmax, x, y, axis, kwargs)
-    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
-        if out is None:
-            if axis is _LAST and y.ndim < _DEEP:
-                return _log_softmax_backward(dy, y)
-            if type(axis) is int:
-                return _along(_log_softmax_backward, (dy, y), axis)
-        elif type(out) is _ndarray and type(axis) is int:
-            return _along(_log_softmax_backward, (dy, y), axis, out)
+    if type(axis) is int and not kwargs:
+        dx = _along(_LOG_SOFTMAX_BACKWARD, (dy, y), axis, False, out)
+        if dx is not None:
+            return dx
     return _same_shape(_log_softmax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -414,13 +404,12 @@ def logsumexp(
     """
     if b is not None or return_sign:
         return _signed_logsumexp(x, b, axis, bool(keepdims), bool(return_sign), out, kwargs)
-    if type(x) is _ndarray and not kwargs and type(axis) is int:
-        if out is None:
-            if axis is _LAST and not keepdims and x.ndim < _DEEP:
-                return _logsumexp(x)
-            return _along(_logsumexp, (x,), axis, keepdims=keepdims)
-        if type(out) is _ndarray:
-            return _along(_logsumexp, (x,), axis, out, keepdims=keepdims)
+    if type(axis) is int and not kwargs:
+        if axis == -1 and out is None and not keepdims and type(x) is _ndarray and x.ndim == 1:
+            return _logsumexp(x)
+        y = _along(_LOGSUMEXP, (x,), axis, bool(keepdims), out)
+        if y is not None:
+            return y
     return _reduced(x, axis, bool(keepdims), out, kwargs)
 
 
@@ -479,13 +468,8 @@ def logsumexp_backward(
         _gradients.require_one("logsumexp", ("x",), x=x, y=y)
     if b is not None:
         return _signed_logsumexp_backward(dy, x, b, axis, bool(keepdims), out, kwargs)
-    if axis is _LAST and type(x) is _ndarray and type(dy) is _ndarray and dy.ndim < x.ndim < _DEEP:
-        if out is None and not kwargs and not keepdims:
-            return _logsumexp_backward(dy, x)
-        if type(out) is _ndarray and not kwargs and not keepdims:
-            return _logsumexp_backward(dy, x, out=out)
-    if type(axis) is int and type(x) is _ndarray and type(dy) is _ndarray and not kwargs:
-        dx = _core.softmax_along(_INDEX["logsumexp_backward"], (dy, x), axis, bool(keepdims), out)
+    if type(axis) is int and not kwargs:
+        dx = _along(_LOGSUMEXP_BACKWARD, (dy, x), axis, bool(keepdims), out)
         if dx is not None:
             return dx
     if "axes" in kwargs:  # which say where the axis of each array is
@@ -557,14 +541,10 @@ def sparsemax(
     >>> nf.sparsemax(np.zeros((2, 4)), axis=None)[0]
     array([0.125, 0.125, 0.125, 0.125])
     """
-    if type(x) is _ndarray and not kwargs:
-        if out is None:
-            if axis is _LAST and x.ndim < _DEEP:
-                return _sparsemax(x)
-            if type(axis) is int:
-                return _along(_sparsemax, (x,), axis)
-        elif type(out) is _ndarray and type(axis) is int:
-            return _along(_sparsemax, (x,), axis, out)
+    if type(axis) is int and not kwargs:
+        found = _along(_SPARSEMAX, (x,), axis, False, out)
+        if found is not None:
+            return found
     return _same_shape(_sparsemax, (x,), ("x",), axis, out, kwargs)
 
 
@@ -611,14 +591,10 @@ def sparsemax_backward(
     """
     if y is None or x is not None:
         y = _output(sparsemax, x, y, axis, kwargs)
-    if type(y) is _ndarray and type(dy) is _ndarray and not kwargs:
-        if out is None:
-            if axis is _LAST and y.ndim < _DEEP:
-                return _sparsemax_backward(dy, y)
-            if type(axis) is int:
-                return _along(_sparsemax_backward, (dy, y), axis)
-        elif type(out) is _ndarray and type(axis) is int:
-            return _along(_sparsemax_backward, (dy, y), axis, out)
+    if type(axis) is int and not kwargs:
+        dx = _along(_SPARSEMAX_BACKWARD, (dy, y), axis, False, out)
+        if dx is not None:
+            return dx
     return _same_shape(_sparsemax_backward, (dy, y), ("dy", "y"), axis, out, kwargs)
 
 
@@ -749,15 +725,6 @@ def _output(
     return forward(x, axis, **given)
 
 
-def _along(
-    ufunc: np.ufunc, arrays: tuple[Any, ...], axis: int, out: Any = None, **keepdims: bool
-) -> Any:
-    """The ufunc along an axis of plain arrays."""
-    index, kept = _INDEX[ufunc.__name__], bool(keepdims.get("keepdims", False))
-    y = _core.softmax_along(index, arrays, axis, kept, out)
-    return ufunc(*arrays, axis=axis, out=out, **keepdims) if y is None else y
-
-
 # ---- other arrays, and several axes ----
 
 
@@ -857,16 +824,22 @@ class _SignedTerms:
     def __init__(self, x: NDArray[Any], b: NDArray[Any]) -> None:
         # Contiguous, so that the order of the sums does not depend on the layout.
         values = x.astype(np.float64, order="C")
-        values[b == 0] = -np.inf
+        none = b == 0
+        if none.any():
+            values[none] = -np.inf
         largest = values.max(axis=-1, keepdims=True, initial=-np.inf)
         self.shift = np.where(np.isfinite(largest), largest, 0)
         values -= self.shift
-        top = (values == 0) & (b != 0)
+        # The largest terms, which are few, apart: where they are nearly all, the logarithm keeps the others' digits.
+        top = np.divmod(np.flatnonzero(values == 0), values.shape[1])
+        factors = b[top].astype(np.float64)
+        most = np.bincount(top[0], factors, len(values))
+        self.most = most[:, np.newaxis]
         self.terms = np.exp(values, out=values)
         self.terms *= b
-        # The largest terms apart: where they are nearly all, the logarithm keeps the digits of the others.
-        self.most = np.where(top, b, 0.0).sum(axis=-1, keepdims=True)
-        self.others = np.where(top, 0.0, self.terms).sum(axis=-1, keepdims=True)
+        self.terms[top] = 0
+        self.others = self.terms.sum(axis=-1, keepdims=True)
+        self.terms[top] = factors
         self.sum = self.most + self.others
 
     def log(self) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations  # numpy.random is not loaded before it is ne
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnfast import _arrays, _checks, _docs, _masks
 from nnfast._load import _core
 from nnfast._masks import AnyMask, MaskAs
-from nnfast._seeds import Rng
+from nnfast._seeds import Rng, seed_or_draw
 from nnfast.dropout import (
     _require_disjoint,
     alpha_dropout,
@@ -21,6 +21,7 @@ from nnfast.dropout import (
     dropout,
     dropout_backward,
     dropout_mask,
+    scale_of,
 )
 
 __all__ = [
@@ -158,29 +159,26 @@ def _documented(function: Function) -> Function:
     return function
 
 
-def _scaled(
-    x: NDArray[Any],
-    name: str,
-    maps: Maps,
-    bits: NDArray[np.uint8],
-    p: float,
-    out: NDArray[Any] | None,
-) -> NDArray[Any]:
-    """x, scaled where the packed mask keeps it and 0 elsewhere."""
-    x, y = _core.checked_output(x, out, name)
-    return _core.keep_scaled(x, bits, maps.in_x, 1.0 if p == 1 else 1 / (1 - p), y)
+# Of x: elements that have the same places along them share a bit of the mask.
+Axes = tuple[int, ...]
 
 
-def _given(mask: AnyMask, maps: Maps, out: NDArray[Any] | None) -> NDArray[np.uint8]:
-    """A mask of the maps, as packed bits."""
-    bits = _masks.packed(mask, maps.shape)
+def _mask_shape(x: NDArray[Any], axes: Axes) -> tuple[int, ...]:
+    return tuple(x.shape[d] for d in axes) or (1,)
+
+
+def _given(
+    mask: AnyMask, x: NDArray[Any], axes: Axes, out: NDArray[Any] | None
+) -> NDArray[np.uint8]:
+    """The mask as packed bits."""
+    bits = _masks.packed(mask, _mask_shape(x, axes))
     _require_disjoint(out, mask, "mask")
     return bits
 
 
 def _drop(
     x: NDArray[Any],
-    maps: Maps,
+    axes: Axes,
     p: float,
     training: bool,
     rng: Rng,
@@ -189,39 +187,40 @@ def _drop(
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], AnyMask | None]:
     p = _checks.real_in(p, 0, 1, "p")
-    _masks.check_form(mask_as)
+    if mask_as != "bits":
+        _masks.check_form(mask_as)
     if not training:
         return dropout(x, p, training=False, out=out)
-    bits: Any
+    scale = scale_of(p, "inverted")
     if mask is None:
-        _core.checked_output(x, out)  # before a Generator is advanced
-        bits = mask = dropout_mask(maps.shape, p, rng=rng)
+        y, mask = _core.drop_slices(x, axes, p, scale, seed_or_draw(rng), out)
+        if mask_as == "bits":
+            return y, mask
     else:
         _core.checked_output(x, out, "x")
-        bits = _given(mask, maps, out)
-    y = _scaled(x, "x", maps, bits, p, out)
-    if bits is mask and mask_as == "bits":
-        return y, mask
-    return y, _masks.in_form(mask, maps.shape, mask_as)
+        y = _core.keep_slices(x, _given(mask, x, axes, out), axes, scale, out, "x")
+    return y, _masks.in_form(mask, _mask_shape(x, axes), mask_as)
 
 
-class Maps(NamedTuple):
-    """What is kept or dropped as a whole."""
+def _drop_backward(
+    dy: NDArray[Any], axes: Axes, mask: AnyMask, p: float, out: NDArray[Any] | None
+) -> NDArray[Any]:
+    p = _checks.real_in(p, 0, 1, "p")
+    if out is not None:
+        _core.checked_output(dy, out, "dy")
+    bits = _given(mask, dy, axes, out)
+    return _core.keep_slices(dy, bits, axes, scale_of(p, "inverted"), out, "dy")
 
-    shape: tuple[int, ...]
-    """That of the mask."""
-    in_x: tuple[int, ...]
-    """The same, with axes of length 1, so that it broadcasts to x."""
 
-
-def _maps_of(x: NDArray[Any], name: str, dims: int, axis: int) -> Maps:
+def _axes_of_maps(x: NDArray[Any], name: str, dims: int, axis: int) -> Axes:
     if x.ndim != dims + 2:
         raise ValueError(f"{name} must have shape {_SHAPES[dims][1]}, got {x.shape}")
+    if type(axis) is int and axis == 1:  # as most are
+        return (0, 1)
     axis = _arrays.axis_of(axis, x, name)
     if axis == 0:
         raise ValueError(f"axis must not be that of the samples, 0, got {axis}")
-    in_x = tuple(side if d in (0, axis) else 1 for d, side in enumerate(x.shape))
-    return Maps((x.shape[0], x.shape[axis]), in_x)
+    return (0, axis)
 
 
 def _drop_maps(
@@ -236,7 +235,7 @@ def _drop_maps(
     out: NDArray[Any] | None,
 ) -> tuple[NDArray[Any], AnyMask | None]:
     x = _arrays.floating(x_in, "x", float16=True)
-    return _drop(x, _maps_of(x, "x", dims, axis), p, training, rng, mask, mask_as, out)
+    return _drop(x, _axes_of_maps(x, "x", dims, axis), p, training, rng, mask, mask_as, out)
 
 
 def _drop_maps_backward(
@@ -248,10 +247,7 @@ def _drop_maps_backward(
     out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     dy = _arrays.floating(dy_in, "dy", float16=True)
-    maps = _maps_of(dy, "dy", dims, axis)
-    p = _checks.real_in(p, 0, 1, "p")
-    _core.checked_output(dy, out, "dy")
-    return _scaled(dy, "dy", maps, _given(mask, maps, out), p, out)
+    return _drop_backward(dy, _axes_of_maps(dy, "dy", dims, axis), mask, p, out)
 
 
 @_documented
@@ -403,16 +399,16 @@ def feature_alpha_dropout(
     x = _arrays.floating(x, "x", float16=True)
     p = _checks.real_in(p, 0, 1, "p")
     _masks.check_form(mask_as)
-    maps = _features_of(x, "x", axis)
+    axes = _axes_of_features(x, "x", axis)
     if not training:
         return alpha_dropout(x, p, training=False, out=out)
     _core.checked_output(x, out, "x")  # before a Generator is advanced
     if mask is None:
-        mask = dropout_mask(maps.shape, p, rng=rng)
-    bits = _spread(_given(mask, maps, out), maps, x.shape)
+        mask = dropout_mask(_mask_shape(x, axes), p, rng=rng)
+    bits = _spread(_given(mask, x, axes, out), x, axes)
     scale, shift, dropped = alpha_numbers(p)
     y = _core.apply_mask(x, bits, scale, out, "x", shift, dropped, 1)
-    return y, _masks.in_form(mask, maps.shape, mask_as)
+    return y, _masks.in_form(mask, _mask_shape(x, axes), mask_as)
 
 
 def feature_alpha_dropout_backward(
@@ -463,32 +459,31 @@ def feature_alpha_dropout_backward(
             [0.    , 0.    ]]])
     """
     dy = _arrays.floating(dy, "dy", float16=True)
-    maps = _features_of(dy, "dy", axis)
+    axes = _axes_of_features(dy, "dy", axis)
     p = _checks.real_in(p, 0, 1, "p")
     _core.checked_output(dy, out, "dy")
-    bits = _spread(_given(mask, maps, out), maps, dy.shape)
+    bits = _spread(_given(mask, dy, axes, out), dy, axes)
     return alpha_dropout_backward(dy, bits, p, out=out)
 
 
-def _features_of(x: NDArray[Any], name: str, axis: int) -> Maps:
+def _axes_of_features(x: NDArray[Any], name: str, axis: int) -> Axes:
     if x.ndim < 2:
         raise ValueError(f"{name} must have shape (N, C, ...), got {x.shape}")
-    return _maps_of(x, name, x.ndim - 2, axis)
+    return _axes_of_maps(x, name, x.ndim - 2, axis)
 
 
-def _spread(bits: NDArray[np.uint8], maps: Maps, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The mask of maps as one of their elements."""
-    kept = np.broadcast_to(_masks.unpacked(bits, maps.shape).reshape(maps.in_x), shape)
-    return np.packbits(kept, bitorder="little")
+def _spread(bits: NDArray[np.uint8], x: NDArray[Any], axes: Axes) -> NDArray[np.uint8]:
+    """A bit for each element of x, of one for each map."""
+    kept = _masks.unpacked(bits, tuple(n if d in axes else 1 for d, n in enumerate(x.shape)))
+    return np.packbits(np.broadcast_to(kept, x.shape), bitorder="little")
 
 
-def _samples_of(x: NDArray[Any], name: str, mode: str) -> Maps:
+def _axes_of_samples(x: NDArray[Any], name: str, mode: str) -> Axes:
     if mode not in ("row", "batch"):
         raise ValueError(f"mode must be 'row' or 'batch', got {mode!r}")
     if x.ndim == 0:
         raise ValueError(f"{name} must have at least one axis, got a scalar")
-    shape = (x.shape[0] if mode == "row" else 1,)
-    return Maps(shape, shape + (1,) * (x.ndim - 1))
+    return (0,) if mode == "row" else ()
 
 
 def stochastic_depth(
@@ -560,7 +555,7 @@ def stochastic_depth(
     array([0.])
     """
     x = _arrays.floating(x, "x", float16=True)
-    return _drop(x, _samples_of(x, "x", mode), p, training, rng, mask, mask_as, out)
+    return _drop(x, _axes_of_samples(x, "x", mode), p, training, rng, mask, mask_as, out)
 
 
 def stochastic_depth_backward(
@@ -610,10 +605,7 @@ def stochastic_depth_backward(
            [2., 2.]])
     """
     dy = _arrays.floating(dy, "dy", float16=True)
-    maps = _samples_of(dy, "dy", mode)
-    p = _checks.real_in(p, 0, 1, "p")
-    _core.checked_output(dy, out, "dy")
-    return _scaled(dy, "dy", maps, _given(mask, maps, out), p, out)
+    return _drop_backward(dy, _axes_of_samples(dy, "dy", mode), mask, p, out)
 
 
 def drop_connect(

@@ -378,12 +378,15 @@ class Optimizer(Resumable):
         else:
             given: Any = grads  # Rows among them are none of the arrays that it is declared to take
             arrays = _array_lists.values_like(given, self._names, "grads")
-            try:
-                done, sums = self._run(t, arrays, stats, scale)
-            except TypeError:  # nothing has been written
-                if not any(grad is None or isinstance(grad, Rows) for grad in arrays):
-                    raise
+            if Rows in map(type, arrays):
                 done, sums = self._run_given(t, arrays, stats, scale)
+            else:
+                try:
+                    done, sums = self._run(t, arrays, stats, scale)
+                except TypeError:  # nothing has been written
+                    if not any(grad is None or isinstance(grad, Rows) for grad in arrays):
+                        raise
+                    done, sums = self._run_given(t, arrays, stats, scale)
         if pending and self._accumulated is not None:
             self._accumulated.clear()
             self._mark()
@@ -520,7 +523,7 @@ class Optimizer(Resumable):
             waiting = Accumulated(len(self.params))
         rows = self._joined(grads, waiting)
         totals = [waiting.sum_of(i) for i in range(len(grads))]
-        tables = {i: given._summed() for i, given in rows.items()}
+        tables = {i: given._summed(len(self.params[i])) for i, given in rows.items()}
         terms = [tables[i][1] if i in tables else grad for i, grad in enumerate(grads)]
         has = [not (g is None and total is None) for g, total in zip(terms, totals, strict=True)]
         chosen = [i for i, there in enumerate(has) if there]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays
+from nnfast._load import _core
 from nnfast.embedding import embedding_backward
 
 __all__ = ["Rows"]
@@ -191,11 +192,10 @@ class Rows:
             wrong = indices[(indices < 0) | (indices >= n)][0]
             raise IndexError(f"{name}.indices must be in [0, {n}), got {wrong}")
 
-    def _summed(self) -> tuple[Array, Array]:
-        """The rows that are named, once each and in ascending order, and the sum of each."""
-        named, places = np.unique(self.indices, return_inverse=True)
-        sums = embedding_backward(self._matrix(), places.reshape(-1), len(named))
-        return named.astype(np.intp), sums.reshape(len(named), *self.row_shape)
+    def _summed(self, n: int) -> tuple[Array, Array]:
+        """The rows of a table of n that are named, once each and in ascending order, and the sum of each."""
+        named, sums = _core.row_sums(self._matrix(), self.indices.reshape(-1), n)
+        return named, sums.reshape(len(named), *self.row_shape)
 
 
 Written = list[tuple[Array, Array, Array]]
@@ -210,6 +210,9 @@ def taken(named: Array, lists: Sequence[list[Any]], place: int) -> Written:
     for arrays in lists:
         whole = arrays[place]
         if whole is not None:
-            arrays[place] = whole.take(named, axis=0)
-            found.append((whole, named, arrays[place]))
+            part = np.empty((len(named), *whole.shape[1:]), whole.dtype)
+            if not _core.take_rows(whole, named, part):
+                whole.take(named, axis=0, out=part)
+            arrays[place] = part
+            found.append((whole, named, part))
     return found

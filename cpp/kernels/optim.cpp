@@ -3,6 +3,7 @@
 // more. Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
+#include "kernels/cache_lines.hpp"
 #include "kernels/from_avx2.hpp"
 #include "kernels/optim_rare.hpp"
 #include "kernels/optim_rule.hpp"
@@ -325,10 +326,10 @@ template <template <class> class RuleOf, int States, class T>
   }
 }
 
-// Returns how many elements it has updated: whole steps of the unrolled loop.
+// From element i on; returns up to which one it has updated them: whole steps of the unrolled loop.
 template <template <class> class RuleOf, int States, class T, int Unrolled>
 NNFAST_INLINE std::ptrdiff_t step_contiguous(const double* hyperparameters, double grad_scale, char* const* arrays,
-                                             std::ptrdiff_t n, bool changes) {
+                                             std::ptrdiff_t i, std::ptrdiff_t n, bool changes) {
   using V = Vec<T>;
   constexpr std::ptrdiff_t step = Unrolled * kLanes<V>;
   const RuleOf<V> rule(hyperparameters);
@@ -336,7 +337,6 @@ NNFAST_INLINE std::ptrdiff_t step_contiguous(const double* hyperparameters, doub
   // Copies that no store can change: the pointers in `arrays` would be read again after each.
   char* at[kState0 + States];
   for (int k = 0; k < kState0 + States; ++k) at[k] = arrays[k];
-  std::ptrdiff_t i = 0;
   for (; i + step <= n; i += step) {
     V params[Unrolled];
     const auto elements = [&](int j) NNFAST_INLINED {
@@ -356,10 +356,13 @@ void step_plain(const double* hyperparameters, double grad_scale, char* const* a
                 std::ptrdiff_t n, double*) {
   const FlushSubnormalsScope flushing;
   std::ptrdiff_t i = 0;
-  if (n >= kUnrolledSteps * kLanes<Vec<T>> && contiguous<T, States>(strides))
+  if (n >= kUnrolledSteps * kLanes<Vec<T>> && contiguous<T, States>(strides)) {
+    i = to_next_line<T>(arrays[kParam], n);
+    if (i > 0) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, 0, i);
     i = changes_gradients(hyperparameters)
-            ? step_contiguous<RuleOf, States, T, kUnrolledSteps>(hyperparameters, grad_scale, arrays, n, true)
-            : step_contiguous<RuleOf, States, T, kUnrolledSteps>(hyperparameters, grad_scale, arrays, n, false);
+            ? step_contiguous<RuleOf, States, T, kUnrolledSteps>(hyperparameters, grad_scale, arrays, i, n, true)
+            : step_contiguous<RuleOf, States, T, kUnrolledSteps>(hyperparameters, grad_scale, arrays, i, n, false);
+  }
   if (i < n) step_strided<RuleOf, States, T>(hyperparameters, grad_scale, arrays, strides, i, n);
 }
 
@@ -526,7 +529,7 @@ template <class T>
 template <template <class> class RuleOf, int States, class T>
 [[gnu::noinline]] void step_vectors(const double* hyperparameters, double grad_scale, char* const* arrays,
                                     const std::ptrdiff_t*, std::ptrdiff_t n, double*) {
-  step_contiguous<RuleOf, States, T, 1>(hyperparameters, grad_scale, arrays, n, changes_gradients(hyperparameters));
+  step_contiguous<RuleOf, States, T, 1>(hyperparameters, grad_scale, arrays, 0, n, changes_gradients(hyperparameters));
 }
 
 // What is no whole vector, or not contiguous, in copies that are.

@@ -25,6 +25,7 @@ ADDED_TO = {
     "step_sums": "sgd",
     "packing": "adam",
     "softmax_row": "softmax",
+    "norm_set": "norm_moments",
     "cross_entropy_row": "cross_entropy",
     "svm_loss_row": "svm_loss",
     "score_tiles": "cross_entropy",
@@ -306,6 +307,10 @@ def of_normalization() -> dict[str, Case]:
         x = rows(n)
         return lambda: _core.batch_norm_stats(x, 1)
 
+    def norm_set(n: int) -> Call:
+        x = floats(1, n)
+        return lambda: _core.batch_norm_stats(x, 1)
+
     def norm_map(n: int) -> Call:
         x, out = rows(n), rows(n)
         return lambda: nf.batch_norm(x, gamma, gamma, mean, inv_std, training=False, out=out)
@@ -329,7 +334,7 @@ def of_normalization() -> dict[str, Case]:
         _, saved = nf.layer_norm(x)
         return lambda: nf.layer_norm_backward(dy, x, gamma, saved, out=(dx, None, None))
 
-    cases = (norm_moments, norm_map, norm_gradient_sums, norm_input_gradient)
+    cases = (norm_moments, norm_set, norm_map, norm_gradient_sums, norm_input_gradient)
     return {case.__name__: case for case in (*cases, layer_norm, layer_norm_backward)}
 
 

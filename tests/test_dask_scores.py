@@ -137,8 +137,9 @@ def test_errors_of_labels_that_stay() -> None:
 
 
 def test_data_frames() -> None:
-    pd = pytest.importorskip("pandas")
-    dd = pytest.importorskip("dask.dataframe", exc_type=ImportError)
+    import dask.dataframe as dd
+    import pandas as pd
+
     x, y = data(400)
     frame = pd.DataFrame(x, columns=[f"f{i}" for i in range(20)])
     table = dd.from_pandas(frame, npartitions=3)

@@ -113,7 +113,8 @@ def test_more_of_it() -> None:
 
 
 def test_pieces_of_unknown_length() -> None:
-    pd = pytest.importorskip("pandas")
+    import pandas as pd
+
     x, y = data(400)
     expected = classifier().fit(x, y)
     frame = pd.DataFrame(x, columns=[f"f{i}" for i in range(20)])

@@ -134,6 +134,7 @@ constexpr Cost kCosts[] = {
 
     // Normalisation: passes over sets of values, and over rows.
     {"norm_moments", 0.12},
+    {"norm_set", 8},  // what is computed of the sums of a set
     {"norm_map", 0.12, kMemoryBound},
     {"norm_gradient_sums", 0.2},
     {"norm_input_gradient", 0.15, kMemoryBound},

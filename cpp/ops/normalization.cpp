@@ -23,12 +23,11 @@ namespace {
 using Index = std::ptrdiff_t;
 
 constexpr Cost kMoments = cost_of("norm_moments"), kMap = cost_of("norm_map"),
-               kGradientSums = cost_of("norm_gradient_sums"), kInputGradient = cost_of("norm_input_gradient");
+               kGradientSums = cost_of("norm_gradient_sums"), kInputGradient = cost_of("norm_input_gradient"),
+               kSet = cost_of("norm_set");
 constexpr std::ptrdiff_t kLine = 64;  // bytes
 // Elements of x that stay in a core's first-level cache from one pass to the next.
 constexpr Index kUnitElements = Index{1} << 12;
-// What is computed of the sums of a set.
-constexpr double kFinishNs = 8;
 // A thread takes a multiple of so many rows.
 constexpr Index kRowsMultiple = 8;
 // Members, and elements in all, from which on the halves of a batch are summed on their own.
@@ -253,7 +252,7 @@ void with_shared_sums(SetSumsFn sums_of, const Normalization& norm, double ns_pe
     const Index first = chunk * size;
     sums_of(norm, set, set_end, first, std::min(first + size, norm.member_count), of(set, chunk), kSetTile);
   });
-  over_units_of(norm, kFinishNs, [&](Index set, Index set_end) {
+  over_units_of(norm, kSet.ns, [&](Index set, Index set_end) {
     Totals totals(set_end - set);
     for (Index chunk = 0; chunk < chunks; ++chunk) totals.add(of(set, chunk));
     use(set, set_end, totals.result());

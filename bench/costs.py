@@ -28,6 +28,8 @@ ADDED_TO = {
     "norm_set": "norm_moments",
     "cross_entropy_row": "cross_entropy",
     "svm_loss_row": "svm_loss",
+    "nll_loss_row": "nll_loss",
+    "row_pairs_row": "row_pairs",
     "score_tiles": "cross_entropy",
     "binary_cross_entropy": "probabilities",
 }
@@ -283,6 +285,25 @@ def of_losses() -> dict[str, Case]:
 
         return call
 
+    def nll_loss(columns: int) -> Case:
+        def case(n: int) -> Call:
+            z, out = floats(n // columns, columns), floats(n // columns, columns)
+            labels = np.zeros(n // columns, np.int64)
+            return lambda: _core.nll_loss(z, labels, None, None, None, "mean", -1, out)
+
+        return case
+
+    def row_pairs(columns: int) -> Case:
+        def case(n: int) -> Call:
+            x, y = floats(n // columns, columns), floats(n // columns, columns)
+            return lambda: _core.pair_sums(x, y, -1)
+
+        return case
+
+    def sigmoid_focal_loss(n: int) -> Call:
+        x, t, out = floats(n), floats(n), floats(n)
+        return lambda: _core.sigmoid_focal_loss(x, t, 2.0, 0.25, 0.75, None, "mean", out)
+
     elements = (
         *("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div"),
         *("log_cosh_loss", "poisson_nll_loss", "poisson_nll_loss_of_rates"),
@@ -296,6 +317,11 @@ def of_losses() -> dict[str, Case]:
         "svm_loss_row": of_rows(True, 1),
         "score_tiles": of_rows(False, strided=True),
         "probabilities": probabilities,
+        "nll_loss": nll_loss(COLUMNS),
+        "nll_loss_row": nll_loss(1),
+        "row_pairs": row_pairs(COLUMNS),
+        "row_pairs_row": row_pairs(1),
+        "sigmoid_focal_loss": sigmoid_focal_loss,
     }
 
 

@@ -19,6 +19,7 @@ from bench import (
     accuracy,
     capped,
     cliffs,
+    costs,
     estimators,
     limits,
     memory,
@@ -157,6 +158,13 @@ def test_traffic_of_a_step_counts_what_it_reads_and_writes() -> None:
     assert problem.bytes == 7 * 4000
     assert problem.working_set == 4 * 4000
     assert registry.case("relu").problem(1000, np.dtype(np.float64)).bytes == 2 * 8000
+
+
+def test_every_cost_can_be_measured() -> None:
+    cases = costs.all_cases()
+    assert nf._core._costs().keys() <= cases.keys()
+    for name in ("nll_loss_row", "norm_set", "row_pairs", "sigmoid_focal_loss"):
+        cases[name](64)()
 
 
 # ---- timing and verdicts ----

@@ -193,7 +193,7 @@ def test_rounds_take_turns_and_keep_to_the_budget() -> None:
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
     times = timing.rounds(calls, Budget(seconds=0, least=4, most=9, slot_ns=0))
     assert [len(times[name]) for name in "abc"] == [4, 4, 4]
-    turns = order[3:]  # a call each to find how many fill a slot
+    turns = order[9:]  # three calls each to find how many fill a slot
     firsts = [turns[6 * i : 6 * i + 1] for i in range(4)]
     assert firsts == [["a"], ["b"], ["c"], ["a"]]
 

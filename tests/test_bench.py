@@ -474,7 +474,7 @@ def test_performance_has_the_figures_of_avx2() -> None:
     saved = readme.load(RESULTS)
     assert saved.avx2["machine"]["isa"] == capped.ISA
     page = (ROOT / "docs/performance.md").read_text()
-    saved.avx2["points"][0]["candidates"]["NumPy"]["median"] *= 2
+    saved.avx2["machine"]["processor"] = "another"
     assert readme.filled(page, saved, "docs/performance.md") != page
 
 

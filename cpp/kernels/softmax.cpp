@@ -542,12 +542,8 @@ const SoftmaxKernels softmax = {{
 #define NNFAST_FLOAT16(name, inputs, one_element) \
   NNFAST_FROM_AVX2(of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>)
 #define NNFAST_ENTRY(name, inputs, one_element, ...) \
-  {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, nnfast::name<double>},
-    NNFAST_SOFTMAX(NNFAST_ENTRY)
-#define NNFAST_MASKED(name, inputs, one_element) \
   {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, NNFAST_FROM_AVX2(nnfast::name<double>)},
-        NNFAST_MASKED_SOFTMAX(NNFAST_MASKED)
-#undef NNFAST_MASKED
+    NNFAST_SOFTMAX(NNFAST_ENTRY) NNFAST_MASKED_SOFTMAX(NNFAST_ENTRY)
 #undef NNFAST_ENTRY
 #undef NNFAST_FLOAT16
 }};

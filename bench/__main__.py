@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         "cliffs", help="forms of arguments that cost over 3 times the plain"
     )
     edges.add_argument("--only", nargs="+", metavar="NAME", help="kernels")
+    commands.add_parser(
+        "cluster", help="what a step costs on Dask's workers, for docs/dask.md: ten seconds"
+    )
     commands.add_parser("calls", help="what a call and the import cost")
     commands.add_parser("costs", help="what kernels cost, beside the figures of cpp/ops/costs.hpp")
     commands.add_parser("memory", help="what the memory of a large result costs")
@@ -185,6 +188,11 @@ def main() -> None:
         case "cliffs":
             if not cliffs.main(options.only or []):
                 raise SystemExit(1)
+        case "cluster":
+            # Not for the suite, which Dask's threads are not to meet.
+            from bench import cluster
+
+            cluster.main()
         case "calls":
             calls.main()
         case "costs":

@@ -1,4 +1,4 @@
-"""``python -m bench.cluster``: what a training step costs on Dask's workers, from constants that are measured here.
+"""``python -m bench cluster``: what a training step costs on Dask's workers, from constants that are measured here.
 
 The model follows a step of nnfast.dask: the calling process says who computes what; workers compute their rows; their
 gradients come up a binomial tree, each level of which sends and adds them once; the first worker sends them to the
@@ -7,7 +7,6 @@ with its nominal rate, and what Dask does with a message is measured over the lo
 the model errs on the dear side.
 """
 
-import argparse
 import asyncio
 import pickle
 import time
@@ -19,6 +18,8 @@ from distributed import Client, LocalCluster, get_worker
 from distributed.protocol import to_serialize
 
 import nnfast as nf
+from bench import readme
+from bench.session import processor
 from nnfast import nn
 from nnfast.dask import _tree
 from nnfast.dask._cluster import Cluster
@@ -28,6 +29,8 @@ from nnfast.dask._passes import ends_of_shards, seeds_of, shards_of
 from nnfast.dask._peer import Group
 from nnfast.dask._trainer import State, Trainer
 
+BATCHES = (8192, 65536)
+GBIT = 10  # a second, of the network
 WORKERS = (8, 16, 32, 64, 128, 256)
 PARAMETERS = (10**5, 10**6, 10**7, 10**8)
 
@@ -81,6 +84,8 @@ def best(function: Callable[[], Any], count: int = 7) -> float:
 
 def measure() -> Costs:
     """The costs on this machine."""
+    from threadpoolctl import threadpool_limits
+
     rows = 512
     net = nn.Sequential(
         nn.Dense(784, 1024), nn.ReLU(), nn.Dense(1024, 1024), nn.ReLU(), nn.Dense(1024, 10)
@@ -92,20 +97,12 @@ def measure() -> Costs:
     x = np.random.default_rng(0).normal(size=(rows, 784)).astype(np.float32)
     ends, targets = ends_of_shards(rows), np.zeros(rows, np.int64)
     shards = dict(enumerate(shards_of(nf.softmax_cross_entropy, targets, ends, seeds_of(net))))
-    with nf.num_threads(1), _one_thread_of_blas():
+    with nf.num_threads(1), threadpool_limits(1):
         compute = best(lambda: trainer.do("begin", [x], shards))
         merge = best(lambda: _tree.merged(net.grads, net.grads))
         apply = best(lambda: optimizer.step(net.grads))
     call, byte = _messages()
-    return Costs(
-        compute / rows / size, apply / size, merge / size / 4, call, byte, _plan()
-    )  # fmt: skip
-
-
-def _one_thread_of_blas() -> Any:
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1)
+    return Costs(compute / rows / size, apply / size, merge / size / 4, call, byte, _plan())
 
 
 def _messages() -> tuple[float, float]:
@@ -144,13 +141,11 @@ def _plan(workers: int = 64) -> float:
 # ---- the model ----
 
 
-def seconds(
-    costs: Costs, parameters: float, batch: int, workers: int, cores: int, gbit: float
-) -> float:
-    """A step of a batch on so many machines with so many cores."""
-    size, wire = 4 * parameters, 8e-9 / gbit
+def seconds(costs: Costs, parameters: float, batch: int, workers: int) -> float:
+    """A step of a batch on so many machines."""
+    size, wire = 4 * parameters, 8e-9 / GBIT
     levels = (workers - 1).bit_length()
-    computed = costs.compute * parameters * batch / workers / cores
+    computed = costs.compute * parameters * batch / workers
     up = levels * (costs.call + size * (wire + costs.byte + costs.merge))
     down = levels * (costs.call + size * (wire + costs.byte))
     to_caller = costs.call + size * (wire + costs.byte)
@@ -158,47 +153,56 @@ def seconds(
     return computed + up + down + to_caller + planned + costs.apply * parameters
 
 
-def smallest(costs: Costs, batch: int, workers: int, cores: int, gbit: float) -> float | None:
+def smallest(costs: Costs, batch: int, workers: int) -> float | None:
     """The parameters from which so many workers are faster than half of them; None where they never are."""
     for parameters in 10 ** np.arange(3, 9.01, 0.05):
-        if seconds(costs, parameters, batch, workers, cores, gbit) < seconds(
-            costs, parameters, batch, workers // 2, cores, gbit
-        ):
+        times = [seconds(costs, parameters, batch, n) for n in (workers, workers // 2)]
+        if times[0] < times[1]:
             return float(parameters)
     return None
 
 
-def table(costs: Costs, batch: int, cores: int, gbit: float) -> str:
+def table(costs: Costs, batch: int) -> list[str]:
     """The speed over one worker, and from what size a doubling pays, as Markdown."""
     lines = [
         f"| batch of {batch:,}, workers | " + " | ".join(map(str, WORKERS)) + " |",
         "|" + "---|" * (len(WORKERS) + 1),
     ]
     for parameters in PARAMETERS:
-        alone = seconds(costs, parameters, batch, 1, cores, gbit)
-        speeds = [alone / seconds(costs, parameters, batch, n, cores, gbit) for n in WORKERS]
+        alone = seconds(costs, parameters, batch, 1)
+        speeds = [alone / seconds(costs, parameters, batch, n) for n in WORKERS]
         lines.append(
             f"| {parameters:.0e} parameters | " + " | ".join(f"{s:.1f}" for s in speeds) + " |"
         )
-    sizes = [smallest(costs, batch, n, cores, gbit) for n in WORKERS]
+    sizes = [smallest(costs, batch, n) for n in WORKERS]
     shown = ["never" if size is None else f"{size:.0e}" for size in sizes]
-    lines.append("| pay over half of them from | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    return [*lines, "| pay over half of them from | " + " | ".join(shown) + " |"]
+
+
+def figures(costs: Costs, processor: str) -> str:
+    """The tables, and the constants that they come from."""
+    return "\n".join(
+        [
+            *(line for batch in BATCHES for line in (*table(costs, batch), "")),
+            f"It is a model, and no measurement on {WORKERS[-1]} machines. Its constants are those of one core of an",
+            f"{processor}: a row costs {1e9 * costs.compute:.2g} ns a parameter, forward and backward in shards of 32",
+            f"rows; adding a byte of gradients {1e9 * costs.merge:.2g} ns; a call from worker to worker"
+            f" {1e3 * costs.call:.2g} ms, and",
+            f"{1e9 * costs.byte:.2g} ns a byte; a step of Adam {1e9 * costs.apply:.2g} ns a parameter; and the process"
+            f" that calls fit {1e3 * costs.plan:.2g} ms a worker.",
+        ]
+    )
+
+
+def filled(page: str, text: str) -> str:
+    """docs/dask.md with the figures."""
+    begin, end = "<!-- a cluster: python -m bench cluster -->", "<!-- end of a cluster -->"
+    return readme.put(page, begin, end, text, "docs/dask.md")
 
 
 def main() -> None:
-    """Print the constants, and a table for each batch."""
-    given = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
-    given.add_argument("--batches", type=int, nargs="+", default=[8192, 65536])
-    given.add_argument("--cores", type=int, default=1, help="of a worker")
-    given.add_argument("--gbit", type=float, default=10, help="a second, of the network")
-    options = given.parse_args()
-    costs = measure()
-    for name, value in costs._asdict().items():
-        print(f"{name:8} {value:.3g} s")
-    for batch in options.batches:
-        print("\n" + table(costs, batch, options.cores, options.gbit))
-
-
-if __name__ == "__main__":
-    main()
+    """Print the figures, and put them into docs/dask.md."""
+    text = figures(measure(), processor())
+    print(text)
+    page = readme.ROOT / "docs/dask.md"
+    page.write_text(filled(page.read_text(), text))

@@ -503,6 +503,22 @@ def test_the_report_says_which_blas_kernels_ran(result: dict[str, Any]) -> None:
     assert report.blas({}) == "a BLAS that says nothing of itself"
 
 
+@pytest.mark.checkout
+def test_the_model_of_a_cluster_is_on_the_page() -> None:
+    from bench import cluster  # Dask's
+
+    costs = cluster.Costs(1e-9, 1e-9, 1e-10, 1e-3, 1e-9, 1e-3)
+    text = cluster.figures(costs, "another processor")
+    page = (ROOT / "docs/dask.md").read_text()
+    assert text in cluster.filled(page, text)
+    assert cluster.filled(page, text) != page
+    # Without a cost of messages more workers always pay, and with nothing else never.
+    free = costs._replace(merge=0, call=0, byte=-8e-10, plan=0)
+    assert cluster.smallest(free, 8192, 256) == pytest.approx(1000)
+    assert cluster.smallest(costs._replace(compute=0), 8192, 8) is None
+    assert cluster.seconds(free, 1e6, 8192, 1) / cluster.seconds(free, 1e6, 8192, 8) > 7.9
+
+
 # ---- training ----
 
 SMALL = training.Task("digits", (64, 16, 10), 32)

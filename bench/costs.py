@@ -27,6 +27,8 @@ ADDED_TO = {
     "softmax_row": "softmax",
     "norm_set": "norm_moments",
     "cross_entropy_row": "cross_entropy",
+    "probabilities_at_labels": "probabilities",
+    "probabilities_at_labels_row": "probabilities_at_labels",
     "svm_loss_row": "svm_loss",
     "nll_loss_row": "nll_loss",
     "row_pairs_row": "row_pairs",
@@ -262,6 +264,16 @@ def of_losses() -> dict[str, Case]:
 
         return case
 
+    def at_labels(columns: int) -> Case:
+        def case(n: int) -> Call:
+            p, out = floats(n // columns, columns), floats(n // columns, columns)
+            labels = np.zeros(n // columns, np.int64)
+            return lambda: _core.cross_entropy(
+                False, p, labels, 0.0, None, None, None, "mean", -1, out
+            )
+
+        return case
+
     def of_rows(svm: bool, columns: int = COLUMNS, strided: bool = False) -> Case:
         def case(n: int) -> Call:
             shape = (columns, n // columns) if strided else (n // columns, columns)
@@ -296,7 +308,7 @@ def of_losses() -> dict[str, Case]:
     def row_pairs(columns: int) -> Case:
         def case(n: int) -> Call:
             x, y = floats(n // columns, columns), floats(n // columns, columns)
-            return lambda: _core.pair_sums(x, y, -1)
+            return lambda: _core.pair_sums(x, y, 1)
 
         return case
 
@@ -313,6 +325,8 @@ def of_losses() -> dict[str, Case]:
         **{name: of_elements(name) for name in (*elements, "binary_cross_entropy")},
         "cross_entropy": of_rows(False),
         "cross_entropy_row": of_rows(False, 1),
+        "probabilities_at_labels": at_labels(COLUMNS),
+        "probabilities_at_labels_row": at_labels(1),
         "svm_loss": of_rows(True),
         "svm_loss_row": of_rows(True, 1),
         "score_tiles": of_rows(False, strided=True),

@@ -116,19 +116,21 @@ constexpr Cost kCosts[] = {
     {"gaussian_nll_loss", 0.7},
     {"hinge_loss", 0.3},
     {"squared_hinge_loss", 0.3},
-    {"sigmoid_focal_loss", 3},
+    {"sigmoid_focal_loss", 6.5},
     {"binary_cross_entropy_with_logits", 1.5},
     {"binary_cross_entropy", 2},
     {"cross_entropy", 0.55},
     {"cross_entropy_row", 38},
+    {"probabilities_at_labels", 0.1},
+    {"probabilities_at_labels_row", 12},
     {"svm_loss", 0.4},
     {"svm_loss_row", 30},
     {"nll_loss", 0.1},
     {"nll_loss_row", 5},
-    {"row_pairs", 0.2},
-    {"row_pairs_row", 20},
+    {"row_pairs", 0.3},
+    {"row_pairs_row", 9},
     {"score_tiles", 1},      // strided rows, copied to and from a tile
-    {"probabilities", 0.4},  // their check
+    {"probabilities", 0.2},  // their check
 
     {"convolution", 0.01},  // a product
 

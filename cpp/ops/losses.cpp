@@ -204,9 +204,12 @@ double cross_entropy(const RowLossArguments& rows, bool of_logits, double label_
   const LossKernels& kernel = *kernels().losses;
   const std::ptrdiff_t n = rows.scores_dscores_targets.rows();
   const std::vector<double> weights = weights_of_rows(rows.sample_weights, n);
+  // Of probabilities whose targets are labels, only those at the labels are looked at.
+  const bool at_labels = !of_logits && rows.labels && !loss.spread;
   return loss_of_rows(loss, of_logits ? kernel.softmax_cross_entropy : kernel.cross_entropy, rows, weights,
-                      total_weight(rows, weights.empty() ? nullptr : weights.data(), n), cost_of("cross_entropy"),
-                      cost_of("cross_entropy_row"));
+                      total_weight(rows, weights.empty() ? nullptr : weights.data(), n),
+                      at_labels ? cost_of("probabilities_at_labels") : cost_of("cross_entropy"),
+                      at_labels ? cost_of("probabilities_at_labels_row") : cost_of("cross_entropy_row"));
 }
 
 double svm_loss(const RowLossArguments& rows, double margin, bool squared) {

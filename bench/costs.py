@@ -8,7 +8,8 @@ import numpy as np
 
 import nnfast as nf
 from bench.timing import in_turn
-from nnfast import _core, activations, bias, gating
+from nnfast import _core, bias, gating
+from nnfast.activations.ufuncs import UFUNCS as ACTIVATION_UFUNCS
 
 # Elements of the two runs whose difference is measured, so that the cost of a call is left out. Both stay in
 # the second-level cache.
@@ -83,7 +84,7 @@ def ns_per_element(case: Case) -> float:
 def all_cases() -> dict[str, Case]:
     """A case for each name of costs.hpp."""
     cases = {name: of_ufunc(ufunc) for name, ufunc in gating._ufuncs.items()}
-    for name, ufunc in activations._ufuncs.items():
+    for name, ufunc in ACTIVATION_UFUNCS.items():
         inputs = 2 if name.endswith("_backward") else 1
         cases[name] = of_ufunc(ufunc, params=ufunc.nin - inputs)
     cases = {name.removeprefix("_"): case for name, case in cases.items()}

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 import nnfast as nf
 from bench.timing import in_turn
-from nnfast import _core, activations
+from nnfast import _core
+from nnfast.activations import ufuncs
 from nnfast.normalization import BatchNormSaved
 from nnfast.optim.clipping import Clip
 from optim_rules import TABLE, Rule, label
@@ -141,12 +142,12 @@ def called(function: Callable[[], Any]) -> tuple[Any, list[str]]:
 def test_a_parameter_is_what_numpy_makes_of_it(
     name: str, dtypes: list[Any], values: list[float], into: bool
 ) -> None:
-    ufunc = activations._ufuncs[name]
+    ufunc = ufuncs.UFUNCS[name]
     count = PARAMETERS[name]
     arrays = tuple(np.array([-3, -1, 0, 1, 2, 100], dtype) for dtype in dtypes[: ufunc.nin - count])
     params = tuple(values[:count])
     keywords = {"out": np.empty(6, np.float64)} if into else {}
-    got, got_warnings = called(lambda: activations._call(name, arrays, params, dict(keywords)))
+    got, got_warnings = called(lambda: ufuncs.call(name, arrays, params, dict(keywords)))
     got = got.copy() if isinstance(got, np.ndarray) else got
     expected, expected_warnings = called(lambda: ufunc(*arrays, *params, **keywords))
     assert got_warnings == expected_warnings
@@ -175,11 +176,11 @@ VIEWS: dict[str, Callable[[Array], Array]] = {
 def test_a_call_that_goes_past_numpy_gives_what_numpys_does(
     name: str, into: str, view: str, dtype: type
 ) -> None:
-    ufunc, params = activations._ufuncs[name], (-0.5, 0.5)
+    ufunc, params = ufuncs.UFUNCS[name], (-0.5, 0.5)
     params = params[: PARAMETERS.get(name, 0)]
     found = []
     for call in (
-        lambda *a, **k: activations._call(name, a, params, k),
+        lambda *a, **k: ufuncs.call(name, a, params, k),
         lambda *a, **k: ufunc(*a, *params, **k),
     ):
         memory = np.linspace(-3, 3, 121, dtype=dtype)

@@ -17,7 +17,7 @@ from nnfast import _arrays, _checks, _docs, _gradients, _labels
 from nnfast._arrays import Outputs
 from nnfast._load import _core
 from nnfast._table import TABLE
-from nnfast.activations import _form
+from nnfast.activations.parametric import gelu_form
 
 __all__ = [
     "bias_gelu",
@@ -124,7 +124,7 @@ def bias_gelu(
     approximate: Literal["none", "tanh"] = "none",
     out: NDArray[Any] | None = None,
 ) -> Any:
-    return _forward("_bias_gelu" + _form(approximate), x, bias, out)
+    return _forward("_bias_gelu" + gelu_form(approximate), x, bias, out)
 
 
 @_documented
@@ -139,7 +139,7 @@ def bias_gelu_backward(
 ) -> Gradients:
     if x is None or bias is None or y is not None:
         x = _input(bias_gelu, x, bias, y)
-    index = _INDEX["_bias_gelu" + _form(approximate)]
+    index = _INDEX["_bias_gelu" + gelu_form(approximate)]
     return _core.bias_backward(index, dy, x, bias, *_checks.output_and(out, "dbias"))
 
 

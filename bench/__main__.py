@@ -45,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
     table = commands.add_parser("accuracy", help="ULP of every elementwise kernel and of peers")
     table.add_argument("--all", action="store_true", help="all 2**32 float32 inputs, not a sample")
     table.add_argument("--only", nargs="+", metavar="NAME", help="kernels")
-    table.add_argument("--output", type=Path, help="write the table to this Markdown file")
+    table.add_argument(
+        "--output", type=Path, help="Markdown file for the table, or for the rows of --only"
+    )
     again = commands.add_parser("report", help="write the page of a run anew, beside its file")
     again.add_argument("results", type=Path)
     figures = commands.add_parser(

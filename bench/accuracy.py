@@ -279,16 +279,27 @@ HEAD = (
     "| kernel | dtype | points | max ULP | mean ULP | at | NumPy max | SciPy max | PyTorch max |\n"
     "|---|---|---:|---:|---:|---:|---:|---:|---:|"
 )
-TITLE = """# Accuracy
+TITLE = f"""# Accuracy
 
-Written by `python -m bench accuracy{arguments}` on {isa}. Errors in units in the last place; a gradient's are of the
-larger of |dx| and |dy| / 8. {coverage}
+Written by `python -m bench accuracy` on {{isa}}. Errors in units in the last place; a gradient's are of the
+larger of |dx| and |dy| / 8. float32 over every {SAMPLE}th input, or over all that are finite, where their number says
+so; float64 against MPFR.
 
 """
 
 
+def with_rows_of(page: str, lines: list[str]) -> list[str]:
+    """The rows of a page, those of the same kernel and dtype as new ones replaced, and the others of the new ones."""
+
+    def subject(row: str) -> str:
+        return row[: row.index("|", row.index("|", 1) + 1)]
+
+    old = {subject(row): row for row in page.splitlines() if row.startswith("| `")}
+    return list((old | {subject(row): row for row in lines}).values())
+
+
 def main(only: list[str] | None = None, every: bool = False, output: Path | None = None) -> None:
-    """Print the table, and write it where asked to."""
+    """Print the table, and write it where asked to: rows of some kernels take their place in one that is there."""
     unknown = set(only or []) - set(FUNCTIONS)
     if unknown:
         raise LookupError(f"no elementwise kernel is called {', '.join(sorted(unknown))}")
@@ -298,11 +309,7 @@ def main(only: list[str] | None = None, every: bool = False, output: Path | None
         lines.append(line(*row))
         print(lines[-1], flush=True)
     if output is not None:
-        title = TITLE.format(
-            arguments=" --all" if every else "",
-            isa=nf.cpu_info()["chosen"],
-            coverage="float32 over all inputs that are finite, float64 against MPFR."
-            if every
-            else f"float32 over every {SAMPLE}th input, float64 against MPFR.",
-        )
+        if only and output.exists():
+            lines = with_rows_of(output.read_text(), lines)
+        title = TITLE.format(isa=nf.cpu_info()["chosen"])
         output.write_text(title + HEAD + "\n" + "\n".join(lines) + "\n")

@@ -613,6 +613,26 @@ def test_sampled_accuracy_is_what_the_tests_promise() -> None:
     assert found.mean < 0.1
 
 
+def test_rows_of_some_kernels_take_their_place_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = iter([10, 20, 30])
+
+    def rows(names: list[str], every: bool) -> Any:
+        for name in names:
+            yield name, "float32", {"nnfast": accuracy.Error(1.0, 0.0, 0.0, next(points))}
+
+    monkeypatch.setattr(accuracy, "rows", rows)
+    page = tmp_path / "accuracy.md"
+    accuracy.main(["tanh", "elu"], output=page)
+    accuracy.main(["tanh"], output=page)
+    found = [row for row in page.read_text().splitlines() if row.startswith("| `")]
+    assert [row.split(" | ")[:3] for row in found] == [
+        ["| `tanh`", "float32", "30"],
+        ["| `elu`", "float32", "20"],
+    ]
+
+
 def test_chunks_meet_every_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy, "CHUNK", 2**28 + 17)
     monkeypatch.setattr(accuracy, "BLOCK", 100)

@@ -26,7 +26,7 @@ import nnfast as nf
 from nnfast._docs import complete
 from nnfast._links import LAYERS, links
 from nnfast._table import TABLE
-from nnfast.optim.optimizer import Options
+from nnfast.optim.settings import Options
 
 ROOT = Path(__file__).parents[1]
 

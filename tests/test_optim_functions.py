@@ -183,7 +183,7 @@ def test_signatures_are_complete(kind: str) -> None:
     needs_an_object = {"skip_nonfinite", "ema_decay", "ema_bias_correction"}
     needs_an_object |= {"ema_overwrite_frequency", "clip_adaptive", "clip_adaptive_eps"}
     needs_an_object |= {"state_dtype", "rounding_seed"}
-    options = set(nf.optim.optimizer.Options.__annotations__) - needs_an_object
+    options = set(nf.optim.settings.Options.__annotations__) - needs_an_object
     own = set(inspect.signature(rule).parameters) - {"params", "options"}
     assert parameters.keys() == {"w", "dw", "state", "out"} | own | options
     assert {*rule.defaults["torch"]} <= parameters.keys()

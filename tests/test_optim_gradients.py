@@ -143,6 +143,50 @@ def test_bits_do_not_depend_on_threads_isa_and_layout(rule: Rule, dtype: type) -
             assert_same_arrays(run(name, **options), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lists_accumulate_as_mappings_do(dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    shapes = ((7, 33), (), (40,))
+    first = [np.asarray(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+    names = "abc"
+    params = copies(first)
+    one, other = nf.optim.Adam(params), nf.optim.Adam(dict(zip(names, copies(first), strict=True)))
+    for _ in range(3):
+        for _ in range(3):
+            grads = [np.asarray(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+            one.accumulate(grads)
+            other.accumulate(dict(zip(names, grads, strict=True)))
+        one.step(grads, grad_scale=0.25)
+        other.step(dict(zip(names, grads, strict=True)), grad_scale=0.25)
+        one.accumulate(grads)
+        other.accumulate(dict(zip(names, grads, strict=True)))
+        one.step()
+        other.step()
+    for mine, theirs in zip(one.params, other.params, strict=True):
+        assert_same_bits(mine, theirs)
+    assert one.step_count == other.step_count == 6
+
+
+def test_wrong_gradients_of_a_list_are_not_added() -> None:
+    w = np.ones((3, 4))
+    opt = nf.optim.SGD([w], lr=1.0)
+    for _ in range(2):  # the memory of the sums is there from the second time on
+        opt.accumulate([np.ones((3, 4))])
+        wrong: tuple[Any, ...] = (np.ones((4, 3)), np.ones((3, 4), np.float32), w, "text")
+        for grad in wrong:
+            with pytest.raises((TypeError, ValueError)):
+                opt.accumulate([grad])
+        with pytest.raises(ValueError, match="one array for each"):
+            opt.accumulate([])
+        before = opt.state_dict()["accumulated.0"]
+        assert (before == 1).all()
+        opt.accumulate([np.full((4, 3), 2.0).T])
+        assert (opt.state_dict()["accumulated.0"] == 3).all()
+        opt.step()
+        assert "accumulated.0" not in opt.state_dict()
+    assert (w == 1 - 2 * 3).all()
+
+
 def test_gradients_that_are_missing() -> None:
     w, b = np.zeros(2), np.zeros(1)
     opt = nf.optim.SGD({"w": w, "b": b}, lr=1.0, ema_decay=0.5, ema_bias_correction=False)

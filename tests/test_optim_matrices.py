@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import nnfast as nf
+from conftest import SAME_BITS_ISAS
 from layouts import assert_same_bits, layouts
+from nnfast._testing import forced
 from optim_rules import Array, assert_same_arrays, every_dtype, everything
 
 State = dict[str, Any]
@@ -82,6 +84,50 @@ def test_adafactor_is_the_formula(
     kept = (opt._master or [w])[0]
     np.testing.assert_allclose(kept, expected, rtol=0, atol=200 * np.finfo(wide).eps)
     assert_same_bits(w, np.asarray(kept).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_of_adafactor_do_not_depend_on_threads_and_isa(dtype: type) -> None:
+    rng = np.random.default_rng(3)
+    shapes = ((70, 300), (5, 19), (2, 3, 4), (3000, 7), (40,))
+    first = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+    grads = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+    def run() -> dict[str, Array]:
+        opt = nf.optim.Adafactor([w.copy() for w in first])
+        for _ in range(2):
+            opt.step(grads)
+        return everything(opt)
+
+    expected = run()
+    for isa in SAME_BITS_ISAS:
+        for threads in (1, 2, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                assert_same_arrays(run(), expected)
+
+
+def test_moments_of_long_rows_and_columns_are_rounded_once() -> None:
+    for shape in ((3, 100_003), (100_003, 3)):
+        g = (1 + np.random.default_rng(0).random(shape)).astype(np.float32)
+        opt = nf.optim.Adafactor([np.ones(shape, np.float32)])
+        opt.step([g])
+        squares = g.astype(np.float64) ** 2
+        for name, axis in (("row_var", -1), ("col_var", -2)):
+            expected = squares.mean(axis, keepdims=True).astype(np.float32)
+            np.testing.assert_array_max_ulp(opt.state[name][0], expected, 1)
+
+
+def test_moments_with_nan_and_zeros() -> None:
+    w = np.ones((4, 5))
+    opt = nf.optim.Adafactor([w], eps1=0.0)
+    g = np.ones((4, 5))
+    g[1, 2] = np.nan
+    opt.step([g])
+    assert np.isnan(opt.state["row_var"][0][1, 0])
+    assert np.isnan(opt.state["col_var"][0][0, 2])
+    w = np.ones((4, 5))
+    nf.optim.Adafactor([w]).step([np.zeros((4, 5))])
+    assert (w == 1).all()
 
 
 MATRICES = ["Muon", "Adafactor"]

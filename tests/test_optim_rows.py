@@ -128,6 +128,63 @@ def test_bits_do_not_depend_on_threads_and_layout() -> None:
         assert_same_arrays(run(name), expected)
 
 
+@every_rule
+@pytest.mark.parametrize("d", [15, 16, 64, 4096, 4097])  # around the least and the most of a row
+@pytest.mark.parametrize("few", [1, 6, 60])  # one row with all the work, neighbours, some far apart
+def test_rows_that_are_stepped_where_they_lie_have_the_bits_of_copies(
+    rule: Rule, d: int, few: int
+) -> None:
+    for dtype in (np.float32, np.float64):
+        # With names, rows are copied, stepped together and written back.
+        where, copied = (numbers((60, d), dtype) for _ in range(2))
+        one, other = rule.optimizer([where]), rule.optimizer({"w": copied})
+        for t in range(3):
+            indices = np.random.default_rng(t).integers(0, few, 30).astype(np.int32)
+            values = numbers((30, d), dtype, t)
+            one.step([Rows(indices, values)], grad_scale=0.5)
+            other.step({"w": Rows(indices, values)}, grad_scale=0.5)
+        assert_same_bits(where, copied)
+        for name, arrays in one.state.items():
+            assert_same_bits(arrays[0], other.state[name][0])
+        assert one.step_count == 3
+
+
+def test_values_that_lie_in_the_table_are_read_first() -> None:
+    table = numbers((8, 32))
+    copied = table.copy()
+    nf.optim.SGD([table], lr=1.0).step([Rows([6, 7, 0], table[[7, 6, 5]])])
+    nf.optim.SGD([copied], lr=1.0).step([Rows([6, 7, 0], copied[5:][::-1])])
+    assert_same_bits(copied, table)
+
+
+def test_a_wrong_gradient_in_a_list_changes_nothing() -> None:
+    w, table = np.ones(3), np.ones((4, 8))
+    opt = nf.optim.Adam([w, table])
+    opt.step([np.ones(3), Rows([1], np.ones((1, 8)))])
+    before = everything(opt)
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        ([np.ones(3), Rows([4], np.ones((1, 8)))], IndexError, "must be in"),
+        ([np.ones(3), Rows([-1], np.ones((1, 8)))], IndexError, "must be in"),
+        ([np.ones(3), Rows([1], np.ones((1, 7)))], ValueError, "rows of shape"),
+        ([np.ones(3), Rows([1], np.ones((1, 8), "f"))], TypeError, "dtype float64"),
+        ([np.ones(2), Rows([1], np.ones((1, 8)))], ValueError, "must have shape"),
+        ([Rows([1], np.ones((1, 8)))], ValueError, "one array for each"),
+    ]
+    for grads, error, message in wrong:
+        with pytest.raises(error, match=message):
+            opt.step(grads)
+        assert_same_arrays(everything(opt), before)
+
+
+def test_sums_that_overflow_are_reported() -> None:
+    table = np.zeros((4, 32), np.float32)
+    opt = nf.optim.SGD([table], lr=1.0)
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        opt.step([Rows([1, 1], np.full((2, 32), 3e38, np.float32))])
+    assert (table[1] == -np.inf).all()
+    assert (table[[0, 2, 3]] == 0).all()
+
+
 @pytest.mark.parametrize("row", [(), (3,), (2, 3)])
 def test_rows_of_any_shape(row: tuple[int, ...]) -> None:
     table = np.zeros((4, *row))

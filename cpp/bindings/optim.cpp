@@ -4,11 +4,15 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "bindings/array_lists.hpp"
 #include "bindings/families.hpp"
 #include "bindings/functions.hpp"
+#include "bindings/ufuncs.hpp"
+#include "ops/factored.hpp"
+#include "ops/optim_rows.hpp"
 
 namespace nnfast {
 namespace {
@@ -122,10 +126,12 @@ class OptimArrays {
   }
 
   // The parameters of a step; `strided` owns the strides of those that are not contiguous, `held` the gradients.
-  // accumulated: a list of arrays, or None for parameters without, or null; these may have None for a gradient.
+  // accumulated: a list of arrays, or None for parameters without, or null; these may have None for a gradient. some:
+  // whether others may have None, too, which then have no elements in this step.
   // Nothing has been written when it throws.
   std::vector<OptimParameter> parameters(PyObject* grads, PyObject* accumulated, const Lists& names,
-                                         std::vector<ParameterArrays>& strided, std::vector<Array>& held) const {
+                                         std::vector<ParameterArrays>& strided, std::vector<Array>& held,
+                                         bool some) const {
     std::vector<OptimParameter> parameters(size());
     held.reserve(accumulated ? 2 * size() : size());
     int lists[kOptimArrays], count = 0;
@@ -156,7 +162,12 @@ class OptimArrays {
       }
       const auto at = static_cast<Py_ssize_t>(i);
       const bool waits = accumulated && PyList_GET_ITEM(accumulated, at) != Py_None;
-      const bool given = !waits || PyList_GET_ITEM(grads, at) != Py_None;
+      const bool given = PyList_GET_ITEM(grads, at) != Py_None || !(waits || some);
+      if (!given && !waits) {
+        begin -= parameter.n;
+        parameter.n = 0;
+        continue;
+      }
       if (given) take(kGrad, held.emplace_back(gradient_of(grads, i, names)));
       // Alone it is the gradient, but of float16, whose gradients have another dtype.
       if (waits)
@@ -168,6 +179,42 @@ class OptimArrays {
       parameter.in_c_order = &strided.emplace_back(strided_arrays(of, false));
     }
     return parameters;
+  }
+
+  // A parameter as a table, whose gradient is of some rows; nothing where its rows are not to be stepped alone.
+  std::optional<OptimTable> table(std::size_t i, const Array& indices, const Array& values) const {
+    const Array& whole = param(i);
+    OptimTable found{};
+    found.rows = whole.shape(0);
+    const std::ptrdiff_t bytes = found.rows == 0 ? 0 : PyArray_NBYTES(whole.get()) / found.rows;
+    if (bytes < kLeastRowBytes || bytes > kMostRowBytes) return {};
+    if (memory_.touches(values) || memory_.touches(indices)) return {};
+    for (int k = 0; k < kOptimArrays; ++k) {
+      if (arrays_[k].empty()) continue;
+      const Held& held = arrays_[k][i];
+      if (!PyArray_IS_C_CONTIGUOUS(held.array.get()) || held.packing != Packing::none) return {};
+      found.row.data[k] = held.array.data();
+    }
+    found.row.dtype = whole.floating();
+    found.row.n = bytes / size_of(found.row.dtype);
+    found.indices = indices.as<const std::int64_t>();
+    found.values.n = found.row.n;
+    found.values.strides[0] = size_of(found.row.dtype);
+    auto& outer = found.values.outer;
+    outer.ndim = 1;
+    outer.shape[0] = indices.size();
+    outer.strides[0][0] = bytes;
+    outer.data[0] = values.data();
+    return found;
+  }
+
+  // Whether a gradient can be added to a sum as they lie: both contiguous and like the parameter.
+  bool accumulates(std::size_t i, const Array& sum, const Array& grad) const {
+    for (const Array* array : {&sum, &grad})
+      if (array->dtype() != param(i).dtype() || !PyArray_ISNOTSWAPPED(array->get()) ||
+          !PyArray_IS_C_CONTIGUOUS(array->get()) || !PyArray_SAMESHAPE(array->get(), param(i).get()))
+        return false;
+    return param(i).dtype() != NPY_HALF && PyArray_ISWRITEABLE(sum.get()) && !memory_.touches(grad);
   }
 
   // Checks gradients alone.
@@ -398,13 +445,55 @@ struct Attributes {
           names = interned("_names"), given = interned("_given"), special = interned("_special"), ema = interned("ema"),
           skip_nonfinite = interned("skip_nonfinite"), carried = interned("_carried"), seen = interned("_seen"),
           checked = interned("_checked"), lr = interned("lr"), step_count = interned("step_count"),
-          clip_kind = interned("_clip_kind"), clip_limit = interned("_clip_limit");
+          clip_kind = interned("_clip_kind"), clip_limit = interned("_clip_limit"),
+          accumulated = interned("_accumulated");
+  // Its method, and attributes of what was accumulated and of Rows.
+  py::str done = interned("_done"), pending = interned("pending"), clear = interned("clear"),
+          indices = interned("indices"), values = interned("values");
   py::float_ no_product{1.0};  // what rules other than NAdam are handed
 };
 
 bool are_arrays(PyObject* list) {
   PyObject* const* items = PySequence_Fast_ITEMS(list);
   return std::all_of(items, items + PyList_GET_SIZE(list), [](PyObject* item) { return PyArray_CheckExact(item); });
+}
+
+py::object attribute(py::handle of, const py::str& name) {
+  PyObject* value = PyObject_GetAttr(of.ptr(), name.ptr());
+  if (!value) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+}
+
+// Indices as contiguous int64, or nothing where one is not in [0, n).
+Array indices_below(const Array& given, std::ptrdiff_t n) {
+  if (!PyTypeNum_ISINTEGER(given.dtype())) return {};
+  const Array indices(py::reinterpret_steal<py::object>(
+      PyArray_FromArray(given.get(), PyArray_DescrFromType(NPY_INT64),
+                        NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED | NPY_ARRAY_FORCECAST)));
+  if (!indices) throw py::error_already_set();
+  const auto* index = indices.as<const std::int64_t>();
+  const bool inside = std::all_of(index, index + indices.size(), [n](std::int64_t i) { return i >= 0 && i < n; });
+  return inside ? indices : Array();
+}
+
+// A gradient by rows, which the arrays own.
+struct RowsGradient {
+  Array indices, values;
+};
+
+// Those of a table, or nothing where Python has to say why they are none.
+std::optional<RowsGradient> rows_of_table(const RowsGradient& given, const Array& table) {
+  const auto& [indices, values] = given;
+  const int axes = indices.ndim();
+  if (table.ndim() == 0 || values.dtype() != table.dtype() || !PyArray_ISNOTSWAPPED(values.get()) ||
+      !PyArray_IS_C_CONTIGUOUS(values.get()) || values.ndim() != axes + table.ndim() - 1)
+    return {};
+  if (!PyArray_CompareLists(PyArray_DIMS(values.get()), PyArray_DIMS(indices.get()), axes) ||
+      !PyArray_CompareLists(PyArray_DIMS(values.get()) + axes, PyArray_DIMS(table.get()) + 1, table.ndim() - 1))
+    return {};
+  Array found = indices_below(indices, table.shape(0));
+  if (!found) return {};
+  return RowsGradient{std::move(found), values};
 }
 
 // An optimizer's arrays and its rule.
@@ -455,40 +544,125 @@ class Optimizer {
 
   // The step that nearly all are, of whose own cost Python would be the most: of an nnfast.optim.Optimizer, whose
   // attributes are given, that is not special and without an average, by a list of arrays and by settings that are the
-  // very objects that were checked. False, with nothing done, for all others. row_of: its method _row.
+  // very objects that were checked; grads may be None where gradients wait. False, with nothing done, for all others.
+  // row_of: its method _row.
   bool plain_step(const py::dict& self, py::handle grads, py::handle row_of, py::handle grad_scale) {
-    const auto get = [&](const py::str& name) {
-      PyObject* value = PyDict_GetItemWithError(self.ptr(), name.ptr());
-      if (!value && PyErr_Occurred()) throw py::error_already_set();
-      return py::reinterpret_borrow<py::object>(value ? value : Py_None);
+    const bool given = PyList_CheckExact(grads.ptr()) && are_arrays(grads.ptr());
+    if (!given && !grads.is_none()) return false;
+    std::optional<PlainStep> plain = plain_step_of(self, row_of, grad_scale);
+    if (!plain) return false;
+    const bool waiting = !plain->pending.is_none();
+    if (!given && !waiting) return false;
+    if (waiting && !(PyList_CheckExact(plain->pending.ptr()) && are_arrays(plain->pending.ptr()))) return false;
+    run(plain->params, given ? py::reinterpret_borrow<py::list>(grads) : nones(plain->params.size()), plain->pending,
+        plain->state, py::none(), plain->master, std::move(plain->row), py::none(), py::none(), plain->options, {},
+        py::none());
+    if (plain->product)  // the rule goes on with it
+      check_done(PyObject_CallMethodOneArg(PyMethod_GET_SELF(row_of.ptr()), of_.done.ptr(), plain->t.ptr()));
+    else
+      count(self, *plain);
+    if (waiting) check_done(PyObject_CallMethodNoArgs(plain->accumulated.ptr(), of_.clear.ptr()));
+    return true;
+  }
+
+  // As plain_step, by a list that has instances of rows_type, whose rows are updated where they lie; False, too, where
+  // the step needs all gradients first, or arrays are not contiguous.
+  bool rows_step(const py::dict& self, py::handle grads, py::handle row_of, py::handle grad_scale,
+                 py::handle rows_type) {
+    if (!PyList_CheckExact(grads.ptr())) return false;
+    const auto list = py::reinterpret_borrow<py::list>(grads);
+    const auto is_rows = [&](std::size_t i) {
+      return reinterpret_cast<PyObject*>(Py_TYPE(PyList_GET_ITEM(list.ptr(), i))) == rows_type.ptr();
     };
-    const py::object params = get(of_.params), names = get(of_.names), given = get(of_.given), seen = get(of_.seen),
-                     checked = get(of_.checked), lr = get(of_.lr), steps = get(of_.step_count);
-    if (!PyList_CheckExact(grads.ptr()) || !names.is_none() || !PyList_CheckExact(params.ptr())) return false;
-    if (!are_arrays(grads.ptr()) || get(of_.special).ptr() != Py_False) return false;
-    if (!PyFloat_CheckExact(grad_scale.ptr())) return false;
-    const double scale = PyFloat_AS_DOUBLE(grad_scale.ptr());
-    if (!(scale > 0 && std::isfinite(scale))) return false;
-    for (const py::str* name : {&of_.ema, &of_.carried})
-      if (!get(*name).is_none()) return false;
-    if (get(of_.skip_nonfinite).ptr() != Py_False) return false;
-    if (PyTuple_CheckExact(given.ptr()) &&
-        !holds_same(PyTuple_GET_ITEM(given.ptr(), 0), PyTuple_GET_ITEM(given.ptr(), 1), names))
-      return false;
-    if (!holds_same(self, PyList_GET_ITEM(seen.ptr(), 0), setting_names_)) return false;
-    if (!PyFloat_CheckExact(lr.ptr()) || !(PyFloat_AS_DOUBLE(lr.ptr()) >= 0)) return false;
+    for (std::size_t i = 0; i < list.size(); ++i)
+      if (!is_rows(i) && !PyArray_CheckExact(PyList_GET_ITEM(list.ptr(), i))) return false;
+    std::optional<PlainStep> plain = plain_step_of(self, row_of, grad_scale);
+    if (!plain || plain->product || !plain->accumulated.is_none() || !plain->master.is_none()) return false;
+    if (plain->options.clip_norm != ClipNorm::none || list.size() != plain->params.size()) return false;
+    const py::list states = states_of(plain->state);
+    const Lists names = lists(plain->params, states, py::none(), py::none(), py::none());
+    if (!arrays_->holds(names)) take(names);
+    const std::shared_ptr<const OptimArrays> arrays = arrays_;
 
-    const auto clip = static_cast<ClipNorm>(Argument<int>::of(get(of_.clip_kind)));
-    if (clip == ClipNorm::adaptive) return false;
+    std::vector<RowsGradient> gradients;
+    std::vector<OptimTable> tables;
+    py::list dense(list.size());  // None for Rows
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      PyObject* const item = PyList_GET_ITEM(list.ptr(), i);
+      PyList_SET_ITEM(dense.ptr(), i, Py_NewRef(is_rows(i) ? Py_None : item));
+      if (!is_rows(i)) continue;
+      const RowsGradient given{Array(attribute(item, of_.indices)), Array(attribute(item, of_.values))};
+      if (!PyArray_CheckExact(given.indices.object().ptr()) || !PyArray_CheckExact(given.values.object().ptr()))
+        return false;
+      std::optional<RowsGradient> found = rows_of_table(given, arrays->param(i));
+      if (!found) return false;
+      std::optional<OptimTable> table = arrays->table(i, found->indices, found->values);
+      if (!table) return false;
+      gradients.push_back(std::move(*found));
+      tables.push_back(*table);
+    }
+    Step step(*arrays, names, dense, py::none(), std::move(plain->row), py::none(), hyperparameters_.size(), {}, true);
+    std::ptrdiff_t elements = 0;
+    for (OptimTable& table : tables) {
+      table.row.hyperparameters = step.rows.data();
+      table.row.grad_scale = plain->options.grad_scale;
+      elements += table.values.rows() * table.row.n;
+    }
+    unsigned raised = kRaisedNothing;
+    {
+      const ReleasedGil released(elements);
+      for (const OptimTable& table : tables) raised |= optim_step_rows(static_cast<OptimRule>(rule_), table);
+    }
+    if (tables.size() < list.size()) step.run(rule_, plain->options);
+    count(self, *plain);
+    report("embedding_backward", raised);
+    return true;
+  }
 
-    const py::int_ t(Argument<std::ptrdiff_t>::of(steps) + 1);
-    PyObject* const arguments[] = {t.ptr(), lr.ptr(), PyList_GET_ITEM(checked.ptr(), 0), of_.no_product.ptr()};
-    const auto row = py::reinterpret_steal<py::object>(PyObject_Vectorcall(row_of.ptr(), arguments, 4, nullptr));
-    if (!row) throw py::error_already_set();
-    const OptimOptions options{clip, Argument<double>::of(get(of_.clip_limit)), scale, false, false, false};
-    run(py::reinterpret_borrow<py::list>(params), py::reinterpret_borrow<py::list>(grads), py::none(), get(of_.state),
-        py::none(), get(of_.master), row_of_one(row), py::none(), names, options, {}, py::none());
-    if (PyDict_SetItem(self.ptr(), of_.step_count.ptr(), t.ptr()) != 0) throw py::error_already_set();
+  // Adds gradients to what the next step takes, `pending`, a list of arrays or None, which become those of `sums` where
+  // nothing was pending. False, with nothing done, unless all are lists of contiguous arrays that are as the
+  // parameters.
+  bool accumulate(const py::list& params, py::handle grads_in, py::handle state, py::handle ema, py::handle master,
+                  py::handle keys, const py::list& sums, const py::list& pending) {
+    if (!PyList_CheckExact(grads_in.ptr()) || !are_arrays(grads_in.ptr()) || !are_arrays(sums.ptr())) return false;
+    const auto grads = py::reinterpret_borrow<py::list>(grads_in);
+    const std::size_t count = params.size();
+    if (grads.size() != count || sums.size() != count || pending.size() != count) return false;
+    const py::list states = states_of(state);
+    const Lists given = lists(params, states, ema, master, keys);
+    if (!arrays_->holds(given)) take(given);
+    std::vector<OptimParameter> begun, added;
+    std::vector<Array> held;
+    std::vector<Extent> written;
+    held.reserve(2 * count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const Array& sum = held.emplace_back(py::reinterpret_borrow<py::object>(PyList_GET_ITEM(sums.ptr(), i)));
+      const Array& grad = held.emplace_back(py::reinterpret_borrow<py::object>(PyList_GET_ITEM(grads.ptr(), i)));
+      if (!arrays_->accumulates(i, sum, grad)) return false;
+      std::vector<OptimParameter>& to = PyList_GET_ITEM(pending.ptr(), i) == Py_None ? begun : added;
+      OptimParameter parameter{};
+      parameter.data[kParam] = sum.data();
+      parameter.data[kGrad] = grad.data();
+      parameter.begin = to.empty() ? 0 : to.back().begin + to.back().n;
+      parameter.n = grad.size();
+      parameter.dtype = grad.floating();
+      parameter.grad_scale = 1;
+      to.push_back(parameter);
+      written.push_back(extent(sum));
+    }
+    std::sort(written.begin(), written.end(), [](const Extent& a, const Extent& b) { return a.low < b.low; });
+    WrittenMemory memory;
+    for (const Extent& e : written) memory.add(e);
+    for (std::size_t i = 0; i < count; ++i)
+      if (memory.touches(held[2 * i + 1])) return false;
+    {
+      std::ptrdiff_t elements = 0;
+      for (const auto* list : {&begun, &added}) elements += list->empty() ? 0 : list->back().begin + list->back().n;
+      const ReleasedGil released(elements);
+      optim_accumulate(begun, added);
+    }
+    for (std::size_t i = 0; i < count; ++i)
+      PyList_SetItem(pending.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(PyList_GET_ITEM(sums.ptr(), i)));
     return true;
   }
 
@@ -522,17 +696,87 @@ class Optimizer {
   Attributes of_;
   std::shared_ptr<const OptimArrays> arrays_ = std::make_shared<OptimArrays>();
 
+  // What a plain step is made of.
+  struct PlainStep {
+    py::list params;
+    py::object state, master, accumulated, pending, t;
+    py::object product;  // what the rule carries from step to step, if it does
+    std::vector<double> row;
+    OptimOptions options;
+  };
+
+  // Of an nnfast.optim.Optimizer with these attributes, unless it is special or has an average.
+  std::optional<PlainStep> plain_step_of(const py::dict& self, py::handle row_of, py::handle grad_scale) const {
+    const auto get = [&](const py::str& name) {
+      PyObject* value = PyDict_GetItemWithError(self.ptr(), name.ptr());
+      if (!value && PyErr_Occurred()) throw py::error_already_set();
+      return py::handle(value ? value : Py_None);
+    };
+    const py::handle params = get(of_.params), names = get(of_.names), given = get(of_.given), lr = get(of_.lr);
+    if (!names.is_none() || !PyList_CheckExact(params.ptr()) || get(of_.special).ptr() != Py_False) return {};
+    if (!PyFloat_CheckExact(grad_scale.ptr())) return {};
+    const double scale = PyFloat_AS_DOUBLE(grad_scale.ptr());
+    if (!(scale > 0 && std::isfinite(scale))) return {};
+    const py::handle carried = get(of_.carried);
+    const bool carries = PyList_CheckExact(carried.ptr()) && PyList_GET_SIZE(carried.ptr()) == 1;
+    if (!get(of_.ema).is_none() || !(carried.is_none() || (carries && PyMethod_Check(row_of.ptr())))) return {};
+    if (get(of_.skip_nonfinite).ptr() != Py_False) return {};
+    if (PyTuple_CheckExact(given.ptr()) &&
+        !holds_same(PyTuple_GET_ITEM(given.ptr(), 0), PyTuple_GET_ITEM(given.ptr(), 1), names))
+      return {};
+    if (!holds_same(self, PyList_GET_ITEM(get(of_.seen).ptr(), 0), setting_names_)) return {};
+    if (!PyFloat_CheckExact(lr.ptr()) || !(PyFloat_AS_DOUBLE(lr.ptr()) >= 0)) return {};
+    const auto clip = static_cast<ClipNorm>(Argument<int>::of(get(of_.clip_kind)));
+    if (clip == ClipNorm::adaptive) return {};
+
+    PlainStep step;
+    step.options = {clip, Argument<double>::of(get(of_.clip_limit)), scale, false, false, false};
+    step.params = py::reinterpret_borrow<py::list>(params);
+    step.state = py::reinterpret_borrow<py::object>(get(of_.state));
+    step.master = py::reinterpret_borrow<py::object>(get(of_.master));
+    step.accumulated = py::reinterpret_borrow<py::object>(get(of_.accumulated));
+    step.pending = step.accumulated.is_none() ? py::none() : attribute(step.accumulated, of_.pending);
+    step.t = py::int_(Argument<std::ptrdiff_t>::of(get(of_.step_count)) + 1);
+    // Owned: the method may put others in their place.
+    const auto checked = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(get(of_.checked).ptr(), 0)),
+               rate = py::reinterpret_borrow<py::object>(lr);
+    step.product = carries ? py::reinterpret_borrow<py::object>(PyList_GET_ITEM(carried.ptr(), 0)) : py::object();
+    PyObject* const arguments[] = {step.t.ptr(), rate.ptr(), checked.ptr(),
+                                   carries ? step.product.ptr() : of_.no_product.ptr()};
+    const auto row = py::reinterpret_steal<py::object>(PyObject_Vectorcall(row_of.ptr(), arguments, 4, nullptr));
+    if (!row) throw py::error_already_set();
+    step.row = row_of_one(row);
+    return step;
+  }
+
+  void count(const py::dict& self, const PlainStep& step) const {
+    if (PyDict_SetItem(self.ptr(), of_.step_count.ptr(), step.t.ptr()) != 0) throw py::error_already_set();
+  }
+
+  // Of a method that was called for what it does.
+  static void check_done(PyObject* result) {
+    if (!result) throw py::error_already_set();
+    Py_DECREF(result);
+  }
+
+  static py::list nones(std::size_t count) {
+    py::list list(count);
+    for (std::size_t i = 0; i < count; ++i) PyList_SET_ITEM(list.ptr(), i, Py_NewRef(Py_None));
+    return list;
+  }
+
   // What one step works on, all of it checked before anything is written.
   struct Step {
     Step(const OptimArrays& arrays, const Lists& names, const py::list& grads, py::handle accumulated,
-         std::vector<double> hyperparameter_rows, py::handle groups, std::size_t row_length, const Rounding& rounding)
+         std::vector<double> hyperparameter_rows, py::handle groups, std::size_t row_length, const Rounding& rounding,
+         bool some = false)
         : rows(std::move(hyperparameter_rows)) {
       require_count(grads.size(), names.names[kGrad].name, arrays.size());
       PyObject* const sums_of_grads = PyList_Check(accumulated.ptr()) ? accumulated.ptr() : nullptr;
       if (sums_of_grads)
         require_count(static_cast<std::size_t>(PyList_GET_SIZE(sums_of_grads)), names.names[kAccumulated].name,
                       arrays.size());
-      parameters = arrays.parameters(grads.ptr(), sums_of_grads, names, strided, gradients);
+      parameters = arrays.parameters(grads.ptr(), sums_of_grads, names, strided, gradients, some);
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         const long row = groups.is_none() ? 0 : PyLong_AsLong(PyList_GET_ITEM(groups.ptr(), i));
         parameters[i].hyperparameters = rows.data() + static_cast<std::size_t>(row) * row_length;
@@ -652,6 +896,22 @@ class Optimizer {
   }
 };
 
+// Divides matrices g (..., m, n) by the roots of their factored second moments, row_var (..., m, 1) and col_var
+// (..., 1, n), which take the squares of g in the share given; returns the norm of the quotients. Of one dtype, float32
+// or float64, and contiguous; g not empty.
+double factored_by(py::handle g_in, py::handle row_in, py::handle column_in, double share, double eps) {
+  const Array g = any_array(g_in, "g"), row = any_array(row_in, "row_var"), column = any_array(column_in, "col_var");
+  for (const Array* array : {&g, &row, &column})
+    if (array->dtype() != g.dtype() || !PyArray_CHKFLAGS(array->get(), NPY_ARRAY_CARRAY))
+      throw py::value_error("g, row_var and col_var must be contiguous and writeable, and of one dtype");
+  const std::ptrdiff_t rows = g.shape(g.ndim() - 2), columns = g.shape(g.ndim() - 1);
+  if (row.size() * columns != g.size() || column.size() * rows != g.size())
+    throw py::value_error("row_var and col_var must have a number for each row and column of g");
+  const ReleasedGil released(g.size());
+  return factored({g.floating(), g.data(), row.data(), column.data(), g.size() / (rows * columns), rows, columns},
+                  share, eps);
+}
+
 }  // namespace
 
 void bind_optim(py::module_& module) {
@@ -663,8 +923,11 @@ void bind_optim(py::module_& module) {
   def<&Optimizer::check>(optimizer, "check");
   def<&Optimizer::step>(optimizer, "step");
   def<&Optimizer::plain_step>(optimizer, "plain_step");
+  def<&Optimizer::rows_step>(optimizer, "rows_step");
+  def<&Optimizer::accumulate>(optimizer, "accumulate");
   def<&Optimizer::update>(optimizer, "update");
   def<&holds_same>(module, "holds_same");
+  def<&factored_by>(module, "factored");
 }
 
 }  // namespace nnfast

@@ -4,6 +4,7 @@
 #include "kernels/optim.hpp"
 
 #include "kernels/cache_lines.hpp"
+#include "kernels/factored.hpp"
 #include "kernels/from_avx2.hpp"
 #include "kernels/optim_rare.hpp"
 #include "kernels/optim_rule.hpp"
@@ -456,14 +457,6 @@ class GradientStatistics {
   int nans_ = 0, infinities_ = 0;
 };
 
-// Calls body(i, part, count) for the vectors of n elements, by the blocks of the reductions.
-template <class T, class Body>
-NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
-  for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
-    for (int part = 0; part < kReduceParts<T>; ++part)
-      if (const std::ptrdiff_t count = part_count<T>(n - i, part)) body(i + part * kLanes<Vec<T>>, part, count);
-}
-
 // The arrays from an element on; one of them may be replaced by another.
 struct Window {
   char* at[kOptimArrays];
@@ -752,6 +745,8 @@ const OptimKernels optim = {
     {pass_accumulated, with_accumulated<float>, with_accumulated<double>},
 #define NNFAST_PACKED(rule, name, states, ...) packed_fn<OptimRule::rule, rule, states>(),
     {NNFAST_OPTIM_RULES(NNFAST_PACKED)},
+    NNFAST_FROM_AVX2({nullptr, square_sums<float>, square_sums<double>}),
+    NNFAST_FROM_AVX2({nullptr, factored_quotients<float>, factored_quotients<double>}),
 };
 
 }  // namespace NNFAST_ISA

@@ -149,12 +149,23 @@ using PackedOptimFn = void (*)(const double* hyperparameters, double grad_scale,
                                const RoundingKeys& keys);
 constexpr std::ptrdiff_t packed_step(Packing packing) { return packing == Packing::bfloat16 ? 32 : kPackedBlock; }
 
+// Of contiguous rows: writes the sum of the squares of each, and adds those of the columns.
+using SquareSumsFn = void (*)(const char* matrix, std::ptrdiff_t rows, std::ptrdiff_t columns, double* of_rows,
+                              double* of_columns);
+
+// Divides each element by the root of the product of its row's factor and its column's, or of `least` where that is
+// more. Returns the sum of the squares of the quotients.
+using FactoredQuotientsFn = double (*)(char* matrix, std::ptrdiff_t rows, std::ptrdiff_t columns,
+                                       const char* row_factors, const char* column_factors, double least);
+
 struct OptimKernels {
   PerDtype<OptimFn> plain[static_cast<int>(OptimRule::Count)], full[static_cast<int>(OptimRule::Count)];
   PerDtype<OptimFn> norms[static_cast<int>(OptimRule::Count)];  // sums of layerwise rules: of p and of the direction
   PerDtype<OptimFn> gradients;                                  // only the sums of gradients
   PerDtype<WithAccumulatedFn> with_accumulated;
   PackedOptimFn packed[static_cast<int>(OptimRule::Count)];  // null of most rules
+  PerDtype<SquareSumsFn> square_sums;                        // none of float16
+  PerDtype<FactoredQuotientsFn> factored_quotients;          // none of float16
 };
 
 }  // namespace nnfast

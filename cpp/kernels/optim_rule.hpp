@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/optim.hpp"
+#include "simd/reduce.hpp"
 #include "simd/vector.hpp"
 
 namespace nnfast {
@@ -60,6 +61,14 @@ template <class V>
 NNFAST_INLINE V sign_of(V x) {
   const V one = broadcast<V>(1);
   return x > 0 ? one : (x < 0 ? -one : x);
+}
+
+// Calls body(i, part, count) for the vectors of n elements, by the blocks of the reductions.
+template <class T, class Body>
+NNFAST_INLINE void for_parts(std::ptrdiff_t n, Body body) {
+  for (std::ptrdiff_t i = 0; i < n; i += kReduceBlock)
+    for (int part = 0; part < kReduceParts<T>; ++part)
+      if (const std::ptrdiff_t count = part_count<T>(n - i, part)) body(i + part * kLanes<Vec<T>>, part, count);
 }
 
 }  // namespace

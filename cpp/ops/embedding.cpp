@@ -47,6 +47,7 @@ void copy_strided(const char* from, std::ptrdiff_t from_stride, char* to, std::p
 // Sorts by the index, all below `rows`, and keeps the order of equal ones: by a byte of the index after the other.
 void sort_by_index(IndexedRows& found, std::ptrdiff_t rows) {
   constexpr int kBits = 8, kDigits = 1 << kBits;
+  if (found.size() < 2) return;
   IndexedRows sorted(found.size());
   for (int shift = 0; shift < 63 && (rows - 1) >> shift > 0; shift += kBits) {
     const auto digit = [&](const IndexedRow& row) { return row.index >> shift & (kDigits - 1); };
@@ -168,16 +169,29 @@ void RowGroups::number(std::int64_t* indices) {
   }
 }
 
+bool RowGroups::uneven() const {
+  constexpr std::ptrdiff_t kMuch = 8;
+  std::ptrdiff_t longest = 0;
+  for (std::ptrdiff_t k = 0; k < count(); ++k) longest = std::max(longest, begins_[k + 1] - begins_[k]);
+  return longest * kMuch > begins_.back();
+}
+
+unsigned RowGroups::sum_range(Dtype dtype, const RowArrays<1>& dy, std::ptrdiff_t first, std::ptrdiff_t last,
+                              char* to) const {
+  const std::ptrdiff_t size = size_of(dtype), bytes = dy.n * size;
+  const Matrix rows{to - first * bytes, bytes, size};
+  return kernels().embedding->sum_rows[dtype]({found_.data(), begins_.data(), 0, dy.strides[0], dy.n, rows}, first,
+                                              last);
+}
+
 unsigned RowGroups::sum(Dtype dtype, const RowArrays<1>& dy, const Matrix& to) const {
   constexpr Cost kCost = cost_of("embedding_backward");
   const std::ptrdiff_t n = dy.n, sums = count();
   if (n == 0) return 0;
-  std::ptrdiff_t longest = 0;
-  for (std::ptrdiff_t k = 0; k < sums; ++k) longest = std::max(longest, begins_[k + 1] - begins_[k]);
 
   // Where one index has much of the work, its sum is shared too: by columns.
-  constexpr std::ptrdiff_t kColumns = 64, kMuch = 8;
-  const std::ptrdiff_t width = longest * kMuch > dy.rows() ? std::min(n, kColumns) : n;
+  constexpr std::ptrdiff_t kColumns = 64;
+  const std::ptrdiff_t width = uneven() ? std::min(n, kColumns) : n;
   const std::ptrdiff_t parts = (n + width - 1) / width;
   const SumRowsFn fn = kernels().embedding->sum_rows[dtype];
   const double ns =

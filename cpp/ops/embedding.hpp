@@ -33,6 +33,10 @@ class RowGroups {
   void number(std::int64_t* indices);
   // Writes the sum of each group to the row of its index. Returns what was raised.
   unsigned sum(Dtype dtype, const RowArrays<1>& dy, const Matrix& to) const;
+  // Writes the sums of some groups, numbered before, to contiguous rows, one after the other.
+  unsigned sum_range(Dtype dtype, const RowArrays<1>& dy, std::ptrdiff_t first, std::ptrdiff_t last, char* to) const;
+  // Whether one group has much of the work.
+  bool uneven() const;
 
  private:
   std::vector<IndexedRow> found_;

@@ -324,6 +324,11 @@ void take_roots(OptimSumsList& sums, double scale) {
   }
 }
 
+template <class T>
+void copy_gradients(const double*, double, char* const* arrays, const std::ptrdiff_t*, std::ptrdiff_t n, double*) {
+  std::memcpy(arrays[kParam], arrays[kGrad], static_cast<std::size_t>(n) * sizeof(T));
+}
+
 }  // namespace
 
 bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
@@ -333,7 +338,10 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   const OptimKernels& kernel = *kernels().optim;
   const int index = static_cast<int>(rule);
   const bool any_packed = std::any_of(parameters.begin(), parameters.end(), packed);
-  const double ns = kRuleCosts[index].ns + (any_packed ? kPacking.ns : 0);
+  // The costs are those of float32: of float64 a vector has half as many elements.
+  const bool any_float64 = std::any_of(parameters.begin(), parameters.end(),
+                                       [](const OptimParameter& parameter) { return parameter.dtype == Dtype::f64; });
+  const double ns = kRuleCosts[index].ns * (any_float64 ? 2 : 1) + (any_packed ? kPacking.ns : 0);
   const auto downscale = [&] { return downscale_squares(parameters, kernel.gradients, kGradientNorms.ns, sums); };
   bool done = true;
   double scale = 1;
@@ -372,6 +380,15 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   }
   if (options.sums) take_roots(sums, scale / options.grad_scale);
   return done;
+}
+
+void optim_accumulate(const std::vector<OptimParameter>& begun, std::vector<OptimParameter>& added) {
+  constexpr Cost kSgd = cost_of("sgd");
+  // Of gradient ascent at a rate of 1: p += g.
+  constexpr double kAscent[] = {-1, std::numeric_limits<double>::infinity(), 0, 1, 0, 1};
+  for (OptimParameter& parameter : added) parameter.hyperparameters = kAscent;
+  run_plain(begun, {copy_gradients<std::uint16_t>, copy_gradients<float>, copy_gradients<double>}, kSgd.ns);
+  run_plain(added, kernels().optim->plain[static_cast<int>(OptimRule::Sgd)], kSgd.ns);
 }
 
 }  // namespace nnfast

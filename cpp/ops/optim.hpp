@@ -42,4 +42,8 @@ using OptimSumsList = std::vector<std::array<double, kOptimSums>>;
 bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
                 OptimSumsList& sums);
 
+// Gradients for a later step: of `begun` each gradient is copied to the parameter's place, of `added` it is added to
+// what is there. All arrays are contiguous.
+void optim_accumulate(const std::vector<OptimParameter>& begun, std::vector<OptimParameter>& added);
+
 }  // namespace nnfast

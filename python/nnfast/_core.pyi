@@ -475,6 +475,25 @@ class Optimizer:
         row_of: Callable[..., tuple[float, ...]],
         grad_scale: Any,
     ) -> bool: ...
+    def rows_step(
+        self,
+        attributes: dict[str, Any],
+        grads: Any,
+        row_of: Callable[..., tuple[float, ...]],
+        grad_scale: Any,
+        rows_type: type,
+    ) -> bool: ...
+    def accumulate(
+        self,
+        params: list[NDArray[Any]],
+        grads: Any,
+        state: dict[str, list[NDArray[Any]]],
+        ema: list[NDArray[Any]] | None,
+        master: list[NDArray[Any] | None] | None,
+        keys: list[Any] | None,
+        sums: list[NDArray[Any] | None],
+        pending: list[NDArray[Any] | None],
+    ) -> bool: ...
     def check(
         self,
         params: list[NDArray[Any]],
@@ -517,6 +536,9 @@ class Optimizer:
         alone: bool,
     ) -> None: ...
 
+def factored(
+    g: NDArray[Any], row_var: NDArray[Any], col_var: NDArray[Any], share: float, eps: float
+) -> float: ...
 def holds_same(
     container: Any, objects: list[Any] | tuple[Any, ...], keys: list[Any] | tuple[Any, ...] | None
 ) -> bool: ...

@@ -1,3 +1,3 @@
 """The old place of nnfast.optim.optimizer, which pickles of version 0.1 name."""
 
-from nnfast.optim.optimizer import StepStats as StepStats
+from nnfast.optim.stats import StepStats as StepStats

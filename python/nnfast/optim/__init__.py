@@ -88,10 +88,10 @@ from nnfast.optim.lbfgs import *
 from nnfast.optim.lookahead import *
 from nnfast.optim.matrices import *
 from nnfast.optim.optimizer import Optimizer as Optimizer
-from nnfast.optim.optimizer import StepStats
 from nnfast.optim.rows import Rows
 from nnfast.optim.rules import *
 from nnfast.optim.schedule_free import *
+from nnfast.optim.stats import StepStats
 
 __all__ = ["Rows", "StepStats"]
 __all__ += functions.__all__

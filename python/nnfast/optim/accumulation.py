@@ -25,30 +25,56 @@ _ASCENT = ((-1.0, inf, 0.0, 1.0, 0.0, 1.0),)
 
 
 class Accumulated:
-    """Sums in the dtypes of the state. Their memory stays for the next ones."""
+    """Sums in the dtypes of the state. Their memory stays for the next ones.
+
+    Attributes
+    ----------
+    sums : list of ndarrays or None
+        The memory of each parameter's sum.
+    pending : list of ndarrays or None, or None
+        The sums that wait for the next step; None where there is none.
+    rows : list of Rows or None
+        What waits of tables: written by put_rows.
+    any_rows : bool
+        Whether any does.
+    """
 
     def __init__(self, count: int) -> None:
-        self._sums: list[Array | None] = [None] * count
-        self._waiting = [False] * count
+        self.sums: list[Array | None] = [None] * count
+        self.pending: list[Array | None] | None = None
         self.rows: list[Rows | None] = [None] * count
+        self.any_rows = False
         self._core: _core.Optimizer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_core": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_waiting" in state:  # of version 0.2
+            self.sums, waiting = vars(self).pop("_sums"), vars(self).pop("_waiting")
+            found = [of if waits else None for of, waits in zip(self.sums, waiting, strict=True)]
+            self.pending = found if any(waiting) else None
+            self.any_rows = any(rows is not None for rows in self.rows)
+
     def __bool__(self) -> bool:
         """Whether any waits."""
-        return any(self._waiting) or any(rows is not None for rows in self.rows)
+        return self.pending is not None or self.any_rows
+
+    def put_rows(self, i: int, rows: Rows) -> None:
+        """Let the gradient of a table wait."""
+        self.rows[i] = rows
+        self.any_rows = True
 
     def sum_of(self, i: int) -> Array | None:
         """The sum of a parameter's gradients."""
-        return self._sums[i] if self._waiting[i] else None
+        return None if self.pending is None else self.pending[i]
 
     def add(self, params: list[Array], grads: Mapping[int, Any]) -> None:
         """Add gradients of the parameters at these places, which have been checked: in one pass, by all threads."""
         for i in grads:
             self.begin(i, params[i])
-        sums = [self._sums[i] for i in grads]
+        sums = [self.sums[i] for i in grads]
         terms = [_widened(grad, params[i]) for i, grad in grads.items()]
         self._core = self._core or _core.Optimizer("sgd", [], [*_SHARED, "lr"], ())
         options = (None, 0, inf, False, False, None, None, 1.0)
@@ -56,20 +82,23 @@ class Accumulated:
 
     def begin(self, i: int, param: Array) -> Array:
         """The sum of a parameter's gradients, begun if there is none: by -0.0, to which a gradient adds to itself."""
-        found = self._sums[i]
+        found = self.sums[i]
         if found is None:
             found = np.empty_like(param, kept_dtype(param), subok=False)
         if not found.flags.writeable:  # of a pickle that is a memory map
             found = found.copy()
-        if not self._waiting[i]:
+        if self.pending is None:
+            self.pending = [None] * len(self.sums)
+        if self.pending[i] is None:
             found.fill(-0.0)
-        self._sums[i], self._waiting[i] = found, True
+        self.sums[i] = self.pending[i] = found
         return found
 
     def clear(self) -> None:
         """Forget what waits."""
-        self._waiting = [False] * len(self._waiting)
-        self.rows = [None] * len(self.rows)
+        self.pending = None
+        if self.any_rows:
+            self.rows, self.any_rows = [None] * len(self.rows), False
 
     # ---- saved ----
 
@@ -115,7 +144,7 @@ def restored(given: Mapping[str, Array], labels: list[str], params: list[Array])
             )
         rows = Rows(indices.copy(), values.copy())
         rows._check(param, f"state['{_VALUES}.{label}']")
-        made.rows[i] = rows
+        made.put_rows(i, rows)
     if left:
         raise ValueError(f"state has {', '.join(sorted(left))}")
     return made

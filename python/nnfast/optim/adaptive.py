@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Unpack
 
-from nnfast.optim.optimizer import Optimizer, Options, Params, Values
+from nnfast.optim.configured import Values
+from nnfast.optim.groups import Params
+from nnfast.optim.optimizer import Optimizer
+from nnfast.optim.settings import Options
 
 _L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
 _KERAS = {"decoupled_weight_decay": True}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnfast.optim.optimizer import Optimizer, Values
+from nnfast.optim.configured import Values
+from nnfast.optim.optimizer import Optimizer
 
 
 class DirectionDecay(Optimizer):

@@ -13,13 +13,9 @@ from nnfast import _array_lists, _checks
 from nnfast._docs import page
 from nnfast._state import count_in, refuse_copies, share_in
 from nnfast.optim import rules
-from nnfast.optim.optimizer import (
-    Optimizer,
-    Options,
-    copy_of_float16,
-    first_state,
-    require_distinct,
-)
+from nnfast.optim.groups import require_distinct
+from nnfast.optim.optimizer import Optimizer, copy_of_float16, first_state
+from nnfast.optim.settings import Options
 
 __all__ = [
     "adabelief",

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from nnfast import _checks
 from nnfast._array_lists import Arrays
 from nnfast._state import Resumable, by_name, kept_dtype
-from nnfast.optim.optimizer import Grads, Optimizer, StepStats
+from nnfast.optim.gradients import Grads
+from nnfast.optim.optimizer import Optimizer
 from nnfast.optim.rules import SGD
+from nnfast.optim.stats import StepStats
 
 __all__ = ["Lookahead"]
 
@@ -148,26 +150,36 @@ class Lookahead(Resumable):
         TypeError, ValueError
             As the optimizer's step, or if k or alpha is out of range. Nothing is changed then.
         """
-        k = _checks.integer_from(self.k, 1, "k")
-        self._ascent.lr = _checks.real_in(self.alpha, 0.0, 1.0, "alpha")
-        before = self.step_count
-        found = self.optimizer.step(grads, params=params, stats=stats, grad_scale=grad_scale)
-        if self.step_count != before and self.step_count % k == 0:
-            self._synchronize()
+        k, alpha = self.k, self.alpha
+        if type(k) is not int or k < 1:
+            k = _checks.integer_from(k, 1, "k")
+        if type(alpha) is not float or not 0 <= alpha <= 1:
+            alpha = _checks.real_in(alpha, 0.0, 1.0, "alpha")
+        optimizer = self.optimizer
+        before = optimizer.step_count
+        found = optimizer.step(grads, params=params, stats=stats, grad_scale=grad_scale)
+        now = optimizer.step_count
+        if now != before and now % k == 0:
+            self._synchronize(alpha)
         return found
 
     def _fast(self) -> list[NDArray[Any]]:
         """The optimizer's parameters, of float16 their masters."""
-        masters = self.optimizer._master or [None] * len(self.params)
+        masters = self.optimizer._master
+        if masters is None:
+            return self.optimizer.params
         return [p if m is None else m for p, m in zip(self.params, masters, strict=True)]
 
-    def _synchronize(self) -> None:
-        fast = self._fast()
+    def _synchronize(self, alpha: float) -> None:
+        params, fast = self.optimizer.params, self._fast()
+        self._ascent.lr = alpha
         self._ascent.step(fast)
-        for param, of_steps, slow in zip(self.params, fast, self.slow, strict=True):
-            of_steps[...] = slow
-            if param is not of_steps:
-                param[...] = slow
+        for of_steps, slow in zip(fast, self.slow, strict=True):
+            np.copyto(of_steps, slow)
+        if fast is not params:
+            for param, of_steps, slow in zip(params, fast, self.slow, strict=True):
+                if param is not of_steps:
+                    param[...] = slow
 
     def __repr__(self) -> str:
         return f"Lookahead({self.optimizer!r}, k={self.k}, alpha={self.alpha})"

@@ -11,15 +11,11 @@ from numpy.typing import NDArray
 
 from nnfast._load import _core
 from nnfast._state import kept_dtype
-from nnfast.optim.optimizer import (
-    _SHARED_HYPERPARAMETERS,
-    Optimizer,
-    Options,
-    Params,
-    Values,
-    _refreshed,
-    _some,
-)
+from nnfast.optim.configured import SHARED_HYPERPARAMETERS, Values
+from nnfast.optim.gradients import refreshed, some
+from nnfast.optim.groups import Params
+from nnfast.optim.optimizer import Optimizer
+from nnfast.optim.settings import Options
 
 __all__ = ["Adafactor", "Muon"]
 
@@ -38,8 +34,9 @@ class _OfMatrices(Optimizer):
         for settings in self._checked:
             if not settings["decoupled_weight_decay"]:
                 raise ValueError(f"decoupled_weight_decay must be True for {type(self).__name__}")
-        # Steps are not plain ones.
-        self._carried: list[float] = [1.0] * max(1, len(self.groups))
+
+    def _mark(self) -> None:
+        self._special = True  # steps are not plain ones
 
     def _directions(
         self, t: int, arrays: list[Array], params: list[Array], which: list[int]
@@ -63,21 +60,29 @@ class _OfMatrices(Optimizer):
             else self._rows_of_groups(t)
         )
         which = list(range(len(self.params))) if chosen is None else chosen
-        keys = _some(self._names or range(len(self.params)), which)
-        params, ema, master = (_some(a, which) for a in (self.params, self.ema, self._master))
-        group_of = _some(self._group_of or [0] * len(self.params), which)
+        keys, params, ema, master = self._names, self.params, self.ema, self._master
+        group_of = self._group_of or [0] * len(params)
+        state = {name: self.state[name] for name in self._core_states}
+        if chosen is not None:
+            keys = some(keys or range(len(params)), which)
+            params, ema, master, group_of = (
+                some(a, which) for a in (params, ema, master, group_of)
+            )
+            state = {name: some(arrays, which) for name, arrays in state.items()}
         if len(grads) != len(params):
             raise ValueError(
                 f"grads must have one array for each of the {len(params)} parameters, got {len(grads)}"
             )
         self._apply.check(params, {}, ema, master, keys, None)
         arrays = [np.zeros(p.shape, kept_dtype(p)) for p in params]
+        if master is not None:
+            grads = [_widened(grad, param) for grad, param in zip(grads, params, strict=True)]
         # The first kernel knows no decay of zeros.
         firsts = tuple((row[0], row[1], 0.0, 1.0, 0.0, *row[5:]) for row in rows)
         done, found = self._core.step(
             arrays,
-            [_widened(grad, param) for grad, param in zip(grads, params, strict=True)],
-            {name: _some(self.state[name], which) for name in self._core_states},
+            grads,
+            state,
             None,
             None,
             firsts,
@@ -94,7 +99,7 @@ class _OfMatrices(Optimizer):
             return False, found
         masters = master or [None] * len(params)
         targets = [
-            p if m is None else _refreshed(m, p) for p, m in zip(params, masters, strict=True)
+            p if m is None else refreshed(m, p) for p, m in zip(params, masters, strict=True)
         ]
         with np.errstate(all="ignore"):  # as in kernels
             rates = self._directions(t, arrays, targets, which)
@@ -130,9 +135,9 @@ class _OfMatrices(Optimizer):
 
     def _new_core(self) -> Any:
         self._apply = _core.Optimizer(
-            "sgd", [], [*_SHARED_HYPERPARAMETERS, "lr"], self._setting_names
+            "sgd", [], [*SHARED_HYPERPARAMETERS, "lr"], self._setting_names
         )
-        hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
+        hyperparameters = [*SHARED_HYPERPARAMETERS, *self._hyperparameters()]
         names = list(self._core_states)
         return _core.Optimizer(self._rule_name, names, hyperparameters, self._setting_names)
 
@@ -281,22 +286,21 @@ def _orthogonal(x: Array, coefficients: tuple[float, ...], steps: int, eps: floa
     """The matrix of the singular vectors of x, by Newton-Schulz iterations of a quintic polynomial. Changes x."""
     if x.size == 0:
         return x
-    a, b, c = coefficients
     x *= x.dtype.type(1 / max(_norm(x), eps))
     tall = x.shape[0] > x.shape[1]
+    a, b, c = map(x.dtype.type, coefficients)
+    gram, inner, outer = np.empty((3, min(x.shape), min(x.shape)), x.dtype)
+    inner_diagonal, outer_diagonal = (m.reshape(-1)[:: len(m) + 1] for m in (inner, outer))
     for _ in range(steps):
-        gram = x.T @ x if tall else x @ x.T
+        left, right = (x.T, x) if tall else (x, x.T)
+        np.matmul(left, right, out=gram)
         # a X + (b A + c A^2) X, with all that is elementwise done to the small matrices.
-        inner = gram * gram.dtype.type(c)
-        _add_to_diagonal(inner, b)
-        outer = gram @ inner
-        _add_to_diagonal(outer, a)
+        np.multiply(gram, c, out=inner)
+        inner_diagonal += b
+        np.matmul(gram, inner, out=outer)
+        outer_diagonal += a
         x = x @ outer if tall else outer @ x
     return x
-
-
-def _add_to_diagonal(matrix: Array, value: float) -> None:
-    matrix.reshape(-1)[:: len(matrix) + 1] += matrix.dtype.type(value)
 
 
 def _norm(x: Array) -> float:
@@ -353,7 +357,8 @@ class Adafactor(_OfMatrices):
 
     Notes
     -----
-    PyTorch has eps1 and eps2 as a pair ``eps``.
+    PyTorch has eps1 and eps2 as a pair ``eps``. Means of squares and norms are accumulated in float64, in an order that
+    depends on the shape alone.
 
     References
     ----------
@@ -430,52 +435,33 @@ class Adafactor(_OfMatrices):
             alpha = max(settings["eps2"], _norm(param) / root) * lr
             eps1 = settings["eps1"]
             eps1 = _EPSILONS[g.dtype] if eps1 is None else eps1
-            row_var, col_var, variance = (self.state[name][i] for name in self._state_names)
-            _factored(g, row_var, col_var, variance, t ** settings["beta2_decay"], eps1)
-            rates.append(alpha / max(1.0, _norm(g) / (root * settings["d"])))
+            share = t ** settings["beta2_decay"]
+            if g.ndim < 2:
+                size = _divided(g, self.state["variance"][i], share, eps1)
+            elif g.size == 0:
+                size = 0.0
+            else:
+                size = self._factored(i, g, share, eps1)
+            rates.append(alpha / max(1.0, size / (root * settings["d"])))
         return rates
+
+    def _factored(self, i: int, g: Array, share: float, eps1: float) -> float:
+        """Update the second moments of matrices and divide g by their root; returns the norm of the quotients."""
+        moments = self.state["row_var"][i], self.state["col_var"][i]
+        rows, columns = (np.ascontiguousarray(of) for of in moments)
+        size = _core.factored(g, rows, columns, share, eps1)
+        for of, made in zip(moments, (rows, columns), strict=True):
+            if of is not made:  # an array that the caller put there
+                of[...] = made
+        return size
 
 
 _EPSILONS = {np.dtype(t): float(np.finfo(t).eps) for t in (np.float32, np.float64)}
-# Elements of the rows that are divided together: they stay in the second-level cache.
-_BLOCK = 65536
 
 
-def _factored(
-    g: Array, row_var: Array, col_var: Array, variance: Array, share: float, eps1: float
-) -> None:
-    """Update the second moments and divide g by their root, in place."""
-    if g.size == 0:
-        return
+def _divided(g: Array, variance: Array, share: float, eps1: float) -> float:
+    """Update a second moment of all elements and divide g by its root, in place; returns the norm of the quotients."""
     number = g.dtype.type
-    least = number(eps1 * eps1)
-    if g.ndim < 2:
-        variance += number(share) * (g * g - variance)
-        g /= np.sqrt(np.maximum(variance, least))
-        return
-    rows, columns = g.shape[-2:]
-    for index in np.ndindex(g.shape[:-2]):
-        matrix, row, column = g[index], row_var[index], col_var[index]
-        # In blocks of rows, whose sums are added in their order.
-        step = max(1, _BLOCK // columns)
-        parts = [slice(begin, begin + step) for begin in range(0, rows, step)]
-        of_columns = np.zeros(columns, np.float64)
-        of_rows = np.empty(rows, g.dtype)
-        squares = np.empty((min(step, rows), columns), g.dtype)
-        for part in parts:
-            block = matrix[part]
-            square = np.multiply(block, block, out=squares[: len(block)])
-            square.mean(axis=1, out=of_rows[part])
-            of_columns += square.sum(axis=0)
-        row += number(share) * (of_rows[:, None] - row)
-        column += number(share) * ((of_columns / rows).astype(g.dtype) - column)
-    factors = row_var / np.maximum(row_var.mean(axis=-2, keepdims=True), number(eps1))
-    for index in np.ndindex(g.shape[:-2]):
-        matrix, factor, column = g[index], factors[index], col_var[index]
-        step = max(1, _BLOCK // columns)
-        work = np.empty((min(step, rows), columns), g.dtype)
-        for begin in range(0, rows, step):
-            block = matrix[begin : begin + step]
-            v = np.multiply(factor[begin : begin + step], column, out=work[: len(block)])
-            np.sqrt(np.maximum(v, least, out=v), out=v)
-            block /= v
+    variance += number(share) * (g * g - variance)
+    g /= np.sqrt(np.maximum(variance, number(eps1 * eps1)))
+    return _norm(g)

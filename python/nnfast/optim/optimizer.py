@@ -1,13 +1,10 @@
-"""The base of all optimizers: parameter groups, state arrays, settings, and the options of a step."""
+"""The base of all optimizers: parameters, state arrays, and steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from math import inf, sqrt
-from operator import itemgetter
-from typing import Any, ClassVar, Literal, Self, TypedDict, cast
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,137 +12,29 @@ from numpy.typing import NDArray
 from nnfast import _array_lists, _arrays, _checks
 from nnfast._array_lists import Arrays
 from nnfast._load import _core
-from nnfast._state import Resumable, by_name, count_in, kept_dtype, refuse_copies, share_in
-from nnfast.optim import accumulation, clipping, packed
+from nnfast._state import kept_dtype, refuse_copies
+from nnfast.optim import clipping, packed
 from nnfast.optim.accumulation import Accumulated
 from nnfast.optim.clipping import Clip
-from nnfast.optim.packed import StateDtype
+from nnfast.optim.configured import SHARED_HYPERPARAMETERS, Values, holds_same
+from nnfast.optim.gradients import Grads, TakesGradients, some
+from nnfast.optim.groups import Params, flattened, grouped, groups_of, require_distinct
 from nnfast.optim.rows import Rows, Written, taken
-
-Convention = Literal["torch", "keras", "optax", "cs231n"]
-Params = Arrays | Sequence[Mapping[str, Any]]
-Grad = NDArray[Any] | Rows | None
-Grads = Sequence[Grad] | Mapping[str, Grad]
-Values = tuple[float, ...]
-
-_holds_same = _core.holds_same
-
-# The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
-_SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
-_SUMS = 5  # of squares and counts, for each parameter
+from nnfast.optim.settings import Options, settings_of
+from nnfast.optim.stats import SUMS, StepStats, stats_of
 
 
-class Options(TypedDict, total=False):
-    """Options that all rules take; see the docstring of nnfast.optim."""
-
-    maximize: bool
-    decoupled_weight_decay: bool | None
-    clip_value: float | None
-    clip_norm: float | None
-    clip_global_norm: float | None
-    clip_block_rms: float | None
-    clip_adaptive: float | None
-    clip_adaptive_eps: float
-    skip_nonfinite: bool
-    ema_decay: float | None
-    ema_bias_correction: bool | None
-    ema_overwrite_frequency: int | None
-    state_dtype: StateDtype
-    rounding_seed: int
-    convention: Convention
-
-
-@dataclass(frozen=True)
-class StepStats:
-    """Statistics of a step, one for each parameter, in their order.
-
-    Norms are Euclidean, accumulated in float64 in the pass that updates the parameters.
-
-    Parameters
-    ----------
-    grad_norm : ndarray of float64
-        Norm of the gradient with what was accumulated, times grad_scale, before clipping and weight decay.
-    update_norm : ndarray of float64
-        Norm of the change of the parameter.
-    param_norm : ndarray of float64
-        Norm of the parameter after the step; NaN where the step was skipped.
-    nans : ndarray of int64
-        Number of gradient elements that are NaN.
-    infinities : ndarray of int64
-        Number of gradient elements that are infinite.
-    skipped : bool
-        Whether the step was skipped, as a gradient was not finite and skip_nonfinite is set.
-
-    Examples
-    --------
-    >>> import numpy as np, nnfast as nf
-    >>> opt = nf.optim.SGD([np.array([3.0, 4.0])], lr=0.1)
-    >>> stats = opt.step([np.array([0.0, 1.0])], stats=True)
-    >>> stats.grad_norm, stats.update_norm.round(6), stats.ratio.round(3)
-    (array([1.]), array([0.1]), array([0.02]))
-    """
-
-    grad_norm: NDArray[np.float64]
-    update_norm: NDArray[np.float64]
-    param_norm: NDArray[np.float64]
-    nans: NDArray[np.int64]
-    infinities: NDArray[np.int64]
-    skipped: bool
-
-    @property
-    def ratio(self) -> NDArray[np.float64]:
-        """update_norm / param_norm: about 1e-3 while a network trains well."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.update_norm / self.param_norm
-
-    @property
-    def global_grad_norm(self) -> float:
-        """The norm of all gradients as one vector."""
-        largest = float(self.grad_norm.max(initial=0))
-        if not 0 < largest < inf:
-            return largest
-        return largest * sqrt(float(np.square(self.grad_norm / largest).sum()))
-
-
-class Optimizer(Resumable):
+class Optimizer(TakesGradients):
     """The base of all rules."""
 
-    _kind = "optimizer"
-    _optional = frozenset({"skipped_count"})
-
-    lr: float
-    weight_decay: float
-    state: dict[str, list[NDArray[Any]]]
-
-    # The defaults of each convention that has the rule.
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
-
-    _setting_names: ClassVar[tuple[str, ...]]  # without lr
-
-    _takes_rows: ClassVar[bool] = False  # as gradients
-    _packs: ClassVar[bool] = False  # state in 16 or 8 bits
-
-    _unbound = False  # a clone that has no parameters yet
     # Whether a step needs more than _core's plain_step knows: groups, parameters, or gradients that were accumulated.
     _special: bool
-    _accumulated: Accumulated | None = None
     _rows_core: _core.Optimizer | None = None
-    # Options that pickles of earlier versions lack.
-    _clip_name: str | None = None
-    _clip_kind: int
-    clip_adaptive_eps = 1e-3
-    ema_overwrite_frequency: int | None = None
-    _state_dtype: StateDtype = "float32"
-    rounding_seed = 0
     # What a rule carries from step to step, one for each group: NAdam's product, the weights of schedule-free ones.
     # There is one where steps are not the plain ones of the core.
     _carried: Sequence[Any] = ()
     # The caller's dict or list of parameters, and what was in it: that it was changed since is an error.
     _given: tuple[Any, list[NDArray[Any]]] | None = None
-
-    def __init_subclass__(cls) -> None:
-        if hasattr(cls, "defaults"):  # a base of some rules has none
-            cls._setting_names = tuple(name for name in cls.defaults["torch"] if name != "lr")
 
     def __init__(self, params: Params, arguments: Mapping[str, Any], options: Options) -> None:
         # The arguments are a rule's locals(), in which settings are found by their names.
@@ -155,7 +44,7 @@ class Optimizer(Resumable):
         decoupled = {"decoupled_weight_decay": options.get("decoupled_weight_decay")}
         given = {name: {**arguments, **decoupled}.get(name) for name in self.defaults["torch"]}
         vars(self).update(settings_of(type(self), self.convention, given))
-        self.params, self._names, self._group_of, self.groups = _flattened(params)
+        self.params, self._names, self._group_of, self.groups = flattened(params)
         require_distinct(self._names or [])
         self._remember(params)
         self._mark()
@@ -164,11 +53,6 @@ class Optimizer(Resumable):
         self._rule_name, self._state_names = self._rule()
         self._check_settings()
         self._make_state()
-
-    def _check_settings(self) -> None:
-        self._values_of = itemgetter(*self._setting_names)
-        self._checked = [self._settings(group) for group in self.groups or ({},)]
-        self._seen = [self._values_of(settings) for settings in self._checked]
 
     def _make_state(self) -> None:
         self.step_count = 0
@@ -194,7 +78,7 @@ class Optimizer(Resumable):
         self._core.check(self.params, self.state, self.ema, self._master, self._names, None)
 
     def _new_core(self) -> _core.Optimizer:
-        hyperparameters = [*_SHARED_HYPERPARAMETERS, *self._hyperparameters()]
+        hyperparameters = [*SHARED_HYPERPARAMETERS, *self._hyperparameters()]
         return _core.Optimizer(
             self._rule_name,
             list(self._state_names),
@@ -264,55 +148,10 @@ class Optimizer(Resumable):
             made._check_settings()
             return made
         refuse_copies(params, "params")
-        if groups is not None and _groups(params) is None:
+        if groups is not None and groups_of(params) is None:
             counts = [group["params"] for group in groups]
-            params = _grouped(cast(Arrays, params), self.groups, counts)
+            params = grouped(cast(Arrays, params), self.groups, counts)
         return type(self)(params, **given)
-
-    def accumulate(self, grads: Grads) -> None:
-        """Add gradients to those that the next step takes: of a large batch in parts, as memory allows.
-
-        Parameters
-        ----------
-        grads : sequence or mapping of ndarrays
-            As step takes them. None leaves what was accumulated for its parameter as it is. Rows are kept as they are,
-            and take Rows alone after them.
-
-        Raises
-        ------
-        TypeError, ValueError, IndexError
-            As step. Nothing is changed then.
-
-        Notes
-        -----
-        The sums are added up in the dtype of the state, float32 for float16. The next step takes them with its own
-        gradients, of which they are a part in whatever it does, clipping and statistics; a skipped step does so, too.
-        ``state_dict`` and ``save`` have them. Where losses are means, ``grad_scale`` is 1 over the number of parts.
-
-        Examples
-        --------
-        >>> import numpy as np, nnfast as nf
-        >>> w = np.zeros(2)
-        >>> opt = nf.optim.SGD([w], lr=1.0)
-        >>> opt.accumulate([np.array([1.0, 2.0])])
-        >>> opt.step([np.array([3.0, 0.0])], grad_scale=1 / 2)
-        >>> w
-        array([-2., -1.])
-        """
-        if self._unbound:
-            raise ValueError("a clone without parameters must be given them in a step first")
-        arrays = self._values_like(grads)
-        found = self._accumulated
-        if found is None:  # one without sums has their memory
-            found = Accumulated(len(self.params))
-        rows = self._joined(arrays, found)
-        dense = {i: g for i, g in enumerate(arrays) if g is not None and i not in rows}
-        self._check_gradients(dense)
-        found.add(self.params, dense)
-        for i, joined in rows.items():
-            found.rows[i] = joined
-        self._accumulated = found
-        self._mark()
 
     def step(
         self,
@@ -358,15 +197,18 @@ class Optimizer(Resumable):
         IndexError
             If Rows name a row that there is not. Nothing is changed then.
         """
-        plain = params is None and not stats
-        if plain and self._core.plain_step(self.__dict__, grads, self._row, grad_scale):
-            return None
+        if params is None and not stats:
+            if self._core.plain_step(self.__dict__, grads, self._row, grad_scale):
+                return None
+            of = self.__dict__, grads, self._row, grad_scale
+            if self._takes_rows and self._core.rows_step(*of, Rows):
+                return None
         scale = _checks.positive(_checks.finite(grad_scale, "grad_scale"), "grad_scale")
         if params is not None or self._unbound:
             return self._step_of(params, grads, stats, scale)
         if self._given is not None:
             there, held = self._given
-            if not _holds_same(there, held, self._names):
+            if not holds_same(there, held, self._names):
                 self._check_given(there, held)
         pending = self._accumulated is not None and bool(self._accumulated)
         if grads is None and not pending:
@@ -394,7 +236,7 @@ class Optimizer(Resumable):
             self._done(t)
         else:
             self.skipped_count += 1
-        return _stats(sums, not done) if sums is not None else None
+        return stats_of(sums, not done) if sums is not None else None
 
     def _step_of(
         self, params: Arrays | None, grads: Grads | None, stats: bool, scale: float
@@ -419,7 +261,7 @@ class Optimizer(Resumable):
 
     def _mark(self) -> None:
         grouped, pending = self._group_of is not None, self._accumulated
-        waits = pending is not None and bool(pending)
+        waits = pending is not None and pending.any_rows
         self._special = self._unbound or grouped or waits or self._is_packed
 
     def _remember(self, params: Params) -> None:
@@ -479,14 +321,14 @@ class Optimizer(Resumable):
         else:
             rows = self._rows_of_groups(t)
         if ema is not None and self._begins_average(t):
-            place = _SHARED_HYPERPARAMETERS.index("ema_decay")
+            place = SHARED_HYPERPARAMETERS.index("ema_decay")
             rows = tuple((*row[:place], 0.0, *row[place + 1 :]) for row in rows)
         if chosen is not None:
-            keys = _some(keys or range(len(params)), chosen)
+            keys = some(keys or range(len(params)), chosen)
             params, ema, master, group_of = (
-                _some(values, chosen) for values in (params, ema, master, group_of)
+                some(values, chosen) for values in (params, ema, master, group_of)
             )
-            state = {name: _some(arrays, chosen) for name, arrays in state.items()}
+            state = {name: some(arrays, chosen) for name, arrays in state.items()}
         if chosen is not None and named:
             # A core of its own: the other one goes on knowing the whole arrays.
             core = self._rows_core = self._rows_core or self._new_core()
@@ -555,7 +397,7 @@ class Optimizer(Resumable):
                 share = 1.0 if first else 1 - self.ema_decay
                 average += average.dtype.type(share) * (self._kept(i) - average)
         if sums is not None:
-            given, sums = sums, np.zeros((len(grads), _SUMS))
+            given, sums = sums, np.zeros((len(grads), SUMS))
             sums[chosen] = given
             for i in left:
                 sums[i, 2] = _norm(self.params[i])
@@ -566,75 +408,6 @@ class Optimizer(Resumable):
         return done, sums
 
     # ---- gradients that are no arrays of the parameters' shapes, or were accumulated ----
-
-    def _values_like(self, grads: Grads) -> list[Any]:
-        """The gradients in the order of the parameters."""
-        return list(_array_lists.values_like(cast(Arrays, grads), self._names, "grads"))
-
-    def _kept(self, i: int) -> NDArray[Any]:
-        """A parameter in the precision that it is kept in: of float16 its master."""
-        master = None if self._master is None else self._master[i]
-        return self.params[i] if master is None else _refreshed(master, self.params[i])
-
-    def _label(self, i: int) -> str:
-        return f"grads[{(self._names or range(len(self.params)))[i]!r}]"
-
-    def _joined(self, grads: list[Any], waiting: Accumulated) -> dict[int, Rows]:
-        """The gradients that are Rows, checked, each with those that were accumulated."""
-        if len(grads) != len(self.params):
-            raise ValueError(
-                f"grads must have one array for each of the {len(self.params)} parameters, got {len(grads)}"
-            )
-        found = {}
-        for i, grad in enumerate(grads):
-            before = waiting.rows[i]
-            if isinstance(grad, Rows):
-                self._check_rows(i, grad)
-                if waiting.sum_of(i) is not None:
-                    raise TypeError(
-                        f"{self._label(i)} must be an array, as what was accumulated is, got Rows"
-                    )
-                found[i] = grad if before is None else before + grad
-            elif before is not None:
-                if grad is not None:
-                    raise TypeError(
-                        f"{self._label(i)} must be Rows, as what was accumulated is, "
-                        f"got {type(grad).__name__}"
-                    )
-                found[i] = before
-        return found
-
-    def _check_rows(self, i: int, rows: Rows) -> None:
-        if not self._takes_rows:
-            raise TypeError(
-                f"{self._label(i)} must be an array, as {type(self).__name__} takes no Rows; "
-                "SGD, Adagrad, Adam and AdamW do"
-            )
-        if self._is_packed:
-            raise TypeError(
-                f"{self._label(i)} must be an array where state_dtype is {self._state_dtype!r}, got Rows"
-            )
-        for option in ("clip_block_rms", "clip_adaptive"):
-            if self._clip_name == option:
-                raise TypeError(f"{self._label(i)} must be an array where {option} is given")
-        if self.ema_decay is not None and self.ema_bias_correction:
-            raise ValueError(
-                f"ema_bias_correction must be False where {self._label(i)} is Rows: "
-                "rows that were not named yet have no average to correct"
-            )
-        rows._check(self.params[i], self._label(i))
-
-    def _check_gradients(self, grads: Mapping[int, Any]) -> None:
-        """Check gradients of the parameters at these places as a step does."""
-        if not grads:
-            return
-        chosen = list(grads)
-        keys = _some(self._names or range(len(self.params)), chosen)
-        params, ema, master = (
-            _some(values, chosen) for values in (self.params, self.ema, self._master)
-        )
-        state = {name: _some(arrays, chosen) for name, arrays in self.state.items()}
-        self._core.check(params, state, ema, master, keys, list(grads.values()))
 
     def __repr__(self) -> str:
         count = sum(param.size for param in self.params)
@@ -649,32 +422,6 @@ class Optimizer(Resumable):
             f"{type(self).__name__}({len(self.params)} arrays of {count:,} parameters{groups}{settings}, "
             f"step_count={self.step_count})"
         )
-
-    def _options_in_use(self) -> dict[str, Any]:
-        """The options that differ from their defaults."""
-        clip = self._clip_name
-        found: dict[str, Any] = {} if clip is None else {clip: self._clip_limit}
-        if self._clip_value != inf:
-            found["clip_value"] = self._clip_value
-        for name in ("maximize", "skip_nonfinite", "ema_decay"):
-            if getattr(self, name):
-                found[name] = getattr(self, name)
-        if self.ema_overwrite_frequency is not None:
-            found["ema_overwrite_frequency"] = self.ema_overwrite_frequency
-        if self._is_packed:
-            found["state_dtype"] = self._state_dtype
-        if self.convention != "torch":
-            found["convention"] = self.convention
-        return found
-
-    @property
-    def state_dtype(self) -> StateDtype:
-        """How the state is stored, which is decided when the optimizer is made."""
-        return self._state_dtype
-
-    @property
-    def _is_packed(self) -> bool:
-        return self._state_dtype != "float32"
 
     def unpacked_state(self) -> dict[str, list[NDArray[Any]]]:
         """Copy the state as numbers, whatever it is stored in: what state_dtype="float32" has in ``opt.state``.
@@ -742,41 +489,6 @@ class Optimizer(Resumable):
 
     # ---- what a rule defines ----
 
-    def _rule(self) -> tuple[str, tuple[str, ...]]:
-        """Its name in cpp/kernels/optim.hpp, and the names of its state arrays."""
-        raise NotImplementedError
-
-    def _any(self, name: str) -> bool:
-        """Whether a setting is on, in any group."""
-        return bool(getattr(self, name)) or any(group.get(name) for group in self.groups)
-
-    def _same_for_all(self, name: str) -> None:
-        """A ValueError if a group sets an option that decides which state arrays there are."""
-        for i, group in enumerate(self.groups):
-            if name in group:
-                raise ValueError(f"params[{i}] must not set {name!r}, which is for all groups")
-
-    def _of_param(self, i: int, name: str) -> Any:
-        """A setting as it is for parameter i."""
-        group = self.groups[self._group_of[i]] if self._group_of else {}
-        return group.get(name, getattr(self, name))
-
-    def _hyperparameters(self) -> tuple[str, ...]:
-        """Names of what _values returns, as cpp/kernels/optim.hpp has them."""
-        raise NotImplementedError
-
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
-        """The rule's hyperparameters at step t; `product` is NAdam's before it."""
-        raise NotImplementedError
-
-    def _next_product(self, t: int, settings: Mapping[str, Any], product: float) -> float:
-        """NAdam's product after step t."""
-        return product
-
-    def _first_value(self, settings: Mapping[str, Any], name: str) -> float:
-        """What the state arrays of a name begin with."""
-        return 0.0
-
     def _first_state(
         self, param: NDArray[Any], settings: Mapping[str, Any], name: str
     ) -> NDArray[Any]:
@@ -784,118 +496,6 @@ class Optimizer(Resumable):
         if self._is_packed:
             return packed.first_state(param, self._state_dtype)
         return first_state(param, self._first_value(settings, name))
-
-    def _rule_scalars(self) -> dict[str, list[float]]:
-        """Scalars of the rule's state, one for each group."""
-        return {}
-
-    # ---- settings ----
-
-    def _take_options(self, options: Options) -> None:
-        unknown = options.keys() - Options.__annotations__.keys()
-        if unknown:
-            raise TypeError(f"{type(self).__name__} has no argument {sorted(unknown)[0]!r}")
-        self.maximize = bool(options.get("maximize", False))
-        self.skip_nonfinite = bool(options.get("skip_nonfinite", False))
-        corrected = options.get("ema_bias_correction")
-        self.ema_bias_correction = (
-            self.convention != "keras" if corrected is None else bool(corrected)
-        )
-        decay = options.get("ema_decay")
-        self.ema_decay = None if decay is None else _checks.unit_interval(decay, "ema_decay")
-        every = options.get("ema_overwrite_frequency")
-        if every is not None:
-            every = _checks.integer_from(every, 1, "ema_overwrite_frequency")
-            if self.ema_decay is None:
-                raise ValueError("ema_overwrite_frequency needs ema_decay")
-        self.ema_overwrite_frequency = every
-        limits = {
-            name: _checks.positive(cast(Mapping[str, Any], options)[name], name)
-            for name in clipping.OPTIONS
-            if options.get(name) is not None
-        }
-        if len(limits) > 1:
-            raise ValueError(f"{' and '.join(limits)} exclude each other")
-        self._clip_value = limits.pop("clip_value", inf)
-        self._clip_name, self._clip_limit = next(iter(limits.items()), (None, inf))
-        self._clip_kind = clipping.kind_of(self._clip_name, self.convention)
-        self.clip_adaptive_eps = _checks.not_negative(
-            options.get("clip_adaptive_eps", 1e-3), "clip_adaptive_eps"
-        )
-        self._take_state_dtype(options)
-
-    def _take_state_dtype(self, options: Options) -> None:
-        found = _checks.one_of(
-            options.get("state_dtype", "float32"), packed.STATE_DTYPES, "state_dtype"
-        )
-        self._state_dtype = cast(StateDtype, found)
-        if self._is_packed and not self._packs:
-            raise ValueError(
-                f"state_dtype must be 'float32' for {type(self).__name__}, got {found!r}: "
-                "SGD, RMSprop, Adam, AdamW and Lion have others"
-            )
-        seed = _checks.integer_from(options.get("rounding_seed", 0), 0, "rounding_seed")
-        if seed >= 2**64:
-            raise ValueError(f"rounding_seed must be in [0, 2**64), got {seed}")
-        self.rounding_seed = seed
-
-    def _check_group(self, group: Mapping[str, Any], name: str) -> None:
-        """A group may set what the optimizer has as numbers and switches."""
-        for key, value in group.items():
-            if key not in self.defaults["torch"]:
-                raise ValueError(f"{name} must not set {key!r}")
-            _check_setting(key, value, name)
-
-    def _rows_of_groups(self, t: int) -> tuple[Values, ...]:
-        """The hyperparameters of each group."""
-        counts = len(self.params), len(self.groups)
-        if counts != (len(self._group_of or ()), len(self._checked)):
-            raise ValueError("params and groups must be as many as when the optimizer was made")
-        return tuple(
-            self._group_hyperparameters(t, i, {**vars(self), **group} if group else vars(self))
-            for i, group in enumerate(self.groups)
-        )
-
-    def _settings(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of a group as Python's numbers, so that corrections are computed in double precision."""
-        own = {**vars(self), **group}
-        return check_settings({name: own[name] for name in self.defaults["torch"]})
-
-    def _checked_again(self, given: Mapping[str, Any], index: int) -> dict[str, Any]:
-        """The settings of a group after one was changed."""
-        settings = self._settings(given)
-        rule, _ = self._rule()
-        if self._rule_name not in (rule, f"{rule}_momentum"):
-            raise ValueError(
-                "momentum, centered and amsgrad are chosen when the optimizer is made: "
-                f"it is {self._rule_name}, and cannot become {rule}"
-            )
-        self._checked[index] = settings
-        self._seen[index] = self._values_of(settings)
-        return settings
-
-    def _group_hyperparameters(self, t: int, index: int, given: Mapping[str, Any]) -> Values:
-        """The hyperparameters of a group, of whose settings as they are given only lr is checked at every step."""
-        settings = self._checked[index]
-        seen = self._seen[index]
-        # The same objects as a rule, which is soon seen; equal ones in a copy.
-        if not _holds_same(given, seen, self._setting_names) and self._values_of(given) != seen:
-            settings = self._checked_again(given, index)
-        lr = given["lr"]
-        if type(lr) is not float or not lr >= 0:
-            lr = _checks.not_negative(lr, "lr")
-        carried = given.get("_carried")  # in vars: to look for it in the class takes longer
-        return self._row(t, lr, settings, carried[index] if carried else 1.0)
-
-    def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
-        """The hyperparameters at step t of checked settings, as cpp/kernels/optim.hpp has them."""
-        decay = settings["weight_decay"]
-        shrink = 1.0
-        if settings["decoupled_weight_decay"]:
-            shrink, decay = 1 - lr * decay, 0.0
-        sign = -1.0 if self.maximize else 1.0
-        shared = sign, self._clip_value, decay, shrink, self.ema_decay or 0.0
-        return shared + self._values(t, lr, settings, product)
 
     # ---- arrays ----
 
@@ -911,14 +511,6 @@ class Optimizer(Resumable):
                     f"{self._state_dtype!r}, got {param.dtype}"
                 )
 
-    def _states(self) -> list[list[NDArray[Any]]]:
-        """The state arrays by name, as a dict that the caller made may have another order."""
-        try:
-            # A list: of tuples that grow while they are made CPython keeps thousands for later.
-            return [self.state[name] for name in self._state_names]
-        except KeyError as error:
-            raise ValueError(f"state must have {error}") from None
-
     def _ema_start(self, param: NDArray[Any]) -> NDArray[Any]:
         zero = self.ema_bias_correction or self.convention == "keras"
         return first_state(param, 0) if zero else param.astype(kept_dtype(param))
@@ -930,174 +522,6 @@ class Optimizer(Resumable):
             every = self.ema_overwrite_frequency
             if every is not None and t % every == 0 and self.ema is not None:
                 self._take_averages(self.ema)
-
-    def _state_arrays(self) -> dict[str, NDArray[Any]]:
-        states = dict(zip(self._state_names, self._states(), strict=True))
-        return by_name({**states, "ema": self.ema, "master": self._master}, self._names)
-
-    def _labels(self) -> list[str]:
-        """What states call the parameters."""
-        return [*map(str, self._names or range(len(self.params)))]
-
-    def _pending_arrays(self) -> dict[str, NDArray[Any]]:
-        return self._accumulated.arrays(self._labels()) if self._accumulated is not None else {}
-
-    def _check_state(self, given: Mapping[str, NDArray[Any]]) -> None:
-        super()._check_state({n: a for n, a in given.items() if not accumulation.is_of(n)})
-        accumulation.restored(given, self._labels(), self.params)
-
-    def _take_pending(self, given: Mapping[str, NDArray[Any]]) -> None:
-        found = accumulation.restored(given, self._labels(), self.params)
-        self._accumulated = found if found else None
-        self._mark()
-
-    def _scalars(self) -> dict[str, NDArray[Any]]:
-        found: dict[str, Any] = {"step_count": self.step_count, **self._rule_scalars()}
-        found["skipped_count"] = self.skipped_count
-        if self.ema_decay is not None:
-            found["ema_weight"] = self._ema_weight
-        return {name: np.array(value) for name, value in found.items()}
-
-    def _check_scalars(self, given: dict[str, Any]) -> None:
-        for name, value in given.items():
-            if name.endswith("_count"):
-                count_in(value, name)
-            else:
-                for each in value if isinstance(value, list) else [value]:
-                    share_in(each, name)
-
-    def _take_scalars(self, given: dict[str, Any]) -> None:
-        self.step_count = given["step_count"]
-        self.skipped_count = given.get("skipped_count", self.skipped_count)
-        self._ema_weight = given.get("ema_weight", self._ema_weight)
-
-    # ---- settings in a state ----
-
-    def _saved_settings(self) -> dict[str, Any]:
-        """The present settings; where one is invalid, its last valid value."""
-        groups = self.groups or [{}]
-        checked = [
-            {name: self._valid(i, name, own) for name in self.defaults["torch"]}
-            for i, own in enumerate(groups)
-        ]
-        top = {name: self._valid(0, name, {}) for name in self.defaults["torch"]}
-        found = top | {name: getattr(self, name) for name in _OPTIONS_SAVED} | self._clips()
-        found["state_dtype"] = self._state_dtype
-        if self._group_of is not None:
-            found["groups"] = [
-                {"params": self._group_of.count(i), **{name: checked[i][name] for name in group}}
-                for i, group in enumerate(self.groups)
-            ]
-        return found
-
-    def _valid(self, index: int, name: str, group: Mapping[str, Any]) -> Any:
-        try:
-            return _check_setting(name, group.get(name, getattr(self, name)))
-        except (TypeError, ValueError):
-            return self._checked[index][name]
-
-    def _checked_settings(self, given: dict[str, Any]) -> Any:
-        # Tried out on a copy, so that an error changes nothing.
-        tried = object.__new__(type(self))
-        vars(tried).update(vars(self))
-        tried._take_groups(given.pop("groups", None), bool(given))
-        given = {**self._saved_settings(), **given}
-        given.pop("groups", None)
-        for name, value in given.items():
-            if name in self.defaults["torch"]:
-                setattr(tried, name, _check_saved(name, value))
-            elif name not in Options.__annotations__:
-                raise ValueError(f"state['settings'] has {name!r}")
-        tried.convention = given["convention"]
-        settings_of(type(self), tried.convention, {})
-        switches = {name: _check_saved(name, given[name]) for name in _SWITCHES_OF_ALL}
-        with_values = (*clipping.OPTIONS, *_OPTIONS_WITH_VALUES, "state_dtype")
-        tried._take_options(cast(Options, switches | {name: given[name] for name in with_values}))
-        if tried._state_dtype != self._state_dtype:
-            raise ValueError(
-                f"state['settings'] must have state_dtype {self._state_dtype!r}, "
-                f"got {tried._state_dtype!r}"
-            )
-        if (tried.ema_decay is None) != (self.ema_decay is None):
-            raise ValueError(f"state['settings'] must have ema_decay, got {tried.ema_decay}")
-        rule, _ = tried._rule()
-        if self._rule_name not in (rule, f"{rule}_momentum"):
-            raise ValueError(f"state['settings'] must be those of {self._rule_name}, got {rule}")
-        return tried
-
-    def _take_settings(self, checked: Any) -> None:
-        own = (*self.defaults["torch"], *_OPTIONS_SAVED)
-        for name in (*own, "_clip_value", "_clip_name", "_clip_kind", "_clip_limit"):
-            setattr(self, name, getattr(checked, name))
-        for group, saved in zip(self.groups, checked.groups, strict=True):
-            group.clear()
-            group.update(saved)
-        self._check_settings()
-
-    def _clips(self) -> dict[str, float | None]:
-        """The clipping limits, by their arguments."""
-        found: dict[str, float | None] = dict.fromkeys(clipping.OPTIONS)
-        if self._clip_value != inf:
-            found["clip_value"] = self._clip_value
-        if self._clip_name is not None:
-            found[self._clip_name] = self._clip_limit
-        return found
-
-    def _take_groups(self, given: Any, required: bool) -> None:
-        """Set the settings of the groups, in new dicts."""
-        of = self._group_of
-        counts = None if of is None else [of.count(i) for i in range(len(self.groups))]
-        if given is None and not required:
-            return
-        if given is not None and not (
-            isinstance(given, list) and all(isinstance(group, dict) for group in given)
-        ):
-            raise TypeError(f"state['settings']: groups must be a list of objects, got {given!r}")
-        groups = None if given is None else [dict(group) for group in given]
-        found = None if groups is None else [group.pop("params", None) for group in groups]
-        if found != counts:
-            raise ValueError(
-                "state must have settings for as many groups of as many parameters as params has, "
-                f"{counts}, got {found}; keep_settings=True leaves all settings as they are"
-            )
-        for i, group in enumerate(groups or []):
-            for name, value in group.items():
-                if name not in self.defaults["torch"]:
-                    raise ValueError(f"state['settings']: groups[{i}] has {name!r}")
-                group[name] = _check_saved(name, value)
-        self.groups = groups or []
-
-
-_SWITCHES_OF_ALL = ("maximize", "skip_nonfinite", "ema_bias_correction")
-_OPTIONS_WITH_VALUES = (
-    "ema_decay",
-    "ema_overwrite_frequency",
-    "clip_adaptive_eps",
-    "rounding_seed",
-)
-_OPTIONS_SAVED = (*_SWITCHES_OF_ALL, "convention", *_OPTIONS_WITH_VALUES)
-
-
-def _check_saved(name: str, value: Any) -> Any:
-    """Check a setting of a saved state."""
-    if name in _SWITCHES or name in _SWITCHES_OF_ALL:
-        if not isinstance(value, bool):
-            raise TypeError(f"state['settings']: {name} must be a bool, got {value!r}")
-        return value
-    return _check_setting(name, value, "state['settings']")
-
-
-def _some(values: Any, chosen: list[int]) -> Any:
-    """The values of the chosen parameters, or None for None."""
-    return None if values is None else [values[i] for i in chosen]
-
-
-def _refreshed(master: NDArray[Any], param: NDArray[Any]) -> NDArray[Any]:
-    """The master, with the values of its parameter where that was written to since the last step, as in the kernel."""
-    with np.errstate(over="ignore"):
-        other = master.astype(np.float16).view(np.uint16) != param.view(np.uint16)
-    np.copyto(master, param, where=other)
-    return master
 
 
 def _norm(array: NDArray[Any]) -> float:
@@ -1117,196 +541,4 @@ def copy_of_float16(param: NDArray[Any]) -> NDArray[Any] | None:
     return param.astype(np.float32) if param.dtype == np.float16 else None
 
 
-def _flattened(
-    params: Params,
-) -> tuple[list[NDArray[Any]], list[str] | None, list[int] | None, list[dict[str, Any]]]:
-    """The arrays, their names, the group of each, and what groups set."""
-    refuse_copies(params, "params")
-    given = _groups(params)
-    if given is None:
-        plain = cast(Arrays, params)
-        return _array_lists.values(plain, "params"), _array_lists.names_of(plain), None, []
-    arrays: list[NDArray[Any]] = []
-    names: list[str] = []
-    group_of: list[int] = []
-    groups = []
-    for i, group in enumerate(given):
-        if "params" not in group:
-            raise ValueError(f'params[{i}] must have "params"')
-        refuse_copies(group["params"], f"params[{i}]['params']")
-        found = _array_lists.values(group["params"], f"params[{i}]['params']")
-        arrays += found
-        names += _array_lists.names_of(group["params"]) or []
-        group_of += [i] * len(found)
-        groups.append({key: value for key, value in group.items() if key != "params"})
-    if names and len(names) != len(arrays):
-        raise ValueError("params must have names in all groups, or in none")
-    if len(set(names)) != len(names):
-        raise ValueError("params must have names that differ from group to group")
-    return arrays, names or None, group_of, groups
-
-
-def _grouped(
-    params: Arrays, groups: Sequence[Mapping[str, Any]], counts: Sequence[int]
-) -> list[dict[str, Any]]:
-    """A plain sequence or mapping of parameters in groups of so many."""
-    arrays, names = _array_lists.values(params, "params"), _array_lists.names_of(params)
-    if len(arrays) != sum(counts):
-        raise ValueError(
-            f"params must have {sum(counts)} arrays, as the groups of the optimizer do, or be groups, "
-            f"got {len(arrays)}"
-        )
-    ends = list(accumulate(counts))
-    parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
-    return [
-        {
-            **group,
-            "params": dict(zip(names[part], arrays[part], strict=True)) if names else arrays[part],
-        }
-        for group, part in zip(groups, parts, strict=True)
-    ]
-
-
-def require_distinct(names: Sequence[Any], of: str = "params") -> None:
-    """A ValueError if names are equal as text, as which they are saved."""
-    if len(set(map(str, names))) != len(names):
-        raise ValueError(f"{of} must have names that differ as text")
-
-
-def _groups(params: Params) -> Sequence[Mapping[str, Any]] | None:
-    """params, if it is a sequence of groups."""
-    if isinstance(params, memoryview) or not isinstance(params, Sequence):
-        return None
-    if params and all(isinstance(group, Mapping) for group in params):
-        return cast(Sequence[Mapping[str, Any]], params)
-    return None
-
-
-def _stats(sums: NDArray[np.float64], skipped: bool) -> StepStats:
-    grad, update, param = sums[:, :3].T
-    if skipped:
-        param = np.full_like(param, np.nan)
-    counts = sums[:, 3:].astype(np.int64).T
-    return StepStats(grad, update, param, counts[0], counts[1], skipped)
-
-
 # ---- settings of rules ----
-
-
-def two_betas(betas: Any, name: str = "betas") -> tuple[float, float]:
-    """Two floats in [0, 1)."""
-    if not isinstance(betas, Sequence) or len(betas) != 2:
-        raise TypeError(f"{name} must be two numbers, got {betas!r}")
-    first, second = (_checks.unit_interval(beta, f"{name}[{i}]") for i, beta in enumerate(betas))
-    if type(betas) is tuple and betas[0] is first and betas[1] is second:
-        same: tuple[float, float] = betas
-        return same
-    return first, second
-
-
-def _two_numbers(value: Any, name: str) -> tuple[float, float]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise TypeError(f"{name} must be two numbers, got {value!r}")
-    if type(value) is tuple and set(map(type, value)) == {float}:
-        return value  # the very object that was given, which a step looks for
-    first, second = (_checks.real(number, f"{name}[{i}]") for i, number in enumerate(value))
-    return first, second
-
-
-def _etas(value: Any, name: str) -> tuple[float, float]:
-    etas = _two_numbers(value, name)
-    if not 0 < etas[0] < 1 < etas[1]:
-        raise ValueError(f"{name} must be one number in (0, 1) and one above 1, got {etas}")
-    return etas
-
-
-def _step_sizes(value: Any, name: str) -> tuple[float, float]:
-    sizes = _two_numbers(value, name)
-    if not 0 <= sizes[0] <= sizes[1]:
-        raise ValueError(f"{name} must be two numbers that do not fall, from 0 on, got {sizes}")
-    return sizes
-
-
-def _three_numbers(value: Any, name: str) -> tuple[float, float, float]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 3:
-        raise TypeError(f"{name} must be three numbers, got {value!r}")
-    first, second, third = (_checks.real(n, f"{name}[{i}]") for i, n in enumerate(value))
-    return first, second, third
-
-
-def _not_positive(value: Any, name: str) -> float:
-    number = _checks.real(value, name)
-    if not number <= 0:
-        raise ValueError(f"{name} must not be positive, got {number!r}")
-    return number
-
-
-def _few(value: Any, name: str) -> int:
-    number = _checks.integer_from(value, 0, name)
-    if number >= 100:
-        raise ValueError(f"{name} must be below 100, got {number}")
-    return number
-
-
-# Settings of Muon and Adafactor.
-_OF_MATRICES: dict[str, Callable[[Any, str], Any]] = {
-    "ns_coefficients": _three_numbers,
-    "ns_steps": _few,
-    "adjust_lr_fn": lambda value, name: _checks.one_of(
-        value, ("original", "match_rms_adamw"), name
-    ),
-    "beta2_decay": _not_positive,
-    "eps1": lambda value, name: None if value is None else _checks.not_negative(value, name),
-    "d": _checks.positive,
-}
-
-
-_SWITCHES = ("nesterov", "centered", "amsgrad", "decoupled_weight_decay", "bias_correction")
-_SHARES = ("alpha", "rho", "beta3")
-
-
-def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a rule, each checked by its name."""
-    return {name: _check_setting(name, value) for name, value in settings.items()}
-
-
-def _check_setting(name: str, value: Any, within: str | None = None) -> Any:
-    label = name if within is None else f"{within}[{name!r}]"
-    if name == "betas":
-        return two_betas(value, label)
-    if name == "etas":
-        return _etas(value, label)
-    if name == "step_sizes":
-        return _step_sizes(value, label)
-    if name in _OF_MATRICES:
-        return _OF_MATRICES[name](value, label)
-    if name in _SWITCHES:
-        return bool(value)
-    if name in _SHARES:
-        return _checks.unit_interval(value, label)
-    if name == "dampening":
-        return _checks.real(value, label)
-    if name == "threshold":
-        return _at_least_four(value, label)
-    return _checks.not_negative(value, label)
-
-
-def _at_least_four(value: Any, label: str) -> float:
-    """RAdam's threshold: below 4 the rectification is the root of a negative number."""
-    number = _checks.real(value, label)
-    if not number >= 4:
-        raise ValueError(f"{label} must be at least 4, got {number!r}")
-    return number
-
-
-def settings_of(rule: type[Optimizer], convention: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given settings, with the convention's defaults for the others."""
-    if convention not in ("torch", "keras", "optax", "cs231n"):
-        raise ValueError(
-            f"convention must be 'torch', 'keras', 'optax' or 'cs231n', got {convention!r}"
-        )
-    if convention not in rule.defaults:
-        raise ValueError(f"convention {convention!r} has no {rule.__name__}")
-    defaults = {**rule.defaults["torch"], **rule.defaults[convention]}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return check_settings({**defaults, **chosen})

@@ -8,8 +8,11 @@ from typing import Any, ClassVar, Unpack
 
 from nnfast.optim.adaptive import AdaBelief, Adan, Ftrl, Yogi
 from nnfast.optim.batch_rules import ASGD, Rprop
+from nnfast.optim.configured import Values
+from nnfast.optim.groups import Params
 from nnfast.optim.layerwise import LAMB, LARS
-from nnfast.optim.optimizer import Optimizer, Options, Params, Values
+from nnfast.optim.optimizer import Optimizer
+from nnfast.optim.settings import Options
 
 __all__ = [
     "ASGD",

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from nnfast import _checks
 from nnfast._state import kept_dtype
+from nnfast.optim.configured import Values
 from nnfast.optim.direction import DirectionDecay
-from nnfast.optim.optimizer import Options, Params, Values
+from nnfast.optim.groups import Params
+from nnfast.optim.settings import Options
 
 __all__ = ["ScheduleFreeAdamW", "ScheduleFreeSGD"]
 
@@ -194,8 +196,9 @@ class ScheduleFreeSGD(_ScheduleFree):
         return "lr", "step_lr", "weight"
 
     def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: Any) -> Values:
-        # What joins the direction joins the gradient here.
-        return super()._row(t, lr, {**settings, "decoupled_weight_decay": False}, product)
+        if settings["decoupled_weight_decay"]:  # what joins the direction joins the gradient here
+            settings = {**settings, "decoupled_weight_decay": False}
+        return super()._row(t, lr, settings, product)
 
     def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: Any) -> Values:
         return self._steps(lr, settings["momentum"], settings, product)

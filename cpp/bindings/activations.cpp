@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bindings/arrays.hpp"
+#include "bindings/bfloat16.hpp"
 #include "bindings/families.hpp"
 #include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
@@ -54,7 +55,9 @@ py::object call_with_parameters(py::handle ufunc, const py::tuple& arrays_in, co
   for (const py::handle array : arrays_in) {
     if (!PyArray_CheckExact(array.ptr())) return py::none();
     const int given = PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array.ptr()));
-    if (given != NPY_HALF && given != NPY_FLOAT32 && given != NPY_FLOAT64) return py::none();
+    if (given != NPY_HALF && given != NPY_FLOAT32 && given != NPY_FLOAT64 &&
+        !is_bfloat16(reinterpret_cast<PyArrayObject*>(array.ptr())))
+      return py::none();
     if (given == NPY_FLOAT64) dtype = given;
     arrays[count++] = array;
   }

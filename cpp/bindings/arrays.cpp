@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "bindings/bfloat16.hpp"
 #include "ops/sums.hpp"
 
 namespace nnfast {
@@ -51,9 +52,17 @@ std::string shape_text(const npy_intp* shape, int ndim) {
   return text + (ndim == 1 ? ",)" : ")");
 }
 
+// A result of bfloat16, computed in float32.
+Array rounded_to(const Array& bfloat16) { return {new_array(bfloat16, NPY_FLOAT32), bfloat16.object(), true}; }
+
+Array as_given(const Array& array) { return Array(array.given()); }
+
 }  // namespace
 
+void Array::round() const { round_to_bfloat16(Array(bfloat16_), Array(object_)); }
+
 bool same_elements(const Array& a, const Array& b) {
+  if (a.is_bfloat16() || b.is_bfloat16()) return same_elements(as_given(a), as_given(b));
   if (a.data() != b.data() || a.ndim() != b.ndim() || a.dtype() != b.dtype()) return false;
   for (int d = 0; d < a.ndim(); ++d)
     if (a.shape(d) != b.shape(d) || (a.shape(d) > 1 && a.stride(d) != b.stride(d))) return false;
@@ -79,7 +88,7 @@ std::string dtype_name(int dtype) {
 std::string dtype_name(const Array& array) { return py::str(array.object().attr("dtype")); }
 
 std::string source_of_float64(const Array& array, int dtype) {
-  if (array.dtype() != NPY_FLOAT64 || (dtype != NPY_FLOAT32 && dtype != NPY_HALF)) return "";
+  if (array.dtype() != NPY_FLOAT64 || (dtype != NPY_FLOAT32 && !is_16_bits(dtype))) return "";
   return py::module_::import("nnfast._arrays").attr("SOURCE_OF_FLOAT64").cast<std::string>();
 }
 
@@ -91,6 +100,7 @@ std::string shape_text(const std::vector<std::ptrdiff_t>& shape) {
 std::string shape_text(const Array& array) { return shape_text(PyArray_DIMS(array.get()), array.ndim()); }
 
 bool share_memory(const Array& a, const Array& b) {
+  if (a.is_bfloat16() || b.is_bfloat16()) return share_memory(as_given(a), as_given(b));
   const Extent x = extent(a), y = extent(b);
   if (x.high <= y.low || y.high <= x.low) return false;
   // Interleaved views: NumPy's solver decides, and a problem too hard for it counts as sharing.
@@ -113,11 +123,20 @@ Array read_floats(py::handle value, const char* name) { return floats(any_array(
 
 Array read_floats_or_float16(py::handle value, const char* name) {
   const Array array = any_array(value, name);
+  if (is_bfloat16(array)) return {widened_bfloat16(array), array.object(), false};
   return array.dtype() == NPY_HALF ? converted(array, NPY_HALF) : floats(array, name);
 }
 
 Array read_as(py::handle value, int dtype, const char* name) {
-  return converted(read_floats_or_float16(value, name), dtype);
+  return Array(converted(read_floats_or_float16(value, name), dtype).object());
+}
+
+Array read_as(py::handle value, const Array& like, const char* name) {
+  if (!like.is_bfloat16()) return read_as(value, like.dtype(), name);
+  const Array array = read_floats_or_float16(value, name);
+  if (array.is_bfloat16()) return array;
+  const Array wide = converted(array, NPY_FLOAT32);  // what is more precise is not rounded
+  return {wide, new_array(wide, bfloat16_dtype()).object(), true};
 }
 
 Array contiguous(const Array& array) {
@@ -136,6 +155,10 @@ Array written(py::handle value, int dtype, const char* name) {
   if (!PyArray_ISWRITEABLE(array.get()))
     throw py::value_error(std::string(name) + " must be writeable, but is read-only");
   return array;
+}
+
+Array written(py::handle value, const Array& like, const char* name) {
+  return like.is_bfloat16() ? rounded_to(written(value, bfloat16_dtype(), name)) : written(value, like.dtype(), name);
 }
 
 Array new_array(const Array& like, int dtype) {
@@ -207,8 +230,9 @@ void require_disjoint(const Array& a, const char* a_name, const Array& b, const 
 }
 
 Array output(py::handle out, const Array& like, const char* name, const char* like_name) {
-  if (out.is_none()) return new_array(like, like.dtype());
-  Array array = written(out, like.dtype(), name);
+  if (out.is_none())
+    return like.is_bfloat16() ? rounded_to(new_array(like, bfloat16_dtype())) : new_array(like, like.dtype());
+  Array array = written(out, like, name);
   require_shape(array, like, name, like_name);
   require_no_partial_overlap(array, name, like, like_name);
   return array;
@@ -222,6 +246,12 @@ Array output(py::handle out, const std::vector<std::ptrdiff_t>& shape, int dtype
   for (const auto& [other, other_name] : others)
     if (*other) require_disjoint(array, name, *other, other_name);
   return array;
+}
+
+Array output(py::handle out, const std::vector<std::ptrdiff_t>& shape, const Array& like, const char* name,
+             std::initializer_list<Apart> others) {
+  const Array array = output(out, shape, like.is_bfloat16() ? bfloat16_dtype() : like.dtype(), name, others);
+  return like.is_bfloat16() ? rounded_to(array) : array;
 }
 
 void require_rows(const Array& x, const char* name) {

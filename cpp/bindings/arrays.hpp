@@ -19,11 +19,23 @@ namespace nnfast {
 
 namespace py = pybind11;
 
-// A NumPy array that is kept alive.
+// A NumPy array that is kept alive. One of bfloat16 is here an array of float32 that has its numbers, or, of a result,
+// is to be rounded to it.
 class Array {
  public:
   Array() = default;
   explicit Array(py::object array) : object_(std::move(array)) {}
+  Array(const Array& float32, py::object bfloat16, bool rounds)
+      : object_(float32.object_), bfloat16_(std::move(bfloat16)), rounds_(rounds) {}
+
+  bool is_bfloat16() const { return static_cast<bool>(bfloat16_); }
+  // The array as Python has it.
+  const py::object& given() const { return bfloat16_ ? bfloat16_ : object_; }
+  // The same, once a result has been computed: rounds it to bfloat16.
+  py::object result() const {
+    if (rounds_) round();
+    return given();
+  }
 
   PyArrayObject* get() const { return reinterpret_cast<PyArrayObject*>(object_.ptr()); }
   const py::object& object() const { return object_; }
@@ -45,7 +57,10 @@ class Array {
   }
 
  private:
-  py::object object_;
+  py::object object_, bfloat16_;
+  bool rounds_ = false;
+
+  void round() const;
 };
 
 std::string dtype_name(int dtype);
@@ -63,14 +78,18 @@ Array any_array(py::handle value, const char* name);
 // An argument that is only read: any array-like of real numbers. float32 and float64 arrays are not copied; float16 and
 // short integers become float32, other integers float64, as in NumPy's functions.
 Array read_floats(py::handle value, const char* name);
-// As read_floats, for functions with a float16 kernel: float16 arrays are not converted.
+// As read_floats, for functions with a float16 kernel: float16 arrays are not converted, and those of bfloat16 are
+// known as such.
 Array read_floats_or_float16(py::handle value, const char* name);
 // As read_floats_or_float16, converted to `dtype` where the array has another one.
 Array read_as(py::handle value, int dtype, const char* name);
+// The same with the dtype of `like`.
+Array read_as(py::handle value, const Array& like, const char* name);
 // The array, or a copy of it that is contiguous in C order.
 Array contiguous(const Array& array);
 // An argument that is written: an array of exactly this dtype, native, writeable. TypeError and ValueError otherwise.
 Array written(py::handle value, int dtype, const char* name);
+Array written(py::handle value, const Array& like, const char* name);
 Array new_array(const Array& like, int dtype);
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
 Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype);
@@ -102,6 +121,8 @@ Array output(py::handle out, const Array& like, const char* name, const char* li
 // As above, for a result of a shape of its own, which must not share memory with any of `others`.
 using Apart = std::pair<const Array*, const char*>;
 Array output(py::handle out, const std::vector<std::ptrdiff_t>& shape, int dtype, const char* name,
+             std::initializer_list<Apart> others);
+Array output(py::handle out, const std::vector<std::ptrdiff_t>& shape, const Array& like, const char* name,
              std::initializer_list<Apart> others);
 
 template <int Arrays>

@@ -22,7 +22,7 @@ py::object forward(int index, py::handle x_in, py::handle bias_in, py::handle ou
     raised = bias_forward(static_cast<Biased>(index), x.floating(), rows, bias.data());
   }
   report(kBiased[index].name + 1, raised);
-  return y.object();
+  return y.result();
 }
 
 // saved: y, or x with its bias.
@@ -32,7 +32,7 @@ py::tuple backward(int index, py::handle dy_in, py::handle saved_in, py::handle 
   const char* saved_name = takes_y ? "y" : "x";
   const Array saved = read_floats_or_float16(saved_in, saved_name);
   require_rows(saved, saved_name);
-  const Array dy = read_as(dy_in, saved.dtype(), "dy");
+  const Array dy = read_as(dy_in, saved, "dy");
   require_shape(dy, saved, "dy", saved_name);
   Array bias;
   if (!takes_y) bias = read_columns(bias_in, saved, "bias");
@@ -40,8 +40,8 @@ py::tuple backward(int index, py::handle dy_in, py::handle saved_in, py::handle 
   require_no_partial_overlap(dx, "out", saved, saved_name);
   if (bias) require_disjoint(dx, "out", bias, "bias");
   const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
-  const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]",
-                             {{&dx, "out[0]"}, {&dy, "dy"}, {&saved, saved_name}, {&bias, "bias"}});
+  const Array dbias =
+      output(dbias_out, {n}, dy, "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&saved, saved_name}, {&bias, "bias"}});
   const auto rows = row_arrays({dy, saved, dx}, n);
   std::vector<double> sums(static_cast<std::size_t>(n));
   unsigned raised = 0;
@@ -52,7 +52,7 @@ py::tuple backward(int index, py::handle dy_in, py::handle saved_in, py::handle 
   }
   report(kBiased[index].name + 1, raised);
   store_doubles(dbias, sums);
-  return py::make_tuple(dx.object(), dbias.object());
+  return py::make_tuple(dx.result(), dbias.result());
 }
 
 py::dict make_biased() {

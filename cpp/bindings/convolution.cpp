@@ -34,9 +34,10 @@ void require_axes(const Array& x, const Options& options, const char* name) {
   throw py::value_error(std::string(name) + " must have shape " + shape_of_images(options) + ", got " + shape_text(x));
 }
 
-// w as it is used with float16 images may be float32.
+// w as it is used with float16 or bfloat16 images may be float32.
 Array read_weights(py::handle w_in, const Array& x) {
   const Array w = read_floats_or_float16(w_in, "w");
+  if (w.is_bfloat16() && x.is_bfloat16()) return w;
   return x.dtype() == NPY_HALF && w.dtype() == NPY_FLOAT32 ? w : read_as(w.object(), x.dtype(), "w");
 }
 
@@ -118,7 +119,7 @@ py::object forward(py::handle x_in, py::handle w_in, py::handle b_in, const Size
     b = read_as(b_in, x.dtype() == NPY_HALF ? NPY_FLOAT32 : x.dtype(), "b");
     require_shape(b, {w.shape(0)}, "b");
   }
-  const Array y = output(out, shape_of_y(shape, options), x.dtype(), "out", {{&x, "x"}, {&w, "w"}});
+  const Array y = output(out, shape_of_y(shape, options), x, "out", {{&x, "x"}, {&w, "w"}});
   if (b) {
     require_disjoint(y, "out", b, "b");
     b = contiguous(b);
@@ -128,7 +129,7 @@ py::object forward(py::handle x_in, py::handle w_in, py::handle b_in, const Size
     py::gil_scoped_release release;
     convolution(shape, from, weights_of(w, options), b ? b.data() : nullptr, to);
   }
-  return y.object();
+  return y.result();
 }
 
 py::tuple backward(py::handle dy_in, py::handle x_in, py::handle w_in, const Sizes& stride, const Sizes& padding,
@@ -137,22 +138,22 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle w_in, const Siz
   const Options options{stride, padding, dilation, groups, channels_last};
   const Array x = read_floats_or_float16(x_in, "x"), w = read_weights(w_in, x);
   const ConvolutionShape shape = shape_of(x, w, options);
-  const Array dy = read_as(dy_in, x.dtype(), "dy");
+  const Array dy = read_as(dy_in, x, "dy");
   require_shape(dy, shape_of_y(shape, options), "dy");
   const auto sizes = [](const Array& array) {
     const npy_intp* dims = PyArray_DIMS(array.get());
     return Sizes(dims, dims + array.ndim());
   };
   const Array none;
-  const auto gradient = [&](bool need, py::handle out, const Sizes& of, int dtype, const char* name,
+  const auto gradient = [&](bool need, py::handle out, const Sizes& of, const Array& like, const char* name,
                             const Array& before, const char* before_name, const Array& first) {
-    return need ? output(out, of, dtype, name,
+    return need ? output(out, of, like, name,
                          {{&dy, "dy"}, {&x, "x"}, {&w, "w"}, {&before, before_name}, {&first, "out[0]"}})
                 : Array();
   };
-  const Array dx = gradient(need_dx, dx_out, sizes(x), x.dtype(), "out[0]", none, "", none);
-  const Array dw = gradient(need_dw, dw_out, sizes(w), w.dtype(), "out[1]", none, "", dx);
-  const Array db = gradient(need_db, db_out, {w.shape(0)}, w.dtype(), "out[2]", dw, "out[1]", dx);
+  const Array dx = gradient(need_dx, dx_out, sizes(x), x, "out[0]", none, "", none);
+  const Array dw = gradient(need_dw, dw_out, sizes(w), w, "out[1]", none, "", dx);
+  const Array db = gradient(need_db, db_out, {w.shape(0)}, w, "out[2]", dw, "out[1]", dx);
 
   const Images from = images_of(x, options), gradients = images_of(dy, options);
   const Images to_dx = dx ? images_of(dx, options) : Images{};
@@ -164,7 +165,7 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle w_in, const Siz
                          {dx ? &to_dx : nullptr, dw ? &to_dw : nullptr, need_db ? sums.data() : nullptr});
   }
   if (db) store_doubles(db, sums);
-  const auto result = [](const Array& array) { return array ? array.object() : py::none(); };
+  const auto result = [](const Array& array) { return array ? array.result() : py::none(); };
   return py::make_tuple(result(dx), result(dw), result(db));
 }
 

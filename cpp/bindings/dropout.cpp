@@ -84,7 +84,7 @@ py::object masked(py::handle x_in, py::handle mask_in, py::handle scale, py::han
     const ReleasedGil released(x.size());
     apply_mask(x.floating(), x_y, mask.as<std::uint8_t>(), scaling.keeping, scaling.scales());
   }
-  return y.object();
+  return y.result();
 }
 
 py::object scaled_by_channel(py::handle x_in, py::handle keep, std::ptrdiff_t inner, py::handle out) {
@@ -96,7 +96,7 @@ py::object scaled_by_channel(py::handle x_in, py::handle keep, std::ptrdiff_t in
     const ReleasedGil released(x.size());
     scale_by_channel(x.floating(), x_y, scales);
   }
-  return y.object();
+  return y.result();
 }
 
 // Returns y and the mask.
@@ -112,7 +112,7 @@ py::tuple dropped(py::handle x_in, py::handle p, py::handle scale, double shift,
     const ReleasedGil released(x.size());
     dropout(x.floating(), x_y, make, mask.as<std::uint8_t>(), scaling.keeping, scaling.scales());
   }
-  return py::make_tuple(y.object(), mask.object());
+  return py::make_tuple(y.result(), mask.object());
 }
 
 // The mask of n elements alone.
@@ -158,7 +158,7 @@ py::tuple bias_relu_forward(py::handle x_in, py::handle bias_in, double p, doubl
     bias_relu_dropout(x.floating(), rows, bias.data(), make ? &maker : nullptr,
                       make ? nullptr : given.as<std::uint8_t>(), mask.as<std::uint8_t>(), scale);
   }
-  return py::make_tuple(y.object(), mask.object());
+  return py::make_tuple(y.result(), mask.object());
 }
 
 py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale, py::handle dx_out,
@@ -168,7 +168,7 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
   const Array dx = output(dx_out, dy, "out", "dy");
   const Array mask = read_mask(mask_in, dy, dx);
   const std::ptrdiff_t n = dy.shape(dy.ndim() - 1);
-  const Array dbias = output(dbias_out, {n}, dy.dtype(), "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&mask, "mask"}});
+  const Array dbias = output(dbias_out, {n}, dy, "out[1]", {{&dx, "out[0]"}, {&dy, "dy"}, {&mask, "mask"}});
   const auto rows = row_arrays({dy, dx}, n);
   std::vector<double> sums(static_cast<std::size_t>(n));
   {
@@ -176,14 +176,14 @@ py::tuple bias_relu_backward(py::handle dy_in, py::handle mask_in, double scale,
     bias_relu_dropout_backward(dy.floating(), rows, mask.as<std::uint8_t>(), scale, sums.data());
   }
   store_doubles(dbias, sums);
-  return py::make_tuple(dx.object(), dbias.object());
+  return py::make_tuple(dx.result(), dbias.result());
 }
 
 // x as a float array, and `out` checked against it or a new array.
 py::tuple checked_output(py::handle x_in, py::handle out, std::optional<const char*> name_in) {
   const char* name = name_in.value_or("x");
   const Array x = read_floats_or_float16(x_in, name);
-  return py::make_tuple(x.object(), output(out, x, "out", name).object());
+  return py::make_tuple(x.given(), output(out, x, "out", name).given());
 }
 
 // ---- whole slices: the elements of x that have the same places along some axes ----
@@ -243,7 +243,7 @@ py::object keep_slices(py::handle x_in, py::handle mask, const std::vector<int>&
   const Array x = read_floats_or_float16(x_in, name);
   const Array y = output(out, x, "out", name);
   scale_slices(y, x, axes, any_array(mask, "mask").as<std::uint8_t>(), scale);
-  return y.object();
+  return y.result();
 }
 
 // By a random mask, which is returned, too.
@@ -255,7 +255,7 @@ py::tuple drop_slices(py::handle x_in, const std::vector<int>& axes, double p, d
   const Array mask = new_array({mask_bytes(count)}, NPY_UINT8);
   dropout_mask(DropoutThresholds(p).mask(drawn(seed), 0), mask.as<std::uint8_t>(), count);
   scale_slices(y, x, axes, mask.as<std::uint8_t>(), scale);
-  return py::make_tuple(y.object(), mask.object());
+  return py::make_tuple(y.result(), mask.object());
 }
 
 const Elementwise& pick_keep_scaled(const KernelTable& table, int) { return table.dropout->keep_scaled; }

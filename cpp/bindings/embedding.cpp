@@ -57,14 +57,14 @@ py::object forward(py::handle indices_in, py::handle weight_in, py::handle out) 
   const Array given = read_indices(indices_in);
   Shape shape = shape_of(given);
   shape.push_back(weight.shape(1));
-  const Array y = output(out, shape, weight.dtype(), "out", {{&weight, "weight"}, {&given, "indices"}});
+  const Array y = output(out, shape, weight, "out", {{&weight, "weight"}, {&given, "indices"}});
   const Array indices = checked_indices(given, weight.shape(0));
   const auto rows = row_arrays({y}, weight.shape(1));
   {
     py::gil_scoped_release release;
     embedding(weight.floating(), matrix_of(weight), indices.as<std::int64_t>(), rows);
   }
-  return y.object();
+  return y.result();
 }
 
 py::object backward(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n, py::handle out) {
@@ -75,23 +75,24 @@ py::object backward(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n, p
     throw py::value_error("dy must have the shape of indices, " + shape_text(given) +
                           ", and a last axis of its own, got " + shape_text(dy));
   const std::ptrdiff_t d = shape.back();
+  const bool zeros = out.is_none() && !dy.is_bfloat16();
   Array dweight;
-  if (out.is_none()) {
+  if (zeros) {
     npy_intp dims[2] = {n, d};
     dweight = Array(py::reinterpret_steal<py::object>(PyArray_ZEROS(2, dims, dy.dtype(), 0)));
     if (!dweight) throw py::error_already_set();
   } else {
-    dweight = output(out, Shape{n, d}, dy.dtype(), "out", {{&dy, "dy"}, {&given, "indices"}});
+    dweight = output(out, Shape{n, d}, dy, "out", {{&dy, "dy"}, {&given, "indices"}});
   }
   const Array indices = checked_indices(given, n);
   const auto rows = row_arrays({dy}, d);
   unsigned raised = 0;
   {
     py::gil_scoped_release release;
-    raised = embedding_backward(dy.floating(), rows, indices.as<std::int64_t>(), matrix_of(dweight), n, out.is_none());
+    raised = embedding_backward(dy.floating(), rows, indices.as<std::int64_t>(), matrix_of(dweight), n, zeros);
   }
   report("embedding_backward", raised);
-  return dweight.object();
+  return dweight.result();
 }
 
 // The rows of a table of n that indices name, once each in ascending order, and the sums of the rows of dy for each:
@@ -102,7 +103,8 @@ py::tuple row_sums(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n) {
   require_shape(dy, {indices.size(), dy.ndim() == 2 ? dy.shape(1) : 0}, "dy");
   const auto rows = row_arrays({dy}, dy.shape(1));
   RowGroups groups(rows, indices.as<std::int64_t>(), n);
-  const Array named = new_array({groups.count()}, NPY_INT64), sums = new_array({groups.count(), rows.n}, dy.dtype());
+  const Array named = new_array({groups.count()}, NPY_INT64);
+  const Array sums = output(py::none(), Shape{groups.count(), rows.n}, dy, "sums", {});
   unsigned raised = 0;
   {
     py::gil_scoped_release release;
@@ -110,7 +112,7 @@ py::tuple row_sums(py::handle dy_in, py::handle indices_in, std::ptrdiff_t n) {
     raised = groups.sum(dy.floating(), rows, matrix_of(sums));
   }
   report("embedding_backward", raised);
-  return py::make_tuple(named.object(), sums.object());
+  return py::make_tuple(named.object(), sums.result());
 }
 
 // Whether the elements of each row, along all axes but the first, are contiguous in C order.

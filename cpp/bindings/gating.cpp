@@ -40,7 +40,7 @@ RowArrays<Arrays> halves(const Array (&arrays)[Arrays], char* const (&data)[Arra
 
 // x: twice as long along the axis as y, the gates last.
 void gate_halves(int index, py::handle x_in, py::handle y_in, int axis) {
-  const Array x = read_floats_or_float16(x_in, "x"), y = written(y_in, x.dtype(), "out");
+  const Array x = read_floats_or_float16(x_in, "x"), y = written(y_in, x, "out");
   const auto rows = halves<3>({y, x, x}, {y.data(), x.data(), second_half(x, axis)}, y);
   unsigned raised = 0;
   {
@@ -48,12 +48,13 @@ void gate_halves(int index, py::handle x_in, py::handle y_in, int axis) {
     raised = gate(static_cast<Gate>(index), x.floating(), rows);
   }
   report(kGates[index].name + 1, raised);
+  y.result();
 }
 
 // x and dx, which share no memory: twice as long along the axis as dy.
 void gate_halves_backward(int index, py::handle dy_in, py::handle x_in, py::handle dx_in, int axis) {
-  const Array x = read_floats_or_float16(x_in, "x"), dy = read_as(dy_in, x.dtype(), "dy");
-  const Array dx = written(dx_in, x.dtype(), "out");
+  const Array x = read_floats_or_float16(x_in, "x"), dy = read_as(dy_in, x, "dy");
+  const Array dx = written(dx_in, x, "out");
   const auto rows =
       halves<5>({dx, dx, dy, x, x}, {dx.data(), second_half(dx, axis), dy.data(), x.data(), second_half(x, axis)}, dy);
   unsigned raised = 0;
@@ -62,6 +63,7 @@ void gate_halves_backward(int index, py::handle dy_in, py::handle x_in, py::hand
     raised = gate_backward(static_cast<Gate>(index), x.floating(), rows);
   }
   report(kGates[index].name + 1, raised);
+  dx.result();
 }
 
 // Ufuncs that take both halves as arrays of their own.

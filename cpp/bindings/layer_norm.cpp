@@ -73,7 +73,7 @@ py::tuple forward(py::handle x_in, py::handle gamma_in, py::handle beta_in, cons
     const ReleasedGil released(x.size());
     layer_norm(x.floating(), layer);
   }
-  return py::make_tuple(y.object(), centred ? named_tuple(saved_type, {mean.object(), inv_std.object(), axes})
+  return py::make_tuple(y.result(), centred ? named_tuple(saved_type, {mean.object(), inv_std.object(), axes})
                                             : named_tuple(saved_type, {inv_std.object(), axes}));
 }
 
@@ -92,7 +92,7 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::h
                    const std::vector<int>& which, bool centred, py::handle dx_out, py::handle dgamma_out,
                    py::handle dbeta_out) {
   const Array x = read_floats_or_float16(x_in, "x");
-  const Array dy = read_as(dy_in, x.dtype(), "dy");
+  const Array dy = read_as(dy_in, x, "dy");
   require_shape(dy, x, "dy", "x");
   require_axes(x, which, "saved.axes");
   const Array gamma = read_parameter(gamma_in, x, which, "gamma");
@@ -131,9 +131,9 @@ py::tuple backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::h
   }
   const std::span<const double> both(sums);
   store_doubles(dgamma, both.first(n));
-  if (!centred) return py::make_tuple(dx.object(), dgamma.object());
+  if (!centred) return py::make_tuple(dx.result(), dgamma.object());
   store_doubles(dbeta, both.last(n));
-  return py::make_tuple(dx.object(), dgamma.object(), dbeta.object());
+  return py::make_tuple(dx.result(), dgamma.object(), dbeta.object());
 }
 
 }  // namespace

@@ -286,7 +286,7 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     throw py::value_error("running_mean and running_var must be given when training=False");
   Array add;
   if (!add_in.is_none()) {
-    add = read_as(add_in, x.dtype(), "add");
+    add = read_as(add_in, x, "add");
     require_shape(add, x, "add", "x");
   }
 
@@ -330,7 +330,7 @@ py::tuple batch_norm(py::handle x_in, py::handle gamma_in, py::handle beta_in, p
     update_running(running_mean, statistics.mean, momentum, 1);
     if (update_running(running_var, statistics.variance, momentum, n / (n - correction))) report_overflow("batch_norm");
   }
-  return py::make_tuple(y.object(),
+  return py::make_tuple(y.result(),
                         named_tuple(saved_type, {mean.object(), inv_std.object(), py::int_(axis), py::bool_(training),
                                                  mask ? mask.object() : py::none(), py::bool_(!add_in.is_none())}));
 }
@@ -346,7 +346,7 @@ struct GradientInputs {
   GradientInputs(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in, py::handle inv_std_in,
                  int axis)
       : x(read_floats_or_float16(x_in, "x")),
-        dy(read_as(dy_in, x.dtype(), "dy")),
+        dy(read_as(dy_in, x, "dy")),
         channel(channel_axis(x, axis)),
         channels(x.shape(channel)),
         gamma(read_channels(gamma_in, x, channel, 1, "gamma", &parameter_shape)),
@@ -406,8 +406,8 @@ py::tuple batch_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   }
   store(dgamma.vector, gradients.dgamma);
   store(dbeta.vector, gradients.dbeta);
-  if (!add) return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object());
-  return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object(), dadd ? dadd.object() : dy.object());
+  if (!add) return py::make_tuple(dx.result(), dgamma.array.object(), dbeta.array.object());
+  return py::make_tuple(dx.result(), dgamma.array.object(), dbeta.array.object(), (dadd ? dadd : dy).result());
 }
 
 // Count, mean and sum of squares about it, and what rounding took from these, a channel each.
@@ -463,12 +463,12 @@ py::object batch_norm_input_gradient(py::handle dy_in, py::handle x_in, py::hand
   const GradientInputs inputs(dy_in, x_in, gamma_in, mean_in, inv_std_in, axis);
   const Doubles dgamma = read_channels(dgamma_in, inputs.x, inputs.channel, 0, "dgamma"),
                 dbeta = read_channels(dbeta_in, inputs.x, inputs.channel, 0, "dbeta");
-  const Array dx = new_array(inputs.x, inputs.x.dtype());
+  const Array dx = output(py::none(), inputs.x, "out", "x");
   {
     const ReleasedGil released(inputs.x.size());
     input_gradient(inputs.x.floating(), inputs.problem(&dx), dgamma.data(), dbeta.data(), count);
   }
-  return dx.object();
+  return dx.result();
 }
 
 void require_groups(const Array& x, std::ptrdiff_t groups) {
@@ -496,14 +496,14 @@ py::tuple group_norm(py::handle x_in, std::ptrdiff_t groups, py::handle gamma_in
     const ReleasedGil released(x.size());
     normalise_by_own(x.floating(), norm, {mean.as<double>(), variance.data(), inv_std.as<double>()});
   }
-  return py::make_tuple(y.object(), named_tuple(saved_type, {mean.object(), inv_std.object(), py::int_(axis)}));
+  return py::make_tuple(y.result(), named_tuple(saved_type, {mean.object(), inv_std.object(), py::int_(axis)}));
 }
 
 py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamma_in, py::handle mean_in,
                               py::handle inv_std_in, std::ptrdiff_t groups, py::handle dx_out, py::handle dgamma_out,
                               py::handle dbeta_out) {
   const Array x = read_floats_or_float16(x_in, "x");
-  const Array dy = read_as(dy_in, x.dtype(), "dy");
+  const Array dy = read_as(dy_in, x, "dy");
   require_groups(x, groups);
   require_shape(dy, x, "dy", "x");
   Shape parameter_shape;
@@ -534,7 +534,7 @@ py::tuple group_norm_backward(py::handle dy_in, py::handle x_in, py::handle gamm
   }
   store(dgamma.vector, gradients.dgamma);
   store(dbeta.vector, gradients.dbeta);
-  return py::make_tuple(dx.object(), dgamma.array.object(), dbeta.array.object());
+  return py::make_tuple(dx.result(), dgamma.array.object(), dbeta.array.object());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "bindings/array_lists.hpp"
+#include "bindings/bfloat16.hpp"
 #include "bindings/families.hpp"
 #include "bindings/functions.hpp"
 #include "bindings/ufuncs.hpp"
@@ -19,7 +20,7 @@ namespace {
 
 using ParameterArrays = StridedArrays<kOptimArrays>;
 
-int state_dtype(int dtype) { return dtype == NPY_HALF ? NPY_FLOAT32 : dtype; }
+int state_dtype(int dtype) { return is_16_bits(dtype) ? NPY_FLOAT32 : dtype; }
 
 // How a state is packed, by the dtype of its array.
 Packing packing_of(const Array& array, bool squares) {
@@ -125,6 +126,15 @@ class OptimArrays {
       if (sources[i] && PyArray_CopyInto(param(i).get(), sources[i].get()) != 0) throw py::error_already_set();
   }
 
+  // A parameter of bfloat16 is a float32 one for the kernels, its master. Before a step a master takes its parameter's
+  // numbers where these were written to, and after it the parameter takes the master's, rounded.
+  void refresh_masters() const {
+    for_bfloat16([](const Array& param, const Array& master) { refresh_from_bfloat16(param, master); });
+  }
+  void round_masters() const {
+    for_bfloat16([](const Array& param, const Array& master) { round_to_bfloat16(param, master); });
+  }
+
   // The parameters of a step; `strided` owns the strides of those that are not contiguous, `held` the gradients.
   // accumulated: a list of arrays, or None for parameters without, or null; these may have None for a gradient. some:
   // whether others may have None, too, which then have no elements in this step.
@@ -142,7 +152,8 @@ class OptimArrays {
       OptimParameter& parameter = parameters[i];
       parameter.begin = begin;
       begin += parameter.n = param(i).size();
-      parameter.dtype = param(i).floating();
+      const bool bfloat16 = is_bfloat16(param(i));
+      parameter.dtype = bfloat16 ? Dtype::f32 : param(i).floating();
       parameter.grad_scale = 1;
       const Array* of[kOptimArrays] = {};
       bool contiguous = true;
@@ -157,7 +168,8 @@ class OptimArrays {
           parameter.packings[k - kState0] = array.packing;
           parameter.data[k] = array.array.data();
         } else if (array.array) {
-          take(k, array.array);
+          if (bfloat16 && k == kParam) continue;
+          take(bfloat16 && k == kMaster ? kParam : k, array.array);
         }
       }
       const auto at = static_cast<Py_ssize_t>(i);
@@ -168,7 +180,7 @@ class OptimArrays {
         parameter.n = 0;
         continue;
       }
-      if (given) take(kGrad, held.emplace_back(gradient_of(grads, i, names)));
+      if (given) take(kGrad, held.emplace_back(in_float32(gradient_of(grads, i, names))));
       // Alone it is the gradient, but of float16, whose gradients have another dtype.
       if (waits)
         take(given || param(i).dtype() == NPY_HALF ? kAccumulated : kGrad,
@@ -214,7 +226,7 @@ class OptimArrays {
       if (array->dtype() != param(i).dtype() || !PyArray_ISNOTSWAPPED(array->get()) ||
           !PyArray_IS_C_CONTIGUOUS(array->get()) || !PyArray_SAMESHAPE(array->get(), param(i).get()))
         return false;
-    return param(i).dtype() != NPY_HALF && PyArray_ISWRITEABLE(sum.get()) && !memory_.touches(grad);
+    return !is_16_bits(param(i).dtype()) && PyArray_ISWRITEABLE(sum.get()) && !memory_.touches(grad);
   }
 
   // Checks gradients alone.
@@ -223,6 +235,13 @@ class OptimArrays {
   }
 
  private:
+  template <class Body>
+  void for_bfloat16(Body body) const {
+    for (std::size_t i = 0; i < arrays_[kMaster].size(); ++i)
+      if (is_bfloat16(param(i))) body(param(i), arrays_[kMaster][i].array);
+  }
+  static Array in_float32(const Array& grad) { return is_bfloat16(grad) ? widened_bfloat16(grad) : grad; }
+
   struct Held {
     Array array;  // none of a parameter that needs no master
     Packing packing = Packing::none;
@@ -258,7 +277,7 @@ class OptimArrays {
     require_count(static_cast<std::size_t>(PyList_GET_SIZE(given.lists[k])), name.name,
                   static_cast<std::size_t>(count_));
     for (Py_ssize_t i = 0; i < count_; ++i) {
-      if (k == kMaster && param(i).dtype() != NPY_HALF && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
+      if (k == kMaster && !is_16_bits(param(i).dtype()) && PyList_GET_ITEM(given.lists[k], i) == Py_None) {
         arrays_[k].emplace_back();
         continue;
       }
@@ -308,12 +327,13 @@ class OptimArrays {
     }
   }
 
-  // float16 needs a master, which an optimizer has if it was made for some.
+  // float16 and bfloat16 need a master, which an optimizer has if it was made for some.
   static void require_parameter(const Named& param, bool masters) {
     const int dtype = param.array.dtype();
-    if (dtype == NPY_HALF && !masters)
-      throw py::type_error(param.name() + " must not become float16 after its state was made");
-    if (dtype != NPY_HALF && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
+    const bool narrow = dtype == NPY_HALF || is_bfloat16(param.array);
+    if (narrow && !masters)
+      throw py::type_error(param.name() + " must not become " + dtype_name(param.array) + " after its state was made");
+    if (!narrow && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
       throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " +
                            dtype_name(param.array));
     require_like(param, param.array);  // refuses foreign byte order
@@ -684,7 +704,9 @@ class Optimizer {
         sources.is_none() ? std::vector<Array>() : arrays.sources(sources.ptr(), w, given);
     Step step(arrays, given, grads, py::none(), rows_of(hyperparameters), py::none(), hyperparameters_.size(), {});
     arrays.begin_with(begins);
+    arrays.refresh_masters();
     step.run(rule_, {static_cast<ClipNorm>(clip_norm), max_norm, 1, false, false, false});
+    arrays.round_masters();
   }
 
  private:
@@ -805,7 +827,9 @@ class Optimizer {
     // Owned to the end: without the GIL another thread may give this optimizer other arrays, or change the list.
     const std::shared_ptr<const OptimArrays> arrays = arrays_;
     Step step(*arrays, given, grads, accumulated, std::move(rows), groups, hyperparameters_.size(), rounding);
+    arrays->refresh_masters();
     const bool done = step.run(rule_, options);
+    if (done) arrays->round_masters();
     if (!sums.is_none()) store(step.sums, sums);
     return done;
   }

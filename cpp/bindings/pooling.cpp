@@ -69,15 +69,18 @@ Windows any_windows(const Array& x) {
 void max_forward(py::handle x_in, py::handle y_out, py::handle which_out, Sides kernel, Sides stride, Sides padding,
                  Sides dilation, int channel) {
   const Array x = read_floats_or_float16(x_in, "x");
-  const Array y = written(y_out, x.dtype(), "out"), which = written(which_out, NPY_INT32, "which");
+  const Array y = written(y_out, x, "out"), which = written(which_out, NPY_INT32, "which");
   const PooledBatch batch = batch_of(x, y, &which, {kernel, stride, padding, dilation}, channel);
-  py::gil_scoped_release release;
-  max_pool(batch);
+  {
+    py::gil_scoped_release release;
+    max_pool(batch);
+  }
+  y.result();
 }
 
 void max_backward(py::handle dy_in, py::handle which_in, py::handle dx_out, int channel) {
   const Array dy = read_floats_or_float16(dy_in, "dy"), which = any_array(which_in, "which");
-  const Array dx = written(dx_out, dy.dtype(), "out");
+  const Array dx = written(dx_out, dy, "out");
   const PooledBatch batch = batch_of(dx, dy, &which, any_windows(dx), channel);
   unsigned raised = 0;
   {
@@ -85,6 +88,7 @@ void max_backward(py::handle dy_in, py::handle which_in, py::handle dx_out, int 
     raised = max_pool_backward(batch);
   }
   report("max_pool_backward", raised);
+  dx.result();
 }
 
 void average(const char* name, unsigned (*pool)(const PooledBatch&), const Array& x, const Array& y,
@@ -101,24 +105,29 @@ void average(const char* name, unsigned (*pool)(const PooledBatch&), const Array
 
 void avg_forward(py::handle x_in, py::handle y_out, Sides kernel, Sides stride, Sides padding, int channel,
                  bool counts_padding) {
-  const Array x = read_floats_or_float16(x_in, "x"), y = written(y_out, x.dtype(), "out");
+  const Array x = read_floats_or_float16(x_in, "x"), y = written(y_out, x, "out");
   average("avg_pool", avg_pool, x, y, {kernel, stride, padding, Sides(kernel.size(), 1)}, channel, counts_padding);
+  y.result();
 }
 
 void avg_backward(py::handle dy_in, py::handle dx_out, Sides kernel, Sides stride, Sides padding, int channel,
                   bool counts_padding) {
-  const Array dy = read_floats_or_float16(dy_in, "dy"), dx = written(dx_out, dy.dtype(), "out");
+  const Array dy = read_floats_or_float16(dy_in, "dy"), dx = written(dx_out, dy, "out");
   average("avg_pool_backward", avg_pool_backward, dx, dy, {kernel, stride, padding, Sides(kernel.size(), 1)}, channel,
           counts_padding);
+  dx.result();
 }
 
 void global_avg(py::handle x_in, py::handle y_out, int channel) {
-  const Array x = read_floats_or_float16(x_in, "x"), y = written(y_out, x.dtype(), "out");
+  const Array x = read_floats_or_float16(x_in, "x"), y = written(y_out, x, "out");
   PooledBatch batch = batch_of(x, x, nullptr, any_windows(x), channel);
   batch.plane.y = {y.data(), 0, 0, y.stride(1)};
   batch.y = y.stride(0);
-  py::gil_scoped_release release;
-  global_avg_pool(batch);
+  {
+    py::gil_scoped_release release;
+    global_avg_pool(batch);
+  }
+  y.result();
 }
 
 }  // namespace

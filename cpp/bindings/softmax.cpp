@@ -145,12 +145,12 @@ py::object masked_forward(py::handle x_in, py::handle mask_in, double scale, boo
     raised = masked_softmax(x.floating(), rows, scale, queries);
   }
   report("masked_softmax", raised);
-  return y.object();
+  return y.result();
 }
 
 py::object masked_backward(py::handle dy_in, py::handle y_in, double scale, int axis, py::handle out) {
   const Array y = read_floats_or_float16(y_in, "y");
-  const Array dy = read_as(dy_in, y.dtype(), "dy");
+  const Array dy = read_as(dy_in, y, "dy");
   require_shape(dy, y, "dy", "y");
   const Array dx = output(out, dy, "out", "dy");
   require_no_partial_overlap(dx, "out", y, "y");
@@ -161,16 +161,17 @@ py::object masked_backward(py::handle dy_in, py::handle y_in, double scale, int 
     raised = masked_softmax_backward(y.floating(), rows, scale);
   }
   report("masked_softmax_backward", raised);
-  return dx.object();
+  return dx.result();
 }
 
 }  // namespace
 
 void bind_softmax(pybind11::module_& module) {
-#define NNFAST_ADD(name, inputs, one_element, signature)                                                    \
-  add_gufunc(module, {#name, kDoc, signature, inputs, loop<Softmax::name, inputs, one_element, Dtype::f16>, \
-                      loop<Softmax::name, inputs, one_element, Dtype::f32>,                                 \
-                      loop<Softmax::name, inputs, one_element, Dtype::f64>});
+#define NNFAST_ADD(name, inputs, one_element, signature)                                                  \
+  add_gufunc(                                                                                             \
+      module,                                                                                             \
+      {#name, kDoc, signature, inputs, one_element, loop<Softmax::name, inputs, one_element, Dtype::f16>, \
+       loop<Softmax::name, inputs, one_element, Dtype::f32>, loop<Softmax::name, inputs, one_element, Dtype::f64>});
   NNFAST_SOFTMAX(NNFAST_ADD)
 #undef NNFAST_ADD
   py::tuple names(std::size(kSignatures));

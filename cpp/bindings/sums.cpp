@@ -12,7 +12,7 @@ py::object sums_of_columns(py::handle x_in, py::handle out) {
   const Array x = read_floats_or_float16(x_in, "x");
   require_rows(x, "x");
   const std::ptrdiff_t n = x.shape(x.ndim() - 1);
-  const Array result = output(out, {n}, x.dtype(), "out", {{&x, "x"}});
+  const Array result = output(out, {n}, x, "out", {{&x, "x"}});
   const auto rows = row_arrays({x}, n);
   std::vector<double> sums(static_cast<std::size_t>(n));
   {
@@ -20,7 +20,7 @@ py::object sums_of_columns(py::handle x_in, py::handle out) {
     column_sums(x.floating(), rows, sums.data());
   }
   store_doubles(result, sums);
-  return result.object();
+  return result.result();
 }
 
 }  // namespace

@@ -4,8 +4,13 @@
 #include <cfenv>
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
 
+#include "bindings/bfloat16.hpp"
 #include "bindings/functions.hpp"
+#include "ops/bfloat16.hpp"
 
 namespace nnfast {
 namespace py = pybind11;
@@ -16,7 +21,7 @@ constexpr int kMaxLoops = 3;
 struct LoopData {
   PickElementwise pick;
   int index;
-  int inputs;
+  int inputs, params;
   Dtype dtype;
   Cost cost;
 };
@@ -35,6 +40,84 @@ void elementwise_loop(char** args, const npy_intp* dims, const npy_intp* steps, 
   const Elementwise& kernel = loop.pick(kernels(), loop.index);
   if (const unsigned raised = run_elementwise(kernel[loop.dtype], loop.inputs, args, steps, dims[0], loop.cost))
     raise(raised);
+}
+
+// ---- bfloat16, by the kernels of float32 ----
+
+struct GufuncData {
+  PyUFuncGenericFunction f32;
+  int inputs, one_element;
+};
+
+// A loop that NumPy is given when bfloat16 has come, and which of its arrays are of it: the others are float32.
+struct WaitingLoop {
+  PyUFuncObject* ufunc;
+  PyUFuncGenericFunction loop;
+  const void* data;
+  int first_param, params;
+};
+std::vector<WaitingLoop>& waiting_loops() {
+  static std::vector<WaitingLoop> loops;
+  return loops;
+}
+
+void bfloat16_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* data) {
+  const auto& loop = *static_cast<const LoopData*>(data);
+  const ElementwiseFn kernel = loop.pick(kernels(), loop.index).f32;
+  if (const unsigned raised =
+          run_elementwise_bfloat16(kernel, loop.inputs, loop.params, args, steps, dims[0], loop.cost))
+    raise(raised);
+}
+
+// Rows of n numbers beside as many of float32, which are contiguous.
+Bfloat16AndFloat rows_beside(char* bfloat16, npy_intp row_step, npy_intp step, std::ptrdiff_t n, float* float32) {
+  Bfloat16AndFloat rows;
+  rows.ndim = 2;
+  rows.shape[1] = n;
+  rows.strides[0][0] = row_step;
+  rows.strides[0][1] = step;
+  rows.strides[1][0] = n * static_cast<std::ptrdiff_t>(sizeof(float));
+  rows.strides[1][1] = sizeof(float);
+  rows.data[0] = bfloat16;
+  rows.data[1] = reinterpret_cast<char*>(float32);
+  return rows;
+}
+
+// Some rows at a time, as float32 in memory of their own.
+void bfloat16_gufunc_loop(char** args, const npy_intp* dims, const npy_intp* steps, void* data) {
+  constexpr std::ptrdiff_t kElements = 1 << 16;
+  const auto& loop = *static_cast<const GufuncData*>(data);
+  const std::ptrdiff_t rows = dims[0], n = dims[1], length = std::max<std::ptrdiff_t>(n, 1);
+  const std::ptrdiff_t most = std::max<std::ptrdiff_t>(std::min(rows, kElements / length), 1);
+  const int arrays = loop.inputs + 1;
+  const std::unique_ptr<float[]> room(new (std::nothrow) float[static_cast<std::size_t>(arrays * most * length)]);
+  if (!room) {
+    const py::gil_scoped_acquire gil;
+    PyErr_NoMemory();
+    return;
+  }
+  Bfloat16AndFloat of[kMaxElementwiseArrays];
+  char* wide[kMaxElementwiseArrays];
+  npy_intp wide_steps[2 * kMaxElementwiseArrays];  // of rows, then of the elements of those that have n
+  const npy_intp* inner = steps + arrays;
+  npy_intp* wide_inner = wide_steps + arrays;
+  for (int k = 0; k < arrays; ++k) {
+    const bool reduced = k == loop.one_element;
+    of[k] = rows_beside(args[k], steps[k], reduced ? 0 : *inner++, reduced ? 1 : n, room.get() + k * most * length);
+    wide[k] = of[k].data[1];
+    wide_steps[k] = of[k].strides[1][0];
+    if (!reduced) *wide_inner++ = sizeof(float);
+  }
+  for (std::ptrdiff_t first = 0; first < rows; first += most) {
+    const npy_intp sizes[2] = {std::min(most, rows - first), n};
+    for (int k = 0; k < arrays; ++k) {
+      of[k].shape[0] = sizes[0];
+      of[k].data[0] = args[k] + first * steps[k];
+    }
+    for (int k = 0; k < loop.inputs; ++k) widen_bfloat16(of[k]);
+    loop.f32(wide, sizes, wide_steps, nullptr);
+    round_to_bfloat16(of[loop.inputs]);
+  }
 }
 
 // In place of NumPy's error, which tells of casting rules: which dtype there is no loop for, and what to pass.
@@ -58,6 +141,8 @@ void explain(const char* ufunc, PyArrayObject** inputs, int count) {
 
 int resolve(PyUFuncObject* ufunc, NPY_CASTING casting, PyArrayObject** operands, PyObject* types,
             PyArray_Descr** dtypes) {
+  for (int k = 0; k < ufunc->nargs; ++k)
+    if (operands[k]) is_bfloat16(operands[k]);  // when it comes
   const int failed = PyUFunc_DefaultTypeResolver(ufunc, casting, operands, types, dtypes);
   if (failed && !types && PyErr_ExceptionMatches(PyExc_TypeError)) explain(ufunc->name, operands, ufunc->nin);
   return failed;
@@ -94,7 +179,25 @@ py::object checked(PyObject* ufunc) {
   return py::reinterpret_steal<py::object>(ufunc);
 }
 
+// Keeps the ufunc.
+void wait_for_bfloat16(const py::object& ufunc, PyUFuncGenericFunction loop, const void* data, int first_param,
+                       int params) {
+  waiting_loops().push_back(
+      {reinterpret_cast<PyUFuncObject*>(py::object(ufunc).release().ptr()), loop, data, first_param, params});
+}
+
 }  // namespace
+
+void add_bfloat16_loops(int dtype) {
+  for (const auto& [ufunc, loop, data, first_param, params] : waiting_loops()) {
+    int types[kMaxElementwiseArrays];
+    for (int k = 0; k < ufunc->nargs; ++k)
+      types[k] = k >= first_param && k < first_param + params ? NPY_FLOAT32 : dtype;
+    if (PyUFunc_RegisterLoopForType(ufunc, dtype, loop, types, const_cast<void*>(data)) != 0)
+      throw py::error_already_set();
+  }
+  waiting_loops().clear();
+}
 
 void raise(unsigned raised) {
   if (raised & kRaisedInvalid) std::feraiseexcept(FE_INVALID);
@@ -116,7 +219,7 @@ py::object make_ufunc(const UfuncSpec& spec) {
   storage->doc = spec.doc;
   const int arrays = spec.inputs + 1;
   for (int loop = 0; loop < kMaxLoops; ++loop) {
-    storage->loops[loop] = {spec.pick, spec.index, spec.inputs, dtypes[loop], spec.cost};
+    storage->loops[loop] = {spec.pick, spec.index, spec.inputs, spec.params, dtypes[loop], spec.cost};
     storage->data[loop] = &storage->loops[loop];
     storage->functions[loop] = elementwise_loop;
     for (int a = 0; a < arrays; ++a) {
@@ -124,8 +227,11 @@ py::object make_ufunc(const UfuncSpec& spec) {
       storage->types[loop * arrays + a] = param ? param_types[loop] : types[loop];
     }
   }
-  return checked(PyUFunc_FromFuncAndData(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,
-                                         PyUFunc_None, spec.name, storage->doc.c_str(), 0));
+  const py::object made =
+      checked(PyUFunc_FromFuncAndData(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,
+                                      PyUFunc_None, spec.name, storage->doc.c_str(), 0));
+  wait_for_bfloat16(made, bfloat16_loop, storage->data[1], spec.inputs - spec.params, spec.params);
+  return made;
 }
 
 py::object call_plainly(py::handle ufunc, std::span<const py::handle> arrays, std::span<const double> parameters,
@@ -173,9 +279,11 @@ void add_gufunc(py::module_& module, const GufuncSpec& spec) {
     for (int a = 0; a <= spec.inputs; ++a) storage->types[loop * (spec.inputs + 1) + a] = types[loop];
     storage->functions[loop] = functions[loop];
   }
-  module.attr(spec.name) = checked(
-      PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types, kMaxLoops, spec.inputs, 1,
-                                          PyUFunc_None, spec.name, spec.doc, 0, spec.signature));
+  const py::object made = checked(PyUFunc_FromFuncAndDataAndSignature(storage->functions, storage->data, storage->types,
+                                                                      kMaxLoops, spec.inputs, 1, PyUFunc_None,
+                                                                      spec.name, spec.doc, 0, spec.signature));
+  module.attr(spec.name) = made;
+  wait_for_bfloat16(made, bfloat16_gufunc_loop, new GufuncData{spec.f32, spec.inputs, spec.one_element}, 0, 0);
 }
 
 }  // namespace nnfast

@@ -28,7 +28,7 @@ struct UfuncSpec {
   Cost cost;
 };
 
-// A ufunc with loops for float16, float32 and float64.
+// A ufunc with loops for float16, float32 and float64, and one for bfloat16 once that has come.
 pybind11::object make_ufunc(const UfuncSpec& spec);
 
 // A ufunc of make_ufunc on arrays that need none of NumPy's rules, which take longer than a short loop: plain ones of
@@ -39,14 +39,17 @@ pybind11::object call_plainly(pybind11::handle ufunc, std::span<const pybind11::
 
 struct GufuncSpec {
   const char *name, *doc, *signature;  // must outlive the ufunc
-  int inputs;
+  int inputs, one_element;             // the array of one element a row, or -1
   PyUFuncGenericFunction f16, f32, f64;
 };
 
 // Raises the floating-point exceptions of a set of Raised in the calling thread: NumPy looks when a ufunc's loop ends.
 void raise(unsigned raised);
 
-// Adds a generalised ufunc over the last axis with loops for float16, float32 and float64.
+// Adds a generalised ufunc over the last axis with loops for float16, float32, float64 and bfloat16, as above.
 void add_gufunc(pybind11::module_& module, const GufuncSpec& spec);
+
+// Gives NumPy the loops for bfloat16 of all ufuncs.
+void add_bfloat16_loops(int dtype);
 
 }  // namespace nnfast

@@ -4,16 +4,12 @@
 #include "runtime/parallel.hpp"
 
 namespace nnfast {
-namespace {
 
-// NumPy's reduce and accumulate pass an output whose element is the next one's first input.
 bool feeds_itself(char* const* arrays, const std::ptrdiff_t* strides, int inputs) {
   const bool reduces = strides[inputs] == 0 && arrays[0] == arrays[inputs];
   const bool accumulates = arrays[0] + strides[0] == arrays[inputs] && strides[0] == strides[inputs];
   return inputs > 1 && (reduces || accumulates);
 }
-
-}  // namespace
 
 unsigned run_elementwise(ElementwiseFn fn, int inputs, char* const* arrays, const std::ptrdiff_t* strides,
                          std::ptrdiff_t n, const Cost& cost) {

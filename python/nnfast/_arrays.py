@@ -20,6 +20,16 @@ _WITH_FLOAT16 = (*_FLOATS, np.dtype(np.float16))
 _NEVER_LAZY = (np.generic, int, float, list, tuple, type(None))
 
 
+def is_bfloat16(dtype: Any) -> bool:
+    """Whether the dtype is bfloat16 of ml_dtypes, which need not be installed."""
+    return getattr(dtype, "name", None) == "bfloat16" and dtype.itemsize == 2
+
+
+def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of what is kept beside arrays of that dtype: float32 for float16 and bfloat16."""
+    return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
+
+
 def is_foreign(value: Any) -> bool:
     """Whether it is an array of another library, which takes part in ufuncs: Dask's, xarray's, pandas'."""
     return not isinstance(value, _OWN) and hasattr(value, "__array_ufunc__")
@@ -28,15 +38,23 @@ def is_foreign(value: Any) -> bool:
 def scalar_for(value: Any, array: Any) -> Any:
     """A Python float as a scalar that does not promote a foreign array, whose library may make an array of it first."""
     dtypes = _dtypes_of(array)
-    narrow = bool(dtypes) and all(dtype in (np.float16, np.float32) for dtype in dtypes)
+    narrow = bool(dtypes) and all(
+        dtype in (np.float16, np.float32) or is_bfloat16(dtype) for dtype in dtypes
+    )
     return np.float32(value) if narrow else value
 
 
 def operand_for(value: float, array: Any) -> Any:
-    """A Python float as an operand that does not promote an array: a scalar of the dtype of a foreign one."""
-    dtypes = _dtypes_of(array) if is_foreign(array) else []
+    """A Python float as an operand that does not promote an array: a scalar of the dtype of a foreign one.
+
+    bfloat16 is foreign to NumPy's rules of promotion, which make float32 of it.
+    """
+    dtypes = _dtypes_of(array)
+    if not (is_foreign(array) or any(is_bfloat16(dtype) for dtype in dtypes)):
+        return value
     floating = bool(dtypes) and all(
-        isinstance(dtype, np.dtype) and dtype.kind == "f" for dtype in dtypes
+        isinstance(dtype, np.dtype) and (dtype.kind == "f" or is_bfloat16(dtype))
+        for dtype in dtypes
     )
     return np.result_type(*dtypes).type(value) if floating else value
 
@@ -104,7 +122,7 @@ def plain(value: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[Any]:
-    """The array in float32 or float64, or float16 where that is welcome.
+    """The array in float32 or float64, or float16 or bfloat16 where these are welcome.
 
     Raises
     ------
@@ -115,7 +133,7 @@ def floating(value: ArrayLike, name: str, *, float16: bool = False) -> NDArray[A
     if type(value) is np.ndarray and value.dtype in kept:  # as most are
         return value
     array = plain(value, name)
-    if array.dtype in kept:
+    if array.dtype in kept or (float16 and is_bfloat16(array.dtype)):
         return array
     # Other dtypes become float32 or float64, as in NumPy's functions for all but the shortest integers.
     for dtype in (
@@ -148,12 +166,12 @@ SOURCE_OF_FLOAT64 = (
 
 def source_of_float64(array: NDArray[Any], dtype: np.dtype[Any]) -> str:
     """Where a float64 array among narrower ones usually comes from, for the end of an error; else nothing."""
-    narrow = dtype in (np.float16, np.float32)
+    narrow = dtype in (np.float16, np.float32) or is_bfloat16(dtype)
     return SOURCE_OF_FLOAT64 if narrow and array.dtype == np.float64 else ""
 
 
 def check_floats(array: Any, name: str, *, float16: bool = False) -> None:
-    """Refuse what is not, as it is, an array of float32 or float64, or float16 where that is welcome.
+    """Refuse what is not, as it is, an array of float32 or float64, or float16 or bfloat16 where these are welcome.
 
     Raises
     ------
@@ -162,7 +180,9 @@ def check_floats(array: Any, name: str, *, float16: bool = False) -> None:
     """
     check_unmasked(array, name)
     if isinstance(array, np.ndarray):
-        if array.dtype in (np.float32, np.float64) or (float16 and array.dtype == np.float16):
+        if array.dtype in (np.float32, np.float64):
+            return
+        if float16 and (array.dtype == np.float16 or is_bfloat16(array.dtype)):
             return
         got = f"dtype {array.dtype}"
     else:

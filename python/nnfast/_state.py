@@ -51,8 +51,8 @@ def by_name(
 
 
 def kept_dtype(param: NDArray[Any]) -> Any:
-    """The dtype of the state arrays of a parameter: float32 for float16."""
-    return np.float32 if param.dtype == np.float16 else param.dtype
+    """The dtype of the state arrays of a parameter: float32 for float16 and bfloat16."""
+    return _arrays.parameter_dtype(param.dtype)
 
 
 class Copies(dict[str, NDArray[Any]]):

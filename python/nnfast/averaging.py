@@ -79,7 +79,7 @@ class _Average(Resumable):
             If there was no update yet.
         """
         self._check_updated()
-        return self._results(np.float32)
+        return self._results(widened=True)
 
     def copy_to(self, params: Arrays) -> None:
         """Write the averages into arrays, for good: at the end of a training that is to leave them.
@@ -136,11 +136,11 @@ class _Average(Resumable):
 
     # ---- arrays ----
 
-    def _results(self, dtype_of_float16: type) -> Any:
-        """New arrays with the averages, those of float16 parameters of that dtype."""
+    def _results(self, *, widened: bool) -> Any:
+        """New arrays with the averages, those of float16 and bfloat16 parameters as float32 if `widened`."""
         made = []
         for i, (shape, dtype) in enumerate(self._forms):
-            made.append(np.empty(shape, dtype_of_float16 if dtype == np.float16 else dtype))
+            made.append(np.empty(shape, _arrays.parameter_dtype(dtype) if widened else dtype))
             self._write(i, made[i])
         return made if self._names is None else dict(zip(self._names, made, strict=True))
 
@@ -453,7 +453,7 @@ def mean_of_checkpoints(checkpoints: Iterable[Checkpoint]) -> Any:
         del checkpoint, arrays  # the next one is made before these names are taken again
     if sums is None:
         raise ValueError("checkpoints must not be empty")
-    return sums._results(np.float16)
+    return sums._results(widened=False)
 
 
 def _opened(checkpoint: Checkpoint, name: str) -> Arrays:

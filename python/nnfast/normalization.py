@@ -858,7 +858,7 @@ def _check_running(
 ) -> None:
     """Refuse a running statistic that cannot be updated by the instances of x."""
     _arrays.check_floats(value, name)
-    dtype = np.dtype(np.float32) if x.dtype == np.float16 else x.dtype
+    dtype = _arrays.parameter_dtype(x.dtype)
     if value.dtype != dtype:
         raise TypeError(f"{name} must have dtype {dtype}, got {value.dtype}")
     channels = x.shape[axis]

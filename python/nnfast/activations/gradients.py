@@ -40,6 +40,8 @@ def slope(name: str, x: Any, y: Any, *params: float) -> Any:
     """dy/dx where a gradient that takes x is given y."""
     _gradients.require_one(name, TABLE[name].takes, x=x, y=y)
     dtype = y.dtype if hasattr(y, "dtype") else np.asarray(y).dtype
+    if _arrays.is_bfloat16(dtype):
+        return np.asarray(_SLOPES[name](y.astype(np.float32), *params)).astype(dtype)
     if dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"y must be of float16, float32 or float64, got {dtype}")
     return _SLOPES[name](y, *params)

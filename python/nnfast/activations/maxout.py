@@ -71,7 +71,7 @@ def maxout(
         )
     shape = (*x.shape[:axis], x.shape[axis] // pieces, *x.shape[axis + 1 :])
     y = _arrays.output(out, shape, x.dtype, x)
-    if x.dtype == np.float16:  # exact both ways
+    if x.dtype.itemsize == 2:  # exact both ways
         y[...], which = maxout(x.astype(np.float32), pieces, axis)
         return y, which
     which = np.empty(shape, np.uint8)
@@ -136,7 +136,7 @@ def maxout_backward(
         raise ValueError(f"which must have the shape of dy, {dy.shape}, got {which.shape}")
     shape = (*dy.shape[:axis], dy.shape[axis] * pieces, *dy.shape[axis + 1 :])
     dx = _arrays.output(out, shape, dy.dtype, dy)
-    if dy.dtype == np.float16:  # exact both ways
+    if dy.dtype.itemsize == 2:  # exact both ways
         dx[...] = maxout_backward(dy.astype(np.float32), which, pieces, axis)
         return dx
     _core.maxout_backward(dy, which, dx, axis, pieces)

@@ -170,7 +170,7 @@ def _mean_slope(lower: float, upper: float) -> float:
 
 
 def _slope_dtype(x: NDArray[Any]) -> np.dtype[Any]:
-    return x.dtype if x.dtype.itemsize > 2 else np.dtype(np.float32)
+    return _arrays.parameter_dtype(x.dtype)
 
 
 def _random_slopes(

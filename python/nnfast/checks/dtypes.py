@@ -148,8 +148,8 @@ def _parts(value: Any) -> Mapping[Any, Any]:
             **value.named_statistics(),
         }
     if isinstance(value, Optimizer):
-        # The state of float16 parameters is float32, and a packed one has a dtype of its own.
-        other = value.state_dtype != "float32" or any(p.dtype == np.float16 for p in value.params)
+        # The state of parameters of 16 bits is float32, and a packed one has a dtype of its own.
+        other = value.state_dtype != "float32" or any(p.dtype.itemsize == 2 for p in value.params)
         state = {} if other else value.state
         return by_name({"params": value.params, **state}, value._names)
     if isinstance(value, Mapping):

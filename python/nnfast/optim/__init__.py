@@ -3,7 +3,8 @@
 Parameters are float16, float32 or float64 arrays of any shapes, updated in place, in a list, in a dict, or in groups
 with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
 ``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
-float32, and so is the master copy of them that is updated, which takes whatever else is written to a parameter.
+float32, and so is the master copy of them that is updated, which takes whatever else is written to a parameter. Those
+of ml_dtypes' bfloat16 are as those of float16.
 ``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
 ``opt.groups``. Whether there is momentum, and centered and amsgrad, are fixed at construction.
 

@@ -161,6 +161,6 @@ def _check(total: Array, param: Array, name: str) -> None:
 
 def _widened(grad: Any, param: Array) -> Any:
     """A gradient in the dtype of the sums."""
-    if param.dtype != np.float16:
+    if kept_dtype(param) == param.dtype:
         return grad
-    return np.asarray(np.asarray(grad, np.float16), np.float32)
+    return np.asarray(np.asarray(grad, param.dtype), np.float32)

@@ -14,7 +14,7 @@ from nnfast._docs import page
 from nnfast._state import count_in, refuse_copies, share_in
 from nnfast.optim import rules
 from nnfast.optim.groups import require_distinct
-from nnfast.optim.optimizer import Optimizer, copy_of_float16, first_state
+from nnfast.optim.optimizer import Optimizer, first_state, master_of, needs_master
 from nnfast.optim.settings import Options
 
 __all__ = [
@@ -260,7 +260,7 @@ def _begun(
     for each, of_state in zip(labels.of_states, rule._state_names, strict=True):
         value = rule._first_value(settings, of_state)
         state |= {label: first_state(p, value) for label, p in zip(each, params, strict=True)}
-    masters = zip(labels.of_masters, map(copy_of_float16, params), strict=True)
+    masters = zip(labels.of_masters, map(master_of, params), strict=True)
     return state | {label: master for label, master in masters if master is not None}
 
 
@@ -277,7 +277,7 @@ def _masters(rule: Optimizer, state: State, labels: _Labels, params: list[Any]) 
             f"but has {', '.join(sorted(map(repr, others)))}"
         )
     for label, param in zip(labels.of_masters, params, strict=True):
-        if (label in state) != (param.dtype == np.float16):
+        if (label in state) != needs_master(param):
             has = "must not have" if label in state else "must have"
             raise ValueError(f"state {has} {label!r} for a parameter of {param.dtype}")
     return [state.get(label) for label in labels.of_masters]

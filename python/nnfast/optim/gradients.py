@@ -83,7 +83,7 @@ class TakesGradients(Saved):
         return list(_array_lists.values_like(cast(Arrays, grads), self._names, "grads"))
 
     def _kept(self, i: int) -> NDArray[Any]:
-        """A parameter in the precision that it is kept in: of float16 its master."""
+        """A parameter in the precision that it is kept in: of 16 bits its master."""
         master = None if self._master is None else self._master[i]
         return self.params[i] if master is None else refreshed(master, self.params[i])
 
@@ -156,6 +156,6 @@ def some(values: Any, chosen: list[int]) -> Any:
 def refreshed(master: NDArray[Any], param: NDArray[Any]) -> NDArray[Any]:
     """The master, with the values of its parameter where that was written to since the last step, as in the kernel."""
     with np.errstate(over="ignore"):
-        other = master.astype(np.float16).view(np.uint16) != param.view(np.uint16)
+        other = master.astype(param.dtype).view(np.uint16) != param.view(np.uint16)
     np.copyto(master, param, where=other)
     return master

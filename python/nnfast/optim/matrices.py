@@ -146,7 +146,7 @@ class _OfMatrices(Optimizer):
 
 
 def _widened(grad: Any, param: Array) -> Any:
-    if param.dtype == np.float16 and isinstance(grad, np.ndarray) and grad.dtype == np.float16:
+    if param.dtype.itemsize == 2 and isinstance(grad, np.ndarray) and grad.dtype == param.dtype:
         return grad.astype(np.float32)
     return grad
 

@@ -59,10 +59,9 @@ class Optimizer(TakesGradients):
         self.skipped_count = 0
         self._core = self._new_core()
         self._check_kinds()
-        any_float16 = any(p.dtype == np.float16 for p in self.params)
         self._master: list[NDArray[Any] | None] | None = None
-        if any_float16:
-            self._master = [copy_of_float16(p) for p in self.params]
+        if any(needs_master(p) for p in self.params):
+            self._master = [master_of(p) for p in self.params]
         of = self._group_of or [0] * len(self.params)
         self.state = {
             name: [
@@ -505,7 +504,7 @@ class Optimizer(TakesGradients):
                 raise TypeError(
                     f"params[{key!r}] must be a numpy.ndarray, got {type(param).__name__}"
                 )
-            if self._is_packed and param.dtype not in (np.float16, np.float32):
+            if self._is_packed and param.dtype != np.float32 and not needs_master(param):
                 raise TypeError(
                     f"params[{key!r}] must have dtype float16 or float32 where state_dtype is "
                     f"{self._state_dtype!r}, got {param.dtype}"
@@ -536,9 +535,14 @@ def first_state(param: NDArray[Any], value: float) -> NDArray[Any]:
     return made
 
 
-def copy_of_float16(param: NDArray[Any]) -> NDArray[Any] | None:
-    """The master of a float16 parameter, None of another one."""
-    return param.astype(np.float32) if param.dtype == np.float16 else None
+def needs_master(param: NDArray[Any]) -> bool:
+    """Whether a parameter is of float16 or bfloat16, which steps round to from its float32 master."""
+    return param.dtype == np.float16 or _arrays.is_bfloat16(param.dtype)
+
+
+def master_of(param: NDArray[Any]) -> NDArray[Any] | None:
+    """The master of a parameter that needs one before the first step, None of another one."""
+    return param.astype(np.float32) if needs_master(param) else None
 
 
 # ---- settings of rules ----

@@ -15,31 +15,6 @@
 namespace nnfast {
 namespace {
 
-// Calls body(runs, member) for the runs of the first `last` members of several rows, which have the same members.
-// Mostly a row is one run: then the walk along its axes, which takes as long as a short row, is left out.
-template <int R, class Body>
-NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t last, Body body) {
-  for (std::ptrdiff_t member = 0; member < last;) {
-    Run runs[R];
-    for (int r = 0; r < R; ++r) {
-      if (norm.members.count == 1) {
-        for (int a = 0; a < 3; ++a)
-          if (norm.data[a]) runs[r].at[a] = norm.data[a] + offset_of(norm.sets, a, row + r);
-        runs[r].count = last;
-      } else {
-        runs[r] = SetOfMembers(norm, row + r).run(member, last);
-      }
-    }
-    body(runs, member);
-    member += runs[0].count;
-  }
-}
-template <class Body>
-NNFAST_INLINE void for_runs_of_row(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t last, Body body) {
-  for_runs_of_rows<1>(norm, row, last,
-                      [&](const Run(&runs)[1], std::ptrdiff_t member) NNFAST_INLINED { body(runs[0], member); });
-}
-
 // Vectors of a row that a step of a map takes, a line of the cache: what it needs of the row is loaded once for them.
 constexpr int kVectorsInStep = kShort || kVectorBytes == 64 ? 1 : 2;
 
@@ -83,12 +58,6 @@ class RowsAhead {
   std::ptrdiff_t ahead_;
 };
 
-// Tails of fewer rows than a pass come to the strided loop, contiguous or not.
-template <class S, bool Dense>
-NNFAST_INLINE auto place_stride(const Normalization& norm, int array) {
-  return member_stride<S, Dense, false>(norm, array);
-}
-
 // A vector of the scales or shifts of columns i, i + 1, ...
 template <class T>
 NNFAST_INLINE Vec<T> load_places(const void* values, std::ptrdiff_t i, std::ptrdiff_t count) {
@@ -130,26 +99,6 @@ class SumOfFew {
   }
 };
 
-// What the squares of a row are taken about: the mean of its first members. Computed as the first of them and the mean
-// difference from that, it is exact where all are equal.
-template <class S, bool Dense>
-NNFAST_INLINE typename Stored<S>::Param origin_of_row(const Normalization& norm, std::ptrdiff_t row) {
-  using T = typename Stored<S>::Param;
-  const auto stride = place_stride<S, Dense>(norm, 0);
-  const std::ptrdiff_t count = smaller(norm.member_count, kReduceBlock);
-  const T first = load_value<S>(norm.data[0] + offset_of(norm.sets, 0, row));
-  Vec<T> differences[kReduceParts<T>] = {};
-  for_runs_of_row(norm, row, count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
-    for_phased_vectors<T>(run.count, member,
-                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
-                            differences[part] += load_members<S>(run.at[0], stride, i, from, to, first) - first;
-                          });
-  });
-  for (int half = kReduceParts<T> / 2; half > 0; half /= 2)
-    for (int k = 0; k < half; ++k) differences[k] += differences[k + half];
-  return first + sum_of_lanes(differences[0]) / static_cast<T>(count);
-}
-
 // The sums of x and of (x - origin)^2. In float64 the squares wait for the mean: the mean about an origin would have
 // the rounding of the origin.
 struct RowSums {
@@ -164,7 +113,7 @@ template <class S, bool Dense, bool Centred>
   constexpr bool squared = !Centred || !kSquaresWait<T>;
   const auto stride = place_stride<S, Dense>(norm, 0);
   T origin = 0;
-  if constexpr (Centred && squared) origin = origin_of_row<S, Dense>(norm, row);
+  if constexpr (Centred && squared) origin = mean_of_first<S, Dense>(norm, row, kReduceBlock);
   SumOfFew<double> sum;
   SumOfFew<T> squares;
   for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {

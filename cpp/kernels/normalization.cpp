@@ -24,17 +24,24 @@ namespace {
 // of so many first members.
 constexpr std::ptrdiff_t kOriginMembers = 32;
 
-template <class S>
-void origins(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
-  const ExceptionScope exceptions;
-  for (std::ptrdiff_t s = set; s < set_end; ++s)
-    values[s - set] = static_cast<double>(load_value<S>(norm.data[0] + offset_of(norm.sets, 0, s)));
-}
-
 // Calls body with true or false known when the code is compiled.
 template <class Body>
 NNFAST_INLINE void with(bool flag, Body body) {
   flag ? body(std::true_type{}) : body(std::false_type{});
+}
+
+// Of sets that are lanes, the first members: their mean is taken as moments are.
+template <class S>
+void origins(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values) {
+  const ExceptionScope exceptions;
+  if constexpr (kChained<typename Stored<S>::Param>)
+    if (!norm.across)
+      return with(next_members<S>(norm), [&](auto dense) {
+        for (std::ptrdiff_t s = set; s < set_end; ++s)
+          values[s - set] = mean_of_first<S, dense>(norm, s, kOriginMembers);
+      });
+  for (std::ptrdiff_t s = set; s < set_end; ++s)
+    values[s - set] = static_cast<double>(load_value<S>(norm.data[0] + offset_of(norm.sets, 0, s)));
 }
 
 template <class S>
@@ -42,8 +49,8 @@ void moments(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_e
              std::ptrdiff_t last, double* sums, std::ptrdiff_t stride) {
   const ExceptionScope exceptions;
   if (norm.across)
-    return for_sets<S>(norm, set, set_end,
-                       [&](auto sets) { moments_across(sets, first, last, sums + sets.first - set, stride); });
+    return for_sets<S, kVectorsAcross>(
+        norm, set, set_end, [&](auto sets) { moments_across(sets, first, last, sums + sets.first - set, stride); });
   with(next_members<S>(norm), [&](auto dense) {
     for (std::ptrdiff_t s = set; s < set_end; ++s)
       moments_along<S, dense>(norm, s, first, last, sums + s - set, stride);
@@ -61,8 +68,9 @@ void gradient_sums(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
   const bool masked = norm.bits != nullptr;
   if (norm.across)
     return with(masked, [&](auto known) {
-      for_sets<S>(norm, set, set_end,
-                  [&](auto sets) { gradient_sums_across<known>(sets, first, last, sums + sets.first - set, stride); });
+      for_sets<S, kGradientsAcross<S>>(norm, set, set_end, [&](auto sets) {
+        gradient_sums_across<known>(sets, first, last, sums + sets.first - set, stride);
+      });
     });
   if (next_members<S>(norm)) return with(masked, [&](auto known) { along(std::true_type{}, known); });
   along(std::false_type{}, masked);

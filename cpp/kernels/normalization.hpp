@@ -59,6 +59,9 @@ struct Normalization {
   void* constants;
   std::ptrdiff_t constants_row;
   bool stream;  // by non-temporal stores
+  // Bytes from the sets of data[0] and data[1] that are mapped to those that are summed next, or 0: their prefetch. To
+  // map also waits for stores, to sum for these alone, and the processor prefetches within a page.
+  std::ptrdiff_t ahead[2];
   bool halves;  // where there are enough members, the sums of their halves are taken on their own
 };
 
@@ -89,8 +92,8 @@ using SetMapFn = void (*)(const Normalization& norm, std::ptrdiff_t set, std::pt
 
 struct SetKernels {
   std::ptrdiff_t computed_size;  // of an element as it is computed with
-  // What the moments of each set are taken about: the mean of so many of its first members, which is found out about
-  // the first.
+  // What the moments of each set are taken about: the mean of so many of its first members. Of sets that are lanes
+  // `origins` gives the first member, about which that mean is taken.
   std::ptrdiff_t origin_members;
   void (*origins)(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, double* values);
   SetSumsFn moments;  // of x - origin: itself and its square

@@ -74,6 +74,9 @@ struct Sets {
 
 // Unroll factor: registers hold the sums of so many vectors of sets.
 constexpr int kVectorsAcross = kShort ? 1 : kVectorBytes == 64 ? 4 : 2;
+// Of gradients of float32, of which few are added in T. A wider piece of a row also comes faster from memory.
+template <class S>
+constexpr int kGradientsAcross = std::is_same_v<S, float> && !kShort ? 4 : kVectorsAcross;
 
 template <class S>
 NNFAST_INLINE bool next_sets(const Normalization& norm) {
@@ -83,13 +86,13 @@ NNFAST_INLINE bool next_sets(const Normalization& norm) {
 }
 
 // Calls body with sets: dense ones in groups of vectors as long as there are so many, others a vector at a time.
-template <class S, class Body>
+template <class S, int Together, class Body>
 NNFAST_INLINE void for_sets(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_end, Body body) {
-  using Several = Sets<S, kVectorsAcross, true>;
+  using Several = Sets<S, Together, true>;
   using One = Sets<S, 1, true>;
   using Some = Sets<S, 1, false>;
   if (next_sets<S>(norm)) {
-    if constexpr (kVectorsAcross > 1)
+    if constexpr (Together > 1)
       for (; set + Several::kWidth <= set_end; set += Several::kWidth) body(Several{norm, set, Several::kWidth});
     for (; set + One::kWidth <= set_end; set += One::kWidth) body(One{norm, set, One::kWidth});
   }
@@ -231,55 +234,52 @@ void gradient_sums_across(Sets sets, std::ptrdiff_t first, std::ptrdiff_t last, 
 
 // ---- maps ----
 
-// Rows that are mapped together: constants of a set are loaded once for all of them. Whole rows, not columns of a few
-// vectors, since rows that are a power of two apart share few lines of the first-level cache.
-constexpr int kRowsTogether = kShort ? 1 : 2;
-// The rows of the sets' members i, i + 1, ... in each array.
-template <int Rows>
-struct RowPointers {
-  char* of[kNormalizedArrays][Rows];
+// Where each array has the sets of a call of one member, a row. The maps go by whole rows, not by columns of a few
+// vectors: rows that are a power of two apart share few lines of the first-level cache.
+struct RowOfSets {
+  char* of[kNormalizedArrays];
 };
 
-// One vector of sets at a place `at` of those of the call, of members i, i + 1, ...
-template <class S_, bool Dense, int Rows_>
+// One vector of sets at a place `at` of a row. Far: results may be streamed, and what is summed next prefetched.
+template <class S_, bool Dense, bool Far>
 struct Place {
   using S = S_;
   using V = typename Stored<S>::V;
-  static constexpr int Rows = Rows_;
   const Normalization& norm;
-  const RowPointers<Rows>& rows;
+  const RowOfSets& row;
   std::ptrdiff_t at, lanes;
+  bool streamed;  // where the result is aligned
 
-  NNFAST_INLINE V load(int array, int r) const {
-    if (Dense) return Stored<S>::load(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)));
+  NNFAST_INLINE V load(int array) const {
+    if (Dense) return Stored<S>::load(row.of[array] + at * static_cast<std::ptrdiff_t>(sizeof(S)));
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
-    const char* from = rows.of[array][r] + at * stride;
+    const char* from = row.of[array] + at * stride;
     if (whole<S>(AnyStride{stride}, lanes)) return Stored<S>::load(from);
     if constexpr (!std::is_same_v<S, Float16>)
       if (stride == sizeof(S)) return load_partial<V>(reinterpret_cast<const S*>(from), lanes, 0);
     return load_some<S>(from, stride, 0, lanes, 0);
   }
-  NNFAST_INLINE void store(int array, int r, V v) const {
-    if (Dense) return Stored<S>::store(rows.of[array][r] + at * static_cast<std::ptrdiff_t>(sizeof(S)), v);
+  NNFAST_INLINE void ask_for_next(int array, std::ptrdiff_t ahead) const {
+    if (Far) nnfast::ask_for_next(row.of[array] + at * static_cast<std::ptrdiff_t>(sizeof(S)), ahead);
+  }
+  NNFAST_INLINE void store(int array, V v) const {
+    if (Dense) return Stored<S>::store(row.of[array] + at * static_cast<std::ptrdiff_t>(sizeof(S)), v);
     const std::ptrdiff_t stride = norm.sets.strides[array][0];
-    char* to = rows.of[array][r] + at * stride;
+    char* to = row.of[array] + at * stride;
     if (whole<S>(AnyStride{stride}, lanes)) return Stored<S>::store(to, v);
     if constexpr (!std::is_same_v<S, Float16>)
       if (stride == sizeof(S)) return store_partial(reinterpret_cast<S*>(to), v, lanes);
     store_some<S>(to, stride, v, lanes);
   }
+  NNFAST_INLINE void store_result(int array, V v) const {
+    if constexpr (Far && Stored<S>::streams)
+      if (streamed) return stream(reinterpret_cast<S*>(row.of[array]) + at, v);
+    store(array, v);
+  }
 };
 
-// Sets before the first whose vector is aligned in all rows of `to`; 0 where there are none, or rows of bits, whose
-// vectors begin at whole bytes.
-template <class S>
-NNFAST_INLINE std::ptrdiff_t lead_of_rows(const Normalization& norm, const RowsOfSets& to, std::ptrdiff_t count) {
-  if (norm.bits || to.members || to.stride % kVectorBytes != 0) return 0;
-  return lead_of<S>(to.first, count);
-}
-
 // Calls body(place, i) for all vectors of the sets [set, set + count) and members [first, last), of which array `To` is
-// written. Vectors that are whole go by some rows together, the others row by row.
+// written: those before its first aligned vector, whole ones, and the rest. Rows of bits begin at whole vectors.
 template <class S, int To, class Body>
 NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t count, std::ptrdiff_t first,
                               std::ptrdiff_t last, Body body) {
@@ -287,25 +287,26 @@ NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std
   const Sets<S, 1, false> sets{norm, set, count};
   const RowsOfSets of[kNormalizedArrays] = {sets.rows(0), sets.rows(1), sets.rows(2), sets.rows(3)};
   const bool next = next_sets<S>(norm);
-  const std::ptrdiff_t lead = next ? lead_of_rows<S>(norm, of[To], count) : 0;
-  const std::ptrdiff_t whole_end = next ? lead + (count - lead) / width * width : 0;
-  const auto some_columns = [&](const RowPointers<1>& row, std::ptrdiff_t i, std::ptrdiff_t begin, std::ptrdiff_t end)
-                                __attribute__((noinline)) {
-                                  for (std::ptrdiff_t at = begin; at < end; at += width)
-                                    body(Place<S, false, 1>{norm, row, at, smaller(end - at, width)}, i);
-                                };
-  std::ptrdiff_t i = first;
-  for (; i + kRowsTogether <= last; i += kRowsTogether) {
-    RowPointers<kRowsTogether> rows;
-    RowPointers<1> row[kRowsTogether];
-    for (int a = 0; a < kNormalizedArrays; ++a)
-      unrolled<kRowsTogether>([&](int r) NNFAST_INLINED { rows.of[a][r] = row[r].of[a][0] = of[a](i + r); });
-    for (int r = 0; r < kRowsTogether; ++r) some_columns(row[r], i + r, 0, lead);
-    for (std::ptrdiff_t at = lead; at < whole_end; at += width)
-      body(Place<S, true, kRowsTogether>{norm, rows, at, width}, i);
-    for (int r = 0; r < kRowsTogether; ++r) some_columns(row[r], i + r, whole_end, count);
+  const auto some = [&](const RowOfSets& row, std::ptrdiff_t i, std::ptrdiff_t begin, std::ptrdiff_t end)
+                        __attribute__((noinline)) {
+                          for (std::ptrdiff_t at = begin; at < end; at += width)
+                            body(Place<S, false, false>{norm, row, at, smaller(end - at, width), false}, i);
+                        };
+  for (std::ptrdiff_t i = first; i < last; ++i) {
+    const RowOfSets row{{of[0](i), of[1](i), of[2](i), of[3](i)}};
+    const std::ptrdiff_t lead = next && !norm.bits ? lead_of<S>(row.of[To], count) : 0;
+    const std::ptrdiff_t whole_end = next ? lead + (count - lead) / width * width : 0;
+    const char* const whole_begin = row.of[To] + lead * static_cast<std::ptrdiff_t>(sizeof(S));
+    const bool streamed = norm.stream && reinterpret_cast<std::uintptr_t>(whole_begin) % kVectorBytes == 0;
+    if (lead > 0) some(row, i, 0, lead);
+    const auto whole = [&](auto far) NNFAST_INLINED {
+      for (std::ptrdiff_t at = lead; at < whole_end; at += width)
+        body(Place<S, true, far>{norm, row, at, width, streamed}, i);
+    };
+    streamed || norm.ahead[0] != 0 ? whole(std::true_type{}) : whole(std::false_type{});
+    if (whole_end < count) some(row, i, whole_end, count);
   }
-  for (; i < last; ++i) some_columns({{{of[0](i)}, {of[1](i)}, {of[2](i)}, {of[3](i)}}}, i, 0, count);
+  if (norm.stream) fence();
 }
 
 // What the maps take of each set, in T: a row for each kind, in the workspace of the call.
@@ -362,20 +363,18 @@ void normalise_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdif
   using V = typename Stored<S>::V;
   const SetConstants<typename Stored<S>::Param> constants(norm);
   std::uint8_t* bits = norm.bits;
-  const std::ptrdiff_t bits_stride = norm.bits_stride;
+  const std::ptrdiff_t bits_stride = norm.bits_stride, ahead = norm.ahead[0];
   for_places<S, 1>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
     const ForwardMap<V> map{constants.get(0, set + place.at), constants.get(1, set + place.at),
                             constants.get(2, set + place.at)};
-    V y[place.Rows];
-    unrolled<place.Rows>([&](int r) NNFAST_INLINED { y[r] = map(place.load(0, r)); });
-    if constexpr (Add) unrolled<place.Rows>([&](int r) NNFAST_INLINED { y[r] += place.load(2, r); });
-    unrolled<place.Rows>([&](int r) NNFAST_INLINED {
-      if constexpr (Relued) {
-        store_row_bits<V>(bits + (i + r) * bits_stride, set + place.at, bits_of<V>(~(y[r] <= 0)));
-        y[r] = Relu::forward(y[r]);
-      }
-      place.store(1, r, y[r]);
-    });
+    place.ask_for_next(0, ahead);
+    V y = map(place.load(0));
+    if constexpr (Add) y += place.load(2);
+    if constexpr (Relued) {
+      store_row_bits<V>(bits + i * bits_stride, set + place.at, bits_of<V>(~(y <= 0)));
+      y = Relu::forward(y);
+    }
+    place.store_result(1, y);
   });
 }
 
@@ -386,29 +385,23 @@ void gradient_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
   using V = typename Stored<S>::V;
   const SetConstants<typename Stored<S>::Param> constants(norm);
   const std::uint8_t* bits = norm.bits;
-  const std::ptrdiff_t bits_stride = norm.bits_stride;
+  const std::ptrdiff_t bits_stride = norm.bits_stride, dy_ahead = norm.ahead[0], x_ahead = norm.ahead[1];
   const bool dadd = norm.data[3] != nullptr;
   for_places<S, 2>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
-    V dy[place.Rows], dx[place.Rows];
-    unrolled<place.Rows>([&](int r) NNFAST_INLINED {
-      dy[r] = place.load(0, r);
-      if constexpr (Masked) {
-        const std::uint32_t kept = row_bits<V>(bits + (i + r) * bits_stride, set + place.at);
-        dy[r] = lanes_of<V>(kept) ? dy[r] : V{};
-      }
-    });
+    place.ask_for_next(0, dy_ahead);
+    V dy = place.load(0), dx;
+    if constexpr (Masked) dy = lanes_of<V>(row_bits<V>(bits + i * bits_stride, set + place.at)) ? dy : V{};
     if constexpr (Own) {
       const BackwardMap<V> map{constants.get(0, set + place.at), constants.get(1, set + place.at),
                                constants.get(2, set + place.at), constants.get(3, set + place.at),
                                constants.get(4, set + place.at)};
-      unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = map(dy[r], place.load(1, r)); });
+      place.ask_for_next(1, x_ahead);
+      dx = map(dy, place.load(1));
     } else {
-      unrolled<place.Rows>([&](int r) NNFAST_INLINED { dx[r] = dy[r] * constants.get(0, set + place.at); });
+      dx = dy * constants.get(0, set + place.at);
     }
-    unrolled<place.Rows>([&](int r) NNFAST_INLINED {
-      if (dadd) place.store(3, r, dy[r]);
-      place.store(2, r, dx[r]);
-    });
+    if (dadd) place.store(3, dy);
+    place.store_result(2, dx);
   });
 }
 

@@ -55,11 +55,17 @@ class SetOfMembers {
   const Axes& axes_;
   char* first_[kNormalizedArrays] = {};
 
+  // One division an axis but the outermost: they take as long as a short run.
   [[gnu::noinline]] Run run_of_axes(std::ptrdiff_t member, std::ptrdiff_t last) const {
-    const std::ptrdiff_t inner = axes_.count > 0 ? axes_.shape[axes_.count - 1] : 1;
     Run run;
-    for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a] + offset_along(axes_, a, member);
-    run.count = smaller(inner - member % inner, last - member);
+    run.count = last - member;
+    for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] = first_[a];
+    for (int d = axes_.count - 1; d >= 0; --d) {
+      const std::ptrdiff_t shape = axes_.shape[d], outer = d > 0 ? member / shape : 0, index = member - outer * shape;
+      if (d == axes_.count - 1) run.count = smaller(shape - index, run.count);
+      for (int a = 0; a < kNormalizedArrays; ++a) run.at[a] += index * axes_.strides[a][d];
+      member = outer;
+    }
     return run;
   }
 };
@@ -93,6 +99,37 @@ NNFAST_INLINE auto member_stride(const Normalization& norm, int array) {
   } else {
     return AnyStride{inner_stride(norm, array)};
   }
+}
+
+// The same where the strided loop also takes contiguous members: tails of fewer rows than a pass come to it.
+template <class S, bool Dense>
+NNFAST_INLINE auto place_stride(const Normalization& norm, int array) {
+  return member_stride<S, Dense, false>(norm, array);
+}
+
+// Calls body(runs, member) for the runs of the first `last` members of several rows, which have the same members.
+// Mostly a row is one run: then the walk along its axes, which takes as long as a short row, is left out.
+template <int R, class Body>
+NNFAST_INLINE void for_runs_of_rows(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t last, Body body) {
+  for (std::ptrdiff_t member = 0; member < last;) {
+    Run runs[R];
+    for (int r = 0; r < R; ++r) {
+      if (norm.members.count == 1) {
+        for (int a = 0; a < 3; ++a)
+          if (norm.data[a]) runs[r].at[a] = norm.data[a] + offset_of(norm.sets, a, row + r);
+        runs[r].count = last;
+      } else {
+        runs[r] = SetOfMembers(norm, row + r).run(member, last);
+      }
+    }
+    body(runs, member);
+    member += runs[0].count;
+  }
+}
+template <class Body>
+NNFAST_INLINE void for_runs_of_row(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t last, Body body) {
+  for_runs_of_rows<1>(norm, row, last,
+                      [&](const Run(&runs)[1], std::ptrdiff_t member) NNFAST_INLINED { body(runs[0], member); });
 }
 
 // One value for all lanes.
@@ -180,6 +217,30 @@ NNFAST_INLINE Widened<typename Stored<S>::V> load_member_doubles(const char* run
   return widen(load_some<S>(at, stride, from, to, fill));
 }
 
+// The mean of the first `most` members of a set, or of all. Computed as the first of them and the mean difference from
+// that, it is exact where all are equal.
+template <class S, bool Dense>
+NNFAST_INLINE typename Stored<S>::Param mean_of_first(const Normalization& norm, std::ptrdiff_t set,
+                                                      std::ptrdiff_t most) {
+  using T = typename Stored<S>::Param;
+  const auto stride = place_stride<S, Dense>(norm, 0);
+  const std::ptrdiff_t count = smaller(norm.member_count, most);
+  const T first = load_value<S>(norm.data[0] + offset_of(norm.sets, 0, set));
+  Vec<T> differences[kReduceParts<T>] = {};
+  for_runs_of_row(norm, set, count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
+    for_phased_vectors<T>(run.count, member % kReduceBlock,
+                          [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            differences[part] += load_members<S>(run.at[0], stride, i, from, to, first) - first;
+                          });
+  });
+  for (int half = kReduceParts<T> / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) differences[k] += differences[k + half];
+  return first + sum_of_lanes(differences[0]) / static_cast<T>(count);
+}
+
+// Whether a chain ends before a member.
+NNFAST_INLINE bool begins_chain(std::ptrdiff_t member) { return member > 0 && member % kChainMembers == 0; }
+
 template <class S, bool Dense>
 void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t first, std::ptrdiff_t last,
                    double* sums, std::ptrdiff_t sums_stride) {
@@ -194,7 +255,7 @@ void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
     for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
                             if (Dense) ask_ahead(run, 0, i * size);
-                            if (kChained<T> && part == 0 && from == 0 && (member - first + i) % kChainMembers == 0)
+                            if (kChained<T> && part == 0 && from == 0 && begins_chain(member - first + i))
                               total.end_chain();
                             const W x = load_member_doubles<S>(run.at[0], stride, i, from, to, fill);
                             for (int k = 0; k < W::count; ++k) {
@@ -275,7 +336,7 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
                               ask_ahead(run, 0, i * size);
                               ask_ahead(run, 1, i * size);
                             }
-                            if (kFewGradients<V> && part == 0 && from == 0 && (member - first + i) % kChainMembers == 0)
+                            if (kFewGradients<V> && part == 0 && from == 0 && begins_chain(member - first + i))
                               end_chain();
                             V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
                             if (masked) dy = lanes_of<V>(bits.take(to - from) << from) ? dy : V{};
@@ -351,6 +412,7 @@ void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
   const auto y_stride = member_stride<S, Dense>(norm, 1);
   const auto add_stride = member_stride<S, Dense>(norm, 2);
   const bool add = norm.data[2] != nullptr;
+  const std::ptrdiff_t ahead = norm.ahead[0];
   BitWriter bits(relued ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
   for_segments(norm, set, first, last,
                [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
@@ -358,6 +420,7 @@ void normalise_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
                  const auto run_of = [&](const Run& run, auto adding) NNFAST_INLINED {
                    for_run_vectors<V>(run.count, lead_of_run<S, Dense, Stream>(run.at[1], run.count),
                                       [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+                                        if (Dense) ask_for_next(run.at[0] + i * x_stride, ahead);
                                         V y = map(load_count<S>(run.at[0], x_stride, i, count));
                                         if (adding) y += load_count<S>(run.at[2], add_stride, i, count);
                                         if (relued) {
@@ -388,6 +451,7 @@ void gradient_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_
   const auto dx_stride = member_stride<S, Dense>(norm, 2);
   const auto dadd_stride = member_stride<S, Dense>(norm, 3);
   const bool dadd = norm.data[3] != nullptr;
+  const std::ptrdiff_t dy_ahead = norm.ahead[0], x_ahead = norm.ahead[1];
   BitReader bits(masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
   for_segments(norm, set, first, last,
                [&](std::ptrdiff_t parameter, std::ptrdiff_t begin, std::ptrdiff_t end) NNFAST_INLINED {
@@ -404,8 +468,13 @@ void gradient_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_
                  if (norm.slope) {
                    const auto map = backward_map<V>(norm, same_for_all(set), same_for_all(parameter));
                    SetOfMembers(norm, set).for_runs(begin, end, [&](const Run& run, std::ptrdiff_t) NNFAST_INLINED {
-                     run_of(run, [&](V dy, std::ptrdiff_t i, std::ptrdiff_t count)
-                                     NNFAST_INLINED { return map(dy, load_count<S>(run.at[1], x_stride, i, count)); });
+                     run_of(run, [&](V dy, std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+                       if (Dense) {
+                         ask_for_next(run.at[0] + i * dy_stride, dy_ahead);
+                         ask_for_next(run.at[1] + i * x_stride, x_ahead);
+                       }
+                       return map(dy, load_count<S>(run.at[1], x_stride, i, count));
+                     });
                    });
                  } else {
                    const V scale = constant_map<V>(norm, same_for_all(set), same_for_all(parameter));

@@ -277,6 +277,14 @@ NNFAST_INLINE std::ptrdiff_t offset_of(const Axes& axes, int array, std::ptrdiff
   return axes.count == 1 ? position * axes.strides[array][0] : offset_along(axes, array, position);
 }
 
+// Prefetches what is summed next. Past the last set there may be no memory: no more than a number, which may be
+// prefetched all the same.
+NNFAST_INLINE void ask_for_next(const char* at, std::ptrdiff_t ahead) {
+  if (ahead == 0) return;
+  const auto there = reinterpret_cast<std::uintptr_t>(at) + static_cast<std::uintptr_t>(ahead);
+  __builtin_prefetch(reinterpret_cast<const void*>(there), 0, 2);
+}
+
 // A stride of elements that may be contiguous, which is asked for every vector.
 struct AnyStride {
   std::ptrdiff_t bytes;

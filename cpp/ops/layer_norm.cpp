@@ -11,6 +11,12 @@
 namespace nnfast {
 namespace {
 
+// Nanoseconds of a row, of which short ones take more than their elements do.
+double cost_of_row(const Cost& cost, std::ptrdiff_t n) {
+  constexpr Cost kSet = cost_of("norm_set");
+  return cost.ns * static_cast<double>(n) + kSet.ns;
+}
+
 // Rows of a block, whose partial sums are taken on their own: whole passes of the kernel.
 std::ptrdiff_t rows_in_norm_block(std::ptrdiff_t rows, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t kElements = 16384, kMostBlocks = 32;
@@ -18,13 +24,15 @@ std::ptrdiff_t rows_in_norm_block(std::ptrdiff_t rows, std::ptrdiff_t n) {
   return (fewest + kRowsInPass) / kRowsInPass * kRowsInPass;
 }
 
+// Bytes of the rows that are copied together, a piece of each line of the array: longer pieces come faster from memory.
+constexpr std::ptrdiff_t kPiecesBytes = 2 * kTileBytes;
 // Rows that are copied together. 0: the kernel takes them as they lie, contiguous, long, or along several axes.
 std::ptrdiff_t rows_in_tile(Dtype dtype, const Normalization& norm) {
   const std::ptrdiff_t size = size_of(dtype), bytes = norm.member_count * size;
-  if (norm.members.count != 1 || bytes == 0 || bytes * kRowsInPass > kTileBytes) return 0;
+  if (norm.members.count != 1 || bytes == 0 || bytes * kRowsInPass > kPiecesBytes) return 0;
   bool contiguous = true;
   for (int a = 0; a < kNormalizedArrays; ++a) contiguous &= !norm.data[a] || norm.members.strides[a][0] == size;
-  return contiguous ? 0 : kTileBytes / bytes / kRowsInPass * kRowsInPass;
+  return contiguous ? 0 : kPiecesBytes / bytes / kRowsInPass * kRowsInPass;
 }
 
 // Calls body(row, place, count) for runs of neighbours among the rows [first, last), which go to rows of a tile.
@@ -55,7 +63,7 @@ void run_rows(LayerNormFn fn, Dtype dtype, const LayerNorm& layer, int inputs, s
   const std::ptrdiff_t tile = rows_in_tile(dtype, layer.norm), n = layer.norm.member_count;
   if (tile == 0) return fn(layer, begin, end);
   const std::ptrdiff_t size = size_of(dtype);
-  alignas(64) char room[2][kTileBytes];
+  alignas(64) char room[2][kPiecesBytes];
   LayerNorm part = layer;
   part.norm.sets.count = 1;
   for (int a = 0; a <= inputs; ++a) {
@@ -88,7 +96,7 @@ void layer_norm(Dtype dtype, const LayerNorm& layer) {
   const LayerNormKernels& kernel = *kernels().layer_norm;
   const LayerNormFn fn = (layer.mean ? kernel.layer_norm : kernel.rms_norm)[dtype];
   parallel_for(
-      layer.norm.set_count, kCost.ns * static_cast<double>(layer.norm.member_count),
+      layer.norm.set_count, cost_of_row(kCost, layer.norm.member_count),
       [&](std::ptrdiff_t begin, std::ptrdiff_t end) { run_rows(fn, dtype, layer, 1, begin, end); },
       std::max<std::ptrdiff_t>(kRowsInPass, rows_in_tile(dtype, layer.norm)));
 }
@@ -99,7 +107,7 @@ void layer_norm_backward(Dtype dtype, const LayerNorm& layer, double* sums) {
   const LayerNormFn fn = (layer.mean ? kernel.layer_norm_backward : kernel.rms_norm_backward)[dtype];
   const std::ptrdiff_t rows = layer.norm.set_count, n = layer.norm.member_count;
   BlockedSums blocks(rows, rows_in_norm_block(rows, n), layer.mean ? 2 * n : n);
-  blocks.run(kCost.ns * static_cast<double>(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end, double* of_block) {
+  blocks.run(cost_of_row(kCost, n), [&](std::ptrdiff_t begin, std::ptrdiff_t end, double* of_block) {
     LayerNorm block = layer;
     block.dgamma = of_block;
     block.dbeta = of_block + n;

@@ -363,21 +363,15 @@ def batch_norm_backward(
     (np.True_, array([3.]))
     """
     _require_saved(saved, "saved")
-    names = ("dx", "dgamma", "dbeta", "dadd") if saved.add else ("dx", "dgamma", "dbeta")
-    results = _core.batch_norm_backward(
-        dy,
-        x,
-        gamma,
-        saved.mean,
-        saved.inv_std,
-        saved.axis,
-        saved.training,
-        saved.mask,
-        saved.add,
-        *_checks.outputs(out, names),
-        *(() if saved.add else (None,)),
+    mean, inv_std, axis, training, mask, add = saved
+    dx = dgamma = dbeta = dadd = None
+    if out is not None:
+        names = ("dx", "dgamma", "dbeta", "dadd")
+        dx, dgamma, dbeta, *rest = _checks.outputs(out, names if add else names[:3])
+        dadd = rest[0] if rest else None
+    return _core.batch_norm_backward(
+        dy, x, gamma, mean, inv_std, axis, training, mask, add, dx, dgamma, dbeta, dadd
     )
-    return results
 
 
 def batch_norm_stats(x: ArrayLike, *, axis: int = 1) -> BatchNormStats:
@@ -710,8 +704,9 @@ def group_norm_backward(
     """
     if not isinstance(saved, GroupNormSaved):
         raise TypeError(f"saved must be what group_norm returned, got {type(saved).__name__}")
-    if np.ndim(saved.mean) != 2:
-        raise ValueError(f"saved.mean must have shape (N, groups), got {np.shape(saved.mean)}")
+    shape = np.shape(saved.mean)
+    if len(shape) != 2:
+        raise ValueError(f"saved.mean must have shape (N, groups), got {shape}")
     dx, dgamma, dbeta = _checks.outputs(out, ("dx", "dgamma", "dbeta"))
     moved, given_dgamma, given_dbeta = _core.group_norm_backward(
         _channels_second(dy, saved.axis, "dy")[0],
@@ -719,7 +714,7 @@ def group_norm_backward(
         gamma,
         saved.mean,
         saved.inv_std,
-        np.shape(saved.mean)[1],
+        shape[1],
         None if dx is None else _channels_second(dx, saved.axis, "out[0]")[0],
         dgamma,
         dbeta,

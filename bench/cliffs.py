@@ -35,6 +35,11 @@ KNOWN: tuple[tuple[str, str], ...] = (
         for mode in ("", "vanilla inference, ")
     ),
     *((name, "sample_weight a row, (10000, 10)") for name in ("mse_loss", "l1_loss")),
+    # Few elements of x lie in windows, or few windows in a row, or few channels in a vector; and what is not next to
+    # each other is gathered, or added place by place.
+    *(("", form) for form in ("with gaps", "small planes", "three channels last")),
+    *(("pool2d", form) for form in ("thirds", "quarters", "dilated")),
+    ("max_pool2d_backward", "channels last"),
 )
 
 
@@ -321,6 +326,71 @@ def loss_axes(x: Array, other: Array, axis: int, name: str) -> Iterator[Form]:
         )
 
 
+# ---- windows ----
+
+
+def window_forms() -> Iterator[Form]:
+    """Windows of other sizes and steps, and other layouts, beside 3 x 3 by two; an element is one of a window's."""
+    for form, shape, options in WINDOWS:
+        for kernel, call, elements in windowed(shape, options):
+            if call is None:
+                continue
+            plain = {name: (made, count) for name, made, count in windowed(PLANES, PLAIN)}
+            yield Form(kernel, form, plain[kernel][0], call, plain[kernel][1], elements)
+
+
+PLANES = (4, 16, 40, 40)
+PLAIN: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1}
+WINDOWS: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...] = (
+    ("halves", PLANES, {"kernel_size": 2}),
+    ("thirds", (4, 16, 39, 39), {"kernel_size": 3}),
+    ("quarters", PLANES, {"kernel_size": 4}),
+    ("by one", PLANES, {**PLAIN, "stride": 1}),
+    ("by three, 5 x 5", PLANES, {"kernel_size": 5, "stride": 3, "padding": 2}),
+    ("with gaps", PLANES, {"kernel_size": 2, "stride": 4}),
+    ("dilated", PLANES, {**PLAIN, "dilation": 2}),
+    ("ceil_mode", PLANES, {**PLAIN, "ceil_mode": True}),
+    ("without padding in the mean", PLANES, {**PLAIN, "count_include_pad": False}),
+    ("small planes", (50, 64, 6, 6), PLAIN),
+    ("one plane", (1, 1, 320, 320), PLAIN),
+    ("channels last", (4, 40, 40, 16), {**PLAIN, "axis": -1}),
+    ("three channels last", (20, 40, 40, 3), {**PLAIN, "axis": -1}),
+    ("long windows", (4, 16, 1, 1600), {"kernel_size": (1, 50)}),
+)
+
+
+def windowed(
+    shape: tuple[int, ...], options: dict[str, Any]
+) -> Iterator[tuple[str, Call | None, int]]:
+    """Each function that takes these options, and None for others; elements of windows."""
+    x = numbers(*shape)
+    axis = options.get("axis", 1)
+    of_mean = {k: v for k, v in options.items() if k != "dilation"}
+    of_max = {k: v for k, v in options.items() if k != "count_include_pad"}
+    plain = {k: v for k, v in of_max.items() if k != "ceil_mode"}
+    y, which = nf.max_pool2d(x, **of_max)
+    size = options["kernel_size"]
+    elements = y.size * (size[0] * size[1] if isinstance(size, tuple) else size**2)
+    dilated, plain_mean = "dilation" in options, "count_include_pad" not in options
+    yield "max_pool2d", (lambda: nf.max_pool2d(x, **of_max)) if plain_mean else None, elements
+    yield (
+        "max_pool2d_backward",
+        (lambda: nf.max_pool2d_backward(y, which, shape, axis=axis)) if plain_mean else None,
+        elements,
+    )
+    yield "avg_pool2d", None if dilated else lambda: nf.avg_pool2d(x, **of_mean), elements
+    yield (
+        "avg_pool2d_backward",
+        None if dilated else lambda: nf.avg_pool2d_backward(y, shape, **of_mean),
+        elements,
+    )
+    if not plain_mean or "ceil_mode" in options:
+        return
+    columns = nf.im2col(x, **plain)
+    yield "im2col", lambda: nf.im2col(x, **plain), columns.size
+    yield "col2im", lambda: nf.col2im(columns, shape, **plain), columns.size
+
+
 # ---- the sweep ----
 
 
@@ -351,6 +421,7 @@ def forms(only: list[str]) -> Iterator[Form]:
     made = (
         *parameter_forms(),
         *axis_forms(),
+        *window_forms(),
         *(found for case in registry.cases() for found in layout_forms(case)),
     )
     yield from (found for found in made if not only or found.kernel.split()[0] in only)

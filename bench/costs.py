@@ -217,30 +217,53 @@ def of_pooling() -> dict[str, Case]:
     def planes(n: int) -> tuple[Any, Any]:
         return floats(n // 1024, 1, 32, 32), floats(n // 1024, 1, 16, 16)
 
-    two = ((2, 2), (2, 2), (0, 0))
-
     def max_pool(n: int) -> Call:
         (x, y), which = planes(n), np.empty((n // 1024, 1, 16, 16), np.int32)
-        return lambda: _core.max_pool(x, y, which, *two, (1, 1), 1)
+        return lambda: nf.max_pool2d(x, 2, out=(y, which))
 
     def max_pool_backward(n: int) -> Call:
-        (dx, dy), which = planes(n), np.empty((n // 1024, 1, 16, 16), np.int32)
-        _core.max_pool(dx, dy, which, *two, (1, 1), 1)
-        return lambda: _core.max_pool_backward(dy, which, dx, 1)
+        dx, dy = planes(n)
+        _, which = nf.max_pool2d(dx, 2)
+        return lambda: nf.max_pool2d_backward(dy, which, dx.shape, out=dx)
 
     def avg_pool(n: int) -> Call:
         x, y = planes(n)
-        return lambda: _core.avg_pool(x, y, *two, 1, True)
+        return lambda: nf.avg_pool2d(x, 2, out=y)
 
     def avg_pool_backward(n: int) -> Call:
         dx, dy = planes(n)
-        return lambda: _core.avg_pool_backward(dy, dx, *two, 1, True)
+        return lambda: nf.avg_pool2d_backward(dy, dx.shape, 2, out=dx)
 
     def global_avg_pool(n: int) -> Call:
         (x, _), y = planes(n), floats(n // 1024, 1)
-        return lambda: _core.global_avg_pool(x, y, 1)
+        return lambda: nf.global_avg_pool2d(x, out=y)
 
-    cases = (max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool)
+    def global_avg_pool_backward(n: int) -> Call:
+        (dx, _), dy = planes(n), floats(n // 1024, 1)
+        return lambda: nf.global_avg_pool2d_backward(dy, dx.shape, out=dx)
+
+    def im2col(n: int) -> Call:
+        """An element of the columns."""
+        x = floats(max(1, n // 9216), 1, 32, 32)
+        columns = floats(len(x), 9, 1024)
+        return lambda: nf.im2col(x, 3, padding=1, out=columns)
+
+    def col2im(n: int) -> Call:
+        """An element of the columns."""
+        shape = (max(1, n // 9216), 1, 32, 32)
+        columns, dx = floats(shape[0], 9, 1024), floats(*shape)
+        return lambda: nf.col2im(columns, shape, 3, padding=1, out=dx)
+
+    cases: tuple[Case, ...] = (
+        max_pool,
+        max_pool_backward,
+        avg_pool,
+        avg_pool_backward,
+        global_avg_pool,
+        global_avg_pool_backward,
+        im2col,
+        col2im,
+    )
     return {case.__name__: case for case in cases}
 
 

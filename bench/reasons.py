@@ -121,11 +121,6 @@ REASONS = [
         text="Passes of nnfast and of NumPy, with checks in Python: 15 to 80 µs a call.",
     ),
     reason(
-        "feature_alpha_dropout",
-        most=10**5,
-        text="NumPy spreads its mask of channels over the elements, 17 µs a call, before it is applied.",
-    ),
-    reason(
         "conv2d",
         "conv2d_backward",
         text="oneDNN compiles code for the shape; here patches are copied into tiles and multiplied by one kernel, "

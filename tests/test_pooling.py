@@ -341,6 +341,142 @@ def test_overflow_is_reported() -> None:
         nf.max_pool2d_backward(half, np.zeros(x.shape, np.int32), x.shape)
 
 
+# Strides that are summed a phase at a time and those that are not; rows longer than what is summed at once; kernels
+# that reach over many windows; more rows than are summed at once.
+LONG = [
+    ((1, 2, 700), (3,), (2,), (1,)),
+    ((1, 2, 1500), (7,), (4,), (3,)),
+    ((2, 1, 2600), (11,), (9,), (5,)),
+    ((1, 1, 2600), (4,), (200,), (2,)),
+    ((1, 1, 900), (300,), (1,), (150,)),
+    ((1, 1, 900), (500,), (130,), (0,)),
+    ((1, 2, 90, 40), (3, 3), (1, 1), (1, 1)),
+    ((1, 2, 40, 300), (2, 5), (3, 2), (1, 2)),
+    ((1, 1, 30, 37), (9, 4), (2, 9), (4, 1)),
+]
+
+
+@every_dtype
+@pytest.mark.parametrize(("shape", "kernel", "stride", "padding"), LONG)
+def test_long_rows_backward(
+    isa: str,
+    dtype: type,
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> None:
+    rng, dims, plane = np.random.default_rng(0), len(kernel), shape[2:]
+    functions, one = FUNCTIONS[dims], (1,) * dims
+    for count in (True, False):
+        for ceil_mode in (True, False):
+            options = (kernel, stride, padding, one, ceil_mode)
+            y = functions.avg_pool(
+                np.zeros(shape, dtype), kernel, stride, padding=padding, ceil_mode=ceil_mode
+            )
+            dy = rng.standard_normal(y.shape).astype(dtype)
+            dx = reference.avg_pool_backward(dy, count, plane, *options)
+            given: dict[str, Any] = {"padding": padding, "ceil_mode": ceil_mode}
+            given["count_include_pad"] = count
+            found = functions.avg_pool_backward(dy, shape, kernel, stride, **given)
+            assert_same_bits(found, dx)
+            given["axis"] = -1
+            to = (shape[0], *plane, shape[1])
+            assert_same_bits(
+                first(functions.avg_pool_backward(last(dy), to, kernel, stride, **given)), dx
+            )
+
+
+def folded(columns: Array, shape: tuple[int, ...], *options: tuple[int, ...]) -> Array:
+    """col2im in plain NumPy: a window's elements in their order, float16 in float32."""
+    kernel, stride, padding, dilation = options
+    counts = [
+        reference.count_of(n, *each, False) for n, *each in zip(shape[2:], *options, strict=True)
+    ]
+    split = columns.reshape(*shape[:2], *kernel, *counts)
+    around = [n + 2 * p + s for n, p, s in zip(shape[2:], padding, stride, strict=True)]
+    wide = np.promote_types(columns.dtype, np.float32)
+    dx = np.zeros((*shape[:2], *around), wide)
+    for place in np.ndindex(*kernel):
+        at = tuple(
+            slice(k * d, k * d + s * (n - 1) + 1, s)
+            for k, d, s, n in zip(place, dilation, stride, counts, strict=True)
+        )
+        dx[(..., *at)] += split[(slice(None), slice(None), *place)]
+    inside = (slice(p, p + n) for p, n in zip(padding, shape[2:], strict=True))
+    return dx[(..., *inside)].astype(columns.dtype)
+
+
+FOLDS = [
+    *(
+        (shape, kernel, stride, padding, (1,) * len(kernel))
+        for shape, kernel, stride, padding in LONG
+    ),
+    ((2, 3, 16, 16), (3, 3), (1, 1), (1, 1), (1, 1)),
+    ((2, 3, 17, 18), (3, 2), (2, 2), (4, 30), (2, 3)),
+    ((2, 3, 9, 300), (2, 3), (1, 12), (0, 3), (3, 5)),
+    ((1, 1, 6, 6), (2, 2), (7, 300), (0, 1), (1, 1)),
+    ((0, 3, 6, 6), (2, 2), (1, 1), (0, 0), (1, 1)),
+]
+
+
+@every_dtype
+@pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "dilation"), FOLDS)
+def test_columns_are_summed_in_order(
+    isa: str,
+    dtype: type,
+    shape: tuple[int, ...],
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+) -> None:
+    given_ = {"padding": padding, "dilation": dilation}
+    columns = nf.im2col(np.zeros(shape, dtype), kernel, stride, **given_)
+    columns = np.random.default_rng(0).standard_normal(columns.shape).astype(dtype)
+    dx = folded(columns, shape, kernel, stride, padding, dilation)
+    assert_same_bits(nf.col2im(columns, shape, kernel, stride, **given_), dx)
+    to = (shape[0], *shape[2:], shape[1])
+    swapped = np.ascontiguousarray(np.swapaxes(columns, 1, 2))
+    assert_same_bits(first(nf.col2im(swapped, to, kernel, stride, axis=-1, **given_)), dx)
+    for threads in (1, 3):
+        with forced(threads=threads, grain=1):
+            assert_same_bits(nf.col2im(columns, shape, kernel, stride, **given_), dx)
+    for name, laid in layouts(columns).items():
+        out = layouts(np.full(shape, 9, dtype))[name]
+        assert nf.col2im(laid, shape, kernel, stride, out=out, **given_) is out
+        assert_same_bits(out, dx)
+
+
+@every_dtype
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (2, 70, 5, 9), (3, 2, 20, 30), (0, 2, 3, 3)])
+def test_gradients_of_whole_planes(dtype: type, shape: tuple[int, ...]) -> None:
+    dy = np.random.default_rng(0).standard_normal(shape[:2]).astype(dtype)
+    wide = dy.astype(np.promote_types(dtype, np.float32)) / np.float32(shape[2] * shape[3])
+    dx = np.empty(shape, dtype)
+    dx[...] = wide[..., np.newaxis, np.newaxis]
+    for threads in (1, 3):
+        with forced(threads=threads, grain=1):
+            assert_same_bits(nf.global_avg_pool2d_backward(dy, shape), dx)
+            for name, out in layouts(np.full(shape, 9, dtype)).items():
+                nf.global_avg_pool2d_backward(layouts(dy)[name], shape, out=out)
+                assert_same_bits(out, dx)
+            for axis in (2, 3):
+                to = np.moveaxis(dx, 1, axis).shape
+                found = nf.global_avg_pool2d_backward(dy, to, axis=axis)
+                assert_same_bits(np.moveaxis(found, axis, 1), dx)
+
+
+def test_numbers_of_the_stride_may_be_large() -> None:
+    x = np.arange(6.0, dtype=np.float32).reshape(1, 1, 6)
+    assert nf.avg_pool1d(x, 2, 2**31 - 1).tolist() == [[[0.5]]]
+    dx = nf.avg_pool1d_backward(np.ones((1, 1, 1)), x.shape, 2, 2**31 - 1)
+    assert dx.tolist() == [[[0.5, 0.5, 0, 0, 0, 0]]]
+    assert nf.max_pool1d(x, 1, 2**31 - 1, dilation=2**31 - 1)[0].tolist() == [[[0]]]
+    columns = nf.im2col(x, 1, 2**31 - 1, dilation=2**31 - 1)
+    assert nf.col2im(columns, x.shape, 1, 2**31 - 1, dilation=2**31 - 1).tolist() == [[[0] * 6]]
+
+
 # ---- columns ----
 
 
@@ -499,6 +635,13 @@ ERRORS: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], str]] 
     ("im2col", (X, 2), {"axis": 2}, ValueError, "axis must be 1 or -1, got 2"),
     ("im2col", (X[0, 0], 2), {}, ValueError, "x must have three or four axes"),
     ("im2col", (X, 2), {"out": np.zeros((12, 12, 2), np.float32).T}, ValueError, "out must be C-contiguous"),
+    ("col2im", (X, (2, 3), 2), {}, ValueError, "shape must have three or four axes"),
+    ("col2im", (X, X.shape, 2), {"axis": 2}, ValueError, "axis must be 1 or -1, got 2"),
+    ("col2im", (np.zeros((2, 12, 12)), X.shape, 2), {"out": X}, TypeError, "out must have dtype float64"),
+    ("max_pool2d", (X, None), {}, TypeError, "kernel_size must be an int, got NoneType"),
+    ("max_pool2d", (X, np.array([2, 2])), {}, TypeError, "kernel_size must be an int, got ndarray"),
+    ("max_pool2d", (X, 2**70), {}, ValueError, "kernel_size must be in"),
+    ("max_pool2d_backward", (WHICH, WHICH, (2.0, 3, 4, 5)), {}, TypeError, "shape must be an int, got float"),
     ("col2im", (X, X.shape, 2), {}, ValueError, r"columns must have shape \(2, 12, 12\), got"),
 ]  # fmt: skip
 

@@ -16,15 +16,20 @@ namespace {
 
 bool is_contiguous(const Array& bits) { return bits.size() < 2 || bits.stride(0) == 1; }
 
-// The mask of x as packed bits: itself, or made of a mask in another form, which must not share memory with out either.
-Array read_mask(py::handle value, const Array& x, const Array& out) {
+// A mask of n elements as packed bits: itself, or made of a mask in another form, of an array of the shape that
+// shape() gives. It must not share memory with out, nor must what it is made of.
+template <class Shape>
+Array read_bits(py::handle value, std::ptrdiff_t n, Shape shape, const Array& out) {
   require_readable(value, "mask");
   const Array mask(py::reinterpret_borrow<py::object>(value));
   const bool is_array = PyArray_Check(value.ptr());
   if (is_array) require_disjoint(out, "out", mask, "mask");
-  if (is_array && mask.dtype() == NPY_UINT8 && has_shape(mask, {mask_bytes(x.size())}) && is_contiguous(mask))
-    return mask;
-  return Array(py::module_::import("nnfast._masks").attr("packed")(value, x.object().attr("shape")));
+  if (is_array && mask.dtype() == NPY_UINT8 && has_shape(mask, {mask_bytes(n)}) && is_contiguous(mask)) return mask;
+  return Array(py::module_::import("nnfast._masks").attr("packed")(value, shape()));
+}
+
+Array read_mask(py::handle value, const Array& x, const Array& out) {
+  return read_bits(value, x.size(), [&] { return x.object().attr("shape"); }, out);
 }
 
 // A seed, as an int or the bytes of one, or a callable that draws it: called when everything has been checked, since it
@@ -194,6 +199,17 @@ std::ptrdiff_t slice_count(const Array& x, const std::vector<int>& axes) {
   return count;
 }
 
+// A bit for each slice.
+Array read_slice_mask(py::handle value, const Array& x, const std::vector<int>& axes, const Array& out) {
+  const auto shape = [&] {
+    py::tuple sides(std::max<std::size_t>(axes.size(), 1));
+    sides[0] = py::int_(1);
+    for (std::size_t i = 0; i < axes.size(); ++i) sides[i] = py::int_(x.shape(axes[i]));
+    return sides;
+  };
+  return read_bits(value, slice_count(x, axes), shape, out);
+}
+
 // y, x and an element for each slice, contiguous; axes in ascending order.
 StridedArrays<3> beside_slices(const Array& y, const Array& x, const std::vector<int>& axes, void* of_slices) {
   StridedArrays<3> arrays;
@@ -237,12 +253,62 @@ void scale_slices(const Array& y, const Array& x, const std::vector<int>& axes, 
   report("dropout", raised);
 }
 
-// By a mask of packed bits, one a slice.
+// Sets the bits [begin, begin + count).
+void set_bits(std::uint8_t* bits, std::ptrdiff_t begin, std::ptrdiff_t count) {
+  const std::ptrdiff_t end = begin + count, first = begin / 8, last = end / 8;
+  const int head = 0xff << begin % 8 & 0xff, tail = (1 << end % 8) - 1;
+  if (first == last) {
+    bits[first] = static_cast<std::uint8_t>(bits[first] | (head & tail));
+    return;
+  }
+  bits[first] = static_cast<std::uint8_t>(bits[first] | head);
+  std::fill(bits + first + 1, bits + last, std::uint8_t{0xff});
+  if (tail) bits[last] = static_cast<std::uint8_t>(bits[last] | tail);
+}
+
+// The bit of its slice for each element of x, whose slices are along the first axis and another.
+std::vector<std::uint8_t> spread_bits(const Array& x, const std::vector<int>& axes, const std::uint8_t* bits) {
+  const int axis = axes[1];
+  const std::ptrdiff_t between = product(x, 1, axis), channels = x.shape(axis), inner = product(x, axis + 1, x.ndim());
+  std::vector<std::uint8_t> spread(static_cast<std::size_t>(mask_bytes(x.size())));
+  if (x.size() == 0) return spread;
+  std::ptrdiff_t position = 0;
+  for (std::ptrdiff_t n = 0; n < x.shape(0); ++n)
+    for (std::ptrdiff_t repeat = 0; repeat < between; ++repeat)
+      for (std::ptrdiff_t slice = n * channels; slice < (n + 1) * channels; ++slice, position += inner)
+        if (bits[slice / 8] >> slice % 8 & 1) set_bits(spread.data(), position, inner);
+  return spread;
+}
+
+// Alpha dropout of whole slices: y = x scaled and shifted where the bit of a slice is 1, else `dropped`. Returns y and
+// the mask, which is random where it is None.
+py::tuple alpha_slices(py::handle x_in, py::handle mask_in, const std::vector<int>& axes, double p, double scale,
+                       double shift, double dropped_value, py::handle seed, py::handle out) {
+  const Array x = read_floats_or_float16(x_in, "x");
+  const Array y = output(out, x, "out", "x");
+  Array mask;
+  if (mask_in.is_none()) {
+    const std::ptrdiff_t count = slice_count(x, axes);
+    mask = new_array({mask_bytes(count)}, NPY_UINT8);
+    dropout_mask(DropoutThresholds(p).mask(drawn(seed), 0), mask.as<std::uint8_t>(), count);
+  } else {
+    mask = read_slice_mask(mask_in, x, axes, y);
+  }
+  const std::vector<std::uint8_t> bits = spread_bits(x, axes, mask.as<std::uint8_t>());
+  const auto x_y = strided({x, y});
+  {
+    const ReleasedGil released(x.size());
+    apply_mask(x.floating(), x_y, bits.data(), {scale, shift, dropped_value}, nullptr);
+  }
+  return py::make_tuple(y.result(), mask.object());
+}
+
+// By a mask in any form, of an element a slice.
 py::object keep_slices(py::handle x_in, py::handle mask, const std::vector<int>& axes, double scale, py::handle out,
                        const char* name) {
   const Array x = read_floats_or_float16(x_in, name);
   const Array y = output(out, x, "out", name);
-  scale_slices(y, x, axes, any_array(mask, "mask").as<std::uint8_t>(), scale);
+  scale_slices(y, x, axes, read_slice_mask(mask, x, axes, y).as<std::uint8_t>(), scale);
   return y.result();
 }
 
@@ -272,6 +338,7 @@ void bind_dropout(py::module_& module) {
   def<&checked_output>(module, "checked_output");
   def<&keep_slices>(module, "keep_slices");
   def<&drop_slices>(module, "drop_slices");
+  def<&alpha_slices>(module, "alpha_slices");
   module.attr("_keep_scaled") =
       make_ufunc({"_keep_scaled", "0 where s is 0, else x s", 2, 1, pick_keep_scaled, 0, cost_of("keep_scaled")});
 }

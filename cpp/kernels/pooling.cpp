@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "kernels/largest.hpp"
+#include "kernels/pooling_gradients.hpp"
 #include "simd/elements.hpp"
 #include "simd/float_state.hpp"
+#include "simd/reduce.hpp"
 
 namespace nnfast {
 namespace {
@@ -40,13 +42,34 @@ NNFAST_INLINE V load_row(const char* row, Index at, Index n, float fill) {
   return inside(at, n) ? load<V>(reinterpret_cast<const float*>(row) + at) : load_edge(row, at, n, fill);
 }
 
-[[gnu::noinline]] void store_edge(float* to, V values, Index count) {
-  for (Index i = 0; i < count; ++i) to[i] = values[i];
+// The lanes [first, last) of what lies `step` bytes apart, the others `fill`.
+NNFAST_INLINE V load_apart_lanes(const char* from, Index step, Index first, Index last, float fill) {
+#if defined(__AVX2__)
+  if (step < INT32_MAX / kWidth && step > INT32_MIN / kWidth) {
+    const I offsets = lane_numbers() * static_cast<std::int32_t>(step);
+#if defined(__AVX512F__)
+    const auto there = static_cast<__mmask16>(((1u << last) - 1) & ~((1u << first) - 1));
+    return bit_cast<V>(
+        _mm512_mask_i32gather_ps(bit_cast<__m512>(broadcast<V>(fill)), there, bit_cast<__m512i>(offsets), from, 1));
+#else
+    const I there = lanes_between<V>(first, last);
+    return _mm256_mask_i32gather_ps(broadcast<V>(fill), reinterpret_cast<const float*>(from),
+                                    bit_cast<__m256i>(offsets), bit_cast<__m256>(there), 1);
+#endif
+  }
+#endif
+  return Stored<float>::load_lanes(from, step, first, last, fill);
 }
 
-NNFAST_INLINE void store_row(char* row, Index at, Index n, V values) {
-  float* to = reinterpret_cast<float*>(row) + at;
-  at + kWidth <= n ? store(to, values) : store_edge(to, values, n - at);
+// Every `stride`-th element from `at` on, of those that a row has. Not inlined: the rare case.
+[[gnu::noinline]] V load_every(const char* row, const PoolArray& x, Index at, Index stride, Index n, float fill) {
+  const Index first = at < 0 ? smaller(over(-at + stride - 1, stride), kWidth) : 0;
+  const Index last = at < n ? smaller(over(n - at + stride - 1, stride), kWidth) : 0;
+  return load_apart_lanes(row + at * x.column, stride * x.column, first, larger(first, last), fill);
+}
+
+NNFAST_INLINE void store_row(const PoolArray& array, Index row, Index at, Index n, V values) {
+  store_elements<float>(array.at(row, 0), array.column, at, values, smaller(kWidth, n - at));
 }
 
 // Calls body(i) for vectors of n elements, the last of which overlaps the one before where it can.
@@ -75,6 +98,7 @@ NNFAST_INLINE V every_second(V a, V b) {
 // -inf, the position stays that of the first.
 struct Largest {
   static constexpr float kFill = -static_cast<float>(kInfinity);
+  static constexpr bool kHasPosition = true;
   V best = broadcast<V>(kFill);
   I which;
 
@@ -84,6 +108,7 @@ struct Largest {
 
 struct Sum {
   static constexpr float kFill = 0;
+  static constexpr bool kHasPosition = false;
   V sum{};
 
   NNFAST_INLINE explicit Sum(I) {}
@@ -92,25 +117,45 @@ struct Sum {
 
 // ---- along rows ----
 
-// Calls end(row, window, reduction) for vectors of windows.
+// Positions of the first elements of windows o, o + 1, ... of a row of them; -1 for a window without elements.
+[[gnu::noinline, gnu::cold]] I first_positions(const Pooling& pooling, const PoolTaps& rows, Index o) {
+  const PoolAxis& axis = pooling.columns;
+  I positions = integers(-1);
+  for (Index i = 0; i < smaller(kWidth, axis.count - o); ++i) {
+    const PoolTaps taps = taps_of(axis, o + i);
+    if (taps.none() || rows.none()) continue;
+    const Index row = rows.start + rows.first * pooling.rows.dilation, column = taps.start + taps.first * axis.dilation;
+    positions[i] = static_cast<std::int32_t>(row * axis.n + column);
+  }
+  return positions;
+}
+
+// Calls end(row, window, reduction) for vectors of windows. Stride: 1 or 2, of contiguous columns without dilation; or
+// 0, of any.
 template <int Stride, class Reduction, class End>
 NNFAST_INLINE void reduce_rows(const Pooling& pooling, Index first, Index last, End end) {
   const PoolAxis& axis = pooling.columns;
-  const I steps = lane_numbers() * Stride;
+  const Index stride = Stride ? Stride : axis.stride, down = Stride ? 1 : pooling.rows.dilation;
+  const I steps = lane_numbers() * static_cast<std::int32_t>(stride);
   for (Index oy = first; oy < last; ++oy) {
     const PoolTaps rows = taps_of(pooling.rows, oy);
     over_row(axis.count, [&](Index o) NNFAST_INLINED {
-      const Index begin = o * Stride - axis.padding;
+      const Index begin = o * stride - axis.padding;
       const I column = integers(begin) + steps;
-      Reduction found((column > 0 ? column : I{}) + integers((rows.start + rows.first) * axis.n));
+      const bool inner = begin >= 0 && begin + (kWidth - 1) * stride < axis.n && !rows.none();
+      Reduction found(Stride || inner || !Reduction::kHasPosition
+                          ? (column > 0 ? column : I{}) + integers((rows.start + rows.first * down) * axis.n)
+                          : first_positions(pooling, rows, o));
       for (Index ky = rows.first; ky < rows.last; ++ky) {
-        const Index row = rows.start + ky;
+        const Index row = rows.start + ky * down;
         I position = column + integers(row * axis.n);
-        const auto part = [&](Index at) NNFAST_INLINED {
-          return load_row(pooling.x.at(row, 0), begin + at, axis.n, Reduction::kFill);
-        };
+        const char* const from = pooling.x.at(row, 0);
+        const auto part = [&](Index at) NNFAST_INLINED { return load_row(from, begin + at, axis.n, Reduction::kFill); };
         for (Index k = 0; k < axis.kernel; ++k, position += 1) {
-          if constexpr (Stride == 1) {
+          if constexpr (Stride == 0) {
+            found.add(load_every(from, pooling.x, begin + k * axis.dilation, stride, axis.n, Reduction::kFill),
+                      integers(row * axis.n + begin + k * axis.dilation) + steps);
+          } else if constexpr (Stride == 1) {
             found.add(part(k), position);
           } else if (k + 1 < axis.kernel) {
             const V a = part(k), b = part(k + kWidth);
@@ -127,49 +172,44 @@ NNFAST_INLINE void reduce_rows(const Pooling& pooling, Index first, Index last, 
   }
 }
 
+// Calls run<Stride>() with the stride that reduce_rows takes.
+template <class Run>
+NNFAST_INLINE void by_stride(const Pooling& pooling, Run run) {
+  constexpr Index size = sizeof(float);
+  const PoolAxis& axis = pooling.columns;
+  const bool plain = pooling.x.column == size && axis.dilation == 1 && pooling.rows.dilation == 1;
+  if (plain && axis.stride == 1) return run(std::integral_constant<int, 1>());
+  if (plain && axis.stride == 2) return run(std::integral_constant<int, 2>());
+  run(std::integral_constant<int, 0>());
+}
+
 template <int Stride>
 void max_rows(const Pooling& pooling, Index first, Index last) {
   const Index count = pooling.columns.count;
   reduce_rows<Stride, Largest>(pooling, first, last, [&](Index oy, Index o, const Largest& found) NNFAST_INLINED {
-    store_row(pooling.y.at(oy, 0), o, count, found.best);
-    store_row(pooling.which.at(oy, 0), o, count, bit_cast<V>(found.which));
+    store_row(pooling.y, oy, o, count, found.best);
+    store_row(pooling.which, oy, o, count, bit_cast<V>(found.which));
   });
 }
 
 unsigned max_along(const Pooling& pooling, Index first, Index last) {
   const ExceptionScope exceptions;
-  pooling.columns.stride == 1 ? max_rows<1>(pooling, first, last) : max_rows<2>(pooling, first, last);
+  by_stride(pooling, [&](auto stride) { max_rows<stride>(pooling, first, last); });
   return kRaisedNothing;
-}
-
-// What the sums of windows o, o + 1, ... of a row are divided by. Not inlined: few lie at an edge.
-[[gnu::noinline]] V divisors_at_edge(const Pooling& pooling, Index o, float rows) {
-  const PoolAxis& axis = pooling.columns;
-  V divisors = broadcast<V>(1);
-  for (Index i = 0; i < smaller(kWidth, axis.count - o); ++i)
-    divisors[i] = static_cast<float>(divisor_of(axis, o + i, pooling.counts_padding)) * rows;
-  return divisors;
-}
-
-NNFAST_INLINE V divisors(const Pooling& pooling, Index oy, Index o) {
-  const PoolAxis& axis = pooling.columns;
-  const auto rows = static_cast<float>(divisor_of(pooling.rows, oy, pooling.counts_padding));
-  const Index around = pooling.counts_padding ? axis.padding : 0, begin = o * axis.stride - axis.padding;
-  if (begin < -around || begin + (kWidth - 1) * axis.stride + axis.kernel > axis.n + around)
-    return divisors_at_edge(pooling, o, rows);
-  return broadcast<V>(static_cast<float>(axis.kernel) * rows);
 }
 
 template <int Stride>
 void mean_rows(const Pooling& pooling, Index first, Index last) {
   reduce_rows<Stride, Sum>(pooling, first, last, [&](Index oy, Index o, const Sum& found) NNFAST_INLINED {
-    store_row(pooling.y.at(oy, 0), o, pooling.columns.count, found.sum / divisors(pooling, oy, o));
+    const Index count = pooling.columns.count;
+    store_row(pooling.y, oy, o, count,
+              found.sum / divisors<V>(pooling, rows_divisor<float>(pooling, oy), o, smaller(kWidth, count - o)));
   });
 }
 
 unsigned mean_along(const Pooling& pooling, Index first, Index last) {
   const ExceptionScope exceptions;
-  pooling.columns.stride == 1 ? mean_rows<1>(pooling, first, last) : mean_rows<2>(pooling, first, last);
+  by_stride(pooling, [&](auto stride) { mean_rows<stride>(pooling, first, last); });
   return exceptions.raised() & kRaisedOverflow;
 }
 
@@ -231,12 +271,48 @@ unsigned mean_across(const Pooling& pooling, Index first, Index last) {
                               });
 }
 
+// ---- whole planes ----
+
+// Element i is added to partial sum i mod 64, and these two and two: in registers, where add_rows of sums.hpp has
+// memory.
+double plane_mean(const float* x, Index n) {
+  constexpr Index kPartial = 64;
+  constexpr int vectors = kPartial / kLanes<Vec<double>>, per_load = Widened<V>::count;
+  const ExceptionScope exceptions;
+  Vec<double> sums[vectors] = {};
+  const auto add = [&](const float* from) NNFAST_INLINED {
+    for (int k = 0; k < vectors / per_load; ++k) {
+      const Widened<V> wide = widen(load<V>(from + k * kWidth));
+      for (int part = 0; part < per_load; ++part) sums[k * per_load + part] += wide.part[part];
+    }
+  };
+  Index i = 0;
+  for (; i + kPartial <= n; i += kPartial) add(x + i);
+  if (i < n) {
+    float rest[kPartial] = {};
+    for (Index k = 0; i + k < n; ++k) rest[k] = load_element<float>(reinterpret_cast<const char*>(x + i + k));
+    add(rest);
+  }
+  for (int half = vectors / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+  return sum_of_lanes(sums[0]) / static_cast<double>(n);
+}
+
 }  // namespace
 
 namespace NNFAST_ISA {
 
 extern const PoolingKernels pooling;
-const PoolingKernels pooling = {max_along, max_across, mean_along, mean_across};
+const PoolingKernels pooling = {
+    max_along,
+    max_across,
+    mean_along,
+    mean_across,
+    {mean_backward_along<Float16>, mean_backward_along<float>, mean_backward_along<double>},
+    {mean_backward_across<Float16>, mean_backward_across<float>, mean_backward_across<double>},
+    {fold<Float16>, fold<float>, fold<double>},
+    plane_mean,
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

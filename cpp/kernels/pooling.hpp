@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "kernels/per_dtype.hpp"
+
 namespace nnfast {
 
 // One axis: n elements, `count` windows of `kernel` elements, `dilation` apart, a window every `stride` elements; the
@@ -27,15 +29,22 @@ struct Pooling {
   std::ptrdiff_t channels;  // of a kernel across them
   bool counts_padding;      // in the divisor of a mean
   PoolArray x, y, which;
+  // Where y are columns, from one element of a window to the next.
+  std::ptrdiff_t tap_row, tap_column;
 };
 
-// Rows [first, last) of y. Returns what was raised (a set of Raised): overflow.
+// Rows [first, last) of y, or of x backward. Returns what was raised (a set of Raised): overflow.
 using PoolFn = unsigned (*)(const Pooling& pooling, std::ptrdiff_t first, std::ptrdiff_t last);
 
-// Of float32. Along rows: one plane with contiguous columns, strides of 1 or 2 along the columns and no dilation.
-// Across: all channels, contiguous or not.
+// The mean of n contiguous elements, as global_avg_pool sums them.
+using PlaneMeanFn = double (*)(const float* x, std::ptrdiff_t n);
+
+// Of float32 forward, along rows or across contiguous channels; rows and channels of any strides backward. `fold` sums
+// columns for [first, last) rows of x, of all channels; so do those across.
 struct PoolingKernels {
   PoolFn max_along, max_across, mean_along, mean_across;
+  PerDtype<PoolFn> mean_backward_along, mean_backward_across, fold;
+  PlaneMeanFn plane_mean;
 };
 
 namespace {

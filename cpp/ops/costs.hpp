@@ -152,12 +152,16 @@ constexpr Cost kCosts[] = {
     {"bias_relu_dropout_backward", 0.2},
     {"keep_scaled", 0.1, kMemoryBound},
 
-    // Pooling, an element of a window; backward of the maxima an element of dx; of whole planes an element of x.
+    // Pooling, an element of a window; backward of the maxima an element of dx; of whole planes an element of x; of
+    // columns an element of them.
     {"max_pool", 0.35},
     {"avg_pool", 0.25},
     {"max_pool_backward", 0.4},
-    {"avg_pool_backward", 1.5},
-    {"global_avg_pool", 0.25},
+    {"avg_pool_backward", 0.3},
+    {"global_avg_pool", 0.15},
+    {"global_avg_pool_backward", 0.1, kMemoryBound},
+    {"im2col", 0.13, kMemoryBound},
+    {"col2im", 0.15},
 
     // Random numbers.
     {"bits_32", 0.25},

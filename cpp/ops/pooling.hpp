@@ -24,5 +24,12 @@ unsigned avg_pool_backward(const PooledBatch& batch);
 // The means of whole planes, one for each image and channel of y, summed in double: element i is added to partial sum
 // i mod 64, and these two and two, whatever the strides.
 void global_avg_pool(const PooledBatch& batch);
+// y, one for each image and channel, divided by the elements of a plane, for each of them.
+void global_avg_pool_backward(const PooledBatch& batch);
+
+// The windows of x as columns y: tap_row and tap_column say how they lie there.
+void im2col(const PooledBatch& batch);
+// The sum of the columns y that were taken from each element of x, which is overwritten.
+unsigned col2im(const PooledBatch& batch);
 
 }  // namespace nnfast

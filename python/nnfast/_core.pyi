@@ -1,6 +1,6 @@
 """The compiled module."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -371,9 +371,20 @@ def checked_output(
 
 _keep_scaled: np.ufunc
 
+def alpha_slices(
+    x: ArrayLike,
+    mask: Any,
+    axes: tuple[int, ...],
+    p: float,
+    scale: float,
+    shift: float,
+    dropped: float,
+    seed: int | Callable[[], int | bytes],
+    out: NDArray[Any] | None,
+) -> tuple[NDArray[Any], NDArray[np.uint8]]: ...
 def keep_slices(
     x: ArrayLike,
-    mask: NDArray[np.uint8],
+    mask: Any,
     axes: tuple[int, ...],
     scale: float,
     out: NDArray[Any] | None,
@@ -561,36 +572,79 @@ def _force_processors(count: int) -> int: ...
 def _helpers_woken() -> int: ...
 def _force_grain(items: int) -> int: ...
 
-# Pooling.
+# Pooling. Numbers of windows are ints or sequences of them.
 def max_pool(
+    dims: int,
     x: ArrayLike,
-    y: NDArray[Any],
-    which: NDArray[Any],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    channel: int,
-) -> None: ...
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    axis: int,
+    out: Any,
+) -> tuple[NDArray[Any], NDArray[np.int32]]: ...
 def max_pool_backward(
-    dy: ArrayLike, which: NDArray[Any], dx: NDArray[Any], channel: int
-) -> None: ...
+    dims: int, dy: ArrayLike, which: NDArray[Any], shape: Any, axis: int, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
 def avg_pool(
+    dims: int,
     x: ArrayLike,
-    y: NDArray[Any],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    channel: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
     counts_padding: bool,
-) -> None: ...
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
 def avg_pool_backward(
+    dims: int,
     dy: ArrayLike,
-    dx: NDArray[Any],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    channel: int,
+    shape: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
     counts_padding: bool,
-) -> None: ...
-def global_avg_pool(x: ArrayLike, y: NDArray[Any], channel: int) -> None: ...
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def global_avg_pool(
+    dims: int, x: ArrayLike, axis: int, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
+def global_avg_pool_backward(
+    dims: int, dy: ArrayLike, shape: Any, axis: int, out: NDArray[Any] | None
+) -> NDArray[Any]: ...
+def im2col(
+    x: ArrayLike,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def col2im(
+    columns: ArrayLike,
+    shape: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    axis: int,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]: ...
+def pool_sides(value: Any, dims: int, low: int, name: str) -> tuple[int, ...]: ...
+def plane_axes(shape: Any, dims: int, axis: int, name: str) -> tuple[int, tuple[int, ...]]: ...
+def pool_windows(
+    shape: Any,
+    dims: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    axis: int,
+    half: bool,
+) -> tuple[Any, ...]: ...

@@ -7,13 +7,12 @@ the one-dimensional ones (N, C, L); ``axis=-1`` is for channels last, (N, H, W, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnfast import _arrays, _checks, _docs
+from nnfast import _docs
 from nnfast._load import _core
 
 __all__ = [
@@ -353,27 +352,11 @@ def windows_of(
     ValueError
         If one is out of range, or no window fits.
     """
-    channel, axes = plane_axes(shape, dims, axis)
-    kernel = sides(kernel_size, dims, 1, "kernel_size")
-    steps = kernel if stride is None else sides(stride, dims, 1, "stride")
-    around = sides(padding, dims, 0, "padding")
-    apart = sides(dilation, dims, 1, "dilation")
-    found = list(shape)
-    for k, d in enumerate(axes):
-        extent = (kernel[k] - 1) * apart[k] + 1
-        if half:
-            check_padding(kernel[k], around[k])
-        room = shape[d] + 2 * around[k] - extent
-        count = (-(-room // steps[k]) if ceil_mode else room // steps[k]) + 1
-        if ceil_mode and (count - 1) * steps[k] >= shape[d] + around[k]:
-            count -= 1
-        if count < 1:
-            raise ValueError(
-                f"kernel_size must fit into x with its padding, {shape[d] + 2 * around[k]} elements along axis {d}, "
-                f"got a window of {extent}"
-            )
-        found[d] = count
-    return Windows(kernel, steps, around, apart, axes, channel, tuple(found))
+    return Windows(
+        *_core.pool_windows(
+            shape, dims, kernel_size, stride, padding, dilation, ceil_mode, axis, half
+        )
+    )
 
 
 def check_padding(kernel: int, padding: int) -> None:
@@ -392,95 +375,15 @@ def sides(value: Sides, dims: int, low: int, name: str) -> tuple[int, ...]:
     ValueError
         If one is below low or from 2**31 on, or there are more or fewer.
     """
-    several = value if isinstance(value, tuple | list) else (value,) * dims
-    if len(several) != dims:
-        raise ValueError(f"{name} must be an int or {dims} of them, got {value}")
-    found = tuple(_checks.integer(each, name) for each in several)
-    if not all(low <= each < 2**31 for each in found):
-        raise ValueError(f"{name} must be in [{low}, 2**31), got {value}")
-    return found
+    return _core.pool_sides(value, dims, low, name)
 
 
 def plane_axes(shape: Shape, dims: int, axis: int, name: str = "x") -> tuple[int, tuple[int, ...]]:
     """The axis of the channels, and those of a plane."""
-    form = "(N, C, H, W)" if dims == 2 else "(N, C, L)"
-    axis = _checks.integer(axis, "axis")
-    if len(shape) != dims + 2:
-        raise ValueError(f"{name} must have {dims + 2} axes, {form}, got shape {shape}")
-    if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
-        raise ValueError(
-            f"axis must be that of the channels of {name} with shape {shape}, not the first, got {axis}"
-        )
-    channel = axis % len(shape)
-    axes = tuple(d for d in range(1, len(shape)) if d != channel)
-    plane = tuple(shape[d] for d in axes)
-    if 0 in plane or prod(plane) >= 2**31:
-        raise ValueError(
-            f"{name} must have planes of 1 to 2**31 - 1 elements, got shape {shape}, channels along axis {channel}"
-        )
-    return channel, axes
-
-
-def _gradient(
-    dy: ArrayLike, of_shape: Shape | None, shape: Shape, out: Array | None, *read: Array
-) -> tuple[Array, Array]:
-    """dy, whose shape must be `of_shape`, and where dx goes."""
-    dy = _arrays.floating(dy, "dy", float16=True)
-    if of_shape is not None and dy.shape != of_shape:
-        raise ValueError(f"dy must have the shape of y, {of_shape}, got {dy.shape}")
-    return dy, _arrays.output(out, shape, dy.dtype, dy, *read)
-
-
-def _shape_of_x(shape: Shape, name: str = "shape") -> Shape:
-    if not isinstance(shape, tuple | list):
-        raise TypeError(f"{name} must be a tuple of ints, got {type(shape).__name__}")
-    return _arrays.sides_of(tuple(shape))
+    return _core.plane_axes(shape, dims, axis, name)
 
 
 # ---- max pooling ----
-
-
-def _max_pool(
-    dims: int,
-    x: ArrayLike,
-    kernel_size: Sides,
-    stride: Sides | None,
-    padding: Sides,
-    dilation: Sides,
-    ceil_mode: bool,
-    axis: int,
-    out: Any,
-) -> tuple[Array, Positions]:
-    x = _arrays.floating(x, "x", float16=True)
-    w = windows_of(x.shape, dims, kernel_size, stride, padding, dilation, ceil_mode, axis)
-    given, given_which = _checks.output_and(out, "which")
-    y = _arrays.output(given, w.shape, x.dtype, x)
-    which = _arrays.output(given_which, w.shape, np.dtype(np.int32), x, y)
-    _core.max_pool(x, y, which, w.kernel, w.stride, w.padding, w.dilation, w.channel)
-    return y, which
-
-
-def _max_pool_backward(
-    dims: int, dy: ArrayLike, which: Positions, shape: Shape, axis: int, out: Array | None
-) -> Array:
-    shape = _shape_of_x(shape)
-    channel, axes = plane_axes(shape, dims, axis, "shape")
-    _arrays.check_unmasked(which, "which")
-    if not isinstance(which, np.ndarray):
-        raise TypeError(f"which must be a numpy.ndarray, got {type(which).__name__}")
-    if which.dtype != np.int32 or not which.dtype.isnative:
-        raise TypeError(f"which must have dtype int32, got {which.dtype}")
-    dy, dx = _gradient(dy, None, shape, out, which)
-    if dy.ndim != len(shape) or any(
-        dy.shape[d] != shape[d] for d in range(dy.ndim) if d not in axes
-    ):
-        raise ValueError(
-            f"dy must have the axes of x with shape {shape}, with as many samples and channels, got {dy.shape}"
-        )
-    if which.shape != dy.shape:
-        raise ValueError(f"which must have the shape of dy, {dy.shape}, got {which.shape}")
-    _core.max_pool_backward(dy, which, dx, channel)
-    return dx
 
 
 @_documented
@@ -495,7 +398,7 @@ def max_pool2d(
     axis: int = 1,
     out: Array | tuple[Array | None, Positions | None] | None = None,
 ) -> tuple[Array, Positions]:
-    return _max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, axis, out)
+    return _core.max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, axis, out)
 
 
 @_documented
@@ -510,63 +413,24 @@ def max_pool1d(
     axis: int = 1,
     out: Array | tuple[Array | None, Positions | None] | None = None,
 ) -> tuple[Array, Positions]:
-    return _max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, axis, out)
+    return _core.max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, axis, out)
 
 
 @_documented
 def max_pool2d_backward(
     dy: ArrayLike, which: Positions, shape: Shape, *, axis: int = 1, out: Array | None = None
 ) -> Array:
-    return _max_pool_backward(2, dy, which, shape, axis, out)
+    return _core.max_pool_backward(2, dy, which, shape, axis, out)
 
 
 @_documented
 def max_pool1d_backward(
     dy: ArrayLike, which: Positions, shape: Shape, *, axis: int = 1, out: Array | None = None
 ) -> Array:
-    return _max_pool_backward(1, dy, which, shape, axis, out)
+    return _core.max_pool_backward(1, dy, which, shape, axis, out)
 
 
 # ---- average pooling ----
-
-
-def _avg_pool(
-    dims: int,
-    x: ArrayLike,
-    kernel_size: Sides,
-    stride: Sides | None,
-    padding: Sides,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    axis: int,
-    out: Array | None,
-) -> Array:
-    x = _arrays.floating(x, "x", float16=True)
-    w = windows_of(x.shape, dims, kernel_size, stride, padding, 1, ceil_mode, axis)
-    y = _arrays.output(out, w.shape, x.dtype, x)
-    _core.avg_pool(x, y, w.kernel, w.stride, w.padding, w.channel, bool(count_include_pad))
-    return y
-
-
-def _avg_pool_backward(
-    dims: int,
-    dy: ArrayLike,
-    shape: Shape,
-    kernel_size: Sides,
-    stride: Sides | None,
-    padding: Sides,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    axis: int,
-    out: Array | None,
-) -> Array:
-    shape = _shape_of_x(shape)
-    w = windows_of(shape, dims, kernel_size, stride, padding, 1, ceil_mode, axis)
-    dy, dx = _gradient(dy, w.shape, shape, out)
-    _core.avg_pool_backward(
-        dy, dx, w.kernel, w.stride, w.padding, w.channel, bool(count_include_pad)
-    )
-    return dx
 
 
 @_documented
@@ -581,7 +445,9 @@ def avg_pool2d(
     axis: int = 1,
     out: Array | None = None,
 ) -> Array:
-    return _avg_pool(2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, axis, out)
+    return _core.avg_pool(
+        2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, axis, out
+    )
 
 
 @_documented
@@ -596,7 +462,9 @@ def avg_pool1d(
     axis: int = 1,
     out: Array | None = None,
 ) -> Array:
-    return _avg_pool(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, axis, out)
+    return _core.avg_pool(
+        1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, axis, out
+    )
 
 
 @_documented
@@ -612,7 +480,7 @@ def avg_pool2d_backward(
     axis: int = 1,
     out: Array | None = None,
 ) -> Array:
-    return _avg_pool_backward(
+    return _core.avg_pool_backward(
         2, dy, shape, kernel_size, stride, padding, ceil_mode, count_include_pad, axis, out
     )
 
@@ -630,7 +498,7 @@ def avg_pool1d_backward(
     axis: int = 1,
     out: Array | None = None,
 ) -> Array:
-    return _avg_pool_backward(
+    return _core.avg_pool_backward(
         1, dy, shape, kernel_size, stride, padding, ceil_mode, count_include_pad, axis, out
     )
 
@@ -638,46 +506,28 @@ def avg_pool1d_backward(
 # ---- whole planes ----
 
 
-def _global_avg_pool(dims: int, x: ArrayLike, axis: int, out: Array | None) -> Array:
-    x = _arrays.floating(x, "x", float16=True)
-    channel, _ = plane_axes(x.shape, dims, axis)
-    y = _arrays.output(out, (x.shape[0], x.shape[channel]), x.dtype, x)
-    _core.global_avg_pool(x, y, channel)
-    return y
-
-
-def _global_avg_pool_backward(
-    dims: int, dy: ArrayLike, shape: Shape, axis: int, out: Array | None
-) -> Array:
-    shape = _shape_of_x(shape)
-    channel, axes = plane_axes(shape, dims, axis, "shape")
-    dy, dx = _gradient(dy, (shape[0], shape[channel]), shape, out)
-    dx[...] = np.expand_dims(dy / prod(shape[d] for d in axes), axes)
-    return dx
-
-
 @_documented
 def global_avg_pool2d(x: ArrayLike, *, axis: int = 1, out: Array | None = None) -> Array:
-    return _global_avg_pool(2, x, axis, out)
+    return _core.global_avg_pool(2, x, axis, out)
 
 
 @_documented
 def global_avg_pool1d(x: ArrayLike, *, axis: int = 1, out: Array | None = None) -> Array:
-    return _global_avg_pool(1, x, axis, out)
+    return _core.global_avg_pool(1, x, axis, out)
 
 
 @_documented
 def global_avg_pool2d_backward(
     dy: ArrayLike, shape: Shape, *, axis: int = 1, out: Array | None = None
 ) -> Array:
-    return _global_avg_pool_backward(2, dy, shape, axis, out)
+    return _core.global_avg_pool_backward(2, dy, shape, axis, out)
 
 
 @_documented
 def global_avg_pool1d_backward(
     dy: ArrayLike, shape: Shape, *, axis: int = 1, out: Array | None = None
 ) -> Array:
-    return _global_avg_pool_backward(1, dy, shape, axis, out)
+    return _core.global_avg_pool_backward(1, dy, shape, axis, out)
 
 
 # ---- columns ----
@@ -742,17 +592,7 @@ def im2col(
             [3., 4., 6., 7.],
             [4., 5., 7., 8.]]])
     """
-    x = _arrays.floating(x, "x", float16=True)
-    layout = _Columns(x.shape, "x", kernel_size, stride, padding, dilation, axis)
-    columns = _arrays.output(out, layout.shape, x.dtype, x)
-    if not columns.flags.c_contiguous:
-        raise ValueError("out must be C-contiguous")
-    by_window = layout.by_window(columns)
-    if any(layout.windows.padding):
-        columns.fill(0)
-    for element, taken, of_x in layout.elements():
-        by_window[element][taken] = np.moveaxis(x, layout.windows.channel, 1)[of_x]
-    return columns
+    return _core.im2col(x, kernel_size, stride, padding, dilation, axis, out)
 
 
 def col2im(
@@ -806,76 +646,4 @@ def col2im(
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    shape = _shape_of_x(shape)
-    layout = _Columns(shape, "shape", kernel_size, stride, padding, dilation, axis)
-    columns = _arrays.floating(columns, "columns", float16=True)
-    if columns.shape != layout.shape:
-        raise ValueError(f"columns must have shape {layout.shape}, got {columns.shape}")
-    dx = _arrays.output(out, shape, columns.dtype, columns)
-    by_window = layout.by_window(columns)
-    images = np.moveaxis(dx, layout.windows.channel, 1)
-    # An image at a time, so that float16 needs no more than one in float32.
-    for i in range(shape[0]):
-        image = images[i : i + 1]
-        sums = np.zeros(image.shape, np.promote_types(dx.dtype, np.float32))
-        for element, taken, of_x in layout.elements():
-            sums[of_x] += by_window[element][i : i + 1][taken]
-        image[...] = sums
-    return dx
-
-
-class _Columns:
-    """Where the elements of windows lie in x and in its columns."""
-
-    def __init__(
-        self,
-        shape: Shape,
-        name: str,
-        kernel_size: Sides,
-        stride: Sides,
-        padding: Sides,
-        dilation: Sides,
-        axis: int,
-    ) -> None:
-        if len(shape) not in (3, 4):
-            raise ValueError(f"{name} must have three or four axes, got {shape}")
-        dims = len(shape) - 2
-        self.windows = w = windows_of(
-            shape, dims, kernel_size, stride, padding, dilation, axis=axis, half=False
-        )
-        if w.channel not in (1, len(shape) - 1):
-            raise ValueError(f"axis must be 1 or -1, got {axis}")
-        self._x_shape = shape
-        self._counts = tuple(w.shape[d] for d in w.axes)
-        size = shape[w.channel] * prod(w.kernel)
-        last = w.channel > 1
-        self.shape = (
-            shape[0],
-            *((prod(self._counts), size) if last else (size, prod(self._counts))),
-        )
-        self._last = last
-
-    def by_window(self, columns: Array) -> Array:
-        """The columns with axes for each element of a window, then N, C, and the windows along each axis."""
-        w, n, channels = self.windows, self.shape[0], self._x_shape[self.windows.channel]
-        dims = len(w.kernel)
-        if self._last:
-            split = columns.reshape(n, *self._counts, channels, *w.kernel)
-            return np.moveaxis(split, (*range(-dims, 0), -dims - 1), (*range(dims), dims + 1))
-        split = columns.reshape(n, channels, *w.kernel, *self._counts)
-        return np.moveaxis(split, range(2, 2 + dims), range(dims))
-
-    def elements(self) -> Any:
-        """For each element of a window: its index, the windows where it lies in x, and where it lies there."""
-        w = self.windows
-        for element in np.ndindex(w.kernel):
-            taken, of_x = [slice(None)] * 2, [slice(None)] * 2
-            for k, d in enumerate(w.axes):
-                shift = element[k] * w.dilation[k] - w.padding[k]
-                first = max(0, -(shift // w.stride[k]))
-                last = min(self._counts[k], (self._x_shape[d] - 1 - shift) // w.stride[k] + 1)
-                last = max(first, last)
-                start = first * w.stride[k] + shift
-                taken.append(slice(first, last))
-                of_x.append(slice(start, start + (last - first) * w.stride[k], w.stride[k]))
-            yield element, tuple(taken), tuple(of_x)
+    return _core.col2im(columns, shape, kernel_size, stride, padding, dilation, axis, out)

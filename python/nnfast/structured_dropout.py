@@ -16,11 +16,9 @@ from nnfast._seeds import Rng, seed_or_draw
 from nnfast.dropout import (
     _require_disjoint,
     alpha_dropout,
-    alpha_dropout_backward,
     alpha_numbers,
     dropout,
     dropout_backward,
-    dropout_mask,
     scale_of,
 )
 
@@ -167,15 +165,6 @@ def _mask_shape(x: NDArray[Any], axes: Axes) -> tuple[int, ...]:
     return tuple(x.shape[d] for d in axes) or (1,)
 
 
-def _given(
-    mask: AnyMask, x: NDArray[Any], axes: Axes, out: NDArray[Any] | None
-) -> NDArray[np.uint8]:
-    """The mask as packed bits."""
-    bits = _masks.packed(mask, _mask_shape(x, axes))
-    _require_disjoint(out, mask, "mask")
-    return bits
-
-
 def _drop(
     x: NDArray[Any],
     axes: Axes,
@@ -197,8 +186,7 @@ def _drop(
         if mask_as == "bits":
             return y, mask
     else:
-        _core.checked_output(x, out, "x")
-        y = _core.keep_slices(x, _given(mask, x, axes, out), axes, scale, out, "x")
+        y = _core.keep_slices(x, mask, axes, scale, out, "x")
     return y, _masks.in_form(mask, _mask_shape(x, axes), mask_as)
 
 
@@ -206,10 +194,7 @@ def _drop_backward(
     dy: NDArray[Any], axes: Axes, mask: AnyMask, p: float, out: NDArray[Any] | None
 ) -> NDArray[Any]:
     p = _checks.real_in(p, 0, 1, "p")
-    if out is not None:
-        _core.checked_output(dy, out, "dy")
-    bits = _given(mask, dy, axes, out)
-    return _core.keep_slices(dy, bits, axes, scale_of(p, "inverted"), out, "dy")
+    return _core.keep_slices(dy, mask, axes, scale_of(p, "inverted"), out, "dy")
 
 
 def _axes_of_maps(x: NDArray[Any], name: str, dims: int, axis: int) -> Axes:
@@ -398,16 +383,17 @@ def feature_alpha_dropout(
     """
     x = _arrays.floating(x, "x", float16=True)
     p = _checks.real_in(p, 0, 1, "p")
-    _masks.check_form(mask_as)
+    if mask_as != "bits":
+        _masks.check_form(mask_as)
     axes = _axes_of_features(x, "x", axis)
     if not training:
         return alpha_dropout(x, p, training=False, out=out)
-    _core.checked_output(x, out, "x")  # before a Generator is advanced
     if mask is None:
-        mask = dropout_mask(_mask_shape(x, axes), p, rng=rng)
-    bits = _spread(_given(mask, x, axes, out), x, axes)
-    scale, shift, dropped = alpha_numbers(p)
-    y = _core.apply_mask(x, bits, scale, out, "x", shift, dropped, 1)
+        y, mask = _core.alpha_slices(x, None, axes, p, *alpha_numbers(p), seed_or_draw(rng), out)
+        if mask_as == "bits":
+            return y, mask
+    else:
+        y, _ = _core.alpha_slices(x, mask, axes, p, *alpha_numbers(p), 0, out)
     return y, _masks.in_form(mask, _mask_shape(x, axes), mask_as)
 
 
@@ -461,21 +447,13 @@ def feature_alpha_dropout_backward(
     dy = _arrays.floating(dy, "dy", float16=True)
     axes = _axes_of_features(dy, "dy", axis)
     p = _checks.real_in(p, 0, 1, "p")
-    _core.checked_output(dy, out, "dy")
-    bits = _spread(_given(mask, dy, axes, out), dy, axes)
-    return alpha_dropout_backward(dy, bits, p, out=out)
+    return _core.keep_slices(dy, mask, axes, alpha_numbers(p)[0], out, "dy")
 
 
 def _axes_of_features(x: NDArray[Any], name: str, axis: int) -> Axes:
     if x.ndim < 2:
         raise ValueError(f"{name} must have shape (N, C, ...), got {x.shape}")
     return _axes_of_maps(x, name, x.ndim - 2, axis)
-
-
-def _spread(bits: NDArray[np.uint8], x: NDArray[Any], axes: Axes) -> NDArray[np.uint8]:
-    """A bit for each element of x, of one for each map."""
-    kept = _masks.unpacked(bits, tuple(n if d in axes else 1 for d, n in enumerate(x.shape)))
-    return np.packbits(np.broadcast_to(kept, x.shape), bitorder="little")
 
 
 def _axes_of_samples(x: NDArray[Any], name: str, mode: str) -> Axes:

@@ -644,7 +644,7 @@ void sums() {
 void pool(PoolFn fn, const char* name, std::ptrdiff_t stride, bool across) {
   constexpr std::ptrdiff_t size = sizeof(float);
   const auto axis = [=](std::ptrdiff_t n) { return PoolAxis{n, (n - 1) / stride + 1, 3, stride, 1, 1}; };
-  Pooling pooling{axis(kRows), axis(across ? 1 : kColumns), kColumns, true, {}, {}, {}};
+  Pooling pooling{axis(kRows), axis(across ? 1 : kColumns), kColumns, true, {}, {}, {}, 0, 0};
   std::vector<float> x = numbers<float>(1), y(kElements);
   std::vector<std::int32_t> which(kElements);
   const std::ptrdiff_t row = (across ? kColumns : pooling.columns.count) * size;
@@ -653,6 +653,34 @@ void pool(PoolFn fn, const char* name, std::ptrdiff_t stride, bool across) {
   pooling.which = {bytes(which), row, size, size};
   fn(pooling, 0, pooling.rows.count);
   Hash()(y)(which).print(name, "f32");
+}
+
+// The gradient of means of 3 x 3 by two, along rows or across channels, and columns of 3 x 3 by one.
+template <class T>
+void pool_backward() {
+  constexpr std::ptrdiff_t size = sizeof(T), kTaps = 9;
+  const auto axis = [](std::ptrdiff_t n, std::ptrdiff_t stride) {
+    return PoolAxis{n, (n - 1) / stride + 1, 3, stride, 1, 1};
+  };
+  const PoolingKernels& kernel = *kernels().pooling;
+  std::vector<T> x(kElements);
+  const auto run = [&](const PerDtype<PoolFn>& fn, const char* name, std::vector<T> y, std::ptrdiff_t stride,
+                       bool across) {
+    Pooling pooling{
+        axis(kRows, stride), axis(across ? 1 : kColumns, stride), across ? kColumns : 1, true, {}, {}, {}, 0, 0};
+    const std::ptrdiff_t row = (across ? kColumns : pooling.columns.count) * size;
+    pooling.x = {bytes(x), kColumns * size, size, size};
+    pooling.y = {bytes(y), row, size, size};
+    pooling.tap_column = kElements * size;
+    pooling.tap_row = 3 * pooling.tap_column;
+    const unsigned raised = of_dtype<T>(fn)(pooling, 0, kRows);
+    Hash()(x).add(raised).print(name, kName<T>);
+  };
+  for (const std::ptrdiff_t stride : {1, 2, 3, 11}) {
+    run(kernel.mean_backward_along, "avg_pool_backward", tame<T>(1), stride, false);
+    run(kernel.mean_backward_across, "avg_pool_backward across", tame<T>(1), stride, true);
+    run(kernel.fold, "col2im", tame<T>(2, kTaps * kElements), stride, false);
+  }
 }
 
 // Calls body with a value of each dtype.
@@ -716,6 +744,11 @@ void run_pooling() {
   pool(kernel.mean_along, "avg_pool", 1, false);
   pool(kernel.mean_along, "avg_pool by two", 2, false);
   pool(kernel.mean_across, "avg_pool across", 2, true);
+  pool(kernel.max_along, "max_pool by three", 3, false);
+  pool(kernel.mean_along, "avg_pool by three", 3, false);
+  for_all([](auto type) { pool_backward<decltype(type)>(); });
+  const std::vector<float> x = tame<float>(1);
+  Hash()(std::vector<double>{kernel.plane_mean(x.data(), kElements)}).print("plane_mean", "f32");
 }
 void run_sums() {
   for_floats([](auto type) { sums<decltype(type)>(); });

@@ -29,11 +29,16 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {}),
     ("Lion", {}),
 ]
-SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg"}
+HELD = {
+    **dict.fromkeys(("exp_avg_sq", "max_exp_avg_sq", "square_avg"), "squares"),
+    "momentum_buffer": "momentum",
+    "exp_avg": "average",
+}
 every_rule = pytest.mark.parametrize(
     ("kind", "settings"), RULES, ids=[f"{kind} {settings}" for kind, settings in RULES]
 )
 every_packing = pytest.mark.parametrize("dtype", ["bfloat16", "uint8"])
+everything_held = pytest.mark.parametrize("held", packing.FORMATS)
 
 # One below the size of blocks, one that is no multiple of anything, one of several blocks for threads.
 SHAPES = [(3,), (70, 59), (4, 2600)]
@@ -83,7 +88,7 @@ def test_a_step_is_that_of_float32_between_codes(
             for i, array in enumerate(arrays):
                 stored = packed.state[name][i]
                 if stored.dtype != np.float32:
-                    same = packing.unpack(stored, array.shape, name in SQUARES)
+                    same = packing.unpack(stored, array.shape, HELD[name])
                     assert_same_bits(array, same)
                 plain.state[name][i][...] = array
         packed.step(draw(t))
@@ -95,32 +100,31 @@ def test_a_step_is_that_of_float32_between_codes(
                     assert_same_bits(found, array)
                     continue
                 bits = packing.random(array.size, 7, t, i, k)
-                assert_same_bits(found, packing.pack(array, dtype, name in SQUARES, bits))
+                assert_same_bits(found, packing.pack(array, dtype, HELD[name], bits))
         for a, b in zip(packed.params, plain.params, strict=True):
             assert_same_bits(a, b)
 
 
-def stored(x: Array, dtype: str, squares: bool, seed: int = 0) -> tuple[Array, Array]:
-    """x as the state of an optimizer has it after one step, and as numbers."""
-    if squares:
-        opt = nf.optim.RMSprop(
-            [np.zeros_like(x)], lr=0.0, alpha=0.0, state_dtype=dtype, rounding_seed=seed
-        )
-    else:
-        opt = nf.optim.SGD(
-            [np.zeros_like(x)], lr=0.0, momentum=0.5, state_dtype=dtype, rounding_seed=seed
-        )
+def stored(x: Array, dtype: str, held: str, seed: int = 0) -> tuple[Array, Array]:
+    """x, or its square, as the state of an optimizer has it after one step, and as numbers."""
+    rules: dict[str, Any] = {
+        "squares": (nf.optim.RMSprop, {"alpha": 0.0}),
+        "momentum": (nf.optim.SGD, {"momentum": 0.5}),
+        "average": (nf.optim.Lion, {"betas": (0.9, 0.0)}),
+    }
+    rule, settings = rules[held]
+    opt = rule([np.zeros_like(x)], lr=0.0, state_dtype=dtype, rounding_seed=seed, **settings)
     opt.step([x])
     ((name, (codes,)),) = opt.state.items()
     return codes, opt.unpacked_state()[name][0]
 
 
-def as_state(x: Array, squares: bool) -> Array:
-    """What the rule hands over to be stored: 0.5 v + g, or 0 v + g * g, in which subnormals count as zero."""
+def as_state(x: Array, held: str) -> Array:
+    """What the rule hands over to be stored: 0 v + g, or 0 v + g * g, in which subnormals count as zero."""
     least = np.finfo(np.float32).tiny
     with np.errstate(all="ignore"):
         x = np.where(np.abs(x) < least, np.float32(0) * x, x)
-        x = x * x if squares else x + np.float32(0)
+        x = x * x if held == "squares" else x + np.float32(0)
         return np.where(np.abs(x) < least, np.float32(0) * x, x).astype(np.float32)
 
 
@@ -128,21 +132,23 @@ numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
 tables = arrays_of.arrays(np.float32, st.integers(1, 300), elements=numbers)
 
 
-@given(x=tables, seed=st.integers(0, 2**64 - 1), squares=st.booleans())
+@given(x=tables, seed=st.integers(0, 2**64 - 1))
+@everything_held
 @every_packing
-def test_codes_are_the_references(dtype: str, x: Array, seed: int, squares: bool) -> None:
+def test_codes_are_the_references(dtype: str, held: str, x: Array, seed: int) -> None:
     x = np.resize(x, 4096 + x.size)  # below 4,096 there are no blocks
-    codes, found = stored(x, dtype, squares, seed)
-    state, bits = as_state(x, squares), packing.random(x.size, seed, 1, 0, 0)
-    expected = packing.pack(state, dtype, squares, bits)
+    codes, found = stored(x, dtype, held, seed)
+    state, bits = as_state(x, held), packing.random(x.size, seed, 1, 0, 0)
+    expected = packing.pack(state, dtype, held, bits)
     np.testing.assert_array_equal(without_nan(codes, found), without_nan(expected, found))
-    assert_same_bits(found, packing.unpack(codes, x.shape, squares))
+    assert_same_bits(found, packing.unpack(codes, x.shape, held))
     np.testing.assert_array_equal(np.isnan(found), np.isnan(state))
     np.testing.assert_array_equal(np.isinf(found), np.isinf(state))
-    if squares:
-        np.testing.assert_array_equal(found == 0, state == 0)
+    if held == "squares":
+        assert (found != 0)[state != 0].all()
     else:
-        np.testing.assert_array_equal(np.signbit(found)[state != 0], np.signbit(state)[state != 0])
+        there = (found != 0) & ~np.isnan(found)
+        np.testing.assert_array_equal(np.signbit(found)[there], np.signbit(state)[there])
 
 
 def without_nan(codes: Array, numbers: Array) -> Array:
@@ -157,28 +163,43 @@ def without_nan(codes: Array, numbers: Array) -> Array:
     return found
 
 
-@every_packing
-@pytest.mark.parametrize("squares", [False, True])
-def test_numbers_of_the_format_are_kept(dtype: str, squares: bool) -> None:
+@pytest.mark.parametrize("held", ["average", "momentum"])
+def test_numbers_of_the_format_are_kept(held: str) -> None:
+    found = packing.numbers(120, held)[
+        :-1
+    ]  # of which the last, rounded up, would be beyond the block
+    x = np.resize([*found, *-found], 8192).astype(np.float32)
+    np.testing.assert_array_equal(stored(x, "uint8", held)[1], x)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "held"), [("uint8", "squares"), *(("bfloat16", held) for held in packing.FORMATS)]
+)
+def test_powers_of_two_are_kept(dtype: str, held: str) -> None:
     x = (2.0 ** np.arange(-3, 5).repeat(1024)).astype(np.float32)
-    np.testing.assert_array_equal(stored(x, dtype, squares)[1], x * x if squares else x)
+    np.testing.assert_array_equal(stored(x, dtype, held)[1], as_state(x, held))
 
 
+@everything_held
 @every_packing
-def test_the_error_is_below_a_step_of_the_format(dtype: str) -> None:
+def test_the_error_is_below_a_step_of_the_format(dtype: str, held: str) -> None:
     x = np.abs(np.concatenate([g.reshape(-1) for g in draw(1, [(100, 128)])])) + np.float32(1e-3)
-    for squares in (False, True):
-        found, true = stored(x, dtype, squares)[1].astype(float), as_state(x, squares).astype(float)
-        assert (np.abs(found / true - 1) < (1 / 128 if dtype == "bfloat16" else 1 / 8)).all()
+    codes, found = stored(x, dtype, held)
+    true = as_state(x, held).astype(float)
+    step = true / 128
+    if dtype == "uint8":
+        each, _, signed = packing.FORMATS[held]
+        step = (true + signed * 2.0 ** (codes[:, 128].astype(float) - 127).repeat(128)) / each
+    assert (np.abs(found - true) < step).all()
 
 
+@everything_held
 @every_packing
-@pytest.mark.parametrize("squares", [False, True])
-def test_rounding_has_no_bias(dtype: str, squares: bool) -> None:
+def test_rounding_has_no_bias(dtype: str, held: str) -> None:
     """The mean over seeds is the number itself, of elements alone and of all."""
     x = np.linspace(0.7, 1.9, 8192, dtype=np.float32)
-    true = as_state(x, squares).astype(float)
-    found = np.array([stored(x, dtype, squares, seed)[1] for seed in range(200)], float)
+    true = as_state(x, held).astype(float)
+    found = np.array([stored(x, dtype, held, seed)[1] for seed in range(200)], float)
     error = (found - true) / true
     of_seeds = error.mean(axis=1)
     assert abs(of_seeds.mean()) < 4 * of_seeds.std() / 200**0.5
@@ -190,21 +211,23 @@ def test_bits_that_round_are_random() -> None:
     """Of elements, of both states of an element, and of steps: uniform, and without correlation."""
     steps, n = 100, 4096
 
-    def uniform(place: int = 0, state: int = 0, first: int = 1, of: int = 0) -> Array:
-        levels = (65536, 16)[of]
-        found = [packing.random(n, 3, t, place, state)[of] for t in range(first, first + steps)]
-        return (np.array(found) + 0.5) / levels - 0.5
+    def uniform(place: int = 0, state: int = 0, first: int = 1, count: int = 20) -> Array:
+        found = [packing.random(n, 3, t, place, state) for t in range(first, first + steps)]
+        return (np.array([bits.taken(count) for bits in found]) + 0.5) / 2**count - 0.5
 
-    one = uniform()
-    counts = np.bincount(((one.reshape(-1) + 0.5) * 256).astype(int), minlength=256)
-    expected = steps * n / 256
-    assert ((counts - expected) ** 2).sum() / expected < 350  # chi-squared of 255, p = 1e-4
-    others = [uniform(state=k) for k in (1, 2, 3)] + [uniform(place=1), uniform(first=2)]
-    others += [uniform(state=k, of=1) for k in (0, 1, 2)]
-    others += [np.roll(one, k, axis=1) for k in (1, 2, 8, 16, 1024)]
-    for other in others:
+    for count in (16, 18, 20):
+        one = uniform(count=count)
+        counts = np.bincount(((one.reshape(-1) + 0.5) * 256).astype(int), minlength=256)
+        expected = steps * n / 256
+        assert ((counts - expected) ** 2).sum() / expected < 350  # chi-squared of 255, p = 1e-4
+        others = [uniform(state=1), uniform(place=1, count=count), uniform(first=2, count=count)]
+        others += [np.roll(one, k, axis=1) for k in (1, 2, 8, 16, 128)]
+        # Those of two chunks, and of the third state and the first, differ by a number for each chunk.
+        shifted = [uniform(state=2, count=count), np.roll(one, 1024, axis=1)]
         # Chunks share the words of a step, so that it has 1,024 pairs that are independent.
-        assert abs((one * other).mean() * 12) < 5 / (steps * 1024) ** 0.5
+        for pairs, of in ((1024, others), (n // 1024, shifted)):
+            for other in of:
+                assert abs((one * other).mean() * 12) < 5 / (steps * pairs) ** 0.5
 
 
 def test_no_square_becomes_zero() -> None:
@@ -212,7 +235,7 @@ def test_no_square_becomes_zero() -> None:
     rng = np.random.default_rng(0)
     rng.shuffle(g)
     for dtype in ("bfloat16", "uint8"):
-        found = stored(g, dtype, True)[1]
+        found = stored(g, dtype, "squares")[1]
         assert (found > 0).all()
         # What is far below the largest of its block is stored as larger than it is: its step is shorter.
         assert (found >= g * g * (7 / 8)).all()

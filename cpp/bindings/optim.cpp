@@ -22,11 +22,10 @@ using ParameterArrays = StridedArrays<kOptimArrays>;
 
 int state_dtype(int dtype) { return is_16_bits(dtype) ? NPY_FLOAT32 : dtype; }
 
-// How a state is packed, by the dtype of its array.
-Packing packing_of(const Array& array, bool squares) {
+// How a state is packed, by the dtype of its array. codes: how it is in 8 bits.
+Packing packing_of(const Array& array, Packing codes) {
   if (array.dtype() == NPY_UINT16) return Packing::bfloat16;
-  if (array.dtype() == NPY_UINT8) return squares ? Packing::unsigned8 : Packing::signed8;
-  return Packing::none;
+  return array.dtype() == NPY_UINT8 ? codes : Packing::none;
 }
 
 // How what is packed is rounded depends on a seed, on the count of steps, and on the parameter's place among all.
@@ -298,7 +297,7 @@ class OptimArrays {
 
   Packing packing_at(int k, Py_ssize_t i, const Array& array) const {
     if (!packable_.any || k < kState0 || k >= kEma || param(i).dtype() == NPY_FLOAT64) return Packing::none;
-    return packing_of(array, (packable_.squares >> (k - kState0)) & 1);
+    return packing_of(array, packable_.codes[k - kState0]);
   }
 
   // One number after the other: of bfloat16 in the parameter's shape, of 8 bits in blocks.

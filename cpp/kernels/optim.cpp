@@ -3,6 +3,7 @@
 // more. Bias corrections are made by the caller, in double. Subnormals count as zero inside (see FlushSubnormalsScope).
 #include "kernels/optim.hpp"
 
+#include "kernels/block_codes.hpp"
 #include "kernels/cache_lines.hpp"
 #include "kernels/factored.hpp"
 #include "kernels/from_avx2.hpp"
@@ -369,13 +370,19 @@ void step_plain(const double* hyperparameters, double grad_scale, char* const* a
 
 // ---- packed states ----
 
-// A step of n elements, two vectors together, which fill one of bfloat16. Loads come earlier than what the processor
-// sees: it waits longer for memory than where states are float32, whose steps have fewer instructions.
-template <class Rule, int States>
-NNFAST_INLINE void step_bfloat16(const Rule& rule, const Common<Vec<float>>& common, char* const* at, std::ptrdiff_t n,
-                                 const std::uint32_t* words, const RoundingKeys& keys) {
+// Two vectors together, which fill one of bfloat16. Loads come earlier than what the processor sees: it waits longer
+// for memory than where states are float32, whose steps have fewer instructions.
+template <template <class> class RuleOf, int States>
+void step_bfloat16(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
+                   const PackingKernels&, const std::uint32_t* words, const RoundingKeys& keys) {
   using V = Vec<float>;
   constexpr std::ptrdiff_t lanes = kLanes<V>, line = 64, ahead = 2048;  // bytes
+  const FlushSubnormalsScope flushing;
+  const RuleOf<V> rule(hyperparameters);
+  const Common<V> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
+  // Copies that no store can change.
+  char* at[kState0 + States];
+  for (int k = 0; k < kState0 + States; ++k) at[k] = arrays[k];
   for (std::ptrdiff_t i = 0; i < n; i += 2 * lanes) {
     for (std::ptrdiff_t k = 0; k < 8 * lanes; k += line) {
       __builtin_prefetch(at[kParam] + 4 * i + k + ahead);
@@ -394,38 +401,107 @@ NNFAST_INLINE void step_bfloat16(const Rule& rule, const Common<Vec<float>>& com
       elements.store(kParam, p);
       const Words random = load_bytes<Words>(words + here);
       for (int k = 0; k < States; ++k)
-        rounded[k][j] = rounded_to_bfloat16(bit_cast<Wide>(state[k]), random_half(random + keys.halves[k / 2], k % 2));
+        rounded[k][j] = rounded_to_bfloat16(bit_cast<Wide>(state[k]), random_half(random + keys.of_pair[k / 2], k % 2));
     });
     for (int k = 0; k < States; ++k) store_as_halves(at[kState0 + k] + 2 * i, rounded[k][0], rounded[k][1]);
   }
 }
 
-// States of 8 bits are bfloat16 on the way.
-template <template <class> class RuleOf, int States>
-void step_packed(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
-                 const Packing* packings, const PackingKernels& packing, const std::uint32_t* words,
-                 const RoundingKeys& keys) {
-  const FlushSubnormalsScope flushing;
-  const RuleOf<Vec<float>> rule(hyperparameters);
-  const Common<Vec<float>> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
-  const bool codes = packings[0] != Packing::bfloat16;
-  std::uint16_t halves[States][kPackedChunk];
-  // Copies that no store can change.
-  char* at[kState0 + States];
-  for (int k = 0; k < kState0 + States; ++k) at[k] = arrays[k];
-  for (int k = 0; codes && k < States; ++k) {
-    packing.unpack_codes[packings[k] == Packing::unsigned8](arrays[kState0 + k], halves[k], n);
-    at[kState0 + k] = reinterpret_cast<char*>(halves[k]);
+template <OptimRule kind>
+NNFAST_INLINE BlockCodes block_codes(int state) {
+  return BlockCodes(packable_states(kind).codes[state]);
+}
+
+// The codes of a block of each state. most: lanes whose largest is that of the magnitudes.
+template <OptimRule kind, int States>
+NNFAST_INLINE void pack_states(const float (&values)[States][kPackedBlock], const Words (&most)[States],
+                               char* const (&blocks)[States], const PackingKernels& packing, const std::uint32_t* words,
+                               std::uint32_t key) {
+  static_assert(States <= 2, "a word rounds two");
+  constexpr std::ptrdiff_t lanes = kLanes<Words>;
+  int base[States];
+  bool unusual = false;
+  unrolled<States>([&](int k) NNFAST_INLINED {
+    const std::uint32_t largest = largest_lane(most[k]);
+    unusual |= block_codes<kind>(k).unusual(largest);
+    base[k] = block_codes<kind>(k).base_for(largest);
+    blocks[k][kPackedBlock] = static_cast<char>(base[k]);
+  });
+#pragma GCC unroll 1
+  for (std::ptrdiff_t i = 0; i < kPackedBlock; i += 4 * lanes) {
+    Words random[4];
+    unrolled<4>([&](int j) NNFAST_INLINED { random[j] = load_bytes<Words>(words + i + j * lanes) + key; });
+    unrolled<States>([&](int k) NNFAST_INLINED {
+      __builtin_prefetch(blocks[k] + i + 512);
+      block_codes<kind>(k).pack(values[k] + i, blocks[k] + i, base[k], random, k != 0);
+    });
   }
-  step_bfloat16<RuleOf<Vec<float>>, States>(rule, common, at, n, words, keys);
-  for (int k = 0; codes && k < States; ++k)
-    packing.pack_codes[packings[k] == Packing::unsigned8](halves[k], arrays[kState0 + k], n, words, keys.codes[k]);
+  if (!unusual) [[likely]]
+    return;
+  for (int k = 0; k < States; ++k)
+    packing.pack_blocks(packable_states(kind).codes[k], values[k], blocks[k], kPackedBlock, words, key, k != 0);
+}
+
+// A block at a time: its new states wait in the first-level cache until the largest of each is known. While codes are
+// made of them, the processor divides for the next block.
+template <OptimRule kind, template <class> class RuleOf, int States>
+void step_blocks(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
+                 const PackingKernels& packing, const std::uint32_t* words, const RoundingKeys& keys) {
+  using V = Vec<float>;
+  constexpr std::ptrdiff_t lanes = kLanes<V>, line = 16;  // of a cache, in floats
+  constexpr std::ptrdiff_t ahead = 2048;                  // bytes
+  const FlushSubnormalsScope flushing;
+  const RuleOf<V> rule(hyperparameters);
+  const Common<V> common(hyperparameters, grad_scale, changes_gradients(hyperparameters));
+  char *param = arrays[kParam], *grad = arrays[kGrad], *blocks[States];
+  for (int k = 0; k < States; ++k) blocks[k] = arrays[kState0 + k];
+  for (std::ptrdiff_t begin = 0; begin < n; begin += kPackedBlock) {
+    alignas(64) float values[States][kPackedBlock];
+    Words lowest[States], most[States]{};
+    unrolled<States>([&](int k)
+                         NNFAST_INLINED { lowest[k] = broadcast<Words>(block_codes<kind>(k).lowest(blocks[k])); });
+#pragma GCC unroll 1
+    for (std::ptrdiff_t i = 0; i < kPackedBlock; i += line) {
+      __builtin_prefetch(param + 4 * i + ahead);
+      __builtin_prefetch(grad + 4 * i + ahead);
+      unrolled<line / lanes>([&](int j) NNFAST_INLINED {
+        const std::ptrdiff_t at = i + j * lanes;
+        V p = load_bytes<V>(param + 4 * at), state[States];
+        unrolled<States>([&](int k)
+                             NNFAST_INLINED { state[k] = block_codes<kind>(k).unpacked(blocks[k] + at, lowest[k]); });
+        const V g = common.with_decay(common.scaled(load_bytes<V>(grad + 4 * at)), p);
+        p *= common.shrink;
+        rule.update(p, g, state);
+        store_bytes(param + 4 * at, p);
+        unrolled<States>([&](int k) NNFAST_INLINED {
+          const Words magnitude = block_codes<kind>(k).magnitude(state[k]);
+          most[k] = magnitude > most[k] ? magnitude : most[k];
+          store(values[k] + at, state[k]);
+        });
+      });
+    }
+    pack_states<kind>(values, most, blocks, packing, words + begin, keys.of_pair[0]);
+    for (char*& block : blocks) block += kPackedBlockBytes;
+    param += 4 * kPackedBlock;
+    grad += 4 * kPackedBlock;
+  }
 }
 
 template <OptimRule rule, template <class> class RuleOf, int States>
-consteval PackedOptimFn packed_fn() {
+consteval PackedOptimFn bfloat16_fn() {
   if constexpr (packable_states(rule).any)
-    return step_packed<RuleOf, States>;
+    return step_bfloat16<RuleOf, States>;
+  else
+    return nullptr;
+}
+
+// Of rules that few people use the states are unpacked for the kernel of float32.
+template <OptimRule rule, template <class> class RuleOf, int States>
+consteval PackedOptimFn blocks_fn() {
+  if constexpr (rule == OptimRule::Adam)
+    return step_blocks<rule, RuleOf, States>;
+  else if constexpr (rule == OptimRule::SgdMomentum || rule == OptimRule::Lion || rule == OptimRule::RmsProp)
+    return NNFAST_FROM_AVX2((step_blocks<rule, RuleOf, States>));
   else
     return nullptr;
 }
@@ -743,8 +819,10 @@ const OptimKernels optim = {
     {NNFAST_OPTIM_RULES(NNFAST_NORMS)},
     {of_float16<gradient_sums<float>, false>, gradient_sums<float>, gradient_sums<double>},
     {pass_accumulated, with_accumulated<float>, with_accumulated<double>},
-#define NNFAST_PACKED(rule, name, states, ...) packed_fn<OptimRule::rule, rule, states>(),
-    {NNFAST_OPTIM_RULES(NNFAST_PACKED)},
+#define NNFAST_BFLOAT16(rule, name, states, ...) bfloat16_fn<OptimRule::rule, rule, states>(),
+    {NNFAST_OPTIM_RULES(NNFAST_BFLOAT16)},
+#define NNFAST_BLOCKS(rule, name, states, ...) blocks_fn<OptimRule::rule, rule, states>(),
+    {NNFAST_OPTIM_RULES(NNFAST_BLOCKS)},
     NNFAST_FROM_AVX2({nullptr, square_sums<float>, square_sums<double>}),
     NNFAST_FROM_AVX2({nullptr, factored_quotients<float>, factored_quotients<double>}),
 };

@@ -96,25 +96,28 @@ constexpr bool rare(OptimRule rule) {
 
 constexpr int kMostStates = kEma - kState0;
 
-// Whether the states of a rule may be packed, and which of them are averages of squares, a bit each.
+// Whether the states of a rule may be packed, and how in 8 bits.
 struct PackableStates {
   bool any;
-  unsigned squares;
+  Packing codes[kMostStates];
 };
 constexpr PackableStates packable_states(OptimRule rule) {
+  using enum Packing;
   switch (rule) {
     case OptimRule::SgdMomentum:
+      return {true, {momentum8}};
     case OptimRule::Lion:
-      return {true, 0b0};
+      return {true, {average8}};
     case OptimRule::RmsProp:
+      return {true, {squares8}};
     case OptimRule::RmsPropMomentum:
-      return {true, 0b1};
+      return {true, {squares8, momentum8}};
     case OptimRule::Adam:
-      return {true, 0b10};
+      return {true, {average8, squares8}};
     case OptimRule::AmsGrad:
-      return {true, 0b110};
+      return {true, {average8, squares8, squares8}};
     default:
-      return {false, 0};
+      return {false, {}};
   }
 }
 
@@ -143,11 +146,11 @@ using WithAccumulatedFn = void (*)(OptimFn kernel, const double* hyperparameters
                                    char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
 
 // The plain step of n elements, at most a chunk and a multiple of packed_step(), of contiguous arrays of float32 whose
-// states are packed; those of 8 bits are `packing`'s, in whole blocks. Rounds by the words and keys of packing.hpp.
+// states are packed, in blocks of finite numbers if in 8 bits. Rounds by the words and keys of
+// packing.hpp, whose kernels take what is rare.
 using PackedOptimFn = void (*)(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
-                               const Packing* packings, const PackingKernels& packing, const std::uint32_t* words,
-                               const RoundingKeys& keys);
-constexpr std::ptrdiff_t packed_step(Packing packing) { return packing == Packing::bfloat16 ? 32 : kPackedBlock; }
+                               const PackingKernels& packing, const std::uint32_t* words, const RoundingKeys& keys);
+constexpr std::ptrdiff_t packed_step(bool bfloat16) { return bfloat16 ? 32 : kPackedBlock; }
 
 // Of contiguous rows: writes the sum of the squares of each, and adds those of the columns.
 using SquareSumsFn = void (*)(const char* matrix, std::ptrdiff_t rows, std::ptrdiff_t columns, double* of_rows,
@@ -163,9 +166,9 @@ struct OptimKernels {
   PerDtype<OptimFn> norms[static_cast<int>(OptimRule::Count)];  // sums of layerwise rules: of p and of the direction
   PerDtype<OptimFn> gradients;                                  // only the sums of gradients
   PerDtype<WithAccumulatedFn> with_accumulated;
-  PackedOptimFn packed[static_cast<int>(OptimRule::Count)];  // null of most rules
-  PerDtype<SquareSumsFn> square_sums;                        // none of float16
-  PerDtype<FactoredQuotientsFn> factored_quotients;          // none of float16
+  PackedOptimFn bfloat16[static_cast<int>(OptimRule::Count)], blocks[static_cast<int>(OptimRule::Count)];  // or null
+  PerDtype<SquareSumsFn> square_sums;                // none of float16
+  PerDtype<FactoredQuotientsFn> factored_quotients;  // none of float16
 };
 
 }  // namespace nnfast

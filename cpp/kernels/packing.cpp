@@ -1,12 +1,13 @@
-// float32 in 16 or 8 bits and back, all of it in integers: the same bits on every instruction set.
+// float32 in 16 or 8 bits and back.
 #include "kernels/packing.hpp"
 
+#include "kernels/block_codes.hpp"
 #include "simd/narrow.hpp"
 
 namespace nnfast {
 namespace {
 
-constexpr std::ptrdiff_t kStep = kLanes<Wide>, kLine = 64;  // of a cache, in bytes
+constexpr std::ptrdiff_t kStep = kLanes<Wide>;
 
 // A word is a mix of its index and the key, by the multipliers of Wellons' lowbias32.
 void random_words(std::uint64_t key, std::uint32_t* words) {
@@ -52,130 +53,89 @@ void pack_bfloat16(const float* from, char* to, std::ptrdiff_t n, const std::uin
 
 // ---- blocks of 8 bits ----
 
-constexpr std::ptrdiff_t kShorts = kLanes<Shorts>;
-constexpr std::int16_t kMagnitude = 0x7fff, kInfinityBits = 0x7f80;
-constexpr int kDropped = 4;  // of the 7 digits of bfloat16
-
-template <bool Signed>
-struct Code {
-  static constexpr std::int16_t nan = Signed ? 127 : 255, infinity = nan - 1, largest = nan - 2;
-  // The exponent of a block is that of the codes from largest / 8 * 8 on.
-  static constexpr int highest = largest >> 3, least_exponent = highest + 1, largest_exponent = 254;
-  // What a code's bits lack to be those of its bfloat16.
-  static constexpr std::int16_t offset(int exponent) { return static_cast<std::int16_t>((exponent - highest) << 7); }
-};
-
-template <bool Signed, bool Finite>
-NNFAST_INLINE void unpack_block(const char* from, std::uint16_t* to, int exponent) {
-  using C = Code<Signed>;
-  for (std::ptrdiff_t i = 0; i < kPackedBlock; i += kShorts) {
-    const Shorts byte = widen_bytes(from + i), code = Signed ? byte & 0x7f : byte;
-    Shorts bits = (code << kDropped) + C::offset(exponent);
-    bits = code != 0 ? bits : Shorts{};
-    if (!Finite) bits = code > C::largest ? kInfinityBits + ((code - C::infinity) << 6) : bits;
-    if (Signed) bits |= (byte & 0x80) << 8;
-    store_bytes(to + i, bits);
+// A block with numbers that are not finite.
+[[gnu::cold, gnu::noinline]] void unpack_flagged(BlockCodes codes, const char* from, float* to) {
+  const int infinity = codes.largest_code() - 1;
+  const std::uint32_t lowest = codes.lowest(from);
+  for (std::ptrdiff_t i = 0; i < kPackedBlock; ++i) {
+    const auto byte = static_cast<std::uint8_t>(from[i]);
+    const int code = byte & codes.largest_code();
+    std::uint32_t bits = (static_cast<std::uint32_t>(code) << codes.dropped()) + lowest;
+    if (codes.has_sign) bits = bit_cast<std::uint32_t>(bit_cast<float>(bits) - bit_cast<float>(lowest));
+    if (code >= infinity) bits = kInfinityBits | (code > infinity ? 1u << 22 : 0);
+    const auto size = bit_cast<float>(bits);
+    to[i] = codes.has_sign && byte > codes.largest_code() ? 0 - size : size;  // no -0, as in other blocks
   }
 }
 
-template <bool Signed>
-void unpack_codes(const char* from, std::uint16_t* to, std::ptrdiff_t n) {
-  using C = Code<Signed>;
+void unpack_blocks(Packing packing, const char* from, float* to, std::ptrdiff_t n) {
+  const BlockCodes codes(packing);
   for (std::ptrdiff_t i = 0; i < n; i += kPackedBlock, from += kPackedBlockBytes) {
-    constexpr std::ptrdiff_t ahead = kPackedChunk / kPackedBlock * kPackedBlockBytes;
-    for (std::ptrdiff_t at = 0; at < kPackedBlockBytes; at += kLine) __builtin_prefetch(from + ahead + at);
-    const int given = static_cast<std::uint8_t>(from[kPackedBlock]);
-    const int exponent = given < C::least_exponent ? C::least_exponent : given;
-    if (from[kPackedBlock + 1]) [[unlikely]]
-      unpack_block<Signed, false>(from, to + i, exponent);
-    else
-      unpack_block<Signed, true>(from, to + i, exponent);
+    if (from[kPackedBlock + 1]) [[unlikely]] {
+      unpack_flagged(codes, from, to + i);
+      continue;
+    }
+    const Words lowest = broadcast<Words>(codes.lowest(from));
+#pragma GCC unroll 1
+    for (std::ptrdiff_t j = 0; j < kPackedBlock; j += kStep) store(to + i + j, codes.unpacked(from + j, lowest));
   }
 }
 
-// Usual: all are finite, and have codes without being cut to the largest.
-template <bool Signed, bool Usual>
-NNFAST_INLINE void pack_block(const std::uint16_t* from, char* to, int exponent, const std::uint16_t* random,
-                              std::uint16_t key) {
-  using C = Code<Signed>;
-  const auto code_of = [&](std::ptrdiff_t i) NNFAST_INLINED {
-    const Shorts bits = load_bytes<Shorts>(from + i), magnitude = bits & kMagnitude;
-    const auto up = (load_bytes<Vec<std::uint16_t>>(random + i) + key) >> (16 - kDropped);
-    Shorts code = magnitude - C::offset(exponent) + bit_cast<Shorts>(up);
-    code = (code > 0 ? code : Shorts{}) >> kDropped;
-    if (!Signed) {
-      const Shorts least = (magnitude > 0) & 1;
-      code = code > least ? code : least;
-    }
-    if (!Usual) {
-      code = code < C::largest ? code : Shorts{} + C::largest;
-      code = magnitude == kInfinityBits ? Shorts{} + C::infinity : code;
-      code = magnitude > kInfinityBits ? Shorts{} + C::nan : code;
-    }
-    if (Signed) code |= (bits >> 8) & 0x80;
-    return code;
-  };
-  for (std::ptrdiff_t i = 0; i < kPackedBlock; i += 2 * kShorts)
-    store_as_bytes(to + i, code_of(i), code_of(i + kShorts));
-}
-
-// The largest of values that are not negative.
-NNFAST_INLINE int largest_lane(Shorts v) {
-#if defined(__x86_64__)
-  // Of eight, the instruction that finds the least of unsigned ones.
-  using Eight = VecN<std::int16_t, 8>;
-  Eight parts[sizeof(Shorts) / sizeof(Eight)], most;
-  __builtin_memcpy(parts, &v, sizeof v);
-  most = parts[0];
-  for (const Eight& part : parts) most = part > most ? part : most;
-  return 0x7fff - (_mm_cvtsi128_si32(_mm_minpos_epu16(bit_cast<__m128i>(0x7fff - most))) & 0xffff);
-#else
-  int largest = 0;
-  for (int i = 0; i < kShorts; ++i) largest = v[i] > largest ? v[i] : largest;
-  return largest;
-#endif
-}
-
-// The largest bits of the magnitudes up to the limit.
-NNFAST_INLINE int largest_magnitude(const std::uint16_t* from, std::int16_t limit) {
-  Shorts most{};
-  for (std::ptrdiff_t i = 0; i < kPackedBlock; i += kShorts) {
-    Shorts magnitude = load_bytes<Shorts>(from + i) & kMagnitude;
-    if (limit != kMagnitude) magnitude = (magnitude <= limit) & magnitude;
-    most = magnitude > most ? magnitude : most;
+// A block that may have numbers that are not finite or have no code.
+[[gnu::cold, gnu::noinline]] void pack_unusual(BlockCodes codes, const float* from, char* to,
+                                               const std::uint32_t* words, std::uint32_t key, bool upper) {
+  std::uint32_t largest = 0;
+  bool flagged = false;
+  for (std::ptrdiff_t i = 0; i < kPackedBlock; ++i) {
+    const std::uint32_t magnitude = load_bytes<std::uint32_t>(from + i) & ~kSignBit;
+    flagged |= magnitude >= kInfinityBits;
+    if (magnitude < kInfinityBits && magnitude > largest) largest = magnitude;
   }
-  return largest_lane(most);
+  // With an octave more than finite numbers need: its codes are those of infinity and NaN.
+  int base = codes.base_for(largest) + flagged;
+  base = base < codes.largest_base() ? base : codes.largest_base();
+  const std::uint32_t lowest = static_cast<std::uint32_t>(base) << 23, least = lowest >> codes.dropped();
+  const std::uint32_t most = static_cast<std::uint32_t>(codes.largest_code());
+  for (std::ptrdiff_t i = 0; i < kPackedBlock; ++i) {
+    const std::uint32_t bits = load_bytes<std::uint32_t>(from + i), magnitude = bits & ~kSignBit;
+    std::uint32_t code = magnitude > kInfinityBits ? most : most - 1;
+    if (magnitude < kInfinityBits) {
+      std::uint32_t sum = magnitude;
+      if (codes.has_sign) sum = bit_cast<std::uint32_t>(bit_cast<float>(magnitude) + bit_cast<float>(lowest));
+      const std::uint32_t rounded = (sum + codes.random_bits(words[i] + key, upper)) >> codes.dropped();
+      const std::uint32_t last = flagged ? most - 2 : most;
+      code = rounded < least ? 0 : (rounded - least < last ? rounded - least : last);
+    }
+    to[i] = static_cast<char>(code | (codes.has_sign ? bits >> 24 & 128 : 0));
+  }
+  to[kPackedBlock] = static_cast<char>(base);
+  to[kPackedBlock + 1] = flagged;
 }
 
-// The least exponent for which the largest magnitude has a code: its octave's, or the next one's.
-NNFAST_INLINE int exponent_for(int magnitude) { return (magnitude + (3 << kDropped) - 1) >> 7; }
-
-template <bool Signed>
-[[gnu::noinline]] int pack_unusual(const std::uint16_t* from, char* to, const std::uint16_t* random,
-                                   std::uint16_t key) {
-  constexpr int most = Code<Signed>::largest_exponent;
-  const int exponent = exponent_for(largest_magnitude(from, kInfinityBits - 1));
-  const int clipped = exponent < Code<Signed>::least_exponent ? Code<Signed>::least_exponent
-                      : exponent > most                       ? most
-                                                              : exponent;
-  pack_block<Signed, false>(from, to, clipped, random, key);
-  return clipped;
-}
-
-template <bool Signed>
-void pack_codes(const std::uint16_t* from, char* to, std::ptrdiff_t n, const std::uint32_t* words, std::uint16_t key) {
-  using C = Code<Signed>;
-  const auto* random = reinterpret_cast<const std::uint16_t*>(words);  // read as bytes
+void pack_blocks(Packing packing, const float* from, char* to, std::ptrdiff_t n, const std::uint32_t* words,
+                 std::uint32_t key, bool upper) {
+  const BlockCodes codes(packing);
   for (std::ptrdiff_t i = 0; i < n; i += kPackedBlock, to += kPackedBlockBytes) {
-    const int largest = largest_magnitude(from + i, kMagnitude);
-    int exponent = exponent_for(largest);
-    exponent = exponent < C::least_exponent ? C::least_exponent : exponent;
-    if (exponent <= C::largest_exponent) [[likely]]
-      pack_block<Signed, true>(from + i, to, exponent, random + i, key);
-    else
-      exponent = pack_unusual<Signed>(from + i, to, random + i, key);
-    to[kPackedBlock] = static_cast<char>(exponent);
-    to[kPackedBlock + 1] = largest >= kInfinityBits;
+    Words most{};
+#pragma GCC unroll 1
+    for (std::ptrdiff_t j = i; j < i + kPackedBlock; j += kStep) {
+      const Words magnitude = codes.magnitude(load<Vec<float>>(from + j));
+      most = magnitude > most ? magnitude : most;
+    }
+    const std::uint32_t largest = largest_lane(most);
+    if (codes.unusual(largest)) [[unlikely]] {
+      pack_unusual(codes, from + i, to, words + i, key, upper);
+      continue;
+    }
+    const int base = codes.base_for(largest);
+#pragma GCC unroll 1
+    for (std::ptrdiff_t j = 0; j < kPackedBlock; j += 4 * kStep) {
+      Words random[4];
+      unrolled<4>([&](int l) NNFAST_INLINED { random[l] = load_bytes<Words>(words + i + j + l * kStep) + key; });
+      codes.pack(from + i + j, to + j, base, random, upper);
+    }
+    to[kPackedBlock] = static_cast<char>(base);
+    to[kPackedBlock + 1] = 0;
   }
 }
 
@@ -185,11 +145,7 @@ namespace NNFAST_ISA {
 
 extern const PackingKernels packing;
 const PackingKernels packing = {
-    random_words,
-    unpack_bfloat16,
-    pack_bfloat16,
-    {unpack_codes<true>, unpack_codes<false>},
-    {pack_codes<true>, pack_codes<false>},
+    random_words, unpack_bfloat16, pack_bfloat16, unpack_blocks, pack_blocks,
 };
 
 }  // namespace NNFAST_ISA

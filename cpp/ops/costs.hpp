@@ -205,7 +205,7 @@ constexpr Cost kCosts[] = {
     {"schedule_free_adam", 0.4},
     {"gradient_norms", 0.1},  // before a step that clips
     {"step_sums", 0.2},       // what statistics of a step add to its rule
-    {"packing", 0.35},        // what states of 8 bits add to its rule
+    {"packing", 0.15},        // what states of 8 bits add to its rule
 
     {"elastic_net", 0.25},
 };

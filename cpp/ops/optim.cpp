@@ -179,15 +179,34 @@ class UnpackedStates {
   alignas(64) float values_[kMostStates][kPackedChunk];
 };
 
-// Whether the kernel of packed states takes such a parameter: contiguous float32, all states packed alike, and no more
-// than the plain step.
-bool has_packed_kernel(const OptimParameter& parameter, int states) {
-  if (parameter.dtype != Dtype::f32 || parameter.in_c_order) return false;
-  if (parameter.data[kEma] || parameter.data[kAccumulated]) return false;
+// The kernel of packed states for such a parameter, or null: of a plain step of contiguous float32 whose states are all
+// packed alike.
+PackedOptimFn packed_kernel(const OptimParameter& parameter, OptimFn fn, OptimRule rule) {
+  const auto index = static_cast<std::size_t>(rule);
+  const OptimKernels& kernel = *kernels().optim;
+  if (fn != kernel.plain[index].f32 || parameter.dtype != Dtype::f32 || parameter.in_c_order) return nullptr;
+  if (parameter.data[kEma] || parameter.data[kAccumulated]) return nullptr;
   const bool bfloat16 = parameter.packings[0] == Packing::bfloat16;
-  return std::all_of(parameter.packings, parameter.packings + states, [=](Packing packing) {
-    return packing != Packing::none && (packing == Packing::bfloat16) == bfloat16;
+  const bool alike = std::all_of(parameter.packings, parameter.packings + kOptimRules[index].states, [=](Packing one) {
+    return one != Packing::none && (one == Packing::bfloat16) == bfloat16;
   });
+  return alike ? (bfloat16 ? kernel.bfloat16 : kernel.blocks)[index] : nullptr;
+}
+
+// Makes the step of n elements by such a kernel, unless they are none of its.
+bool run_packed_kernel(const OptimParameter& parameter, PackedOptimFn fn, std::ptrdiff_t begin, std::ptrdiff_t n,
+                       const RoundingKeys& keys) {
+  if (!fn || n % packed_step(parameter.packings[0] == Packing::bfloat16) != 0) return false;
+  char* arrays[kOptimArrays] = {};
+  for (const int k : {kParam, kGrad}) arrays[k] = parameter.data[k] + begin * static_cast<int>(sizeof(float));
+  for (int k = 0; k < kMostStates; ++k) {
+    const Packing packing = parameter.packings[k];
+    if (packing == Packing::none) break;
+    arrays[kState0 + k] = parameter.data[kState0 + k] + packed_offset(packing, begin);
+    if (packing != Packing::bfloat16 && has_flagged_block(arrays[kState0 + k], n)) return false;
+  }
+  fn(parameter.hyperparameters, parameter.grad_scale, arrays, n, *kernels().packing, parameter.words, keys);
+  return true;
 }
 
 // A step of a chunk by the rule's own kernel, of float32.
@@ -216,22 +235,12 @@ void run_unpacked(const OptimParameter& parameter, OptimFn fn, std::ptrdiff_t be
 // as the position of an element decides how its states are rounded.
 void run_packed(const OptimParameter& parameter, OptimFn fn, OptimRule rule, std::ptrdiff_t first, std::ptrdiff_t last,
                 double* sums) {
-  const auto index = static_cast<std::size_t>(rule);
-  const OptimKernels& kernel = *kernels().optim;
-  const bool fast = fn == kernel.plain[index].f32 && has_packed_kernel(parameter, kOptimRules[index].states);
+  const PackedOptimFn of_packed = packed_kernel(parameter, fn, rule);
   for (std::ptrdiff_t begin = first; begin < last; begin += kPackedChunk) {
     const std::ptrdiff_t end = std::min(begin + kPackedChunk, last);
     const RoundingKeys keys = chunk_keys(parameter.rounding_key, begin / kPackedChunk);
-    if (!fast || (end - begin) % packed_step(parameter.packings[0]) != 0) {
+    if (!run_packed_kernel(parameter, of_packed, begin, end - begin, keys))
       run_unpacked(parameter, fn, begin, end, keys, sums);
-      continue;
-    }
-    char* arrays[kOptimArrays] = {};
-    for (const int k : {kParam, kGrad}) arrays[k] = parameter.data[k] + begin * static_cast<int>(sizeof(float));
-    for (int k = 0; k < kOptimRules[index].states; ++k)
-      arrays[kState0 + k] = parameter.data[kState0 + k] + packed_offset(parameter.packings[k], begin);
-    kernel.packed[index](parameter.hyperparameters, parameter.grad_scale, arrays, end - begin, parameter.packings,
-                         *kernels().packing, parameter.words, keys);
   }
 }
 

@@ -21,39 +21,42 @@ std::uint64_t rounding_key(std::uint64_t seed, std::uint64_t step, std::uint64_t
 }
 
 RoundingKeys chunk_keys(std::uint64_t rounding_key, std::ptrdiff_t chunk) {
-  const std::uint64_t halves = mixed(rounding_key ^ static_cast<std::uint64_t>(chunk + 1)), codes = mixed(halves);
-  RoundingKeys keys{{static_cast<std::uint32_t>(halves), static_cast<std::uint32_t>(halves >> 32)}, {}};
-  for (int k = 0; k < 4; ++k) keys.codes[k] = static_cast<std::uint16_t>(codes >> (16 * k));
-  return keys;
+  const std::uint64_t keys = mixed(rounding_key ^ static_cast<std::uint64_t>(chunk + 1));
+  return {{static_cast<std::uint32_t>(keys), static_cast<std::uint32_t>(keys >> 32)}};
 }
 
 void unpack_chunk(Packing packing, const char* from, float* to, std::ptrdiff_t n) {
   const PackingKernels& kernel = *kernels().packing;
   if (packing == Packing::bfloat16) return kernel.unpack_bfloat16(from, to, n);
-  std::uint16_t halves[kPackedChunk];
-  kernel.unpack_codes[packing == Packing::unsigned8](from, halves, n);
-  kernel.unpack_bfloat16(reinterpret_cast<const char*>(halves), to, n);
+  kernel.unpack_blocks(packing, from, to, n);
 }
 
 void pack_chunk(Packing packing, float* from, char* to, std::ptrdiff_t n, const std::uint32_t* words,
                 const RoundingKeys& keys, int state) {
   const PackingKernels& kernel = *kernels().packing;
-  const std::uint32_t key = keys.halves[state / 2];
+  const std::uint32_t key = keys.of_pair[state / 2];
   const bool upper = state % 2 != 0;
   if (packing == Packing::bfloat16) return kernel.pack_bfloat16(from, to, n, words, key, upper);
-  std::uint16_t halves[kPackedChunk];
-  const std::ptrdiff_t whole = packed_blocks(n) * kPackedBlock;
-  std::fill(from + n, from + whole, 0.0f);
-  kernel.pack_bfloat16(from, reinterpret_cast<char*>(halves), whole, words, key, upper);
-  kernel.pack_codes[packing == Packing::unsigned8](halves, to, n, words, keys.codes[state]);
+  std::fill(from + n, from + packed_blocks(n) * kPackedBlock, 0.0f);
+  kernel.pack_blocks(packing, from, to, n, words, key, upper);
+}
+
+bool has_flagged_block(const char* blocks, std::ptrdiff_t n) {
+  bool flagged = false;
+  for (std::ptrdiff_t i = 0; i < packed_blocks(n); ++i) flagged |= blocks[(i + 1) * kPackedBlockBytes - 1] != 0;
+  return flagged;
 }
 
 void unpack(Packing packing, const char* from, float* to, std::ptrdiff_t n) {
   constexpr Cost kCost = cost_of("packing");
   const std::ptrdiff_t chunks = (n + kPackedChunk - 1) / kPackedChunk;
   parallel_for(chunks, kCost.ns * kPackedChunk, [&](std::ptrdiff_t first, std::ptrdiff_t last) {
-    for (std::ptrdiff_t begin = first * kPackedChunk; begin < std::min(last * kPackedChunk, n); begin += kPackedChunk)
-      unpack_chunk(packing, from + packed_offset(packing, begin), to + begin, std::min(n - begin, kPackedChunk));
+    float numbers[kPackedChunk];
+    for (std::ptrdiff_t begin = first * kPackedChunk; begin < std::min(last * kPackedChunk, n); begin += kPackedChunk) {
+      const std::ptrdiff_t count = std::min(n - begin, kPackedChunk);
+      unpack_chunk(packing, from + packed_offset(packing, begin), numbers, count);
+      std::copy_n(numbers, count, to + begin);
+    }
   });
 }
 

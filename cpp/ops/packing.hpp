@@ -22,11 +22,14 @@ std::uint64_t rounding_key(std::uint64_t seed, std::uint64_t step, std::uint64_t
 // Of a chunk of such an array.
 RoundingKeys chunk_keys(std::uint64_t rounding_key, std::ptrdiff_t chunk);
 
-// n floats, at most a chunk.
+// n floats, at most a chunk, for which `to` has room.
 void unpack_chunk(Packing packing, const char* from, float* to, std::ptrdiff_t n);
 // Of the state of this number. `from` has room for a chunk, of which what is after n is overwritten.
 void pack_chunk(Packing packing, float* from, char* to, std::ptrdiff_t n, const std::uint32_t* words,
                 const RoundingKeys& keys, int state);
+
+// Whether one of the blocks of n numbers has one that is not finite.
+bool has_flagged_block(const char* blocks, std::ptrdiff_t n);
 
 // Writes n floats.
 void unpack(Packing packing, const char* from, float* to, std::ptrdiff_t n);

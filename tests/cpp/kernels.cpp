@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/activations.hpp"
@@ -603,15 +604,22 @@ void packed() {
   std::vector<float> x = numbers<float>(1), y(kPackedChunk);
   x.resize(kPackedChunk);
   std::copy_n(tame<float>(2).begin(), kPackedBlock, x.begin());
-  std::vector<std::uint16_t> halves(kPackedChunk), again(kPackedChunk);
+  std::vector<std::uint16_t> halves(kPackedChunk);
   kernel.pack_bfloat16(x.data(), bytes(halves), kPackedChunk, words.data(), 99, true);
   kernel.unpack_bfloat16(bytes(halves), y.data(), kPackedChunk - 3);
   Hash()(halves)(y).print("packed as bfloat16", "f32");
-  for (const bool squares : {false, true}) {
+  const std::pair<Packing, const char*> packings[] = {
+      {Packing::average8, "packed in 8 bits"},
+      {Packing::momentum8, "packed momentum in 8 bits"},
+      {Packing::squares8, "packed squares in 8 bits"},
+  };
+  for (const auto& [packing, name] : packings) {
     std::vector<std::uint8_t> codes(2 * kPackedChunk);
-    kernel.pack_codes[squares](halves.data(), bytes(codes), kPackedChunk, words.data(), 77);
-    kernel.unpack_codes[squares](bytes(codes), again.data(), kPackedChunk);
-    Hash()(codes)(again).print(squares ? "packed squares in 8 bits" : "packed in 8 bits", "bf16");
+    if (packing == Packing::squares8)
+      for (float& each : x) each = std::fabs(each);
+    kernel.pack_blocks(packing, x.data(), bytes(codes), kPackedChunk, words.data(), 77, packing == Packing::squares8);
+    kernel.unpack_blocks(packing, bytes(codes), y.data(), kPackedChunk);
+    Hash()(codes)(y).print(name, "f32");
   }
 }
 

@@ -34,6 +34,7 @@ RULES = (
     "LAMB",
     "LARS",
 )
+PACKED_RULES = ("SGD", "RMSprop", "Adam", "AdamW", "Lion")
 ELEMENTWISE = (
     *("ReLU", "Tanh", "GELU", "SiLU", "Sigmoid", "ReLU6", "Hardtanh", "LeakyReLU", "Hardsigmoid"),
     *("Hardswish", "CELU", "SELU", "LogSigmoid", "Softplus", "Tanhshrink", "Mish", "Softsign"),
@@ -114,7 +115,8 @@ class Training(Machine):
         layers = [self.layer(source, 2) for _ in range(1 + source.below(5))]
         first = self.make[-1] % 4
         if first == 0:
-            words = nn.Embedding(8, WIDTH, padding_idx=1, rng=9)
+            # The larger table has as many elements as state in 8 bits takes.
+            words = nn.Embedding((8, 1100)[self.make[-2] % 2], WIDTH, padding_idx=1, rng=9)
             return nn.Sequential(words, *layers, dtype=self.dtype, output=nn.Softmax())
         return nn.Sequential(nn.Dense(WIDTH, WIDTH, dtype=self.dtype, rng=9), *layers)
 
@@ -157,7 +159,9 @@ class Training(Machine):
                 return getattr(nn, source.pick(ELEMENTWISE))()  # type: ignore[no-any-return]
 
     def optimizer(self, source: Source, net: nn.Sequential) -> Any:
-        rule = getattr(nf.optim, source.pick(RULES))
+        dtypes = ("float32", "bfloat16", "uint8") if self.dtype == np.float32 else ("float32",)
+        state_dtype = source.pick(dtypes)
+        name = source.pick(RULES if state_dtype == "float32" else PACKED_RULES)
         options: dict[str, Any] = source.pick(
             (
                 {},
@@ -171,7 +175,9 @@ class Training(Machine):
         arrays: Any = named if self.names else list(named.values())
         if source.below(3) == 2 and not self.names and len(arrays) > 1:
             arrays = [{"params": arrays[:1], "weight_decay": 0.1}, {"params": arrays[1:]}]
-        return rule(arrays, **options)
+        if state_dtype != "float32" and name in ("SGD", "RMSprop"):
+            options["momentum"] = source.pick((0.0, 0.9))
+        return getattr(nf.optim, name)(arrays, state_dtype=state_dtype, **options)
 
     def objects(self) -> Any:
         return self.net, self.opt, self.ema, self.swa, self.plateau, self.rng
@@ -332,7 +338,8 @@ class Training(Machine):
         if opt.groups:
             params = [{"params": params[:1], "weight_decay": 0.9}, {"params": params[1:]}]
         kinds = {n: getattr(opt, n) for n in ("momentum", "centered", "amsgrad") if hasattr(opt, n)}
-        return type(opt)(params, lr=0.5, ema_decay=None if opt.ema is None else 0.75, **kinds)
+        ema_decay = None if opt.ema is None else 0.75
+        return type(opt)(params, lr=0.5, ema_decay=ema_decay, state_dtype=opt.state_dtype, **kinds)
 
     def do_load_saved(self) -> None:
         if self.saved:

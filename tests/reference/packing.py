@@ -1,6 +1,6 @@
 """Numbers in 16 and 8 bits as cpp/kernels/packing.hpp defines them, in NumPy: the bits that round, and the codes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,22 +29,26 @@ def words(key: int) -> Array:
     return x ^ (x >> np.uint64(16))
 
 
-def random(n: int, seed: int, step: int, place: int, state: int) -> tuple[Array, Array]:
-    """16 random bits for each of n elements, of the parameter at this place and its state of this number; and 4 more.
+class Bits(NamedTuple):
+    """A word for each number, of which a state takes the lower or the upper bits."""
 
-    A word of the table of the parameter and step, plus a key of the chunk and state.
+    words: Array
+    upper: bool
+
+    def taken(self, count: int) -> Array:
+        return self.words >> np.uint64(32 - count) if self.upper else self.words % 2**count
+
+
+def random(n: int, seed: int, step: int, place: int, state: int) -> Bits:
+    """What rounds n elements of the parameter at this place, of its state of this number.
+
+    A word of the table of the parameter and step, plus a key of the chunk and of two states.
     """
     key = mixed(mixed(mixed(seed) ^ step) ^ place)
     table = words(key)
-    halves = table.astype("<u4").view("<u2").astype(np.uint64)
-    first, second = [], []
-    for chunk in range(-(-n // CHUNK)):
-        of_chunk = mixed(key ^ (chunk + 1))
-        sums = (table + np.uint64(of_chunk >> 32 * (state // 2) & WORD)) & np.uint64(WORD)
-        first.append((sums >> np.uint64(16 * (state % 2))) & np.uint64(0xFFFF))
-        of_codes = mixed(of_chunk) >> 16 * state & 0xFFFF
-        second.append(((halves[:CHUNK] + np.uint64(of_codes)) & np.uint64(0xFFFF)) >> np.uint64(12))
-    return np.concatenate(first)[:n], np.concatenate(second)[:n]
+    keys = [mixed(key ^ (chunk + 1)) >> 32 * (state // 2) & WORD for chunk in range(-(-n // CHUNK))]
+    sums = np.concatenate([(table + np.uint64(each)) & np.uint64(WORD) for each in keys])
+    return Bits(sums[:n], state % 2 == 1)
 
 
 # ---- bfloat16 ----
@@ -63,78 +67,99 @@ def from_bfloat16(codes: Array) -> Array:
 
 # ---- blocks of 8 bits ----
 
+# What a state holds: numbers of an octave, octaves, whether there is a sign.
+FORMATS = {"average": (8, 16, True), "momentum": (32, 4, True), "squares": (8, 32, False)}
 
-def levels(exponent: int, signed: bool) -> Array:
-    """The numbers that codes stand for, but for the sign; the last are infinity and NaN."""
-    count, top = (128, 15) if signed else (256, 31)
-    codes = np.arange(count)
-    found = 2.0 ** (codes // 8 - top + exponent - 127) * (1 + codes % 8 / 8)
-    found[0] = 0
-    found[-2:] = np.inf, np.nan
+
+def lowest(base: int) -> float:
+    return 2.0 ** (base - 127) if base else 0.0
+
+
+def levels(base: int, held: str) -> Array:
+    """The numbers that codes stand for, but for the sign, plus lowest(base) where there is one."""
+    each, octaves, _ = FORMATS[held]
+    codes = np.arange(each * octaves)
+    return np.asarray(lowest(base) * 2.0 ** (codes // each) * (1 + codes % each / each))
+
+
+def numbers(base: int, held: str, flagged: bool = False) -> Array:
+    """The numbers that codes stand for, but for the sign; of a flagged block the last are infinity and NaN."""
+    found = levels(base, held) - FORMATS[held][2] * lowest(base)
+    if flagged:
+        found[-2:] = np.inf, np.nan
     return found
 
 
-def exponent_of(block: Array, signed: bool) -> int:
-    """The least for which the largest finite number has a code."""
-    largest = float(np.abs(block[np.isfinite(block)]).max(initial=0))
-    digits, power = np.frexp(largest or 1e-45)  # in [1/2, 1)
-    exponent = int(power) - 1 + 127 + (2 * digits > 1.625)
-    return int(np.clip(exponent, 16 if signed else 32, 254))
+def base_of(block: Array, held: str) -> int:
+    """The least for which the largest finite number, rounded up, has a code; one more beside what is not finite."""
+    each, octaves, signed = FORMATS[held]
+    finite = np.isfinite(block)
+    largest = float(np.abs(block[finite]).max(initial=0))
+    if largest == 0:
+        return 0 if finite.all() else 1
+    exponent = int(np.floor(np.log2(largest)))
+    room = 1 / each + signed * 2.0 ** (1 - octaves)
+    exponent += largest / 2.0**exponent + room >= 2
+    least = (int(np.log2(each)) + 1) if signed else 1
+    base = max(exponent + 127 - (octaves - 1), least) + (not finite.all())
+    return min(base, 255 - octaves)
 
 
-def to_blocks(x: Array, bits: Array, signed: bool) -> Array:
-    """Rows of 128 codes of bfloat16 numbers, the exponent, and whether a number is not finite."""
+def to_blocks(x: Array, bits: Bits, held: str) -> Array:
+    """Rows of 128 codes, the base, and whether a number is not finite."""
+    each, octaves, signed = FORMATS[held]
+    dropped = 23 - int(np.log2(each))
     rows = []
     for first in range(0, x.size, BLOCK):
         block = np.zeros(BLOCK, np.float32)
         block[: x.size - first] = x[first : first + BLOCK]
-        of_block = np.zeros(BLOCK)
-        of_block[: x.size - first] = bits[first : first + BLOCK]
-        exponent = exponent_of(block, signed)
-        table = levels(exponent, signed)[:-2]
-        # Code 0 takes the place of the level below code 1: between the two nothing but zero is smaller.
-        steps = table.copy()
-        steps[0] = steps[1] / 1.125
-        size = np.abs(block.astype(np.float64))
-        low = np.clip(np.searchsorted(steps, size, side="right") - 1, 0, len(steps) - 1)
-        high = np.minimum(low + 1, len(steps) - 1)
-        share = (size - steps[low]) / np.where(high > low, steps[high] - steps[low], 1)
-        code = np.where((size >= steps[0]) & (share + of_block / 16 >= 1), high, low)
-        if not signed:
-            code = np.where((code == 0) & (size > 0), 1, code)
-        code = np.where(np.isinf(block), len(table), code)
-        code = np.where(np.isnan(block), len(table) + 1, code)
+        share_up = np.zeros(BLOCK)
+        share_up[: x.size - first] = bits.taken(dropped)[first : first + BLOCK] / 2.0**dropped
+        base, finite = base_of(block, held), np.isfinite(block)
+        steps = np.append(levels(base, held), np.inf)
+        size = np.abs(np.where(finite, block, 0))
+        with np.errstate(over="ignore"):
+            raised = (size + signed * np.float32(lowest(base))).astype(float)
+        low = np.clip(np.searchsorted(steps, raised, side="right") - 1, 0, len(steps) - 2)
+        with np.errstate(invalid="ignore"):
+            share = (raised - steps[low]) / (
+                steps[low] * 2.0 ** -np.log2(each) / (1 + low % each / each)
+            )
+            code = low + (share + share_up >= 1)
+        code = np.minimum(
+            np.where(raised > 0, code, 0), each * octaves - 1 - 2 * (not finite.all())
+        )
+        code = np.where(np.isinf(block), each * octaves - 2, code)
+        code = np.where(np.isnan(block), each * octaves - 1, code)
         if signed:
             code |= np.signbit(block) * 128
-        flag = not np.isfinite(block).all()
-        rows.append(np.array([*code, exponent, flag], np.uint8))
+        rows.append(np.array([*code, base, not finite.all()], np.uint8))
     return np.array(rows, np.uint8).reshape(-1, BLOCK + 2)
 
 
-def from_blocks(rows: Array, n: int, signed: bool) -> Array:
+def from_blocks(rows: Array, n: int, held: str) -> Array:
     found = []
     for row in rows:
-        exponent = max(int(row[BLOCK]), 16 if signed else 32)
-        table = levels(exponent, signed)
+        table = numbers(int(row[BLOCK]), held, bool(row[BLOCK + 1]))
         codes = row[:BLOCK].astype(int)
+        signed = FORMATS[held][2]
         values = table[codes & 127] if signed else table[codes]
-        found.append(np.where(signed & (codes >= 128), -values, values))
+        found.append(np.where(signed & (codes >= 128), 0 - values, values))
     return np.concatenate(found)[:n].astype(np.float32)
 
 
 # ---- either ----
 
 
-def pack(x: Array, dtype: str, squares: bool, bits: tuple[Array, Array]) -> Array:
-    """As the state of an optimizer whose state_dtype it is: 8 bits are made of bfloat16."""
+def pack(x: Array, dtype: str, held: str, bits: Bits) -> Array:
+    """As the state of an optimizer whose state_dtype it is."""
     flat = np.ascontiguousarray(x, np.float32).reshape(-1)
-    halves = to_bfloat16(flat, bits[0])
     if dtype == "bfloat16":
-        return halves.reshape(x.shape)
-    return to_blocks(from_bfloat16(halves), bits[1], not squares)
+        return to_bfloat16(flat, bits.taken(16)).reshape(x.shape)
+    return to_blocks(flat, bits, held)
 
 
-def unpack(codes: Array, shape: tuple[int, ...], squares: bool) -> Array:
+def unpack(codes: Array, shape: tuple[int, ...], held: str) -> Array:
     if codes.dtype == np.uint16:
         return from_bfloat16(codes).reshape(shape)
-    return from_blocks(codes, int(np.prod(shape)), not squares).reshape(shape)
+    return from_blocks(codes, int(np.prod(shape)), held).reshape(shape)

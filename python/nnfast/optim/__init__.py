@@ -50,11 +50,11 @@ ema_overwrite_frequency : int, optional
     After every so many steps the parameters become their average, as Keras has it.
 state_dtype : "float32", "bfloat16" or "uint8", default "float32"
     How SGD, RMSprop, Adam, AdamW and Lion store the state of float16 and float32 parameters: bfloat16 takes half the
-    memory, and steps of arrays beyond the caches less time; uint8 takes a quarter. Rounding is stochastic, so that
+    memory, uint8 a quarter, and steps of arrays beyond the caches take less time. Rounding is stochastic, so that
     averages keep moving by less than the last digit. "float32" leaves float64 parameters their float64.
     ``opt.unpacked_state()`` has the numbers, ``opt.state`` what is stored: the bits of bfloat16 as uint16; or rows of
-    128 bytes with an exponent of their own, in which no average of squares but zero becomes zero. Arrays below 4,096
-    elements have float32 in place of uint8.
+    128 bytes with an exponent of their own, in which no average of squares becomes zero unless all of them are. Arrays
+    below 4,096 elements have float32 in place of uint8.
 rounding_seed : int, default 0
     In [0, 2**64): how a number of the state is rounded is a function of it, the count of steps and the number's place.
 convention : "torch", "keras", "optax" or "cs231n", default "torch"

@@ -13,10 +13,13 @@ from nnfast._state import kept_dtype
 StateDtype = Literal["float32", "bfloat16", "uint8"]
 STATE_DTYPES = ("float32", "bfloat16", "uint8")
 
-_BLOCK, _BLOCK_BYTES = 128, 130  # numbers that share an exponent, and their bytes with it
+_BLOCK, _BLOCK_BYTES = 128, 130  # numbers that share a base, and their bytes with it
 _LEAST = 4096  # elements of an array whose state is worth blocks
-# States that are averages of squares, which have no sign.
-_SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg"})
+# What states hold, where it is no average of gradients.
+_HELD = {
+    **dict.fromkeys(("exp_avg_sq", "max_exp_avg_sq", "square_avg"), "squares"),
+    "momentum_buffer": "momentum",
+}
 
 
 def first_state(param: NDArray[Any], dtype: StateDtype) -> NDArray[Any]:
@@ -32,5 +35,5 @@ def unpacked(array: NDArray[Any], param: NDArray[Any], name: str) -> NDArray[Any
     """The numbers of a parameter's state array of this name, in the parameter's shape; a copy."""
     if array.dtype not in (np.uint16, np.uint8):
         return array.copy()
-    found: NDArray[Any] = _core.unpacked(array, name in _SQUARES, param.shape)
+    found: NDArray[Any] = _core.unpacked(array, _HELD.get(name, "average"), param.shape)
     return found

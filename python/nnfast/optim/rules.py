@@ -81,6 +81,8 @@ class SGD(Optimizer):
     By convention: Keras (lr 0.01) and CS231n (lr 0.01, momentum 0.9) have lr inside v: ``v = momentum v + lr g``,
     ``p -= v``, which is another thing where lr changes. optax is as PyTorch.
 
+    ``state_dtype="bfloat16"`` stores v in half the memory, ``"uint8"`` in a quarter: see the options below.
+
     References
     ----------
     Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
@@ -93,6 +95,13 @@ class SGD(Optimizer):
     >>> opt.step([np.array([1.0, 0.0])]); opt.step([np.array([1.0, 0.0])])
     >>> w
     array([0.71, 2.  ])
+
+    With v in 8 bits:
+
+    >>> w = np.ones((64, 64), np.float32)
+    >>> opt = nf.optim.SGD([w], momentum=0.9, state_dtype="uint8")
+    >>> opt.state["momentum_buffer"][0].nbytes, w.nbytes
+    (4160, 16384)
     """
 
     momentum: float
@@ -362,6 +371,8 @@ class RMSprop(Optimizer):
     By convention: Keras (lr 1e-3, alpha 0.9, eps 1e-7) and optax (alpha 0.9) have eps inside the root, and lr inside b.
     CS231n is as PyTorch.
 
+    ``state_dtype="bfloat16"`` stores v and b in half the memory, ``"uint8"`` in a quarter: see the options below.
+
     References
     ----------
     Tieleman, Hinton, "Lecture 6.5: rmsprop", 2012; centered: Graves, "Generating sequences with recurrent neural
@@ -374,6 +385,13 @@ class RMSprop(Optimizer):
     >>> nf.optim.RMSprop([w], lr=0.01).step([np.array([3.0, -0.5])])
     >>> w.round(6)
     array([0.9, 2.1])
+
+    With v in 8 bits:
+
+    >>> w = np.ones((64, 64), np.float32)
+    >>> opt = nf.optim.RMSprop([w], state_dtype="uint8")
+    >>> opt.state["square_avg"][0].nbytes, w.nbytes
+    (4160, 16384)
     """
 
     alpha: float
@@ -505,6 +523,8 @@ class Adam(Optimizer):
     By convention: Keras (eps 1e-7) adds eps to √v before its correction, and eps_root to v. optax's AMSGrad takes the
     largest v̂, the others the largest v and correct that. CS231n is as PyTorch.
 
+    ``state_dtype="bfloat16"`` stores m and v in half the memory, ``"uint8"`` in a quarter: see the options below.
+
     References
     ----------
     Kingma, Ba, "Adam: a method for stochastic optimization", 2015; Reddi, Kale, Kumar, "On the convergence of Adam and
@@ -518,6 +538,13 @@ class Adam(Optimizer):
     >>> opt.step({"w": np.array([3.0, -0.5])})
     >>> w.round(6)
     array([0.9, 2.1])
+
+    With m and v in 8 bits:
+
+    >>> w = np.ones((64, 64), np.float32)
+    >>> opt = nf.optim.Adam([w], state_dtype="uint8")
+    >>> opt.state["exp_avg_sq"][0].nbytes, w.nbytes
+    (4160, 16384)
     """
 
     betas: tuple[float, float]
@@ -616,6 +643,8 @@ class AdamW(Adam):
     -----
     By convention: weight_decay is 4e-3 in Keras and 1e-4 in optax; otherwise as Adam. CS231n has none.
 
+    ``state_dtype="bfloat16"`` stores m and v in half the memory, ``"uint8"`` in a quarter: see the options below.
+
     References
     ----------
     Loshchilov, Hutter, "Decoupled weight decay regularization", 2019.
@@ -628,6 +657,13 @@ class AdamW(Adam):
     >>> opt.step([np.zeros(2), np.zeros(1)])
     >>> w, b
     (array([0.999, 0.999]), array([1.]))
+
+    With m and v in 8 bits:
+
+    >>> w = np.ones((64, 64), np.float32)
+    >>> opt = nf.optim.AdamW([w], state_dtype="uint8")
+    >>> opt.state["exp_avg_sq"][0].nbytes, w.nbytes
+    (4160, 16384)
     """
 
     defaults: ClassVar = {
@@ -997,6 +1033,8 @@ class Lion(Optimizer):
     -----
     PyTorch has no Lion: the default is the paper's. By convention: lr is 1e-3 in Keras, weight_decay 1e-3 in optax.
 
+    ``state_dtype="bfloat16"`` stores m in half the memory, ``"uint8"`` in a quarter: see the options below.
+
     References
     ----------
     Chen et al., "Symbolic discovery of optimization algorithms", 2023.
@@ -1008,6 +1046,13 @@ class Lion(Optimizer):
     >>> nf.optim.Lion([w], lr=0.1).step([np.array([3.0, -0.5, 0.0])])
     >>> w
     array([0.9, 2.1, 3. ])
+
+    With m in 8 bits:
+
+    >>> w = np.ones((64, 64), np.float32)
+    >>> opt = nf.optim.Lion([w], state_dtype="uint8")
+    >>> opt.state["exp_avg"][0].nbytes, w.nbytes
+    (4160, 16384)
     """
 
     betas: tuple[float, float]

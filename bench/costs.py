@@ -26,6 +26,7 @@ ADDED_TO = {
     "step_sums": "sgd",
     "packing": "adam",
     "softmax_row": "softmax",
+    "signed_logsumexp_row": "signed_logsumexp",
     "norm_set": "norm_moments",
     "cross_entropy_row": "cross_entropy",
     "probabilities_at_labels": "probabilities",
@@ -190,10 +191,19 @@ def of_softmax() -> dict[str, Case]:
 
         return case
 
+    def signed_rows(columns: int) -> Case:
+        def case(n: int) -> Call:
+            x, b = floats(n // columns, columns), floats(n // columns, columns)
+            return lambda: _core.signed_logsumexp(x, b, 1, False, True)
+
+        return case
+
     return {
         "softmax": rows_of(COLUMNS),
         "softmax_row": rows_of(1),
         "sparsemax": rows_of(COLUMNS, _core.sparsemax),
+        "signed_logsumexp": signed_rows(COLUMNS),
+        "signed_logsumexp_row": signed_rows(1),
     }
 
 

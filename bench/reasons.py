@@ -40,11 +40,6 @@ REASONS = [
         text="Exponentials of exact differences: 2.0 ULP over rows of 100, where ONNX Runtime and PyTorch have 18.",
     ),
     reason(
-        "logsumexp of factors",
-        text="Sums in float64, with their signs and the digits that cancel, take a dozen passes of NumPy; the plain "
-        "expression in float32, which knows neither, four. SciPy's takes 1.5 times as long.",
-    ),
-    reason(
         "LBFGS",
         text="The steps are those of SciPy's L-BFGS-B, in float64 whatever the parameters are.",
     ),
@@ -112,13 +107,6 @@ REASONS = [
         "softsign",
         "softsign_backward",
         text="The quotient is corrected to 1 ULP; the plain one, which Numba computes, has 1.5.",
-    ),
-    reason(
-        "gaussian_nll_loss",
-        "cosine_embedding_loss",
-        "triplet_margin_loss",
-        most=10**4,
-        text="Passes of nnfast and of NumPy, with checks in Python: 15 to 80 µs a call.",
     ),
     reason(
         "conv2d",

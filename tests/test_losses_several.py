@@ -305,3 +305,19 @@ ONES = np.ones((2, 3))
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@both_dtypes
+def test_triplets_have_the_bits_of_the_general_way(dtype: type) -> None:
+    """Where positive and negative are farther apart than anchor and negative, swap changes nothing."""
+    rng = np.random.default_rng(5)
+    a, p = rng.normal(0, 1, (2, 9, 70)).astype(dtype)
+    a[3] = p[3]
+    n = (a + 0.3 * (a - p)).astype(dtype)
+    weight = rng.integers(0, 3, 9) / 2
+    for options in ({}, {"eps": 0.0}, {"margin": 0.5, "sample_weight": weight}):
+        plain = nf.triplet_margin_loss(a, p, n, **options)
+        swapped = nf.triplet_margin_loss(a, p, n, swap=True, **options)
+        assert plain[0] == swapped[0]
+        for one, other in zip(plain[1:], swapped[1:], strict=True):
+            assert_same_bits(one, other)

@@ -443,3 +443,24 @@ def test_bits_of_sparsemax(dtype: type) -> None:
                 assert_same_bits(nf.sparsemax(turned, 0).T, y)
                 assert nf.sparsemax(turned, 0, out=turned) is turned
                 assert_same_bits(turned.T, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+def test_large_gradients_have_the_bits_of_small_ones(isa: str, dtype: type, name: str) -> None:
+    """They go past the caches by lines, which begin and end within rows."""
+    function, rows, n = getattr(nf, name), 9000, 257
+    rng = np.random.default_rng(6)
+    dy, y = rng.normal(0, 1, (2, rows, n)).astype(dtype)
+    expected = np.concatenate(
+        [function(dy[i : i + 500], y[i : i + 500]) for i in range(0, rows, 500)]
+    )
+    assert expected.nbytes > 1 << 22
+    for offset in (0, 1, 5):
+        room = np.full(rows * n + 64, np.nan, dtype)
+        out = room[offset : offset + rows * n].reshape(rows, n)
+        assert function(dy, y, out=out) is out
+        assert_same_bits(out, expected)
+        assert np.isnan(room[:offset]).all()
+        assert np.isnan(room[offset + rows * n :]).all()
+    assert_same_bits(function(dy, y, out=dy), expected)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nnfast as nf
+from conftest import SAME_BITS_ISAS
 from gradients import assert_gradient
 from layouts import assert_same_bits, layouts
+from nnfast._testing import forced
 
 Array = NDArray[Any]
 every_dtype = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -124,6 +126,38 @@ def test_axes_and_bits(axis: Any, keepdims: bool) -> None:
     assert (ones == 1).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 4, 100, 3000])
+def test_factors_have_the_same_bits_everywhere(dtype: type, n: int) -> None:
+    rng = np.random.default_rng(n)
+    x, b = rng.normal(0, 3, (2, 37, n)).astype(dtype)
+    x[1, 0], x[2, -1], b[3] = np.inf, np.nan, 0
+    b[4] *= 1e-40 if dtype == np.float32 else 1e-303
+    y, sign = nf.logsumexp(x, b=b, return_sign=True)
+    wide = np.longdouble
+    with np.errstate(all="ignore"):
+        terms = b.astype(wide) * np.exp(x.astype(wide))
+        total = terms.sum(axis=1)
+        expected = np.log(np.abs(total))
+        lost = np.abs(terms).sum(axis=1) / np.abs(total)  # where terms cancel
+    rows = np.isfinite(expected)
+    bound = (4 * lost * np.finfo(float).eps + 2 * np.finfo(dtype).eps)[rows]
+    assert (np.abs(y[rows] - expected[rows]) <= bound * np.maximum(1, np.abs(expected[rows]))).all()
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    np.testing.assert_array_equal(sign[rows], np.sign(total)[rows])
+    for isa in SAME_BITS_ISAS:
+        for threads in (1, 7):
+            with forced(isa=isa, threads=threads, grain=1):
+                again = nf.logsumexp(x, b=b, return_sign=True)
+                assert_same_bits(again[0], y)
+                assert_same_bits(again[1], sign)
+                # A column of factors, and other layouts.
+                one = nf.logsumexp(x, b=b[:, :1], return_sign=True)[0]
+                assert_same_bits(one, nf.logsumexp(x, b=b[:, :1].repeat(n, 1), return_sign=True)[0])
+                turned = nf.logsumexp(x.T.copy(), 0, b=np.asfortranarray(b).T, return_sign=True)
+                assert_same_bits(turned[0], y)
+
+
 def test_limits() -> None:
     inf, nan = np.inf, np.nan
     with np.errstate(all="raise"):
@@ -136,6 +170,8 @@ def test_limits() -> None:
             ([inf, 1], [-2, 1], inf, -1),
             ([inf, inf], [1, -1], nan, nan),
             ([nan, 1], [1, 1], nan, nan),
+            ([inf, 1000], [-2, 1], inf, -1),
+            ([-inf, 1], [3, 2], 1 + np.log(2), 1),
             ([0, 1], [1, nan], nan, nan),
             ([1000, 1000], [0.5, 0.5], 1000, 1),
             ([-1000, -1000], [-1, -1], -1000 + np.log(2), -1),

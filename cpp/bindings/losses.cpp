@@ -1,5 +1,6 @@
 #include "ops/losses.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -320,6 +321,85 @@ py::tuple loss_of_one_parameter(py::handle predicted, py::handle targets, double
   return elementwise_loss_of(index, predicted, targets, {parameter}, pos_weight, sample_weight, reduction, out);
 }
 
+// Losses that are not negative, reduced; and the slope of the whole with respect to each: 0 where there is no loss.
+struct Reduced {
+  py::object loss;
+  Array slopes;
+  Reduced(const Array& each, py::handle sample_weight, py::handle reduction) {
+    const Array zeros = new_array(each, NPY_FLOAT64);
+    std::fill_n(zeros.as<double>(), zeros.size(), 0.0);
+    const py::tuple result = elementwise_loss_of(ElementwiseLoss::AbsoluteError, each.object(), zeros.object(), {},
+                                                 py::none(), sample_weight, reduction, py::none());
+    loss = result[0];
+    slopes = Array(result[1]);
+  }
+  const double* slope() const { return slopes.as<double>(); }
+};
+
+// factors[2 i] x + factors[2 i + 1] y.
+void mix_into(const Array& to, const Array& x, const Array& y, const std::vector<double>& factors, int axis) {
+  const auto rows = row_arrays({x, y, to}, x.shape(axis), axis);
+  const ReleasedGil released(x.size());
+  mix_pairs(x.floating(), rows, factors.data());
+}
+
+// Of embeddings of one dtype and shape along an axis, of which each pair is alike, 1, or not, -1.
+py::tuple cosine_embedding_loss_of(py::handle x_in, py::handle y_in, py::handle targets, double margin,
+                                   py::handle sample_weight, py::handle reduction, int axis) {
+  const Array x = any_array(x_in, "x1"), y = any_array(y_in, "x2");
+  const Shape shape = shape_without(x, axis);
+  const Array alike = contiguous(read_as(targets, NPY_FLOAT64, "targets")), each = new_array(shape, NPY_FLOAT64);
+  require_shape(alike, shape, "targets");
+  const std::ptrdiff_t pairs = alike.size();
+  const auto* of_pair = alike.as<const double>();
+  if (!std::all_of(of_pair, of_pair + pairs, [](double value) { return value == 1 || value == -1; }))
+    throw py::value_error("targets must be 1 or -1");
+  std::vector<double> sums(static_cast<std::size_t>(3 * pairs)), factors(static_cast<std::size_t>(2 * pairs));
+  {
+    const ReleasedGil released(x.size());
+    pair_sums(x.floating(), row_arrays({x, y}, x.shape(axis), axis), sums.data());
+    cosine_losses(sums.data(), of_pair, pairs, margin, each.as<double>());
+  }
+  const Reduced reduced(each, sample_weight, reduction);
+  const Array dx = output(py::none(), x, "out", "x1"), dy = output(py::none(), y, "out", "x2");
+  cosine_factors(sums.data(), of_pair, reduced.slope(), pairs, 0, factors.data());
+  mix_into(dx, x, y, factors, axis);
+  cosine_factors(sums.data(), of_pair, reduced.slope(), pairs, 1, factors.data());
+  mix_into(dy, y, x, factors, axis);
+  return py::make_tuple(reduced.loss, dx.object(), dy.object());
+}
+
+// Of embeddings of one dtype and shape along an axis.
+py::tuple triplet_margin_loss_of(py::handle anchors, py::handle positives, py::handle negatives, double margin,
+                                 double eps, py::handle sample_weight, py::handle reduction, int axis) {
+  const Array a = any_array(anchors, "anchors"), p = any_array(positives, "positives"),
+              n = any_array(negatives, "negatives");
+  const Array each = new_array(shape_without(a, axis), NPY_FLOAT64);
+  const std::ptrdiff_t triplets = each.size();
+  std::vector<double> near(static_cast<std::size_t>(triplets)), far(near.size()), factors(2 * near.size());
+  // The gradients of positives and negatives are multiples of the differences, which wait in them.
+  const Array da = output(py::none(), a, "out", "anchors"), dp = output(py::none(), a, "out", "anchors"),
+              dn = output(py::none(), a, "out", "anchors");
+  {
+    const ReleasedGil released(a.size());
+    differences(a.floating(), row_arrays({a, p, dp}, a.shape(axis), axis), eps, near.data());
+    differences(a.floating(), row_arrays({a, n, dn}, a.shape(axis), axis), eps, far.data());
+    triplet_losses(near.data(), far.data(), triplets, margin, each.as<double>());
+  }
+  const Reduced reduced(each, sample_weight, reduction);
+  triplet_factors(near.data(), far.data(), reduced.slope(), triplets, factors.data());
+  mix_into(da, dp, dn, factors, axis);
+  // Only the first of the arrays that are mixed.
+  const auto scale = [&](const Array& array, int of) {
+    std::vector<double> alone(factors.size());
+    for (std::size_t i = 0; i < alone.size(); i += 2) alone[i] = -factors[i + static_cast<std::size_t>(of)];
+    mix_into(array, array, array, alone, axis);
+  };
+  scale(dp, 0);
+  scale(dn, 1);
+  return py::make_tuple(reduced.loss, da.object(), dp.object(), dn.object());
+}
+
 // gamma, and the weights of targets of 1 and of 0.
 py::tuple focal_loss_of(py::handle predicted, py::handle targets, double gamma, double alpha, double beta,
                         py::handle sample_weight, py::handle reduction, py::handle out) {
@@ -335,6 +415,8 @@ void bind_losses(py::module_& module) {
   def<&nll_loss_of>(module, "nll_loss");
   def<&pair_sums_of>(module, "pair_sums");
   def<&mix_pairs_of>(module, "mix_pairs");
+  def<&cosine_embedding_loss_of>(module, "cosine_embedding_loss");
+  def<&triplet_margin_loss_of>(module, "triplet_margin_loss");
 #define NNFAST_DEF(formula, name)                                          \
   if constexpr (ElementwiseLoss::formula != ElementwiseLoss::SigmoidFocal) \
     def<&loss_of_one_parameter<ElementwiseLoss::formula>>(module, name);

@@ -1,6 +1,7 @@
 #include "ops/softmax.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -109,6 +110,45 @@ py::object along_axis(int index, const py::tuple& inputs, int axis, bool keepdim
   return y.object();
 }
 
+// The logarithms, NaN of negative sums, or with return_sign a tuple of those of their sizes and of their signs; None
+// for other arrays than plain ones of one dtype, or where b does not broadcast to the shape of x.
+py::object signed_logsumexp_of(py::handle x_in, py::handle b_in, int axis, bool keepdims, bool return_sign) {
+  if (!usable(x_in) || !usable(b_in)) return py::none();
+  const Array x = any_array(x_in, "x"), given = any_array(b_in, "b");
+  const int dtype = x.dtype(), ndim = x.ndim(), missing = ndim - given.ndim();
+  if (axis < 0) axis += ndim;
+  if ((dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64) || given.dtype() != dtype) return py::none();
+  if (!PyArray_ISNOTSWAPPED(x.get()) || !PyArray_ISNOTSWAPPED(given.get())) return py::none();
+  if (axis < 0 || axis >= ndim || missing < 0) return py::none();
+  for (int d = 0; d < given.ndim(); ++d)
+    if (given.shape(d) != 1 && given.shape(d) != x.shape(missing + d)) return py::none();
+  const Array b = broadcast_to(given, x, "b", "x");
+  std::vector<std::ptrdiff_t> shape;
+  for (int d = 0; d < ndim; ++d)
+    if (d != axis || keepdims) shape.push_back(d == axis ? 1 : x.shape(d));
+  const Array logs = new_array(shape, NPY_FLOAT64), signs = new_array(shape, NPY_FLOAT64);
+  const auto rows = row_arrays({x, b}, x.shape(axis), axis);
+  {
+    const ReleasedGil released(x.size());
+    signed_logsumexp(x.floating(), rows, logs.as<double>(), signs.as<double>());
+    if (!return_sign)
+      for (std::ptrdiff_t i = 0; i < logs.size(); ++i)
+        if (signs.as<double>()[i] < 0) logs.as<double>()[i] = std::numeric_limits<double>::quiet_NaN();
+  }
+  // Scalars where no axis is left.
+  const auto result = [&](const Array& values) {
+    Array rounded = values;
+    if (dtype != NPY_FLOAT64) {
+      rounded = new_array(shape, dtype);
+      store_doubles(rounded, {values.as<double>(), static_cast<std::size_t>(values.size())});
+    }
+    return py::reinterpret_steal<py::object>(
+        PyArray_Return(reinterpret_cast<PyArrayObject*>(py::object(rounded.object()).release().ptr())));
+  };
+  if (!return_sign) return result(logs);
+  return py::make_tuple(result(logs), result(signs));
+}
+
 // Bytes as a view of x's shape; or an empty Array for None.
 Array read_mask(py::handle value, const Array& x) {
   if (value.is_none()) return {};
@@ -178,6 +218,7 @@ void bind_softmax(pybind11::module_& module) {
   for (std::size_t index = 0; index < std::size(kSignatures); ++index) names[index] = kSignatures[index].name;
   module.attr("softmax_names") = names;
   def<&along_axis>(module, "softmax_along");
+  def<&signed_logsumexp_of>(module, "signed_logsumexp");
   def<&masked_forward>(module, "masked_softmax");
   def<&masked_backward>(module, "masked_softmax_backward");
 }

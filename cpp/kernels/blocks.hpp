@@ -9,7 +9,9 @@ namespace nnfast {
 namespace {
 
 // Elements of an array whose rows are computed together. They lie on the stack: a loop of a ufunc must not allocate.
-constexpr std::ptrdiff_t kBlockElements = 4096;
+// Two arrays have room, in threads of 128 KiB of stack, as musl has them: half of it takes up to a fifth longer.
+template <class T>
+constexpr std::ptrdiff_t kBlockElements = (std::ptrdiff_t{1} << 15) / static_cast<std::ptrdiff_t>(sizeof(T));
 
 // One vector of rows: element i of all of them is a vector. Looks like Rows, of one row.
 template <class T>
@@ -139,17 +141,21 @@ NNFAST_INLINE EachRow rows_from(const EachRow& values, std::ptrdiff_t first) {
 // them.
 template <class T>
 NNFAST_INLINE bool too_long(std::ptrdiff_t n) {
-  return n > kBlockElements / kLanes<Vec<T>>;
+  return n > kBlockElements<T> / kLanes<Vec<T>>;
 }
 
-// Whether vectors of rows can be computed where they lie: their elements stay in the first-level cache.
+// Whether vectors of rows can be computed where they lie: their lines stay in the first-level cache, also of large
+// strides, unless they share a set there (vectors of a whole line take that, passed over twice); and in the
+// second-level one where the neighbours read the rest of a line.
 template <class T>
-NNFAST_INLINE bool lies_across(const Matrix& m, std::ptrdiff_t n) {
+NNFAST_INLINE bool lies_across(const Matrix& m, std::ptrdiff_t n, bool exponentials) {
+  constexpr std::ptrdiff_t most = std::ptrdiff_t{1} << 22, page = 4096;
+  const bool share_sets = m.stride % page == 0 && (exponentials || kVectorBytes < 64);
   return m.row_stride == static_cast<std::ptrdiff_t>(sizeof(T)) &&
-         ((m.stride > 0 && m.stride * n <= std::ptrdiff_t{1} << 13) || too_long<T>(n));
+         ((m.stride > 0 && m.stride * n <= most && !share_sets) || too_long<T>(n));
 }
 template <class T>
-NNFAST_INLINE bool lies_across(const EachRow& values, std::ptrdiff_t) {
+NNFAST_INLINE bool lies_across(const EachRow& values, std::ptrdiff_t, bool) {
   return values.row_stride == static_cast<std::ptrdiff_t>(sizeof(T));
 }
 template <class T>
@@ -161,47 +167,53 @@ NNFAST_INLINE Block<T> lying_at(const EachRow& values, std::ptrdiff_t row, std::
   return {values.data + row * values.row_stride, 0, done};
 }
 
-// How many of the rows are computed across; the others follow. `short_rows`: contiguous ones that are shorter than two
-// blocks and do not fill theirs, too, whose sums and tails take longer than turning them.
+// How many of the rows are computed across; the others follow. Contiguous ones are, too, if they are shorter than two
+// blocks and do not fill theirs: their sums and tails take longer than turning them; but not beside a few operations.
 template <class T, class... Arrays>
-NNFAST_INLINE std::ptrdiff_t rows_across(bool short_rows, std::ptrdiff_t rows, std::ptrdiff_t n,
+NNFAST_INLINE std::ptrdiff_t rows_across(bool exponentials, std::ptrdiff_t rows, std::ptrdiff_t n,
                                          const Arrays&... arrays) {
   constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>;
-  if (kShort || rows < lanes / 2 || n == 0) return 0;
-  if (too_long<T>(n)) return rows >= lanes && (lies_across<T>(arrays, n) && ...) ? rows : 0;
-  const bool few = short_rows && n < 2 * kReduceBlock && n % kReduceBlock != 0;
-  return few || !(is_contiguous<T>(arrays) && ...) ? rows : 0;
+  if (kShort || n == 0) return 0;
+  if (too_long<T>(n)) return rows >= lanes && (lies_across<T>(arrays, n, exponentials) && ...) ? rows : 0;
+  if ((is_contiguous<T>(arrays) && ...))
+    return exponentials && rows >= lanes / 2 && n < 2 * kReduceBlock && n % kReduceBlock != 0 ? rows : 0;
+  // Strided ones are loaded an element at a time, which takes the longer the more lanes there are.
+  return rows >= (lanes > 8 ? 3 : lanes / 2) ? rows : 0;
 }
 
 // Calls body(block of each array...) for all rows. The results, which are the last array, go through the block of one
-// of the others that has n elements a row, if there is one.
+// of the others that has n elements a row, or there is one of them a row.
 template <class T, class Body, class... Arrays>
-NNFAST_INLINE void for_blocks_of_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body, const Arrays&... arrays) {
+NNFAST_INLINE void for_blocks_of_rows(bool exponentials, std::ptrdiff_t rows, std::ptrdiff_t n, Body body,
+                                      const Arrays&... arrays) {
   constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, size = static_cast<std::ptrdiff_t>(sizeof(T));
   constexpr int count = sizeof...(arrays), last = count - 1;
-  alignas(64) T room[count][kBlockElements + 64 / size];
+  constexpr std::ptrdiff_t most = 4;  // vectors of rows
+  alignas(64) T room[last][kBlockElements<T> + 64 / size], values[most * lanes];
   const std::ptrdiff_t lengths[count] = {length_of(arrays, n)...};
-  int place[count];
-  for (int k = 0; k < count; ++k) {
-    place[k] = k;
-    if (k < last && lengths[k] == n && lengths[last] == n) place[last] = k;
+  T* place[count];
+  place[last] = values;
+  for (int k = 0; k < last; ++k) {
+    place[k] = room[k];
+    if (lengths[k] == n && lengths[last] == n) place[last] = room[k];
   }
-  const bool direct = (lies_across<T>(arrays, n) && ...);
-  const std::ptrdiff_t vectors = smaller(kBlockElements / lanes / n, 4), width = (vectors < 1 ? 1 : vectors) * lanes;
+  const bool direct = (lies_across<T>(arrays, n, exponentials) && ...);
+  const std::ptrdiff_t vectors = smaller(kBlockElements<T> / lanes / n, most),
+                       width = (vectors < 1 ? 1 : vectors) * lanes;
   [&]<int... k>(std::integer_sequence<int, k...>) NNFAST_INLINED {
     for (std::ptrdiff_t first = 0; first < rows;) {
       const bool here = direct && (too_long<T>(n) || first + lanes <= rows);
       const std::ptrdiff_t some = smaller(here ? lanes : width, rows - first);
       const auto load = [&](int a, const auto& array) NNFAST_INLINED {
-        if (a < last) load_block(rows_from(array, first), some, n, room[a], ahead_of(array, width));
+        if (a < last) load_block(rows_from(array, first), some, n, place[a], ahead_of(array, width));
       };
       const auto save = [&](int a, const auto& array) NNFAST_INLINED {
-        if (a == last) store_block(room[place[a]], rows_from(array, first), some, n);
+        if (a == last) store_block(place[a], rows_from(array, first), some, n);
       };
       if (!here) (load(k, arrays), ...);
       for (std::ptrdiff_t row = 0; row < some; row += lanes)
         body((here ? lying_at<T>(arrays, smaller(first, rows - lanes), first - smaller(first, rows - lanes))
-                   : Block<T>{reinterpret_cast<char*>(room[place[k]] + row * lengths[k]), lanes * size})...);
+                   : Block<T>{reinterpret_cast<char*>(place[k] + row * lengths[k]), lanes * size})...);
       if (!here) (save(k, arrays), ...);
       first += some;
     }

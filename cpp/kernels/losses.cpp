@@ -50,6 +50,7 @@ const LossKernels losses = {
     {nullptr, NNFAST_FROM_AVX2(negative_log_likelihood<float>), NNFAST_FROM_AVX2(negative_log_likelihood<double>)},
     {nullptr, NNFAST_FROM_AVX2(pair_sums<float>), NNFAST_FROM_AVX2(pair_sums<double>)},
     {nullptr, NNFAST_FROM_AVX2(mix_pairs<float>), NNFAST_FROM_AVX2(mix_pairs<double>)},
+    {nullptr, NNFAST_FROM_AVX2(differences<float>), NNFAST_FROM_AVX2(differences<double>)},
 #define NNFAST_ENTRY(formula, name) {nullptr, loss_fn<formula, float>(), loss_fn<formula, double>()},
     {NNFAST_ELEMENTWISE_LOSSES(NNFAST_ENTRY)},
 #undef NNFAST_ENTRY

@@ -64,7 +64,8 @@ struct RowPairs {
   Matrix x, y, to;
   std::ptrdiff_t n;
   const double* factors;  // two of each row
-  double* sums;           // three of each row: of x y, x x and y y
+  double* sums;           // three of each row: of x y, x x and y y; of differences one
+  double eps;             // added to differences
 };
 using RowPairsFn = void (*)(const RowPairs& pairs, std::ptrdiff_t row_begin, std::ptrdiff_t row_end);
 
@@ -100,7 +101,7 @@ struct LossKernels {
   PerDtype<CrossEntropyFn> softmax_cross_entropy, cross_entropy;
   PerDtype<HingeFn> hinge;
   PerDtype<LikelihoodFn> negative_log_likelihood;
-  PerDtype<RowPairsFn> pair_sums, mix_pairs;
+  PerDtype<RowPairsFn> pair_sums, mix_pairs, differences;
   PerDtype<LossRunFn> elementwise[static_cast<int>(ElementwiseLoss::Count)];
   // Whether all are finite and not negative; and their sum.
   bool (*weights_sum)(const double* weights, std::ptrdiff_t n, double* sum);

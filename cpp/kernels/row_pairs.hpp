@@ -29,6 +29,27 @@ void pair_sums(const RowPairs& pairs, std::ptrdiff_t row_begin, std::ptrdiff_t r
   }
 }
 
+// x - y + eps, and the sum of its squares.
+template <class T>
+void differences(const RowPairs& pairs, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {
+  using V = Vec<T>;
+  const ExceptionScope exceptions;
+  const V eps = broadcast<V>(static_cast<T>(pairs.eps));
+  for (std::ptrdiff_t row = row_begin; row < row_end; ++row) {
+    const auto x = strided_rows<T>(pairs.x, row), y = strided_rows<T>(pairs.y, row),
+               to = strided_rows<T>(pairs.to, row);
+    BlockSum<T> squares;
+    for_blocks<T>(pairs.n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+      if (count == 0) return;
+      const V d = x.load(0, i, count, T{0}) - y.load(0, i, count, T{0}) + eps;
+      to.store(0, i, d, count);
+      const V there = first_lanes(d, count);
+      squares.add_product(there, there, part);
+    });
+    pairs.sums[row] = squares.total();
+  }
+}
+
 // In double: factors such as the reciprocal of a length may be no float. A factor of 0 leaves its row out.
 template <class T>
 void mix_pairs(const RowPairs& pairs, std::ptrdiff_t row_begin, std::ptrdiff_t row_end) {

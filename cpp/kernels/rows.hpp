@@ -57,6 +57,18 @@ NNFAST_INLINE Rows<S, std::ptrdiff_t> strided_rows(const Matrix& m, std::ptrdiff
   return {m.data + row * m.row_stride, m.row_stride, m.stride};
 }
 
+// Asks for the elements that lie where these do in the rows after some R: the processor does not see where the next
+// rows begin, and without that softmax of rows of 100 that are not in the second-level cache takes a quarter longer.
+// Not where R rows are much of the first-level cache.
+template <int R, class X>
+NNFAST_INLINE void prefetch_next_rows(const X& x, int row, std::ptrdiff_t i, int writes = 0) {
+  if constexpr (requires { requires X::kContiguous; }) {
+    constexpr std::ptrdiff_t most = 4096;
+    const std::ptrdiff_t ahead = x.row_stride < most ? R * x.row_stride : 0;
+    writes ? __builtin_prefetch(x.at(row, i) + ahead, 1) : __builtin_prefetch(x.at(row, i) + ahead);
+  }
+}
+
 // A single element, as it is computed with.
 template <class S>
 NNFAST_INLINE Computed<S> load_value(const char* from) {

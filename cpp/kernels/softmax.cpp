@@ -8,6 +8,7 @@
 
 #include "kernels/blocks.hpp"
 #include "kernels/from_avx2.hpp"
+#include "kernels/signed_sums.hpp"
 #include "kernels/softmax_row.hpp"
 #include "simd/bits.hpp"
 #include "simd/float_state.hpp"
@@ -34,7 +35,8 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body
     const ExceptionScope exceptions;
     if (across > 0)
       for_blocks_of_rows<S>(
-          across, n, [body](const auto&... blocks) NNFAST_INLINED { body(Across<S>{}, blocks...); }, arrays...);
+          Exponentials, across, n, [body](const auto&... blocks) NNFAST_INLINED { body(Across<S>{}, blocks...); },
+          arrays...);
   }
   return run_along<S>(
       across, rows,
@@ -57,7 +59,10 @@ NNFAST_INLINE void softmax_rows(const typename Lanes::V (&largest)[Lanes::R], co
   for_shifted<Lanes>(x, n, largest, exponential,
                      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
                        sums[r].add(e, part);
-                       if constexpr (waiting) y.store(r, i, e, count);
+                       if constexpr (waiting) {
+                         y.store(r, i, e, count);
+                         prefetch_next_rows<R>(y, r, i, true);
+                       }
                      });
   V scale[R];
   unrolled<R>([&](int r) NNFAST_INLINED {
@@ -264,7 +269,10 @@ NNFAST_INLINE void store_differences(const typename Lanes::V (&largest)[Lanes::R
       for (int k = 0; k < wide.count; ++k) wide.part[k] = finite(wide.part[k]) - top[r].part[k] - log[r].part[k];
       results[u] = narrow<V>(wide);
     });
-    unrolled<U>([&](int u) NNFAST_INLINED { y.store(Lanes::row(u), i + Lanes::at(u), results[u], count); });
+    unrolled<U>([&](int u) NNFAST_INLINED {
+      y.store(Lanes::row(u), i + Lanes::at(u), results[u], count);
+      prefetch_next_rows<R>(y, Lanes::row(u), i, true);
+    });
   });
 }
 
@@ -333,6 +341,9 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
         typename Lanes::Sum sums[R];
         Lanes::for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
           unrolled<R>([&](int r) NNFAST_INLINED {
+            prefetch_next_rows<R>(dy, r, i);
+            prefetch_next_rows<R>(y, r, i);
+            prefetch_next_rows<R>(dx, r, i, true);
             add(
                 sums[r], part, [&]() NNFAST_INLINED { return dy.load(r, i, count, T{0}); },
                 [&]() NNFAST_INLINED { return y.load(r, i, count, T{0}); });
@@ -477,7 +488,7 @@ unsigned sparsemax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
 }
 
 // Elements of each array that are widened together. They lie on the stack: a loop of a ufunc must not allocate.
-constexpr std::ptrdiff_t kWidenedElements = 4096;
+constexpr std::ptrdiff_t kWidenedElements = 2048;
 
 // Rows of float16 of at most kWidenedElements, widened to float32 for the kernel, the results rounded once.
 [[gnu::noinline, maybe_unused]] unsigned in_float32(SoftmaxFn of_float32, int inputs, const Matrix* arrays,
@@ -538,15 +549,18 @@ unsigned of_float16(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n,
 namespace NNFAST_ISA {
 
 extern const SoftmaxKernels softmax;
-const SoftmaxKernels softmax = {{
+const SoftmaxKernels softmax = {
+    {
 #define NNFAST_FLOAT16(name, inputs, one_element) \
   NNFAST_FROM_AVX2(of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>)
 #define NNFAST_ENTRY(name, inputs, one_element, ...) \
   {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, NNFAST_FROM_AVX2(nnfast::name<double>)},
-    NNFAST_SOFTMAX(NNFAST_ENTRY) NNFAST_MASKED_SOFTMAX(NNFAST_ENTRY)
+        NNFAST_SOFTMAX(NNFAST_ENTRY) NNFAST_MASKED_SOFTMAX(NNFAST_ENTRY)
 #undef NNFAST_ENTRY
 #undef NNFAST_FLOAT16
-}};
+    },
+    {nullptr, signed_logsumexp<float>, signed_logsumexp<double>},
+};
 
 }  // namespace NNFAST_ISA
 }  // namespace nnfast

@@ -52,8 +52,13 @@ inline Masking rows_from(const Masking& m, std::ptrdiff_t first) {
 // was raised (a set of Raised): overflow, where a float16 is out of range.
 using SoftmaxFn = unsigned (*)(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking);
 
+// log |sum_j b_j e^x_j| and the sign of the sum, of rows of x and of factors b; b = 0 leaves its x out.
+using SignedLogSumExpFn = void (*)(const Matrix& x, const Matrix& b, std::ptrdiff_t rows, std::ptrdiff_t n,
+                                   double* logs, double* signs);
+
 struct SoftmaxKernels {
   PerDtype<SoftmaxFn> of[static_cast<int>(Softmax::Count)];
+  PerDtype<SignedLogSumExpFn> signed_logsumexp;  // there is none for float16
 };
 
 }  // namespace nnfast

@@ -105,7 +105,10 @@ NNFAST_INLINE void row_max(typename Lanes::V (&largest)[Lanes::R], const X& x, s
   constexpr int R = Lanes::R;
   unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = broadcast<V>(bottom); });
   Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-    unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = max(largest[r], x.load(r, i, count, bottom)); });
+    unrolled<R>([&](int r) NNFAST_INLINED {
+      prefetch_next_rows<R>(x, r, i);
+      largest[r] = max(largest[r], x.load(r, i, count, bottom));
+    });
   });
   unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = Lanes::largest(largest[r]); });
   unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = largest[r] == bottom ? broadcast<V>(lowest) : largest[r]; });

@@ -100,6 +100,8 @@ constexpr Cost kCosts[] = {
     {"softmax", 0.5},
     {"softmax_row", 12},
     {"sparsemax", 2},
+    {"signed_logsumexp", 1.5},
+    {"signed_logsumexp_row", 40},
 
     // Rows of a table, an element of y and of dy.
     {"embedding", 0.1, kMemoryBound},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <type_traits>
@@ -64,6 +65,7 @@ std::vector<double> weights_of_labels(const RowLossArguments& rows) {
 double total_weight(const RowLossArguments& rows, const double* row_weights, std::ptrdiff_t n) {
   if (!row_weights && !rows.labels) return static_cast<double>(n);
   const double* of_class = rows.labels ? rows.class_weights : nullptr;
+  if (!row_weights && !of_class) return static_cast<double>(n - std::count(rows.labels, rows.labels + n, kNoLabel));
   double total = 0;
   for (std::ptrdiff_t i = 0; i < n; ++i) {
     if (rows.labels && rows.labels[i] == kNoLabel) continue;
@@ -226,9 +228,10 @@ double nll_loss(const RowLossArguments& rows) {
 
 namespace {
 
+// sums: so many of each row.
 template <int Arrays>
 void run_pairs(PerDtype<RowPairsFn> kernel, Dtype dtype, const RowArrays<Arrays>& arrays, const double* factors,
-               double* sums) {
+               double* sums, int sums_of_row = 3, double eps = 0) {
   constexpr Cost kCost = cost_of("row_pairs"), kRowCost = cost_of("row_pairs_row");
   std::ptrdiff_t row_strides[Arrays];
   arrays.outer.inner_strides(row_strides);
@@ -244,10 +247,32 @@ void run_pairs(PerDtype<RowPairsFn> kernel, Dtype dtype, const RowArrays<Arrays>
                                                               at[2],
                                                               arrays.n,
                                                               factors ? factors + 2 * position : nullptr,
-                                                              sums ? sums + 3 * position : nullptr};
+                                                              sums ? sums + sums_of_row * position : nullptr,
+                                                              eps};
                                          kernel[dtype](pairs, 0, count);
                                        });
                });
+}
+
+// 0 where there is no slope, whatever the factor.
+double times(double slope, double factor) { return slope == 0 ? 0 : slope * factor; }
+
+struct Cosine {
+  double shrink[2], value;  // the reciprocal lengths
+  explicit Cosine(const double* sums) {
+    // As in PyTorch: squares of lengths are larger by so much.
+    for (int k = 0; k < 2; ++k) shrink[k] = 1 / std::sqrt(sums[1 + k] + 1e-12);
+    value = sums[0] * (shrink[0] * shrink[1]);
+  }
+};
+
+// Calls body(i) for each of n pairs.
+template <class Body>
+void for_pairs(std::ptrdiff_t n, Body body) {
+  constexpr Cost kRowCost = cost_of("row_pairs_row");
+  parallel_for(n, kRowCost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t i = begin; i < end; ++i) body(i);
+  });
 }
 
 }  // namespace
@@ -258,6 +283,45 @@ void pair_sums(Dtype dtype, const RowArrays<2>& x_y, double* sums) {
 
 void mix_pairs(Dtype dtype, const RowArrays<3>& x_y_result, const double* factors) {
   run_pairs(kernels().losses->mix_pairs, dtype, x_y_result, factors, nullptr);
+}
+
+void differences(Dtype dtype, const RowArrays<3>& x_y_result, double eps, double* lengths) {
+  run_pairs(kernels().losses->differences, dtype, x_y_result, nullptr, lengths, 1, eps);
+  for_pairs(x_y_result.rows(), [&](std::ptrdiff_t i) { lengths[i] = std::sqrt(lengths[i]); });
+}
+
+void cosine_losses(const double* sums, const double* alike, std::ptrdiff_t pairs, double margin, double* losses) {
+  for_pairs(pairs, [&](std::ptrdiff_t i) {
+    const double cosine = Cosine(sums + 3 * i).value, loss = alike[i] == 1 ? 1 - cosine : cosine - margin;
+    // Of what is alike, rounding may take the cosine beyond 1.
+    losses[i] = loss <= 0 ? 0 : loss;
+  });
+}
+
+void cosine_factors(const double* sums, const double* alike, const double* slopes, std::ptrdiff_t pairs, int own,
+                    double* factors) {
+  for_pairs(pairs, [&](std::ptrdiff_t i) {
+    const Cosine cosine(sums + 3 * i);
+    const double slope = slopes[i] * -alike[i];
+    factors[2 * i] = -times(slope, cosine.value * (cosine.shrink[own] * cosine.shrink[own]));
+    factors[2 * i + 1] = times(slope, cosine.shrink[0] * cosine.shrink[1]);
+  });
+}
+
+void triplet_losses(const double* near, const double* far, std::ptrdiff_t triplets, double margin, double* losses) {
+  for_pairs(triplets, [&](std::ptrdiff_t i) {
+    const double over = margin + near[i] - far[i];
+    losses[i] = over <= 0 ? 0 : over;
+  });
+}
+
+void triplet_factors(const double* near, const double* far, const double* slopes, std::ptrdiff_t triplets,
+                     double* factors) {
+  const auto factor = [](double length) { return length != 0 ? 1 / length : 0; };
+  for_pairs(triplets, [&](std::ptrdiff_t i) {
+    factors[2 * i] = times(slopes[i], factor(near[i]));
+    factors[2 * i + 1] = -times(slopes[i], factor(far[i]));
+  });
 }
 
 // ---- of elements ----
@@ -329,16 +393,21 @@ template <class T>
 std::ptrdiff_t first_outside(const char* at, std::ptrdiff_t stride, std::ptrdiff_t count) {
   std::ptrdiff_t i = 0;
   if (stride == sizeof(T)) {
-    // A look at so many at once: one by one they take five times as long.
+    // A look at so many at once: one by one they take ten times as long. Minima and maxima wait for each other, so that
+    // there are several; NaN enters none of them.
     using V [[gnu::vector_size(16)]] = T;
-    constexpr std::ptrdiff_t lanes = sizeof(V) / sizeof(T), block = 16 * lanes;
+    constexpr std::ptrdiff_t lanes = sizeof(V) / sizeof(T), together = 4, block = 16 * together * lanes;
     for (; i + block <= count; i += block) {
+      V least[together] = {}, most[together] = {};
+      for (std::ptrdiff_t k = i; k < i + block; k += together * lanes)
+        for (std::ptrdiff_t u = 0; u < together; ++u) {
+          V values;
+          std::memcpy(&values, at + (k + u * lanes) * stride, sizeof values);
+          least[u] = values < least[u] ? values : least[u];
+          most[u] = values > most[u] ? values : most[u];
+        }
       decltype(V{} < V{}) outside{};
-      for (std::ptrdiff_t k = i; k < i + block; k += lanes) {
-        V values;
-        std::memcpy(&values, at + k * stride, sizeof values);
-        outside |= (values < 0) | (values > 1);
-      }
+      for (std::ptrdiff_t u = 0; u < together; ++u) outside |= (least[u] < 0) | (most[u] > 1);
       std::int64_t halves[2];
       std::memcpy(halves, &outside, sizeof halves);
       if (halves[0] | halves[1]) break;

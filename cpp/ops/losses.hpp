@@ -42,6 +42,21 @@ double nll_loss(const RowLossArguments& rows);
 void pair_sums(Dtype dtype, const RowArrays<2>& x_y, double* sums);
 // factors[0] x + factors[1] y, with two factors of each row; the result may be x or y.
 void mix_pairs(Dtype dtype, const RowArrays<3>& x_y_result, const double* factors);
+// x - y + eps, and the length of each row of it.
+void differences(Dtype dtype, const RowArrays<3>& x_y_result, double eps, double* lengths);
+
+// Losses of pairs by their cosines, from what pair_sums has of them; alike: 1 or -1 of each. And two factors of each,
+// of which mix_pairs makes the gradient with respect to x (own 0) or y (own 1) of that and the other; slopes: of the
+// loss with respect to that of each pair.
+void cosine_losses(const double* sums, const double* alike, std::ptrdiff_t pairs, double margin, double* losses);
+void cosine_factors(const double* sums, const double* alike, const double* slopes, std::ptrdiff_t pairs, int own,
+                    double* factors);
+
+// Losses of triplets by the lengths of anchor - positive and anchor - negative; and two factors of each, of which
+// mix_pairs makes the gradient with respect to the anchor of both differences.
+void triplet_losses(const double* near, const double* far, std::ptrdiff_t triplets, double margin, double* losses);
+void triplet_factors(const double* near, const double* far, const double* slopes, std::ptrdiff_t triplets,
+                     double* factors);
 
 // ---- of elements ----
 

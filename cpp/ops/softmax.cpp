@@ -6,6 +6,7 @@
 #include "ops/costs.hpp"
 #include "ops/raised.hpp"
 #include "ops/row_tiles.hpp"
+#include "ops/streamed_rows.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
 
@@ -54,11 +55,13 @@ unsigned for_row_runs(Softmax index, Dtype dtype, const RowArrays<3>& rows, Run 
   return raised.all();
 }
 
+// Strided rows go through tiles, if so many have room in one.
+constexpr std::ptrdiff_t kLeastTile = 4;
+
 // Calls run(x, y, first, count) for rows of x and y, from the row `first` on: for all of them or, where their elements
 // are strided, for as many as a tile holds, in the tile.
 template <class Run>
 unsigned by_tiles(Dtype dtype, const Matrix& x, const Matrix& y, std::ptrdiff_t rows, std::ptrdiff_t n, Run run) {
-  constexpr std::ptrdiff_t kLeastTile = 4;
   const std::ptrdiff_t size = size_of(dtype);
   const std::ptrdiff_t tile = (x.stride != size || y.stride != size) && n > 0 ? kTileBytes / (n * size) : 0;
   if (tile < kLeastTile) return run(x, y, 0, rows);
@@ -74,16 +77,30 @@ unsigned by_tiles(Dtype dtype, const Matrix& x, const Matrix& y, std::ptrdiff_t 
   return raised;
 }
 
+// The kernel over rows of which there are `all` in all threads. Gradients, which take little beside their memory, go
+// past the caches where they fill them; but not over dy or y, which are there.
+unsigned run_kernel(Softmax index, Dtype dtype, const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n,
+                    std::ptrdiff_t all) {
+  const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
+  const Matrix& dx = arrays[2];
+  const bool gradient = index == Softmax::softmax_backward || index == Softmax::log_softmax_backward;
+  if (!gradient || dx.data == arrays[0].data || dx.data == arrays[1].data || !streams_rows(dx, all, n, size_of(dtype)))
+    return fn(arrays, rows, n, {});
+  return stream_rows(dx, rows, n, size_of(dtype), [&](const Matrix& tile, std::ptrdiff_t first, std::ptrdiff_t count) {
+    const Matrix part[] = {rows_from(arrays[0], first), rows_from(arrays[1], first), tile};
+    return fn(part, count, n, {});
+  });
+}
+
 }  // namespace
 
 unsigned softmax_rows(Softmax index, Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays], std::ptrdiff_t rows,
                       std::ptrdiff_t n) {
-  const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   SharedRaised raised;
   for_ranges(rows, row_ns(index, n), lie_across(dtype, arrays), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     Matrix part[kSoftmaxArrays];
     for (int k = 0; k < kSoftmaxArrays; ++k) part[k] = rows_from(arrays[k], begin);
-    raised.add(fn(part, end - begin, n, {}));
+    raised.add(run_kernel(index, dtype, part, end - begin, n, rows));
   });
   return raised.all();
 }
@@ -93,7 +110,9 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   rows.outer.sort_axes();
   rows.outer.coalesce();
   return for_row_runs(index, dtype, rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
-    if (index != Softmax::sparsemax) return fn(arrays, count, rows.n, {});
+    // Strided rows that are too few to lie across a vector.
+    const bool few = count <= 2 && (index == Softmax::softmax || index == Softmax::log_softmax);
+    if (index != Softmax::sparsemax && !few) return run_kernel(index, dtype, arrays, count, rows.n, rows.rows());
     return by_tiles(dtype, arrays[0], arrays[1], count, rows.n,
                     [&](const Matrix& x, const Matrix& y, std::ptrdiff_t, std::ptrdiff_t some) {
                       const Matrix part[2] = {x, y};
@@ -136,6 +155,30 @@ unsigned masked_softmax_backward(Dtype dtype, const RowArrays<3>& dy_y_dx, doubl
   return for_row_runs(
       Softmax::masked_softmax_backward, dtype, dy_y_dx,
       [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) { return fn(arrays, count, dy_y_dx.n, {scale}); });
+}
+
+void signed_logsumexp(Dtype dtype, const RowArrays<2>& x_b, double* logs, double* signs) {
+  constexpr Cost kCost = cost_of("signed_logsumexp"), kRowCost = cost_of("signed_logsumexp_row");
+  const SignedLogSumExpFn fn = kernels().softmax->signed_logsumexp[dtype];
+  const std::ptrdiff_t n = x_b.n, size = size_of(dtype), tile = n > 0 ? kTileBytes / (n * size) : 0;
+  std::ptrdiff_t steps[2];
+  x_b.outer.inner_strides(steps);
+  parallel_for(x_b.rows(), kRowCost.ns + kCost.ns * static_cast<double>(n),
+               [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+                 alignas(64) char room[2][kTileBytes];
+                 x_b.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
+                   const Matrix x{at[0], steps[0], x_b.strides[0]}, b{at[1], steps[1], x_b.strides[1]};
+                   if ((x.stride == size && b.stride == size) || tile < kLeastTile)
+                     return fn(x, b, count, n, logs + position, signs + position);
+                   const Matrix tiles[2] = {{room[0], n * size, size}, {room[1], n * size, size}};
+                   for (std::ptrdiff_t first = 0; first < count; first += tile) {
+                     const std::ptrdiff_t some = std::min(tile, count - first), row = position + first;
+                     copy_rows(dtype, rows_from(x, first), tiles[0], some, n);
+                     copy_rows(dtype, rows_from(b, first), tiles[1], some, n);
+                     fn(tiles[0], tiles[1], some, n, logs + row, signs + row);
+                   }
+                 });
+               });
 }
 
 }  // namespace nnfast

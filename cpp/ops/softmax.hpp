@@ -19,4 +19,7 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
 unsigned masked_softmax(Dtype dtype, const RowArrays<3>& x_y_mask, double scale, std::ptrdiff_t queries);
 unsigned masked_softmax_backward(Dtype dtype, const RowArrays<3>& dy_y_dx, double scale);
 
+// log |sum_j b_j e^x_j| and the sign of the sum, of each row in C order, of float32 or float64.
+void signed_logsumexp(Dtype dtype, const RowArrays<2>& x_b, double* logs, double* signs);
+
 }  // namespace nnfast

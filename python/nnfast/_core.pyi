@@ -94,6 +94,25 @@ def nll_loss(
     out: NDArray[Any] | None,
 ) -> tuple[Any, NDArray[Any]]: ...
 def pair_sums(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[np.float64]: ...
+def cosine_embedding_loss(
+    x1: NDArray[Any],
+    x2: NDArray[Any],
+    targets: ArrayLike,
+    margin: float,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    axis: int,
+) -> tuple[Any, NDArray[Any], NDArray[Any]]: ...
+def triplet_margin_loss(
+    anchors: NDArray[Any],
+    positives: NDArray[Any],
+    negatives: NDArray[Any],
+    margin: float,
+    eps: float,
+    sample_weight: ArrayLike | None,
+    reduction: str,
+    axis: int,
+) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]]: ...
 def mix_pairs(
     x: NDArray[Any],
     y: NDArray[Any],
@@ -414,6 +433,9 @@ def fill_truncated(
 def fill_integers(out: NDArray[Any], seed: int, offset: int, lowest: int, range: int) -> None: ...
 def permutation(out: NDArray[np.int64], seed: int) -> None: ...
 def _philox4x32(key: int, first: int, stream: int, blocks: int) -> NDArray[np.uint32]: ...
+def signed_logsumexp(
+    x: ArrayLike, b: ArrayLike | None, axis: int, keepdims: bool, return_sign: bool
+) -> Any: ...
 def masked_softmax(
     x: ArrayLike,
     mask: ArrayLike | None,

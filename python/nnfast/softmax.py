@@ -403,6 +403,10 @@ def logsumexp(
     (1000.541325, -1.0)
     """
     if b is not None or return_sign:
+        if type(axis) is int and out is None and not kwargs:
+            found = _core.signed_logsumexp(x, b, axis, bool(keepdims), bool(return_sign))
+            if found is not None:
+                return found
         return _signed_logsumexp(x, b, axis, bool(keepdims), bool(return_sign), out, kwargs)
     if type(axis) is int and not kwargs:
         if axis == -1 and out is None and not keepdims and type(x) is _ndarray and x.ndim == 1:
@@ -842,15 +846,6 @@ class _SignedTerms:
         self.terms[top] = factors
         self.sum = self.most + self.others
 
-    def log(self) -> NDArray[np.float64]:
-        """The logarithm of the size of the sum."""
-        small = np.abs(self.others) < 0.5 * np.abs(self.most)
-        ratio = np.divide(self.others, self.most, out=np.zeros_like(self.sum), where=small)
-        apart = np.log1p(ratio) + np.log(np.abs(self.most))
-        log: NDArray[np.float64] = np.where(small, apart, np.log(np.abs(self.sum)))
-        log += self.shift
-        return log
-
 
 def _signed_logsumexp(
     x: Any,
@@ -864,9 +859,11 @@ def _signed_logsumexp(
     """logsumexp with factors of either sign, or with the sign of the sum."""
     with np.errstate(all="ignore"):
         factored = _Factored(x, b, axis, kwargs)
-        logs, signs = np.empty((2, len(factored.values), 1))
-        for some, terms in factored.blocks():
-            logs[some], signs[some] = terms.log(), np.sign(terms.sum)
+        values, factors = factored.values, factored.factors
+        single = factored.dtype == values.dtype == factors.dtype == np.float32
+        if not single:  # float16, too: its results are rounded once
+            values, factors = values.astype(np.float64), factors.astype(np.float64)
+        logs, signs = _core.signed_logsumexp(values, factors, 1, False, True)
         if not return_sign:
             logs[signs < 0] = np.nan
         y = _given(factored.reduced(logs, keepdims), out, kwargs)

@@ -254,6 +254,12 @@ void softmax_family() {
   run("sparsemax", Softmax::sparsemax, Softmax::sparsemax_backward, true, kColumns);
   run("masked_softmax", Softmax::masked_softmax, Softmax::masked_softmax_backward, true, kColumns);
 
+  if (const auto signed_logsumexp = kernel.signed_logsumexp[dtype_of<T>]) {
+    std::vector<double> logs(kRows), signs(kRows);
+    signed_logsumexp(matrix(x), matrix(dy), kRows, kColumns, logs.data(), signs.data());
+    Hash()(logs)(signs).print("signed_logsumexp", kName<T>);
+  }
+
   // Of the columns, and of rows of 10.
   const auto run_rows = [&](const char* name, Softmax forward, Softmax backward, std::ptrdiff_t rows,
                             std::ptrdiff_t row_stride, std::ptrdiff_t n, std::ptrdiff_t stride) {
@@ -365,10 +371,12 @@ void losses() {
   kernel.negative_log_likelihood[dtype_of<T>](likelihood, 0, kRows);
   Hash()(dz)(of_rows).print("nll_loss", kName<T>);
   std::vector<double> sums(3 * kRows);
-  const RowPairs pairs{matrix(z), matrix(targets), matrix(dz), kColumns, sums.data(), sums.data()};
+  const RowPairs pairs{matrix(z), matrix(targets), matrix(dz), kColumns, sums.data(), sums.data(), 0.25};
   kernel.pair_sums[dtype_of<T>](pairs, 0, kRows);
   kernel.mix_pairs[dtype_of<T>](pairs, 0, kRows);
   Hash()(dz)(sums).print("row_pairs", kName<T>);
+  kernel.differences[dtype_of<T>](pairs, 0, kRows);
+  Hash()(dz)(sums).print("differences", kName<T>);
   std::vector<double> weights(kLossBlock);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<double>(i % 5);
   const auto elementwise_loss = [&](ElementwiseLoss which, const char* name) {

@@ -82,27 +82,9 @@ def cosine_embedding_loss(
     margin = _checks.real_in(margin, -1, 1, "margin")
     first, second = _of_one_shape(x1=x1, x2=x2)
     axis = _arrays.axis_of(axis, first, "x1")
-    sums = _core.pair_sums(first, second, axis)
-    alike = _arrays.floating(targets, "targets")
-    if alike.shape != sums.shape[:-1]:
-        raise ValueError(f"targets must have shape {sums.shape[:-1]}, got {alike.shape}")
-    if not ((alike == 1) | (alike == -1)).all():
-        raise ValueError("targets must be 1 or -1")
-    with np.errstate(all="ignore"):
-        shrink = 1 / np.sqrt(sums[..., 1:] + 1e-12)
-        both = shrink[..., 0] * shrink[..., 1]
-        cosine = sums[..., 0] * both
-        over = cosine - margin
-        each = np.where(alike == 1, 1 - cosine, np.where(over <= 0, 0, over))
-        # Of what is alike, rounding may take the cosine beyond 1.
-        loss, slope = _reduced(np.maximum(each, 0), sample_weight, reduction)
-        slope *= -alike
-        other = _times(slope, both)
-        own = [-_times(slope, cosine * shrink[..., k] ** 2) for k in (0, 1)]
-    return (
-        loss,
-        _mixed(first, second, own[0], other, axis),
-        _mixed(second, first, own[1], other, axis),
+    targets = _arrays.floating(targets, "targets")
+    return _core.cosine_embedding_loss(
+        first, second, targets, margin, sample_weight, reduction, axis
     )
 
 
@@ -183,6 +165,10 @@ def triplet_margin_loss(
         anchors=anchors, positives=positives, negatives=negatives
     )
     axis = _arrays.axis_of(axis, anchor, "anchors")
+    if p == 2 and not swap:  # as most are
+        return _core.triplet_margin_loss(
+            anchor, positive, negative, margin, eps, sample_weight, reduction, axis
+        )
     with np.errstate(all="ignore"):
         near, of_near, pull = _distances(anchor, positive, p, eps, axis)
         far, of_far, push = _distances(anchor, negative, p, eps, axis)
@@ -244,5 +230,8 @@ def _of_one_shape(**arrays: ArrayLike) -> list[NDArray[Any]]:
     for name, array in zip(arrays, read, strict=True):
         if array.shape != shape:
             raise ValueError(f"{name} must have the shape of {first}, {shape}, got {array.shape}")
-    dtype = np.result_type(*read)
-    return [array.astype(dtype, copy=False) for array in read]
+    dtype = read[0].dtype
+    if any(array.dtype != dtype for array in read):
+        dtype = np.result_type(*read)
+        read = [array.astype(dtype) for array in read]
+    return read

@@ -400,14 +400,17 @@ def gaussian_nll_loss(
     )
     if t.shape != x.shape:
         raise ValueError(f"targets must have the shape of predictions, {x.shape}, got {t.shape}")
-    if not _broadcasts_to(given.shape, x.shape):
+    whole = given.shape == x.shape
+    if not (whole or _broadcasts_to(given.shape, x.shape)):
         raise ValueError(
             f"variances must broadcast to the shape of predictions, {x.shape}, got {given.shape}"
         )
     if (given < 0).any():
         raise ValueError(f"variances must not be negative, got {given[given < 0].flat[0]}")
     with np.errstate(all="ignore"):
-        v = np.broadcast_to(np.maximum(given, x.dtype.type(eps)), x.shape)
+        v = np.maximum(given, x.dtype.type(eps))
+        if not whole:
+            v = np.broadcast_to(v, x.shape)
         d = np.subtract(x, t)
         loss, dv = _core.gaussian_nll_loss(v, d, 0.0, None, sample_weight, reduction, None)
         np.divide(d, v, out=d)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels/from_avx2.hpp"
 #include "kernels/largest.hpp"
 #include "kernels/pooling_gradients.hpp"
 #include "simd/elements.hpp"
@@ -308,9 +309,9 @@ const PoolingKernels pooling = {
     max_across,
     mean_along,
     mean_across,
-    {mean_backward_along<Float16>, mean_backward_along<float>, mean_backward_along<double>},
-    {mean_backward_across<Float16>, mean_backward_across<float>, mean_backward_across<double>},
-    {fold<Float16>, fold<float>, fold<double>},
+    NNFAST_FROM_AVX2({mean_backward_along<Float16>, mean_backward_along<float>, mean_backward_along<double>}),
+    NNFAST_FROM_AVX2({mean_backward_across<Float16>, mean_backward_across<float>, mean_backward_across<double>}),
+    NNFAST_FROM_AVX2({fold<Float16>, fold<float>, fold<double>}),
     plane_mean,
 };
 

@@ -559,7 +559,7 @@ const SoftmaxKernels softmax = {
 #undef NNFAST_ENTRY
 #undef NNFAST_FLOAT16
     },
-    {nullptr, signed_logsumexp<float>, signed_logsumexp<double>},
+    NNFAST_FROM_AVX2({nullptr, signed_logsumexp<float>, signed_logsumexp<double>}),
 };
 
 }  // namespace NNFAST_ISA

@@ -347,10 +347,12 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   const OptimKernels& kernel = *kernels().optim;
   const int index = static_cast<int>(rule);
   const bool any_packed = std::any_of(parameters.begin(), parameters.end(), packed);
-  // The costs are those of float32: of float64 a vector has half as many elements.
-  const bool any_float64 = std::any_of(parameters.begin(), parameters.end(),
-                                       [](const OptimParameter& parameter) { return parameter.dtype == Dtype::f64; });
-  const double ns = kRuleCosts[index].ns * (any_float64 ? 2 : 1) + (any_packed ? kPacking.ns : 0);
+  // The costs are those of float32: of float64 a vector has half as many elements. The two passes of a layerwise rule
+  // would wake the threads twice.
+  const bool dearer =
+      !layerwise(rule) && std::any_of(parameters.begin(), parameters.end(),
+                                      [](const OptimParameter& parameter) { return parameter.dtype == Dtype::f64; });
+  const double ns = kRuleCosts[index].ns * (dearer ? 2 : 1) + (any_packed ? kPacking.ns : 0);
   const auto downscale = [&] { return downscale_squares(parameters, kernel.gradients, kGradientNorms.ns, sums); };
   bool done = true;
   double scale = 1;

@@ -299,7 +299,8 @@ def colours(picture: Any) -> int:
         return len(image.convert("RGB").getcolors(1 << 20))
 
 
-def test_pictures_are_drawn_on(tmp_path: Path) -> None:
+def test_pictures_are_drawn_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # of another test
     rec = recorded()
     for name, draw in {"curves": rec.save_picture, "bars": rec.save_histograms}.items():
         path = tmp_path / f"{name}.png"

@@ -598,6 +598,17 @@ def test_products_of_a_step_are_those_of_the_network(monkeypatch: pytest.MonkeyP
     assert len(seen) == 8
 
 
+# ---- training ----
+
+
+def test_a_peer_that_does_not_learn_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {"nnfast": {"loss": 0.1}, "PyTorch": {"loss": 0.2}, "torch.compile": {"loss": np.nan}}
+    assert list(training.those_that_learn(rows, "64-10")) == ["nnfast", "PyTorch"]
+    assert capsys.readouterr().out == "left out: torch.compile for 64-10: its loss is nan\n"
+    with pytest.raises(AssertionError, match="64-10"):
+        training.those_that_learn({"nnfast": {"loss": np.inf}}, "64-10")
+
+
 # ---- accuracy ----
 
 

@@ -191,7 +191,7 @@ def main() -> None:
             if not cliffs.main(options.only or []):
                 raise SystemExit(1)
         case "cluster":
-            # Not for the suite, which Dask's threads are not to meet.
+            # Not imported above: distributed starts threads, which would share the cores of other commands.
             from bench import cluster
 
             cluster.main()

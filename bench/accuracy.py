@@ -309,7 +309,10 @@ def main(only: list[str] | None = None, every: bool = False, output: Path | None
         lines.append(line(*row))
         print(lines[-1], flush=True)
     if output is not None:
-        if only and output.exists():
-            lines = with_rows_of(output.read_text(), lines)
         title = TITLE.format(isa=nf.cpu_info()["chosen"])
+        if only and output.exists():
+            page = output.read_text()
+            if not page.startswith(title):
+                raise SystemExit(f"{output} is of another instruction set: {page.splitlines()[2]}")
+            lines = with_rows_of(page, lines)
         output.write_text(title + HEAD + "\n" + "\n".join(lines) + "\n")

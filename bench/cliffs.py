@@ -331,11 +331,11 @@ def loss_axes(x: Array, other: Array, axis: int, name: str) -> Iterator[Form]:
 
 def window_forms() -> Iterator[Form]:
     """Windows of other sizes and steps, and other layouts, beside 3 x 3 by two; an element is one of a window's."""
+    plain = {name: (made, count) for name, made, count in windowed(PLANES, PLAIN)}
     for form, shape, options in WINDOWS:
         for kernel, call, elements in windowed(shape, options):
             if call is None:
                 continue
-            plain = {name: (made, count) for name, made, count in windowed(PLANES, PLAIN)}
             yield Form(kernel, form, plain[kernel][0], call, plain[kernel][1], elements)
 
 

@@ -89,6 +89,7 @@ def all_cases() -> dict[str, Case]:
         inputs = 2 if name.endswith("_backward") else 1
         cases[name] = of_ufunc(ufunc, params=ufunc.nin - inputs)
     cases = {name.removeprefix("_"): case for name, case in cases.items()}
+    cases["bfloat16"] = bfloat16
     cases["keep_scaled"] = of_ufunc(_core._keep_scaled, params=1)
     cases |= {**of_layouts(), **of_biases(), **of_softmax(), **of_embedding(), **of_losses()}
     cases |= {**of_normalization(), **of_dropout(), **of_convolution(), **of_pooling()}
@@ -110,6 +111,14 @@ def of_ufunc(ufunc: np.ufunc, params: int = 0) -> Case:
         return lambda: ufunc(*inputs, out=out)
 
     return case
+
+
+def bfloat16(n: int) -> Call:
+    """A conversion to float32 and one back, of half as many."""
+    import ml_dtypes
+
+    x = floats(n // 2).astype(ml_dtypes.bfloat16)
+    return lambda: nf.relu(x, out=x)
 
 
 def rows(n: int) -> Any:

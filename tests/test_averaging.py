@@ -705,7 +705,7 @@ ONES = {"w": np.ones((2, 3)), "b": np.ones(3)}
         (
             [[1.0]],
             TypeError,
-            r"checkpoints\[0\]\[0\] must be a numpy.ndarray of float16, float32 or",
+            r"checkpoints\[0\]\[0\] must be a numpy.ndarray of float16, bfloat16, float32 or",
         ),
         ([{"n": np.ones(1, int)}], TypeError, r"checkpoints\[0\]\['n'\] must .*, got dtype int64"),
         ([[np.ones(3, ">f4")]], TypeError, r"checkpoints\[0\]\[0\] must .*, got dtype >f4"),
@@ -903,7 +903,11 @@ def test_predictions_are_checked(
     [
         (np.ones(3), TypeError, "params must be a sequence or mapping of arrays, got ndarray"),
         (iter([np.ones(3)]), TypeError, "params must be a sequence or mapping"),
-        ([np.ones(3), [1.0]], TypeError, r"params\[1\] must be a numpy.ndarray of float16, float3"),
+        (
+            [np.ones(3), [1.0]],
+            TypeError,
+            r"params\[1\] must be a numpy.ndarray of float16, bfloat16, float3",
+        ),
         ({"n": np.ones(3, int)}, TypeError, r"params\['n'\] must be .*, got dtype int64"),
         ([np.ones(3, ">f8")], TypeError, r"params\[0\] must be .*, got dtype >f8"),
         ([np.ones(3, complex)], TypeError, r"params\[0\] must be .*, got dtype complex128"),

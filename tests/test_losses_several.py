@@ -258,7 +258,7 @@ ONES = np.ones((2, 3))
         (
             lambda: nf.cosine_embedding_loss(ONES, ONES, [1, 0]),
             ValueError,
-            "targets must be 1 or -1",
+            "targets must be 1 or -1, got 0",
         ),
         (
             lambda: nf.cosine_embedding_loss(ONES, ONES, [1]),

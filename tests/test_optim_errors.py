@@ -43,8 +43,16 @@ MEMORY = np.zeros(10)
         (ones(3), TypeError, "params must be a sequence or mapping of arrays, got ndarray"),
         (iter([ones(3)]), TypeError, "params must be a sequence or mapping"),
         ([ones(3), [1.0]], TypeError, r"params\[1\] must be a numpy.ndarray, got list"),
-        ([ones(3, dtype=int)], TypeError, r"params\[0\] must have dtype float16, float32 or"),
-        ([ones(3, dtype=complex)], TypeError, r"params\[0\] must have dtype float16, float32 or"),
+        (
+            [ones(3, dtype=int)],
+            TypeError,
+            r"params\[0\] must have dtype float16, bfloat16, float32 or",
+        ),
+        (
+            [ones(3, dtype=complex)],
+            TypeError,
+            r"params\[0\] must have dtype float16, bfloat16, float32 or",
+        ),
         ([ones(3, dtype=">f8")], TypeError, r"params\[0\] must have dtype float64, got >f8"),
         ([ones(3), frozen(ones(3))], ValueError, r"params\[1\] must be writeable"),
         ([MEMORY[:6], MEMORY[5:]], ValueError, r"params\[0\] and params\[1\] must not share"),

@@ -360,7 +360,12 @@ def test_errors_change_neither_w_nor_the_state() -> None:
         ((1.0, 1.0, of_one), {}, TypeError, "w must be a numpy.ndarray, got float"),
         ((frozen(np.ones(3)), g), {}, ValueError, "w must be writeable, but is read-only"),
         ((frozen(np.ones(3)), g, of_one), {}, ValueError, "w must be writeable"),
-        ((np.ones(3, int), g), {}, TypeError, "w must have dtype float16, float32 or float64"),
+        (
+            (np.ones(3, int), g),
+            {},
+            TypeError,
+            "w must have dtype float16, bfloat16, float32 or float64",
+        ),
         (([w, 2.0], [g, g]), {}, TypeError, r"w\[1\] must be a numpy.ndarray, got float"),
         (({"a": w, "b": 2.0}, dmany), {}, TypeError, r"w\['b'\] must be a numpy.ndarray"),
         ((w, np.ones(4), of_one), {}, ValueError, r"dw must have shape \(3,\), got \(4,\)"),

@@ -12,6 +12,7 @@ import nnfast as nf
 from conftest import SAME_BITS_ISAS
 from layouts import assert_same_bits, layouts
 from nnfast._testing import forced
+from nnfast.optim.accumulation import Accumulated
 from optim_rules import (
     DTYPES,
     KERNELS,
@@ -590,3 +591,15 @@ def test_thresholds_and_nesterov_are_checked() -> None:
         nf.optim.RMSprop([], nesterov=True)
     with pytest.raises(ValueError, match="eps_root must not be negative"):
         nf.optim.Adam([], eps_root=-1.0)
+
+
+def test_a_pickle_of_0_2_keeps_what_was_accumulated() -> None:
+    waiting = {"_sums": [np.ones(2), None], "_waiting": [True, False], "rows": [None, None]}
+    found = Accumulated.__new__(Accumulated)
+    found.__setstate__({**waiting, "_core": None})
+    assert found
+    assert not found.any_rows
+    assert found.sum_of(1) is None
+    np.testing.assert_array_equal(found.sum_of(0), [1, 1])
+    found.__setstate__({"_sums": [None], "_waiting": [False], "rows": [None], "_core": None})
+    assert not found

@@ -165,9 +165,8 @@ def without_nan(codes: Array, numbers: Array) -> Array:
 
 @pytest.mark.parametrize("held", ["average", "momentum"])
 def test_numbers_of_the_format_are_kept(held: str) -> None:
-    found = packing.numbers(120, held)[
-        :-1
-    ]  # of which the last, rounded up, would be beyond the block
+    # The last, rounded up, would be beyond the block.
+    found = packing.numbers(120, held)[:-1]
     x = np.resize([*found, *-found], 8192).astype(np.float32)
     np.testing.assert_array_equal(stored(x, "uint8", held)[1], x)
 
@@ -222,12 +221,16 @@ def test_bits_that_round_are_random() -> None:
         assert ((counts - expected) ** 2).sum() / expected < 350  # chi-squared of 255, p = 1e-4
         others = [uniform(state=1), uniform(place=1, count=count), uniform(first=2, count=count)]
         others += [np.roll(one, k, axis=1) for k in (1, 2, 8, 16, 128)]
-        # Those of two chunks, and of the third state and the first, differ by a number for each chunk.
-        shifted = [uniform(state=2, count=count), np.roll(one, 1024, axis=1)]
         # Chunks share the words of a step, so that it has 1,024 pairs that are independent.
-        for pairs, of in ((1024, others), (n // 1024, shifted)):
-            for other in of:
-                assert abs((one * other).mean() * 12) < 5 / (steps * pairs) ** 0.5
+        for other in others:
+            assert abs((one * other).mean() * 12) < 5 / (steps * 1024) ** 0.5
+        # Those of two chunks, and of the third state and the first, differ by a number for each chunk: of many places.
+        places = range(64)
+        many = np.concatenate([uniform(p, count=count) for p in places], axis=1)
+        third = np.concatenate([uniform(p, 2, count=count) for p in places], axis=1)
+        fourth = np.concatenate([uniform(p, 3, count=count) for p in places], axis=1)
+        for other in (third, fourth, np.roll(many, 1024, axis=1)):
+            assert abs((many * other).mean() * 12) < 5 / (steps * len(places) * n // 1024) ** 0.5
 
 
 def test_no_square_becomes_zero() -> None:
@@ -511,7 +514,9 @@ def test_errors() -> None:
             nf.optim.Adam([w], state_dtype=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="state_dtype must be 'float32' for Adagrad, got 'uint8'"):
         nf.optim.Adagrad([w], state_dtype="uint8")
-    with pytest.raises(TypeError, match=r"params\[0\] must have dtype float16 or float32 where"):
+    with pytest.raises(
+        TypeError, match=r"params\[0\] must have dtype float16, bfloat16 or float32 where"
+    ):
         nf.optim.Adam([np.zeros(3)], state_dtype="bfloat16")
     with pytest.raises(ValueError, match="centered must be False where state_dtype is 'bfloat16'"):
         nf.optim.RMSprop([w], centered=True, state_dtype="bfloat16")

@@ -199,6 +199,8 @@ void require_shape(const Array& array, const Array& like, const char* name, cons
                         ", got " + shape_text(array));
 }
 
+Shape shape_of(const Array& array) { return {PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + array.ndim()}; }
+
 bool has_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape) {
   const npy_intp* dims = PyArray_DIMS(array.get());
   return std::equal(shape.begin(), shape.end(), dims, dims + array.ndim());

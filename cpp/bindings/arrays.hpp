@@ -19,8 +19,8 @@ namespace nnfast {
 
 namespace py = pybind11;
 
-// A NumPy array that is kept alive. One of bfloat16 is here an array of float32 that has its numbers, or, of a result,
-// is to be rounded to it.
+// A NumPy array that is kept alive. For a bfloat16 array this holds a float32 copy of its values; for a result, the
+// float32 array that result() rounds into the caller's.
 class Array {
  public:
   Array() = default;
@@ -97,6 +97,8 @@ Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype);
 // A view of the array that repeats it along the axes of `like`, by NumPy's rules of broadcasting.
 Array broadcast_to(const Array& array, const Array& like, const char* name, const char* like_name);
 
+using Shape = std::vector<std::ptrdiff_t>;
+Shape shape_of(const Array& array);
 bool has_shape(const Array& array, std::initializer_list<std::ptrdiff_t> shape);
 bool has_shape(const Array& array, const std::vector<std::ptrdiff_t>& shape);
 void require_shape(const Array& array, const Array& like, const char* name, const char* like_name);

@@ -8,13 +8,6 @@
 namespace nnfast {
 namespace {
 
-using Shape = std::vector<std::ptrdiff_t>;
-
-Shape shape_of(const Array& array) {
-  const npy_intp* dims = PyArray_DIMS(array.get());
-  return {dims, dims + array.ndim()};
-}
-
 // Where the element at `position`, in C order, is.
 Shape place_of(std::ptrdiff_t position, Shape shape) {
   for (std::size_t d = shape.size(); d-- > 0;) {

@@ -13,8 +13,6 @@
 namespace nnfast {
 namespace {
 
-using Shape = std::vector<std::ptrdiff_t>;
-
 Reduction reduction_of(py::handle value) {
   if (PyUnicode_Check(value.ptr())) {
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "mean") == 0) return Reduction::mean;
@@ -352,8 +350,10 @@ py::tuple cosine_embedding_loss_of(py::handle x_in, py::handle y_in, py::handle 
   require_shape(alike, shape, "targets");
   const std::ptrdiff_t pairs = alike.size();
   const auto* of_pair = alike.as<const double>();
-  if (!std::all_of(of_pair, of_pair + pairs, [](double value) { return value == 1 || value == -1; }))
-    throw py::value_error("targets must be 1 or -1");
+  const double* const wrong =
+      std::find_if(of_pair, of_pair + pairs, [](double value) { return value != 1 && value != -1; });
+  if (wrong != of_pair + pairs)
+    throw py::value_error("targets must be 1 or -1, got " + std::string(py::str(py::float_(*wrong))));
   std::vector<double> sums(static_cast<std::size_t>(3 * pairs)), factors(static_cast<std::size_t>(2 * pairs));
   {
     const ReleasedGil released(x.size());

@@ -95,9 +95,6 @@ class Doubles {
   double few_[kFew];
   std::unique_ptr<double[]> many_;
 };
-using Shape = std::vector<std::ptrdiff_t>;
-
-Shape shape_of(const Array& array) { return {PyArray_DIMS(array.get()), PyArray_DIMS(array.get()) + array.ndim()}; }
 
 // A view with one axis of an array with one value a channel: of shape (C,), (1, C), or one that broadcasts to x, as
 // (1, C, 1, 1) and, where the samples are columns, (C, 1).

@@ -225,7 +225,8 @@ class OptimArrays {
       if (array->dtype() != param(i).dtype() || !PyArray_ISNOTSWAPPED(array->get()) ||
           !PyArray_IS_C_CONTIGUOUS(array->get()) || !PyArray_SAMESHAPE(array->get(), param(i).get()))
         return false;
-    return !is_16_bits(param(i).dtype()) && PyArray_ISWRITEABLE(sum.get()) && !memory_.touches(grad);
+    return !is_16_bits(param(i).dtype()) && PyArray_ISWRITEABLE(sum.get()) && !memory_.touches(sum) &&
+           !memory_.touches(grad);
   }
 
   // Checks gradients alone.
@@ -333,7 +334,7 @@ class OptimArrays {
     if (narrow && !masters)
       throw py::type_error(param.name() + " must not become " + dtype_name(param.array) + " after its state was made");
     if (!narrow && dtype != NPY_FLOAT32 && dtype != NPY_FLOAT64)
-      throw py::type_error(param.name() + " must have dtype float16, float32 or float64, got " +
+      throw py::type_error(param.name() + " must have dtype float16, bfloat16, float32 or float64, got " +
                            dtype_name(param.array));
     require_like(param, param.array);  // refuses foreign byte order
   }
@@ -670,6 +671,8 @@ class Optimizer {
       written.push_back(extent(sum));
     }
     std::sort(written.begin(), written.end(), [](const Extent& a, const Extent& b) { return a.low < b.low; });
+    for (std::size_t i = 1; i < count; ++i)
+      if (written[i].low < written[i - 1].high) return false;
     WrittenMemory memory;
     for (const Extent& e : written) memory.add(e);
     for (std::size_t i = 0; i < count; ++i)
@@ -680,8 +683,10 @@ class Optimizer {
       const ReleasedGil released(elements);
       optim_accumulate(begun, added);
     }
+    // The lists may have been changed while the GIL was released; the arrays are held.
     for (std::size_t i = 0; i < count; ++i)
-      PyList_SetItem(pending.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(PyList_GET_ITEM(sums.ptr(), i)));
+      if (PyList_SetItem(pending.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(held[2 * i].object().ptr())) != 0)
+        throw py::error_already_set();
     return true;
   }
 
@@ -924,8 +929,11 @@ class Optimizer {
 // or float64, and contiguous; g not empty.
 double factored_by(py::handle g_in, py::handle row_in, py::handle column_in, double share, double eps) {
   const Array g = any_array(g_in, "g"), row = any_array(row_in, "row_var"), column = any_array(column_in, "col_var");
+  if ((g.dtype() != NPY_FLOAT32 && g.dtype() != NPY_FLOAT64) || g.ndim() < 2 || g.size() == 0)
+    throw py::value_error("g must be an array of float32 or float64 with two axes or more, and not empty");
   for (const Array* array : {&g, &row, &column})
-    if (array->dtype() != g.dtype() || !PyArray_CHKFLAGS(array->get(), NPY_ARRAY_CARRAY))
+    if (array->dtype() != g.dtype() || !PyArray_CHKFLAGS(array->get(), NPY_ARRAY_CARRAY) ||
+        !PyArray_ISNOTSWAPPED(array->get()))
       throw py::value_error("g, row_var and col_var must be contiguous and writeable, and of one dtype");
   const std::ptrdiff_t rows = g.shape(g.ndim() - 2), columns = g.shape(g.ndim() - 1);
   if (row.size() * columns != g.size() || column.size() * rows != g.size())

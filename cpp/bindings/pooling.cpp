@@ -14,7 +14,6 @@ namespace nnfast {
 namespace {
 
 using Index = std::ptrdiff_t;
-using Shape = std::vector<Index>;
 constexpr Index kMost = Index{1} << 31;
 
 std::string text_of(py::handle value) { return py::str(value); }
@@ -73,11 +72,6 @@ Shape read_shape(py::handle value, const char* name) {
   return shape;
 }
 
-Shape shape_of(const Array& array) {
-  const npy_intp* dims = PyArray_DIMS(array.get());
-  return Shape(dims, dims + array.ndim());
-}
-
 // ---- planes and windows ----
 
 // The axis of the channels, and those of a plane: all but that and the first.
@@ -92,8 +86,8 @@ PlaneAxes read_axes(const Shape& shape, int dims, py::handle axis_in, const char
     throw py::value_error(std::string(name) + " must have " + std::to_string(dims + 2) + " axes, " +
                           (dims == 2 ? "(N, C, H, W)" : "(N, C, L)") + ", got shape " + shape_text(shape));
   if (axis < -ndim || axis >= ndim || axis == 0 || axis == -ndim)
-    throw py::value_error("axis must be that of the channels of " + std::string(name) + " with shape " +
-                          shape_text(shape) + ", not the first, got " + text_of(axis_in));
+    throw py::value_error("axis must name the channel axis of " + std::string(name) + " with shape " +
+                          shape_text(shape) + ", which is not axis 0, got " + text_of(axis_in));
   PlaneAxes axes{static_cast<int>(axis < 0 ? axis + ndim : axis), {}};
   Index plane = 1;
   for (int d = 1; d < ndim; ++d)
@@ -360,7 +354,7 @@ struct Columns {
   }
   static void multiply(Index& product, Index side) {
     if (__builtin_mul_overflow(product, side, &product))
-      throw py::value_error("kernel_size must make columns of an array's size");
+      throw py::value_error("kernel_size is too large: the columns would have more elements than an array can");
   }
 };
 

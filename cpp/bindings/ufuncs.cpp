@@ -130,8 +130,9 @@ void explain(const char* ufunc, PyArrayObject** inputs, int count) {
       const py::handle array(reinterpret_cast<PyObject*>(inputs[k]));
       const py::object advice = py::module_::import("nnfast._arrays").attr("advice")(array, "x");
       const py::str dtype(array.attr("dtype"));
-      PyErr_Format(PyExc_TypeError, "%s: arrays must be of float16, float32, float64 or integers, got dtype %S%S",
-                   ufunc, dtype.ptr(), advice.ptr());
+      PyErr_Format(PyExc_TypeError,
+                   "%s: arrays must be of float16, bfloat16, float32, float64 or integers, got dtype %S%S", ufunc,
+                   dtype.ptr(), advice.ptr());
     } catch (py::error_already_set& error) {
       error.restore();
     }
@@ -141,8 +142,13 @@ void explain(const char* ufunc, PyArrayObject** inputs, int count) {
 
 int resolve(PyUFuncObject* ufunc, NPY_CASTING casting, PyArrayObject** operands, PyObject* types,
             PyArray_Descr** dtypes) {
-  for (int k = 0; k < ufunc->nargs; ++k)
-    if (operands[k]) is_bfloat16(operands[k]);  // when it comes
+  try {
+    for (int k = 0; k < ufunc->nargs; ++k)
+      if (operands[k]) is_bfloat16(operands[k]);  // the first array of bfloat16 registers the loops
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return -1;
+  }
   const int failed = PyUFunc_DefaultTypeResolver(ufunc, casting, operands, types, dtypes);
   if (failed && !types && PyErr_ExceptionMatches(PyExc_TypeError)) explain(ufunc->name, operands, ufunc->nin);
   return failed;
@@ -189,14 +195,14 @@ void wait_for_bfloat16(const py::object& ufunc, PyUFuncGenericFunction loop, con
 }  // namespace
 
 void add_bfloat16_loops(int dtype) {
-  for (const auto& [ufunc, loop, data, first_param, params] : waiting_loops()) {
+  for (auto& waiting = waiting_loops(); !waiting.empty(); waiting.pop_back()) {
+    const auto& [ufunc, loop, data, first_param, params] = waiting.back();
     int types[kMaxElementwiseArrays];
     for (int k = 0; k < ufunc->nargs; ++k)
       types[k] = k >= first_param && k < first_param + params ? NPY_FLOAT32 : dtype;
     if (PyUFunc_RegisterLoopForType(ufunc, dtype, loop, types, const_cast<void*>(data)) != 0)
       throw py::error_already_set();
   }
-  waiting_loops().clear();
 }
 
 void raise(unsigned raised) {

@@ -146,8 +146,8 @@ using WithAccumulatedFn = void (*)(OptimFn kernel, const double* hyperparameters
                                    char* const* arrays, const std::ptrdiff_t* strides, std::ptrdiff_t n, double* sums);
 
 // The plain step of n elements, at most a chunk and a multiple of packed_step(), of contiguous arrays of float32 whose
-// states are packed, in blocks of finite numbers if in 8 bits. Rounds by the words and keys of
-// packing.hpp, whose kernels take what is rare.
+// states are packed, in blocks of finite numbers if in 8 bits: other blocks are for the kernels of packing.hpp. Rounds
+// by the words and keys of packing.hpp.
 using PackedOptimFn = void (*)(const double* hyperparameters, double grad_scale, char* const* arrays, std::ptrdiff_t n,
                                const PackingKernels& packing, const std::uint32_t* words, const RoundingKeys& keys);
 constexpr std::ptrdiff_t packed_step(bool bfloat16) { return bfloat16 ? 32 : kPackedBlock; }

@@ -6,8 +6,8 @@
 
 namespace nnfast {
 
-// bfloat16: the upper half of a float32. The others: a byte each, in blocks that share a base exponent B. Code c is, in
-// an octave (1 + c % s / s) 2^(c / s + B - 127) of s numbers each,
+// bfloat16: the upper half of a float32. The others: a byte each, in blocks that share a base exponent B. With s
+// codes an octave, code c stands for (1 + (c % s) / s) 2^(c / s + B - 127):
 //   squares8   that number: 32 octaves of s = 8, and never zero, as averages of squares are divisors;
 //   average8   that number less 2^(B - 127), and the sign in the uppermost bit: 16 octaves of s = 8, below them equal
 //              steps down to zero;

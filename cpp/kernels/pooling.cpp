@@ -277,7 +277,7 @@ unsigned mean_across(const Pooling& pooling, Index first, Index last) {
 // Element i is added to partial sum i mod 64, and these two and two: in registers, where add_rows of sums.hpp has
 // memory.
 double plane_mean(const float* x, Index n) {
-  constexpr Index kPartial = 64;
+  constexpr Index kPartial = kPlanePartialSums;
   constexpr int vectors = kPartial / kLanes<Vec<double>>, per_load = Widened<V>::count;
   const ExceptionScope exceptions;
   Vec<double> sums[vectors] = {};

@@ -13,6 +13,9 @@ struct PoolAxis {
   std::ptrdiff_t n, count, kernel, stride, padding, dilation;
 };
 
+// Partial sums of the mean of a plane, the same in every layout.
+constexpr std::ptrdiff_t kPlanePartialSums = 64;
+
 // Byte strides of one of the arrays: x or dx, y or dy, or the positions of the maxima, int32.
 struct PoolArray {
   char* data;

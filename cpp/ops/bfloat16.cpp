@@ -13,7 +13,7 @@ namespace nnfast {
 namespace {
 
 constexpr std::ptrdiff_t kBlock = 512;  // elements that are float32 at a time
-constexpr Cost kConversion = listed_cost("bfloat16");
+constexpr Cost kConversion = cost_of("bfloat16");
 
 float widened(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 

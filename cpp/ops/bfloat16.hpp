@@ -1,4 +1,4 @@
-// bfloat16, of which the core has no kernels: numbers become float32, and results are rounded once.
+// bfloat16 arrays: widened to float32 for the kernels, whose results are rounded once.
 #pragma once
 
 #include "kernels/elementwise.hpp"

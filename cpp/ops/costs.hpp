@@ -20,6 +20,7 @@ constexpr bool kMemoryBound = true;
 
 constexpr Cost kCosts[] = {
     // Activations, and their gradients.
+    {"bfloat16", 0.3},  // to or from float32
     {"relu", 0.09, kMemoryBound},
     {"relu_backward", 0.14, kMemoryBound},
     {"relu6", 0.09, kMemoryBound},

@@ -103,10 +103,10 @@ inline double scaled(double ns, Dtype dtype) { return dtype == Dtype::f64 ? 2 * 
 
 // Of passes that take some sets through sums and map, and then the next ones: those are asked for in time, if they stay
 // in the second-level cache until they are summed.
-inline void ask_for_next(Normalization& norm, Dtype dtype, Index together) {
+inline void set_prefetch_distance(Normalization& norm, Dtype dtype, Index together) {
   constexpr Index most = Index{1} << 19;  // bytes
   if (together >= norm.set_count || together * norm.member_count * size_of(dtype) > most) return;
-  for (const int a : {0, 1}) norm.ahead[a] = offset_in(norm.sets, a, together) - offset_in(norm.sets, a, 0);
+  for (const int a : {0, 1}) norm.ahead[a] = offset_in(norm.sets, a, together);
 }
 
 // Calls body(set, set_end, chunk) for all units of all chunks, shared among threads: neighbouring members go to one.

@@ -395,7 +395,7 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
 
 void optim_accumulate(const std::vector<OptimParameter>& begun, std::vector<OptimParameter>& added) {
   constexpr Cost kSgd = cost_of("sgd");
-  // Of gradient ascent at a rate of 1: p += g.
+  // Of gradient ascent at a rate of 1, p += g: sign, clip_value, weight_decay, shrink, ema_decay, lr.
   constexpr double kAscent[] = {-1, std::numeric_limits<double>::infinity(), 0, 1, 0, 1};
   for (OptimParameter& parameter : added) parameter.hyperparameters = kAscent;
   run_plain(begun, {copy_gradients<std::uint16_t>, copy_gradients<float>, copy_gradients<double>}, kSgd.ns);

@@ -308,7 +308,7 @@ unsigned col2im(const PooledBatch& batch) {
 
 namespace {
 
-constexpr Index kPartialSums = 64, kChannelsTogether = 32;
+constexpr Index kPartialSums = kPlanePartialSums, kChannelsTogether = 32;
 
 // Calls body(run, position, n) for the runs of a plane of x that lie at one stride.
 template <class Body>

@@ -14,7 +14,8 @@
 
 namespace nnfast {
 
-// Bytes of results that are more than the caches hold, and of a tile, which lies on the stack.
+// Bytes of gradients from which on streaming was seen to pay, which is sooner than for the maps of streams() in
+// costs.hpp; and bytes of a tile, which lies on the stack.
 constexpr std::ptrdiff_t kStreamedBytes = std::ptrdiff_t{4} << 20, kStreamedTile = 16384;
 
 // Copies bytes past the caches. Both begin at the same place within a cache line.

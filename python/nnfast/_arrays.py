@@ -25,6 +25,11 @@ def is_bfloat16(dtype: Any) -> bool:
     return getattr(dtype, "name", None) == "bfloat16" and dtype.itemsize == 2
 
 
+def is_narrow(dtype: Any) -> bool:
+    """Whether the dtype is float32, float16 or bfloat16."""
+    return dtype in (np.float16, np.float32) or is_bfloat16(dtype)
+
+
 def parameter_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of what is kept beside arrays of that dtype: float32 for float16 and bfloat16."""
     return dtype if dtype.itemsize > 2 else np.dtype(np.float32)
@@ -38,9 +43,7 @@ def is_foreign(value: Any) -> bool:
 def scalar_for(value: Any, array: Any) -> Any:
     """A Python float as a scalar that does not promote a foreign array, whose library may make an array of it first."""
     dtypes = _dtypes_of(array)
-    narrow = bool(dtypes) and all(
-        dtype in (np.float16, np.float32) or is_bfloat16(dtype) for dtype in dtypes
-    )
+    narrow = bool(dtypes) and all(map(is_narrow, dtypes))
     return np.float32(value) if narrow else value
 
 
@@ -166,8 +169,7 @@ SOURCE_OF_FLOAT64 = (
 
 def source_of_float64(array: NDArray[Any], dtype: np.dtype[Any]) -> str:
     """Where a float64 array among narrower ones usually comes from, for the end of an error; else nothing."""
-    narrow = dtype in (np.float16, np.float32) or is_bfloat16(dtype)
-    return SOURCE_OF_FLOAT64 if narrow and array.dtype == np.float64 else ""
+    return SOURCE_OF_FLOAT64 if is_narrow(dtype) and array.dtype == np.float64 else ""
 
 
 def check_floats(array: Any, name: str, *, float16: bool = False) -> None:
@@ -187,7 +189,7 @@ def check_floats(array: Any, name: str, *, float16: bool = False) -> None:
         got = f"dtype {array.dtype}"
     else:
         got = type(array).__name__
-    dtypes = "float16, float32 or float64" if float16 else "float32 or float64"
+    dtypes = "float16, bfloat16, float32 or float64" if float16 else "float32 or float64"
     raise TypeError(f"{name} must be a numpy.ndarray of {dtypes}, got {got}")
 
 

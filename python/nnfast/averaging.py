@@ -71,7 +71,7 @@ class _Average(Resumable):
         Returns
         -------
         averages : list or dict of ndarrays
-            Of the parameters' dtypes, but float32 for float16.
+            Of the parameters' dtypes, but float32 for float16 and bfloat16.
 
         Raises
         ------
@@ -215,9 +215,9 @@ class EMA(_Average):
 
     Notes
     -----
-    Kept in the parameters' dtype, float32 for float16, and corrected already: ``average += share (params - average)``
-    with ``share = (1 - decay) / (1 - decay^t)``. So the average of parameters that stay the same is these, to the bit.
-    As in the optimizers, subnormal numbers count as zero.
+    Kept in the parameters' dtype, float32 for float16 and bfloat16, and corrected already:
+    ``average += share (params - average)`` with ``share = (1 - decay) / (1 - decay^t)``. So the average of parameters
+    that stay the same is these, to the bit. As in the optimizers, subnormal numbers count as zero.
 
     References
     ----------

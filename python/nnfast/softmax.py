@@ -823,7 +823,7 @@ class _Factored:
 
 
 class _SignedTerms:
-    """``b * exp(x - shift)`` of rows, and their sums: in float64."""
+    """``b * exp(x - shift)`` of rows, and their sums, in float64: of the gradient, for the logarithm is a kernel."""
 
     def __init__(self, x: NDArray[Any], b: NDArray[Any]) -> None:
         # Contiguous, so that the order of the sums does not depend on the layout.
@@ -832,19 +832,17 @@ class _SignedTerms:
         if none.any():
             values[none] = -np.inf
         largest = values.max(axis=-1, keepdims=True, initial=-np.inf)
-        self.shift = np.where(np.isfinite(largest), largest, 0)
-        values -= self.shift
-        # The largest terms, which are few, apart: where they are nearly all, the logarithm keeps the others' digits.
+        values -= np.where(np.isfinite(largest), largest, 0)
+        # The largest terms apart: their factors enter the sum exactly.
         top = np.divmod(np.flatnonzero(values == 0), values.shape[1])
         factors = b[top].astype(np.float64)
         most = np.bincount(top[0], factors, len(values))
-        self.most = most[:, np.newaxis]
         self.terms = np.exp(values, out=values)
         self.terms *= b
         self.terms[top] = 0
-        self.others = self.terms.sum(axis=-1, keepdims=True)
+        others = self.terms.sum(axis=-1, keepdims=True)
         self.terms[top] = factors
-        self.sum = self.most + self.others
+        self.sum = most[:, np.newaxis] + others
 
 
 def _signed_logsumexp(

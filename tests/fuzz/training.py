@@ -34,7 +34,7 @@ RULES = (
     "LAMB",
     "LARS",
 )
-PACKED_RULES = ("SGD", "RMSprop", "Adam", "AdamW", "Lion")
+PACKED_RULES = tuple(name for name in RULES if getattr(nf.optim, name)._packs)
 ELEMENTWISE = (
     *("ReLU", "Tanh", "GELU", "SiLU", "Sigmoid", "ReLU6", "Hardtanh", "LeakyReLU", "Hardsigmoid"),
     *("Hardswish", "CELU", "SELU", "LogSigmoid", "Softplus", "Tanhshrink", "Mish", "Softsign"),

@@ -12,10 +12,9 @@ points.
 # ruff: noqa: F403
 from nnfast._table import TABLE as TABLE
 from nnfast._table import Activation as Activation
-from nnfast.activations import derivatives, parametric, plain, random_slopes
-from nnfast.activations import maxout as _maxout
+from nnfast.activations import derivatives, max_of_pieces, parametric, plain, random_slopes
 from nnfast.activations.derivatives import *
-from nnfast.activations.maxout import *
+from nnfast.activations.max_of_pieces import *
 from nnfast.activations.parametric import *
 from nnfast.activations.plain import *
 from nnfast.activations.random_slopes import *
@@ -23,7 +22,7 @@ from nnfast.activations.ufuncs import UFUNCS
 
 __all__: list[str] = []
 __all__ += derivatives.__all__
-__all__ += _maxout.__all__
+__all__ += max_of_pieces.__all__
 __all__ += parametric.__all__
 __all__ += plain.__all__
 __all__ += random_slopes.__all__

@@ -67,18 +67,15 @@ def of_y(name: str) -> Backward[...]:
     ) -> Any:
         if y is None or x is not None:
             y = output(UFUNCS[name], x, y, dtype=dtype)
-        if casting == "same_kind" and order == "K" and subok is True:
-            if dtype is None and where is True:
-                return ufunc(dy, y) if out is None else ufunc(dy, y, out=out)
-            if dtype is None:
-                return ufunc(dy, y, out=out, where=where)
-            if where is True:
-                return (
-                    ufunc(dy, y, dtype=dtype) if out is None else ufunc(dy, y, out=out, dtype=dtype)
-                )
-        return ufunc(
-            dy, y, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
-        )
+        if (
+            where is True
+            and dtype is None
+            and casting == "same_kind"
+            and order == "K"
+            and subok is True
+        ):
+            return ufunc(dy, y) if out is None else ufunc(dy, y, out=out)
+        return _with_keywords(ufunc, dy, y, out, where, dtype, casting, order, subok)
 
     return _named(backward, name)
 
@@ -101,20 +98,43 @@ def of_x(name: str) -> Backward[...]:
         call = ufunc
         if x is None or y is not None:
             call, x = np.multiply, slope(name, x, y)
-        if casting == "same_kind" and order == "K" and subok is True:
-            if dtype is None and where is True:
-                return call(dy, x) if out is None else call(dy, x, out=out)
-            if dtype is None:
-                return call(dy, x, out=out, where=where)
-            if where is True:
-                return (
-                    call(dy, x, dtype=dtype) if out is None else call(dy, x, out=out, dtype=dtype)
-                )
-        return call(
-            dy, x, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
-        )
+        if (
+            where is True
+            and dtype is None
+            and casting == "same_kind"
+            and order == "K"
+            and subok is True
+        ):
+            return call(dy, x) if out is None else call(dy, x, out=out)
+        return _with_keywords(call, dy, x, out, where, dtype, casting, order, subok)
 
     return _named(backward, name)
+
+
+def _with_keywords(
+    call: Callable[..., Any],
+    dy: Any,
+    saved: Any,
+    out: Any,
+    where: Any,
+    dtype: DTypeLike | None,
+    casting: str,
+    order: str,
+    subok: bool,
+) -> Any:
+    """Call a ufunc with keywords that few calls have; without those that are NumPy's defaults, which cost time."""
+    if casting == "same_kind" and order == "K" and subok is True:
+        if dtype is None:
+            return call(dy, saved, out=out, where=where)
+        if where is True:
+            return (
+                call(dy, saved, dtype=dtype)
+                if out is None
+                else call(dy, saved, out=out, dtype=dtype)
+            )
+    return call(
+        dy, saved, out=out, where=where, dtype=dtype, casting=casting, order=order, subok=subok
+    )
 
 
 def _named(function: Callable[..., Any], name: str) -> Backward[...]:

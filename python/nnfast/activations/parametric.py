@@ -349,7 +349,7 @@ def _finite_positive(value: float, name: str) -> float:
 
 def _rounded(bounds: tuple[float, float], dtype: Any) -> tuple[float, float]:
     """The bounds as they are in a y of that dtype, where the kernel would compare wider ones."""
-    if dtype not in (np.float16, np.float32) and not _arrays.is_bfloat16(dtype):
+    if not _arrays.is_narrow(dtype):
         return bounds
     with np.errstate(over="ignore"):
         low, high = np.array(bounds).astype(dtype)

@@ -169,16 +169,12 @@ def _mean_slope(lower: float, upper: float) -> float:
     return (lower + upper) / 2
 
 
-def _slope_dtype(x: NDArray[Any]) -> np.dtype[Any]:
-    return _arrays.parameter_dtype(x.dtype)
-
-
 def _random_slopes(
     x: NDArray[Any], lower: float, upper: float, rng: Rng, offset: int
 ) -> NDArray[Any]:
     """Those of Philox(rng).uniform, without its checks: they are most of a call on a small array."""
     place = _checks.integer_from(offset, 0, "offset")
-    slopes = np.empty(x.shape, _slope_dtype(x))
+    slopes = np.empty(x.shape, _arrays.parameter_dtype(x.dtype))
     if place + slopes.size > 2**62:
         raise ValueError(f"offset must leave room for {slopes.size} slopes, got {offset}")
     kind, bounds = _slope_range(lower, upper, slopes.dtype)
@@ -202,7 +198,8 @@ def _check_slopes(slopes: Any, x: NDArray[Any], name: str) -> None:
     if not isinstance(slopes, np.ndarray):
         raise TypeError(f"slopes must be a numpy.ndarray, got {type(slopes).__name__}")
     _arrays.check_unmasked(slopes, "slopes")
-    if slopes.dtype != _slope_dtype(x):
-        raise TypeError(f"slopes must have dtype {_slope_dtype(x)}, got {slopes.dtype}")
+    dtype = _arrays.parameter_dtype(x.dtype)
+    if slopes.dtype != dtype:
+        raise TypeError(f"slopes must have dtype {dtype}, got {slopes.dtype}")
     if slopes.shape != x.shape:
         raise ValueError(f"slopes must have the shape of {name}, {x.shape}, got {slopes.shape}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from nnfast._arrays import is_bfloat16
 from nnfast._state import by_name
 from nnfast.nn import Layer
 from nnfast.optim.optimizer import Optimizer
@@ -27,7 +28,7 @@ class DtypeReport:
     expected : str
         What they should be.
     float16_too : bool, default False
-        Whether float16 is as good: its optimizers' state is float32.
+        Whether float16 and bfloat16 are as good: their optimizers' state is float32.
 
     Examples
     --------
@@ -48,7 +49,7 @@ class DtypeReport:
     @property
     def others(self) -> dict[str, str]:
         """Those of another dtype."""
-        right = (self.expected, "float16") if self.float16_too else (self.expected,)
+        right = (self.expected, "float16", "bfloat16") if self.float16_too else (self.expected,)
         return {name: dtype for name, dtype in self.dtypes.items() if dtype not in right}
 
     @property
@@ -81,7 +82,7 @@ def check_dtypes(net_or_arrays: Any, dtype: DTypeLike | None = None) -> DtypeRep
         its attributes. What to look at beside the network goes into a dict: ``{"net": net, "x": x, "dy": dy}``.
         Integers and Python's floats, which change no dtype, are left out; NumPy's scalars are not.
     dtype : dtype, optional
-        What all arrays should be. If None, float32 where any array is float32 or float16, with which float16 goes
+        What all arrays should be. If None, float32 where any array is float32, float16 or bfloat16, which go
         together.
 
     Returns
@@ -103,7 +104,7 @@ def check_dtypes(net_or_arrays: Any, dtype: DTypeLike | None = None) -> DtypeRep
     FAILED   mask               float64
              try                dtype=np.float32 in np.zeros, rng.random and the like, or astype(np.float32)
     """
-    if dtype is not None and np.dtype(dtype).kind != "f":
+    if dtype is not None and not _is_float(np.dtype(dtype)):
         raise TypeError(f"dtype must be a dtype of floats, got {np.dtype(dtype)}")
     if not hasattr(net_or_arrays, "__dict__") and not isinstance(net_or_arrays, _HOLDERS):
         kind = type(net_or_arrays).__name__
@@ -111,8 +112,12 @@ def check_dtypes(net_or_arrays: Any, dtype: DTypeLike | None = None) -> DtypeRep
     found = _floats(net_or_arrays)
     if dtype is not None:
         return DtypeReport(found, np.dtype(dtype).name)
-    narrow = {"float16", "float32"} & set(found.values())
+    narrow = {"float16", "bfloat16", "float32"} & set(found.values())
     return DtypeReport(found, "float32" if narrow else "float64", True)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or is_bfloat16(dtype)
 
 
 _HOLDERS = (np.ndarray, np.generic, Mapping, list, tuple)
@@ -125,7 +130,7 @@ def _floats(value: Any) -> dict[str, str]:
     while todo:
         name, value = todo.pop()
         if isinstance(value, np.ndarray | np.generic):
-            if value.dtype.kind == "f":
+            if _is_float(value.dtype):
                 name = name or "array"
                 while name in found:  # {"a": {"b": x}, "a.b": y}
                     name += "'"

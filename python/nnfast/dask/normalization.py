@@ -161,7 +161,7 @@ def batch_norm_backward(
         step(a, b, place, stats, eps, axis) for (a, b), place in zip(blocks, places, strict=True)
     ]
     sums = _of_channels(parts, x, axis, _added)
-    dtype = np.float32 if x.dtype == np.float16 else x.dtype
+    dtype = _arrays.parameter_dtype(x.dtype)
     dgamma, dbeta = (
         da.from_delayed(delayed(_item)(sums, i, dtype, shape), shape, dtype) for i in range(2)
     )

@@ -4,7 +4,7 @@ Parameters are float16, float32 or float64 arrays of any shapes, updated in plac
 with settings of their own: ``[{"params": weights, "weight_decay": 1e-4}, {"params": biases}]``. The state lies in
 ``opt.state``, a dict of lists of arrays that the caller may read, save and replace; of float16 parameters it is
 float32, and so is the master copy of them that is updated, which takes whatever else is written to a parameter. Those
-of ml_dtypes' bfloat16 are as those of float16.
+of ml_dtypes' bfloat16 are treated like those of float16.
 ``opt.step_count`` is an int; ``opt.lr`` and the other settings may be changed before every step, those of a group in
 ``opt.groups``. Whether there is momentum, and centered and amsgrad, are fixed at construction.
 
@@ -53,8 +53,8 @@ state_dtype : "float32", "bfloat16" or "uint8", default "float32"
     memory, uint8 a quarter, and steps of arrays beyond the caches take less time. Rounding is stochastic, so that
     averages keep moving by less than the last digit. "float32" leaves float64 parameters their float64.
     ``opt.unpacked_state()`` has the numbers, ``opt.state`` what is stored: the bits of bfloat16 as uint16; or rows of
-    128 bytes with an exponent of their own, in which no average of squares becomes zero unless all of them are. Arrays
-    below 4,096 elements have float32 in place of uint8.
+    130 bytes, 128 codes with a base and a flag of their own, in which no average of squares becomes zero unless all of
+    them are. Arrays below 4,096 elements have float32 in place of uint8.
 rounding_seed : int, default 0
     In [0, 2**64): how a number of the state is rounded is a function of it, the count of steps and the number's place.
 convention : "torch", "keras", "optax" or "cs231n", default "torch"

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from nnfast import _arrays
 from nnfast._load import _core
 from nnfast._state import kept_dtype
+from nnfast.optim.masters import needs_master
 from nnfast.optim.rows import Rows
+from nnfast.optim.settings import SHARED_HYPERPARAMETERS
 
 Array = NDArray[Any]
 
@@ -20,7 +22,6 @@ Array = NDArray[Any]
 _SUM, _INDICES, _VALUES = "accumulated", "accumulated_indices", "accumulated_values"
 
 # Of gradient ascent at a rate of 1: p += g.
-_SHARED = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
 _ASCENT = ((-1.0, inf, 0.0, 1.0, 0.0, 1.0),)
 
 
@@ -76,7 +77,7 @@ class Accumulated:
             self.begin(i, params[i])
         sums = [self.sums[i] for i in grads]
         terms = [_widened(grad, params[i]) for i, grad in grads.items()]
-        self._core = self._core or _core.Optimizer("sgd", [], [*_SHARED, "lr"], ())
+        self._core = self._core or _core.Optimizer("sgd", [], [*SHARED_HYPERPARAMETERS, "lr"], ())
         options = (None, 0, inf, False, False, None, None, 1.0)
         self._core.step(sums, terms, {}, None, None, _ASCENT, *options)  # type: ignore[arg-type]
 
@@ -161,6 +162,6 @@ def _check(total: Array, param: Array, name: str) -> None:
 
 def _widened(grad: Any, param: Array) -> Any:
     """A gradient in the dtype of the sums."""
-    if kept_dtype(param) == param.dtype:
+    if not needs_master(param):
         return grad
     return np.asarray(np.asarray(grad, param.dtype), np.float32)

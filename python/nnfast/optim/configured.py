@@ -14,14 +14,16 @@ from nnfast._load import _core
 from nnfast._state import Resumable
 from nnfast.optim import clipping, packed
 from nnfast.optim.packed import StateDtype
-from nnfast.optim.settings import Convention, Options, check_setting, check_settings
+from nnfast.optim.settings import (
+    Convention,
+    Options,
+    check_setting,
+    check_settings,
+)
 
 Values = tuple[float, ...]
 
 holds_same = _core.holds_same
-
-# The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
-SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
 
 
 class Configured(Resumable):

@@ -14,7 +14,8 @@ from nnfast._docs import page
 from nnfast._state import count_in, refuse_copies, share_in
 from nnfast.optim import rules
 from nnfast.optim.groups import require_distinct
-from nnfast.optim.optimizer import Optimizer, first_state, master_of, needs_master
+from nnfast.optim.masters import master_of, needs_master
+from nnfast.optim.optimizer import Optimizer, first_state
 from nnfast.optim.settings import Options
 
 __all__ = [

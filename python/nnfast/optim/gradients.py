@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from nnfast import _array_lists
@@ -43,9 +42,10 @@ class TakesGradients(Saved):
 
         Notes
         -----
-        The sums are added up in the dtype of the state, float32 for float16. The next step takes them with its own
-        gradients, of which they are a part in whatever it does, clipping and statistics; a skipped step does so, too.
-        ``state_dict`` and ``save`` have them. Where losses are means, ``grad_scale`` is 1 over the number of parts.
+        Sums are accumulated in the dtype of the state, float32 for float16 and bfloat16. The next step takes
+        them with its own gradients, of which they are a part in whatever it does, clipping and statistics; a skipped
+        step does so, too. ``state_dict`` and ``save`` have them. Where losses are means, ``grad_scale`` is 1 over the
+        number of parts.
 
         Examples
         --------
@@ -81,11 +81,6 @@ class TakesGradients(Saved):
     def _values_like(self, grads: Grads) -> list[Any]:
         """The gradients in the order of the parameters."""
         return list(_array_lists.values_like(cast(Arrays, grads), self._names, "grads"))
-
-    def _kept(self, i: int) -> NDArray[Any]:
-        """A parameter in the precision that it is kept in: of 16 bits its master."""
-        master = None if self._master is None else self._master[i]
-        return self.params[i] if master is None else refreshed(master, self.params[i])
 
     def _label(self, i: int) -> str:
         return f"grads[{(self._names or range(len(self.params)))[i]!r}]"
@@ -151,11 +146,3 @@ class TakesGradients(Saved):
 def some(values: Any, chosen: list[int]) -> Any:
     """The values of the chosen parameters, or None for None."""
     return None if values is None else [values[i] for i in chosen]
-
-
-def refreshed(master: NDArray[Any], param: NDArray[Any]) -> NDArray[Any]:
-    """The master, with the values of its parameter where that was written to since the last step, as in the kernel."""
-    with np.errstate(over="ignore"):
-        other = master.astype(param.dtype).view(np.uint16) != param.view(np.uint16)
-    np.copyto(master, param, where=other)
-    return master

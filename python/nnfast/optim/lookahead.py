@@ -37,7 +37,7 @@ class Lookahead(Resumable):
     ----------
     optimizer : Optimizer
     slow : list of ndarrays
-        The slow weights, float32 for float16.
+        The slow weights, float32 for float16 and bfloat16.
     step_count : int
         That of the optimizer.
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from nnfast._load import _core
 from nnfast._state import kept_dtype
-from nnfast.optim.configured import SHARED_HYPERPARAMETERS, Values
-from nnfast.optim.gradients import refreshed, some
+from nnfast.optim.configured import Values
+from nnfast.optim.gradients import some
 from nnfast.optim.groups import Params
+from nnfast.optim.masters import needs_master, refreshed
 from nnfast.optim.optimizer import Optimizer
-from nnfast.optim.settings import Options
+from nnfast.optim.settings import SHARED_HYPERPARAMETERS, Options
 
 __all__ = ["Adafactor", "Muon"]
 
@@ -146,7 +147,7 @@ class _OfMatrices(Optimizer):
 
 
 def _widened(grad: Any, param: Array) -> Any:
-    if param.dtype.itemsize == 2 and isinstance(grad, np.ndarray) and grad.dtype == param.dtype:
+    if needs_master(param) and isinstance(grad, np.ndarray) and grad.dtype == param.dtype:
         return grad.astype(np.float32)
     return grad
 
@@ -200,8 +201,8 @@ class Muon(_OfMatrices):
 
     Notes
     -----
-    PyTorch computes X in bfloat16, here it has the parameter's precision (float32 for float16). The products are
-    NumPy's: their bits depend on its BLAS, and on how many threads that has.
+    PyTorch computes X in bfloat16, here it has the parameter's precision (float32 for float16 and bfloat16). The
+    products are NumPy's: their bits depend on its BLAS, and on how many threads that has.
 
     References
     ----------
@@ -331,7 +332,7 @@ class Adafactor(_OfMatrices):
     beta2_decay : float, default -0.8
         At most 0.
     eps1 : float, optional
-        None is the distance from 1 to the next number of the parameter's dtype, float32 for float16.
+        None is the distance from 1 to the next number of the parameter's dtype, float32 for float16 and bfloat16.
     eps2 : float, default 1e-3
         The least rms(p) that the step is in proportion to; not negative.
     d : float, default 1

@@ -16,22 +16,23 @@ from nnfast._state import kept_dtype, refuse_copies
 from nnfast.optim import clipping, packed
 from nnfast.optim.accumulation import Accumulated
 from nnfast.optim.clipping import Clip
-from nnfast.optim.configured import SHARED_HYPERPARAMETERS, Values, holds_same
+from nnfast.optim.configured import Values, holds_same
 from nnfast.optim.gradients import Grads, TakesGradients, some
 from nnfast.optim.groups import Params, flattened, grouped, groups_of, require_distinct
+from nnfast.optim.masters import master_of, needs_master, refreshed
 from nnfast.optim.rows import Rows, Written, taken
-from nnfast.optim.settings import Options, settings_of
+from nnfast.optim.settings import SHARED_HYPERPARAMETERS, Options, settings_of
 from nnfast.optim.stats import SUMS, StepStats, stats_of
 
 
 class Optimizer(TakesGradients):
     """The base of all rules."""
 
-    # Whether a step needs more than _core's plain_step knows: groups, parameters, or gradients that were accumulated.
+    # Whether a step needs more than _core's plain_step knows: groups, parameters that are still to come, or Rows that
+    # were accumulated.
     _special: bool
     _rows_core: _core.Optimizer | None = None
     # What a rule carries from step to step, one for each group: NAdam's product, the weights of schedule-free ones.
-    # There is one where steps are not the plain ones of the core.
     _carried: Sequence[Any] = ()
     # The caller's dict or list of parameters, and what was in it: that it was changed since is an error.
     _given: tuple[Any, list[NDArray[Any]]] | None = None
@@ -406,7 +407,12 @@ class Optimizer(TakesGradients):
                 sums[:, [0, 3, 4]] = norms
         return done, sums
 
-    # ---- gradients that are no arrays of the parameters' shapes, or were accumulated ----
+    def _kept(self, i: int) -> NDArray[Any]:
+        """A parameter in the precision that it is kept in: of 16 bits its master."""
+        master = None if self._master is None else self._master[i]
+        return self.params[i] if master is None else refreshed(master, self.params[i])
+
+    # ---- what is shown ----
 
     def __repr__(self) -> str:
         count = sum(param.size for param in self.params)
@@ -506,7 +512,7 @@ class Optimizer(TakesGradients):
                 )
             if self._is_packed and param.dtype != np.float32 and not needs_master(param):
                 raise TypeError(
-                    f"params[{key!r}] must have dtype float16 or float32 where state_dtype is "
+                    f"params[{key!r}] must have dtype float16, bfloat16 or float32 where state_dtype is "
                     f"{self._state_dtype!r}, got {param.dtype}"
                 )
 
@@ -533,16 +539,3 @@ def first_state(param: NDArray[Any], value: float) -> NDArray[Any]:
     if value:
         made.fill(value)
     return made
-
-
-def needs_master(param: NDArray[Any]) -> bool:
-    """Whether a parameter is of float16 or bfloat16, which steps round to from its float32 master."""
-    return param.dtype == np.float16 or _arrays.is_bfloat16(param.dtype)
-
-
-def master_of(param: NDArray[Any]) -> NDArray[Any] | None:
-    """The master of a parameter that needs one before the first step, None of another one."""
-    return param.astype(np.float32) if needs_master(param) else None
-
-
-# ---- settings of rules ----

@@ -8,6 +8,9 @@ from typing import Any, Literal, TypedDict
 from nnfast import _checks
 from nnfast.optim.packed import StateDtype
 
+# The values that precede a rule's own in _group_hyperparameters, in the order of cpp/kernels/optim.hpp.
+SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_decay")
+
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 
 

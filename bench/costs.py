@@ -151,7 +151,7 @@ def of_layouts() -> dict[str, Case]:
 
     def elastic_net(n: int) -> Call:
         params, grads = [floats(n)], [floats(n)]
-        return lambda: _core.elastic_net(params, 1e-3, 1e-3, grads)
+        return lambda: _core.elastic_net(params, 1e-3, 1e-3, grads, None)
 
     return {
         case.__name__: case
@@ -200,6 +200,10 @@ def of_softmax() -> dict[str, Case]:
 
         return case
 
+    def gradient_of(n: int) -> Call:
+        dy, y, out = rows(n), rows(n), rows(n)
+        return lambda: _core.softmax_backward(dy, y, out=out)
+
     def signed_rows(columns: int) -> Case:
         def case(n: int) -> Call:
             x, b = floats(n // columns, columns), floats(n // columns, columns)
@@ -209,6 +213,7 @@ def of_softmax() -> dict[str, Case]:
 
     return {
         "softmax": rows_of(COLUMNS),
+        "softmax_backward": gradient_of,
         "softmax_row": rows_of(1),
         "sparsemax": rows_of(COLUMNS, _core.sparsemax),
         "signed_logsumexp": signed_rows(COLUMNS),

@@ -62,7 +62,7 @@ constexpr Cost kCosts[] = {
     {"silu", 0.3},
     {"silu_backward", 0.35},
     {"mish", 0.7},
-    {"mish_backward", 0.55},
+    {"mish_backward", 0.45},
     {"softsign", 0.25, kMemoryBound},
     {"softsign_backward", 0.25, kMemoryBound},
     {"squareplus", 0.35, kMemoryBound},
@@ -72,17 +72,17 @@ constexpr Cost kCosts[] = {
     {"gelu_tanh", 0.7},
     {"gelu_tanh_backward", 0.35},
     {"prelu_channels", 0.12, kMemoryBound},  // one weight a channel
-    {"prelu_weight_rows", 0.6},              // the gradient with respect to the weights, of rows of them
+    {"prelu_weight_rows", 0.3},              // the gradient with respect to the weights, of rows of them
     {"prelu_weight_strided", 1.5},           // of weights in any other layout
     {"maxout", 0.15},                        // an element of x
 
     // Gated linear units, an element of y; and the gradient with respect to the gates alone.
     {"glu", 0.6},
-    {"glu_gate_backward", 0.6},
+    {"glu_gate_backward", 0.35},
     {"geglu", 0.9},
-    {"geglu_gate_backward", 0.8},
+    {"geglu_gate_backward", 0.45},
     {"swiglu", 0.5},
-    {"swiglu_gate_backward", 0.7},
+    {"swiglu_gate_backward", 0.45},
 
     // Activations of x + bias.
     {"bias_relu", 0.12, kMemoryBound},
@@ -99,7 +99,8 @@ constexpr Cost kCosts[] = {
 
     // The family of softmax, and what each row adds.
     {"softmax", 0.5},
-    {"softmax_row", 12},
+    {"softmax_backward", 0.3},
+    {"softmax_row", 3},
     {"sparsemax", 2},
     {"signed_logsumexp", 1.5},
     {"signed_logsumexp_row", 40},
@@ -157,9 +158,9 @@ constexpr Cost kCosts[] = {
 
     // Pooling, an element of a window; backward of the maxima an element of dx; of whole planes an element of x; of
     // columns an element of them.
-    {"max_pool", 0.35},
+    {"max_pool", 0.22},
     {"avg_pool", 0.25},
-    {"max_pool_backward", 0.4},
+    {"max_pool_backward", 0.3},
     {"avg_pool_backward", 0.3},
     {"global_avg_pool", 0.15},
     {"global_avg_pool_backward", 0.1, kMemoryBound},

@@ -15,8 +15,22 @@ namespace nnfast {
 namespace {
 
 double row_ns(Softmax index, std::ptrdiff_t n) {
-  constexpr Cost kCost = cost_of("softmax"), kSparse = cost_of("sparsemax"), kRowCost = cost_of("softmax_row");
-  return kRowCost.ns + (index == Softmax::sparsemax ? kSparse : kCost).ns * static_cast<double>(n);
+  constexpr Cost kCost = cost_of("softmax"), kBackward = cost_of("softmax_backward"), kSparse = cost_of("sparsemax"),
+                 kRowCost = cost_of("softmax_row");
+  const auto of_element = [](Softmax of) {
+    switch (of) {
+      case Softmax::softmax_backward:
+      case Softmax::log_softmax_backward:
+      case Softmax::sparsemax_backward:
+      case Softmax::masked_softmax_backward:
+        return kBackward.ns;
+      case Softmax::sparsemax:
+        return kSparse.ns;
+      default:
+        return kCost.ns;
+    }
+  };
+  return kRowCost.ns + of_element(index) * static_cast<double>(n);
 }
 
 // Whether neighbouring rows are neighbours in memory, of all arrays but those of one element a row.

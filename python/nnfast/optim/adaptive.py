@@ -8,10 +8,7 @@ from typing import Any, ClassVar, Unpack
 from nnfast.optim.configured import Values
 from nnfast.optim.groups import Params
 from nnfast.optim.optimizer import Optimizer
-from nnfast.optim.settings import Options
-
-_L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
-_KERAS = {"decoupled_weight_decay": True}
+from nnfast.optim.settings import DECOUPLED, L2, Options
 
 
 class AdaBelief(Optimizer):
@@ -72,7 +69,7 @@ class AdaBelief(Optimizer):
     eps: float
     eps_root: float
     defaults: ClassVar = {
-        "torch": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-16, "eps_root": 1e-16, **_L2},
+        "torch": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-16, "eps_root": 1e-16, **L2},
         "optax": {},
     }
 
@@ -163,7 +160,7 @@ class Yogi(Optimizer):
             "betas": (0.9, 0.999),
             "eps": 1e-3,
             "initial_accumulator_value": 1e-6,
-            **_L2,
+            **L2,
         },
         "optax": {},
     }
@@ -377,9 +374,9 @@ class Ftrl(Optimizer):
             "l2": 0.0,
             "l2_shrinkage": 0.0,
             "beta": 0.0,
-            **_L2,
+            **L2,
         },
-        "keras": _KERAS,
+        "keras": DECOUPLED,
     }
 
     def __init__(

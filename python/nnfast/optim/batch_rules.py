@@ -8,9 +8,7 @@ from typing import Any, ClassVar, Unpack
 from nnfast.optim.configured import Values
 from nnfast.optim.groups import Params
 from nnfast.optim.optimizer import Optimizer
-from nnfast.optim.settings import Options
-
-_L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
+from nnfast.optim.settings import L2, Options
 
 
 class Rprop(Optimizer):
@@ -68,7 +66,7 @@ class Rprop(Optimizer):
     etas: tuple[float, float]
     step_sizes: tuple[float, float]
     defaults: ClassVar = {
-        "torch": {"lr": 1e-2, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0), **_L2}
+        "torch": {"lr": 1e-2, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0), **L2}
     }
 
     def __init__(
@@ -156,7 +154,7 @@ class ASGD(Optimizer):
     lambd: float
     alpha: float
     t0: float
-    defaults: ClassVar = {"torch": {"lr": 1e-2, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6, **_L2}}
+    defaults: ClassVar = {"torch": {"lr": 1e-2, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6, **L2}}
 
     def __init__(
         self,

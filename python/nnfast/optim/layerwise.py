@@ -9,9 +9,7 @@ from nnfast.optim.configured import Values
 from nnfast.optim.direction import DirectionDecay
 from nnfast.optim.groups import Params
 from nnfast.optim.optimizer import Optimizer
-from nnfast.optim.settings import Options
-
-_L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
+from nnfast.optim.settings import L2, Options
 
 
 def _trust(coefficient: float, eps: float) -> Values:
@@ -188,7 +186,7 @@ class LARS(Optimizer):
             "nesterov": False,
             "trust_coefficient": 1e-3,
             "eps": 0.0,
-            **_L2,
+            **L2,
         },
         "optax": {},
     }

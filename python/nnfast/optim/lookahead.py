@@ -12,8 +12,8 @@ from nnfast import _checks
 from nnfast._array_lists import Arrays
 from nnfast._state import Resumable, by_name, kept_dtype
 from nnfast.optim.gradients import Grads
+from nnfast.optim.momentum import SGD
 from nnfast.optim.optimizer import Optimizer
-from nnfast.optim.rules import SGD
 from nnfast.optim.stats import StepStats
 
 __all__ = ["Lookahead"]

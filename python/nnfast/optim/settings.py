@@ -13,6 +13,10 @@ SHARED_HYPERPARAMETERS = ("sign", "clip_value", "weight_decay", "shrink", "ema_d
 
 Convention = Literal["torch", "keras", "optax", "cs231n"]
 
+# Defaults that conventions share: no weight decay, and of which kind it is where a user sets it.
+L2 = {"weight_decay": 0.0, "decoupled_weight_decay": False}
+DECOUPLED = {"decoupled_weight_decay": True}
+
 
 class Options(TypedDict, total=False):
     """Options that all rules take; see the docstring of nnfast.optim."""

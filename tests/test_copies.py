@@ -447,6 +447,25 @@ def test_names_in_old_pickles_lead_to_the_moved_classes(old: str, new: type) -> 
     assert pickle.loads(f"c{old}\n.".encode()) is new
 
 
+@pytest.mark.parametrize(
+    ("module", "names", "now"),
+    [
+        (
+            "optim.rules",
+            "SGD Adagrad Adadelta RMSprop Adam AdamW Adamax NAdam RAdam Lion",
+            nf.optim,
+        ),
+        ("init", "zeros normal truncated_normal he_normal xavier_uniform orthogonal", nf.init),
+    ],
+)
+def test_names_in_pickles_of_version_0_2_lead_to_what_was_moved(
+    module: str, names: str, now: Any
+) -> None:
+    for name in names.split():
+        found = pickle.loads(f"cnnfast.{module}\n{name}\n.".encode())
+        assert (found.__name__, found) == (name, getattr(now, name))
+
+
 def test_the_loss_of_an_old_pickle_with_sample_weights_takes_them() -> None:
     weighted = pickle.loads(b"cnnfast._weights\n_of_batch\n.")
     z, y, weights = numbers((6, 3)), np.arange(6) % 3, np.arange(6.0)

@@ -466,7 +466,7 @@ def test_names_of_initialisers() -> None:
 
 def test_named_initialisers_need_a_shape_alone_and_are_documented() -> None:
     documented = set(re.findall(r'"(\w+)"', init.by_name.__doc__))
-    for name in init._BY_NAME:
+    for name in init.NAMES:
         w = init.by_name(name)((6, 4), dtype=np.float64, rng=1)
         assert (w.shape, w.dtype) == ((6, 4), np.float64)
         assert name in documented or name.split("_")[0] in ("glorot", "kaiming")

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 import nnfast as nf
 from layouts import assert_same_bits
 from networks import Doubled, every_network, everything, inputs, numbers
-from nnfast import nn
+from nnfast import nn, normalization
 from nnfast.estimators import training
 from optim_rules import Rule, every_kernel
 
@@ -456,6 +456,8 @@ def test_names_in_old_pickles_lead_to_the_moved_classes(old: str, new: type) -> 
             nf.optim,
         ),
         ("init", "zeros normal truncated_normal he_normal xavier_uniform orthogonal", nf.init),
+        ("normalization", "BatchNormSaved BatchNormStats GroupNormSaved", normalization),
+        ("normalization", "batch_norm batch_norm_stats group_norm instance_norm", nf),
     ],
 )
 def test_names_in_pickles_of_version_0_2_lead_to_what_was_moved(

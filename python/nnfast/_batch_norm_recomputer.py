@@ -9,14 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnfast import _arrays, _checks
 from nnfast._whole import Whole
-from nnfast.normalization import (
-    BatchNormStats,
-    Convention,
-    batch_norm_stats,
-    is_vector,
-    merge_stats,
-    settings_of,
-)
+from nnfast.normalization import BatchNormStats, batch_norm_stats, merge_stats
+from nnfast.normalization.running import Convention, is_vector, settings_of
 
 
 class BatchNormRecomputer(Whole):

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from nnfast import _arrays
 from nnfast.dask import _pieces, _tree
 from nnfast.dask._chunks import by_place, floating, places_of
-from nnfast.normalization import BatchNormStats, Convention, is_training, merge_stats, settings_of
+from nnfast.normalization import BatchNormStats, merge_stats
 from nnfast.normalization import batch_norm as of_array
 from nnfast.normalization import batch_norm_stats as stats_of_array
+from nnfast.normalization.running import Convention, is_training, settings_of
 
 Array = NDArray[Any]
 

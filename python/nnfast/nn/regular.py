@@ -29,13 +29,10 @@ from nnfast.nn.stages import stage_of
 from nnfast.normalization import (
     BatchNormSaved,
     BatchNormStats,
-    Convention,
-    Momentum,
     batch_norm,
     batch_norm_backward,
-    rate_of,
-    settings_of,
 )
+from nnfast.normalization.running import Convention, Momentum, rate_of, settings_of
 from nnfast.structured_dropout import stochastic_depth, stochastic_depth_backward
 
 

@@ -456,6 +456,7 @@ def test_names_in_old_pickles_lead_to_the_moved_classes(old: str, new: type) -> 
             nf.optim,
         ),
         ("init", "zeros normal truncated_normal he_normal xavier_uniform orthogonal", nf.init),
+        ("softmax", "softmax log_softmax logsumexp sparsemax masked_softmax", nf),
         ("normalization", "BatchNormSaved BatchNormStats GroupNormSaved", normalization),
         ("normalization", "batch_norm batch_norm_stats group_norm instance_norm", nf),
     ],

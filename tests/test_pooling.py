@@ -619,8 +619,8 @@ ERRORS: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], str]] 
     ("max_pool2d", (X, 2), {"out": np.zeros((2, 3, 2, 2))}, TypeError, "out must have dtype float32, got float64"),
     ("max_pool2d", (X, 2), {"out": X}, ValueError, r"out must have shape \(2, 3, 2, 2\), got"),
     ("max_pool2d", (X, 2), {"out": READ_ONLY}, ValueError, "out must be writeable"),
-    ("max_pool2d", (X, 2), {"out": X[:, :, ::2, :4:2]}, ValueError, "out must share no memory with the input"),
-    ("max_pool2d", (X, 2), {"out": (None, WHICH.astype(np.int64))}, TypeError, "out must have dtype int32"),
+    ("max_pool2d", (X, 2), {"out": X[:, :, ::2, :4:2]}, ValueError, "out and x must not share memory"),
+    ("max_pool2d", (X, 2), {"out": (None, WHICH.astype(np.int64))}, TypeError, r"out\[1\] must have dtype int32"),
     ("max_pool2d", (X, 2), {"out": (None, None, None)}, TypeError, "out must be an array or a pair of them"),
     ("max_pool2d_backward", (WHICH, WHICH.astype("i8"), X.shape), {}, TypeError, "which must have dtype int32"),
     ("max_pool2d_backward", (WHICH, WHICH.tolist(), X.shape), {}, TypeError, "which must be a numpy.ndarray, got list"),
@@ -652,4 +652,4 @@ def test_errors(
 ) -> None:
     with pytest.raises(kind, match=message) as caught:
         getattr(nf, name)(*args, **options)
-    assert re.match("[a-z_0-9]+ must", str(caught.value))
+    assert re.match(r"[a-z_0-9]+(\[1\])?( and x)? must", str(caught.value))

@@ -1,7 +1,6 @@
 #include "ops/pooling.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -104,29 +103,37 @@ PlaneAxes read_axes(const Shape& shape, int dims, py::handle axis_in, const char
 
 Index divided_down(Index a, Index b) { return a / b - (a % b < 0); }
 
-// The windows over x, a value for each axis of a plane, and the shape of y.
-struct Windows {
+// The sides of a window and the steps between windows, a value for each axis of a plane.
+struct Window {
   Shape kernel, stride, padding, dilation;
+
+  // stride: that of the kernel for None. half: whether the padding is at most half of the kernel.
+  Window(int dims, py::handle kernel_in, py::handle stride_in, py::handle padding_in, py::handle dilation_in, bool half)
+      : kernel(read_sides(kernel_in, dims, 1, "kernel_size")),
+        stride(stride_in.is_none() ? kernel : read_sides(stride_in, dims, 1, "stride")),
+        padding(read_sides(padding_in, dims, 0, "padding")),
+        dilation(dilation_in ? read_sides(dilation_in, dims, 1, "dilation") : Shape(kernel.size(), 1)) {
+    for (std::size_t k = 0; half && k < kernel.size(); ++k)
+      if (2 * padding[k] > kernel[k])
+        throw py::value_error("padding must be at most half of kernel_size, " + std::to_string(kernel[k]) + ", got " +
+                              std::to_string(padding[k]));
+  }
+};
+
+// The windows over x, and the shape of y.
+struct Windows : Window {
   PlaneAxes axes;
   Shape y;
 
-  // stride: that of the kernel for None. half: whether the padding is at most half of the kernel.
   Windows(const Shape& x, int dims, py::handle kernel_in, py::handle stride_in, py::handle padding_in,
           py::handle dilation_in, bool ceil_mode, py::handle axis, bool half)
-      : axes(read_axes(x, dims, axis, "x")), y(x) {
-    kernel = read_sides(kernel_in, dims, 1, "kernel_size");
-    stride = stride_in.is_none() ? kernel : read_sides(stride_in, dims, 1, "stride");
-    padding = read_sides(padding_in, dims, 0, "padding");
-    dilation = dilation_in ? read_sides(dilation_in, dims, 1, "dilation") : Shape(kernel.size(), 1);
-    for (std::size_t k = 0; k < kernel.size(); ++k) count(k, ceil_mode, half);
+      : Window(dims, kernel_in, stride_in, padding_in, dilation_in, half), axes(read_axes(x, dims, axis, "x")), y(x) {
+    for (std::size_t k = 0; k < kernel.size(); ++k) count(k, ceil_mode);
   }
 
  private:
-  void count(std::size_t k, bool ceil_mode, bool half) {
+  void count(std::size_t k, bool ceil_mode) {
     const auto d = static_cast<std::size_t>(axes.plane[k]);
-    if (half && 2 * padding[k] > kernel[k])
-      throw py::value_error("padding must be at most half of kernel_size, " + std::to_string(kernel[k]) + ", got " +
-                            std::to_string(padding[k]));
     const Index n = y[d], padded = n + 2 * padding[k], extent = (kernel[k] - 1) * dilation[k] + 1;
     const Index room = padded - extent;
     Index windows = (ceil_mode ? -divided_down(-room, stride[k]) : divided_down(room, stride[k])) + 1;
@@ -173,18 +180,6 @@ void set_windows(PooledBatch& batch, const Windows& windows) {
   if (last > 0) set(batch.plane.rows, 0);
 }
 
-void require_apart(py::handle out, const Array& array, std::initializer_list<const Array*> read) {
-  for (const Array* other : read)
-    if (!out.is_none() && share_memory(array, *other)) throw py::value_error("out must share no memory with the input");
-}
-
-// `out`, checked, or a new array, of the dtype of the first that is read.
-Array fresh(py::handle out, const Shape& shape, std::initializer_list<const Array*> read) {
-  const Array array = output(out, shape, **read.begin(), "out", {});
-  require_apart(out, array, read);
-  return array;
-}
-
 // ---- functions ----
 
 // Returns y and which; out: None, an array for y, or a pair.
@@ -197,9 +192,8 @@ py::tuple max_forward(int dims, py::handle x_in, py::handle kernel, py::handle s
     throw py::type_error("out must be an array or a pair of them, the second for which");
   const py::handle y_out(pair ? PyTuple_GET_ITEM(out.ptr(), 0) : out.ptr());
   const py::handle which_out(pair ? PyTuple_GET_ITEM(out.ptr(), 1) : Py_None);
-  const Array y = fresh(y_out, windows.y, {&x});
-  const Array which = output(which_out, windows.y, NPY_INT32, "out", {});
-  require_apart(which_out, which, {&x, &y});
+  const Array y = output(y_out, windows.y, x, pair ? "out[0]" : "out", {{&x, "x"}});
+  const Array which = output(which_out, windows.y, NPY_INT32, "out[1]", {{&x, "x"}, {&y, "out[0]"}});
   PooledBatch batch = batch_of(x, y, windows.axes);
   set_windows(batch, windows);
   batch.plane.which = pool_array(which, windows.axes);
@@ -220,7 +214,7 @@ py::object max_backward(int dims, py::handle dy_in, py::handle which_in, py::han
   if (which.dtype() != NPY_INT32 || !PyArray_ISNOTSWAPPED(which.get()))
     throw py::type_error("which must have dtype int32, got " + dtype_name(which));
   const Array dy = read_floats_or_float16(dy_in, "dy");
-  const Array dx = fresh(out, shape, {&dy, &which});
+  const Array dx = output(out, shape, dy, "out", {{&dy, "dy"}, {&which, "which"}});
   bool fits = dy.ndim() == dx.ndim();
   for (int d = 0; fits && d < dy.ndim(); ++d)
     fits = dy.shape(d) == dx.shape(d) || std::find(axes.plane.begin(), axes.plane.end(), d) != axes.plane.end();
@@ -257,7 +251,7 @@ py::object avg_forward(int dims, py::handle x_in, py::handle kernel, py::handle 
                        bool ceil_mode, bool counts_padding, py::handle axis, py::handle out) {
   const Array x = read_floats_or_float16(x_in, "x");
   const Windows windows(shape_of(x), dims, kernel, stride, padding, {}, ceil_mode, axis, true);
-  const Array y = fresh(out, windows.y, {&x});
+  const Array y = output(out, windows.y, x, "out", {{&x, "x"}});
   average("avg_pool", avg_pool, x, y, windows, counts_padding);
   return y.result();
 }
@@ -268,7 +262,7 @@ struct Gradient {
   Gradient(py::handle dy_in, const Shape& y, const Shape& x, py::handle out) : dy(read_floats_or_float16(dy_in, "dy")) {
     if (!has_shape(dy, y))
       throw py::value_error("dy must have the shape of y, " + shape_text(y) + ", got " + shape_text(dy));
-    dx = fresh(out, x, {&dy});
+    dx = output(out, x, dy, "out", {{&dy, "dy"}});
   }
 };
 
@@ -292,7 +286,7 @@ PooledBatch whole_planes(const Array& x, const Array& y, const PlaneAxes& axes) 
 py::object global_forward(int dims, py::handle x_in, py::handle axis, py::handle out) {
   const Array x = read_floats_or_float16(x_in, "x");
   const PlaneAxes axes = read_axes(shape_of(x), dims, axis, "x");
-  const Array y = fresh(out, {x.shape(0), x.shape(axes.channel)}, {&x});
+  const Array y = output(out, {x.shape(0), x.shape(axes.channel)}, x, "out", {{&x, "x"}});
   const PooledBatch batch = whole_planes(x, y, axes);
   {
     const ReleasedGil released(x.size());
@@ -362,7 +356,7 @@ py::object images_to_columns(py::handle x_in, py::handle kernel, py::handle stri
                              py::handle dilation, py::handle axis, py::handle out) {
   const Array x = read_floats_or_float16(x_in, "x");
   const Columns layout(shape_of(x), "x", kernel, stride, padding, dilation, axis);
-  const Array columns = fresh(out, layout.shape, {&x});
+  const Array columns = output(out, layout.shape, x, "out", {{&x, "x"}});
   if (!PyArray_IS_C_CONTIGUOUS(reinterpret_cast<PyArrayObject*>(columns.given().ptr())))
     throw py::value_error("out must be C-contiguous");
   const PooledBatch batch = layout.batch(x, columns);
@@ -379,7 +373,7 @@ py::object columns_to_images(py::handle columns_in, py::handle shape_in, py::han
   const Columns layout(shape, "shape", kernel, stride, padding, dilation, axis);
   const Array columns = read_floats_or_float16(columns_in, "columns");
   require_shape(columns, layout.shape, "columns");
-  const Array dx = fresh(out, shape, {&columns});
+  const Array dx = output(out, shape, columns, "out", {{&columns, "columns"}});
   const PooledBatch batch = layout.batch(dx, columns);
   unsigned raised = 0;
   {
@@ -394,6 +388,13 @@ py::object columns_to_images(py::handle columns_in, py::handle shape_in, py::han
 
 py::tuple checked_sides(py::handle value, int dims, Index low, const char* name) {
   return tuple_of(read_sides(value, dims, low, name));
+}
+
+// kernel, stride, padding, dilation, with a padding of at most half of the kernel
+py::tuple checked_window(int dims, py::handle kernel, py::handle stride, py::handle padding, py::handle dilation) {
+  const Window window(dims, kernel, stride, padding, dilation, true);
+  return py::make_tuple(tuple_of(window.kernel), tuple_of(window.stride), tuple_of(window.padding),
+                        tuple_of(window.dilation));
 }
 
 py::tuple as_tuple(const PlaneAxes& axes) { return tuple_of(Shape(axes.plane.begin(), axes.plane.end())); }
@@ -423,6 +424,7 @@ void bind_pooling(py::module_& module) {
   def<&images_to_columns>(module, "im2col");
   def<&columns_to_images>(module, "col2im");
   def<&checked_sides>(module, "pool_sides");
+  def<&checked_window>(module, "pool_window");
   def<&axes_of_planes>(module, "plane_axes");
   def<&checked_windows>(module, "pool_windows");
 }

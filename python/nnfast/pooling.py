@@ -359,10 +359,19 @@ def windows_of(
     )
 
 
-def check_padding(kernel: int, padding: int) -> None:
-    """A ValueError where padding is more than half of a kernel, as PyTorch has it."""
-    if 2 * padding > kernel:
-        raise ValueError(f"padding must be at most half of kernel_size, {kernel}, got {padding}")
+def window(
+    dims: int, kernel_size: Sides, stride: Sides | None, padding: Sides, dilation: Sides
+) -> tuple[Shape, Shape, Shape, Shape]:
+    """kernel_size, stride, padding and dilation, each with a number for each of `dims` axes.
+
+    Raises
+    ------
+    TypeError
+        If one is of another type.
+    ValueError
+        If one is out of range, or the padding is more than half of the kernel, as PyTorch has it.
+    """
+    return _core.pool_window(dims, kernel_size, stride, padding, dilation)
 
 
 def sides(value: Sides, dims: int, low: int, name: str) -> tuple[int, ...]:

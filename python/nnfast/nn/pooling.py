@@ -65,15 +65,10 @@ class _WindowPool(_Pool):
         axis: int,
     ) -> None:
         super().__init__(axis)
-        self.kernel_size = pooling.sides(kernel_size, self._dims, 1, "kernel_size")
-        self.stride = (
-            self.kernel_size if stride is None else pooling.sides(stride, self._dims, 1, "stride")
+        self.kernel_size, self.stride, self.padding, self.dilation = pooling.window(
+            self._dims, kernel_size, stride, padding, dilation
         )
-        self.padding = pooling.sides(padding, self._dims, 0, "padding")
-        self.dilation = pooling.sides(dilation, self._dims, 1, "dilation")
         self.ceil_mode = bool(ceil_mode)
-        for kernel, around in zip(self.kernel_size, self.padding, strict=True):
-            pooling.check_padding(kernel, around)
 
     def output_shape(self, input_shape: Shape, training: bool = False) -> Shape:
         return pooling.windows_of(

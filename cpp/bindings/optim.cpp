@@ -427,8 +427,7 @@ std::string joined(const std::vector<std::string>& names) {
 }
 
 int rule_named(const std::string& name) {
-  for (int rule = 0; rule < static_cast<int>(OptimRule::Count); ++rule)
-    if (name == kOptimRules[rule].name) return rule;
+  if (const std::optional<OptimRule> rule = optim_rule(name)) return static_cast<int>(*rule);
   throw py::value_error("rule must be the name of a rule of NNFAST_OPTIM_RULES, got " + name);
 }
 

@@ -340,6 +340,12 @@ void copy_gradients(const double*, double, char* const* arrays, const std::ptrdi
 
 }  // namespace
 
+std::optional<OptimRule> optim_rule(std::string_view name) {
+  for (int rule = 0; rule < static_cast<int>(OptimRule::Count); ++rule)
+    if (name == kOptimRules[rule].name) return static_cast<OptimRule>(rule);
+  return {};
+}
+
 bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const OptimOptions& options,
                 OptimSumsList& sums) {
   constexpr Cost kGradientNorms = cost_of("gradient_norms"), kStepSums = cost_of("step_sums"),

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "kernels/optim.hpp"
@@ -9,6 +11,9 @@
 #include "runtime/strided.hpp"
 
 namespace nnfast {
+
+// The rule of a name of NNFAST_OPTIM_RULES, if it is one.
+std::optional<OptimRule> optim_rule(std::string_view name);
 
 // One parameter in a step: where its arrays lie, and what is done to them.
 struct OptimParameter {

@@ -447,10 +447,10 @@ class Optimizer(TakesGradients):
         """
         return {
             name: [
-                packed.unpacked(array, param, name)
+                packed.unpacked(array, param, self._rule_name, i)
                 for array, param in zip(arrays, self.params, strict=True)
             ]
-            for name, arrays in zip(self._state_names, self._states(), strict=True)
+            for i, (name, arrays) in enumerate(zip(self._state_names, self._states(), strict=True))
         }
 
     def averaged_params(self) -> Any:

@@ -15,11 +15,6 @@ STATE_DTYPES = ("float32", "bfloat16", "uint8")
 
 _BLOCK, _BLOCK_BYTES = 128, 130  # numbers that share a base, and their bytes with it
 _LEAST = 4096  # elements of an array whose state is worth blocks
-# What states hold, where it is no average of gradients.
-_HELD = {
-    **dict.fromkeys(("exp_avg_sq", "max_exp_avg_sq", "square_avg"), "squares"),
-    "momentum_buffer": "momentum",
-}
 
 
 def first_state(param: NDArray[Any], dtype: StateDtype) -> NDArray[Any]:
@@ -31,9 +26,9 @@ def first_state(param: NDArray[Any], dtype: StateDtype) -> NDArray[Any]:
     return np.zeros_like(param, dtype=kept_dtype(param))
 
 
-def unpacked(array: NDArray[Any], param: NDArray[Any], name: str) -> NDArray[Any]:
-    """The numbers of a parameter's state array of this name, in the parameter's shape; a copy."""
+def unpacked(array: NDArray[Any], param: NDArray[Any], rule: str, state: int) -> NDArray[Any]:
+    """The numbers of a parameter's array of this state of a rule, in the parameter's shape; a copy."""
     if array.dtype not in (np.uint16, np.uint8):
         return array.copy()
-    found: NDArray[Any] = _core.unpacked(array, _HELD.get(name, "average"), param.shape)
+    found: NDArray[Any] = _core.unpacked(array, rule, state, param.shape)
     return found

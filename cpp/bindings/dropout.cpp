@@ -229,22 +229,11 @@ StridedArrays<3> beside_slices(const Array& y, const Array& x, const std::vector
   return arrays;
 }
 
-template <class T>
-void fill_scales(const std::uint8_t* bits, std::ptrdiff_t n, double scale, T* scales) {
-  for (std::ptrdiff_t i = 0; i < n; ++i) scales[i] = bits[i / 8] >> i % 8 & 1 ? static_cast<T>(scale) : T{0};
-}
-
 // y = x times the scale where the bit of a slice is 1, else 0.
 void scale_slices(const Array& y, const Array& x, const std::vector<int>& axes, const std::uint8_t* bits,
                   double scale) {
-  const std::ptrdiff_t count = slice_count(x, axes);
-  std::vector<double> room(static_cast<std::size_t>(count));  // of doubles or floats
-  if (x.is_float64()) {
-    fill_scales(bits, count, scale, room.data());
-  } else {
-    fill_scales(bits, count, scale, reinterpret_cast<float*>(room.data()));
-  }
-  const StridedArrays<3> arrays = beside_slices(y, x, axes, room.data());
+  std::vector<double> scales = slice_scales(x.floating(), bits, slice_count(x, axes), scale);
+  const StridedArrays<3> arrays = beside_slices(y, x, axes, scales.data());
   unsigned raised = 0;
   {
     const ReleasedGil released(x.size());
@@ -253,31 +242,10 @@ void scale_slices(const Array& y, const Array& x, const std::vector<int>& axes, 
   report("dropout", raised);
 }
 
-// Sets the bits [begin, begin + count).
-void set_bits(std::uint8_t* bits, std::ptrdiff_t begin, std::ptrdiff_t count) {
-  const std::ptrdiff_t end = begin + count, first = begin / 8, last = end / 8;
-  const int head = 0xff << begin % 8 & 0xff, tail = (1 << end % 8) - 1;
-  if (first == last) {
-    bits[first] = static_cast<std::uint8_t>(bits[first] | (head & tail));
-    return;
-  }
-  bits[first] = static_cast<std::uint8_t>(bits[first] | head);
-  std::fill(bits + first + 1, bits + last, std::uint8_t{0xff});
-  if (tail) bits[last] = static_cast<std::uint8_t>(bits[last] | tail);
-}
-
-// The bit of its slice for each element of x, whose slices are along the first axis and another.
-std::vector<std::uint8_t> spread_bits(const Array& x, const std::vector<int>& axes, const std::uint8_t* bits) {
+// The shape of x, whose slices are along the first axis and another.
+SliceShape slice_shape(const Array& x, const std::vector<int>& axes) {
   const int axis = axes[1];
-  const std::ptrdiff_t between = product(x, 1, axis), channels = x.shape(axis), inner = product(x, axis + 1, x.ndim());
-  std::vector<std::uint8_t> spread(static_cast<std::size_t>(mask_bytes(x.size())));
-  if (x.size() == 0) return spread;
-  std::ptrdiff_t position = 0;
-  for (std::ptrdiff_t n = 0; n < x.shape(0); ++n)
-    for (std::ptrdiff_t repeat = 0; repeat < between; ++repeat)
-      for (std::ptrdiff_t slice = n * channels; slice < (n + 1) * channels; ++slice, position += inner)
-        if (bits[slice / 8] >> slice % 8 & 1) set_bits(spread.data(), position, inner);
-  return spread;
+  return {x.shape(0), product(x, 1, axis), x.shape(axis), product(x, axis + 1, x.ndim())};
 }
 
 // Alpha dropout of whole slices: y = x scaled and shifted where the bit of a slice is 1, else `dropped`. Returns y and
@@ -294,7 +262,7 @@ py::tuple alpha_slices(py::handle x_in, py::handle mask_in, const std::vector<in
   } else {
     mask = read_slice_mask(mask_in, x, axes, y);
   }
-  const std::vector<std::uint8_t> bits = spread_bits(x, axes, mask.as<std::uint8_t>());
+  const std::vector<std::uint8_t> bits = spread_bits(slice_shape(x, axes), mask.as<std::uint8_t>());
   const auto x_y = strided({x, y});
   {
     const ReleasedGil released(x.size());

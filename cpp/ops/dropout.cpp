@@ -260,7 +260,48 @@ unsigned keep_scaled_channels(ElementwiseFn fn, const StridedArrays<3>& y_x_scal
   return raised;
 }
 
+template <class T>
+void fill_scales(const std::uint8_t* bits, std::ptrdiff_t n, double scale, T* scales) {
+  for (std::ptrdiff_t i = 0; i < n; ++i) scales[i] = bits[i / 8] >> i % 8 & 1 ? static_cast<T>(scale) : T{0};
+}
+
+// Sets the bits [begin, begin + count).
+void set_bits(std::uint8_t* bits, std::ptrdiff_t begin, std::ptrdiff_t count) {
+  const std::ptrdiff_t end = begin + count, first = begin / 8, last = end / 8;
+  const int head = 0xff << begin % 8 & 0xff, tail = (1 << end % 8) - 1;
+  if (first == last) {
+    bits[first] = static_cast<std::uint8_t>(bits[first] | (head & tail));
+    return;
+  }
+  bits[first] = static_cast<std::uint8_t>(bits[first] | head);
+  std::fill(bits + first + 1, bits + last, std::uint8_t{0xff});
+  if (tail) bits[last] = static_cast<std::uint8_t>(bits[last] | tail);
+}
+
 }  // namespace
+
+std::vector<double> slice_scales(Dtype dtype, const std::uint8_t* bits, std::ptrdiff_t n, double scale) {
+  std::vector<double> scales(static_cast<std::size_t>(n));
+  if (dtype == Dtype::f64) {
+    fill_scales(bits, n, scale, scales.data());
+  } else {
+    fill_scales(bits, n, scale, reinterpret_cast<float*>(scales.data()));
+  }
+  return scales;
+}
+
+std::vector<std::uint8_t> spread_bits(const SliceShape& shape, const std::uint8_t* bits) {
+  const auto [samples, between, channels, inner] = shape;
+  const std::ptrdiff_t elements = samples * between * channels * inner;
+  std::vector<std::uint8_t> spread(static_cast<std::size_t>(mask_bytes(elements)));
+  if (elements == 0) return spread;
+  std::ptrdiff_t position = 0;
+  for (std::ptrdiff_t sample = 0; sample < samples; ++sample)
+    for (std::ptrdiff_t repeat = 0; repeat < between; ++repeat)
+      for (std::ptrdiff_t slice = sample * channels; slice < (sample + 1) * channels; ++slice, position += inner)
+        if (bits[slice / 8] >> slice % 8 & 1) set_bits(spread.data(), position, inner);
+  return spread;
+}
 
 unsigned keep_scaled(Dtype dtype, StridedArrays<3> y_x_scale) {
   constexpr Cost kCost = cost_of("keep_scaled");

@@ -67,6 +67,16 @@ void apply_mask(Dtype dtype, const StridedArrays<2>& x_y, const std::uint8_t* ma
 void dropout(Dtype dtype, const StridedArrays<2>& x_y, const DropoutMask& make, std::uint8_t* mask,
              const Keeping& keeping, const ChannelScales* scales);
 
+// The bits of n slices as factors, `scale` or 0: doubles for float64, else floats in the same room.
+std::vector<double> slice_scales(Dtype dtype, const std::uint8_t* bits, std::ptrdiff_t n, double scale);
+
+// An array of these axes, a slice of which is what it has of a channel of a sample.
+struct SliceShape {
+  std::ptrdiff_t samples, between, channels, inner;
+};
+// The mask of the elements, in C order, by the bits of their slices.
+std::vector<std::uint8_t> spread_bits(const SliceShape& shape, const std::uint8_t* bits);
+
 // y = 0 where the scale is 0, else x times it; scales are float32 for float16. Returns what was raised.
 unsigned keep_scaled(Dtype dtype, StridedArrays<3> y_x_scale);
 

@@ -10,8 +10,7 @@
 
 namespace nnfast {
 
-// Elements of a chunk, so that its arrays stay in the first-level cache; and rows that are worth a call of their own,
-// the sooner the more arrays would be gathered.
+// Elements of a chunk, so that its arrays stay in the first-level cache; and rows that are worth a call of their own.
 constexpr std::ptrdiff_t kChunk = 1024, kLongRow = 64, kAll = std::numeric_limits<std::ptrdiff_t>::max() / 2;
 
 // Calls body(pointers, strides, count) for all elements, on as many threads as pay off, `most` of them at a time. The
@@ -20,7 +19,7 @@ template <int Arrays, class Body>
 void for_chunks(const RowArrays<Arrays>& arrays, int outputs, std::ptrdiff_t most, Dtype dtype, double ns, Body body) {
   const std::ptrdiff_t n = arrays.n, size = size_of(dtype);
   if (n == 0) return;
-  if (n >= (Arrays > 3 ? kLongRow : 2 * kLongRow) || arrays.outer.ndim == 0) {
+  if (n >= kLongRow || arrays.outer.ndim == 0) {
     return parallel_for(arrays.rows() * n, ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
       for (std::ptrdiff_t chunk = begin; chunk < end; chunk += most)
         arrays.for_parts(

@@ -40,10 +40,6 @@ REASONS = [
         text="Exponentials of exact differences: 2.0 ULP over rows of 100, where ONNX Runtime and PyTorch have 18.",
     ),
     reason(
-        "LBFGS",
-        text="The steps are those of SciPy's L-BFGS-B, in float64 whatever the parameters are.",
-    ),
-    reason(
         "Muon",
         most=10**4,
         text="A step checks settings, state and gradients in Python, 10 to 20 µs, before a small matrix is multiplied.",

@@ -273,18 +273,11 @@ def test_ranges_are_those_that_are_checked(name: str) -> None:
     assert wrong == [], wrong
 
 
-def without_scipy() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "scipy.optimize", None)
-        nf.optim.LBFGS([])
-
-
 # What no single argument provokes.
 PROVOKED: dict[str, Callable[[], Any]] = {
     "nnfast.init.gain": lambda: nf.init.gain("leaky_relu", negative_slope="x"),  # type: ignore[arg-type]
     "nnfast.merge_stats": lambda: nf.merge_stats(),
     "nnfast.nn.Sequential": lambda: nf.nn.Sequential(),
-    "nnfast.optim.LBFGS": without_scipy,
     "nnfast.schedules.CosineRestarts": lambda: nf.schedules.CosineRestarts(1, 1, lr_mult=1e9)(99),
     "nnfast.schedules.Exponential": lambda: nf.schedules.Exponential(1, 1e99)(99),
 }

@@ -1,9 +1,11 @@
-"""L-BFGS, by SciPy's minimizer: whole batches, and a function that computes the loss as often as it is asked."""
+"""L-BFGS: whole batches, and a function that computes the loss as often as it is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from math import isfinite, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +13,26 @@ from numpy.typing import NDArray
 from nnfast import _array_lists, _arrays, _checks
 from nnfast._array_lists import Arrays
 from nnfast._state import refuse_copies
+from nnfast.optim.curvature import Curvature, dot
+from nnfast.optim.line_search import CURVATURE, Point, strong_wolfe
 
 __all__ = ["LBFGS"]
 
 Closure = Callable[[], tuple[Any, Arrays]]
 
 
+class Settings(NamedTuple):
+    """The checked settings of a step."""
+
+    max_iter: int
+    max_eval: int
+    tolerance_grad: float
+    tolerance_change: float
+    history_size: int
+
+
 class LBFGS:
-    """L-BFGS by SciPy's minimizer, for the loss of a whole batch: steps by curvature, each with a line search.
+    """L-BFGS, for the loss of a whole batch: steps by curvature, each with a line search.
 
     Parameters
     ----------
@@ -40,7 +54,7 @@ class LBFGS:
     params : list of ndarrays
     step_count : int
     message : str
-        Why the last step ended, in SciPy's words.
+        Why the last step ended.
 
     Raises
     ------
@@ -48,8 +62,6 @@ class LBFGS:
         If a parameter is not an array of floats, or a setting is not a number.
     ValueError
         If a number is out of range or an array is read-only.
-    ImportError
-        If there is no SciPy.
 
     See Also
     --------
@@ -57,15 +69,16 @@ class LBFGS:
 
     Notes
     -----
-    The arguments are PyTorch's ``torch.optim.LBFGS``, without lr and line_search_fn: SciPy always searches along the
+    The arguments are PyTorch's ``torch.optim.LBFGS``, without lr and line_search_fn: each iteration searches along its
     line, by the strong Wolfe conditions. All parameters are one float64 vector there, and are rounded to their dtypes
     before each call of the closure. The estimate of the curvature begins anew at each step, so that few long steps are
-    better than many short ones. There is no other state to save.
+    better than many short ones. There is no other state to save. A step takes memory for the pairs: at most
+    2 min(history_size, max_iter) float64 numbers for each parameter.
 
     References
     ----------
-    Liu, Nocedal, "On the limited memory BFGS method for large scale optimization", 1989; Zhu, Byrd, Lu, Nocedal,
-    "Algorithm 778: L-BFGS-B", 1997.
+    Liu, Nocedal, "On the limited memory BFGS method for large scale optimization", 1989; Byrd, Nocedal, Schnabel,
+    "Representations of quasi-Newton matrices and their use in limited memory methods", 1994.
 
     Examples
     --------
@@ -90,7 +103,6 @@ class LBFGS:
         tolerance_change: float = 1e-9,
         history_size: int = 100,
     ) -> None:
-        _minimize()
         refuse_copies(params, "params")
         self._names = _array_lists.names_of(params)
         self.params: list[NDArray[Any]] = _array_lists.values(params, "params")
@@ -127,41 +139,32 @@ class LBFGS:
         if not callable(closure):
             raise TypeError(f"closure must be a function, got {type(closure).__name__}")
         self._check_params()
-        minimize, options = _minimize(), self._settings()
-        losses: list[Any] = []
+        settings = self._settings()
         before = [param.copy() for param in self.params]
-        start = np.concatenate(
-            [np.ravel(p).astype(np.float64) for p in self.params] or [np.empty(0)]
-        )
-
-        def of_vector(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            self._write(vector)
-            loss, grads = self._checked(closure())
-            losses.append(loss)
-            return float(loss), grads
-
         try:
-            if start.size == 0:
-                return self._checked(closure())[0]
-            found = minimize(of_vector, start, method="L-BFGS-B", jac=True, options=options)
-            self._write(found.x)
+            loss, self.message = self._minimize(closure, settings)
         except BaseException:
             for param, old in zip(self.params, before, strict=True):
                 param[...] = old
             raise
         self.step_count += 1
-        self.message = str(found.message)
-        return losses[0]
+        return loss
 
-    def _write(self, vector: NDArray[np.float64]) -> None:
-        begin = 0
-        for param in self.params:
-            with np.errstate(over="ignore"):
-                param[...] = vector[begin : begin + param.size].reshape(param.shape)
-            begin += param.size
+    def _minimize(self, closure: Closure, settings: Settings) -> tuple[Any, str]:
+        """The loss where it begins, and why it ends."""
+        size = sum(param.size for param in self.params)
+        if size == 0:
+            return self._call(
+                closure, [np.empty(p.shape) for p in self.params]
+            ), "there are no parameters"
+        curvature = Curvature(size, min(settings.history_size, settings.max_iter))
+        lines = _Lines(partial(self._call, closure), self.params, curvature)
+        message = lines.minimize(curvature, settings)
+        return lines.losses[0], message
 
-    def _checked(self, returned: Any) -> tuple[Any, NDArray[np.float64]]:
-        """The loss, and the gradients as one vector."""
+    def _call(self, closure: Closure, gradients: list[NDArray[np.float64]]) -> Any:
+        """The loss; its gradients are written."""
+        returned = closure()
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(
                 f"closure must return the loss and the gradients, got {type(returned).__name__}"
@@ -179,8 +182,9 @@ class LBFGS:
                 raise ValueError(
                     f"the gradients of closure: {self._label(i)} must have shape {param.shape}, got {np.shape(grad)}"
                 )
-        flat = [np.ravel(np.asarray(grad)).astype(np.float64) for grad in grads]
-        return loss, np.concatenate(flat or [np.empty(0)])
+        for grad, to in zip(grads, gradients, strict=True):
+            to[...] = grad
+        return loss
 
     def _check_params(self) -> None:
         for i, param in enumerate(self.params):
@@ -191,22 +195,96 @@ class LBFGS:
     def _label(self, i: int) -> str:
         return f"[{(self._names or range(len(self.params)))[i]!r}]"
 
-    def _settings(self) -> Mapping[str, Any]:
-        """The settings as SciPy has them."""
+    def _settings(self) -> Settings:
         most = _checks.integer_from(self.max_iter, 1, "max_iter")
         calls = most * 5 // 4 if self.max_eval is None else self.max_eval
-        return {
-            "maxiter": most,
-            "maxfun": _checks.integer_from(calls, 1, "max_eval"),
-            "gtol": _checks.not_negative(self.tolerance_grad, "tolerance_grad"),
-            "ftol": _checks.not_negative(self.tolerance_change, "tolerance_change"),
-            "maxcor": _checks.integer_from(self.history_size, 1, "history_size"),
-        }
+        return Settings(
+            most,
+            _checks.integer_from(calls, 1, "max_eval"),
+            _checks.not_negative(self.tolerance_grad, "tolerance_grad"),
+            _checks.not_negative(self.tolerance_change, "tolerance_change"),
+            _checks.integer_from(self.history_size, 1, "history_size"),
+        )
 
 
-def _minimize() -> Any:
-    try:
-        from scipy.optimize import minimize  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("nnfast.optim.LBFGS needs SciPy: pip install scipy") from error
-    return minimize
+class _Lines:
+    """The loss of the parameters along lines, from one point of which each begins."""
+
+    def __init__(
+        self,
+        call: Callable[[list[NDArray[np.float64]]], Any],
+        params: list[NDArray[Any]],
+        curvature: Curvature,
+    ) -> None:
+        self._call, self._params, self._vector = call, params, curvature.vector
+        self._begin, self._line, self._trial = (curvature.vector() for _ in range(3))
+        self._parts_of_trial = self._parts(self._trial)
+        self.losses: list[Any] = []
+        for param, part in zip(params, self._parts(self._begin), strict=True):
+            part[...] = param
+        # Losses are seldom summed in less than float32.
+        narrow = any(param.dtype.itemsize < np.dtype(np.float64).itemsize for param in params)
+        self._resolution = float(np.finfo(np.float32 if narrow else np.float64).eps)
+
+    def minimize(self, curvature: Curvature, settings: Settings) -> str:
+        """Iterate, leave the parameters at the lowest point, and say why it ends."""
+        here, message = self._at(0.0), ""
+        for _ in range(settings.max_iter):
+            message = self._reason_to_stop(here, settings)
+            if message:
+                break
+            curvature.direction(here.gradient, out=self._line)
+            slope = dot(here.gradient, self._line)
+            if not slope < 0:  # by rounding
+                curvature.forget()
+                continue
+            start, step = here._replace(step=0.0, slope=slope), 1.0
+            if not curvature:
+                step = min(1.0, 1 / sqrt(-slope))
+            resolution = self._resolution * abs(here.loss)
+            found, measurable = strong_wolfe(self._at, start, step, resolution)
+            if found is start and measurable and curvature:
+                curvature.forget()
+                continue
+            self._line *= found.step
+            self._begin += self._line
+            if found.slope > CURVATURE * slope:
+                along = found.step * (found.slope - slope)
+                curvature.add(self._line, here.gradient, found.gradient, along)
+            sank, largest = here.loss - found.loss, max(abs(here.loss), abs(found.loss), 1.0)
+            here = found
+            if not measurable or sank <= settings.tolerance_change * largest:
+                message = "the loss changes by less than tolerance_change"
+                break
+        self._write(self._parts(self._begin))
+        return message or "max_iter was reached"
+
+    def _reason_to_stop(self, here: Point, settings: Settings) -> str:
+        largest = max(here.gradient.max(), -here.gradient.min())
+        if not (isfinite(here.loss) and isfinite(largest)):
+            return "the loss or its gradient is not finite"
+        if largest <= settings.tolerance_grad:
+            return "no element of the gradient is larger than tolerance_grad"
+        return "max_eval was reached" if len(self.losses) > settings.max_eval else ""
+
+    def _at(self, step: float) -> Point:
+        np.multiply(self._line, step, out=self._trial)
+        self._trial += self._begin
+        self._write(self._parts_of_trial)
+        gradient = self._vector()
+        loss = self._call(self._parts(gradient))
+        self.losses.append(loss)
+        return Point(step, float(loss), dot(gradient, self._line), gradient)
+
+    def _write(self, parts: list[NDArray[np.float64]]) -> None:
+        with np.errstate(over="ignore"):
+            for param, part in zip(self._params, parts, strict=True):
+                param[...] = part
+
+    def _parts(self, vector: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """The elements of each parameter, in its shape."""
+        flat, end, parts = vector.reshape(-1), 0, []
+        for param in self._params:
+            begin, end = end, end + param.size
+            parts.append(flat[begin:end].reshape(param.shape))
+        return parts

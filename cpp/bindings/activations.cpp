@@ -165,7 +165,7 @@ py::object prelu_weight_backward(py::handle dy_in, py::handle x_in, int kept_axe
   const StridedArrays<2> kept = axes_of(dy, x, 0, kept_axes), summed = axes_of(dy, x, kept_axes, x.ndim());
   const Array dweight = new_array({kept.size()}, x.dtype());
   {
-    py::gil_scoped_release release;
+    const ReleasedGil released(x.size());
     prelu_weight_gradient(x.floating(), kept, summed, dweight.data());
   }
   return dweight.object();

@@ -78,20 +78,24 @@ void require_probabilities(const Array& array, const char* name) {
 
 // ---- losses of rows ----
 
-// The axis of the classes, not negative.
-int class_axis(const Array& scores, py::handle value, const char* name) {
+// An axis of the array, not negative.
+int axis_of(const Array& array, py::handle value, const char* name) {
   if (!PyIndex_Check(value.ptr()))
     throw py::type_error("axis must be an int, got " + std::string(Py_TYPE(value.ptr())->tp_name));
   const Py_ssize_t axis = PyNumber_AsSsize_t(value.ptr(), nullptr);  // saturates
   if (axis == -1 && PyErr_Occurred()) throw py::error_already_set();
-  const int ndim = scores.ndim();
-  if (ndim < 2 || scores.size() == 0)
-    throw py::value_error(std::string(name) + " must have shape (N, C), or more axes, of which none is empty, got " +
-                          shape_text(scores));
+  const int ndim = array.ndim();
   if (axis < -ndim || axis >= ndim)
-    throw py::value_error("axis must be an axis of " + std::string(name) + " with shape " + shape_text(scores) +
+    throw py::value_error("axis must be an axis of " + std::string(name) + " with shape " + shape_text(array) +
                           ", got " + std::string(py::str(value)));
   return static_cast<int>(axis < 0 ? axis + ndim : axis);
+}
+
+int class_axis(const Array& scores, py::handle value, const char* name) {
+  if (scores.ndim() < 2 || scores.size() == 0)
+    throw py::value_error(std::string(name) + " must have shape (N, C), or more axes, of which none is empty, got " +
+                          shape_text(scores));
+  return axis_of(scores, value, name);
 }
 
 Shape shape_without(const Array& array, int axis) {
@@ -319,19 +323,54 @@ py::tuple loss_of_one_parameter(py::handle predicted, py::handle targets, double
   return elementwise_loss_of(index, predicted, targets, {parameter}, pos_weight, sample_weight, reduction, out);
 }
 
+// Embeddings that are read: arrays of one shape that is not empty, in the dtype that has room for all.
+template <int count>
+void read_embeddings(const py::handle (&values)[count], const char* const (&names)[count], Array (&arrays)[count]) {
+  bool wide = false, narrow = false;
+  for (int i = 0; i < count; ++i) {
+    arrays[i] = read_floats(values[i], names[i]);
+    (arrays[i].is_float64() ? wide : narrow) = true;
+  }
+  if (arrays[0].ndim() == 0 || arrays[0].size() == 0)
+    throw py::value_error(std::string(names[0]) + " must have an axis, and none may be empty, got shape " +
+                          shape_text(arrays[0]));
+  for (int i = 1; i < count; ++i) require_shape(arrays[i], arrays[0], names[i], names[0]);
+  if (!(wide && narrow)) return;
+  for (int i = 0; i < count; ++i) arrays[i] = read_as(arrays[i].object(), NPY_FLOAT64, names[i]);
+}
+
 // Losses that are not negative, reduced; and the slope of the whole with respect to each: 0 where there is no loss.
 struct Reduced {
   py::object loss;
-  Array slopes;
-  Reduced(const Array& each, py::handle sample_weight, py::handle reduction) {
-    const Array zeros = new_array(each, NPY_FLOAT64);
-    std::fill_n(zeros.as<double>(), zeros.size(), 0.0);
-    const py::tuple result = elementwise_loss_of(ElementwiseLoss::AbsoluteError, each.object(), zeros.object(), {},
-                                                 py::none(), sample_weight, reduction, py::none());
-    loss = result[0];
-    slopes = Array(result[1]);
+  std::vector<double> slopes;
+  Reduced(std::vector<double>& each, const Shape& shape, py::handle sample_weight, py::handle reduction_in)
+      : slopes(each.size()) {
+    const Reduction reduction = reduction_of(reduction_in);
+    double weights_sum = 0;
+    const Array weights = sample_weights(sample_weight, shape, &weights_sum);
+    const Array kept = reduction == Reduction::none ? new_array(shape, NPY_FLOAT64) : Array();
+    std::vector<double> zeros(each.size());
+    StridedArrays<3> arrays;
+    arrays.ndim = 1;
+    arrays.shape[0] = std::ssize(each);
+    double* const data[3] = {each.data(), zeros.data(), slopes.data()};
+    for (int k = 0; k < 3; ++k) {
+      arrays.data[k] = reinterpret_cast<char*>(data[k]);
+      arrays.strides[k][0] = sizeof(double);
+    }
+    double sum;
+    {
+      const ReleasedGil released(arrays.shape[0]);
+      sum = elementwise_loss(ElementwiseLoss::AbsoluteError, {Dtype::f64,
+                                                              arrays,
+                                                              {},
+                                                              repeated(weights, arrays.shape[0]),
+                                                              {},
+                                                              weights_sum,
+                                                              {reduction, kept ? kept.as<double>() : nullptr}});
+    }
+    loss = kept ? kept.object() : py::float_(sum);
   }
-  const double* slope() const { return slopes.as<double>(); }
 };
 
 // factors[2 i] x + factors[2 i + 1] y.
@@ -341,12 +380,15 @@ void mix_into(const Array& to, const Array& x, const Array& y, const std::vector
   mix_pairs(x.floating(), rows, factors.data());
 }
 
-// Of embeddings of one dtype and shape along an axis, of which each pair is alike, 1, or not, -1.
+// Of embeddings along an axis, of which each pair is alike, 1, or not, -1.
 py::tuple cosine_embedding_loss_of(py::handle x_in, py::handle y_in, py::handle targets, double margin,
-                                   py::handle sample_weight, py::handle reduction, int axis) {
-  const Array x = any_array(x_in, "x1"), y = any_array(y_in, "x2");
+                                   py::handle sample_weight, py::handle reduction, py::handle axis_in) {
+  Array embeddings[2];
+  read_embeddings({x_in, y_in}, {"x1", "x2"}, embeddings);
+  const auto& [x, y] = embeddings;
+  const int axis = axis_of(x, axis_in, "x1");
   const Shape shape = shape_without(x, axis);
-  const Array alike = contiguous(read_as(targets, NPY_FLOAT64, "targets")), each = new_array(shape, NPY_FLOAT64);
+  const Array alike = contiguous(read_as(targets, NPY_FLOAT64, "targets"));
   require_shape(alike, shape, "targets");
   const std::ptrdiff_t pairs = alike.size();
   const auto* of_pair = alike.as<const double>();
@@ -354,29 +396,32 @@ py::tuple cosine_embedding_loss_of(py::handle x_in, py::handle y_in, py::handle 
       std::find_if(of_pair, of_pair + pairs, [](double value) { return value != 1 && value != -1; });
   if (wrong != of_pair + pairs)
     throw py::value_error("targets must be 1 or -1, got " + std::string(py::str(py::float_(*wrong))));
-  std::vector<double> sums(static_cast<std::size_t>(3 * pairs)), factors(static_cast<std::size_t>(2 * pairs));
+  std::vector<double> each(static_cast<std::size_t>(pairs)), sums(3 * each.size()), factors(2 * each.size());
   {
     const ReleasedGil released(x.size());
     pair_sums(x.floating(), row_arrays({x, y}, x.shape(axis), axis), sums.data());
-    cosine_losses(sums.data(), of_pair, pairs, margin, each.as<double>());
+    cosine_losses(sums.data(), of_pair, pairs, margin, each.data());
   }
-  const Reduced reduced(each, sample_weight, reduction);
+  const Reduced reduced(each, shape, sample_weight, reduction);
   const Array dx = output(py::none(), x, "out", "x1"), dy = output(py::none(), y, "out", "x2");
-  cosine_factors(sums.data(), of_pair, reduced.slope(), pairs, 0, factors.data());
+  cosine_factors(sums.data(), of_pair, reduced.slopes.data(), pairs, 0, factors.data());
   mix_into(dx, x, y, factors, axis);
-  cosine_factors(sums.data(), of_pair, reduced.slope(), pairs, 1, factors.data());
+  cosine_factors(sums.data(), of_pair, reduced.slopes.data(), pairs, 1, factors.data());
   mix_into(dy, y, x, factors, axis);
   return py::make_tuple(reduced.loss, dx.object(), dy.object());
 }
 
-// Of embeddings of one dtype and shape along an axis.
+// Of embeddings along an axis.
 py::tuple triplet_margin_loss_of(py::handle anchors, py::handle positives, py::handle negatives, double margin,
-                                 double eps, py::handle sample_weight, py::handle reduction, int axis) {
-  const Array a = any_array(anchors, "anchors"), p = any_array(positives, "positives"),
-              n = any_array(negatives, "negatives");
-  const Array each = new_array(shape_without(a, axis), NPY_FLOAT64);
-  const std::ptrdiff_t triplets = each.size();
-  std::vector<double> near(static_cast<std::size_t>(triplets)), far(near.size()), factors(2 * near.size());
+                                 double eps, py::handle sample_weight, py::handle reduction, py::handle axis_in) {
+  Array embeddings[3];
+  read_embeddings({anchors, positives, negatives}, {"anchors", "positives", "negatives"}, embeddings);
+  const auto& [a, p, n] = embeddings;
+  const int axis = axis_of(a, axis_in, "anchors");
+  const Shape shape = shape_without(a, axis);
+  const std::ptrdiff_t triplets = a.size() / a.shape(axis);
+  std::vector<double> each(static_cast<std::size_t>(triplets)), near(each.size()), far(each.size()),
+      factors(2 * each.size());
   // The gradients of positives and negatives are multiples of the differences, which wait in them.
   const Array da = output(py::none(), a, "out", "anchors"), dp = output(py::none(), a, "out", "anchors"),
               dn = output(py::none(), a, "out", "anchors");
@@ -384,10 +429,10 @@ py::tuple triplet_margin_loss_of(py::handle anchors, py::handle positives, py::h
     const ReleasedGil released(a.size());
     differences(a.floating(), row_arrays({a, p, dp}, a.shape(axis), axis), eps, near.data());
     differences(a.floating(), row_arrays({a, n, dn}, a.shape(axis), axis), eps, far.data());
-    triplet_losses(near.data(), far.data(), triplets, margin, each.as<double>());
+    triplet_losses(near.data(), far.data(), triplets, margin, each.data());
   }
-  const Reduced reduced(each, sample_weight, reduction);
-  triplet_factors(near.data(), far.data(), reduced.slope(), triplets, factors.data());
+  const Reduced reduced(each, shape, sample_weight, reduction);
+  triplet_factors(near.data(), far.data(), reduced.slopes.data(), triplets, factors.data());
   mix_into(da, dp, dn, factors, axis);
   // Only the first of the arrays that are mixed.
   const auto scale = [&](const Array& array, int of) {

@@ -95,8 +95,8 @@ def nll_loss(
 ) -> tuple[Any, NDArray[Any]]: ...
 def pair_sums(x: NDArray[Any], y: NDArray[Any], axis: int) -> NDArray[np.float64]: ...
 def cosine_embedding_loss(
-    x1: NDArray[Any],
-    x2: NDArray[Any],
+    x1: ArrayLike,
+    x2: ArrayLike,
     targets: ArrayLike,
     margin: float,
     sample_weight: ArrayLike | None,
@@ -104,9 +104,9 @@ def cosine_embedding_loss(
     axis: int,
 ) -> tuple[Any, NDArray[Any], NDArray[Any]]: ...
 def triplet_margin_loss(
-    anchors: NDArray[Any],
-    positives: NDArray[Any],
-    negatives: NDArray[Any],
+    anchors: ArrayLike,
+    positives: ArrayLike,
+    negatives: ArrayLike,
     margin: float,
     eps: float,
     sample_weight: ArrayLike | None,

@@ -80,12 +80,7 @@ def cosine_embedding_loss(
     array([0.04    , 0.707107])
     """
     margin = _checks.real_in(margin, -1, 1, "margin")
-    first, second = _of_one_shape(x1=x1, x2=x2)
-    axis = _arrays.axis_of(axis, first, "x1")
-    targets = _arrays.floating(targets, "targets")
-    return _core.cosine_embedding_loss(
-        first, second, targets, margin, sample_weight, reduction, axis
-    )
+    return _core.cosine_embedding_loss(x1, x2, targets, margin, sample_weight, reduction, axis)
 
 
 @_docs.like(cosine_embedding_loss)
@@ -161,14 +156,14 @@ def triplet_margin_loss(
     if p < 1:
         raise ValueError(f"p must be at least 1, got {p!r}")
     eps = _checks.finite_not_negative(eps, "eps")
+    if p == 2 and not swap:  # as most are
+        return _core.triplet_margin_loss(
+            anchors, positives, negatives, margin, eps, sample_weight, reduction, axis
+        )
     anchor, positive, negative = _of_one_shape(
         anchors=anchors, positives=positives, negatives=negatives
     )
     axis = _arrays.axis_of(axis, anchor, "anchors")
-    if p == 2 and not swap:  # as most are
-        return _core.triplet_margin_loss(
-            anchor, positive, negative, margin, eps, sample_weight, reduction, axis
-        )
     with np.errstate(all="ignore"):
         near, of_near, pull = _distances(anchor, positive, p, eps, axis)
         far, of_far, push = _distances(anchor, negative, p, eps, axis)

@@ -157,7 +157,11 @@ class Lookahead(Resumable):
             alpha = _checks.real_in(alpha, 0.0, 1.0, "alpha")
         optimizer = self.optimizer
         before = optimizer.step_count
-        found = optimizer.step(grads, params=params, stats=stats, grad_scale=grad_scale)
+        found = None
+        if params is None and not stats:  # each name takes a call longer
+            optimizer.step(grads, grad_scale=grad_scale)
+        else:
+            found = optimizer.step(grads, params=params, stats=stats, grad_scale=grad_scale)
         now = optimizer.step_count
         if now != before and now % k == 0:
             self._synchronize(alpha)
@@ -175,7 +179,7 @@ class Lookahead(Resumable):
         self._ascent.lr = alpha
         self._ascent.step(fast)
         for of_steps, slow in zip(fast, self.slow, strict=True):
-            np.copyto(of_steps, slow)
+            of_steps[...] = slow
         if fast is not params:
             for param, of_steps, slow in zip(params, fast, self.slow, strict=True):
                 if param is not of_steps:

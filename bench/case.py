@@ -25,7 +25,7 @@ class Case:
     plain        the operation as people write it in NumPy, arrays by name: a peer, and in float64 the reference
     forms        the same arrays -> calls of nnfast, each returning what `plain` returns, or the first of it
     values       scalars that nnfast and the peers are given
-    accepts      results are random, `plain` gives their kind and size alone: what is wrong with one, or None
+    accepts      results are random or near: `plain` gives their kind and size alone; what is wrong with one, or None
     elementwise  a ufunc, or called as one is
     in_place     results overwrite inputs, as those of an optimizer do
     """

@@ -323,20 +323,23 @@ py::tuple loss_of_one_parameter(py::handle predicted, py::handle targets, double
   return elementwise_loss_of(index, predicted, targets, {parameter}, pos_weight, sample_weight, reduction, out);
 }
 
-// Embeddings that are read: arrays of one shape that is not empty, in the dtype that has room for all.
-template <int count>
-void read_embeddings(const py::handle (&values)[count], const char* const (&names)[count], Array (&arrays)[count]) {
+// Embeddings that are read, by their names: arrays of one shape that is not empty, in the dtype that has room for all.
+std::vector<Array> read_embeddings(std::initializer_list<std::pair<py::handle, const char*>> given) {
+  std::vector<Array> arrays;
+  arrays.reserve(given.size());
   bool wide = false, narrow = false;
-  for (int i = 0; i < count; ++i) {
-    arrays[i] = read_floats(values[i], names[i]);
-    (arrays[i].is_float64() ? wide : narrow) = true;
+  for (const auto& [value, name] : given) {
+    const Array& array = arrays.emplace_back(read_floats(value, name));
+    (array.is_float64() ? wide : narrow) = true;
   }
+  const char* const first = given.begin()->second;
   if (arrays[0].ndim() == 0 || arrays[0].size() == 0)
-    throw py::value_error(std::string(names[0]) + " must have an axis, and none may be empty, got shape " +
+    throw py::value_error(std::string(first) + " must have an axis, and none may be empty, got shape " +
                           shape_text(arrays[0]));
-  for (int i = 1; i < count; ++i) require_shape(arrays[i], arrays[0], names[i], names[0]);
-  if (!(wide && narrow)) return;
-  for (int i = 0; i < count; ++i) arrays[i] = read_as(arrays[i].object(), NPY_FLOAT64, names[i]);
+  for (std::size_t i = 1; i < arrays.size(); ++i) require_shape(arrays[i], arrays[0], given.begin()[i].second, first);
+  if (wide && narrow)
+    for (Array& array : arrays) array = read_as(array.object(), NPY_FLOAT64, first);
+  return arrays;
 }
 
 // Losses that are not negative, reduced; and the slope of the whole with respect to each: 0 where there is no loss.
@@ -383,9 +386,8 @@ void mix_into(const Array& to, const Array& x, const Array& y, const std::vector
 // Of embeddings along an axis, of which each pair is alike, 1, or not, -1.
 py::tuple cosine_embedding_loss_of(py::handle x_in, py::handle y_in, py::handle targets, double margin,
                                    py::handle sample_weight, py::handle reduction, py::handle axis_in) {
-  Array embeddings[2];
-  read_embeddings({x_in, y_in}, {"x1", "x2"}, embeddings);
-  const auto& [x, y] = embeddings;
+  const std::vector<Array> embeddings = read_embeddings({{x_in, "x1"}, {y_in, "x2"}});
+  const Array &x = embeddings[0], &y = embeddings[1];
   const int axis = axis_of(x, axis_in, "x1");
   const Shape shape = shape_without(x, axis);
   const Array alike = contiguous(read_as(targets, NPY_FLOAT64, "targets"));
@@ -414,9 +416,9 @@ py::tuple cosine_embedding_loss_of(py::handle x_in, py::handle y_in, py::handle 
 // Of embeddings along an axis.
 py::tuple triplet_margin_loss_of(py::handle anchors, py::handle positives, py::handle negatives, double margin,
                                  double eps, py::handle sample_weight, py::handle reduction, py::handle axis_in) {
-  Array embeddings[3];
-  read_embeddings({anchors, positives, negatives}, {"anchors", "positives", "negatives"}, embeddings);
-  const auto& [a, p, n] = embeddings;
+  const std::vector<Array> embeddings =
+      read_embeddings({{anchors, "anchors"}, {positives, "positives"}, {negatives, "negatives"}});
+  const Array &a = embeddings[0], &p = embeddings[1], &n = embeddings[2];
   const int axis = axis_of(a, axis_in, "anchors");
   const Shape shape = shape_without(a, axis);
   const std::ptrdiff_t triplets = a.size() / a.shape(axis);

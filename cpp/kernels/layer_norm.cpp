@@ -119,6 +119,7 @@ template <class S, bool Dense, bool Centred>
   for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if (Dense) __builtin_prefetch(run.at[1] + i * static_cast<std::ptrdiff_t>(sizeof(S)), 1, 3);
                             if constexpr (squared) {
                               if (part == 0 && from == 0) squares.begin_block(member + i);
                               const V d = load_members<S>(run.at[0], stride, i, from, to, origin) - origin;

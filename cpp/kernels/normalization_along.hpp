@@ -250,11 +250,13 @@ void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
   const auto fill = static_cast<T>(norm.origin[set]);  // adds nothing
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(S));
   const auto stride = member_stride<S, Dense>(norm, 0);
+  const bool claims = norm.claims;
   SumsAlong<kChained<T>> total;
   SetOfMembers(norm, set).for_runs(first, last, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
                             if (Dense) ask_ahead(run, 0, i * size);
+                            if (Dense && claims) __builtin_prefetch(run.at[1] + i * size, 1, 3);
                             if (kChained<T> && part == 0 && from == 0 && begins_chain(member - first + i))
                               total.end_chain();
                             const W x = load_member_doubles<S>(run.at[0], stride, i, from, to, fill);

@@ -96,6 +96,7 @@ void normalise_by_own(Dtype dtype, Normalization norm, const SetStatistics& stat
   }
   std::vector<double> origin = one_per_set(norm);
   norm.origin = origin.data();
+  norm.claims = !norm.stream && turned == 0;
   if (by_channels(norm, dtype)) {
     set_prefetch_distance(norm, dtype, groups_together(norm));
     return normalise_groups(kernels, norm, origin.data(), statistics);

@@ -44,14 +44,14 @@ NNFAST_INLINE std::ptrdiff_t lead_of_runs(const Run (&runs)[R], int to) {
   return lead;
 }
 
-// Prefetches the row that is R further on while a row is mapped: the processor prefetches along one row, and sums wait
-// for the beginning of the next.
-template <int R>
+// Prefetches the row that is so many further on while a row is mapped: the processor prefetches along one row, and sums
+// wait for the beginning of the next.
 class RowsAhead {
  public:
-  NNFAST_INLINE RowsAhead(const Normalization& norm, std::ptrdiff_t row, int array)
-      : ahead_(row + R < norm.set_count ? offset_of(norm.sets, array, row + R) - offset_of(norm.sets, array, row) : 0) {
-  }
+  NNFAST_INLINE RowsAhead(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t rows, int array)
+      : ahead_(row + rows < norm.set_count
+                   ? offset_of(norm.sets, array, row + rows) - offset_of(norm.sets, array, row)
+                   : 0) {}
   NNFAST_INLINE void ask(const char* at) const { __builtin_prefetch(at + ahead_, 0, 3); }
 
  private:
@@ -78,7 +78,8 @@ class SumOfFew {
   }
   // Before the terms of lane 0 of part 0 of a block: the members of a few begin at multiples of their number.
   NNFAST_INLINE void begin_block(std::ptrdiff_t member) {
-    if (member % kFew == 0) add_few();
+    if (member % kFew == 0) [[unlikely]]
+      add_few();
   }
   NNFAST_INLINE void add(int part, V term) { few_[part] += term; }
   NNFAST_INLINE void add(int part, V a, V b) { few_[part] = fma(a, b, few_[part]); }
@@ -119,7 +120,7 @@ template <class S, bool Dense, bool Centred>
   for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
-                            if (Dense) __builtin_prefetch(run.at[1] + i * static_cast<std::ptrdiff_t>(sizeof(S)), 1, 3);
+                            if (Dense) claim<T>(run, 1, i, part);
                             if constexpr (squared) {
                               if (part == 0 && from == 0) squares.begin_block(member + i);
                               const V d = load_members<S>(run.at[0], stride, i, from, to, origin) - origin;
@@ -208,20 +209,21 @@ NNFAST_INLINE RowConstants<V> row_constants(const LayerNorm& layer, std::ptrdiff
           broadcast<V>(static_cast<T>(inv_std))};
 }
 
-template <class S, bool Dense, bool Centred, int R>
-NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
+// `rows` rows, kRowsInPass at most.
+template <class S, bool Dense, bool Centred>
+NNFAST_INLINE void forward_rows(const LayerNorm& layer, std::ptrdiff_t row, int rows) {
   using V = typename Stored<S>::V;
   using T = typename Stored<S>::Param;
   const Normalization& norm = layer.norm;
-  RowSums sums[R];
-  for (int r = 0; r < R; ++r) sums[r] = sums_of_row<S, Dense, Centred>(norm, row + r);
-  finish_rows<S, Dense, Centred>(layer, row, sums, R);
+  RowSums sums[kRowsInPass];
+  for (int r = 0; r < rows; ++r) sums[r] = sums_of_row<S, Dense, Centred>(norm, row + r);
+  finish_rows<S, Dense, Centred>(layer, row, sums, rows);
   const auto x_stride = place_stride<S, Dense>(norm, 0);
   const auto y_stride = place_stride<S, Dense>(norm, 1);
   const void *const gammas = layer.gamma, *const betas = layer.beta;
-  for (int r = 0; r < R; ++r) {
+  for (int r = 0; r < rows; ++r) {
     const RowConstants<V> constants = row_constants<V, Centred>(layer, row + r);
-    const RowsAhead<R> x_ahead(norm, row + r, 0);
+    const RowsAhead x_ahead(norm, row + r, rows, 0);
     for_runs_of_row(norm, row + r, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
       const char* const x = run.at[0];
       char* const y = run.at[1];
@@ -291,7 +293,7 @@ NNFAST_INLINE void backward_rows(const LayerNorm& layer, std::ptrdiff_t row) {
   const auto dy_stride = place_stride<S, Dense>(norm, 0);
   const auto x_stride = place_stride<S, Dense>(norm, 1);
   const auto dx_stride = place_stride<S, Dense>(norm, 2);
-  const RowsAhead<R> dy_ahead(norm, row, 0), x_ahead(norm, row, 1);
+  const RowsAhead dy_ahead(norm, row, R, 0), x_ahead(norm, row, R, 1);
   const void* const gammas = layer.gamma;
   double *const dgammas = layer.dgamma, *const dbetas = layer.dbeta;
   for_runs_of_rows<R>(norm, row, norm.member_count, [&](const Run(&runs)[R], std::ptrdiff_t member) NNFAST_INLINED {
@@ -337,11 +339,18 @@ NNFAST_INLINE void over_rows(const LayerNorm& layer, std::ptrdiff_t row, std::pt
   for (; row < row_end; ++row) rows(std::false_type{}, Count<1>{}, row);
 }
 
+// So many rows of x and y at a time as stay in the first-level cache with those that are asked for.
 template <class S, bool Centred>
 void forward(const LayerNorm& layer, std::ptrdiff_t row, std::ptrdiff_t row_end) {
-  over_rows<S>(layer, row, row_end, [&](auto dense, auto together, std::ptrdiff_t first) {
-    forward_rows<S, dense, Centred, together>(layer, first);
-  });
+  constexpr std::ptrdiff_t most = 8192;  // bytes of x
+  const ExceptionScope exceptions;
+  const std::ptrdiff_t bytes = layer.norm.member_count * static_cast<std::ptrdiff_t>(sizeof(S));
+  const auto some = [&](auto dense) {
+    const int together = bytes * kRowsInPass <= most ? kRowsInPass : 1;
+    for (; row < row_end; row += together)
+      forward_rows<S, dense, Centred>(layer, row, static_cast<int>(smaller(together, row_end - row)));
+  };
+  next_members<S>(layer.norm) ? some(std::true_type{}) : some(std::false_type{});
 }
 
 template <class S, bool Centred>

@@ -171,6 +171,14 @@ NNFAST_INLINE void ask_ahead(const Run& run, int array, std::ptrdiff_t byte) {
   if (!run.last && byte < kAheadBytes) __builtin_prefetch(run.next[array] + byte, 0, 2);
 }
 
+// Prefetches the line of an array that will be written, one for all vectors of a block that share it: sums do not wait
+// for stores, and maps do.
+template <class T>
+NNFAST_INLINE void claim(const Run& run, int array, std::ptrdiff_t i, int part) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
+  if (part * sizeof(Vec<T>) % 64 == 0) __builtin_prefetch(run.at[array] + i * size, 1, 3);
+}
+
 // Calls body(i, part, from, to) for the vectors of a run of n members, the first of which has place `phase` of a block
 // of 16: the lanes [from, to) of part `part` of the block are the members from i + from on. Whole vectors are known to
 // be whole when the code is compiled.
@@ -256,8 +264,8 @@ void moments_along(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t
     for_phased_vectors<T>(run.count, (member - first) % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
                             if (Dense) ask_ahead(run, 0, i * size);
-                            if (Dense && claims) __builtin_prefetch(run.at[1] + i * size, 1, 3);
-                            if (kChained<T> && part == 0 && from == 0 && begins_chain(member - first + i))
+                            if (Dense && claims) claim<T>(run, 1, i, part);
+                            if (kChained<T> && part == 0 && from == 0 && begins_chain(member - first + i)) [[unlikely]]
                               total.end_chain();
                             const W x = load_member_doubles<S>(run.at[0], stride, i, from, to, fill);
                             for (int k = 0; k < W::count; ++k) {
@@ -338,7 +346,7 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
                               ask_ahead(run, 0, i * size);
                               ask_ahead(run, 1, i * size);
                             }
-                            if (kFewGradients<V> && part == 0 && from == 0 && begins_chain(member - first + i))
+                            if (kFewGradients<V> && part == 0 && from == 0 && begins_chain(member - first + i)) [[unlikely]]
                               end_chain();
                             V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
                             if (masked) dy = lanes_of<V>(bits.take(to - from) << from) ? dy : V{};

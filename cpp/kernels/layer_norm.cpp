@@ -120,7 +120,7 @@ template <class S, bool Dense, bool Centred>
   for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
-                            if (Dense) claim<T>(run, 1, i, part);
+                            if (Dense && squared) claim<T>(run, 1, i, part);
                             if constexpr (squared) {
                               if (part == 0 && from == 0) squares.begin_block(member + i);
                               const V d = load_members<S>(run.at[0], stride, i, from, to, origin) - origin;
@@ -144,6 +144,7 @@ template <class S, bool Dense, class T>
   for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<P>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if (Dense) claim<P>(run, 1, i, part);
                             const auto fill = static_cast<P>(origin);
                             if constexpr (std::is_same_v<T, P>) {
                               if (part == 0 && from == 0) sum.begin_block(member + i);

@@ -81,7 +81,7 @@ void normalise(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set
                std::ptrdiff_t last) {
   const ExceptionScope exceptions;
   const auto along = [&](auto dense, auto stream, auto relued) {
-    for (std::ptrdiff_t s = set; s < set_end; ++s) normalise_along<S, dense, stream>(norm, s, first, last, relued);
+    for (std::ptrdiff_t s = set_end; s-- > set;) normalise_along<S, dense, stream>(norm, s, first, last, relued);
   };
   const bool relued = norm.bits != nullptr;
   if (norm.across)

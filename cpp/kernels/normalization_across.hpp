@@ -300,8 +300,9 @@ NNFAST_INLINE void for_places(const Normalization& norm, std::ptrdiff_t set, std
     const bool streamed = norm.stream && reinterpret_cast<std::uintptr_t>(whole_begin) % kVectorBytes == 0;
     if (lead > 0) some(row, i, 0, lead);
     const auto whole = [&](auto far) NNFAST_INLINED {
+      const Body own = body;  // which no store can change
       for (std::ptrdiff_t at = lead; at < whole_end; at += width)
-        body(Place<S, true, far>{norm, row, at, width, streamed}, i);
+        own(Place<S, true, far>{norm, row, at, width, streamed}, i);
     };
     streamed || norm.ahead[0] != 0 ? whole(std::true_type{}) : whole(std::false_type{});
     if (whole_end < count) some(row, i, whole_end, count);
@@ -364,7 +365,7 @@ void normalise_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdif
   const SetConstants<typename Stored<S>::Param> constants(norm);
   std::uint8_t* bits = norm.bits;
   const std::ptrdiff_t bits_stride = norm.bits_stride, ahead = norm.ahead[0];
-  for_places<S, 1>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
+  for_places<S, 1>(norm, set, count, first, last, [=](auto place, std::ptrdiff_t i) NNFAST_INLINED {
     const ForwardMap<V> map{constants.get(0, set + place.at), constants.get(1, set + place.at),
                             constants.get(2, set + place.at)};
     place.ask_for_next(0, ahead);
@@ -387,7 +388,7 @@ void gradient_across(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff
   const std::uint8_t* bits = norm.bits;
   const std::ptrdiff_t bits_stride = norm.bits_stride, dy_ahead = norm.ahead[0], x_ahead = norm.ahead[1];
   const bool dadd = norm.data[3] != nullptr;
-  for_places<S, 2>(norm, set, count, first, last, [&](auto place, std::ptrdiff_t i) NNFAST_INLINED {
+  for_places<S, 2>(norm, set, count, first, last, [=](auto place, std::ptrdiff_t i) NNFAST_INLINED {
     place.ask_for_next(0, dy_ahead);
     V dy = place.load(0), dx;
     if constexpr (Masked) dy = lanes_of<V>(row_bits<V>(bits + i * bits_stride, set + place.at)) ? dy : V{};

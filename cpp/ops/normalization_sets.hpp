@@ -12,6 +12,7 @@
 #include "ops/costs.hpp"
 #include "runtime/kernel_table.hpp"
 #include "runtime/parallel.hpp"
+#include "simd/vector.hpp"
 
 namespace nnfast::norms {
 
@@ -128,36 +129,53 @@ void over_chunks(const Normalization& norm, double ns_per_element, Body body) {
 // The sums of each set of a unit, kSums rows of kSetTile as a SetSumsFn gives them.
 using UnitSums = std::array<double, kSums * kSetTile>;
 
-// The sums over chunks, compensated.
+// The sums over chunks, compensated. Some sets at a time, as the compiler does not do it by itself.
 class Totals {
  public:
-  explicit Totals(Index sets) : sets_(sets) {
-    for (double* terms : {sums_, lost_})
-      for (Index term = 0; term < kTerms; ++term) std::fill_n(terms + term * kSetTile, sets, 0.0);
-  }
+  explicit Totals(Index sets) : sets_(sets) {}
   void add(const double* sums) {
-    for (Index term = 0; term < kTerms; ++term)
-      for (Index k = term * kSetTile; k < term * kSetTile + sets_; ++k) {
-        const double sum = sums_[k] + sums[k], part = sum - sums_[k];
-        lost_[k] += (sums_[k] - (sum - part)) + (sums[k] - part) + sums[k + kLost];
-        sums_[k] = sum;
+    for_sets([&](auto sets, Index k) {
+      using D = decltype(sets);
+      const D term = load<D>(sums + k), low = load<D>(sums + k + kLost);
+      if (empty_) {  // what adding to 0 gives
+        store(sums_ + k, term + 0.0);
+        store(lost_ + k, low + 0.0);
+        return;
       }
+      const D before = load<D>(sums_ + k), sum = before + term, part = sum - before;
+      store(lost_ + k, load<D>(lost_ + k) + ((before - (sum - part)) + (term - part) + low));
+      store(sums_ + k, sum);
+    });
+    empty_ = false;
   }
   UnitSums result() const {
     UnitSums result;
-    for (Index term = 0; term < kTerms; ++term)
-      for (Index k = term * kSetTile; k < term * kSetTile + sets_; ++k) {
-        const bool finite = std::isfinite(sums_[k]);  // an infinite sum has lost NaN
-        result[k] = finite ? sums_[k] + lost_[k] : sums_[k];
-        result[k + kLost] = finite ? lost_[k] - (result[k] - sums_[k]) : 0;
-      }
+    for_sets([&](auto sets, Index k) {
+      using D = decltype(sets);
+      const D sum = load<D>(sums_ + k), lost = load<D>(lost_ + k), total = sum + lost;
+      const auto finite = sum - sum == 0;  // an infinite sum has lost NaN
+      store(&result[k], finite ? total : sum);
+      store(&result[k + kLost], finite ? lost - (total - sum) : D{});
+    });
     return result;
   }
 
  private:
   static constexpr Index kLost = kTerms * kSetTile;
   Index sets_;
+  bool empty_ = true;
   double sums_[kLost], lost_[kLost];
+
+  // Calls body(a vector or a double, k) for the places of all terms of the sets.
+  template <class Body>
+  void for_sets(Body body) const {
+    for (Index term = 0; term < kTerms; ++term) {
+      Index k = term * kSetTile;
+      const Index end = k + sets_;
+      for (; k + kLanes<Vec<double>> <= end; k += kLanes<Vec<double>>) body(Vec<double>{}, k);
+      for (; k < end; ++k) body(VecN<double, 1>{}, k);
+    }
+  }
 };
 
 // The sums over members [first, last) of a unit, chunk after chunk.

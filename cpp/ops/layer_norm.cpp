@@ -61,8 +61,10 @@ Matrix rows_of(const Normalization& norm, int array, std::ptrdiff_t row) {
 void claim_lines(const Matrix& rows, std::ptrdiff_t count, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t kLine = 64;  // bytes
   for (std::ptrdiff_t i = 0; i < n; ++i)
-    for (std::ptrdiff_t byte = 0; byte < count * rows.row_stride; byte += kLine)
+    for (std::ptrdiff_t byte = 0; byte < count * rows.row_stride; byte += kLine) {
       __builtin_prefetch(rows.data + i * rows.stride + byte, 1);
+      asm volatile("");  // else GCC leaves out what only prefetches
+    }
 }
 
 // fn of the rows [begin, end), by tiles where they are strided; the result is the array after the inputs.

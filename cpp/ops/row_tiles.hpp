@@ -7,6 +7,7 @@
 
 #include "kernels/matrix.hpp"
 #include "kernels/per_dtype.hpp"
+#include "kernels/unrolled.hpp"
 #include "simd/transpose.hpp"
 
 namespace nnfast {
@@ -27,10 +28,12 @@ void transpose(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff
     constexpr std::ptrdiff_t lanes = kLanes<V>, side = kSquare<T>;
     turned_rows = rows / lanes * lanes;
     turned_columns = columns / side * side;
-    const auto turn = [&](std::ptrdiff_t r, std::ptrdiff_t c) {
-      V square[side];
-      load_square<T>(square, [&](std::ptrdiff_t k) { return from + (r + k) * from_row + c * size; });
-      for (std::ptrdiff_t k = 0; k < side; ++k) store_bytes(to + (c + k) * to_row + r * size, square[k]);
+    static_assert(lanes == side);
+    const auto turn = [&](std::ptrdiff_t r, std::ptrdiff_t c) NNFAST_INLINED {
+      V square[side];  // in registers: the compiler would leave it in memory for a loop
+      unrolled<side>([&](int k) NNFAST_INLINED { square[k] = load_bytes<V>(from + (r + k) * from_row + c * size); });
+      transpose_squares(square);
+      unrolled<side>([&](int k) NNFAST_INLINED { store_bytes(to + (c + k) * to_row + r * size, square[k]); });
     };
     if (from_row > to_row) {
       for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) {

@@ -49,9 +49,8 @@ NNFAST_INLINE std::ptrdiff_t lead_of_runs(const Run (&runs)[R], int to) {
 class RowsAhead {
  public:
   NNFAST_INLINE RowsAhead(const Normalization& norm, std::ptrdiff_t row, std::ptrdiff_t rows, int array)
-      : ahead_(row + rows < norm.set_count
-                   ? offset_of(norm.sets, array, row + rows) - offset_of(norm.sets, array, row)
-                   : 0) {}
+      : ahead_(row + rows < norm.set_count ? offset_of(norm.sets, array, row + rows) - offset_of(norm.sets, array, row)
+                                           : 0) {}
   NNFAST_INLINE void ask(const char* at) const { __builtin_prefetch(at + ahead_, 0, 3); }
 
  private:
@@ -261,6 +260,7 @@ template <class S, bool Dense, bool Centred>
   for_runs_of_row(norm, row, norm.member_count, [&](const Run& run, std::ptrdiff_t member) NNFAST_INLINED {
     for_phased_vectors<T>(run.count, member % kReduceBlock,
                           [&](std::ptrdiff_t i, int part, std::ptrdiff_t from, std::ptrdiff_t to) NNFAST_INLINED {
+                            if (Dense) claim<T>(run, 2, i, part);
                             if (part == 0 && from == 0) {
                               if (Centred) sum.begin_block(member + i);
                               sum_normalised.begin_block(member + i);

@@ -100,7 +100,7 @@ void gradient(const Normalization& norm, std::ptrdiff_t set, std::ptrdiff_t set_
               std::ptrdiff_t last) {
   const ExceptionScope exceptions;
   const auto along = [&](auto dense, auto stream, auto masked) {
-    for (std::ptrdiff_t s = set; s < set_end; ++s) gradient_along<S, dense, stream>(norm, s, first, last, masked);
+    for (std::ptrdiff_t s = set_end; s-- > set;) gradient_along<S, dense, stream>(norm, s, first, last, masked);
   };
   const bool masked = norm.bits != nullptr;
   if (norm.across)

@@ -62,7 +62,7 @@ struct Normalization {
   // Bytes from the sets of data[0] and data[1] that are mapped to those that are summed next, or 0: their prefetch. To
   // map also waits for stores, to sum for these alone, and the processor prefetches within a page.
   std::ptrdiff_t ahead[2];
-  // Whether the sums of a forward pass ask for the lines of data[1], which is written next: to sum waits for no store.
+  // Whether the sums ask for the lines of the result, which is written next: to sum waits for no store.
   bool claims;
   bool halves;  // where there are enough members, the sums of their halves are taken on their own
 };

@@ -334,6 +334,7 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
   const auto dy_stride = member_stride<S, Dense>(norm, 0);
   const auto x_stride = member_stride<S, Dense>(norm, 1);
   const auto normalised = for_gradient<V>(norm, same_for_all(set));
+  const bool claims = norm.claims;
   BitReader bits(masked ? norm.bits + set * norm.bits_stride + first / 8 : nullptr);
   GradientTerms<V> terms[kReduceParts<T>] = {};
   const auto end_chain = [&]() NNFAST_INLINED {
@@ -345,8 +346,10 @@ void gradient_sums_along(const Normalization& norm, std::ptrdiff_t set, std::ptr
                             if (Dense) {
                               ask_ahead(run, 0, i * size);
                               ask_ahead(run, 1, i * size);
+                              if (claims) claim<T>(run, 2, i, part);
                             }
-                            if (kFewGradients<V> && part == 0 && from == 0 && begins_chain(member - first + i)) [[unlikely]]
+                            if (kFewGradients<V> && part == 0 && from == 0 && begins_chain(member - first + i))
+                                [[unlikely]]
                               end_chain();
                             V dy = load_members<S>(run.at[0], dy_stride, i, from, to, T{0});
                             if (masked) dy = lanes_of<V>(bits.take(to - from) << from) ? dy : V{};

@@ -96,9 +96,8 @@ void normalise_by_own(Dtype dtype, Normalization norm, const SetStatistics& stat
   }
   std::vector<double> origin = one_per_set(norm);
   norm.origin = origin.data();
-  norm.claims = !norm.stream && turned == 0;
   if (by_channels(norm, dtype)) {
-    set_prefetch_distance(norm, dtype, groups_together(norm));
+    set_prefetches(norm, dtype, groups_together(norm));
     return normalise_groups(kernels, norm, origin.data(), statistics);
   }
   if (turned > 0) {
@@ -112,7 +111,7 @@ void normalise_by_own(Dtype dtype, Normalization norm, const SetStatistics& stat
     });
   }
   // Unit after unit: the second pass finds it in the cache.
-  set_prefetch_distance(norm, dtype, multiple(norm));
+  set_prefetches(norm, dtype, multiple(norm));
   over_units(norm, scaled(kMoments.ns + kMap.ns, dtype), [&](Index set, Index set_end) {
     moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
     kernels.normalise(norm, set, set_end, 0, norm.member_count);

@@ -95,7 +95,7 @@ ParameterGradients normalise_backward(Dtype dtype, Normalization norm, bool own)
   constexpr double ns = kGradientSums.ns + kInputGradient.ns;
   // The sums of gradients are always those of channels.
   if (by_channels(norm, dtype) || sets_turned(norm, dtype) > 0) {
-    set_prefetch_distance(norm, dtype, groups_together(norm));
+    set_prefetches(norm, dtype, groups_together(norm));
     over_groups(norm, ns, [&](Index set, Index set_end) {
       Normalization part = channels_of(norm, set, set_end);
       const auto of_channels = [&](const double* of_sets) { return for_channels(of_sets + set, part, norm.segments); };
@@ -109,7 +109,7 @@ ParameterGradients normalise_backward(Dtype dtype, Normalization norm, bool own)
       map_channels(kernels, kernels.backward_constants, kernels.gradient, part, part.data[2]);
     });
   } else if (sets_suffice(norm) && !norm.across) {
-    set_prefetch_distance(norm, dtype, multiple(norm));
+    set_prefetches(norm, dtype, multiple(norm));
     over_units(norm, scaled(ns, dtype), [&](Index set, Index set_end) {
       sums.sum_unit(set, set_end);
       kernels.gradient(norm, set, set_end, 0, norm.member_count);

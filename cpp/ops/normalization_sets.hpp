@@ -102,11 +102,13 @@ void over_units(const Normalization& norm, double ns_per_element, Body body) {
 // Costs are those of float32.
 inline double scaled(double ns, Dtype dtype) { return dtype == Dtype::f64 ? 2 * ns : ns; }
 
-// Of passes that take some sets through sums and map, and then the next ones: those are asked for in time, if they stay
-// in the second-level cache until they are summed.
-inline void set_prefetch_distance(Normalization& norm, Dtype dtype, Index together) {
+// Of passes that take some sets through sums and map, and then the next ones: what is read and written next is asked
+// for in time, if it stays in the second-level cache until then.
+inline void set_prefetches(Normalization& norm, Dtype dtype, Index together) {
   constexpr Index most = Index{1} << 19;  // bytes
-  if (together >= norm.set_count || together * norm.member_count * size_of(dtype) > most) return;
+  if (together * norm.member_count * size_of(dtype) > most) return;
+  norm.claims = !norm.stream;
+  if (together >= norm.set_count) return;
   for (const int a : {0, 1}) norm.ahead[a] = offset_in(norm.sets, a, together);
 }
 

@@ -112,10 +112,13 @@ void normalise_by_own(Dtype dtype, Normalization norm, const SetStatistics& stat
   }
   // Unit after unit: the second pass finds it in the cache.
   set_prefetches(norm, dtype, multiple(norm));
-  over_units(norm, scaled(kMoments.ns + kMap.ns, dtype), [&](Index set, Index set_end) {
-    moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
-    kernels.normalise(norm, set, set_end, 0, norm.member_count);
-  });
+  over_units(
+      norm, scaled(kMoments.ns + kMap.ns, dtype),
+      [&](Index set, Index set_end) {
+        moments_of_unit(kernels, norm, set, set_end, origin.data(), statistics);
+        kernels.normalise(norm, set, set_end, 0, norm.member_count);
+      },
+      moments_of_set_ns(dtype));
 }
 
 void normalise_by_given(Dtype dtype, Normalization norm, const SetStatistics& statistics) {

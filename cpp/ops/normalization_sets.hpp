@@ -95,12 +95,14 @@ void over_units_of(const Normalization& norm, double ns_per_set, Body body) {
       norm.set_count, ns_per_set, [&](Index begin, Index end) { for_units(norm, begin, end, body); }, multiple(norm));
 }
 template <class Body>
-void over_units(const Normalization& norm, double ns_per_element, Body body) {
+void over_units(const Normalization& norm, double ns_per_element, Body body, double ns_per_set = kSet.ns) {
   if (stays_on_one_thread(norm)) return for_units(norm, 0, norm.set_count, body);
-  over_units_of(norm, ns_per_element * static_cast<double>(norm.member_count) + kSet.ns, body);
+  over_units_of(norm, ns_per_element * static_cast<double>(norm.member_count) + ns_per_set, body);
 }
 // Costs are those of float32.
 inline double scaled(double ns, Dtype dtype) { return dtype == Dtype::f64 ? 2 * ns : ns; }
+// Of the moments of a set, whose sums of float64 are joined with what rounding takes from them.
+inline double moments_of_set_ns(Dtype dtype) { return dtype == Dtype::f64 ? 7 * kSet.ns : kSet.ns; }
 
 // Of passes that take some sets through sums and map, and then the next ones: what is read and written next is asked
 // for in time, if it stays in the second-level cache until then.

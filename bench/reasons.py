@@ -69,13 +69,6 @@ REASONS = [
         text="NumPy's call of a ufunc and the parameters take as long as Numba's whole loop.",
     ),
     reason(
-        "layer_norm",
-        "rms_norm",
-        "layer_norm_backward",
-        least=10**6,
-        text="Memory: 1.2 to 1.3 times np.copyto of the bytes, backward 1.6 times np.add of two arrays.",
-    ),
-    reason(
         "layer_norm_backward",
         most=10**5,
         text="dgamma and dbeta are added up in double, a row of columns after every four rows.",

@@ -13,24 +13,25 @@ namespace {
 template <class T>
 constexpr std::ptrdiff_t kBlockElements = (std::ptrdiff_t{1} << 15) / static_cast<std::ptrdiff_t>(sizeof(T));
 
-// One vector of rows: element i of all of them is a vector. Looks like Rows, of one row.
+// Vectors of rows, side by side: element i of all rows of one is a vector. Looks like Rows, a row being a vector of
+// them.
 template <class T>
 struct Block {
   using V = Vec<T>;
   char* data;
-  std::ptrdiff_t stride;    // bytes between elements
-  std::ptrdiff_t done = 0;  // the rows of so many lanes, which come first, have their results
+  std::ptrdiff_t stride, next;  // bytes between elements, and between vectors of rows
+  std::ptrdiff_t done = 0;      // the rows of so many lanes, which come first, have their results
 
-  NNFAST_INLINE T* at(std::ptrdiff_t i) const { return reinterpret_cast<T*>(data + i * stride); }
-  NNFAST_INLINE V load(int, std::ptrdiff_t i, std::ptrdiff_t, T) const { return nnfast::load<V>(at(i)); }
-  NNFAST_INLINE void store(int, std::ptrdiff_t i, V v, std::ptrdiff_t) const {
+  NNFAST_INLINE T* at(int r, std::ptrdiff_t i) const { return reinterpret_cast<T*>(data + r * next + i * stride); }
+  NNFAST_INLINE V load(int r, std::ptrdiff_t i, std::ptrdiff_t, T) const { return nnfast::load<V>(at(r, i)); }
+  NNFAST_INLINE void store(int r, std::ptrdiff_t i, V v, std::ptrdiff_t) const {
     std::ptrdiff_t kept = done;
     asm volatile("" : "+r"(kept));  // else the compiler makes two loops, for done == 0 and for others
-    if (kept > 0) v = lanes_between<V>(kept, kLanes<V>) ? v : nnfast::load<V>(at(i));
-    nnfast::store(at(i), v);
+    if (kept > 0) v = lanes_between<V>(kept, kLanes<V>) ? v : nnfast::load<V>(at(r, i));
+    nnfast::store(at(r, i), v);
   }
-  NNFAST_INLINE V get(int) const { return nnfast::load<V>(at(0)); }
-  NNFAST_INLINE void put(int row, V v) const { store(row, 0, v, kLanes<V>); }
+  NNFAST_INLINE V get(int r) const { return nnfast::load<V>(at(r, 0)); }
+  NNFAST_INLINE void put(int r, V v) const { store(r, 0, v, kLanes<V>); }
 };
 
 // n elements, fewer than a vector has: masked stores take long on some processors.
@@ -145,14 +146,14 @@ NNFAST_INLINE bool too_long(std::ptrdiff_t n) {
 }
 
 // Whether vectors of rows can be computed where they lie: their lines stay in the first-level cache, also of large
-// strides, unless they share a set there (vectors of a whole line take that, passed over twice); and in the
-// second-level one where the neighbours read the rest of a line.
+// strides, unless they share a set there; and in the second-level one where the neighbours read the rest of a line.
+// Without exponentials, where many vectors lie side by side, those passed over again come from the second-level cache.
 template <class T>
 NNFAST_INLINE bool lies_across(const Matrix& m, std::ptrdiff_t n, bool exponentials) {
-  constexpr std::ptrdiff_t most = std::ptrdiff_t{1} << 22, page = 4096;
-  const bool share_sets = m.stride % page == 0 && (exponentials || kVectorBytes < 64);
-  return m.row_stride == static_cast<std::ptrdiff_t>(sizeof(T)) &&
-         ((m.stride > 0 && m.stride * n <= most && !share_sets) || too_long<T>(n));
+  constexpr std::ptrdiff_t most = std::ptrdiff_t{1} << (kVectorBytes == 64 ? 23 : 22), page = 4096;
+  if (m.row_stride != static_cast<std::ptrdiff_t>(sizeof(T))) return false;
+  const bool cached = m.stride % page != 0 && m.stride * n <= most;
+  return (m.stride > 0 && (!exponentials || cached)) || too_long<T>(n);
 }
 template <class T>
 NNFAST_INLINE bool lies_across(const EachRow& values, std::ptrdiff_t, bool) {
@@ -160,11 +161,11 @@ NNFAST_INLINE bool lies_across(const EachRow& values, std::ptrdiff_t, bool) {
 }
 template <class T>
 NNFAST_INLINE Block<T> lying_at(const Matrix& m, std::ptrdiff_t row, std::ptrdiff_t done) {
-  return {m.data + row * m.row_stride, m.stride, done};
+  return {m.data + row * m.row_stride, m.stride, sizeof(Vec<T>), done};
 }
 template <class T>
 NNFAST_INLINE Block<T> lying_at(const EachRow& values, std::ptrdiff_t row, std::ptrdiff_t done) {
-  return {values.data + row * values.row_stride, 0, done};
+  return {values.data + row * values.row_stride, 0, sizeof(Vec<T>), done};
 }
 
 // How many of the rows are computed across; the others follow. Contiguous ones are, too, if they are shorter than two
@@ -181,14 +182,17 @@ NNFAST_INLINE std::ptrdiff_t rows_across(bool exponentials, std::ptrdiff_t rows,
   return rows >= (lanes > 8 ? 3 : lanes / 2) ? rows : 0;
 }
 
-// Calls body(block of each array...) for all rows. The results, which are the last array, go through the block of one
-// of the others that has n elements a row, or there is one of them a row.
-template <class T, class Body, class... Arrays>
+// Calls body(Count<Most>, some, block of each array...) for all rows, of some vectors of them, at most Most, where they
+// are computed where they lie. The results, which are the last array, go through the block of one of the others that
+// has n elements a row, or there is one of them a row.
+template <class T, int Most, class Body, class... Arrays>
 NNFAST_INLINE void for_blocks_of_rows(bool exponentials, std::ptrdiff_t rows, std::ptrdiff_t n, Body body,
                                       const Arrays&... arrays) {
   constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, size = static_cast<std::ptrdiff_t>(sizeof(T));
   constexpr int count = sizeof...(arrays), last = count - 1;
-  constexpr std::ptrdiff_t most = 4;  // vectors of rows
+  constexpr std::ptrdiff_t most = 4;  // vectors of rows in a block
+  // Where they lie, they are passed over twice: bytes of an array that stay in the second-level cache.
+  constexpr std::ptrdiff_t near = std::ptrdiff_t{1} << 17;
   alignas(64) T room[last][kBlockElements<T> + 64 / size], values[most * lanes];
   const std::ptrdiff_t lengths[count] = {length_of(arrays, n)...};
   T* place[count];
@@ -199,11 +203,13 @@ NNFAST_INLINE void for_blocks_of_rows(bool exponentials, std::ptrdiff_t rows, st
   }
   const bool direct = (lies_across<T>(arrays, n, exponentials) && ...);
   const std::ptrdiff_t vectors = smaller(kBlockElements<T> / lanes / n, most),
-                       width = (vectors < 1 ? 1 : vectors) * lanes;
+                       width = (vectors < 1 ? 1 : vectors) * lanes, fitting = near / lanes / size / n,
+                       lying = fitting < 1 ? 1 : smaller(fitting, Most);
   [&]<int... k>(std::integer_sequence<int, k...>) NNFAST_INLINED {
     for (std::ptrdiff_t first = 0; first < rows;) {
       const bool here = direct && (too_long<T>(n) || first + lanes <= rows);
-      const std::ptrdiff_t some = smaller(here ? lanes : width, rows - first);
+      const std::ptrdiff_t whole = smaller(lying, (rows - first) / lanes) * lanes;
+      const std::ptrdiff_t some = here && whole > 0 ? whole : smaller(here ? lanes : width, rows - first);
       const auto load = [&](int a, const auto& array) NNFAST_INLINED {
         if (a < last) load_block(rows_from(array, first), some, n, place[a], ahead_of(array, width));
       };
@@ -211,9 +217,12 @@ NNFAST_INLINE void for_blocks_of_rows(bool exponentials, std::ptrdiff_t rows, st
         if (a == last) store_block(place[a], rows_from(array, first), some, n);
       };
       if (!here) (load(k, arrays), ...);
-      for (std::ptrdiff_t row = 0; row < some; row += lanes)
-        body((here ? lying_at<T>(arrays, smaller(first, rows - lanes), first - smaller(first, rows - lanes))
-                   : Block<T>{reinterpret_cast<char*>(place[k] + row * lengths[k]), lanes * size})...);
+      const std::ptrdiff_t step = whole > 0 && here ? whole : lanes;
+      const std::ptrdiff_t lie = smaller(first, rows - lanes);  // the last with some that are done
+      for (std::ptrdiff_t row = 0; row < some; row += step)
+        body(Count<Most>{}, static_cast<int>(step / lanes),
+             (here ? lying_at<T>(arrays, lie, first - lie)
+                   : Block<T>{reinterpret_cast<char*>(place[k] + row * lengths[k]), lanes * size, 0})...);
       if (!here) (save(k, arrays), ...);
       first += some;
     }

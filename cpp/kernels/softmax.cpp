@@ -16,14 +16,29 @@
 namespace nnfast {
 namespace {
 
+// Rows that go through the passes together, as in for_rows; of double not more than two, whose vectors are much code.
+template <class S>
+constexpr int kTogether =
+    std::is_same_v<S, Computed<S>> ? (sizeof(S) == sizeof(double) && kUnrolledRows > 2 ? 2 : kUnrolledRows) : 1;
+
 // Calls body(Count<R>, row, rows of each array...) for the rows [begin, end); returns what rounding to S raised.
 template <class S, class Body, class... Arrays>
 NNFAST_INLINE unsigned run_along(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, Arrays... arrays) {
   const ExceptionScope exceptions;
-  for_rows<S>(begin, end, body, arrays...);
+  std::ptrdiff_t r = begin;
+  if constexpr (kTogether<S> > 1) {
+    if ((is_contiguous<S>(arrays) && ...))
+      for (; r + kTogether<S> <= end; r += kTogether<S>)
+        body(Count<kTogether<S>>{}, r, contiguous_rows<S>(arrays, r)...);
+  }
+  for (; r < end; ++r) body(Count<1>{}, r, strided_rows<S>(arrays, r)...);
   if constexpr (Stored<S>::raises == kRaisedNothing) return kRaisedNothing;
   return exceptions.raised() & Stored<S>::raises;
 }
+
+// Vectors of rows that are computed side by side where memory is what takes time: what processors fetch by themselves
+// are the next lines of a page, and a vector is one. Beside exponentials that gains nothing.
+constexpr int kSideBySide = 8;
 
 // Calls body(Across or Along, rows of each array...) for all rows. The last of the arrays is the result. Exponentials:
 // whether there are some, beside which it takes little to turn short rows.
@@ -34,8 +49,9 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body
     across = rows_across<S>(Exponentials, rows, n, arrays...);
     const ExceptionScope exceptions;
     if (across > 0)
-      for_blocks_of_rows<S>(
-          Exponentials, across, n, [body](const auto&... blocks) NNFAST_INLINED { body(Across<S>{}, blocks...); },
+      for_blocks_of_rows<S, Exponentials ? 1 : kSideBySide>(
+          Exponentials, across, n,
+          [body](auto most, int some, const auto&... blocks) NNFAST_INLINED { body(Across<S, most>{some}, blocks...); },
           arrays...);
   }
   return run_along<S>(
@@ -48,25 +64,25 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body
 // Stores finish(r, softmax) of rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
 // has too few digits for them: then they are computed twice.
 template <class S, class Lanes, class X, class Y, class Finish>
-NNFAST_INLINE void softmax_rows(const typename Lanes::V (&largest)[Lanes::R], const X& x, const Y& y, std::ptrdiff_t n,
-                                Finish finish) {
+NNFAST_INLINE void softmax_rows(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R], const X& x, const Y& y,
+                                std::ptrdiff_t n, Finish finish) {
   using T = Computed<S>;
   using V = Vec<T>;
   constexpr int R = Lanes::R;
   constexpr bool waiting = std::is_same_v<S, T>;
   const auto exponential = [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); };
-  typename Lanes::Sum sums[R];
-  for_shifted<Lanes>(x, n, largest, exponential,
-                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
-                       sums[r].add(e, part);
-                       if constexpr (waiting) {
-                         y.store(r, i, e, count);
-                         prefetch_next_rows<R>(y, r, i, true);
-                       }
-                     });
+  typename Lanes::Sums sums(lanes, n);
+  for_shifted(lanes, x, n, largest, exponential,
+              [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
+                sums.add(r, e, part);
+                if constexpr (waiting) {
+                  y.store(r, i, e, count);
+                  prefetch_next_rows<R>(y, r, i, true);
+                }
+              });
   V scale[R];
-  unrolled<R>([&](int r) NNFAST_INLINED {
-    const auto total = Lanes::total(sums[r], n);
+  lanes.for_each([&](int r) NNFAST_INLINED {
+    const auto total = sums.total(r);
     // The reciprocal of a double is one rounding more, where the bound has no room for it.
     scale[r] = rounded<V>(sizeof(T) == sizeof(double) ? total : reciprocal(total));
   });
@@ -74,13 +90,13 @@ NNFAST_INLINE void softmax_rows(const typename Lanes::V (&largest)[Lanes::R], co
     y.store(r, i, finish(r, sizeof(T) == sizeof(double) ? e / scale[r] : e * scale[r]), count);
   };
   if constexpr (waiting) {
-    Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-      unrolled<R>([&](int r) NNFAST_INLINED { store(r, i, count, y.load(r, i, count, T{0})); });
+    lanes.for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+      lanes.for_each([&](int r) NNFAST_INLINED { store(r, i, count, y.load(r, i, count, T{0})); });
     });
   } else {
-    for_shifted<Lanes>(x, n, largest, exponential,
-                       [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V e)
-                           NNFAST_INLINED { store(r, i, count, e); });
+    for_shifted(lanes, x, n, largest, exponential,
+                [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V e)
+                    NNFAST_INLINED { store(r, i, count, e); });
   }
 }
 
@@ -91,8 +107,8 @@ unsigned softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, co
       [n](auto lanes, const auto& from, const auto& to) NNFAST_INLINED {
         using Lanes = decltype(lanes);
         typename Lanes::V largest[Lanes::R];
-        row_max<Lanes>(largest, from, n);
-        softmax_rows<S, Lanes>(largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
+        row_max(lanes, largest, from, n);
+        softmax_rows<S>(lanes, largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
       },
       arrays[0], arrays[1]);
 }
@@ -152,11 +168,11 @@ unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_
         const auto same = [](int, auto p) NNFAST_INLINED { return p; };
         V largest[R];
         if constexpr (std::is_same_v<S, T>) {  // the mask is read once: what it leaves waits in y
-          row_max<Lanes>(largest, WrittenRows{x, to}, seen);
-          softmax_rows<S, Lanes>(largest, to, to, seen, same);
+          row_max(Lanes{}, largest, WrittenRows{x, to}, seen);
+          softmax_rows<S>(Lanes{}, largest, to, to, seen, same);
         } else {
-          row_max<Lanes>(largest, x, seen);
-          softmax_rows<S, Lanes>(largest, x, to, seen, same);
+          row_max(Lanes{}, largest, x, seen);
+          softmax_rows<S>(Lanes{}, largest, x, to, seen, same);
         }
         for (int r = 0; r < R; ++r) {
           for (std::ptrdiff_t i = seen; i < n; i += kLanes<V>) to.store(r, i, V{}, smaller(kLanes<V>, n - i));
@@ -173,12 +189,29 @@ unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_
 
 // The sum of lanes that each count up to 2^32.
 template <class I>
-NNFAST_INLINE double sum_of_counts(I counts, std::ptrdiff_t n) {
+[[gnu::noinline]] double sum_of_large_counts(I counts) {
   using Count = std::make_unsigned_t<Element<I>>;
-  if (n <= std::ptrdiff_t{0x7fffffff}) return static_cast<double>(sum_of_lanes(counts));
   double sum = 0;
   for (int i = 0; i < kLanes<I>; ++i) sum += static_cast<double>(static_cast<Count>(counts[i]));
   return sum;
+}
+template <class I>
+NNFAST_INLINE double sum_of_counts(I counts, std::ptrdiff_t n) {
+  if (n > std::ptrdiff_t{0x7fffffff}) return sum_of_large_counts(counts);
+  return static_cast<double>(sum_of_lanes(counts));
+}
+
+// Counts below 2^31, a lane each, as doubles.
+template <class T>
+NNFAST_INLINE Widened<Vec<T>> counts_in_double(Mask<Vec<T>> counts) {
+  using D = Vec<double>;
+  if constexpr (sizeof(T) == sizeof(double)) {  // as digits of a double: AVX2 does not convert 64 bits
+    const D magic = broadcast<D>(0x1p52);
+    return {{bit_cast<D>(counts | bit_cast<Mask<D>>(magic)) - magic}};
+  } else {
+    const Halves<Mask<Vec<T>>> half = bit_cast<Halves<Mask<Vec<T>>>>(counts);
+    return {{__builtin_convertvector(half.low, D), __builtin_convertvector(half.high, D)}};
+  }
 }
 
 // What raised terms of a row come to: nothing where that is less than a result of T shows.
@@ -188,28 +221,31 @@ NNFAST_INLINE D lowered(D raised) {
   return sum < (sizeof(T) == sizeof(double) ? 0 : 0x1p-151) ? D{} : sum;
 }
 
+// Once a row or a vector of them: not inlined, as it is much code.
+[[gnu::noinline]] Vec<double> log_of_row_sums(Vec<double> counts, Vec<double> others) {
+  return log_of_sum(counts, others);
+}
+
 // log(ones + others) of n terms a row, of which the others are raised.
 template <class T, int R>
 NNFAST_INLINE void log_totals(Along<T, R>, double (&logs)[R], const Mask<Vec<T>> (&ones)[R],
-                              const BlockSum<T> (&others)[R], std::ptrdiff_t n) {
+                              const typename Along<T, R>::Sums& others, std::ptrdiff_t n) {
   using Doubles = Vec<double>;
   static_assert(R <= kLanes<Doubles>);
   Doubles counts = broadcast<Doubles>(1), sums{};
   unrolled<R>([&](int r) NNFAST_INLINED {
     counts[r] = sum_of_counts(ones[r], n);
-    sums[r] = others[r].total();
+    sums[r] = others.total(r);
   });
-  const Doubles result = log_of_sum(counts, lowered<T>(sums));
+  const Doubles result = log_of_row_sums(counts, lowered<T>(sums));
   unrolled<R>([&](int r) NNFAST_INLINED { logs[r] = result[r]; });
 }
 template <class T>
-NNFAST_INLINE void log_totals(Across<T>, Widened<Vec<T>> (&logs)[1], const Mask<Vec<T>> (&ones)[1],
-                              SumAcross<T> (&others)[1], std::ptrdiff_t n) {
-  const Widened<Vec<T>> sums = others[0].total(n);
+NNFAST_INLINE void log_totals(Across<T, 1>, Widened<Vec<T>> (&logs)[1], const Mask<Vec<T>> (&ones)[1],
+                              typename Across<T, 1>::Sums& others, std::ptrdiff_t) {
+  const Widened<Vec<T>> sums = others.total(0), counts = counts_in_double<T>(ones[0]);
   for (int k = 0; k < sums.count; ++k) {
-    Vec<double> counts;
-    for (int i = 0; i < kLanes<Vec<double>>; ++i) counts[i] = static_cast<double>(ones[0][k * kLanes<Vec<double>> + i]);
-    logs[0].part[k] = log_of_sum(counts, lowered<T>(sums.part[k]));
+    logs[0].part[k] = log_of_row_sums(counts.part[k], lowered<T>(sums.part[k]));
   }
 }
 
@@ -217,19 +253,20 @@ NNFAST_INLINE void log_totals(Across<T>, Widened<Vec<T>> (&logs)[1], const Mask<
 // is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed raised, so
 // that none is subnormal.
 template <class Lanes, class X>
-NNFAST_INLINE void log_sums(typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
+NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
                             const typename Lanes::V (&largest)[Lanes::R]) {
   using V = typename Lanes::V;
-  typename Lanes::Sum others[Lanes::R];
-  Mask<V> ones[Lanes::R] = {};
-  for_shifted<Lanes>(
-      x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_raised(d); },
+  typename Lanes::Sums others(lanes, n);
+  Mask<V> ones[Lanes::R];
+  lanes.for_each([&](int r) NNFAST_INLINED { ones[r] = Mask<V>{}; });
+  for_shifted(
+      lanes, x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_raised(d); },
       [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d, V e) NNFAST_INLINED {
         const Mask<V> one = d.hi == 0;
         ones[r] -= one;
-        others[r].add(one ? V{} : e, part);
+        others.add(r, one ? V{} : e, part);
       });
-  log_totals(Lanes{}, logs, ones, others, n);
+  log_totals(lanes, logs, ones, others, n);
 }
 
 // A total of each row as doubles for its lanes.
@@ -247,7 +284,7 @@ NNFAST_INLINE Widened<V> in_lanes(Widened<V> total) {
 // Stores x - largest - log. Of float in double: two differences and a rounding. An infinity becomes a number that no
 // float comes near, so that it is 0 from itself and infinitely far from the others.
 template <class Lanes, class X, class Y>
-NNFAST_INLINE void store_differences(const typename Lanes::V (&largest)[Lanes::R],
+NNFAST_INLINE void store_differences(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R],
                                      const typename Lanes::Total (&logs)[Lanes::R], const X& x, const Y& y,
                                      std::ptrdiff_t n) {
   using T = typename Lanes::T;
@@ -255,23 +292,23 @@ NNFAST_INLINE void store_differences(const typename Lanes::V (&largest)[Lanes::R
   constexpr int R = Lanes::R;
   Widened<V> log[R], top[R];
   const auto finite = [](Vec<double> v) NNFAST_INLINED { return min(broadcast<Vec<double>>(0x1p1000), v); };
-  unrolled<R>([&](int r) NNFAST_INLINED {
+  lanes.for_each([&](int r) NNFAST_INLINED {
     log[r] = in_lanes<V>(logs[r]);
     top[r] = widen(largest[r]);
     for (auto& part : top[r].part) part = finite(part);
   });
-  Lanes::for_several(n, [&](auto several, std::ptrdiff_t i, int, std::ptrdiff_t count) NNFAST_INLINED {
+  lanes.for_several(n, [&](auto several, int first, std::ptrdiff_t i, int, std::ptrdiff_t count) NNFAST_INLINED {
     constexpr int U = several;
     V results[U];
     unrolled<U>([&](int u) NNFAST_INLINED {
-      const int r = Lanes::row(u);
+      const int r = Lanes::row(first, u);
       Widened<V> wide = widen(x.load(r, i + Lanes::at(u), count, T{0}));
       for (int k = 0; k < wide.count; ++k) wide.part[k] = finite(wide.part[k]) - top[r].part[k] - log[r].part[k];
       results[u] = narrow<V>(wide);
     });
     unrolled<U>([&](int u) NNFAST_INLINED {
-      y.store(Lanes::row(u), i + Lanes::at(u), results[u], count);
-      prefetch_next_rows<R>(y, Lanes::row(u), i, true);
+      y.store(Lanes::row(first, u), i + Lanes::at(u), results[u], count);
+      prefetch_next_rows<R>(y, Lanes::row(first, u), i, true);
     });
   });
 }
@@ -287,15 +324,15 @@ unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n
         constexpr int R = Lanes::R;
         V largest[R];
         typename Lanes::Total logs[R];
-        row_max<Lanes>(largest, x, n);
-        log_sums<Lanes>(logs, x, n, largest);
+        row_max(lanes, largest, x, n);
+        log_sums(lanes, logs, x, n, largest);
         if constexpr (sizeof(T) < sizeof(double)) {
-          store_differences<Lanes>(largest, logs, x, y, n);
+          store_differences(lanes, largest, logs, x, y, n);
         } else {
           V log[R];
-          unrolled<R>([&](int r) NNFAST_INLINED { log[r] = in_lanes<V>(logs[r]).part[0]; });
-          for_shifted<Lanes>(
-              x, n, largest,
+          lanes.for_each([&](int r) NNFAST_INLINED { log[r] = in_lanes<V>(logs[r]).part[0]; });
+          for_shifted(
+              lanes, x, n, largest,
               [&](int r, Pair<V> d) NNFAST_INLINED {
                 const Pair<V> sum = two_sum(d.hi, -log[r]);  // hi is -inf or NaN where d.hi is -inf
                 return d.hi == static_cast<T>(-kInfinity) ? sum.hi : sum.hi + (sum.lo + d.lo);
@@ -318,11 +355,11 @@ unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, 
         constexpr auto bottom = static_cast<typename Lanes::T>(-kInfinity);
         V largest[R], shift[R];
         typename Lanes::Total logs[R];
-        row_max<Lanes>(largest, x, n, bottom);
+        row_max(lanes, largest, x, n, bottom);
         // A row of -inf is shifted by nothing: its terms are 0, unless there is a NaN among them.
-        for (int r = 0; r < R; ++r) shift[r] = largest[r] == bottom ? V{} : largest[r];
-        log_sums<Lanes>(logs, x, n, shift);
-        for (int r = 0; r < R; ++r) y.put(r, rounded<V>(plus(logs[r], largest[r])));
+        lanes.for_each([&](int r) NNFAST_INLINED { shift[r] = largest[r] == bottom ? V{} : largest[r]; });
+        log_sums(lanes, logs, x, n, shift);
+        lanes.for_each([&](int r) NNFAST_INLINED { y.put(r, rounded<V>(plus(logs[r], largest[r]))); });
       },
       arrays[0], EachRow{arrays[1].data, arrays[1].row_stride});
 }
@@ -338,25 +375,28 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
       [=](auto lanes, const auto& dy, const auto& y, const auto& dx) NNFAST_INLINED {
         using Lanes = decltype(lanes);
         constexpr int R = Lanes::R;
-        typename Lanes::Sum sums[R];
-        Lanes::for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
-          unrolled<R>([&](int r) NNFAST_INLINED {
+        typename Lanes::Sums sums(lanes, n);
+        lanes.for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+          lanes.for_each([&](int r) NNFAST_INLINED {
             prefetch_next_rows<R>(dy, r, i);
             prefetch_next_rows<R>(y, r, i);
             prefetch_next_rows<R>(dx, r, i, true);
             add(
-                sums[r], part, [&]() NNFAST_INLINED { return dy.load(r, i, count, T{0}); },
+                sums, r, part, [&]() NNFAST_INLINED { return dy.load(r, i, count, T{0}); },
                 [&]() NNFAST_INLINED { return y.load(r, i, count, T{0}); });
           });
         });
         V total[R];
-        unrolled<R>([&](int r) NNFAST_INLINED { total[r] = rounded<V>(Lanes::total(sums[r], n)); });
-        Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
-          V results[R];
-          unrolled<R>([&](int r) NNFAST_INLINED {
-            results[r] = result(dy.load(r, i, count, T{0}), y.load(r, i, count, T{0}), total[r]);
+        lanes.for_each([&](int r) NNFAST_INLINED { total[r] = rounded<V>(sums.total(r)); });
+        lanes.for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          lanes.for_together([&](auto together, int first) NNFAST_INLINED {
+            V results[together];
+            unrolled<together>([&](int u) NNFAST_INLINED {
+              const int r = first + u;
+              results[u] = result(dy.load(r, i, count, T{0}), y.load(r, i, count, T{0}), total[r]);
+            });
+            unrolled<together>([&](int u) NNFAST_INLINED { dx.store(first + u, i, results[u], count); });
           });
-          unrolled<R>([&](int r) NNFAST_INLINED { dx.store(r, i, results[r], count); });
         });
       },
       arrays[0], arrays[1], arrays[2]);
@@ -365,7 +405,8 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
 template <class S>
 unsigned softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return gradient<S>(
-      arrays, rows, n, [](auto& sum, int part, auto dy, auto y) NNFAST_INLINED { sum.add_product(dy(), y(), part); },
+      arrays, rows, n,
+      [](auto& sums, int r, int part, auto dy, auto y) NNFAST_INLINED { sums.add_product(r, dy(), y(), part); },
       [](auto dy, auto y, auto total) NNFAST_INLINED { return y * (dy - total); });
 }
 
@@ -376,9 +417,9 @@ unsigned masked_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std:
   const V scale = broadcast<V>(static_cast<Computed<S>>(masking.scale));
   return gradient<S>(
       arrays, rows, n,
-      [](auto& sum, int part, auto dy, auto y) NNFAST_INLINED {
+      [](auto& sums, int r, int part, auto dy, auto y) NNFAST_INLINED {
         const V p = y();
-        sum.add_product(p == 0 ? V{} : dy(), p, part);
+        sums.add_product(r, p == 0 ? V{} : dy(), p, part);
       },
       [scale](auto dy, auto y, auto total) NNFAST_INLINED { return y == 0 ? V{} : y * (dy - total) * scale; });
 }
@@ -386,7 +427,7 @@ unsigned masked_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std:
 template <class S>
 unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return gradient<S>(
-      arrays, rows, n, [](auto& sum, int part, auto dy, auto) NNFAST_INLINED { sum.add(dy(), part); },
+      arrays, rows, n, [](auto& sums, int r, int part, auto dy, auto) NNFAST_INLINED { sums.add(r, dy(), part); },
       [](auto dy, auto y, auto total)
           NNFAST_INLINED { return fma(-total, exp_shifted(Pair<decltype(y)>{y, {}}), dy); });
 }
@@ -400,9 +441,9 @@ unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
         using V = typename Lanes::V;
         constexpr int R = Lanes::R;
         V g[R], largest[R];
-        unrolled<R>([&](int r) NNFAST_INLINED { g[r] = dy.get(r); });
-        row_max<Lanes>(largest, x, n);
-        softmax_rows<S, Lanes>(largest, x, dx, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
+        lanes.for_each([&](int r) NNFAST_INLINED { g[r] = dy.get(r); });
+        row_max(lanes, largest, x, n);
+        softmax_rows<S>(lanes, largest, x, dx, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
       },
       EachRow{arrays[0].data, arrays[0].row_stride}, arrays[1], arrays[2]);
 }
@@ -452,9 +493,9 @@ unsigned sparsemax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, 
   for (std::ptrdiff_t row = 0; row < rows; ++row) {
     const auto x = strided_rows<S>(arrays[0], row), y = strided_rows<S>(arrays[1], row);
     V largest[1];
-    row_max<Lanes>(largest, x, n);
+    row_max(Lanes{}, largest, x, n);
     const Vec<double> t = broadcast<Vec<double>>(sparsemax_threshold<T>(x, n, largest[0]));
-    Lanes::for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+    Lanes{}.for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
       auto d = shifted_in_double(x.load(0, i, count, T{0}), largest[0]);
       for (auto& each : d.part) each = max(Vec<double>{}, each - t);
       y.store(0, i, narrow<V>(d), count);
@@ -554,8 +595,16 @@ const SoftmaxKernels softmax = {
 #define NNFAST_FLOAT16(name, inputs, one_element) \
   NNFAST_FROM_AVX2(of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>)
 #define NNFAST_ENTRY(name, inputs, one_element, ...) \
+  {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, nnfast::name<double>},
+#define NNFAST_RARE_DOUBLE(name, inputs, one_element, ...) \
   {NNFAST_FLOAT16(name, inputs, one_element), nnfast::name<float>, NNFAST_FROM_AVX2(nnfast::name<double>)},
-        NNFAST_SOFTMAX(NNFAST_ENTRY) NNFAST_MASKED_SOFTMAX(NNFAST_ENTRY)
+#define NNFAST_RARE(name, inputs, one_element, ...)                                                                   \
+  NNFAST_FROM_AVX2({of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>, nnfast::name<float>, \
+                    nnfast::name<double>}),
+        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_SPARSEMAX(NNFAST_RARE) NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE)
+            NNFAST_MASKED_BACKWARD(NNFAST_RARE)
+#undef NNFAST_RARE
+#undef NNFAST_RARE_DOUBLE
 #undef NNFAST_ENTRY
 #undef NNFAST_FLOAT16
     },

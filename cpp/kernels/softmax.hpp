@@ -6,20 +6,22 @@
 
 // X(kernel in softmax.cpp, inputs, the array that has one element a row or -1, signature as a generalised ufunc). The
 // arrays are x and y, or dy, what is saved and dx; y is saved, of logsumexp x.
-#define NNFAST_SOFTMAX(X)                        \
+#define NNFAST_EXPONENTIALS(X)                   \
   X(softmax, 1, -1, "(n)->(n)")                  \
   X(softmax_backward, 2, -1, "(n),(n)->(n)")     \
   X(log_softmax, 1, -1, "(n)->(n)")              \
   X(log_softmax_backward, 2, -1, "(n),(n)->(n)") \
   X(logsumexp, 1, 1, "(n)->()")                  \
-  X(logsumexp_backward, 2, 0, "(),(n)->(n)")     \
-  X(sparsemax, 1, -1, "(n)->(n)")                \
+  X(logsumexp_backward, 2, 0, "(),(n)->(n)")
+#define NNFAST_SPARSEMAX(X)       \
+  X(sparsemax, 1, -1, "(n)->(n)") \
   X(sparsemax_backward, 2, -1, "(n),(n)->(n)")
+#define NNFAST_SOFTMAX(X) NNFAST_EXPONENTIALS(X) NNFAST_SPARSEMAX(X)
 
 // Those of scaled rows of which some elements take part: x and y, or dy, y and dx.
-#define NNFAST_MASKED_SOFTMAX(X) \
-  X(masked_softmax, 1, -1)       \
-  X(masked_softmax_backward, 2, -1)
+#define NNFAST_MASKED_FORWARD(X) X(masked_softmax, 1, -1)
+#define NNFAST_MASKED_BACKWARD(X) X(masked_softmax_backward, 2, -1)
+#define NNFAST_MASKED_SOFTMAX(X) NNFAST_MASKED_FORWARD(X) NNFAST_MASKED_BACKWARD(X)
 
 namespace nnfast {
 

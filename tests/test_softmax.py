@@ -138,13 +138,13 @@ def test_bits(dtype: type) -> None:
         assert_same_bits(nf.softmax_backward(laid, y, out=laid), dx)
 
 
-@pytest.mark.parametrize("rows", [7, 8, 16, 17, 21, 37, 100])
-@pytest.mark.parametrize("n", [600, 1100])
+@pytest.mark.parametrize("rows", [7, 8, 16, 17, 21, 37, 100, 300])
+@pytest.mark.parametrize("n", [3, 40, 600, 1100])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_long_rows_that_fill_no_vectors_have_the_bits_of_contiguous_ones(
+def test_rows_that_lie_across_have_the_bits_of_contiguous_ones(
     isa: str, dtype: type, n: int, rows: int
 ) -> None:
-    """Rows that lie across and are too many for whole vectors of them, in place and by few threads and many."""
+    """Also too many for whole vectors of them side by side; in place, and by few threads and many."""
     rng = np.random.default_rng(rows)
     x, dy = (rng.standard_normal((n, rows)).astype(dtype) for _ in range(2))
     along = np.ascontiguousarray(x.T)

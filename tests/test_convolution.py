@@ -177,11 +177,16 @@ LARGE = {
     "strips of outputs": Setting(1, 40, 800, 5, 6, (1, 1)),
     "a row of tiles": Setting(1, 2, 5, 3, 1500, (2, 3), padding=(1, 1)),
     "a large kernel": Setting(1, 2, 3, 40, 30, (19, 17), padding=(9, 0)),
+    "a tap beyond a block": Setting(17, 2, 5, 2, 9, (1, 257), padding=(0, 128)),
+    "in place": Setting(2, 5, 13, 30, 33, (3, 3), padding="same"),
+    "in place, one run": Setting(2, 9, 7, 1, 784, (1, 3), padding="same"),
     "dilated far": Setting(1, 3, 5, 150, 140, (3, 3), dilation=(70, 60), padding=(3, 4)),
     "a large stride": Setting(1, 3, 5, 150, 140, (3, 2), stride=(50, 40)),
     "padding beyond the kernel": Setting(1, 2, 3, 4, 5, (2, 2), padding=(6, 7), stride=(2, 1)),
     "many images": Setting(37, 1, 6, 6, 7, (3, 3), padding="same"),
     "depthwise": Setting(2, 1, 1, 30, 33, (3, 3), padding="same", groups=20),
+    "depthwise, one run": Setting(2, 1, 1, 1, 784, (1, 3), padding="same", groups=5),
+    "narrow, depthwise": Setting(2, 1, 1, 40, 1, (3, 7), padding="same", groups=5),
 }
 
 
@@ -191,6 +196,21 @@ def test_shapes_that_are_cut(isa: str, name: str) -> None:
     for dtype in (np.float32, np.float64):
         with forced(isa=isa):
             check(LARGE[name], dtype, LARGE[name].arrays(dtype))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_bits_of_shapes_that_are_cut(name: str) -> None:
+    x, w, b, dy = LARGE[name].arrays(np.float32)
+    options = LARGE[name].options
+    results = []
+    for isa in ISAS:
+        if isa != "x86-64-v2":  # the only one without FMA
+            for threads in (1, 2):
+                with forced(isa=isa, threads=threads, grain=1):
+                    y = nf.conv2d(x, w, b, **options)
+                    results.append((y, *nf.conv2d_backward(dy, x, w, **options)))
+    for other in results[1:]:
+        assert_all_same(other, results[0])
 
 
 def test_sums_of_equal_products() -> None:

@@ -82,45 +82,57 @@ struct PanelProduct {
 };
 using MultiplyPanelsFn = void (*)(const PanelProduct& product);
 
-// A product of so few rows needs no panels: it reads every position of a tile from the planes themselves.
 constexpr std::ptrdiff_t kFewRows = 3;
+constexpr std::ptrdiff_t in_place_rows(Dtype dtype) { return dtype == Dtype::f64 ? kFewRows : 16; }
+// Vectors are taken in steps of n or n - 1, n being this for a single row and 4 or 2 for more.
+constexpr std::ptrdiff_t kLongestStep = 8;
+// From so many on none is left over.
+constexpr std::ptrdiff_t exact_vectors(std::ptrdiff_t rows) {
+  const std::ptrdiff_t step = rows == 1 ? kLongestStep : 4;
+  return (step - 1) * (step - 2);
+}
+// The same product of rows and the positions of a tile as they lie in its planes, where panels would not pay: element j
+// of a row is the sum over k of weights(i, k) planes[offsets[k] + j]. Rows of c are written in whole vectors, of which
+// up to kLongestStep - 2 lie beyond `positions`, none if there are exact_vectors(rows) or more.
 struct TileProduct {
   const void *weights, *planes;  // weights as for a panel
   const std::int32_t* offsets;
-  std::ptrdiff_t rows, depth;
-  std::ptrdiff_t tile_rows, tile_columns, pitch;  // positions, and elements from one row of them to the next in planes
+  std::ptrdiff_t rows, depth, positions;
   char* c;
-  std::ptrdiff_t channel_stride, row_stride;  // of c, in bytes; columns are contiguous
+  std::ptrdiff_t channel_stride;  // of c, in bytes
   bool add;
   const void* bias;  // or null
 };
 using MultiplyTileFn = void (*)(const TileProduct& product);
 
-// Rows of `columns` contiguous elements into an image, as (channels, rows, columns); float16 is rounded.
-using StoreTileFn = void (*)(const void* tile, std::ptrdiff_t channel_stride, std::ptrdiff_t channels,
-                             std::ptrdiff_t rows, std::ptrdiff_t columns, const ImageView& to);
+// Rows of `columns` contiguous elements, `pitch` from one to the next, into an image; float16 is rounded.
+using StoreTileFn = void (*)(const void* tile, std::ptrdiff_t channel_stride, std::ptrdiff_t pitch,
+                             std::ptrdiff_t channels, std::ptrdiff_t rows, std::ptrdiff_t columns, const ImageView& to);
 
-// Positions of up to lanes() channels, `channel_stride` elements apart, as vectors across channels.
+// Positions of up to lanes() channels, `channel_stride` elements apart, as vectors across channels: one, where they fit
+// into it, or two. What lanes beyond the channels hold does not matter.
 using TransposeFn = void (*)(const void* channels, std::ptrdiff_t channel_stride, std::ptrdiff_t count,
                              std::ptrdiff_t positions, void* to);
 
-// Adds to c(k, m) the sum over positions of planes[offsets[k] + position] * gradients(position, m), m in lanes().
+// Adds to c(k, m) the sum over positions of planes[offsets[k] + position] * gradients(position, m).
 struct PatchGradient {
   const void* planes;
   const std::int32_t* offsets;
   std::ptrdiff_t rows;                            // of patches: how many k
   std::ptrdiff_t tile_rows, tile_columns, pitch;  // positions, and elements from one row of them to the next in planes
-  const void* gradients;                          // panels, [position][lanes()]
+  const void* gradients;                          // as transposed
+  std::ptrdiff_t channels;                        // of them
   std::ptrdiff_t gradient_pitch;                  // of a single channel, elements from one row to the next
   void* c;
-  std::ptrdiff_t row_stride;  // of c, in elements; beyond its rows, up to kMinRows - 1 are changed
+  std::ptrdiff_t row_stride;  // of c, in elements
 };
 using AddPatchGradientFn = void (*)(const PatchGradient& gradient);
 // Where there are so few channels, their gradients are added one by one and stay as they lie.
 constexpr std::ptrdiff_t kFewChannels = 4;
 
-// The sum of an image's channel.
-using SumImageFn = double (*)(const ImageView& image, std::ptrdiff_t rows, std::ptrdiff_t columns);
+// The sum of a channel: of the sums of its images, `stride` bytes apart.
+using SumImagesFn = double (*)(ImageView first, std::ptrdiff_t stride, std::ptrdiff_t images, std::ptrdiff_t rows,
+                               std::ptrdiff_t columns);
 
 struct ConvolutionKernels {
   PerDtype<std::ptrdiff_t> lanes;  // of a panel
@@ -132,7 +144,7 @@ struct ConvolutionKernels {
   PerDtype<StoreTileFn> store_tile;
   PerDtype<TransposeFn> transpose;
   PerDtype<AddPatchGradientFn> add_patch_gradient, add_channel_gradient;
-  PerDtype<SumImageFn> sum_image;
+  PerDtype<SumImagesFn> sum_images;
 };
 
 }  // namespace nnfast

@@ -18,6 +18,8 @@ namespace {
 constexpr std::ptrdiff_t kSharedBytes = std::ptrdiff_t{6} << 20;
 // What panels may take of the first-level cache.
 constexpr std::ptrdiff_t kCachedBytes = std::ptrdiff_t{16} << 10;
+// What planes may that are multiplied as they lie.
+constexpr std::ptrdiff_t kCachedPlaneBytes = std::ptrdiff_t{28} << 10;
 // Images are summed in so many groups at most, whose sums are added.
 constexpr std::ptrdiff_t kImageGroups = 16;
 
@@ -55,7 +57,7 @@ class Correlator {
         kernel_(*kernels().convolution),
         size_(size_of(parameter_dtype(of.dtype))),
         lanes_(kernel_.lanes[of.dtype]),
-        few_(of.rows <= kFewRows),
+        in_place_(pays_in_place(of)),
         tiling_(tiling_of(of)),
         depth_(of.input.channels, of.taps, of.input.step, tiling_),
         workspaces_(workspaces) {
@@ -78,9 +80,39 @@ class Correlator {
   }
 
  private:
-  // Few images are cut into more tiles, so that all threads have some: the bits do not depend on it.
+  // How many columns further the planes of a tile reach than the tile.
+  static std::ptrdiff_t reach(const Correlation& of) {
+    std::ptrdiff_t low = 0, high = 0;
+    for (const Tap& tap : of.taps) {
+      low = std::min(low, tap.column);
+      high = std::max(high, tap.column);
+    }
+    return (high - low) / of.input.step.column;
+  }
+  // Panels are packed for all rows, which few do not pay for. Without them results are copied once more, which a short
+  // sum does not pay for, and the reach at the end of each line is computed for nothing.
+  static bool pays_in_place(const Correlation& of) {
+    const std::ptrdiff_t most = in_place_rows(parameter_dtype(of.dtype));
+    const std::ptrdiff_t taps = std::ssize(of.taps);
+    if (taps > kBlock) return false;  // planes of other shapes for each block of them
+    return of.rows <= kFewRows || (of.rows <= most && taps > 1 && 3 * of.rows <= taps * of.input.channels &&
+                                   of.rows * reach(of) <= 2 * of.width);
+  }
+
   Tiling tiling_of(const Correlation& of) const {
-    std::ptrdiff_t most = tile_positions(few_, of.input.channels, std::ssize(of.taps), size_);
+    const std::ptrdiff_t taps = std::ssize(of.taps), channels = std::max<std::ptrdiff_t>(1, of.input.channels);
+    std::ptrdiff_t most = tile_positions(in_place_, of.input.channels, taps, size_);
+    if (in_place_ && of.rows > kFewRows) {
+      const std::ptrdiff_t together = std::max(of.rows, std::min(channels, kBlock / taps));
+      most = std::max(lanes_, std::min(most, kCachedPlaneBytes / (size_ * together)));
+    }
+    // What a line of results takes, with the reach of each row, has to fit.
+    const auto fits = [&](const Tiling& tiling) {
+      return !in_place_ ||
+             (tiling.rows * (tiling.columns + reach(of)) + kLongestStep * lanes_) * size_ <= kResultBytes / of.rows;
+    };
+    while (most > 1 && !fits(Tiling(of.height, of.width, most))) most /= 2;
+    // Few images are cut into more tiles, so that all threads have some: the bits do not depend on it.
     const std::ptrdiff_t images = of.batch * of.groups, wanted = 2 * thread_limit();
     while (most > 2 * lanes_ && images * Tiling(of.height, of.width, most).count() < wanted) most /= 2;
     return Tiling(of.height, of.width, most);
@@ -136,44 +168,55 @@ class Correlator {
     // Where columns are contiguous in memory, results are written there; others wait in the workspace.
     const bool direct = of_.dtype != Dtype::f16 && to.column_stride == size_;
     const bool one_run = direct && (tile.rows == 1 || to.row_stride == tile.columns * size_);
-    const std::ptrdiff_t panels = divided_up(tile.positions(), lanes_);
-    const std::ptrdiff_t panels_written = one_run && !few_ ? tile.positions() / lanes_ : 0;
-    const std::ptrdiff_t waiting = few_ ? tile.positions() : (panels - panels_written) * lanes_;
+    std::ptrdiff_t pitch = tile.columns, written = 0, waiting = 0;
     for (std::ptrdiff_t b = 0; b < depth_.count(); ++b) {
       const Depth::Block block = depth_.block(b);
-      const PlaneView planes = planes_of(of_.input, image, strip.group, block, tile, of_.dtype, !few_, workspace);
+      const PlaneView planes = planes_of(of_.input, image, strip.group, block, tile, of_.dtype, !in_place_, workspace);
+      if (in_place_) pitch = planes.pitch;
+      const std::ptrdiff_t positions = (tile.rows - 1) * pitch + tile.columns;
+      // In place steps are of single vectors, half as wide as panels, and exact if there are several.
+      const std::ptrdiff_t step = in_place_ ? lanes_ / 2 : lanes_;
+      const bool exact = !in_place_ || positions >= exact_vectors(strip.rows) * step;
+      written = one_run && exact && (tile.rows == 1 || pitch == tile.columns) ? positions / step * step : 0;
+      waiting = written < positions
+                    ? rounded_up(positions - written, lanes_) + (in_place_ ? kLongestStep / 2 * lanes_ : 0)
+                    : 0;
       const void* const weights = weights_of(packed, place, strip, block);
       const void* const bias =
           of_.bias && b == depth_.count() - 1 ? of_.bias + (strip.group * of_.rows + strip.row) * size_ : nullptr;
-      if (few_) {
-        kernel_.multiply_tile[of_.dtype]({weights, planes.data, workspace.offsets, strip.rows, block.count, tile.rows,
-                                          tile.columns, planes.pitch, direct ? to.data : workspace.result,
-                                          direct ? to.channel_stride : waiting * size_,
-                                          direct ? to.row_stride : tile.columns * size_, b > 0, bias});
+      if (in_place_) {
+        const auto multiply = [&](std::ptrdiff_t first, std::ptrdiff_t end, char* c, std::ptrdiff_t channel_stride) {
+          kernel_.multiply_tile[of_.dtype]({weights, static_cast<const char*>(planes.data) + first * size_,
+                                            workspace.offsets, strip.rows, block.count, end - first, c, channel_stride,
+                                            b > 0, bias});
+        };
+        if (written > 0) multiply(0, written, to.data, to.channel_stride);
+        if (waiting > 0) multiply(written, positions, workspace.result, waiting * size_);
         continue;
       }
-      fill_positions(tile, planes, panels * lanes_, workspace.at);
+      fill_positions(tile, planes, written + waiting, workspace.at);
       // As many panels at a time as stay in the first-level cache, so that short rows of weights are read once for all.
       const std::ptrdiff_t panel_bytes = std::max<std::ptrdiff_t>(1, block.count) * lanes_ * size_;
       const std::ptrdiff_t together = std::max<std::ptrdiff_t>(1, kCachedBytes / panel_bytes);
+      const std::ptrdiff_t panels = (written + waiting) / lanes_, panels_written = written / lanes_;
       for (std::ptrdiff_t p = 0, end = 0; p < panels; p = end) {
-        const bool written = p < panels_written;
-        end = std::min(p + together, written ? panels_written : panels);
+        const bool there = p < panels_written;
+        end = std::min(p + together, there ? panels_written : panels);
         for (std::ptrdiff_t q = p; q < end; ++q)
           kernel_.pack_panel[of_.dtype](planes.data, workspace.offsets, block.count, workspace.at + q * lanes_,
                                         workspace.panel + (q - p) * panel_bytes);
         kernel_.multiply_panels[of_.dtype](
             {weights, workspace.panel, strip.rows, block.count, end - p,
-             written ? to.data + p * lanes_ * size_ : workspace.result + (p - panels_written) * lanes_ * size_,
-             written ? to.channel_stride : waiting * size_, b > 0, bias});
+             there ? to.data + p * lanes_ * size_ : workspace.result + (p - panels_written) * lanes_ * size_,
+             there ? to.channel_stride : waiting * size_, b > 0, bias});
       }
     }
-    if (!few_ || !direct) store(strip, tile, panels_written * lanes_, waiting, to, workspace);
+    store(strip, tile, written, pitch, waiting, to, workspace);
   }
 
   // Stores the results from position `first` on.
-  void store(const Strip& strip, const Tile& tile, std::ptrdiff_t first, std::ptrdiff_t channel_stride, ImageView to,
-             const Workspace& workspace) const {
+  void store(const Strip& strip, const Tile& tile, std::ptrdiff_t first, std::ptrdiff_t pitch,
+             std::ptrdiff_t channel_stride, ImageView to, const Workspace& workspace) const {
     if (first == tile.positions()) return;
     std::ptrdiff_t rows = tile.rows, columns = tile.columns;
     if (first > 0) {
@@ -181,14 +224,14 @@ class Correlator {
       columns = tile.positions() - first;
       rows = 1;
     }
-    kernel_.store_tile[of_.dtype](workspace.result, channel_stride, strip.rows, rows, columns, to);
+    kernel_.store_tile[of_.dtype](workspace.result, channel_stride, pitch, strip.rows, rows, columns, to);
   }
 
   const Correlation& of_;
   const ConvolutionKernels& kernel_;
   std::ptrdiff_t size_;  // of an element as computed
   std::ptrdiff_t lanes_;
-  bool few_;  // rows: of them panels do not pay
+  bool in_place_;  // no panels: every position is read from the planes themselves
   Tiling tiling_;
   Depth depth_;
   Workspaces& workspaces_;
@@ -354,8 +397,8 @@ class WeightGradient {
     const auto add = (few_ ? kernel_.add_channel_gradient : kernel_.add_patch_gradient)[shape_.dtype];
     const char* dy = gradients.data;
     for (std::ptrdiff_t m = 0; m < strip.channels; m += few_ ? 1 : lanes_, dy += gradients.next)
-      add({planes.data, workspace.offsets, depth, rows, columns, planes.pitch, dy, gradients.pitch, sums + m * size_,
-           columns_});
+      add({planes.data, workspace.offsets, depth, rows, columns, planes.pitch, dy, std::min(lanes_, strip.channels - m),
+           gradients.pitch, sums + m * size_, columns_});
   }
 
   // Adds the sums of the groups of images in their order.
@@ -367,7 +410,8 @@ class WeightGradient {
     T* const total = reinterpret_cast<T*>(sums(place, 0));
     for (std::ptrdiff_t g = 1; g < image_groups_; ++g) {
       const T* const more = reinterpret_cast<const T*>(sums(place, g));
-      for (std::ptrdiff_t i = 0; i < rows * columns_; ++i) total[i] += more[i];
+      for (std::ptrdiff_t k = 0; k < rows * columns_; k += columns_)
+        for (std::ptrdiff_t m = k; m < k + from.channels; ++m) total[m] += more[m];
     }
     const std::ptrdiff_t columns = shape_.columns.kernel, taps = shape_.rows.kernel * columns;
     const ConvolutionWeights& to = dw_;
@@ -375,7 +419,7 @@ class WeightGradient {
       const std::ptrdiff_t channel = (first.begin + k) / taps, tap = (first.begin + k) % taps;
       char* const weight = to.data + (from.group * shape_.out_channels + from.channel) * to.strides[0] +
                            channel * to.strides[1] + tap / columns * to.strides[2] + tap % columns * to.strides[3];
-      kernel_.store_tile[to.dtype](total + k * columns_, 0, 1, 1, from.channels, {weight, 0, 0, to.strides[0]});
+      kernel_.store_tile[to.dtype](total + k * columns_, 0, 0, 1, 1, from.channels, {weight, 0, 0, to.strides[0]});
     }
   }
 
@@ -528,10 +572,8 @@ void sum_images(const ConvolutionShape& shape, const Images& dy, double* db) {
   parallel_for(shape.groups * shape.out_channels, kNs * static_cast<double>(pixels),
                [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
                  for (std::ptrdiff_t c = begin; c < end; ++c) {
-                   db[c] = 0;
-                   for (std::ptrdiff_t image = 0; image < shape.batch; ++image)
-                     db[c] += kernels().convolution->sum_image[shape.dtype](channels_from(dy, image, c),
-                                                                            shape.rows.output, shape.columns.output);
+                   db[c] = kernels().convolution->sum_images[shape.dtype](
+                       channels_from(dy, 0, c), dy.stride, shape.batch, shape.rows.output, shape.columns.output);
                  }
                });
 }

@@ -98,12 +98,6 @@ REASONS = [
         text="The quotient is corrected to 1 ULP; the plain one, which Numba computes, has 1.5.",
     ),
     reason(
-        "conv2d",
-        "conv2d_backward",
-        text="oneDNN compiles code for the shape; here patches are copied into tiles and multiplied by one kernel, "
-        "whose bits are the same on all processors.",
-    ),
-    reason(
         "hardswish",
         text="It takes x + 3 in two parts, of which none is lost, and is finite for all x: 14 operations beside 5.",
     ),

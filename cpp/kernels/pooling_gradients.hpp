@@ -236,6 +236,32 @@ NNFAST_INLINE void share_between_two(const Pooling& pooling, std::ptrdiff_t oy, 
   }
 }
 
+// Where the windows of a row are few, vectors of them do not pay: element by element, in the same order. Of float32
+// alone, as most are.
+[[maybe_unused, gnu::noinline]] void sum_by_element(const Pooling& pooling, std::ptrdiff_t first_row,
+                                                    std::ptrdiff_t last_row) {
+  using T = float;
+  const PoolAxis &down = pooling.rows, &axis = pooling.columns;
+  const PoolArray& x = pooling.x;
+  for (std::ptrdiff_t iy = first_row; iy < last_row; ++iy)
+    for (std::ptrdiff_t ix = 0; ix < axis.n; ++ix) store_element(x.at(iy, ix), T{0});
+  for (std::ptrdiff_t oy = windows_of(down, first_row).first; oy < windows_of(down, last_row - 1).last; ++oy) {
+    const std::ptrdiff_t top = oy * down.stride - down.padding;
+    const std::ptrdiff_t low = larger(top, first_row), high = smaller(top + down.kernel, last_row);
+    const T of_rows = rows_divisor<T>(pooling, oy);
+    for (std::ptrdiff_t o = 0; o < axis.count; ++o) {
+      const T share = load_element<T>(pooling.y.at(oy, o)) /
+                      (static_cast<T>(divisor_of(axis, o, pooling.counts_padding)) * of_rows);
+      const std::ptrdiff_t begin = o * axis.stride - axis.padding;
+      const std::ptrdiff_t left = larger(begin, 0), right = smaller(begin + axis.kernel, axis.n);
+      for (std::ptrdiff_t iy = low; iy < high; ++iy) {
+        char* to = x.at(iy, left);
+        for (std::ptrdiff_t ix = left; ix < right; ++ix, to += x.column) store_element(to, load_element<T>(to) + share);
+      }
+    }
+  }
+}
+
 template <class S>
 unsigned mean_backward_along(const Pooling& pooling, std::ptrdiff_t first, std::ptrdiff_t last) {
   const ExceptionScope exceptions;
@@ -244,6 +270,12 @@ unsigned mean_backward_along(const Pooling& pooling, std::ptrdiff_t first, std::
     for (std::ptrdiff_t iy = first; iy < last; ++iy)
       share_between_two<S>(pooling, over(iy, down.stride), pooling.x.at(iy, 0));
   } else {
+    constexpr std::ptrdiff_t kFew = 4;
+    if constexpr (!kShort && std::is_same_v<S, float>)
+      if (axis.count <= kFew && axis.kernel <= kAround && first < last) {
+        sum_by_element(pooling, first, last);
+        return exceptions.raised() & kRaisedOverflow;
+      }
     sum_shares<S>(pooling, first, last);
   }
   return exceptions.raised() & kRaisedOverflow;

@@ -498,10 +498,9 @@ struct Silu {
   template <class V>
   NNFAST_INLINE static V forward(V x) {
     if constexpr (kPiecewise<V>) {
-      const V size = abs(x);
-      const Mask<V> outside = size > LogisticBelow::top;
+      const Mask<V> outside = rare(x);
       V y = x;
-      if (any<V>(~outside)) y = gated(x, piecewise<LogisticBelow>(size));
+      if (any<V>(~outside)) y = near(x, at_most(LogisticBelow::top, abs(x)));
       if (__builtin_expect(any<V>(outside), 0)) y = outside ? tail(outside ? x : broadcast<V>(-LogisticBelow::top)) : y;
       return y;
     }
@@ -513,12 +512,18 @@ struct Silu {
   }
   template <class V>
   NNFAST_INLINE static Mask<V> rare(V x) {
-    if constexpr (kPiecewise<V>) return Mask<V>{};
+    if constexpr (kPiecewise<V>) return abs(x) > LogisticBelow::top;
     return abs(x) > kNormalDecay<V>;
+  }
+  // By a table of the logistic function below 0, size = |x|.
+  template <class V>
+  NNFAST_INLINE static V near(V x, V size) {
+    const Line<V> f = piecewise_inside<LogisticBelow>(size);
+    return gated(x, fma(f.slope, f.y, f.constant));
   }
   template <class V>
   NNFAST_INLINE static V common(V x) {
-    if constexpr (kPiecewise<V>) return forward(x);
+    if constexpr (kPiecewise<V>) return near(x, abs(x));
     return gated(x, Sigmoid::of_normal_negative(abs(x)));
   }
   // Of |x| > 8, where 1 / (1 + e) = 1 - e (1 - e), e = e^-|x|.
@@ -919,16 +924,35 @@ struct Gelu {
   }
   template <class V>
   NNFAST_INLINE static V forward(V x) {
+    if constexpr (kPiecewise<V>) {
+      const Mask<V> outside = x < -GaussBelow::top;
+      const V y = near(x, at_most(GaussBelow::top, abs(x)));
+      return any<V>(outside) ? (outside ? far(x) : y) : y;
+    }
+    return far(x);
+  }
+  // By a table of Phi(-a), a = |x|, or at the end of the table where x is larger: there a Phi(-a) is far below half an
+  // ulp of x.
+  template <class V, class... More>
+  NNFAST_INLINE static V near(V x, V a, More... more) {
+    const Line<V> f = piecewise_inside<GaussBelow>(a, more...);
+    return fma(-a, fma(f.slope, f.y, f.constant), max(V{}, x));
+  }
+  template <class V>
+  NNFAST_INLINE static V far(V x) {
     const V a = at_most(Constants<Element<V>>::gauss_max, abs(x));
     const Lost<V> below = lost(a);
     return x > Constants<Element<V>>::gauss_one ? x : of_lost(x, a, scale_or_zero(below.product, below.n));
   }
   template <class V>
   NNFAST_INLINE static Mask<V> rare(V x) {
+    if constexpr (kPiecewise<V>) return abs(x) > (kShortTables ? GaussBelow::first_top : GaussBelow::top);
     return abs(x) > static_cast<Element<V>>(sizeof(Element<V>) == sizeof(float) ? 13 : 37.5);
   }
   template <class V>
   NNFAST_INLINE static V common(V x) {
+    if constexpr (kPiecewise<V> && kShortTables) return near(x, abs(x), AllInFirst{});
+    if constexpr (kPiecewise<V>) return near(x, abs(x));
     const Lost<V> below = lost(abs(x));
     return of_lost(x, abs(x), below.product * power_of_two<V>(below.n));
   }

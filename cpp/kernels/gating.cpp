@@ -8,21 +8,55 @@
 namespace nnfast {
 namespace {
 
+// The logistic function as Silu has it, by a table in float: its product with a is rounded once more anyway.
+struct LogisticGate {
+  static constexpr bool splits = kSplits;
+  template <class V>
+  NNFAST_INLINE static V forward(V x) {
+    if constexpr (kPiecewise<V>) {
+      const Mask<V> outside = rare(x);
+      const V y = near(x, at_most(LogisticBelow::top, abs(x)));
+      return any<V>(outside) ? (outside ? Sigmoid::forward(x) : y) : y;
+    }
+    return Sigmoid::forward(x);
+  }
+  template <class V>
+  NNFAST_INLINE static V near(V x, V size) {
+    const Line<V> f = piecewise_inside<LogisticBelow>(size);
+    const V below = fma(f.slope, f.y, f.constant);
+    return x < 0 ? below : 1 - below;
+  }
+  template <class V>
+  NNFAST_INLINE static Mask<V> rare(V x) {
+    if constexpr (kPiecewise<V>) return Silu::rare(x);
+    return Sigmoid::rare(x);
+  }
+  template <class V>
+  NNFAST_INLINE static V common(V x) {
+    if constexpr (kPiecewise<V>) return near(x, abs(x));
+    return Sigmoid::common(x);
+  }
+};
+
+template <class Formula>
+using GateOf = std::conditional_t<std::is_same_v<Formula, Sigmoid>, LogisticGate, Formula>;
+
 template <class Formula>
 struct Gated {
+  using Gate = GateOf<Formula>;
   static constexpr unsigned raises = kRaisedOverflow;
   template <class V>
   NNFAST_INLINE static V apply(V a, V b) {
-    return a * Formula::forward(b);
+    return a * Gate::forward(b);
   }
-  static constexpr bool splits = requires { Formula::splits; } && kSplits;
+  static constexpr bool splits = requires { Gate::splits; } && kSplits;
   template <class V>
   NNFAST_INLINE static Mask<V> rare(V, V b) {
-    return Formula::rare(b);
+    return Gate::rare(b);
   }
   template <class V>
   NNFAST_INLINE static V common(V a, V b) {
-    return a * Formula::common(b);
+    return a * Gate::common(b);
   }
 };
 

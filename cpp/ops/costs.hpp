@@ -67,7 +67,7 @@ constexpr Cost kCosts[] = {
     {"softsign_backward", 0.25, kMemoryBound},
     {"squareplus", 0.35, kMemoryBound},
     {"squareplus_backward", 0.25, kMemoryBound},
-    {"gelu", 0.55},
+    {"gelu", 0.3},
     {"gelu_backward", 0.35},
     {"gelu_tanh", 0.7},
     {"gelu_tanh_backward", 0.35},
@@ -77,21 +77,21 @@ constexpr Cost kCosts[] = {
     {"maxout", 0.15},                        // an element of x
 
     // Gated linear units, an element of y; and the gradient with respect to the gates alone.
-    {"glu", 0.6},
+    {"glu", 0.35},
     {"glu_gate_backward", 0.35},
-    {"geglu", 0.9},
+    {"geglu", 0.35},
     {"geglu_gate_backward", 0.45},
-    {"swiglu", 0.5},
+    {"swiglu", 0.35},
     {"swiglu_gate_backward", 0.45},
 
     // Activations of x + bias.
     {"bias_relu", 0.12, kMemoryBound},
     {"bias_relu_backward", 0.2},
-    {"bias_gelu", 0.8},
+    {"bias_gelu", 0.35},
     {"bias_gelu_backward", 0.7},
     {"bias_gelu_tanh", 0.7},
     {"bias_gelu_tanh_backward", 0.6},
-    {"bias_silu", 0.5},
+    {"bias_silu", 0.4},
     {"bias_silu_backward", 0.6},
     {"bias_tanh", 0.5},
     {"bias_tanh_backward", 0.2},

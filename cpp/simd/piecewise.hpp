@@ -1,6 +1,7 @@
 // Functions of one variable as piecewise polynomials of float: eight intervals of |x|, whose coefficients one
 // instruction looks up, so that all instruction sets with FMA share the tables and the bits. A function that differs on
-// both sides of 0 has eight for each: two look-ups and a blend by the sign of x on AVX2, one on the others.
+// both sides of 0 has eight for each, one that falls fast has sixteen: two look-ups and a blend on AVX2, one on the
+// others.
 #pragma once
 
 #include "simd/piecewise_coefficients.hpp"
@@ -31,6 +32,27 @@ NNFAST_INLINE V entry(const float (&table)[kTableSize<float>], Mask<V> index) {
 #endif
 }
 
+// table[half][k] for the four low bits of an index, half and k.
+template <class V>
+NNFAST_INLINE V entry(const float (&table)[2][kTableSize<float>], Mask<V> index) {
+#if defined(__AVX512F__)
+  return _mm512_permutexvar_ps(bit_cast<__m512i>(index), _mm512_loadu_ps(table[0]));
+#elif defined(__AVX2__)
+  return (index << 28) < 0 ? entry<V>(table[1], index) : entry<V>(table[0], index);
+#elif defined(__aarch64__)
+  const Mask<V> bytes = (index & (2 * kTableSize<float> - 1)) * 0x04040404 + 0x03020100;
+  const uint8x16x4_t four = {{bit_cast<uint8x16_t>(vld1q_f32(table[0])), bit_cast<uint8x16_t>(vld1q_f32(table[0] + 4)),
+                              bit_cast<uint8x16_t>(vld1q_f32(table[1])),
+                              bit_cast<uint8x16_t>(vld1q_f32(table[1] + 4))}};
+  return bit_cast<V>(vqtbl4q_u8(four, bit_cast<uint8x16_t>(bytes)));
+#else
+  V result;
+  for (int i = 0; i < kLanes<V>; ++i)
+    result[i] = table[index[i] / kTableSize<float> % 2 != 0][index[i] & (kTableSize<float> - 1)];
+  return result;
+#endif
+}
+
 // Of table[0] where x >= 0, of table[1] where x < 0.
 template <class V>
 NNFAST_INLINE V entry(const float (&table)[2][kTableSize<float>], Mask<V> index, V x) {
@@ -39,22 +61,22 @@ NNFAST_INLINE V entry(const float (&table)[2][kTableSize<float>], Mask<V> index,
 #else
   // The sign goes above the three bits of an interval.
   constexpr int interval_bits = kTableSize<float> - 1;
-  const Mask<V> both = (index & interval_bits) | ((bit_cast<Mask<V>>(x) >> 28) & ~interval_bits);
-#if defined(__AVX512F__)
-  return _mm512_permutexvar_ps(bit_cast<__m512i>(both), _mm512_loadu_ps(table[0]));
-#elif defined(__aarch64__)
-  const Mask<V> bytes = (both & (2 * kTableSize<float> - 1)) * 0x04040404 + 0x03020100;
-  const uint8x16x4_t four = {{bit_cast<uint8x16_t>(vld1q_f32(table[0])), bit_cast<uint8x16_t>(vld1q_f32(table[0] + 4)),
-                              bit_cast<uint8x16_t>(vld1q_f32(table[1])),
-                              bit_cast<uint8x16_t>(vld1q_f32(table[1] + 4))}};
-  return bit_cast<V>(vqtbl4q_u8(four, bit_cast<uint8x16_t>(bytes)));
-#else
-  V result;
-  for (int i = 0; i < kLanes<V>; ++i) result[i] = table[both[i] < 0][both[i] & interval_bits];
-  return result;
-#endif
+  return entry<V>(table, (index & interval_bits) | ((bit_cast<Mask<V>>(x) >> 28) & ~interval_bits));
 #endif
 }
+
+// Says that all lanes are in the first eight of sixteen intervals, whose keys are the larger ones.
+struct AllInFirst {};
+template <class V>
+NNFAST_INLINE V entry(const float (&table)[2][kTableSize<float>], Mask<V> index, AllInFirst) {
+  return entry<V>(table[1], index);
+}
+// Whether that saves a look-up.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr bool kShortTables = true;
+#else
+constexpr bool kShortTables = false;
+#endif
 
 // Whether any lane of a mask is set.
 template <class V>
@@ -82,17 +104,29 @@ struct Line {
   V constant, slope, y;
 };
 
-// The function of Table before its last step: at a >= 0, or at x with a = |x|.
+// The function of Table before its last step: at `inside`, from 0 to its top, or at x with inside = |x|. More: x, or
+// AllInFirst.
+template <class Table, class V, class... More>
+NNFAST_INLINE Line<V> piecewise_inside(V inside, More... more) {
+  constexpr int n = sizeof(Table::coefficients) / sizeof(Table::coefficients[0]);
+  const Mask<V> k = interval<Table>(inside);
+  V center;
+  if constexpr (std::is_same_v<decltype(Table::centers), const float[kTableSize<float>]>) {
+    center = entry<V>(Table::centers, k);
+  } else {
+    center = entry<V>(Table::centers, k, more...);
+  }
+  const V y = inside - center;
+  V slope = entry<V>(Table::coefficients[n - 1], k, more...);
+#pragma GCC unroll 16
+  for (int i = n - 2; i > 0; --i) slope = fma(slope, y, entry<V>(Table::coefficients[i], k, more...));
+  return {entry<V>(Table::coefficients[0], k, more...), slope, y};
+}
+
+// The same at any a >= 0.
 template <class Table, class V, class... X>
 NNFAST_INLINE Line<V> piecewise_line(V a, X... x) {
-  constexpr int n = sizeof(Table::coefficients) / sizeof(Table::coefficients[0]);
-  const V inside = min(broadcast<V>(Table::top), a);
-  const Mask<V> k = interval<Table>(inside);
-  const V y = inside - entry<V>(Table::centers, k);
-  V slope = entry<V>(Table::coefficients[n - 1], k, x...);
-#pragma GCC unroll 16
-  for (int i = n - 2; i > 0; --i) slope = fma(slope, y, entry<V>(Table::coefficients[i], k, x...));
-  return {entry<V>(Table::coefficients[0], k, x...), slope, y};
+  return piecewise_inside<Table>(min(broadcast<V>(Table::top), a), x...);
 }
 
 template <class Table, class V, class... X>

@@ -4,8 +4,9 @@
 
 A table is a function of a >= 0, eight intervals and a polynomial on each, or two functions of a = |x|, of x < 0 and of
 the others. The interval is the top bits of the float u = start + scale a: `steps` intervals an octave of u, so that
-they grow with a as much as the function calms down. Where they begin and how many an octave has was tried out; the
-error that is left stands beside every table, a bound that `proved` finds.
+they grow with a as much as the function calms down, or with a negative scale narrow where it falls. Where they begin
+and how many an octave has was tried out; the error that is left stands beside every table, a bound that `proved`
+finds.
 
 Each polynomial expands about a float at which the function is nearly a float itself, and its slope another, so that
 the constant term has no rounding error (the accurate tables of Gal, 1986) and the linear one next to none. The other
@@ -42,6 +43,9 @@ class Table(NamedTuple):
     flat    whether f(0) and its slope there are 0, exactly
     odd     whether f(a) = a + o(a), and the first polynomial is of f(a) - a
     other   the table of the same intervals that is meant where x >= 0; this one is where x < 0 then
+    lean    where in an interval its polynomial expands: closer to the end where f is small, terms cancel less
+    falls   whether f falls ever faster: u goes down, from just below 2, and there are sixteen intervals, of which the
+            last eight are half as wide
     """
 
     f: Function
@@ -55,6 +59,8 @@ class Table(NamedTuple):
     flat: bool = False
     odd: bool = False
     other: "Table | None" = None
+    lean: float = 0.5
+    falls: bool = False
 
 
 def fit(
@@ -113,10 +119,10 @@ def on_grid(value: mp.mpf) -> mp.mpf:
     return mp.nint(value * 2**digits) / 2**digits
 
 
-def near_floats(functions: list[Function], ends: tuple, step: bool) -> mp.mpf:
-    """A float near the middle at which the functions and their slopes are nearly floats."""
+def near_floats(functions: list[Function], ends: tuple, step: bool, lean: float) -> mp.mpf:
+    """A float near that part of an interval at which the functions and their slopes are nearly floats."""
     low, high = ends
-    middle = round_to((low + high) / 2, 24)
+    middle = round_to(low + (high - low) * mp.mpf(lean), 24)
     spacing = max(mp.mpf(2) ** mp.floor(mp.log((high - low) / 2**14, 2)), ulp(middle))
 
     h = mp.mpf(2) ** -30
@@ -142,6 +148,11 @@ def nearest(value: mp.mpf, step: bool) -> mp.mpf:
 
 def edges(table: Table) -> tuple[mp.mpf, list]:
     """The scale, and where the intervals begin and end."""
+    if table.falls:
+        bounds = [2 - mp.mpf(k) / 8 for k in range(INTERVALS)]
+        bounds += [u / 2 for u in bounds] + [mp.mpf(1) / 2]
+        scale = round_to(-mp.mpf(3) / 2 / mp.mpf(table.top) * (1 - mp.mpf(2) ** -20), 24)
+        return scale, [(u - 2) / scale for u in bounds]
     octaves = [
         mp.mpf(2) ** (k // table.steps) * (1 + mp.mpf(k % table.steps) / table.steps)
         for k in range(64)
@@ -159,7 +170,7 @@ def center_of(table: Table, ends: tuple, at: int) -> mp.mpf:
     if at == INTERVALS - 1 and table.end is not None:
         return mp.mpf(table.top)
     functions = [table.f, table.other.f] if table.other else [table.f]
-    return near_floats(functions, ends, table.step)
+    return near_floats(functions, ends, table.step, table.lean)
 
 
 def polynomial(table: Table, ends: tuple, at: int, center: mp.mpf) -> list:
@@ -330,41 +341,55 @@ def bits(value: float) -> int:
     return int(struct.unpack("<I", struct.pack("<f", value))[0])
 
 
+def in_order(parts: list, turn: int, falls: bool) -> list[list]:
+    """What belongs to the intervals, by eights, in the order of the low bits of their keys.
+
+    These need not begin with the first interval.
+    """
+    if falls:
+        return [parts[: INTERVALS - 1 : -1], parts[INTERVALS - 1 :: -1]]
+    return [[parts[(k - turn) % INTERVALS] for k in range(INTERVALS)]]
+
+
 def render(name: str) -> str:
     table = TABLES[name]
     scale, bounds = edges(table)
     shift = 23 - (table.steps - 1).bit_length()
-    # In the order of the low bits of the keys, which need not begin with the first interval.
     turn = (bits(table.start) >> shift) % INTERVALS
     spans = list(enumerate(pairwise(bounds)))
     points = [center_of(table, ends, at) for at, ends in spans]
+    first_top = bounds[INTERVALS] * (1 - mp.mpf(2) ** -20)  # where the first eight certainly reach
     halves, errors = [table.other, table] if table.other else [table], []
     ordered = []
     for half in halves:
         parts = [polynomial(half, ends, at, points[at]) for at, ends in spans]
-        ordered.append([parts[(k - turn) % INTERVALS] for k in range(INTERVALS)])
+        ordered += in_order(parts, turn, table.falls)
         errors += [
             proved(half, ends, points[at], parts[at], half.odd and at == 0) for at, ends in spans
         ]
     worst, before_rounding = (max(column) for column in zip(*errors, strict=True))
-    centers = ", ".join(literal(points[(k - turn) % INTERVALS], 24) for k in range(INTERVALS))
 
-    def row(power: int) -> str:
-        parts = [
-            "{" + ", ".join(literal(found[power], 24) for found in half) + "}" for half in ordered
-        ]
+    def row(halves: list) -> str:
+        parts = ["{" + ", ".join(literal(c, 24) for c in half) + "}" for half in halves]
         return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
 
-    rows = ",\n      ".join(row(power) for power in range(table.degree + 1))
+    centers = in_order(points, turn, table.falls)
+    rows = ",\n      ".join(
+        row([[found[power] for found in half] for half in ordered])
+        for power in range(table.degree + 1)
+    )
     power, in_float = float(mp.log(worst, 2)), float(before_rounding / UNIT)
+    first = (
+        f"\n  static constexpr float first_top = {literal(first_top, 24)};" if table.falls else ""
+    )
     return f"""// Error 2^{power:.1f}; in float, before the last rounding, {in_float:.2f} 2^-24.
 struct {name} {{
-  static constexpr float top = {literal(mp.mpf(table.top), 24)};
+  static constexpr float top = {literal(mp.mpf(table.top), 24)};{first}
   static constexpr float start = {literal(mp.mpf(table.start), 24)};
   static constexpr float scale = {literal(scale, 24)};
   static constexpr int shift = {shift};
-  static constexpr float centers[] = {{{centers}}};
-  static constexpr float coefficients[]{"[2]" * (len(halves) - 1)}[{INTERVALS}] = {{
+  static constexpr float centers{"[2]" * table.falls}[{INTERVALS}] = {row(centers)};
+  static constexpr float coefficients[]{"[2]" * (len(ordered) - 1)}[{INTERVALS}] = {{
       {rows}}};
 }};
 """
@@ -409,6 +434,7 @@ def mish_slope(x: Any) -> Any:
 
 # A gradient's error is relative to the larger of |dx| and |dy| / 8.
 STEP = {"floor": 0.125, "step": True, "end": 0}
+BELOW_2 = 2 - 2**-23
 MISH_GATE = Table(mish_gate, 9.125, 1.0625, 8, 8)
 MISH_SLOPE = Table(mish_slope, 22, 1, 2, 8, floor=0.125, end=1)
 TABLES = {
@@ -419,6 +445,9 @@ TABLES = {
     "SigmoidSlope": Table(lambda a: sigmoid(a) * sigmoid(-a), 19, 1, 2, 8, floor=0.125),
     "TanhshrinkSlope": Table(lambda a: tanh(a) * tanh(a), 10, 1, 2, 8, floor=0.125, flat=True),
     "GaussTail": Table(gauss, 14.5, 1.25, 4, 8),
+    "GaussBelow": Table(
+        lambda a: exp(-a * a / 2) * gauss(a), 5.625, BELOW_2, 8, 7, lean=0.7, falls=True
+    ),
     "LogisticBelow": Table(lambda a: sigmoid(-a), 8, 1.0625, 8, 7),
     "Log1pFactor": Table(lambda a: log1p_ratio(exp(-a)), 18, 1.25, 4, 7),
     "MishGate": MISH_GATE._replace(f=lambda a: mish_gate(-a), other=MISH_GATE),

@@ -53,6 +53,10 @@ void transpose(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff
       std::memcpy(to + c * to_row + r * size, from + r * from_row + c * size, sizeof(T));
 }
 
+struct CacheLine {
+  char bytes[64];
+};
+
 // Rows of n contiguous elements, which may be few, by whole pieces, the last of which ends where the row does.
 template <class Piece>
 void copy_by_pieces(const Matrix& from, const Matrix& to, std::ptrdiff_t rows, std::ptrdiff_t bytes) {
@@ -70,6 +74,8 @@ void copy_rows(const Matrix& from, const Matrix& to, std::ptrdiff_t rows, std::p
   constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(T));
   if (n == 0) return;
   if (from.stride == size && to.stride == size) {
+    if (n * size >= static_cast<std::ptrdiff_t>(sizeof(CacheLine)))
+      return copy_by_pieces<CacheLine>(from, to, rows, n * size);
     if (n * size >= static_cast<std::ptrdiff_t>(sizeof(Quarter)))
       return copy_by_pieces<Quarter>(from, to, rows, n * size);
     if (n * size >= static_cast<std::ptrdiff_t>(sizeof(double)))

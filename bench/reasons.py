@@ -80,13 +80,6 @@ REASONS = [
         "gives a core 19 GB/s for them, and 30 for rows one after another.",
     ),
     reason(
-        "glu",
-        "glu_backward",
-        least=10**4,
-        most=10**6,
-        text="The sigmoid takes most of it, which is accurate in its tails too; the same along every axis.",
-    ),
-    reason(
         "group_norm last",
         "group_norm_backward last",
         most=10**5,

@@ -189,7 +189,7 @@ def test_files_of_a_release_are_checked(
         assert any(fault in line for line in found), found
 
 
-@pytest.mark.parametrize(("megabytes", "fault"), [(2.2, None), (2.4, "2.40 MB with _core.so")])
+@pytest.mark.parametrize(("megabytes", "fault"), [(2.2, None), (2.45, "2.45 MB with _core.so")])
 def test_a_wheel_is_weighed_before_its_release(
     megabytes: float, fault: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -90,6 +90,34 @@ def test_norms_do_not_depend_on_threads_isa_or_layout(kind: str, n: int) -> None
         assert_same_bits(run(layouts(w)[name], g), expected)
 
 
+def steps_with_squares(squares: Array) -> Array:
+    """Steps of Adam, whose average of squares this is, and 1 the average of gradients."""
+    w = np.zeros_like(squares)
+    opt = nf.optim.Adam([w], lr=1.0, betas=(0.5, 0.5), bias_correction=False)
+    opt.step([w.copy()])
+    opt.state["exp_avg"][0][:] = 2
+    opt.state["exp_avg_sq"][0][:] = 2 * squares
+    opt.step([np.zeros_like(squares)])
+    return w
+
+
+@pytest.mark.parametrize("block", range(16))
+def test_roots_have_the_bits_of_every_instruction_set(block: int) -> None:
+    """AVX-512 makes them of products: of each significand, in both kinds of binades, and where the divider is asked."""
+    bits = np.arange(1 << 20, dtype=np.uint32) + np.uint32(0x3F800000 + (block << 20))
+    ends = np.array([0, 1, 0x18800000, 0x7F000000, 0x7F800000, 0x7FC00000], np.uint32)
+    around = np.concatenate([ends, ends[1:4] - np.uint32(1), ends[1:4] + np.uint32(1)])
+    squares = np.concatenate([bits, np.repeat(around, 16), around]).view(np.float32)
+    expected = None
+    for isa in SAME_BITS_ISAS:
+        with forced(isa=isa), np.errstate(over="ignore"):
+            steps = steps_with_squares(squares)
+        expected = steps if expected is None else expected
+        assert_same_bits(steps, expected)
+    root = np.sqrt(squares[: 1 << 20].astype(np.float64))
+    np.testing.assert_allclose(steps[: 1 << 20], -1 / (root + 1e-8), rtol=2e-7)
+
+
 @pytest.mark.parametrize("kind", ["LAMB", "LARS"])
 def test_a_norm_of_zero_trusts_the_step(kind: str) -> None:
     zeros, ones = np.zeros(3), np.ones(3)

@@ -9,6 +9,7 @@
 #include "kernels/from_avx2.hpp"
 #include "kernels/optim_rare.hpp"
 #include "kernels/optim_rule.hpp"
+#include "kernels/quick_root.hpp"
 #include "kernels/unrolled.hpp"
 #include "simd/bits.hpp"
 #include "simd/elements.hpp"
@@ -143,7 +144,7 @@ struct Adam {
     V &m = state[0], &v = state[1];
     first(m, g);
     second.squares(v, g);
-    p = fma(-lr, m / fma(sqrt(v + eps_root), correction, eps), p);
+    p = fma(-lr, m / fma(quick_root(v + eps_root), correction, eps), p);
   }
 };
 
@@ -652,10 +653,12 @@ consteval OptimFn plain_fn() {
     return step_plain<RuleOf, States, T>;
 }
 
-// AVX-512 has the rules that are not bound by roots and quotients, whose units are no wider there.
+// AVX-512 has the rules that are not bound by roots and quotients, whose units are no wider there, and Adam, whose root
+// is made without that unit.
 template <OptimRule rule, template <class> class RuleOf, int States>
 consteval OptimFn plain_float32_fn() {
-  if constexpr (rule == OptimRule::Sgd || rule == OptimRule::SgdMomentum || rule == OptimRule::Lion)
+  if constexpr (rule == OptimRule::Sgd || rule == OptimRule::SgdMomentum || rule == OptimRule::Lion ||
+                rule == OptimRule::Adam)
     return plain_fn<rule, RuleOf, States, float>();
   else
     return NNFAST_FROM_AVX2((plain_fn<rule, RuleOf, States, float>()));

@@ -601,7 +601,7 @@ const SoftmaxKernels softmax = {
 #define NNFAST_RARE(name, inputs, one_element, ...)                                                                   \
   NNFAST_FROM_AVX2({of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>, nnfast::name<float>, \
                     nnfast::name<double>}),
-        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_SPARSEMAX(NNFAST_RARE) NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE)
+        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_SPARSEMAX(NNFAST_RARE_DOUBLE) NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE)
             NNFAST_MASKED_BACKWARD(NNFAST_RARE)
 #undef NNFAST_RARE
 #undef NNFAST_RARE_DOUBLE

@@ -225,7 +225,8 @@ py::object make_ufunc(const UfuncSpec& spec) {
   storage->doc = spec.doc;
   const int arrays = spec.inputs + 1;
   for (int loop = 0; loop < kMaxLoops; ++loop) {
-    storage->loops[loop] = {spec.pick, spec.index, spec.inputs, spec.params, dtypes[loop], spec.cost};
+    storage->loops[loop] = {spec.pick,   spec.index,   spec.inputs,
+                            spec.params, dtypes[loop], scaled(spec.cost, dtypes[loop])};
     storage->data[loop] = &storage->loops[loop];
     storage->functions[loop] = elementwise_loop;
     for (int a = 0; a < arrays; ++a) {

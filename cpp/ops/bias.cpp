@@ -15,7 +15,7 @@ unsigned bias_forward(Biased index, Dtype dtype, const RowArrays<2>& x_y, const 
   const std::ptrdiff_t strides[3] = {x_y.strides[0], size, x_y.strides[1]};
   const bool stream = streams(elements * size, cost);
   SharedRaised raised;
-  parallel_for(elements, cost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  parallel_for(elements, scaled(cost.ns, dtype), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     x_y.for_parts(begin, end, [&](char* const* at, std::ptrdiff_t column, std::ptrdiff_t count) {
       char* arrays[3] = {at[0], const_cast<char*>(bias) + column * size, at[1]};
       raised.add(fn(arrays, strides, count, stream));
@@ -31,7 +31,7 @@ unsigned bias_backward(Biased index, Dtype dtype, const RowArrays<3>& rows, cons
   rows.outer.inner_strides(steps);
   SharedRaised raised;
   BlockedSums blocks(rows.rows(), rows_in_block(rows.rows(), rows.n), rows.n);
-  const double ns = kBiased[i].backward_cost.ns * static_cast<double>(rows.n);
+  const double ns = scaled(kBiased[i].backward_cost.ns, dtype) * static_cast<double>(rows.n);
   blocks.run(ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end, double* sums) {
     rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
       raised.add(fn({at[0], at[1], bias, at[2], steps[0], rows.strides[0], steps[1], rows.strides[1], steps[2],

@@ -6,6 +6,8 @@
 #include <iterator>
 #include <string_view>
 
+#include "kernels/per_dtype.hpp"
+
 namespace nnfast {
 
 struct Cost {
@@ -231,6 +233,13 @@ consteval Cost cost_of(std::string_view name) {
 consteval Cost listed_cost(std::string_view name) {
   const Cost* cost = find_cost(name);
   return cost ? *cost : Cost{"", 0.5};
+}
+
+// Float64 has half as many lanes, and twice as many bytes.
+constexpr double scaled(double ns, Dtype dtype) { return dtype == Dtype::f64 ? 2 * ns : ns; }
+constexpr Cost scaled(Cost cost, Dtype dtype) {
+  cost.ns = scaled(cost.ns, dtype);
+  return cost;
 }
 
 // Whether results of so many bytes go past the caches, of which they would be more than fit.

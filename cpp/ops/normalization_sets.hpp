@@ -99,8 +99,6 @@ void over_units(const Normalization& norm, double ns_per_element, Body body, dou
   if (stays_on_one_thread(norm)) return for_units(norm, 0, norm.set_count, body);
   over_units_of(norm, ns_per_element * static_cast<double>(norm.member_count) + ns_per_set, body);
 }
-// Costs are those of float32.
-inline double scaled(double ns, Dtype dtype) { return dtype == Dtype::f64 ? 2 * ns : ns; }
 // Of the moments of a set, whose sums of float64 are joined with what rounding takes from them.
 inline double moments_of_set_ns(Dtype dtype) { return dtype == Dtype::f64 ? 7 * kSet.ns : kSet.ns; }
 

@@ -36,10 +36,8 @@ class Curvature:
         self._shape = -(-size // block), block
         self._rows = np.empty((self._shape[0], pairs, 2, block))
         # Of the pairs where they lie, in whatever order. The newest pair replaces the oldest one, without which the
-        # inverse of a triangle is the inverse of the rest.
-        self._inverse = np.zeros(
-            (pairs, pairs)
-        )  # of the matrix of s_i y_j, where j is not older than i
+        # inverse of a triangle is the inverse of the rest; it is of the matrix of s_i y_j where j is not older than i.
+        self._inverse = np.zeros((pairs, pairs))
         self._squares = np.zeros((pairs, pairs))  # y_i y_j
         self._diagonal = np.zeros(pairs)  # s_i y_i
         self._seen = np.zeros((pairs, 2))  # products with the last gradient

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 __all__ = ["CURVATURE", "Point", "strong_wolfe"]
 
-DECREASE, CURVATURE = (
-    1e-4,
-    0.9,
-)  # of the slope: how much the loss sinks at least, and what is left of it at most
+# Of the slope: how much the loss sinks at least, and what is left of it at most.
+DECREASE, CURVATURE = 1e-4, 0.9
 FURTHER = 10.0  # times as far, at most, where a step was too short
 MARGIN = 0.1  # of a bracket: how near a trial comes to its ends
 MOST_TRIALS = 25

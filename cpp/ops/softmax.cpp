@@ -51,6 +51,13 @@ void for_ranges(std::ptrdiff_t rows, double ns, bool across, Run run) {
   });
 }
 
+// What rows that lie across cost the more where too few are side by side for a vector.
+template <int Arrays>
+double idle_lanes(const StridedArrays<Arrays>& rows) {
+  constexpr double kVector = 16;
+  return rows.ndim == 0 ? 1 : std::max(1.0, kVector / static_cast<double>(rows.shape[rows.ndim - 1]));
+}
+
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.
 template <class Run>
 unsigned for_row_runs(Softmax index, Dtype dtype, const RowArrays<3>& rows, Run run) {
@@ -59,7 +66,9 @@ unsigned for_row_runs(Softmax index, Dtype dtype, const RowArrays<3>& rows, Run 
   SharedRaised raised;
   Matrix all[3];
   for (int k = 0; k < 3; ++k) all[k] = {rows.outer.data[k], steps[k], rows.strides[k]};
-  for_ranges(rows.rows(), row_ns(index, rows.n), lie_across(dtype, all), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+  const bool across = lie_across(dtype, all);
+  const double ns = row_ns(index, rows.n) * (across ? idle_lanes(rows.outer) : 1);
+  for_ranges(rows.rows(), ns, across, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
       Matrix matrices[3];
       for (int k = 0; k < 3; ++k) matrices[k] = {at[k], steps[k], rows.strides[k]};

@@ -131,15 +131,14 @@ NNFAST_INLINE Widened<V> first_lanes(Widened<V> v, std::ptrdiff_t count) {
 template <int N>
 using Count = std::integral_constant<int, N>;
 
-// Calls body(Count<R>, row, rows of each matrix...) for the rows [begin, end), R of them together where their elements
+// Calls body(Count<R>, row, rows of each matrix...) for the rows [begin, end), Together of them where their elements
 // are contiguous. Rows of float16 that come here are long: one by one is as quick, and less code.
-template <class S, class Body, class... Matrices>
+template <class S, int Together = kUnrolledRows, class Body, class... Matrices>
 NNFAST_INLINE void for_rows(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, const Matrices&... matrices) {
   std::ptrdiff_t r = begin;
-  if constexpr (kUnrolledRows > 1 && std::is_same_v<S, Computed<S>>) {
+  if constexpr (Together > 1 && std::is_same_v<S, Computed<S>>) {
     if ((is_contiguous<S>(matrices) && ...))
-      for (; r + kUnrolledRows <= end; r += kUnrolledRows)
-        body(Count<kUnrolledRows>{}, r, contiguous_rows<S>(matrices, r)...);
+      for (; r + Together <= end; r += Together) body(Count<Together>{}, r, contiguous_rows<S>(matrices, r)...);
   }
   for (; r < end; ++r) body(Count<1>{}, r, strided_rows<S>(matrices, r)...);
 }

@@ -16,22 +16,15 @@
 namespace nnfast {
 namespace {
 
-// Rows that go through the passes together, as in for_rows; of double not more than two, whose vectors are much code.
+// Rows that go through the passes together: of double not more than two, whose vectors are much code.
 template <class S>
-constexpr int kTogether =
-    std::is_same_v<S, Computed<S>> ? (sizeof(S) == sizeof(double) && kUnrolledRows > 2 ? 2 : kUnrolledRows) : 1;
+constexpr int kTogether = sizeof(S) == sizeof(double) && kUnrolledRows > 2 ? 2 : kUnrolledRows;
 
 // Calls body(Count<R>, row, rows of each array...) for the rows [begin, end); returns what rounding to S raised.
 template <class S, class Body, class... Arrays>
 NNFAST_INLINE unsigned run_along(std::ptrdiff_t begin, std::ptrdiff_t end, Body body, Arrays... arrays) {
   const ExceptionScope exceptions;
-  std::ptrdiff_t r = begin;
-  if constexpr (kTogether<S> > 1) {
-    if ((is_contiguous<S>(arrays) && ...))
-      for (; r + kTogether<S> <= end; r += kTogether<S>)
-        body(Count<kTogether<S>>{}, r, contiguous_rows<S>(arrays, r)...);
-  }
-  for (; r < end; ++r) body(Count<1>{}, r, strided_rows<S>(arrays, r)...);
+  for_rows<S, kTogether<S>>(begin, end, body, arrays...);
   if constexpr (Stored<S>::raises == kRaisedNothing) return kRaisedNothing;
   return exceptions.raised() & Stored<S>::raises;
 }

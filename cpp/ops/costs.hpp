@@ -90,7 +90,7 @@ constexpr Cost kCosts[] = {
     {"bias_relu", 0.12, kMemoryBound},
     {"bias_relu_backward", 0.2},
     {"bias_gelu", 0.35},
-    {"bias_gelu_backward", 0.7},
+    {"bias_gelu_backward", 0.5},
     {"bias_gelu_tanh", 0.7},
     {"bias_gelu_tanh_backward", 0.6},
     {"bias_silu", 0.4},

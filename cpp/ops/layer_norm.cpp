@@ -58,9 +58,11 @@ Matrix rows_of(const Normalization& norm, int array, std::ptrdiff_t row) {
 }
 
 // Prefetches the lines that `count` rows lie in, beside each other, which are written next: stores would wait for each.
+// Elements of few rows share lines.
 void claim_lines(const Matrix& rows, std::ptrdiff_t count, std::ptrdiff_t n) {
   constexpr std::ptrdiff_t kLine = 64;  // bytes
-  for (std::ptrdiff_t i = 0; i < n; ++i)
+  const std::ptrdiff_t step = rows.stride > 0 && rows.stride < kLine ? kLine / rows.stride : 1;
+  for (std::ptrdiff_t i = 0; i < n; i += step)
     for (std::ptrdiff_t byte = 0; byte < count * rows.row_stride; byte += kLine) {
       __builtin_prefetch(rows.data + i * rows.stride + byte, 1);
       asm volatile("");  // else GCC leaves out what only prefetches

@@ -353,12 +353,11 @@ bool optim_step(OptimRule rule, std::vector<OptimParameter>& parameters, const O
   const OptimKernels& kernel = *kernels().optim;
   const int index = static_cast<int>(rule);
   const bool any_packed = std::any_of(parameters.begin(), parameters.end(), packed);
-  // The costs are those of float32: of float64 a vector has half as many elements. The two passes of a layerwise rule
-  // would wake the threads twice.
+  // Those of float64 would wake the threads twice for the two passes of a layerwise rule.
   const bool dearer =
       !layerwise(rule) && std::any_of(parameters.begin(), parameters.end(),
                                       [](const OptimParameter& parameter) { return parameter.dtype == Dtype::f64; });
-  const double ns = kRuleCosts[index].ns * (dearer ? 2 : 1) + (any_packed ? kPacking.ns : 0);
+  const double ns = scaled(kRuleCosts[index].ns, dearer ? Dtype::f64 : Dtype::f32) + (any_packed ? kPacking.ns : 0);
   const auto downscale = [&] { return downscale_squares(parameters, kernel.gradients, kGradientNorms.ns, sums); };
   bool done = true;
   double scale = 1;

@@ -40,11 +40,13 @@ bool lie_across(Dtype dtype, const Matrix (&arrays)[kSoftmaxArrays]) {
   });
 }
 
+constexpr std::ptrdiff_t kVector = 16;  // rows of the longest vector
+
 // Calls run(begin, end) for ranges of rows, on as many threads as pay off: whole vectors of rows, and the last with
 // what is left, where there are many rows or they lie across, as fewer would go through their elements one by one.
 template <class Run>
 void for_ranges(std::ptrdiff_t rows, double ns, bool across, Run run) {
-  constexpr std::ptrdiff_t kVector = 16, kMany = 256;
+  constexpr std::ptrdiff_t kMany = 256;
   const std::ptrdiff_t together = rows >= (across ? kVector : kMany) ? kVector : 1, ranges = rows / together;
   parallel_for(ranges, ns * static_cast<double>(together), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     run(begin * together, end == ranges ? rows : end * together);
@@ -54,8 +56,7 @@ void for_ranges(std::ptrdiff_t rows, double ns, bool across, Run run) {
 // What rows that lie across cost the more where too few are side by side for a vector.
 template <int Arrays>
 double idle_lanes(const StridedArrays<Arrays>& rows) {
-  constexpr double kVector = 16;
-  return rows.ndim == 0 ? 1 : std::max(1.0, kVector / static_cast<double>(rows.shape[rows.ndim - 1]));
+  return rows.ndim == 0 ? 1 : std::max(1.0, double{kVector} / static_cast<double>(rows.shape[rows.ndim - 1]));
 }
 
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.

@@ -203,62 +203,6 @@ class BlockSum {
   }
 };
 
-// The sums of rows that have a lane each, with the bits of BlockSum.
-template <class T>
-class SumAcross {
-  using V = Vec<T>;
-  using W = Widened<V>;
-  static constexpr bool kCompensated = sizeof(T) == sizeof(double);
-  W sums_[kReduceBlock], lost_[kCompensated ? kReduceBlock : 1];
-
- public:
-  NNFAST_INLINE SumAcross() {  // a loop of its own: the compiler would call memset
-    for (W& sum : sums_)
-      for (auto& part : sum.part) part = Vec<double>{};
-    for (W& lost : lost_)
-      for (auto& part : lost.part) part = Vec<double>{};
-  }
-  // Adds element i of each row, i = part mod 16.
-  NNFAST_INLINE void add(V v, int part) {
-    const W wide = widen(v);
-    for (int k = 0; k < W::count; ++k) {
-      if constexpr (kCompensated) {
-        add_term(sums_[part].part[k], lost_[part].part[k], {wide.part[k], Vec<double>{}});
-      } else {
-        sums_[part].part[k] += wide.part[k];
-      }
-    }
-  }
-  NNFAST_INLINE void add_product(V a, V b, int part) {
-    const W wide_a = widen(a), wide_b = widen(b);
-    for (int k = 0; k < W::count; ++k) {
-      Vec<double>& sum = sums_[part].part[k];
-      if constexpr (kCompensated) {
-        add_term(sum, lost_[part].part[k], two_product(wide_a.part[k], wide_b.part[k]));
-      } else {
-        sum = fma(wide_a.part[k], wide_b.part[k], sum);
-      }
-    }
-  }
-  // Of n elements: the parts from the n-th on are 0.
-  NNFAST_INLINE W total(std::ptrdiff_t n) {
-    for (int half = kReduceBlock / 2; half > 0; half /= 2)
-      for (int i = 0; i < half && i + half < n; ++i)
-        for (int k = 0; k < W::count; ++k) {
-          constexpr int kept = kCompensated;
-          join<kCompensated>(sums_[i].part[k], lost_[kept * i].part[k], sums_[i + half].part[k],
-                             lost_[kept * (i + half)].part[k]);
-        }
-    W sum = sums_[0];
-    if constexpr (kCompensated)
-      for (int k = 0; k < W::count; ++k) {
-        const Vec<double> lost = lost_[0].part[k];
-        sum.part[k] = lost == lost ? sum.part[k] + lost : sum.part[k];
-      }
-    return sum;
-  }
-};
-
 // The sum of all lanes, as a binary tree: i and i + half.
 template <class V>
 NNFAST_INLINE Element<V> sum_of_lanes(V v) {

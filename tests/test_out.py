@@ -154,3 +154,24 @@ def test_an_error_leaves_out_as_it_was(name: str) -> None:
                 for array in out:
                     array[...] = 1
     assert errors > 5
+
+
+# Their results are contiguous, whatever the images are.
+OF_WINDOWS = [
+    name for name in CALLS if "pool" in name or name.startswith(("conv", "im2col", "col2im"))
+]
+OF_MATRICES = [
+    name for name, call in CALLS.items() if any(array.ndim > 1 for array in call.arrays.values())
+]
+
+
+@pytest.mark.parametrize("name", sorted({*OF_MATRICES} - {*OF_WINDOWS}))
+def test_new_results_lie_in_memory_as_the_argument_does(name: str) -> None:
+    """The order of its axes, as NumPy's own functions keep it: no result is transposed on the way."""
+    call = CALLS[name]
+    turned = {key: np.asfortranarray(array) for key, array in call.arrays.items()}
+    results = Call(call.function, turned, call.others)()
+    shapes = {array.shape for array in turned.values() if array.ndim > 1}
+    for result in results if isinstance(results, tuple) else (results,):
+        if isinstance(result, np.ndarray) and result.shape in shapes:
+            assert result.flags.f_contiguous

@@ -53,7 +53,7 @@ std::string shape_text(const npy_intp* shape, int ndim) {
 }
 
 // A result of bfloat16, computed in float32.
-Array rounded_to(const Array& bfloat16) { return {new_array(bfloat16, NPY_FLOAT32), bfloat16.object(), true}; }
+Array rounded_to(const Array& bfloat16) { return {laid_as(bfloat16, NPY_FLOAT32), bfloat16.object(), true}; }
 
 Array as_given(const Array& array) { return Array(array.given()); }
 
@@ -165,6 +165,11 @@ Array new_array(const Array& like, int dtype) {
   return owned(PyArray_SimpleNew(like.ndim(), PyArray_DIMS(like.get()), dtype));
 }
 
+Array laid_as(const Array& like, int dtype) {
+  if (PyArray_IS_C_CONTIGUOUS(like.get())) return new_array(like, dtype);
+  return owned(PyArray_NewLikeArray(like.get(), NPY_KEEPORDER, PyArray_DescrFromType(dtype), 0));
+}
+
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype) {
   return made_of(shape.begin(), shape.size(), dtype);
 }
@@ -233,7 +238,7 @@ void require_disjoint(const Array& a, const char* a_name, const Array& b, const 
 
 Array output(py::handle out, const Array& like, const char* name, const char* like_name) {
   if (out.is_none())
-    return like.is_bfloat16() ? rounded_to(new_array(like, bfloat16_dtype())) : new_array(like, like.dtype());
+    return like.is_bfloat16() ? rounded_to(laid_as(like, bfloat16_dtype())) : laid_as(like, like.dtype());
   Array array = written(out, like, name);
   require_shape(array, like, name, like_name);
   require_no_partial_overlap(array, name, like, like_name);

@@ -91,6 +91,8 @@ Array contiguous(const Array& array);
 Array written(py::handle value, int dtype, const char* name);
 Array written(py::handle value, const Array& like, const char* name);
 Array new_array(const Array& like, int dtype);
+// With the axes in memory in the order of those of `like`, as NumPy's functions have it.
+Array laid_as(const Array& like, int dtype);
 Array new_array(std::initializer_list<std::ptrdiff_t> shape, int dtype);
 Array new_array(const std::vector<std::ptrdiff_t>& shape, int dtype);
 

@@ -47,13 +47,6 @@ bool fits(const Array& array, const Array& x, int axis, bool one_element, bool k
   return true;
 }
 
-// A new array whose axes lie in memory in the order of x's.
-Array laid_as(const Array& x) {
-  PyObject* made = PyArray_NewLikeArray(x.get(), NPY_KEEPORDER, nullptr, 0);
-  if (!made) throw py::error_already_set();
-  return Array(py::reinterpret_steal<py::object>(made));
-}
-
 // A function of the family along an axis of plain arrays, or None: then the generalised ufunc must be called, which has
 // NumPy's rules for all others. NumPy would hand it the rows of one axis at a time.
 py::object along_axis(int index, const py::tuple& inputs, int axis, bool keepdims, py::handle out) {
@@ -77,7 +70,7 @@ py::object along_axis(int index, const py::tuple& inputs, int axis, bool keepdim
     std::vector<std::ptrdiff_t> shape;
     for (int d = 0; d < x.ndim(); ++d)
       if (d != axis || keepdims) shape.push_back(d == axis ? 1 : x.shape(d));
-    y = one_element == count ? new_array(shape, dtype) : laid_as(x);
+    y = one_element == count ? new_array(shape, dtype) : laid_as(x, dtype);
   } else {
     if (!usable(out)) return py::none();
     y = any_array(out, "out");

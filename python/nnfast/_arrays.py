@@ -268,6 +268,19 @@ def output(
     return out
 
 
+def output_like(out: NDArray[Any] | None, like: NDArray[Any], *read: NDArray[Any]) -> NDArray[Any]:
+    """`out`, checked, or a new array of the shape, dtype and layout of `like`.
+
+    Raises
+    ------
+    TypeError
+        As for output.
+    ValueError
+        As for output.
+    """
+    return np.empty_like(like) if out is None else output(out, like.shape, like.dtype, *read)
+
+
 def summed_to(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Sums along the axes that were broadcast from this shape, taken in float64."""
     if array.shape == shape:

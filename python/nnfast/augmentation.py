@@ -329,7 +329,7 @@ def _planes(array: NDArray[Any], layout: Layout) -> NDArray[Any]:
 
 def _output(out: NDArray[Any] | None, x: NDArray[Any]) -> NDArray[Any]:
     """`out`, checked, which may be x, or a new array."""
-    y = _arrays.output(out, x.shape, x.dtype)
+    y = _arrays.output_like(out, x)
     if not _same_elements(x, y) and np.may_share_memory(x, y):
         raise ValueError("out must be x itself or share no memory with it, but overlaps it")
     return y

@@ -116,7 +116,7 @@ def _backward(
     shape = (*x.shape[:axis], half, *x.shape[axis + 1 :])
     if dy.shape != shape:
         raise ValueError(f"dy must have shape {shape}, got {dy.shape}")
-    dx = _arrays.output(out, x.shape, x.dtype, x, dy)
+    dx = _arrays.output_like(out, x, x, dy)
     _core.gate_backward(_INDEX[name], dy, x, dx, axis)
     return dx
 

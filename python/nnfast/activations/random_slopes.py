@@ -90,7 +90,7 @@ def rrelu(
     """
     x = _arrays.floating(x, "x", float16=True)
     slope = _mean_slope(lower, upper)
-    y = _arrays.output(out, x.shape, x.dtype)
+    y = _arrays.output_like(out, x)
     if not training:
         return call("_leaky_relu", (x,), (slope,), {"out": y}), None
     if slopes is None:
@@ -154,7 +154,7 @@ def rrelu_backward(
     x = x.astype(dy.dtype, copy=False)
     if slopes is not None:
         _check_slopes(slopes, dy, "dy")
-    dx = _arrays.output(out, dy.shape, dy.dtype)
+    dx = _arrays.output_like(out, dy)
     if slopes is None:
         call("_prelu_backward", (dy, x), (slope,), {"out": dx})
     else:
@@ -174,7 +174,7 @@ def _random_slopes(
 ) -> NDArray[Any]:
     """Those of Philox(rng).uniform, without its checks: they are most of a call on a small array."""
     place = _checks.integer_from(offset, 0, "offset")
-    slopes = np.empty(x.shape, _arrays.parameter_dtype(x.dtype))
+    slopes = np.empty_like(x, _arrays.parameter_dtype(x.dtype))
     if place + slopes.size > 2**62:
         raise ValueError(f"offset must leave room for {slopes.size} slopes, got {offset}")
     kind, bounds = _slope_range(lower, upper, slopes.dtype)

@@ -29,7 +29,6 @@ struct Rows {
   Stride stride;
 
   NNFAST_INLINE char* at(int row, std::ptrdiff_t i) const { return data + row * row_stride + i * stride; }
-  NNFAST_INLINE Rows<S, std::ptrdiff_t> row(int r) const { return {at(r, 0), row_stride, stride}; }
   // Tails of contiguous rows are inlined: rows may be short.
   NNFAST_INLINE V load(int row, std::ptrdiff_t i, std::ptrdiff_t count, Element<V> fill) const {
     if constexpr (kContiguous) {

@@ -33,6 +33,13 @@ NNFAST_INLINE unsigned run_along(std::ptrdiff_t begin, std::ptrdiff_t end, Body 
 // are the next lines of a page, and a vector is one. Beside exponentials that gains nothing.
 constexpr int kSideBySide = 8;
 
+// Once for all callers: GCC would make copies for some of them.
+#if defined(__GNUC__) && !defined(__clang__)
+#define NNFAST_APART __attribute__((noinline, noclone))
+#else
+#define NNFAST_APART __attribute__((noinline))
+#endif
+
 // The rows of one lane of a block.
 template <class S>
 NNFAST_INLINE Rows<S, std::ptrdiff_t> lane_of(const Block<S>& block, std::ptrdiff_t lane, const Matrix&) {
@@ -49,8 +56,7 @@ NNFAST_INLINE RowValues<S> lane_of(const Block<S>& block, std::ptrdiff_t lane, c
 template <class S, bool Exponentials, class Body, class... Arrays>
 NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body, Arrays... arrays) {
   std::ptrdiff_t across = 0;
-  const auto alone = [body](const auto&... some)
-                         __attribute__((noinline)) { body(Along<Computed<S>, 1>{}, some...); };
+  const auto alone = [body](const auto&... some) NNFAST_APART { body(Along<Computed<S>, 1>{}, some...); };
   if constexpr (!kShort && std::is_same_v<S, Computed<S>>) {
     across = rows_across<S>(Exponentials, rows, n, arrays...);
     const ExceptionScope exceptions;
@@ -75,18 +81,6 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body
         for (std::ptrdiff_t r = row; r < row + count; ++r) alone(strided_rows<S>(arrays, r)...);
       },
       arrays...);
-}
-
-// Whether rows that are computed together, or across, can be so: they are plain. One by one they need not be.
-template <class Lanes>
-constexpr bool kPlain = !std::is_same_v<Lanes, Along<typename Lanes::T, 1>>;
-template <class Lanes>
-NNFAST_INLINE bool can_be_plain(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R]) {
-  using V = typename Lanes::V;
-  if constexpr (!kPlain<Lanes>) return true;
-  Mask<V> plain = Mask<V>{} - 1;
-  lanes.for_each([&](int r) NNFAST_INLINED { plain &= RowScale<V, true>::is_plain(largest[r]); });
-  return sum_of_lanes(plain) == -kLanes<V>;
 }
 
 // Stores finish(r, softmax) of rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
@@ -259,22 +253,28 @@ NNFAST_INLINE void log_totals(Across<T, 1>, Widened<Vec<T>> (&logs)[1], const Wi
 }
 
 // The sum of the exponentials that are not the largest one, by themselves.
-template <class Lanes, class X, class Scale>
-[[gnu::noinline]] typename Lanes::Total sum_of_others(Lanes lanes, const X& x, std::ptrdiff_t n, const Scale& scale) {
+template <class Lanes, class X, bool Plain>
+[[gnu::noinline]] typename Lanes::Total sum_of_others(Lanes lanes, const X& x, std::ptrdiff_t n,
+                                                      const RowScale<typename Lanes::V, Plain>& scale) {
   using V = typename Lanes::V;
   typename Lanes::Sums others(lanes, n);
-  const Scale scales[1] = {scale};
-  for_exponentials(lanes, x, n, scales,
-                   [&](int, std::ptrdiff_t, int part, std::ptrdiff_t, V v, V e)
-                       NNFAST_INLINED { others.add(0, v == scale.largest ? V{} : e, part); });
+  lanes.for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    const V v = x.load(0, i, count, static_cast<typename Lanes::T>(-kInfinity));
+    others.add(0, v == scale.largest ? V{} : scale.exp(scale.shifted(v)), part);
+  });
   return others.total(0);
+}
+template <class S, class Stride>
+NNFAST_INLINE Rows<S, std::ptrdiff_t> row_of(const Rows<S, Stride>& x, int row) {
+  return {x.at(row, 0), x.row_stride, x.stride};
 }
 template <class T, int R, class X, class Scale>
 NNFAST_INLINE void find_others(Along<T, R>, double (&others)[R], const X& x, std::ptrdiff_t n,
                                const Scale (&scales)[R]) {
   for (int r = 0; r < R; ++r)
     if (others[r] < kKnown * static_cast<double>(kRaisedOne<T>)) [[unlikely]]
-      others[r] = sum_of_others(Along<T, 1>{}, x.row(r), n, scales[r]);
+      others[r] =
+          sum_of_others(Along<T, 1>{}, row_of(x, r), n, RowScale<Vec<T>, false>(scales[r].largest, scales[r].least));
 }
 template <class T, class X, class Scale>
 NNFAST_INLINE void find_others(Across<T, 1> lanes, Widened<Vec<T>> (&others)[1], const X& x, std::ptrdiff_t n,
@@ -300,8 +300,9 @@ NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R]
   typename Lanes::Sums sums(lanes, n);
   typename Lanes::Total others[Lanes::R];
   row_scales(lanes, scales, largest, Constants<T>::exp_min * 1.25);
-  for_exponentials(lanes, x, n, scales,
-                   [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, V, V e) NNFAST_INLINED { sums.add(r, e, part); });
+  for_exponentials(lanes, x, n, scales, [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, V, V e) NNFAST_INLINED {
+    sums.add(r, e, part);
+  });
   lanes.for_each([&](int r) NNFAST_INLINED {
     sums.add(r, Lanes::element(broadcast<V>(-kRaisedOne<T>)), 0);
     others[r] = sums.total(r);
@@ -310,19 +311,15 @@ NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R]
   log_totals(lanes, logs, others);
 }
 
-// A total of each row as doubles for its lanes.
-template <class V>
-NNFAST_INLINE Widened<V> in_lanes(double total) {
-  Widened<V> wide;
-  for (auto& part : wide.part) part = broadcast<Vec<double>>(total);
-  return wide;
-}
-template <class V>
-NNFAST_INLINE Widened<V> in_lanes(Widened<V> total) {
-  return total;
-}
-
 // The sum of two numbers a row, in two parts.
+template <class V>
+NNFAST_INLINE Pair<V> sum_in_parts(V a, double b) {
+  using T = Element<V>;
+  const double wide = static_cast<double>(a[0]), sum = wide + b, part = sum - wide;
+  const T hi = static_cast<T>(sum);
+  const double rest = (sum - static_cast<double>(hi)) + ((wide - (sum - part)) + (b - part));
+  return {broadcast<V>(hi), broadcast<V>(static_cast<T>(rest))};
+}
 template <class V>
 NNFAST_INLINE Pair<V> sum_in_parts(V a, Widened<V> b) {
   const Widened<V> wide = widen(a);
@@ -362,7 +359,7 @@ unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n
         log_sums(lanes, logs, x, n, scales, largest);
         // log sum_j e^d_j in two parts: what is near it is subtracted without error from the first.
         Pair<V> log[R];
-        lanes.for_each([&](int r) NNFAST_INLINED { log[r] = sum_in_parts(scales[r].top, in_lanes<V>(logs[r])); });
+        lanes.for_each([&](int r) NNFAST_INLINED { log[r] = sum_in_parts(scales[r].top, logs[r]); });
         lanes.for_several(n, [&](auto several, int first, std::ptrdiff_t i, int, std::ptrdiff_t count) NNFAST_INLINED {
           constexpr int U = several;
           V results[U];
@@ -469,8 +466,7 @@ template <class S>
 unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return gradient<S>(
       arrays, rows, n, [](auto& sums, int r, int part, auto dy, auto) NNFAST_INLINED { sums.add(r, dy(), part); },
-      [](auto dy, auto y, auto total)
-          NNFAST_INLINED { return fma(-total, exp_shifted(y), dy); });
+      [](auto dy, auto y, auto total) NNFAST_INLINED { return fma(-total, exp_shifted(y), dy); });
 }
 
 template <class S>

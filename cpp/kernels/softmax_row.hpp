@@ -202,12 +202,6 @@ NNFAST_INLINE void row_max(Lanes lanes, typename Lanes::V (&largest)[Lanes::R], 
   lanes.for_each([&](int r) NNFAST_INLINED { largest[r] = Lanes::largest(largest[r]); });
   lanes.for_each([&](int r) NNFAST_INLINED { largest[r] = largest[r] == bottom ? broadcast<V>(lowest) : largest[r]; });
 }
-template <class T, int R, class X>
-NNFAST_INLINE void row_max(T (&largest)[R], const X& x, std::ptrdiff_t n) {
-  Vec<T> all[R];
-  row_max(Along<T, R>{}, all, x, n);
-  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = all[r][0]; });
-}
 
 // e^d for d <= 0. What comes to 0 is not computed: processors take more than a hundred cycles for an underflow.
 template <class V>
@@ -221,9 +215,9 @@ NNFAST_INLINE V exp_shifted(V d) {
 template <class T>
 constexpr T kRaisedOne = sizeof(T) == sizeof(double) ? static_cast<T>(0x1p512) : static_cast<T>(0x1p64);
 
-// How a row's exponentials are taken. Elements are reduced by multiples of ln2 as they are, the largest one too: what is
-// left of both is small, so that its difference needs no second part, and is 0 where they are equal. Plain: of all rows
-// but those whose maximum is very large, where the differences of elements are exact as far as they matter, or no
+// How a row's exponentials are taken. Elements are reduced by multiples of ln2 as they are, the largest one too: what
+// is left of both is small, so that its difference needs no second part, and is 0 where they are equal. Plain: of all
+// rows but those whose maximum is very large, where the differences of elements are exact as far as they matter, or no
 // number; without it, of any. Both have the same bits where both can be taken.
 template <class V, bool Plain>
 struct RowScale {
@@ -231,10 +225,10 @@ struct RowScale {
   V largest, lowest;  // up to the latter, elements have no weight
   V shift, top;       // what is subtracted, and what is left of the largest element: unless Plain
   Reduced<V> reduced;
+  T least;  // the logarithm of the least weight
 
   NNFAST_INLINE RowScale() = default;
-  // least: the logarithm of the least weight.
-  NNFAST_INLINE RowScale(V largest_, T least) : largest(largest_) {
+  NNFAST_INLINE RowScale(V largest_, T least_) : largest(largest_), least(least_) {
     const auto plain = is_plain(largest);
     shift = Plain || plain ? V{} : largest;
     top = Plain || plain ? largest : V{};
@@ -308,5 +302,17 @@ NNFAST_INLINE void row_scales(Lanes lanes, RowScale<V, Plain> (&scales)[Lanes::R
   lanes.for_each([&](int r)
                      NNFAST_INLINED { scales[r] = RowScale<V, Plain>(largest[r], static_cast<Element<V>>(least)); });
 }
+// Whether rows that are computed together, or across, can be so: they are plain. One by one they need not be.
+template <class Lanes>
+constexpr bool kPlain = !std::is_same_v<Lanes, Along<typename Lanes::T, 1>>;
+template <class Lanes>
+NNFAST_INLINE bool can_be_plain(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R]) {
+  using V = typename Lanes::V;
+  if constexpr (!kPlain<Lanes>) return true;
+  Mask<V> plain = Mask<V>{} - 1;
+  lanes.for_each([&](int r) NNFAST_INLINED { plain &= RowScale<V, true>::is_plain(largest[r]); });
+  return sum_of_lanes(plain) == -kLanes<V>;
+}
+
 }  // namespace
 }  // namespace nnfast

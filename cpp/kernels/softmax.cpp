@@ -300,13 +300,11 @@ NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R]
   typename Lanes::Sums sums(lanes, n);
   typename Lanes::Total others[Lanes::R];
   row_scales(lanes, scales, largest, Constants<T>::exp_min * 1.25);
+  lanes.for_each([&](int r) NNFAST_INLINED { sums.add(r, Lanes::element(broadcast<V>(-kRaisedOne<T>)), 0); });
   for_exponentials(lanes, x, n, scales, [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, V, V e) NNFAST_INLINED {
     sums.add(r, e, part);
   });
-  lanes.for_each([&](int r) NNFAST_INLINED {
-    sums.add(r, Lanes::element(broadcast<V>(-kRaisedOne<T>)), 0);
-    others[r] = sums.total(r);
-  });
+  lanes.for_each([&](int r) NNFAST_INLINED { others[r] = sums.total(r); });
   find_others(lanes, others, x, n, scales);
   log_totals(lanes, logs, others);
 }

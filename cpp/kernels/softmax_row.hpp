@@ -235,7 +235,12 @@ struct RowScale {
     lowest = top + least;
     reduced = reduce_by_ln2(top);
   }
-  NNFAST_INLINE static Mask<V> is_plain(V largest) { return (largest <= 4096) & (largest >= -4096); }
+  // Differences to an element that is larger than this are exact, as far as they matter. Without fused operations the
+  // multiples of ln2 have room for exact products up to here only.
+  NNFAST_INLINE static Mask<V> is_plain(V largest) {
+    constexpr T most = kFused ? 4096 : (sizeof(T) == sizeof(double) ? 1900 : 224);
+    return (largest <= most) & (largest >= -most);
+  }
   NNFAST_INLINE V shifted(V x) const {
     if constexpr (Plain) return x;
     return x == largest ? top : x - shift;  // of equal infinities, too
@@ -274,8 +279,8 @@ NNFAST_INLINE V log_beyond_one(V t) {
   return usable ? log : t - t;
 }
 
-// Calls use(r, i, part, count, x, e) for every vector of R rows, with the elements and their exponentials; both are 0
-// where there is none, x -inf. A use may overwrite its part of the row.
+// Calls use(r, i, part, count, x, e) for every vector of R rows, with the elements and their exponentials; where there
+// is none, x is -inf and e 0. A use may overwrite its part of the row.
 template <class Lanes, class X, bool Plain, class Use>
 NNFAST_INLINE void for_exponentials(Lanes lanes, const X& x, std::ptrdiff_t n,
                                     const RowScale<typename Lanes::V, Plain> (&scales)[Lanes::R], Use use) {
@@ -302,6 +307,7 @@ NNFAST_INLINE void row_scales(Lanes lanes, RowScale<V, Plain> (&scales)[Lanes::R
   lanes.for_each([&](int r)
                      NNFAST_INLINED { scales[r] = RowScale<V, Plain>(largest[r], static_cast<Element<V>>(least)); });
 }
+
 // Whether rows that are computed together, or across, can be so: they are plain. One by one they need not be.
 template <class Lanes>
 constexpr bool kPlain = !std::is_same_v<Lanes, Along<typename Lanes::T, 1>>;

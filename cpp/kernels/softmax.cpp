@@ -290,19 +290,20 @@ NNFAST_INLINE void find_others(Across<T, 1> lanes, Widened<Vec<T>> (&others)[1],
 }
 
 // log sum_j e^(x_j - largest) of each row. Where one term is nearly all, the logarithm is that of 1 + the others' sum,
-// which keeps its digits: it is what is left of the sum of all.
-template <class Lanes, class X, bool Plain>
+// which keeps its digits: it is what is left of the sum of all. Calls beside(r, i) for every vector.
+template <class Lanes, class X, bool Plain, class Beside>
 NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
                             RowScale<typename Lanes::V, Plain> (&scales)[Lanes::R],
-                            const typename Lanes::V (&largest)[Lanes::R]) {
+                            const typename Lanes::V (&largest)[Lanes::R], Beside beside) {
   using T = typename Lanes::T;
   using V = typename Lanes::V;
   typename Lanes::Sums sums(lanes, n);
   typename Lanes::Total others[Lanes::R];
   row_scales(lanes, scales, largest, Constants<T>::exp_min * 1.25);
   lanes.for_each([&](int r) NNFAST_INLINED { sums.add(r, Lanes::element(broadcast<V>(-kRaisedOne<T>)), 0); });
-  for_exponentials(lanes, x, n, scales, [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, V, V e) NNFAST_INLINED {
+  for_exponentials(lanes, x, n, scales, [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t, V, V e) NNFAST_INLINED {
     sums.add(r, e, part);
+    beside(r, i);
   });
   lanes.for_each([&](int r) NNFAST_INLINED { others[r] = sums.total(r); });
   find_others(lanes, others, x, n, scales);
@@ -354,21 +355,20 @@ unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n
         typename Lanes::Total logs[R];
         row_max(lanes, largest, x, n);
         if (!can_be_plain(lanes, largest)) return false;
-        log_sums(lanes, logs, x, n, scales, largest);
+        // Across, the lines of the result lie apart, and what follows is too short to wait for them. Where a vector
+        // lies in two, its neighbour before it asked for the first.
+        log_sums(lanes, logs, x, n, scales, largest, [&](int r, std::ptrdiff_t i) NNFAST_INLINED {
+          if constexpr (std::is_same_v<Lanes, Across<typename Lanes::T, R>>)
+            __builtin_prefetch(y.at(r, i) + kLanes<V> - 1, 1);
+        });
         // log sum_j e^d_j in two parts: what is near it is subtracted without error from the first.
         Pair<V> log[R];
         lanes.for_each([&](int r) NNFAST_INLINED { log[r] = sum_in_parts(scales[r].top, logs[r]); });
-        lanes.for_several(n, [&](auto several, int first, std::ptrdiff_t i, int, std::ptrdiff_t count) NNFAST_INLINED {
-          constexpr int U = several;
-          V results[U];
-          unrolled<U>([&](int u) NNFAST_INLINED {
-            const int r = Lanes::row(first, u);
-            const V d = scales[r].shifted(x.load(r, i + Lanes::at(u), count, typename Lanes::T{0}));
-            results[u] = difference(d, log[r]);
-          });
-          unrolled<U>([&](int u) NNFAST_INLINED {
-            y.store(Lanes::row(first, u), i + Lanes::at(u), results[u], count);
-            prefetch_next_rows<R>(y, Lanes::row(first, u), i, true);
+        lanes.for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          lanes.for_each([&](int r) NNFAST_INLINED {
+            const V d = scales[r].shifted(x.load(r, i, count, typename Lanes::T{0}));
+            y.store(r, i, difference(d, log[r]), count);
+            prefetch_next_rows<R>(y, r, i, true);
           });
         });
         return true;
@@ -392,7 +392,7 @@ unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, 
         lanes.for_each([&](int r) NNFAST_INLINED { shift[r] = largest[r] == bottom ? V{} : largest[r]; });
         if (!can_be_plain(lanes, shift)) return false;
         RowScale<V, kPlain<Lanes>> scales[R];
-        log_sums(lanes, logs, x, n, scales, shift);
+        log_sums(lanes, logs, x, n, scales, shift, [](int, std::ptrdiff_t) NNFAST_INLINED {});
         lanes.for_each([&](int r) NNFAST_INLINED { y.put(r, rounded<V>(plus(logs[r], largest[r]))); });
         return true;
       },

@@ -339,7 +339,7 @@ template <class V>
 NNFAST_INLINE V difference(V d, Pair<V> log) {
   if constexpr (sizeof(Element<V>) < sizeof(double)) return (d - log.hi) - log.lo;
   const Pair<V> sum = two_sum(d, -log.hi);  // lo is NaN where d is -inf
-  return d == -kInfinity ? d : sum.hi + (sum.lo - log.lo);
+  return d == -kInfinity ? sum.hi : sum.hi + (sum.lo - log.lo);
 }
 
 template <class S>
@@ -649,8 +649,8 @@ const SoftmaxKernels softmax = {
 #define NNFAST_RARE(name, inputs, one_element, ...)                                                                   \
   NNFAST_FROM_AVX2({of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>, nnfast::name<float>, \
                     nnfast::name<double>}),
-        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_SPARSEMAX(NNFAST_RARE_DOUBLE) NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE)
-            NNFAST_MASKED_BACKWARD(NNFAST_RARE)
+        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_LOGSUMEXP_BACKWARD(NNFAST_RARE) NNFAST_SPARSEMAX(NNFAST_RARE_DOUBLE)
+            NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE) NNFAST_MASKED_BACKWARD(NNFAST_RARE)
 #undef NNFAST_RARE
 #undef NNFAST_RARE_DOUBLE
 #undef NNFAST_ENTRY

@@ -298,6 +298,40 @@ def test_bits_of_logarithms(dtype: type) -> None:
         assert_same_bits(nf.log_softmax_backward(laid, expected[0], out=laid), expected[2])
 
 
+@both_dtypes
+@pytest.mark.parametrize("n", [3, 40])
+def test_bits_of_a_row_do_not_depend_on_its_neighbours(isa: str, dtype: type, n: int) -> None:
+    """Also where maxima are so large that elements are shifted, which rows together and rows across are not."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(0, 5, (50, n)).astype(dtype)
+    x[::7] += np.asarray([[300], [5000], [-1e5], [1e9], [-300], [-6000], [0], [0]], dtype)
+    x[3, 1], x[20, 2], x[30], x[40, 0] = np.inf, np.nan, -np.inf, -np.inf
+    turned = np.ascontiguousarray(x.T)
+    for function in (nf.softmax, nf.log_softmax, nf.logsumexp):
+        expected = np.asarray([function(row) for row in x])
+        assert_same_bits(function(x), expected)
+        assert_same_bits(function(turned, axis=0), np.moveaxis(expected, 0, -1))
+    labels = rng.integers(0, n, 50)
+    dx = nf.softmax_cross_entropy(x, labels, reduction="sum")[1]
+    for row in range(50):
+        alone = nf.softmax_cross_entropy(x[row : row + 1], labels[row : row + 1], reduction="sum")[
+            1
+        ]
+        assert_same_bits(dx[row : row + 1], alone)
+
+
+@both_dtypes
+@pytest.mark.parametrize("offset", [0, 200, 250, 1000, 3000, 5000, -5000, 1e6])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_error_of_large_elements(isa: str, dtype: type, offset: float, axis: int) -> None:
+    x = (np.random.default_rng(1).normal(0, 8, (64, 30)) + offset).astype(dtype)
+    exact, total = log_reference(x, axis)
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    assert_ulp(nf.log_softmax(x, axis), exact.astype(wide), 2 if isa != NO_FMA else 3)
+    assert_ulp(nf.softmax(x, axis), reference(x, axis).astype(wide), 3)
+    assert_ulp(nf.logsumexp(x, axis), total.astype(wide), 2)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (70, 9), (3, 4096), (2, 4097), (3, 9000), (0, 4)])
 def test_float16_results_are_the_rounded_float32_results(
     engine: str, shape: tuple[int, int]

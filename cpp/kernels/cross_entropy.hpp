@@ -15,21 +15,23 @@ namespace {
 // Not inlined: rows are unrolled, and would each have its code.
 [[gnu::noinline]] double log_or_nan(double sum) { return sum == sum ? log_of(broadcast<Vec<double>>(sum))[0] : sum; }
 
-// Stores the exponentials of R rows to dz, and their sums to `totals`; calls with(r, i, part, count, d) for the
-// exponents d.
+// Stores the exponentials of R rows to dz, and their sums to `totals`; calls with(r, i, part, count, z).
 template <class T, int R, class ZRows, class DzRows, class With>
 NNFAST_INLINE void exponentials(double (&totals)[R], const ZRows& z, const DzRows& dz, std::ptrdiff_t n,
-                                const T (&largest)[R], With with) {
+                                const Vec<T> (&largest)[R], With with) {
   using V = Vec<T>;
+  using Lanes = Along<T, R>;
+  constexpr T one = 1 / kRaisedOne<T>;
   BlockSum<T> sums[R];
-  for_shifted<T, R>(
-      z, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); },
-      [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d, V e) NNFAST_INLINED {
-        with(r, i, part, count, d);
-        sums[r].add(e, part);
-        dz.store(r, i, e, count);
-      });
-  unrolled<R>([&](int r) NNFAST_INLINED { totals[r] = sums[r].total(); });
+  RowScale<V, kPlain<Lanes>> scales[R];
+  row_scales(Lanes{}, scales, largest, Constants<T>::exp_min);
+  for_exponentials(Lanes{}, z, n, scales,
+                   [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, V v, V e) NNFAST_INLINED {
+                     with(r, i, part, count, v);
+                     sums[r].add(e, part);
+                     dz.store(r, i, e * one, count);
+                   });
+  unrolled<R>([&](int r) NNFAST_INLINED { totals[r] = sums[r].total() * static_cast<double>(one); });
 }
 
 // Targets of rows with a label. sum: of all classes.
@@ -76,14 +78,15 @@ NNFAST_INLINE bool is_large(T largest) {
   return sizeof(T) == sizeof(float) && largest > static_cast<T>(1e30);
 }
 
-// Adds t_j (z_j - largest), where d is the rounded difference. In a row of large floats it is taken in double.
+// Adds t_j (z_j - largest). In a row of large floats the difference is taken in double.
 template <bool may_be_large, class T>
-NNFAST_INLINE void add_shifted(BlockSum<T>& sum, Vec<T> target, Vec<T> d, Vec<T> z, T largest, int part) {
+NNFAST_INLINE void add_shifted(BlockSum<T>& sum, Vec<T> target, Vec<T> z, Vec<T> largest, int part) {
   using V = Vec<T>;
   using D = Vec<double>;
-  if (!may_be_large || !is_large(largest)) return sum.add_product(target, target == 0 ? V{} : d, part);
+  if (!may_be_large || !is_large(largest[0]))
+    return sum.add_product(target, (target == 0) | (z == largest) ? V{} : z - largest, part);
   const Widened<V> wide_z = widen(z), factor = widen(target);
-  const D shift = broadcast<D>(largest);
+  const D shift = broadcast<D>(largest[0]);
   Widened<V> shifted;
   for (int k = 0; k < shifted.count; ++k)
     shifted.part[k] = (factor.part[k] == 0) | (wide_z.part[k] == shift) ? D{} : wide_z.part[k] - shift;
@@ -93,35 +96,27 @@ NNFAST_INLINE void add_shifted(BlockSum<T>& sum, Vec<T> target, Vec<T> d, Vec<T>
 // Rows of large elements are computed one by one: only there is the code for them.
 template <int R>
 constexpr bool kMayBeLarge = R == 1;
-template <class T, int R>
-NNFAST_INLINE bool leaves_large(const T (&largest)[R]) {
-  bool large = false;
-  for (const T z : largest) large |= is_large(z);
-  return !kMayBeLarge<R> && large;
-}
-
-// False: nothing was done, since a row has large elements.
+// False: nothing was done, since a row has to be computed alone.
 template <class T, int R, class ZRows, class DzRows>
 NNFAST_INLINE bool index_rows(const CrossEntropy& loss, std::ptrdiff_t row, const ZRows& z, const DzRows& dz) {
   using V = Vec<T>;
   const std::ptrdiff_t n = loss.classes;
   const RowFactors<R> factors(loss, row);
   const IndexTargets<T, R> targets(loss, row, factors);
-  T largest[R], at_label[R];
-  row_max(largest, z, n);
-  if (targets.spread && leaves_large(largest)) return false;
+  T at_label[R];
+  V largest[R];
+  row_max(Along<T, R>{}, largest, z, n);
+  if (!can_be_plain(Along<T, R>{}, largest)) return false;
   // Read before dz, which may be z, is written.
   for (int r = 0; r < R; ++r) at_label[r] = load_element<T>(z.at(r, targets.label[r]));
   double totals[R], at_label_exp[R];
   BlockSum<T> spread[R];
   if (!targets.spread) {
-    exponentials<T, R>(totals, z, dz, n, largest,
-                       [](int, std::ptrdiff_t, int, std::ptrdiff_t, Pair<V>) NNFAST_INLINED {});
+    exponentials<T, R>(totals, z, dz, n, largest, [](int, std::ptrdiff_t, int, std::ptrdiff_t, V) NNFAST_INLINED {});
   } else {
     exponentials<T, R>(totals, z, dz, n, largest,
-                       [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
-                         add_shifted<kMayBeLarge<R>>(spread[r], targets.load(r, i, count), d.hi,
-                                                     z.load(r, i, count, T{0}), largest[r], part);
+                       [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, V v) NNFAST_INLINED {
+                         add_shifted<kMayBeLarge<R>>(spread[r], targets.load(r, i, count), v, largest[r], part);
                        });
   }
   V factor[R], spread_scale[R];
@@ -146,7 +141,7 @@ NNFAST_INLINE bool index_rows(const CrossEntropy& loss, std::ptrdiff_t row, cons
         ((at_label_exp[r] * targets.sum[r] - targets.at_label[r] * total) / total - from_spread) * factors.gradient[r];
     store_element(dz.at(r, targets.label[r]), static_cast<T>(gradient));
     const double shifted =
-        at_label[r] == largest[r] ? 0.0 : static_cast<double>(at_label[r]) - static_cast<double>(largest[r]);
+        at_label[r] == largest[r][0] ? 0.0 : static_cast<double>(at_label[r]) - static_cast<double>(largest[r][0]);
     const double label_term = targets.at_label[r] == 0 ? 0 : targets.at_label[r] * shifted;
     const double value = log_or_nan(total) * targets.sum[r] - label_term - (targets.spread ? spread[r].total() : 0);
     loss.losses[row + r] = value * factors.weight[r];
@@ -161,18 +156,17 @@ NNFAST_INLINE bool target_rows(const CrossEntropy& loss, std::ptrdiff_t row, con
   const std::ptrdiff_t n = loss.classes;
   const RowFactors<R> factors(loss, row);
   const RowTargets<T, Rows, changed> targets(loss, t);
-  T largest[R];
-  row_max(largest, z, n);
-  if (leaves_large(largest)) return false;
+  V largest[R];
+  row_max(Along<T, R>{}, largest, z, n);
+  if (!can_be_plain(Along<T, R>{}, largest)) return false;
   BlockSum<T> target_sums[R];
   BlockSum<T> weighted[R];
   double totals[R];
   exponentials<T, R>(totals, z, dz, n, largest,
-                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V> d) NNFAST_INLINED {
+                     [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, V v) NNFAST_INLINED {
                        const V target = targets.load(r, i, count);
                        target_sums[r].add(target, part);
-                       add_shifted<kMayBeLarge<R>>(weighted[r], target, d.hi, z.load(r, i, count, T{0}), largest[r],
-                                                   part);
+                       add_shifted<kMayBeLarge<R>>(weighted[r], target, v, largest[r], part);
                      });
   V softmax_scale[R], target_scale[R];
   bool none[R];

@@ -38,7 +38,7 @@ NNFAST_INLINE Pair<double> signed_sum(const X& x, const X& b, std::ptrdiff_t n, 
       const D d = wide.part[k] - shift;
       top.part[k] = d == 0 ? factors.part[k] : D{};
       factors.part[k] = d == 0 ? D{} : factors.part[k];
-      e.part[k] = exp_shifted(Pair<D>{d, D{}});
+      e.part[k] = exp_shifted(d);
     }
     most.add(top, part);
     others.add_product(e, factors, part);

@@ -33,46 +33,76 @@ NNFAST_INLINE unsigned run_along(std::ptrdiff_t begin, std::ptrdiff_t end, Body 
 // are the next lines of a page, and a vector is one. Beside exponentials that gains nothing.
 constexpr int kSideBySide = 8;
 
+// Once for all callers: GCC would make copies for some of them.
+#if defined(__GNUC__) && !defined(__clang__)
+#define NNFAST_APART __attribute__((noinline, noclone))
+#else
+#define NNFAST_APART __attribute__((noinline))
+#endif
+
+// The rows of one lane of a block.
+template <class S>
+NNFAST_INLINE Rows<S, std::ptrdiff_t> lane_of(const Block<S>& block, std::ptrdiff_t lane, const Matrix&) {
+  return {block.data + lane * static_cast<std::ptrdiff_t>(sizeof(S)), 0, block.stride};
+}
+template <class S>
+NNFAST_INLINE RowValues<S> lane_of(const Block<S>& block, std::ptrdiff_t lane, const EachRow&) {
+  return {{block.data + lane * static_cast<std::ptrdiff_t>(sizeof(S)), 0}};
+}
+
 // Calls body(Across or Along, rows of each array...) for all rows. The last of the arrays is the result. Exponentials:
-// whether there are some, beside which it takes little to turn short rows.
+// whether there are some, beside which it takes little to turn short rows. Where the body returns false, it did
+// nothing: it is called for each of its rows alone.
 template <class S, bool Exponentials, class Body, class... Arrays>
 NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body, Arrays... arrays) {
   std::ptrdiff_t across = 0;
+  const auto alone = [body](const auto&... some) NNFAST_APART { body(Along<Computed<S>, 1>{}, some...); };
   if constexpr (!kShort && std::is_same_v<S, Computed<S>>) {
     across = rows_across<S>(Exponentials, rows, n, arrays...);
     const ExceptionScope exceptions;
     if (across > 0)
       for_blocks_of_rows<S, Exponentials ? 1 : kSideBySide>(
           Exponentials, across, n,
-          [body](auto most, int some, const auto&... blocks) NNFAST_INLINED { body(Across<S, most>{some}, blocks...); },
+          [&](auto most, int some, const auto&... blocks) NNFAST_INLINED {
+            if (body(Across<S, most>{some}, blocks...)) [[likely]]
+              return;
+            const Block<S> all[] = {blocks...};
+            for (std::ptrdiff_t lane = all[0].done; lane < some * kLanes<Vec<S>>; ++lane)
+              alone(lane_of(blocks, lane, arrays)...);
+          },
           arrays...);
   }
   return run_along<S>(
       across, rows,
-      [body](auto count, std::ptrdiff_t, const auto&... some)
-          NNFAST_INLINED { body(Along<Computed<S>, count>{}, some...); },
+      [&](auto count, std::ptrdiff_t row, const auto&... some) NNFAST_INLINED {
+        if constexpr (count > 1)
+          if (body(Along<Computed<S>, count>{}, some...)) [[likely]]
+            return;
+        for (std::ptrdiff_t r = row; r < row + count; ++r) alone(strided_rows<S>(arrays, r)...);
+      },
       arrays...);
 }
 
 // Stores finish(r, softmax) of rows with these maxima; y may be x. The exponentials wait in y for their sum, unless S
 // has too few digits for them: then they are computed twice.
-template <class S, class Lanes, class X, class Y, class Finish>
+template <class S, bool Plain, class Lanes, class X, class Y, class Finish>
 NNFAST_INLINE void softmax_rows(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R], const X& x, const Y& y,
                                 std::ptrdiff_t n, Finish finish) {
   using T = Computed<S>;
   using V = Vec<T>;
   constexpr int R = Lanes::R;
   constexpr bool waiting = std::is_same_v<S, T>;
-  const auto exponential = [](int, Pair<V> d) NNFAST_INLINED { return exp_shifted(d); };
+  RowScale<V, Plain> scales[R];
+  row_scales(lanes, scales, largest, Constants<T>::exp_min);
   typename Lanes::Sums sums(lanes, n);
-  for_shifted(lanes, x, n, largest, exponential,
-              [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, Pair<V>, V e) NNFAST_INLINED {
-                sums.add(r, e, part);
-                if constexpr (waiting) {
-                  y.store(r, i, e, count);
-                  prefetch_next_rows<R>(y, r, i, true);
-                }
-              });
+  for_exponentials(lanes, x, n, scales,
+                   [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, V, V e) NNFAST_INLINED {
+                     sums.add(r, e, part);
+                     if constexpr (waiting) {
+                       y.store(r, i, e, count);
+                       prefetch_next_rows<R>(y, r, i, true);
+                     }
+                   });
   V scale[R];
   lanes.for_each([&](int r) NNFAST_INLINED {
     const auto total = sums.total(r);
@@ -87,9 +117,9 @@ NNFAST_INLINE void softmax_rows(Lanes lanes, const typename Lanes::V (&largest)[
       lanes.for_each([&](int r) NNFAST_INLINED { store(r, i, count, y.load(r, i, count, T{0})); });
     });
   } else {
-    for_shifted(lanes, x, n, largest, exponential,
-                [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V e)
-                    NNFAST_INLINED { store(r, i, count, e); });
+    for_exponentials(lanes, x, n, scales,
+                     [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, V, V e)
+                         NNFAST_INLINED { store(r, i, count, e); });
   }
 }
 
@@ -101,7 +131,9 @@ unsigned softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, co
         using Lanes = decltype(lanes);
         typename Lanes::V largest[Lanes::R];
         row_max(lanes, largest, from, n);
-        softmax_rows<S>(lanes, largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
+        if (!can_be_plain(lanes, largest)) return false;
+        softmax_rows<S, kPlain<Lanes>>(lanes, largest, from, to, n, [](int, auto p) NNFAST_INLINED { return p; });
+        return true;
       },
       arrays[0], arrays[1]);
 }
@@ -162,10 +194,10 @@ unsigned masked_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_
         V largest[R];
         if constexpr (std::is_same_v<S, T>) {  // the mask is read once: what it leaves waits in y
           row_max(Lanes{}, largest, WrittenRows{x, to}, seen);
-          softmax_rows<S>(Lanes{}, largest, to, to, seen, same);
+          softmax_rows<S, false>(Lanes{}, largest, to, to, seen, same);
         } else {
           row_max(Lanes{}, largest, x, seen);
-          softmax_rows<S>(Lanes{}, largest, x, to, seen, same);
+          softmax_rows<S, false>(Lanes{}, largest, x, to, seen, same);
         }
         for (int r = 0; r < R; ++r) {
           for (std::ptrdiff_t i = seen; i < n; i += kLanes<V>) to.store(r, i, V{}, smaller(kLanes<V>, n - i));
@@ -194,116 +226,120 @@ NNFAST_INLINE double sum_of_counts(I counts, std::ptrdiff_t n) {
   return static_cast<double>(sum_of_lanes(counts));
 }
 
-// Counts below 2^31, a lane each, as doubles.
+// log(1 + others), of which the others are raised: nothing where that is less than a result of T shows. Once a row or a
+// vector of them: not inlined, as it is much code.
 template <class T>
-NNFAST_INLINE Widened<Vec<T>> counts_in_double(Mask<Vec<T>> counts) {
-  using D = Vec<double>;
-  if constexpr (sizeof(T) == sizeof(double)) {  // as digits of a double: AVX2 does not convert 64 bits
-    const D magic = broadcast<D>(0x1p52);
-    return {{bit_cast<D>(counts | bit_cast<Mask<D>>(magic)) - magic}};
-  } else {
-    const Halves<Mask<Vec<T>>> half = bit_cast<Halves<Mask<Vec<T>>>>(counts);
-    return {{__builtin_convertvector(half.low, D), __builtin_convertvector(half.high, D)}};
-  }
+[[gnu::noinline]] Vec<double> log_of_row_sums(Vec<double> others) {
+  const Vec<double> sum = others * (1 / static_cast<double>(kRaisedOne<T>));
+  return log_beyond_one(sum < (sizeof(T) == sizeof(double) ? 0 : 0x1p-151) ? Vec<double>{} : sum);
 }
 
-// What raised terms of a row come to: nothing where that is less than a result of T shows.
-template <class T, class D>
-NNFAST_INLINE D lowered(D raised) {
-  const D sum = raised * (sizeof(T) == sizeof(double) ? 0x1p-512 : 0x1p-64);
-  return sum < (sizeof(T) == sizeof(double) ? 0 : 0x1p-151) ? D{} : sum;
-}
+// From which weight on, beside the largest element's, that of the others is what is left of the sum of all.
+constexpr double kKnown = 0x1p-20;
 
-// Once a row or a vector of them: not inlined, as it is much code.
-[[gnu::noinline]] Vec<double> log_of_row_sums(Vec<double> counts, Vec<double> others) {
-  return log_of_sum(counts, others);
-}
-
-// log(ones + others) of n terms a row, of which the others are raised.
+// The logarithms of the rows' sums, of which the others are raised.
 template <class T, int R>
-NNFAST_INLINE void log_totals(Along<T, R>, double (&logs)[R], const Mask<Vec<T>> (&ones)[R],
-                              const typename Along<T, R>::Sums& others, std::ptrdiff_t n) {
+NNFAST_INLINE void log_totals(Along<T, R>, double (&logs)[R], const double (&others)[R]) {
   using Doubles = Vec<double>;
   static_assert(R <= kLanes<Doubles>);
-  Doubles counts = broadcast<Doubles>(1), sums{};
-  unrolled<R>([&](int r) NNFAST_INLINED {
-    counts[r] = sum_of_counts(ones[r], n);
-    sums[r] = others.total(r);
-  });
-  const Doubles result = log_of_row_sums(counts, lowered<T>(sums));
+  Doubles sums{};
+  unrolled<R>([&](int r) NNFAST_INLINED { sums[r] = others[r]; });
+  const Doubles result = log_of_row_sums<T>(sums);
   unrolled<R>([&](int r) NNFAST_INLINED { logs[r] = result[r]; });
 }
 template <class T>
-NNFAST_INLINE void log_totals(Across<T, 1>, Widened<Vec<T>> (&logs)[1], const Mask<Vec<T>> (&ones)[1],
-                              typename Across<T, 1>::Sums& others, std::ptrdiff_t) {
-  const Widened<Vec<T>> sums = others.total(0), counts = counts_in_double<T>(ones[0]);
-  for (int k = 0; k < sums.count; ++k) {
-    logs[0].part[k] = log_of_row_sums(counts.part[k], lowered<T>(sums.part[k]));
-  }
+NNFAST_INLINE void log_totals(Across<T, 1>, Widened<Vec<T>> (&logs)[1], const Widened<Vec<T>> (&others)[1]) {
+  for (int k = 0; k < logs[0].count; ++k) logs[0].part[k] = log_of_row_sums<T>(others[0].part[k]);
 }
 
-// log sum_j e^(x_j - largest) of each row. The terms that are 1 are counted and the others summed apart: where one term
-// is nearly all, the logarithm is that of 1 + the others' sum, which keeps its digits; they are summed raised, so
-// that none is subnormal.
-template <class Lanes, class X>
-NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
-                            const typename Lanes::V (&largest)[Lanes::R]) {
+// The sum of the exponentials that are not the largest one, by themselves.
+template <class Lanes, class X, bool Plain>
+[[gnu::noinline]] typename Lanes::Total sum_of_others(Lanes lanes, const X& x, std::ptrdiff_t n,
+                                                      const RowScale<typename Lanes::V, Plain>& scale) {
   using V = typename Lanes::V;
   typename Lanes::Sums others(lanes, n);
-  Mask<V> ones[Lanes::R];
-  lanes.for_each([&](int r) NNFAST_INLINED { ones[r] = Mask<V>{}; });
-  for_shifted(
-      lanes, x, n, largest, [](int, Pair<V> d) NNFAST_INLINED { return exp_raised(d); },
-      [&](int r, std::ptrdiff_t, int part, std::ptrdiff_t, Pair<V> d, V e) NNFAST_INLINED {
-        const Mask<V> one = d.hi == 0;
-        ones[r] -= one;
-        others.add(r, one ? V{} : e, part);
-      });
-  log_totals(lanes, logs, ones, others, n);
+  lanes.for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+    const V v = x.load(0, i, count, static_cast<typename Lanes::T>(-kInfinity));
+    others.add(0, v == scale.largest ? V{} : scale.exp(scale.shifted(v)), part);
+  });
+  return others.total(0);
+}
+template <class S, class Stride>
+NNFAST_INLINE Rows<S, std::ptrdiff_t> row_of(const Rows<S, Stride>& x, int row) {
+  return {x.at(row, 0), x.row_stride, x.stride};
+}
+template <class T, int R, class X, class Scale>
+NNFAST_INLINE void find_others(Along<T, R>, double (&others)[R], const X& x, std::ptrdiff_t n,
+                               const Scale (&scales)[R]) {
+  for (int r = 0; r < R; ++r)
+    if (others[r] < kKnown * static_cast<double>(kRaisedOne<T>)) [[unlikely]]
+      others[r] =
+          sum_of_others(Along<T, 1>{}, row_of(x, r), n, RowScale<Vec<T>, false>(scales[r].largest, scales[r].least));
+}
+template <class T, class X, class Scale>
+NNFAST_INLINE void find_others(Across<T, 1> lanes, Widened<Vec<T>> (&others)[1], const X& x, std::ptrdiff_t n,
+                               const Scale (&scales)[1]) {
+  Mask<Vec<double>> few{};
+  const auto is_few = [](auto sum) NNFAST_INLINED { return sum < kKnown * static_cast<double>(kRaisedOne<T>); };
+  for (const auto& part : others[0].part) few |= is_few(part);
+  if (sum_of_lanes(few) == 0) [[likely]]
+    return;
+  const Widened<Vec<T>> found = sum_of_others(lanes, x, n, scales[0]);
+  for (int k = 0; k < found.count; ++k)
+    others[0].part[k] = is_few(others[0].part[k]) ? found.part[k] : others[0].part[k];
 }
 
-// A total of each row as doubles for its lanes.
-template <class V>
-NNFAST_INLINE Widened<V> in_lanes(double total) {
-  Widened<V> wide;
-  for (auto& part : wide.part) part = broadcast<Vec<double>>(total);
-  return wide;
-}
-template <class V>
-NNFAST_INLINE Widened<V> in_lanes(Widened<V> total) {
-  return total;
-}
-
-// Stores x - largest - log. Of float in double: two differences and a rounding. An infinity becomes a number that no
-// float comes near, so that it is 0 from itself and infinitely far from the others.
-template <class Lanes, class X, class Y>
-NNFAST_INLINE void store_differences(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R],
-                                     const typename Lanes::Total (&logs)[Lanes::R], const X& x, const Y& y,
-                                     std::ptrdiff_t n) {
+// log sum_j e^(x_j - largest) of each row. Where one term is nearly all, the logarithm is that of 1 + the others' sum,
+// which keeps its digits: it is what is left of the sum of all. Calls beside(r, i) for every vector.
+template <class Lanes, class X, bool Plain, class Beside>
+NNFAST_INLINE void log_sums(Lanes lanes, typename Lanes::Total (&logs)[Lanes::R], const X& x, std::ptrdiff_t n,
+                            RowScale<typename Lanes::V, Plain> (&scales)[Lanes::R],
+                            const typename Lanes::V (&largest)[Lanes::R], Beside beside) {
   using T = typename Lanes::T;
   using V = typename Lanes::V;
-  constexpr int R = Lanes::R;
-  Widened<V> log[R], top[R];
-  const auto finite = [](Vec<double> v) NNFAST_INLINED { return min(broadcast<Vec<double>>(0x1p1000), v); };
-  lanes.for_each([&](int r) NNFAST_INLINED {
-    log[r] = in_lanes<V>(logs[r]);
-    top[r] = widen(largest[r]);
-    for (auto& part : top[r].part) part = finite(part);
+  typename Lanes::Sums sums(lanes, n);
+  typename Lanes::Total others[Lanes::R];
+  row_scales(lanes, scales, largest, Constants<T>::exp_min * 1.25);
+  lanes.for_each([&](int r) NNFAST_INLINED { sums.add(r, Lanes::element(broadcast<V>(-kRaisedOne<T>)), 0); });
+  for_exponentials(lanes, x, n, scales, [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t, V, V e) NNFAST_INLINED {
+    sums.add(r, e, part);
+    beside(r, i);
   });
-  lanes.for_several(n, [&](auto several, int first, std::ptrdiff_t i, int, std::ptrdiff_t count) NNFAST_INLINED {
-    constexpr int U = several;
-    V results[U];
-    unrolled<U>([&](int u) NNFAST_INLINED {
-      const int r = Lanes::row(first, u);
-      Widened<V> wide = widen(x.load(r, i + Lanes::at(u), count, T{0}));
-      for (int k = 0; k < wide.count; ++k) wide.part[k] = finite(wide.part[k]) - top[r].part[k] - log[r].part[k];
-      results[u] = narrow<V>(wide);
-    });
-    unrolled<U>([&](int u) NNFAST_INLINED {
-      y.store(Lanes::row(first, u), i + Lanes::at(u), results[u], count);
-      prefetch_next_rows<R>(y, Lanes::row(first, u), i, true);
-    });
-  });
+  lanes.for_each([&](int r) NNFAST_INLINED { others[r] = sums.total(r); });
+  find_others(lanes, others, x, n, scales);
+  log_totals(lanes, logs, others);
+}
+
+// The sum of two numbers a row, in two parts.
+template <class V>
+NNFAST_INLINE Pair<V> sum_in_parts(V a, double b) {
+  using T = Element<V>;
+  const double wide = static_cast<double>(a[0]), sum = wide + b, part = sum - wide;
+  const T hi = static_cast<T>(sum);
+  const double rest = (sum - static_cast<double>(hi)) + ((wide - (sum - part)) + (b - part));
+  return {broadcast<V>(hi), broadcast<V>(static_cast<T>(rest))};
+}
+template <class V>
+NNFAST_INLINE Pair<V> sum_in_parts(V a, Widened<V> b) {
+  const Widened<V> wide = widen(a);
+  Widened<V> rest;
+  for (int k = 0; k < b.count; ++k) {
+    const Pair<Vec<double>> sum = two_sum(wide.part[k], b.part[k]);
+    b.part[k] = sum.hi;
+    rest.part[k] = sum.lo;
+  }
+  const V hi = narrow<V>(b);
+  const Widened<V> known = widen(hi);
+  for (int k = 0; k < b.count; ++k) rest.part[k] += b.part[k] - known.part[k];
+  return {hi, narrow<V>(rest)};
+}
+
+// d - log: of float within an ulp, and in double, beside which a logarithm has more of an error, within a half.
+template <class V>
+NNFAST_INLINE V difference(V d, Pair<V> log) {
+  if constexpr (sizeof(Element<V>) < sizeof(double)) return (d - log.hi) - log.lo;
+  const Pair<V> sum = two_sum(d, -log.hi);  // lo is NaN where d is -inf
+  return d == -kInfinity ? sum.hi : sum.hi + (sum.lo - log.lo);
 }
 
 template <class S>
@@ -312,27 +348,30 @@ unsigned log_softmax(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n
       rows, n,
       [n](auto lanes, const auto& x, const auto& y) NNFAST_INLINED {
         using Lanes = decltype(lanes);
-        using T = typename Lanes::T;
         using V = typename Lanes::V;
         constexpr int R = Lanes::R;
         V largest[R];
+        RowScale<V, kPlain<Lanes>> scales[R];
         typename Lanes::Total logs[R];
         row_max(lanes, largest, x, n);
-        log_sums(lanes, logs, x, n, largest);
-        if constexpr (sizeof(T) < sizeof(double)) {
-          store_differences(lanes, largest, logs, x, y, n);
-        } else {
-          V log[R];
-          lanes.for_each([&](int r) NNFAST_INLINED { log[r] = in_lanes<V>(logs[r]).part[0]; });
-          for_shifted(
-              lanes, x, n, largest,
-              [&](int r, Pair<V> d) NNFAST_INLINED {
-                const Pair<V> sum = two_sum(d.hi, -log[r]);  // hi is -inf or NaN where d.hi is -inf
-                return d.hi == static_cast<T>(-kInfinity) ? sum.hi : sum.hi + (sum.lo + d.lo);
-              },
-              [&](int r, std::ptrdiff_t i, int, std::ptrdiff_t count, Pair<V>, V result)
-                  NNFAST_INLINED { y.store(r, i, result, count); });
-        }
+        if (!can_be_plain(lanes, largest)) return false;
+        // Across, the lines of the result lie apart, and what follows is too short to wait for them. Where a vector
+        // lies in two, its neighbour before it asked for the first.
+        log_sums(lanes, logs, x, n, scales, largest, [&](int r, std::ptrdiff_t i) NNFAST_INLINED {
+          if constexpr (std::is_same_v<Lanes, Across<typename Lanes::T, R>>)
+            __builtin_prefetch(y.at(r, i) + kLanes<V> - 1, 1);
+        });
+        // log sum_j e^d_j in two parts: what is near it is subtracted without error from the first.
+        Pair<V> log[R];
+        lanes.for_each([&](int r) NNFAST_INLINED { log[r] = sum_in_parts(scales[r].top, logs[r]); });
+        lanes.for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          lanes.for_each([&](int r) NNFAST_INLINED {
+            const V d = scales[r].shifted(x.load(r, i, count, typename Lanes::T{0}));
+            y.store(r, i, difference(d, log[r]), count);
+            prefetch_next_rows<R>(y, r, i, true);
+          });
+        });
+        return true;
       },
       arrays[0], arrays[1]);
 }
@@ -351,8 +390,11 @@ unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, 
         row_max(lanes, largest, x, n, bottom);
         // A row of -inf is shifted by nothing: its terms are 0, unless there is a NaN among them.
         lanes.for_each([&](int r) NNFAST_INLINED { shift[r] = largest[r] == bottom ? V{} : largest[r]; });
-        log_sums(lanes, logs, x, n, shift);
+        if (!can_be_plain(lanes, shift)) return false;
+        RowScale<V, kPlain<Lanes>> scales[R];
+        log_sums(lanes, logs, x, n, scales, shift, [](int, std::ptrdiff_t) NNFAST_INLINED {});
         lanes.for_each([&](int r) NNFAST_INLINED { y.put(r, rounded<V>(plus(logs[r], largest[r]))); });
+        return true;
       },
       arrays[0], EachRow{arrays[1].data, arrays[1].row_stride});
 }
@@ -391,6 +433,7 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
             unrolled<together>([&](int u) NNFAST_INLINED { dx.store(first + u, i, results[u], count); });
           });
         });
+        return true;
       },
       arrays[0], arrays[1], arrays[2]);
 }
@@ -421,8 +464,7 @@ template <class S>
 unsigned log_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking&) {
   return gradient<S>(
       arrays, rows, n, [](auto& sums, int r, int part, auto dy, auto) NNFAST_INLINED { sums.add(r, dy(), part); },
-      [](auto dy, auto y, auto total)
-          NNFAST_INLINED { return fma(-total, exp_shifted(Pair<decltype(y)>{y, {}}), dy); });
+      [](auto dy, auto y, auto total) NNFAST_INLINED { return fma(-total, exp_shifted(y), dy); });
 }
 
 template <class S>
@@ -436,12 +478,25 @@ unsigned logsumexp_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrd
         V g[R], largest[R];
         lanes.for_each([&](int r) NNFAST_INLINED { g[r] = dy.get(r); });
         row_max(lanes, largest, x, n);
-        softmax_rows<S>(lanes, largest, x, dx, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
+        if (!can_be_plain(lanes, largest)) return false;
+        softmax_rows<S, kPlain<Lanes>>(lanes, largest, x, dx, n, [&](int r, V p) NNFAST_INLINED { return g[r] * p; });
+        return true;
       },
       EachRow{arrays[0].data, arrays[0].row_stride}, arrays[1], arrays[2]);
 }
 
-// x - largest in double, where the difference of two floats is exact; 0 where they are equal, infinities included.
+// x - largest, exact as hi + lo where it matters; 0 where they are equal, infinities included.
+template <class V>
+NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
+  const V hi = x - largest;
+  const V back = hi - x;
+  const V lo = (x - (hi - back)) - (largest + back);
+  const auto equal = x == largest;
+  const auto finite = hi > Constants<Element<V>>::exp_min;
+  return {equal ? V{} : hi, finite ? lo : V{}};  // of equal infinities hi was NaN
+}
+
+// x - largest in double, where the difference of two floats is exact.
 template <class V>
 NNFAST_INLINE Widened<V> shifted_in_double(V x, V largest) {
   const Pair<V> d = shifted_by(x, largest);
@@ -594,8 +649,8 @@ const SoftmaxKernels softmax = {
 #define NNFAST_RARE(name, inputs, one_element, ...)                                                                   \
   NNFAST_FROM_AVX2({of_float16<nnfast::name<float>, nnfast::name<Float16>, inputs, one_element>, nnfast::name<float>, \
                     nnfast::name<double>}),
-        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_SPARSEMAX(NNFAST_RARE_DOUBLE) NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE)
-            NNFAST_MASKED_BACKWARD(NNFAST_RARE)
+        NNFAST_EXPONENTIALS(NNFAST_ENTRY) NNFAST_LOGSUMEXP_BACKWARD(NNFAST_RARE) NNFAST_SPARSEMAX(NNFAST_RARE_DOUBLE)
+            NNFAST_MASKED_FORWARD(NNFAST_RARE_DOUBLE) NNFAST_MASKED_BACKWARD(NNFAST_RARE)
 #undef NNFAST_RARE
 #undef NNFAST_RARE_DOUBLE
 #undef NNFAST_ENTRY

@@ -11,12 +11,12 @@
   X(softmax_backward, 2, -1, "(n),(n)->(n)")     \
   X(log_softmax, 1, -1, "(n)->(n)")              \
   X(log_softmax_backward, 2, -1, "(n),(n)->(n)") \
-  X(logsumexp, 1, 1, "(n)->()")                  \
-  X(logsumexp_backward, 2, 0, "(),(n)->(n)")
+  X(logsumexp, 1, 1, "(n)->()")
+#define NNFAST_LOGSUMEXP_BACKWARD(X) X(logsumexp_backward, 2, 0, "(),(n)->(n)")
 #define NNFAST_SPARSEMAX(X)       \
   X(sparsemax, 1, -1, "(n)->(n)") \
   X(sparsemax_backward, 2, -1, "(n),(n)->(n)")
-#define NNFAST_SOFTMAX(X) NNFAST_EXPONENTIALS(X) NNFAST_SPARSEMAX(X)
+#define NNFAST_SOFTMAX(X) NNFAST_EXPONENTIALS(X) NNFAST_LOGSUMEXP_BACKWARD(X) NNFAST_SPARSEMAX(X)
 
 // Those of scaled rows of which some elements take part: x and y, or dy, y and dx.
 #define NNFAST_MASKED_FORWARD(X) X(masked_softmax, 1, -1)

@@ -56,6 +56,8 @@ struct Along {
     for_vectors<T>(n, body);
   }
   NNFAST_INLINE static V largest(V v) { return broadcast<V>(max_lane(v)); }
+  // What is in all lanes, as an element.
+  NNFAST_INLINE static V element(V v) { return first_lanes(v, 1); }
 };
 template <class T_, int R_>
 struct Across {
@@ -151,6 +153,7 @@ struct Across {
     for (std::ptrdiff_t i = 0; i < n; ++i) body(i, kLanes<V>);
   }
   NNFAST_INLINE static V largest(V v) { return v; }
+  NNFAST_INLINE static V element(V v) { return v; }
 };
 
 // Totals of rows, as numbers in all lanes or a lane each.
@@ -199,84 +202,122 @@ NNFAST_INLINE void row_max(Lanes lanes, typename Lanes::V (&largest)[Lanes::R], 
   lanes.for_each([&](int r) NNFAST_INLINED { largest[r] = Lanes::largest(largest[r]); });
   lanes.for_each([&](int r) NNFAST_INLINED { largest[r] = largest[r] == bottom ? broadcast<V>(lowest) : largest[r]; });
 }
-template <class T, int R, class X>
-NNFAST_INLINE void row_max(T (&largest)[R], const X& x, std::ptrdiff_t n) {
-  Vec<T> all[R];
-  row_max(Along<T, R>{}, all, x, n);
-  unrolled<R>([&](int r) NNFAST_INLINED { largest[r] = all[r][0]; });
-}
 
-// x - largest, exact as hi + lo where it matters; 0 where they are equal, infinities included.
+// e^d for d <= 0. What comes to 0 is not computed: processors take more than a hundred cycles for an underflow.
 template <class V>
-NNFAST_INLINE Pair<V> shifted_by(V x, V largest) {
-  const V hi = x - largest;
-  const V back = hi - x;
-  const V lo = (x - (hi - back)) - (largest + back);
-  const auto equal = x == largest;
-  const auto finite = hi > Constants<Element<V>>::exp_min;
-  return {equal ? V{} : hi, finite ? lo : V{}};  // of equal infinities hi was NaN
-}
-
-// e^(d.hi + d.lo) for d.hi <= 0; 0 where d.hi is -inf. What comes to 0 is not computed: processors take more than a
-// hundred cycles for an underflow, and there is one wherever the last vector of a row is not whole.
-template <class V>
-NNFAST_INLINE V exp_shifted(Pair<V> d) {
-  const auto none = d.hi <= Constants<Element<V>>::exp_min;
-  const Exponential<V> e = exp_unsummed<V>(Pair<V>{none ? V{} : d.hi, d.lo});
+NNFAST_INLINE V exp_shifted(V d) {
+  const auto none = d <= Constants<Element<V>>::exp_min;
+  const Exponential<V> e = exp_unsummed<V>(none ? V{} : d);
   return none ? V{} : scale(e.m.hi + e.m.lo, e.n);
 }
 
-// The same 2^kRaised times larger, and so never subnormal: an element of no weight has a quarter of the least one.
+// What stands for 1 in sums of exponentials, so that none that has any weight is subnormal.
 template <class T>
-constexpr int kRaised = sizeof(T) == sizeof(double) ? 512 : 64;
-template <class V>
-NNFAST_INLINE V exp_raised(Pair<V> d) {
+constexpr T kRaisedOne = sizeof(T) == sizeof(double) ? static_cast<T>(0x1p512) : static_cast<T>(0x1p64);
+
+// How a row's exponentials are taken. Elements are reduced by multiples of ln2 as they are, the largest one too: what
+// is left of both is small, so that its difference needs no second part, and is 0 where they are equal. Plain: of all
+// rows but those whose maximum is very large, where the differences of elements are exact as far as they matter, or no
+// number; without it, of any. Both have the same bits where both can be taken.
+template <class V, bool Plain>
+struct RowScale {
   using T = Element<V>;
-  constexpr T lowest = Constants<T>::exp_min * static_cast<T>(1.25);
-  const Exponential<V> e = exp_unsummed<V>(Pair<V>{max(broadcast<V>(lowest), d.hi), d.lo});
-  return (e.m.hi + e.m.lo) * power_of_two<V>(e.n + kRaised<T>);
-}
+  V largest, lowest;  // up to the latter, elements have no weight
+  V shift, top;       // what is subtracted, and what is left of the largest element: unless Plain
+  Reduced<V> reduced;
+  T least;  // the logarithm of the least weight
 
-// log(count + others) for a whole number of ones and what comes to them; 0 where there is no one, NaN where others is
-// no finite number.
+  NNFAST_INLINE RowScale() = default;
+  NNFAST_INLINE RowScale(V largest_, T least_) : largest(largest_), least(least_) {
+    const auto plain = is_plain(largest);
+    shift = Plain || plain ? V{} : largest;
+    top = Plain || plain ? largest : V{};
+    lowest = top + least;
+    reduced = reduce_by_ln2(top);
+  }
+  // Differences to an element that is larger than this are exact, as far as they matter. Without fused operations the
+  // multiples of ln2 have room for exact products up to here only.
+  NNFAST_INLINE static Mask<V> is_plain(V largest) {
+    constexpr T most = kFused ? 4096 : (sizeof(T) == sizeof(double) ? 1900 : 224);
+    return (largest <= most) & (largest >= -most);
+  }
+  NNFAST_INLINE V shifted(V x) const {
+    if constexpr (Plain) return x;
+    return x == largest ? top : x - shift;  // of equal infinities, too
+  }
+  // The weight of a shifted element, e^(d - top), raised. What comes to 0 is not computed: processors take more than a
+  // hundred cycles for an underflow.
+  NNFAST_INLINE V exp(V d) const {
+    using C = Constants<T>;
+    constexpr int terms = sizeof(T) == sizeof(double) ? 10 : 4;  // as many as a step takes; C::exp_long_tail has more
+    const Reduced<V> of_d = reduce_by_ln2(d);
+    const V r = of_d.r.hi - reduced.r.hi;
+    const Mask<V> steps = of_d.steps - reduced.steps;
+    V tail = broadcast<V>(C::exp_long_tail[terms - 1]);
+    unrolled<terms - 1>([&](int i)
+                            NNFAST_INLINED { tail = fma(tail, r, broadcast<V>(C::exp_long_tail[terms - 2 - i])); });
+    const V factor = step_factor<V>(steps), growth = r + fma(r * r, tail, step_rest<V>(steps));
+    const Mask<V> exponent = (steps << (kDigits<V> - C::step_bits)) & (Mask<V>{} - (IntOf<T>{1} << kDigits<V>));
+    const V power = bit_cast<V>(exponent + bit_cast<Mask<V>>(broadcast<V>(kRaisedOne<T>)));
+    return d <= lowest ? V{} : fma(factor, growth, factor) * power;
+  }
+};
+
+// log(1 + t) for t >= 0, as log_of of the sum, with what it loses; NaN where t is no finite number.
 template <class V>
-NNFAST_INLINE V log_of_sum(V count, V others) {
-  const V one = broadcast<V>(1);
-  const auto usable = (others < kInfinity) & (count >= one);
-  const auto nearly_one = usable & (count == one) & (others < 0.41421356237309504880);
-  const V little = nearly_one ? others : V{};
-  // What the addition loses is as much as two ulps of a small logarithm.
-  const Pair<V> much = choose(nearly_one | ~usable, Pair<V>{one, V{}}, two_sum(count, others));
-  const V logarithm = log_of(much.hi) + much.lo / much.hi;
-  return usable ? (nearly_one ? little - log1p_rest(little) : logarithm) : others - others;
+NNFAST_INLINE V log_beyond_one(V t) {
+  using T = Element<V>;
+  using I = Mask<V>;
+  using C = Constants<T>;
+  const auto usable = t < kInfinity;
+  const Pair<V> sum = two_sum(broadcast<V>(1), usable ? t : V{});
+  const I bits = bit_cast<I>(sum.hi);
+  const I k = (bits - bit_cast<IntOf<T>>(static_cast<T>(0.70710678118654752440))) >> kDigits<V>;
+  const V f = (bit_cast<V>(bits - (k << kDigits<V>)) - 1) + sum.lo * power_of_two<V>(-k);
+  const V n = __builtin_convertvector(k, V);
+  const V log = n * C::ln2_hi - ((log1p_rest(f) - n * C::ln2_lo) - f);
+  return usable ? log : t - t;
 }
 
-// Calls use(r, i, part, count, d, map(r, d)) for every vector of R rows; d is the shifted element, -inf where there is
-// none. A use may overwrite its part of the row.
-template <class Lanes, class X, class Map, class Use>
-NNFAST_INLINE void for_shifted(Lanes lanes, const X& x, std::ptrdiff_t n, const typename Lanes::V (&largest)[Lanes::R],
-                               Map map, Use use) {
+// Calls use(r, i, part, count, x, e) for every vector of R rows, with the elements and their exponentials; where there
+// is none, x is -inf and e 0. A use may overwrite its part of the row.
+template <class Lanes, class X, bool Plain, class Use>
+NNFAST_INLINE void for_exponentials(Lanes lanes, const X& x, std::ptrdiff_t n,
+                                    const RowScale<typename Lanes::V, Plain> (&scales)[Lanes::R], Use use) {
   using T = typename Lanes::T;
   using V = typename Lanes::V;
   lanes.for_several(n, [&](auto several, int first, std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
     constexpr int U = several;
-    Pair<V> d[U];
-    V mapped[U];
+    V values[U], e[U];
     unrolled<U>([&](int u) NNFAST_INLINED {
-      const int r = Lanes::row(first, u);
-      d[u] = shifted_by(x.load(r, i + Lanes::at(u), count, static_cast<T>(-kInfinity)), largest[r]);
+      values[u] = x.load(Lanes::row(first, u), i + Lanes::at(u), count, static_cast<T>(-kInfinity));
     });
-    unrolled<U>([&](int u) NNFAST_INLINED { mapped[u] = map(Lanes::row(first, u), d[u]); });
     unrolled<U>([&](int u) NNFAST_INLINED {
-      use(Lanes::row(first, u), i + Lanes::at(u), part + Lanes::at(u), count, d[u], mapped[u]);
+      const auto& scale = scales[Lanes::row(first, u)];
+      e[u] = scale.exp(scale.shifted(values[u]));
+    });
+    unrolled<U>([&](int u) NNFAST_INLINED {
+      use(Lanes::row(first, u), i + Lanes::at(u), part + Lanes::at(u), count, values[u], e[u]);
     });
   });
 }
-template <class T, int R, class X, class Map, class Use>
-NNFAST_INLINE void for_shifted(const X& x, std::ptrdiff_t n, const T (&largest)[R], Map map, Use use) {
-  Vec<T> shift[R];
-  unrolled<R>([&](int r) NNFAST_INLINED { shift[r] = broadcast<Vec<T>>(largest[r]); });
-  for_shifted(Along<T, R>{}, x, n, shift, map, use);
+template <class Lanes, class V, bool Plain>
+NNFAST_INLINE void row_scales(Lanes lanes, RowScale<V, Plain> (&scales)[Lanes::R], const V (&largest)[Lanes::R],
+                              double least) {
+  lanes.for_each([&](int r)
+                     NNFAST_INLINED { scales[r] = RowScale<V, Plain>(largest[r], static_cast<Element<V>>(least)); });
+}
+
+// Whether rows that are computed together, or across, can be so: they are plain. One by one they need not be.
+template <class Lanes>
+constexpr bool kPlain = !std::is_same_v<Lanes, Along<typename Lanes::T, 1>>;
+template <class Lanes>
+NNFAST_INLINE bool can_be_plain(Lanes lanes, const typename Lanes::V (&largest)[Lanes::R]) {
+  using V = typename Lanes::V;
+  if constexpr (!kPlain<Lanes>) return true;
+  Mask<V> plain = Mask<V>{} - 1;
+  lanes.for_each([&](int r) NNFAST_INLINED { plain &= RowScale<V, true>::is_plain(largest[r]); });
+  return sum_of_lanes(plain) == -kLanes<V>;
 }
 
 }  // namespace

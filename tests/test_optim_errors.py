@@ -527,8 +527,10 @@ def test_a_rule_must_return_as_many_hyperparameters_as_it_declares(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     param = ones(3)
-    optimizer = nf.optim.SGD([param], lr=0.5)
-    monkeypatch.setattr(nf.optim.SGD, "_values", lambda self, t, lr, settings, group: (lr, 0.0))
-    with pytest.raises(ValueError, match=r"hyperparameters\[0\] must be \(sign.*lr\), got 7 num"):
+    optimizer = nf.optim.Adagrad([param], lr=0.5)
+    monkeypatch.setattr(nf.optim.Adagrad, "_values", lambda self, t, lr, settings, group: (lr, 0.0))
+    with pytest.raises(
+        ValueError, match=r"hyperparameters\[0\] must be \(sign.*eps_inside\), got 7 num"
+    ):
         optimizer.step([ones(3)])
     np.testing.assert_array_equal(param, 1)

@@ -566,3 +566,50 @@ def test_floating_point_mode_is_left_as_found(rule: Rule, options: Any) -> None:
         with pytest.raises(ValueError, match="grads must have one array for each"):
             optimizer.step([])
         assert subnormals_count()
+
+
+# ---- the numbers of a step ----
+
+
+def sgd_row(opt, t, lr):
+    if opt.momentum == 0:
+        return (lr,)
+    gain = 1 - opt.dampening if t > 1 else 1.0
+    if opt.convention in ("keras", "cs231n"):
+        return 1.0, opt.momentum, lr * gain, lr, float(opt.nesterov)
+    return lr, opt.momentum, gain, 1.0, float(opt.nesterov)
+
+
+def adam_row(opt, t, lr):
+    beta1, beta2 = opt.betas
+    left1, left2 = (1 - beta1**t, 1 - beta2**t) if opt.bias_correction else (1.0, 1.0)
+    correction, root, largest = left2**-0.5, opt.eps_root * left2, 1.0
+    if opt.convention == "keras":
+        lr, correction, root = lr * math.sqrt(left2), 1.0, opt.eps_root
+    elif opt.amsgrad and opt.convention == "optax":
+        correction, root, largest = 1.0, opt.eps_root, 1 / left2
+    row = lr / left1, opt.eps, root, correction, beta1, 1 - beta1, beta2, 1 - beta2
+    return (*row, largest) if opt.amsgrad else row
+
+
+@pytest.mark.parametrize("convention", ["torch", "keras", "optax", "cs231n"])
+@pytest.mark.parametrize("decoupled", [False, True])
+@pytest.mark.parametrize(
+    ("rule", "settings", "expected"),
+    [
+        (nf.optim.SGD, {"momentum": 0.0}, sgd_row),
+        (nf.optim.SGD, {"momentum": 0.9, "dampening": 0.3}, sgd_row),
+        (nf.optim.SGD, {"momentum": 0.8, "nesterov": True}, sgd_row),
+        (nf.optim.Adam, {"eps_root": 1e-3}, adam_row),
+        (nf.optim.Adam, {"betas": (0.0, 0.99), "amsgrad": True, "eps_root": 1e-4}, adam_row),
+        (nf.optim.Adam, {"bias_correction": False}, adam_row),
+    ],
+)
+def test_rows_are_those_of_python_bit_for_bit(rule, settings, expected, convention, decoupled):
+    options = {"convention": convention, "weight_decay": 0.01, "maximize": True, "clip_value": 0.7}
+    opt = rule([np.ones(2)], lr=0.3, decoupled_weight_decay=decoupled, **options, **settings)
+    for t in (1, 2, 7, 1000):
+        lr = 0.3 / t
+        shrink, decay = (1 - lr * 0.01, 0.0) if decoupled else (1.0, 0.01)
+        shared = -1.0, 0.7, decay, shrink, 0.0
+        assert opt._row(t, lr, opt._checked[0], 1.0) == shared + expected(opt, t, lr)

@@ -1,6 +1,6 @@
 """The compiled module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -568,6 +568,9 @@ class Optimizer:
         keys: list[Any] | None,
         alone: bool,
     ) -> None: ...
+    def row(
+        self, attributes: dict[str, Any], t: float, lr: float, settings: Mapping[str, Any]
+    ) -> tuple[float, ...]: ...
 
 def factored(
     g: NDArray[Any], row_var: NDArray[Any], col_var: NDArray[Any], share: float, eps: float

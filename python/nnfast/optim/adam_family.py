@@ -124,23 +124,8 @@ class Adam(Optimizer):
         names = "lr", "eps", "eps_root", "correction", "decay1", "gain1", "decay2", "gain2"
         return (*names, "max_correction") if self._rule_name == "amsgrad" else names
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
-        beta1, beta2 = settings["betas"]
-        left1 = left2 = 1.0
-        if settings["bias_correction"]:
-            left1, left2 = 1 - beta1**t, 1 - beta2**t
-        correction, eps, eps_root = left2**-0.5, settings["eps"], settings["eps_root"]
-        if self.convention == "keras":
-            lr, correction = lr * sqrt(left2), 1.0
-        elif eps_root:
-            eps_root *= left2
-        # Tuples without stars, which would take as long as all the rest.
-        if self._rule_name == "adam":
-            return lr / left1, eps, eps_root, correction, beta1, 1 - beta1, beta2, 1 - beta2
-        largest = 1.0
-        if self.convention == "optax":
-            correction, eps_root, largest = 1.0, settings["eps_root"], 1 / left2
-        return lr / left1, eps, eps_root, correction, beta1, 1 - beta1, beta2, 1 - beta2, largest
+    def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
+        return self._core.row(self.__dict__, t, lr, settings)
 
 
 class AdamW(Adam):

@@ -112,15 +112,8 @@ class SGD(Optimizer):
             return ("lr",)
         return "lr", "momentum", "gradient_gain", "nesterov_gain", "nesterov"
 
-    def _values(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
-        if self._rule_name == "sgd":
-            return (lr,)
-        momentum, nesterov = settings["momentum"], float(settings["nesterov"])
-        # Without momentum v is the gradient, whatever the dampening.
-        gain = 1 - settings["dampening"] if momentum and t > 1 else 1.0
-        if self.convention in ("keras", "cs231n"):
-            return 1.0, momentum, lr * gain, lr, nesterov
-        return lr, momentum, gain, 1.0, nesterov
+    def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
+        return self._core.row(self.__dict__, t, lr, settings)
 
 
 class Lion(Optimizer):

@@ -48,6 +48,25 @@ void transpose(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff
         for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) turn(r, c);
     }
   }
+  if constexpr (sizeof(T) == sizeof(float)) {
+    constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, pair = 2 * size;
+    const auto load = [&](std::ptrdiff_t r) NNFAST_INLINED { return load_bytes<Vec<T>>(from + r * size); };
+    if (columns == 2 && from_row == pair) {
+      for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) {
+        store_bytes(to + r * size, alternate<false>(load(2 * r), load(2 * r + lanes)));
+        store_bytes(to + to_row + r * size, alternate<true>(load(2 * r), load(2 * r + lanes)));
+      }
+      turned_columns = 2;
+    } else if (rows == 2 && to_row == pair) {
+      turned_columns = columns / lanes * lanes;
+      for (std::ptrdiff_t c = 0; c < turned_columns; c += lanes) {
+        const auto first = load_bytes<Vec<T>>(from + c * size), second = load_bytes<Vec<T>>(from + from_row + c * size);
+        store_bytes(to + c * pair, interleaved<false>(first, second));
+        store_bytes(to + c * pair + lanes * size, interleaved<true>(first, second));
+      }
+      turned_rows = 2;
+    }
+  }
   for (std::ptrdiff_t r = 0; r < rows; ++r)
     for (std::ptrdiff_t c = r < turned_rows ? turned_columns : 0; c < columns; ++c)
       std::memcpy(to + c * to_row + r * size, from + r * from_row + c * size, sizeof(T));

@@ -60,23 +60,31 @@ double idle_lanes(const StridedArrays<Arrays>& rows) {
 }
 
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.
-template <class Run>
-unsigned for_row_runs(Softmax index, Dtype dtype, const RowArrays<3>& rows, Run run) {
+// make_run() makes a run for each range of them, that finishes what is left.
+template <class MakeRun>
+unsigned for_row_runs(const RowArrays<3>& rows, double ns, bool across, MakeRun make_run) {
   std::ptrdiff_t steps[3];
   rows.outer.inner_strides(steps);
   SharedRaised raised;
-  Matrix all[3];
-  for (int k = 0; k < 3; ++k) all[k] = {rows.outer.data[k], steps[k], rows.strides[k]};
-  const bool across = lie_across(dtype, all);
-  const double ns = row_ns(index, rows.n) * (across ? idle_lanes(rows.outer) : 1);
   for_ranges(rows.rows(), ns, across, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    auto run = make_run();
     rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t position) {
       Matrix matrices[3];
       for (int k = 0; k < 3; ++k) matrices[k] = {at[k], steps[k], rows.strides[k]};
       raised.add(run(matrices, position, count));
     });
+    if constexpr (requires { run.finish(); }) raised.add(run.finish());
   });
   return raised.all();
+}
+template <class Run>
+unsigned for_row_runs(Softmax index, Dtype dtype, const RowArrays<3>& rows, Run run) {
+  std::ptrdiff_t steps[3];
+  rows.outer.inner_strides(steps);
+  Matrix all[3];
+  for (int k = 0; k < 3; ++k) all[k] = {rows.outer.data[k], steps[k], rows.strides[k]};
+  const bool across = lie_across(dtype, all);
+  return for_row_runs(rows, row_ns(index, rows.n) * (across ? idle_lanes(rows.outer) : 1), across, [&] { return run; });
 }
 
 // Strided rows go through tiles, if so many have room in one.
@@ -99,6 +107,69 @@ unsigned by_tiles(Dtype dtype, const Matrix& x, const Matrix& y, std::ptrdiff_t 
     copy_rows(dtype, place, rows_from(y, first), count, n);
   }
   return raised;
+}
+
+// Runs of few strided rows: as many as a tile holds are gathered there, for the kernel to take them together.
+class FewRows {
+  static constexpr int kMostInputs = 2, kMostRows = 64;
+  SoftmaxFn fn_;
+  Dtype dtype_;
+  int inputs_;
+  std::ptrdiff_t n_, fit_, gathered_ = 0;
+  int runs_ = 0;
+  struct {
+    Matrix to;
+    std::ptrdiff_t count;
+  } results_[kMostRows];
+  alignas(64) char room_[kMostInputs][kTileBytes];
+
+  Matrix place(int input) { return {room_[input], n_ * size_of(dtype_), size_of(dtype_)}; }
+
+ public:
+  static constexpr std::ptrdiff_t kMost = 2;  // rows of a run
+
+  FewRows(Softmax index, Dtype dtype, int inputs, std::ptrdiff_t n)
+      : fn_(kernels().softmax->of[static_cast<int>(index)][dtype]),
+        dtype_(dtype),
+        inputs_(inputs),
+        n_(n),
+        fit_(fitting(dtype, n)) {}
+  static std::ptrdiff_t fitting(Dtype dtype, std::ptrdiff_t n) {
+    return n > 0 ? std::min<std::ptrdiff_t>(kMostRows, kTileBytes / (n * size_of(dtype))) : 0;
+  }
+
+  unsigned operator()(const Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
+    unsigned raised = 0;
+    if (gathered_ + count > fit_) raised = finish();
+    for (int k = 0; k < inputs_; ++k) copy_rows(dtype_, arrays[k], rows_from(place(k), gathered_), count, n_);
+    results_[runs_++] = {arrays[inputs_], count};
+    gathered_ += count;
+    return raised;
+  }
+  unsigned finish() {
+    const Matrix first = place(0), second = inputs_ > 1 ? place(1) : first;
+    const Matrix parts[] = {first, second, first};
+    const unsigned raised = fn_(parts, gathered_, n_, {});
+    std::ptrdiff_t done = 0;
+    for (int run = 0; run < runs_; done += results_[run++].count)
+      copy_rows(dtype_, rows_from(first, done), results_[run].to, results_[run].count, n_);
+    gathered_ = runs_ = 0;
+    return raised;
+  }
+};
+
+// How many arrays of elements a function reads whose result has the shape of all of them; else 0.
+int inputs_alike(Softmax index) {
+  switch (index) {
+    case Softmax::softmax:
+    case Softmax::log_softmax:
+      return 1;
+    case Softmax::softmax_backward:
+    case Softmax::log_softmax_backward:
+      return 2;
+    default:
+      return 0;
+  }
 }
 
 // The kernel over rows of which there are `all` in all threads. Gradients, which take little beside their memory, go
@@ -133,10 +204,15 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   const SoftmaxFn fn = kernels().softmax->of[static_cast<int>(index)][dtype];
   rows.outer.sort_axes();
   rows.outer.coalesce();
+  const int inputs = inputs_alike(index), ndim = rows.outer.ndim;
+  const bool few = ndim == 0 || rows.outer.shape[ndim - 1] <= FewRows::kMost;  // too few to lie across a vector
+  if (inputs > 0 && few && rows.strides[0] != size_of(dtype) && FewRows::fitting(dtype, rows.n) >= kLeastTile) {
+    constexpr double kGathered = 2;  // times as long as rows that are contiguous
+    return for_row_runs(rows, kGathered * row_ns(index, rows.n), false,
+                        [&] { return FewRows(index, dtype, inputs, rows.n); });
+  }
   return for_row_runs(index, dtype, rows, [&](Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
-    // Strided rows that are too few to lie across a vector.
-    const bool few = count <= 2 && (index == Softmax::softmax || index == Softmax::log_softmax);
-    if (index != Softmax::sparsemax && !few) return run_kernel(index, dtype, arrays, count, rows.n, rows.rows());
+    if (index != Softmax::sparsemax) return run_kernel(index, dtype, arrays, count, rows.n, rows.rows());
     return by_tiles(dtype, arrays[0], arrays[1], count, rows.n,
                     [&](const Matrix& x, const Matrix& y, std::ptrdiff_t, std::ptrdiff_t some) {
                       const Matrix part[2] = {x, y};

@@ -21,6 +21,14 @@ NNFAST_INLINE V interleaved(V a, V b) {
   }(std::make_integer_sequence<int, n>{});
 }
 
+// Of a and b, one after the other, every other element, from the first or the second on.
+template <bool Odd, class V>
+NNFAST_INLINE V alternate(V a, V b) {
+  return [&]<int... i>(std::integer_sequence<int, i...>) NNFAST_INLINED {
+    return __builtin_shufflevector(a, b, (2 * i + Odd)...);
+  }(std::make_integer_sequence<int, kLanes<V>>{});
+}
+
 // Element j of each 16 bytes of v[i] becomes element i of v[j].
 template <class V>
 NNFAST_INLINE void transpose_squares(V (&v)[kSquare<Element<V>>]) {

@@ -177,10 +177,10 @@ def test_promotion_is_that_of_float16_with_other_arrays() -> None:
         got = nf.tanh_backward(x, y.astype(other))
         dtype = np.float64 if other is np.float64 else np.float32
         assert same(got, nf.tanh_backward(x.astype(dtype), y.astype(dtype)))
-    # Parameters promote nothing; an operand that is a Python number makes float32, as in ml_dtypes' own functions.
+    # Parameters promote nothing; an operand that is a Python number makes float32, with any version of ml_dtypes.
     assert nf.leaky_relu(x, 0.3).dtype == bfloat16
     assert nf.hardtanh(x, -1, np.float64(2)).dtype == bfloat16
-    assert nf.tanh_backward(1.0, x).dtype == np.multiply(1.0, x).dtype == np.float32
+    assert nf.tanh_backward(1.0, x).dtype == np.float32
     assert nf.derivative("tanh", x).dtype == bfloat16
 
 

@@ -21,7 +21,7 @@ NNFAST_INLINE void exponentials(double (&totals)[R], const ZRows& z, const DzRow
                                 const Vec<T> (&largest)[R], With with) {
   using V = Vec<T>;
   using Lanes = Along<T, R>;
-  constexpr T one = 1 / kRaisedOne<T>;
+  constexpr T lowering = 1 / kRaisedOne<T>;
   BlockSum<T> sums[R];
   RowScale<V, kPlain<Lanes>> scales[R];
   row_scales(Lanes{}, scales, largest, Constants<T>::exp_min);
@@ -29,9 +29,9 @@ NNFAST_INLINE void exponentials(double (&totals)[R], const ZRows& z, const DzRow
                    [&](int r, std::ptrdiff_t i, int part, std::ptrdiff_t count, V v, V e) NNFAST_INLINED {
                      with(r, i, part, count, v);
                      sums[r].add(e, part);
-                     dz.store(r, i, e * one, count);
+                     dz.store(r, i, e * lowering, count);
                    });
-  unrolled<R>([&](int r) NNFAST_INLINED { totals[r] = sums[r].total() * static_cast<double>(one); });
+  unrolled<R>([&](int r) NNFAST_INLINED { totals[r] = sums[r].total() * static_cast<double>(lowering); });
 }
 
 // Targets of rows with a label. sum: of all classes.

@@ -48,6 +48,7 @@ void transpose(const char* from, std::ptrdiff_t from_row, char* to, std::ptrdiff
         for (std::ptrdiff_t r = 0; r < turned_rows; r += lanes) turn(r, c);
     }
   }
+  // Two columns, or two rows that become columns, are pairs of neighbours, too few for a square.
   if constexpr (sizeof(T) == sizeof(float)) {
     constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, pair = 2 * size;
     const auto load = [&](std::ptrdiff_t r) NNFAST_INLINED { return load_bytes<Vec<T>>(from + r * size); };

@@ -60,7 +60,8 @@ double idle_lanes(const StridedArrays<Arrays>& rows) {
 }
 
 // Calls run(matrices, position, count) for runs of rows, on as many threads as pay off; returns what the runs raised.
-// make_run() makes a run for each range of them, that finishes what is left.
+// Each range of rows has a run of its own, make_run(); where that has a finish(), it is called when its rows are
+// through.
 template <class MakeRun>
 unsigned for_row_runs(const RowArrays<3>& rows, double ns, bool across, MakeRun make_run) {
   std::ptrdiff_t steps[3];
@@ -111,7 +112,7 @@ unsigned by_tiles(Dtype dtype, const Matrix& x, const Matrix& y, std::ptrdiff_t 
 
 // Runs of few strided rows: as many as a tile holds are gathered there, for the kernel to take them together.
 class FewRows {
-  static constexpr int kMostInputs = 2, kMostRows = 64;
+  static constexpr int kMostRows = 64;
   SoftmaxFn fn_;
   Dtype dtype_;
   int inputs_;
@@ -121,9 +122,12 @@ class FewRows {
     Matrix to;
     std::ptrdiff_t count;
   } results_[kMostRows];
-  alignas(64) char room_[kMostInputs][kTileBytes];
+  alignas(64) char room_[kTileBytes];  // the inputs share it: a kernel's own blocks lie on the same stack
 
-  Matrix place(int input) { return {room_[input], n_ * size_of(dtype_), size_of(dtype_)}; }
+  Matrix place(int input) {
+    const std::ptrdiff_t size = size_of(dtype_);
+    return {room_ + input * fit_ * n_ * size, n_ * size, size};
+  }
 
  public:
   static constexpr std::ptrdiff_t kMost = 2;  // rows of a run
@@ -133,9 +137,10 @@ class FewRows {
         dtype_(dtype),
         inputs_(inputs),
         n_(n),
-        fit_(fitting(dtype, n)) {}
-  static std::ptrdiff_t fitting(Dtype dtype, std::ptrdiff_t n) {
-    return n > 0 ? std::min<std::ptrdiff_t>(kMostRows, kTileBytes / (n * size_of(dtype))) : 0;
+        fit_(fitting(dtype, inputs, n)) {}
+  // How many rows there is room for.
+  static std::ptrdiff_t fitting(Dtype dtype, int inputs, std::ptrdiff_t n) {
+    return n > 0 ? std::min<std::ptrdiff_t>(kMostRows, kTileBytes / (inputs * n * size_of(dtype))) : 0;
   }
 
   unsigned operator()(const Matrix* arrays, std::ptrdiff_t, std::ptrdiff_t count) {
@@ -206,7 +211,7 @@ unsigned softmax_rows(Softmax index, Dtype dtype, RowArrays<kSoftmaxArrays> rows
   rows.outer.coalesce();
   const int inputs = inputs_alike(index), ndim = rows.outer.ndim;
   const bool few = ndim == 0 || rows.outer.shape[ndim - 1] <= FewRows::kMost;  // too few to lie across a vector
-  if (inputs > 0 && few && rows.strides[0] != size_of(dtype) && FewRows::fitting(dtype, rows.n) >= kLeastTile) {
+  if (inputs > 0 && few && rows.strides[0] != size_of(dtype) && FewRows::fitting(dtype, inputs, rows.n) >= kLeastTile) {
     constexpr double kGathered = 2;  // times as long as rows that are contiguous
     return for_row_runs(rows, kGathered * row_ns(index, rows.n), false,
                         [&] { return FewRows(index, dtype, inputs, rows.n); });

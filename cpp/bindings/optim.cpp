@@ -695,14 +695,15 @@ class Optimizer {
     return true;
   }
 
-  // The hyperparameters of a step of SGD, Adam or AMSGrad.
+  // The hyperparameters of a step that all rules have.
+  py::tuple shared_row(const py::dict& self, double lr, const py::dict& settings) {
+    return tuple_of(shared_row_of(self, lr, settings));
+  }
+
+  // All of a step of SGD, Adam or AMSGrad.
   py::tuple row(const py::dict& self, double t, double lr, const py::dict& settings) {
     if (!has_row()) throw py::value_error("rule must be sgd, sgd_momentum, adam or amsgrad");
-    const std::vector<double> numbers = row_of(self, t, lr, settings);
-    py::tuple made(numbers.size());
-    for (std::size_t i = 0; i < numbers.size(); ++i)
-      PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(i), py::float_(numbers[i]).release().ptr());
-    return made;
+    return tuple_of(row_of(self, t, lr, settings));
   }
 
   // A step of arrays that are not held, as a function takes them. labels: what the arrays of each state are called in
@@ -797,54 +798,62 @@ class Optimizer {
     return rule == Sgd || rule == SgdMomentum || rule == Adam || rule == AmsGrad;
   }
 
-  struct Row {
-    double numbers[kMaxHyperparameters];
-    int size = 0;
-    void add(std::initializer_list<double> more) {
-      for (const double number : more) numbers[size++] = number;
-    }
-  };
+  static void append(std::vector<double>& row, std::initializer_list<double> more) { row.insert(row.end(), more); }
+  static py::tuple tuple_of(const std::vector<double>& numbers) {
+    py::tuple made(numbers.size());
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(i), py::float_(numbers[i]).release().ptr());
+    return made;
+  }
 
-  // The hyperparameters of such a rule at step t of checked settings, as kernels/optim.hpp has them. self: attributes
-  // of the nnfast.optim.Optimizer.
-  std::vector<double> row_of(const py::dict& self, double t, double lr, py::handle settings) const {
+  // The first hyperparameters of a step of checked settings, as kernels/optim.hpp has them. self: attributes of the
+  // nnfast.optim.Optimizer.
+  std::vector<double> shared_row_of(const py::dict& self, double lr, py::handle settings) const {
     const auto attribute = [&](const py::str& name) { return item_or_none(self, name); };
-    const auto number = [&](const py::str& name) { return Argument<double>::of(item_or_none(settings, name)); };
-    const auto is_on = [&](const py::str& name) { return Argument<bool>::of(item_or_none(settings, name)); };
     const py::handle ema_decay = attribute(of_.ema_decay);
-    double decay = number(of_.weight_decay), shrink = 1;
-    if (is_on(of_.decoupled)) {
+    double decay = Argument<double>::of(item_or_none(settings, of_.weight_decay)), shrink = 1;
+    if (Argument<bool>::of(item_or_none(settings, of_.decoupled))) {
       shrink = 1 - lr * decay;
       decay = 0;
     }
-    Row row;
-    row.add({Argument<bool>::of(attribute(of_.maximize)) ? -1.0 : 1.0, Argument<double>::of(attribute(of_.clip_value)),
-             decay, shrink, ema_decay.is_none() ? 0 : Argument<double>::of(ema_decay)});
-    const py::handle convention = attribute(of_.convention);
+    std::vector<double> row;
+    row.reserve(kMaxHyperparameters);
+    append(row,
+           {Argument<bool>::of(attribute(of_.maximize)) ? -1.0 : 1.0, Argument<double>::of(attribute(of_.clip_value)),
+            decay, shrink, ema_decay.is_none() ? 0 : Argument<double>::of(ema_decay)});
+    return row;
+  }
+
+  // All of a rule that has its row here, at step t.
+  std::vector<double> row_of(const py::dict& self, double t, double lr, py::handle settings) const {
+    const auto number = [&](const py::str& name) { return Argument<double>::of(item_or_none(settings, name)); };
+    const auto is_on = [&](const py::str& name) { return Argument<bool>::of(item_or_none(settings, name)); };
+    std::vector<double> row = shared_row_of(self, lr, settings);
+    const py::handle convention = item_or_none(self, of_.convention);
     if (!PyUnicode_Check(convention.ptr())) throw py::type_error("convention must be a str");
     const auto is_of = [&](const char* name) { return PyUnicode_CompareWithASCIIString(convention.ptr(), name) == 0; };
     switch (static_cast<OptimRule>(rule_)) {
       case OptimRule::Sgd:
-        row.add({lr});
+        append(row, {lr});
         break;
       case OptimRule::SgdMomentum: {
         const double momentum = number(of_.momentum), nesterov = is_on(of_.nesterov) ? 1 : 0;
         // Without momentum v is the gradient, whatever the dampening.
         const double gain = momentum != 0 && t > 1 ? 1 - number(of_.dampening) : 1;
         if (is_of("keras") || is_of("cs231n"))
-          row.add({1, momentum, lr * gain, lr, nesterov});
+          append(row, {1, momentum, lr * gain, lr, nesterov});
         else
-          row.add({lr, momentum, gain, 1, nesterov});
+          append(row, {lr, momentum, gain, 1, nesterov});
         break;
       }
       default:
         append_adam(row, t, lr, settings, is_of("keras"), is_of("optax"));
     }
-    return {row.numbers, row.numbers + row.size};
+    return row;
   }
 
   // Those of Adam and AMSGrad by themselves.
-  void append_adam(Row& row, double t, double lr, py::handle settings, bool keras, bool optax) const {
+  void append_adam(std::vector<double>& row, double t, double lr, py::handle settings, bool keras, bool optax) const {
     const py::handle betas = item_or_none(settings, of_.betas);
     if (!PyTuple_CheckExact(betas.ptr()) || PyTuple_GET_SIZE(betas.ptr()) != 2)
       throw py::type_error("betas must be two numbers");
@@ -868,9 +877,9 @@ class Optimizer {
       eps_root = root;
       largest = 1 / left2;
     }
-    row.add({lr / left1, Argument<double>::of(item_or_none(settings, of_.eps)), eps_root, correction, beta1, 1 - beta1,
-             beta2, 1 - beta2});
-    if (amsgrad) row.add({largest});
+    append(row, {lr / left1, Argument<double>::of(item_or_none(settings, of_.eps)), eps_root, correction, beta1,
+                 1 - beta1, beta2, 1 - beta2});
+    if (amsgrad) append(row, {largest});
   }
 
   // The value of a key, borrowed, or None where there is none.
@@ -1062,6 +1071,7 @@ void bind_optim(py::module_& module) {
   def<&Optimizer::rows_step>(optimizer, "rows_step");
   def<&Optimizer::accumulate>(optimizer, "accumulate");
   def<&Optimizer::update>(optimizer, "update");
+  def<&Optimizer::shared_row>(optimizer, "shared_row");
   def<&Optimizer::row>(optimizer, "row");
   def<&holds_same>(module, "holds_same");
   def<&factored_by>(module, "factored");

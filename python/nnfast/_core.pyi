@@ -568,6 +568,9 @@ class Optimizer:
         keys: list[Any] | None,
         alone: bool,
     ) -> None: ...
+    def shared_row(
+        self, attributes: dict[str, Any], lr: float, settings: Mapping[str, Any]
+    ) -> tuple[float, ...]: ...
     def row(
         self, attributes: dict[str, Any], t: float, lr: float, settings: Mapping[str, Any]
     ) -> tuple[float, ...]: ...

@@ -52,6 +52,7 @@ class Configured(Resumable):
     _clip_limit: float
     # Options that pickles of earlier versions lack.
     _clip_name: str | None = None
+    _core: _core.Optimizer
     _clip_kind: int
     clip_adaptive_eps = 1e-3
     ema_overwrite_frequency: int | None = None
@@ -236,10 +237,5 @@ class Configured(Resumable):
 
     def _row(self, t: int, lr: float, settings: Mapping[str, Any], product: float) -> Values:
         """The hyperparameters at step t of checked settings, as cpp/kernels/optim.hpp has them."""
-        decay = settings["weight_decay"]
-        shrink = 1.0
-        if settings["decoupled_weight_decay"]:
-            shrink, decay = 1 - lr * decay, 0.0
-        sign = -1.0 if self.maximize else 1.0
-        shared = sign, self._clip_value, decay, shrink, self.ema_decay or 0.0
+        shared = self._core.shared_row(self.__dict__, lr, settings)
         return shared + self._values(t, lr, settings, product)

@@ -53,12 +53,13 @@ struct Part {
   std::uint32_t next() const { return (word >> 16) & 0xffff; }
   std::uint32_t end() const { return word & 0xffff; }
   bool open(std::uint32_t of_generation) const { return generation() == of_generation && next() < end(); }
-  Part taken() const { return {word + (1u << 16)}; }
+  Part without_first() const { return {word + (1u << 16)}; }
+  Part without_last() const { return {word - 1}; }
 };
 constexpr std::ptrdiff_t kMaxChunks = 0xffff;
 
 // Each thread begins with a part of its own, the same chunks in every call, whose data its cache may still hold; then
-// it takes from the others' parts.
+// it takes from the others' parts, their last chunks first: those that change hands are few, and mostly the same.
 struct alignas(64) Segment {
   std::atomic<std::uint64_t> word{0};
 };
@@ -237,10 +238,12 @@ class Pool {
         // What is read here belongs to this generation if the exchange finds the part unchanged: the next job is not
         // published before every chunk of this one is finished.
         const Job job = read_job();
-        if (!word.compare_exchange_weak(part.word, part.taken().word, std::memory_order_acq_rel,
-                                        std::memory_order_acquire))
+        const bool is_own = i == 0;
+        const Part rest = is_own ? part.without_first() : part.without_last();
+        const std::uint32_t chunk = is_own ? part.next() : rest.end();
+        if (!word.compare_exchange_weak(part.word, rest.word, std::memory_order_acq_rel, std::memory_order_acquire))
           continue;
-        job.run_chunk(part.next());
+        job.run_chunk(chunk);
         ++finished;
         part.word = word.load(std::memory_order_acquire);
       }

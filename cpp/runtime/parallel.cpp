@@ -15,8 +15,8 @@ namespace {
 // OpenMP's workers sleep (see python/nnfast/_load.py) and a region waits for all of them: a thread has to be worth
 // several wake-ups.
 constexpr double kOpenMpNsPerThread = 150e3;
-// Work in a chunk: much more than taking it from the counter costs, little enough to share it evenly.
-constexpr double kChunkNs = 1e3;
+// Work in a chunk: much more than taking it from its part costs, little enough to share it evenly.
+constexpr double kChunkNs = 2e3;
 constexpr std::ptrdiff_t kChunksPerThread = 16;
 
 std::atomic<int> limit{1};

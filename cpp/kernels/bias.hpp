@@ -29,6 +29,7 @@ struct BiasBackward {
   char* dx;
   std::ptrdiff_t dy_row, dy_stride, saved_row, saved_stride, dx_row, dx_stride;
   double* sums;  // to each, a column of dx is added
+  bool stream;   // dx by non-temporal stores
 };
 // `rows` rows of n elements.
 using BiasBackwardFn = unsigned (*)(const BiasBackward& arrays, std::ptrdiff_t rows, std::ptrdiff_t n);

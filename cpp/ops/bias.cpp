@@ -29,13 +29,15 @@ unsigned bias_backward(Biased index, Dtype dtype, const RowArrays<3>& rows, cons
   const BiasBackwardFn fn = kernels().bias->backward[i][dtype];
   std::ptrdiff_t steps[3];
   rows.outer.inner_strides(steps);
+  const bool in_place = rows.outer.data[2] == rows.outer.data[0] || rows.outer.data[2] == rows.outer.data[1];
+  const bool stream = !in_place && streams(rows.rows() * rows.n * size_of(dtype), kBiased[i].backward_cost);
   SharedRaised raised;
   BlockedSums blocks(rows.rows(), rows_in_block(rows.rows(), rows.n), rows.n);
   const double ns = scaled(kBiased[i].backward_cost.ns, dtype) * static_cast<double>(rows.n);
   blocks.run(ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end, double* sums) {
     rows.outer.for_runs(begin, end, [&](char* const* at, std::ptrdiff_t count, std::ptrdiff_t) {
       raised.add(fn({at[0], at[1], bias, at[2], steps[0], rows.strides[0], steps[1], rows.strides[1], steps[2],
-                     rows.strides[2], sums},
+                     rows.strides[2], sums, stream},
                     count, rows.n));
     });
   });

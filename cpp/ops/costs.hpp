@@ -88,7 +88,7 @@ constexpr Cost kCosts[] = {
 
     // Activations of x + bias.
     {"bias_relu", 0.12, kMemoryBound},
-    {"bias_relu_backward", 0.2},
+    {"bias_relu_backward", 0.2, kMemoryBound},
     {"bias_gelu", 0.35},
     {"bias_gelu_backward", 0.5},
     {"bias_gelu_tanh", 0.7},
@@ -96,7 +96,7 @@ constexpr Cost kCosts[] = {
     {"bias_silu", 0.4},
     {"bias_silu_backward", 0.6},
     {"bias_tanh", 0.5},
-    {"bias_tanh_backward", 0.2},
+    {"bias_tanh_backward", 0.2, kMemoryBound},
     {"column_sums", 0.1},
 
     // The family of softmax, and what each row adds.

@@ -209,7 +209,8 @@ void biased(int index, const char* name, bool takes_y) {
                               size,
                               kColumns * size,
                               size,
-                              sums.data()};
+                              sums.data(),
+                              false};
   of_dtype<T>(kernel.backward[index])(backward, kRows, kColumns);
   Hash()(y)(dx)(sums).print(name, kName<T>);
 }

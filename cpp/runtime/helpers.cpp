@@ -260,10 +260,13 @@ class Pool {
     std::int64_t lookout_end = lookout();
     for (;;) {
       const std::int64_t now = now_ns();
+      const std::uint32_t seen = generation_.load(std::memory_order_relaxed);
+      const auto published = [&] { return generation_.load(std::memory_order_relaxed) != seen; };
       if (help(index)) {
         lookout_end = lookout();
       } else if (now < lookout_end && now >= crowded_end) {
-        for (int i = 0; i < 16; ++i) pause();
+        for (int i = 0; i < 16 && !published(); ++i) pause();
+        if (published()) continue;
         std::this_thread::yield();
         if (now_ns() - now > kDisplacedNs) {
           if (now - displaced < kTwiceWithinNs) crowded_end = now + kCrowdedNs;

@@ -16,7 +16,7 @@ namespace {
 // several wake-ups.
 constexpr double kOpenMpNsPerThread = 150e3;
 // Work in a chunk: much more than taking it from its part costs, little enough to share it evenly.
-constexpr double kChunkNs = 2e3;
+constexpr double kChunkNs = 3e3;
 constexpr std::ptrdiff_t kChunksPerThread = 16;
 
 std::atomic<int> limit{1};

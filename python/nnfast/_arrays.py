@@ -213,10 +213,12 @@ def axis_of(axis: int, array: Any, name: str) -> int:
     ValueError
         If the array has no such axis.
     """
-    axis = _checks.integer(axis, "axis")
-    if not -array.ndim <= axis < array.ndim:
+    if type(axis) is not int:  # as most are
+        axis = _checks.integer(axis, "axis")
+    ndim = array.ndim
+    if not -ndim <= axis < ndim:
         raise ValueError(f"axis must be an axis of {name} with shape {array.shape}, got {axis}")
-    return int(axis % array.ndim)
+    return axis + ndim if axis < 0 else axis
 
 
 def axes_of(axis: int | tuple[int, ...], array: Any, name: str) -> tuple[int, ...]:
@@ -254,17 +256,19 @@ def output(
     """
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    check_unmasked(out, "out")
+    if type(out) is not np.ndarray:  # as most are
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+        check_unmasked(out, "out")
     if out.dtype != dtype:
         advice = source_of_float64(out, dtype)
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}{advice}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     check_writeable(out, "out")
-    if any(np.may_share_memory(out, array) for array in read):
-        raise ValueError("out must share no memory with the input")
+    for array in read:
+        if np.may_share_memory(out, array):
+            raise ValueError("out must share no memory with the input")
     return out
 
 

@@ -15,6 +15,8 @@ __all__ = [
     "maxout_backward",
 ]
 
+_UINT8 = np.dtype(np.uint8)
+
 
 def maxout(
     x: ArrayLike, pieces: int, axis: int = -1, *, out: NDArray[Any] | None = None
@@ -127,10 +129,11 @@ def maxout_backward(
     dy = _arrays.floating(dy, "dy", float16=True)
     axis = _arrays.axis_of(axis, dy, "dy")
     _pieces(pieces)
-    _arrays.check_unmasked(which, "which")
-    if not isinstance(which, np.ndarray):
-        raise TypeError(f"which must be a numpy.ndarray, got {type(which).__name__}")
-    if which.dtype != np.uint8:
+    if type(which) is not np.ndarray:
+        _arrays.check_unmasked(which, "which")
+        if not isinstance(which, np.ndarray):
+            raise TypeError(f"which must be a numpy.ndarray, got {type(which).__name__}")
+    if which.dtype != _UINT8:
         raise TypeError(f"which must have dtype uint8, got {which.dtype}")
     if which.shape != dy.shape:
         raise ValueError(f"which must have the shape of dy, {dy.shape}, got {which.shape}")

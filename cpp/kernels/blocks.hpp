@@ -34,6 +34,31 @@ struct Block {
   NNFAST_INLINE void put(int r, V v) const { store(r, 0, v, kLanes<V>); }
 };
 
+// A whole one that lies in the array. Where its elements lie further apart than the processor fetches by itself, it
+// asks for lines before they are needed: for those it writes and, of a large array, for those the next block reads.
+template <class T>
+struct WideBlock : Block<T> {
+  bool asks;
+  std::ptrdiff_t ahead;  // bytes to the next block, or 0
+};
+template <class X>
+constexpr bool kWide = false;
+template <class T>
+constexpr bool kWide<WideBlock<T>> = true;
+
+template <class Lanes, class X>
+NNFAST_INLINE void claim_lines(Lanes lanes, const X& x, std::ptrdiff_t i) {
+  if constexpr (kWide<X>)
+    if (x.asks) lanes.for_each([&](int r) NNFAST_INLINED { __builtin_prefetch(x.at(r, i), 1); });
+}
+template <class Lanes, class X>
+NNFAST_INLINE void ask_for_next_block(Lanes lanes, const X& x, std::ptrdiff_t i) {
+  if constexpr (kWide<X>)
+    if (x.ahead != 0)
+      lanes.for_each(
+          [&](int r) NNFAST_INLINED { __builtin_prefetch(reinterpret_cast<const char*>(x.at(r, i)) + x.ahead, 0, 2); });
+}
+
 // n elements, fewer than a vector has: masked stores take long on some processors.
 template <class T>
 NNFAST_INLINE void copy_elements(T* to, const T* from, std::ptrdiff_t n) {
@@ -182,10 +207,34 @@ NNFAST_INLINE std::ptrdiff_t rows_across(bool exponentials, std::ptrdiff_t rows,
   return rows >= (lanes > 8 ? 3 : lanes / 2) ? rows : 0;
 }
 
+// Elements a multiple of a page apart share sets of the caches, from which what is asked for drives what is needed.
+inline bool lies_far(const Matrix& m) {
+  constexpr std::ptrdiff_t page = 4096;
+  return m.stride > page && m.stride % page != 0;
+}
+inline bool lies_far(const EachRow&) { return false; }
+template <class T>
+NNFAST_INLINE WideBlock<T> wide_at(const Matrix& m, std::ptrdiff_t row, std::ptrdiff_t n, std::ptrdiff_t width) {
+  constexpr std::ptrdiff_t past_caches = std::ptrdiff_t{1} << 24;
+  const bool asks = lies_far(m);
+  return {lying_at<T>(m, row, 0), asks, asks && m.stride * n > past_caches ? width * m.row_stride : 0};
+}
+
+// Calls body(Count<Most>, Most, wide block of each array...) for whole ones; returns how many rows they have. Not
+// inlined, as the loop beside it would take longer.
+template <class T, int Most, class Body, class... Arrays>
+[[gnu::noinline]] std::ptrdiff_t for_wide_blocks(std::ptrdiff_t rows, std::ptrdiff_t n, Body body,
+                                                 const Arrays&... arrays) {
+  constexpr std::ptrdiff_t width = Most * kLanes<Vec<T>>;
+  std::ptrdiff_t first = 0;
+  for (; first + width <= rows; first += width) body(Count<Most>{}, Most, wide_at<T>(arrays, first, n, width)...);
+  return first;
+}
+
 // Calls body(Count<Most>, some, block of each array...) for all rows, of some vectors of them, at most Most, where they
 // are computed where they lie. The results, which are the last array, go through the block of one of the others that
 // has n elements a row, or there is one of them a row.
-template <class T, int Most, class Body, class... Arrays>
+template <class T, int Most, bool Wide, class Body, class... Arrays>
 NNFAST_INLINE void for_blocks_of_rows(bool exponentials, std::ptrdiff_t rows, std::ptrdiff_t n, Body body,
                                       const Arrays&... arrays) {
   constexpr std::ptrdiff_t lanes = kLanes<Vec<T>>, size = static_cast<std::ptrdiff_t>(sizeof(T));
@@ -206,7 +255,10 @@ NNFAST_INLINE void for_blocks_of_rows(bool exponentials, std::ptrdiff_t rows, st
                        width = (vectors < 1 ? 1 : vectors) * lanes, fitting = near / lanes / size / n,
                        lying = fitting < 1 ? 1 : smaller(fitting, Most);
   [&]<int... k>(std::integer_sequence<int, k...>) NNFAST_INLINED {
-    for (std::ptrdiff_t first = 0; first < rows;) {
+    std::ptrdiff_t first = 0;
+    if constexpr (Wide)
+      if (direct && lying == Most) first = for_wide_blocks<T, Most>(rows, n, body, arrays...);
+    while (first < rows) {
       const bool here = direct && (too_long<T>(n) || first + lanes <= rows);
       const std::ptrdiff_t whole = smaller(lying, (rows - first) / lanes) * lanes;
       const std::ptrdiff_t some = here && whole > 0 ? whole : smaller(here ? lanes : width, rows - first);

@@ -51,9 +51,9 @@ NNFAST_INLINE RowValues<S> lane_of(const Block<S>& block, std::ptrdiff_t lane, c
 }
 
 // Calls body(Across or Along, rows of each array...) for all rows. The last of the arrays is the result. Exponentials:
-// whether there are some, beside which it takes little to turn short rows. Where the body returns false, it did
-// nothing: it is called for each of its rows alone.
-template <class S, bool Exponentials, class Body, class... Arrays>
+// whether there are some, beside which it takes little to turn short rows. Wide: whether whole blocks that lie in the
+// arrays have code of their own. Where the body returns false, it did nothing: it is called for each of its rows alone.
+template <class S, bool Exponentials, bool Wide = false, class Body, class... Arrays>
 NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body, Arrays... arrays) {
   std::ptrdiff_t across = 0;
   const auto alone = [body](const auto&... some) NNFAST_APART { body(Along<Computed<S>, 1>{}, some...); };
@@ -61,12 +61,12 @@ NNFAST_INLINE unsigned run_rows(std::ptrdiff_t rows, std::ptrdiff_t n, Body body
     across = rows_across<S>(Exponentials, rows, n, arrays...);
     const ExceptionScope exceptions;
     if (across > 0)
-      for_blocks_of_rows<S, Exponentials ? 1 : kSideBySide>(
+      for_blocks_of_rows<S, Exponentials ? 1 : kSideBySide, Wide>(
           Exponentials, across, n,
           [&](auto most, int some, const auto&... blocks) NNFAST_INLINED {
             if (body(Across<S, most>{some}, blocks...)) [[likely]]
               return;
-            const Block<S> all[] = {blocks...};
+            const Block<S> all[] = {static_cast<const Block<S>&>(blocks)...};
             for (std::ptrdiff_t lane = all[0].done; lane < some * kLanes<Vec<S>>; ++lane)
               alone(lane_of(blocks, lane, arrays)...);
           },
@@ -401,17 +401,18 @@ unsigned logsumexp(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, 
 
 // Stores result(dy, y, total) for every element, where total is the sum of its row, to which add(sum, part, dy, y)
 // adds; dy() and y() load.
-template <class S, class Add, class Result>
+template <class S, bool Wide = kVectorBytes >= 32, class Add, class Result>
 NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, Add add, Result result) {
   using T = Computed<S>;
   using V = Vec<T>;
-  return run_rows<S, false>(
+  return run_rows<S, false, Wide>(
       rows, n,
       [=](auto lanes, const auto& dy, const auto& y, const auto& dx) NNFAST_INLINED {
         using Lanes = decltype(lanes);
         constexpr int R = Lanes::R;
         typename Lanes::Sums sums(lanes, n);
         lanes.for_parts(n, [&](std::ptrdiff_t i, int part, std::ptrdiff_t count) NNFAST_INLINED {
+          claim_lines(lanes, dx, i);
           lanes.for_each([&](int r) NNFAST_INLINED {
             prefetch_next_rows<R>(dy, r, i);
             prefetch_next_rows<R>(y, r, i);
@@ -424,6 +425,8 @@ NNFAST_INLINE unsigned gradient(const Matrix* arrays, std::ptrdiff_t rows, std::
         V total[R];
         lanes.for_each([&](int r) NNFAST_INLINED { total[r] = rounded<V>(sums.total(r)); });
         lanes.for_all(n, [&](std::ptrdiff_t i, std::ptrdiff_t count) NNFAST_INLINED {
+          ask_for_next_block(lanes, dy, i);
+          ask_for_next_block(lanes, y, i);
           lanes.for_together([&](auto together, int first) NNFAST_INLINED {
             V results[together];
             unrolled<together>([&](int u) NNFAST_INLINED {
@@ -451,7 +454,7 @@ template <class S>
 unsigned masked_softmax_backward(const Matrix* arrays, std::ptrdiff_t rows, std::ptrdiff_t n, const Masking& masking) {
   using V = Vec<Computed<S>>;
   const V scale = broadcast<V>(static_cast<Computed<S>>(masking.scale));
-  return gradient<S>(
+  return gradient<S, false>(
       arrays, rows, n,
       [](auto& sums, int r, int part, auto dy, auto y) NNFAST_INLINED {
         const V p = y();

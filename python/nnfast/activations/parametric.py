@@ -398,6 +398,8 @@ def prelu_weight_backward(dy: ArrayLike, x: ArrayLike, weight: ArrayLike) -> NDA
     if len(shape) == 1 and shape == x.shape[-1:] != (1,):  # one for each column, as most are
         first = x.ndim - 1, *range(x.ndim - 1)
         return _core.prelu_weight_backward(dy.transpose(first), x.transpose(first), 1)
+    if shape == (1,) and x.ndim > 0:  # one for all
+        return _core.prelu_weight_backward(dy, x, 0)
     padded = (1,) * (x.ndim - len(shape)) + shape
     if len(padded) != x.ndim or any(w not in (1, n) for w, n in zip(padded, x.shape, strict=True)):
         raise ValueError(f"weight must broadcast to the shape of x, {x.shape}, got {shape}")

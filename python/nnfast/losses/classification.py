@@ -427,12 +427,18 @@ def softmax_focal_loss(
     each, dlogits = _core.cross_entropy(
         *(True, scores, labels, 0.0, class_weight, ignored, sample_weight, "none", axis, out)
     )
-    weights = _weights_of_rows(np.asarray(labels), class_weight, ignored, sample_weight)
-    total = float(weights.sum()) if reduction == "mean" else 1.0
+    weights = None  # of one for each row
+    if not (class_weight is None and ignored is None and sample_weight is None):
+        weights = _weights_of_rows(np.asarray(labels), class_weight, ignored, sample_weight)
+    total = 1.0
+    if reduction == "mean":
+        total = float(each.size if weights is None else weights.sum())
     scale = 1 / total if total else 0.0
     # Of a row with the cross-entropy c = -log p the loss is f(c) = (1 - e^-c)^gamma c, and the gradient f'(c) dc.
     with np.errstate(all="ignore"):
-        entropy = np.divide(each, weights, out=np.zeros_like(each), where=weights != 0)
+        entropy = each
+        if weights is not None:
+            entropy = np.divide(each, weights, out=np.zeros_like(each), where=weights != 0)
         p, wrong = np.exp(-entropy), -np.expm1(-entropy)
         focus = wrong**gamma
         ratio = np.divide(entropy, wrong, out=np.ones_like(each), where=wrong != 0)

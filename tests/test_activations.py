@@ -585,6 +585,7 @@ def test_the_side_not_taken_does_not_overflow(engine: str, f: Case, dtype: type)
 
 WEIGHT_SHAPES = [
     ((5, 4), ()),
+    ((5, 4), (1,)),
     ((5, 4), (4,)),
     ((5, 4), (5, 1)),
     ((3, 4, 2, 6), (4, 1, 1)),

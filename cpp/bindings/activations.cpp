@@ -76,7 +76,7 @@ py::object call_with_parameters(py::handle ufunc, const py::tuple& arrays_in, co
   return call_by_numpy(ufunc, given, values, dtype, keywords);
 }
 
-// Whether weight broadcasts to x along neighbouring axes and nowhere else.
+// Whether weight broadcasts to x along neighbouring axes and nowhere else, or is one for all of x.
 bool find_channels(const Array& x, const Array& weight, ChannelShape& found) {
   const int missing = x.ndim() - weight.ndim();
   if (missing < 0) return false;
@@ -92,7 +92,8 @@ bool find_channels(const Array& x, const Array& weight, ChannelShape& found) {
       found.channels *= n;
     }
   }
-  return !before;
+  if (before) std::swap(found.outer, found.inner);
+  return true;
 }
 
 bool is_contiguous(const Array& array, int dtype) {

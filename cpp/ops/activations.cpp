@@ -19,6 +19,20 @@ unsigned prelu_channels(const Elementwise& kernel, Dtype dtype, const ChannelSha
   constexpr std::ptrdiff_t kCopied = 2048;
   const ElementwiseFn fn = kernel[dtype];
   const std::ptrdiff_t size = size_of(dtype);
+  const bool stream = streams(shape.size() * size, kCost);
+  SharedRaised raised;
+  if (shape.outer == 1 && (shape.channels == 1 || shape.inner == 1)) {  // one run of elements
+    std::ptrdiff_t strides[4] = {size, size, size, size};
+    if (shape.channels == 1) strides[inputs] = 0;
+    parallel_for(shape.size(), kCost.ns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+      char* at[4];
+      for (int a = 0; a < inputs; ++a) at[a] = arrays[a] + begin * size;
+      at[inputs] = weight + begin * strides[inputs];
+      at[inputs + 1] = arrays[inputs] + begin * size;
+      raised.add(fn(at, strides, end - begin, stream));
+    });
+    return raised.all();
+  }
   // Several rows of channels at a time, beside as many copies of the weights; or, where the elements of a channel are
   // contiguous, one channel after another.
   const bool rows = shape.inner == 1;
@@ -32,8 +46,6 @@ unsigned prelu_channels(const Elementwise& kernel, Dtype dtype, const ChannelSha
   const std::ptrdiff_t runs = rows ? shape.outer : shape.outer * shape.channels;
   std::ptrdiff_t strides[4] = {size, size, size, size};
   strides[inputs] = rows ? size : 0;
-  const bool stream = streams(shape.size() * size, kCost);
-  SharedRaised raised;
   parallel_for(runs, kCost.ns * static_cast<double>(run), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
     for (std::ptrdiff_t r = begin; r < end; r += copies) {
       char* at[4];

@@ -95,6 +95,8 @@ def leaky_relu_backward(
 
 def _by_channel(backward: bool, arrays: list[Any], weight: Any, keywords: Mapping[str, Any]) -> Any:
     """Call the ufunc or, for contiguous arrays with a weight for each channel, a kernel that uses all threads."""
+    if type(weight) is float:
+        return call("_prelu_backward" if backward else "_prelu", tuple(arrays), (weight,), keywords)
     if not keywords or keywords.keys() == {"out"}:
         result = _core.prelu_by_channel(backward, arrays, weight, keywords.get("out"))
         if result is not None:
